@@ -1,0 +1,22 @@
+//! Facts: what happened, in order, for good. The lowest crate: it knows no server, no clock and no randomness.
+//!
+//! Reading order: [`event`] (what can happen), [`record`] (an event with its place).
+
+pub mod agent;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod memory;
+pub mod record;
+pub mod scope;
+pub mod system;
+pub mod time;
+
+pub use agent::AgentEvent;
+pub use event::{Event, Kind};
+pub use id::{AgentId, MemoryId, Seq, WorkspaceId};
+pub use memory::MemoryEvent;
+pub use record::{Draft, Record};
+pub use scope::Scope;
+pub use system::SystemEvent;
+pub use time::{Clock, Timestamp};

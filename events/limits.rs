@@ -1,0 +1,23 @@
+//! Every bound of the log and of what may be written, with its unit.
+
+/// Longest name of an agent or a workspace, in bytes.
+pub const AGENT_NAME_BYTES_MAX: usize = 128;
+/// Longest name of an entity, in bytes.
+pub const ENTITY_NAME_BYTES_MAX: usize = 1_024;
+/// Longest type of an entity or a relation, in bytes.
+pub const TYPE_BYTES_MAX: usize = 128;
+/// Longest observation, in bytes.
+pub const OBSERVATION_BYTES_MAX: usize = 1 << 20;
+/// Longest metadata of one row as JSON, in bytes.
+pub const METADATA_BYTES_MAX: usize = 64 << 10;
+/// All observations of one entity in one command, in bytes.
+pub const ENTITY_BYTES_MAX: usize = 10 << 20;
+/// Largest encoded event, in bytes.
+pub const EVENT_BYTES_MAX: usize = 16 << 20;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Largest block of the log before its store's own overhead, in bytes: just under 256 KiB, because the store rounds
+/// a value up to a power of two.
+pub const BLOCK_BYTES_MAX: usize = (256 << 10) - 64;
+/// Batches that may wait for the log's writer.
+pub const LOG_QUEUE_MAX: usize = 2_048;

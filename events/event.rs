@@ -18,7 +18,7 @@ pub enum Event {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $tag:literal, $name:literal, $pattern:pat;)*) => {
+    ($($(#[$doc:meta])* $kind:ident = $tag:literal, $name:literal, $pattern:pat,)*) => {
         /// The kind of an event: a number on disk, a dotted name for people. Numbers are never reused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
@@ -69,32 +69,32 @@ macro_rules! kinds {
 
 kinds! {
     /// [`MemoryEvent::EntityCreated`].
-    EntityCreated = 1, "memory.entity_created", Self::Memory(MemoryEvent::EntityCreated { .. });
+    EntityCreated = 1, "memory.entity_created", Self::Memory(MemoryEvent::EntityCreated { .. }),
     /// [`MemoryEvent::EntityUpdated`].
-    EntityUpdated = 2, "memory.entity_updated", Self::Memory(MemoryEvent::EntityUpdated { .. });
+    EntityUpdated = 2, "memory.entity_updated", Self::Memory(MemoryEvent::EntityUpdated { .. }),
     /// [`MemoryEvent::EntityRemoved`].
-    EntityRemoved = 3, "memory.entity_removed", Self::Memory(MemoryEvent::EntityRemoved { .. });
+    EntityRemoved = 3, "memory.entity_removed", Self::Memory(MemoryEvent::EntityRemoved { .. }),
     /// [`MemoryEvent::ObservationAdded`].
-    ObservationAdded = 4, "memory.observation_added", Self::Memory(MemoryEvent::ObservationAdded { .. });
+    ObservationAdded = 4, "memory.observation_added", Self::Memory(MemoryEvent::ObservationAdded { .. }),
     /// [`MemoryEvent::ObservationUpdated`].
-    ObservationUpdated = 5, "memory.observation_updated", Self::Memory(MemoryEvent::ObservationUpdated { .. });
+    ObservationUpdated = 5, "memory.observation_updated", Self::Memory(MemoryEvent::ObservationUpdated { .. }),
     /// [`MemoryEvent::ObservationRemoved`].
-    ObservationRemoved = 6, "memory.observation_removed", Self::Memory(MemoryEvent::ObservationRemoved { .. });
+    ObservationRemoved = 6, "memory.observation_removed", Self::Memory(MemoryEvent::ObservationRemoved { .. }),
     /// [`MemoryEvent::RelationCreated`].
-    RelationCreated = 7, "memory.relation_created", Self::Memory(MemoryEvent::RelationCreated { .. });
+    RelationCreated = 7, "memory.relation_created", Self::Memory(MemoryEvent::RelationCreated { .. }),
     /// [`MemoryEvent::RelationUpdated`].
-    RelationUpdated = 8, "memory.relation_updated", Self::Memory(MemoryEvent::RelationUpdated { .. });
+    RelationUpdated = 8, "memory.relation_updated", Self::Memory(MemoryEvent::RelationUpdated { .. }),
     /// [`MemoryEvent::RelationRemoved`].
-    RelationRemoved = 9, "memory.relation_removed", Self::Memory(MemoryEvent::RelationRemoved { .. });
+    RelationRemoved = 9, "memory.relation_removed", Self::Memory(MemoryEvent::RelationRemoved { .. }),
     /// [`AgentEvent::ExternalRegistered`].
-    ExternalAgentRegistered = 32, "agent.external_registered", Self::Agent(AgentEvent::ExternalRegistered { .. });
+    ExternalAgentRegistered = 32, "agent.external_registered", Self::Agent(AgentEvent::ExternalRegistered { .. }),
     /// [`SystemEvent::ServerStarted`].
-    ServerStarted = 64, "system.server_started", Self::System(SystemEvent::ServerStarted { .. });
+    ServerStarted = 64, "system.server_started", Self::System(SystemEvent::ServerStarted { .. }),
     /// [`SystemEvent::ServerStopped`].
-    ServerStopped = 65, "system.server_stopped", Self::System(SystemEvent::ServerStopped);
+    ServerStopped = 65, "system.server_stopped", Self::System(SystemEvent::ServerStopped),
     /// [`SystemEvent::EmbeddingModelChanged`].
     EmbeddingModelChanged = 66, "system.embedding_model_changed",
-        Self::System(SystemEvent::EmbeddingModelChanged { .. });
+        Self::System(SystemEvent::EmbeddingModelChanged { .. }),
 }
 
 impl From<MemoryEvent> for Event {

@@ -1,1 +1,3 @@
-//! Skeleton.
+//! State: what the log adds up to.
+
+pub mod embedding;

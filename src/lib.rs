@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Behaviour: commands, the engine, and the doors through which they are reached.
+
+pub mod config;

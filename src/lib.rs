@@ -1,3 +1,4 @@
 //! Behaviour: commands, the engine, and the doors through which they are reached.
 
 pub mod config;
+pub mod telemetry;

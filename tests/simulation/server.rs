@@ -30,7 +30,7 @@ impl Server {
             .spawn()
             .unwrap();
         // A bound against hanging for ever, not a measure.
-        let patience = Instant::now() + Duration::from_secs(120);
+        let patience = Instant::now() + Duration::from_mins(2);
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the server ended with {status} instead of starting");
@@ -84,7 +84,7 @@ impl Drop for Server {
 
 fn agent() -> ureq::Agent {
     let config = ureq::Agent::config_builder().http_status_as_error(false);
-    config.timeout_global(Some(Duration::from_secs(60))).build().into()
+    config.timeout_global(Some(Duration::from_mins(1))).build().into()
 }
 
 thread_local! {

@@ -66,10 +66,8 @@ impl Server {
 
     /// Asks it to end, and waits.
     pub(crate) fn stop(mut self) {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        // SAFETY: `kill` takes two integers; the process is our child and has not been waited for.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0);
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
         let status = self.child.wait().unwrap();
         assert!(status.success(), "SIGTERM ended the server with {status}");
     }

@@ -145,7 +145,8 @@ impl Checks<'_> {
     fn logging(&mut self, config: &Config) {
         let filter = &config.logging.filter;
         if let Err(error) = EnvFilter::builder().parse(filter) {
-            let remedy = "write a level (error, warn, info, debug, trace), or levels as in `info,caxton=debug`";
+            let remedy =
+                "write a level (error, warn, info, debug, trace), or levels as in `info,caxton=debug`";
             self.problem("logging.filter", &format!("{filter:?} is not a filter: {error}"), remedy);
         }
     }

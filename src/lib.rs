@@ -1,3 +1,13 @@
-//! The server: what it decides, and how it is reached.
+//! Caxton: one process, one log, and what adds up from it, for AI agents.
+//!
+//! Reading order: [`commands`] (wishes and rules), [`engine`] (the pipeline), [`config`] (settings).
 
+pub mod commands;
+pub mod config;
+pub mod engine;
+pub mod failure;
 pub mod model;
+pub mod telemetry;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

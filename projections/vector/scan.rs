@@ -71,6 +71,16 @@ impl<'a> Scan<'a> {
         Self { query, kernel, limit, certain: BinaryHeap::new(), floor, candidates: Vec::new() }
     }
 
+    /// Rows wanted at most.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What is searched for.
+    pub(crate) const fn query(&self) -> &'a Query {
+        self.query
+    }
+
     /// Looks at every row of `slab` from row `from` on that passes `filter`.
     pub(crate) fn add(&mut self, source: u32, slab: &Slab, from: u32, filter: &Filter) {
         let mut rows = [0; BLOCK_ROWS];

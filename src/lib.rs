@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The server: what it decides, and how it is reached.
+
+pub mod model;

@@ -1,0 +1,1 @@
+//! Old bytes as today's events.

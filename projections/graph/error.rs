@@ -1,0 +1,111 @@
+//! What can go wrong with the SQLite file: when it is opened, when it is read, when it is kept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why the graph was not opened. For [`GraphError::Damaged`], [`GraphError::Foreign`] and [`GraphError::Version`] the
+/// remedy is the same: set the file aside and rebuild from the log.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// A setting is out of its bounds.
+    #[error("{key} is {value}; use {remedy}")]
+    Setting {
+        /// The setting, as in `sqlite_config`.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// What would do.
+        remedy: &'static str,
+    },
+    /// The directory could not be made or read.
+    #[error("could not use {}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is cut, overwritten or no SQLite file.
+    #[error("{} is damaged: {reason}; set it aside and rebuild it from the log", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The file is SQLite's but not Caxton's.
+    #[error("{} is a SQLite file of another program; set it aside and rebuild it from the log", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is of another version of this projection.
+    #[error("{} has version {found}, this program writes {expected}; rebuild it from the log", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The version of this program.
+        expected: u32,
+    },
+    /// SQLite failed in another way.
+    #[error("could not {what} {}", path.display())]
+    Sqlite {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+impl GraphError {
+    /// Whether setting the file aside and rebuilding it from the log is the remedy.
+    pub const fn is_rebuildable(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Foreign { .. } | Self::Version { .. })
+    }
+}
+
+/// Why a query was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Every read connection was busy for as long as a query may wait. Ask again, or allow more readers.
+    #[error("all {readers} read connections were busy for {waited:?}; try again or raise the number of readers")]
+    Exhausted {
+        /// How many there are.
+        readers: usize,
+        /// How long the query waited.
+        waited: Duration,
+    },
+    /// SQLite failed.
+    #[error("could not read {what}")]
+    Sqlite {
+        /// What was asked for.
+        what: &'static str,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A stored value is not what was written.
+    #[error("{what} holds {found:?}, which was never written there; rebuild the graph from the log")]
+    Damaged {
+        /// Where.
+        what: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// The query asks for more than its bound.
+    #[error("{field} is {value}, the limit is {max}")]
+    TooLarge {
+        /// Which part of the query.
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// Its bound.
+        max: usize,
+    },
+}

@@ -1,0 +1,64 @@
+//! What a projection is: state folded from records, with a checkpoint, that may be thrown away.
+
+use caxton_events::{Record, Seq};
+
+/// State that is folded from the log.
+///
+/// Two folds of the same records give the same state: no clock, no randomness, no network.
+pub trait Projection: Send {
+    /// Its name, as in metrics and messages.
+    fn name(&self) -> &'static str;
+
+    /// Grows when old state must not be read; whoever opens the projection then rebuilds it.
+    fn version(&self) -> u32;
+
+    /// The last record it includes; [`Seq::ZERO`] when it is empty.
+    fn checkpoint(&self) -> Seq;
+
+    /// Folds `records` in and moves the checkpoint, all or nothing. Records up to the checkpoint are passed over, so
+    /// that a batch may be offered twice.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`]; the state is then as before the call.
+    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError>;
+
+    /// Forgets everything; the checkpoint is [`Seq::ZERO`] again.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when the state could not be removed.
+    fn reset(&mut self) -> Result<(), ApplyError>;
+}
+
+/// Why records were not folded. The projection stops; the log is not touched.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A record is missing between the checkpoint and the batch. Read the log again from the checkpoint.
+    #[error("expected record {expected}, got {found}")]
+    Gap {
+        /// The record after the checkpoint.
+        expected: Seq,
+        /// The record that came.
+        found: Seq,
+    },
+    /// A record speaks of a row that does not exist. The state, or the log, is not what it was: rebuild the projection.
+    #[error("record {seq} names {what} {id}, which does not exist; rebuild the projection")]
+    Unknown {
+        /// The record.
+        seq: Seq,
+        /// `entity`, `observation` or `relation`.
+        what: &'static str,
+        /// The number it named.
+        id: u64,
+    },
+    /// The store failed. Nothing of the batch was kept.
+    #[error("could not store what follows {after}")]
+    Store {
+        /// The checkpoint.
+        after: Seq,
+        /// What the store said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

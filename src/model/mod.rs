@@ -1,0 +1,1 @@
+//! Getting the embedding model onto this machine.

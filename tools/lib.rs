@@ -3,6 +3,7 @@
 //! Every program is a function that returns a value. The value prints for people and serialises as JSON, so the
 //! command line decides how it looks and nothing here prints.
 //!
-//! Reading order: [`corpus`] (real packages as memory).
+//! Reading order: [`log`] (what happened), [`corpus`] (real packages as memory).
 
 pub mod corpus;
+pub mod log;

@@ -1,0 +1,114 @@
+//! One record of the log, as it is shown.
+
+use std::fmt;
+
+use caxton_events::log::Reader;
+use caxton_events::{Record, Seq, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::payload::payload;
+
+/// Characters of a text value that the line for people shows.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// A record as JSON; prints as one line for people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Line {
+    /// Its position.
+    pub seq: Seq,
+    /// Its `UUIDv7`.
+    pub id: String,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// The dotted name of its kind.
+    pub kind: &'static str,
+    /// The stream it belongs to.
+    pub stream: String,
+    /// Who caused it.
+    pub actor: String,
+    /// What ties it to others of one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
+    /// The event that led to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub causation: Option<Seq>,
+    /// The event's own fields.
+    pub payload: Value,
+}
+
+impl Line {
+    /// The line for a record of the log that `reader` reads.
+    pub fn of(reader: &Reader, record: Record) -> Self {
+        Self {
+            seq: record.seq,
+            id: reader.event_id(&record).to_string(),
+            recorded_at: record.recorded_at,
+            kind: record.event.kind().name(),
+            payload: payload(&record.event),
+            stream: record.stream,
+            actor: record.actor,
+            correlation: record.correlation,
+            causation: record.causation,
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seq, recorded_at, kind, stream, actor, .. } = self;
+        write!(f, "{seq} {recorded_at} {kind} {stream} by {actor}:")?;
+        for (name, value) in self.payload.as_object().into_iter().flatten() {
+            match value {
+                Value::String(text) => write!(f, " {name}={}", shortened(text))?,
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    write!(f, " {name}={value}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text on one line, quoted where it holds a space, cut where it is long.
+fn shortened(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    let plain = shown.chars().all(|sign| !sign.is_whitespace() && !sign.is_control() && sign != '"');
+    if plain && !shown.is_empty() { shown } else { format!("{shown:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_events::{Seq, Timestamp};
+    use serde_json::json;
+
+    use super::{Line, shortened};
+
+    #[test]
+    fn a_line_shows_everything_on_one_line() {
+        let line = Line {
+            seq: Seq(7),
+            id: String::new(),
+            recorded_at: Timestamp::EPOCH,
+            kind: "memory.observation_added",
+            stream: "agent:ada".to_owned(),
+            actor: "ada".to_owned(),
+            correlation: None,
+            causation: None,
+            payload: json!({ "id": 3, "content": "two\nlines" }),
+        };
+        let then = "#7 1970-01-01T00:00:00.000000Z memory.observation_added agent:ada by ada: content=\"two\\nlines\" id=3";
+        assert_eq!(line.to_string(), then);
+    }
+
+    #[test]
+    fn long_and_odd_texts_are_cut_and_quoted() {
+        for (text, shown) in [("plain", "plain"), ("", "\"\""), ("a b", "\"a b\""), ("a\"b", "\"a\\\"b\"")] {
+            assert_eq!(shortened(text), shown);
+        }
+        assert_eq!(shortened(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
+    }
+}

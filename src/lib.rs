@@ -1,3 +1,4 @@
-//! The server: what it decides, and how it is reached.
+//! Behaviour: commands, the engine, and the doors through which they are reached.
 
+pub mod config;
 pub mod model;

@@ -1,0 +1,132 @@
+//! Keys that are read and checked but change nothing yet, each with its reason. Later work makes this table shorter.
+
+use super::table::value_of;
+use super::{Allocator, Config, Durability, Format, Precision};
+
+/// A key that was set and changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Ineffective {
+    /// The key, by its canonical name.
+    pub key: String,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// Why it changes nothing.
+    pub reason: &'static str,
+}
+
+/// Keys below `name` have no effect while `applies` holds.
+struct Rule {
+    name: &'static str,
+    reason: &'static str,
+    applies: fn(&Config) -> bool,
+}
+
+const fn always(name: &'static str, reason: &'static str) -> Rule {
+    Rule { name, reason, applies: |_| true }
+}
+
+const NO_AGENTS: &str = "agents from files do not run yet";
+const NO_CLEANUP: &str = "nothing is removed by itself yet";
+const NO_ADVICE: &str = "a move to a larger store is not advised yet";
+
+/// The table.
+const RULES: &[Rule] = &[
+    always("agents", NO_AGENTS),
+    always("conversation_processing", NO_AGENTS),
+    always("request_handling", NO_AGENTS),
+    always("memory_allocation.agent_memory", NO_AGENTS),
+    always("server.max_concurrent_conversations", NO_AGENTS),
+    always("runtime.cpu_optimization.agent_worker_threads", NO_AGENTS),
+    always("api_optimization.cache_agent_list", NO_AGENTS),
+    always("api_optimization.cache_ttl", NO_AGENTS),
+    always("memory.cleanup", NO_CLEANUP),
+    always("advanced_memory_tuning.cleanup_advanced", NO_CLEANUP),
+    always("memory.scaling", NO_ADVICE),
+    always("memory.embedding_config.precompute_common", "queries are not kept from one run to the next"),
+    always("memory_writes.transaction_timeout", "a projection step is bounded by max_transaction_size alone"),
+    always(
+        "advanced_memory_tuning.embedding_advanced.prefetch_batches",
+        "tokens are cut in the model's own thread",
+    ),
+    always(
+        "runtime.cpu_optimization.memory_worker_threads",
+        "one writer and one thread a projection do the work",
+    ),
+    always("runtime.cpu_optimization.high_priority_threads", "the process does not change priorities"),
+    Rule {
+        name: "runtime.cpu_optimization.enable_cpu_affinity",
+        reason: "threads are not pinned",
+        applies: |config| config.runtime.cpu_optimization.enable_cpu_affinity,
+    },
+    Rule {
+        name: "advanced_memory_tuning.embedding_advanced.model_precision",
+        reason: "the model computes with 32 bits: 16 give NaN on a processor",
+        applies: |config| config.advanced_memory_tuning.embedding_advanced.model_precision != Precision::Fp32,
+    },
+    Rule {
+        name: "memory_allocation.allocator",
+        reason: "this binary was built with the system's allocator",
+        applies: |config| config.memory_allocation.allocator != Allocator::System,
+    },
+    Rule {
+        name: "api_optimization.default_format",
+        reason: "answers are JSON",
+        applies: |config| config.api_optimization.default_format != Format::Json,
+    },
+    Rule {
+        name: "api_optimization.enable_msgpack",
+        reason: "answers are JSON",
+        applies: |config| config.api_optimization.enable_msgpack,
+    },
+    Rule {
+        name: "api_optimization.include_stack_traces",
+        reason: "errors carry no stack traces",
+        applies: |config| config.api_optimization.include_stack_traces,
+    },
+    Rule {
+        name: "log.flush_interval",
+        reason: "it is for `log.durability: interval`; now each write waits for the disk or none does",
+        applies: |config| config.log.durability != Durability::Interval,
+    },
+];
+
+/// Why the key `name` (canonical) has no effect; `None` when it has.
+pub(crate) fn reason(config: &Config, name: &str) -> Option<&'static str> {
+    let below = |rule: &&Rule| {
+        name.strip_prefix(rule.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    RULES.iter().filter(below).find(|rule| (rule.applies)(config)).map(|rule| rule.reason)
+}
+
+/// Those of `names` (canonical) that have no effect.
+pub(crate) fn among<'a>(config: &Config, names: impl Iterator<Item = &'a str>) -> Vec<Ineffective> {
+    names
+        .filter_map(|name| {
+            let reason = reason(config, name)?;
+            Some(Ineffective { key: name.to_owned(), value: value_of(config, name), reason })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::known;
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_names_something_that_exists() {
+        for rule in RULES {
+            assert!(known(rule.name).is_some(), "{}", rule.name);
+            assert!(!rule.reason.is_empty() && !rule.reason.ends_with('.'), "{}", rule.reason);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_already_so_is_not_listed() {
+        let mut config = Config::default();
+        assert_eq!(reason(&config, "memory_allocation.allocator"), None);
+        config.memory_allocation.allocator = Allocator::Jemalloc;
+        assert!(reason(&config, "memory_allocation.allocator").is_some());
+        assert_eq!(reason(&config, "server.port"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! What files, variables and flags make of each other.

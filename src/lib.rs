@@ -1,4 +1,5 @@
 //! Behaviour: commands, the engine, and the doors through which they are reached.
 
+pub mod commands;
 pub mod config;
 pub mod model;

@@ -1,7 +1,6 @@
 //! What turns texts into vectors, whoever does the arithmetic.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Width of every vector, in numbers.
 pub const DIMENSIONS: usize = 384;
@@ -78,14 +77,25 @@ pub enum EmbedError {
         /// Which of the texts, from 0.
         index: usize,
     },
-    /// The batch that the text travelled in failed; other callers were told the same.
-    #[error("the batch failed")]
-    Batch {
-        /// Why.
-        #[source]
-        source: Arc<EmbedError>,
+    /// Too many queries wait already. Nothing was computed; try again later.
+    #[error("{waiting} queries wait for the embedding model already")]
+    Busy {
+        /// How many.
+        waiting: usize,
     },
     /// The service has stopped. Nothing was computed.
     #[error("the embedding service has stopped")]
     Stopped,
+}
+
+impl EmbedError {
+    /// The same error, for a caller among whose texts the batch's texts had `places`.
+    pub(super) fn at(self, places: &[usize]) -> Self {
+        let place = |index: usize| places.get(index).copied().unwrap_or(index);
+        match self {
+            Self::Tokenize { index, source } => Self::Tokenize { index: place(index), source },
+            Self::NotFinite { index } => Self::NotFinite { index: place(index) },
+            Self::Reference { .. } | Self::Memory { .. } | Self::Busy { .. } | Self::Stopped => self,
+        }
+    }
 }

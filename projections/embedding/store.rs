@@ -76,7 +76,9 @@ pub enum StoreError {
         text: String,
     },
     /// Not 384 finite numbers of length 1. Nothing was stored.
-    #[error("a vector needs {DIMENSIONS} finite numbers and length 1; this one has {numbers}, squared length {squared}")]
+    #[error(
+        "a vector needs {DIMENSIONS} finite numbers and length 1; this one has {numbers}, squared length {squared}"
+    )]
     Vector {
         /// How many numbers it has.
         numbers: usize,
@@ -84,7 +86,9 @@ pub enum StoreError {
         squared: f64,
     },
     /// All 4,294,967,295 slots are taken.
-    #[error("the vector store is full; remove its files while the server is stopped, and it fills with what is needed")]
+    #[error(
+        "the vector store is full; remove its files while the server is stopped, and it fills with what is needed"
+    )]
     Full,
 }
 
@@ -279,7 +283,10 @@ impl VectorStore {
         let vector_at = (index * VECTOR_BYTES) as u64;
         let record_at = (HEADER_BYTES + index * RECORD_BYTES) as u64;
         writer.vecs.write_all_at(&bytes, vector_at).map_err(io_error("write", vecs_path))?;
-        writer.keys.write_all_at(&record_of(key, check, slot), record_at).map_err(io_error("write", keys_path))?;
+        writer
+            .keys
+            .write_all_at(&record_of(key, check, slot), record_at)
+            .map_err(io_error("write", keys_path))?;
         let mut catalogue = write(&self.inner.catalogue);
         catalogue.slots.insert(key, slot);
         catalogue.checks.push(check);
@@ -364,7 +371,8 @@ fn read_records(
         let key = u128::from_le_bytes(std::array::from_fn(|i| record[i]));
         let check = u64::from_le_bytes(std::array::from_fn(|i| record[16 + i]));
         let intact = record_of(key, check, slot) == record
-            && (slot.0 < synced || view.vector(slot).is_some_and(|vector| check_of(&bytes_of(vector)) == check));
+            && (slot.0 < synced
+                || view.vector(slot).is_some_and(|vector| check_of(&bytes_of(vector)) == check));
         found.push(intact.then_some((key, check)));
     }
     let kept = found.iter().rposition(Option::is_some).map_or(0, |last| last + 1);

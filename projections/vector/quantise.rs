@@ -135,7 +135,13 @@ impl Query {
             squared += f64::from(x).powi(2);
         }
         let (phi, norm) = (off.sqrt(), squared.sqrt());
-        Ok(Self { vector, wide, scale, base: above(phi * LENGTH_MAX + ROUNDING_MAX), slope: above(norm + phi) })
+        Ok(Self {
+            vector,
+            wide,
+            scale,
+            base: above(phi * LENGTH_MAX + ROUNDING_MAX),
+            slope: above(norm + phi),
+        })
     }
 
     /// The similarity read from a row's code: `dot` is the product of the two codes.

@@ -28,19 +28,15 @@ section! {
 
 choice! {
     /// Who sees a memory.
+    #[derive(Default)]
     pub enum MemoryScope {
         /// The agent alone.
+        #[default]
         Agent = "agent",
         /// Everyone in its workspace.
         Workspace = "workspace",
         /// Everyone.
         Global = "global",
-    }
-}
-
-impl Default for MemoryScope {
-    fn default() -> Self {
-        Self::Agent
     }
 }
 
@@ -96,7 +92,7 @@ section! {
         /// Conversations whose state is kept in memory.
         pub conversation_cache_size: usize = 1_000, whole(0, 100_000_000);
         /// Age of a prepared context.
-        pub context_cache_ttl: Duration = Duration::from_secs(300);
+        pub context_cache_ttl: Duration = Duration::from_mins(5);
         /// Keep answers.
         pub response_cache_enabled: bool = true;
     }

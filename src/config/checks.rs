@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tracing_subscriber::EnvFilter;
+
 use super::load::Origin;
 use super::memory::{Durability, MODEL_TOKENS_MAX, SearchMode};
 use super::problem::{Problem, Source};
@@ -29,6 +31,7 @@ pub(crate) fn check(
     checks.ports(config);
     checks.log(config);
     checks.rows(config);
+    checks.logging(config);
     if config.memory.scaling.auto_migrate_enabled {
         let key = "memory.scaling.auto_migrate_enabled";
         checks.problem(key, "Caxton does not move data by itself", "set it to false");
@@ -55,16 +58,16 @@ impl Checks<'_> {
     }
 
     /// A value at or below its bound: a default follows the bound, an explicit value must fit.
-    fn at_most(&mut self, small: (&str, &mut usize), large: (&str, &mut usize)) {
-        if *small.1 <= *large.1 {
+    fn at_most(&mut self, (small_key, small): (&str, &mut usize), (large_key, large): (&str, &mut usize)) {
+        if *small <= *large {
             return;
         }
-        match (self.origins.contains_key(small.0), self.origins.contains_key(large.0)) {
-            (false, _) => *small.1 = *large.1,
-            (true, false) => *large.1 = *small.1,
+        match (self.origins.contains_key(small_key), self.origins.contains_key(large_key)) {
+            (false, _) => *small = *large,
+            (true, false) => *large = *small,
             (true, true) => {
-                let message = format!("{} is more than {} = {}", small.1, large.0, large.1);
-                self.problem(small.0, &message, "lower it, or raise the other");
+                let message = format!("{small} is more than {large_key} = {large}");
+                self.problem(small_key, &message, "lower it, or raise the other");
             }
         }
     }
@@ -136,6 +139,15 @@ impl Checks<'_> {
                 let message = "a power cut may lose any acknowledged write";
                 self.warn("log.durability", message, "set it to always, unless this is a benchmark");
             }
+        }
+    }
+
+    fn logging(&mut self, config: &Config) {
+        let filter = &config.logging.filter;
+        if let Err(error) = EnvFilter::builder().parse(filter) {
+            let remedy =
+                "write a level (error, warn, info, debug, trace), or levels as in `info,caxton=debug`";
+            self.problem("logging.filter", &format!("{filter:?} is not a filter: {error}"), remedy);
         }
     }
 

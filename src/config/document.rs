@@ -61,6 +61,11 @@ pub(crate) struct Entry {
 }
 
 impl Yaml {
+    /// The text, when it is one.
+    pub(crate) fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
     /// The value as a person would write it, cut to a line.
     pub(crate) fn shown(&self) -> String {
         match self {
@@ -264,7 +269,7 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for KeySeed<'_> {
+impl Visitor<'_> for KeySeed<'_> {
     type Value = (String, NodeId);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -193,13 +193,14 @@ impl Setting for KeyHashes {
             remedy: "write `name: sha256:` and 64 hexadecimal digits; `caxton key create NAME` prints both"
                 .to_owned(),
         };
-        let entries = match &node.value {
-            Yaml::Map(entries) => entries.as_slice(),
-            Yaml::Null => &[],
-            other => {
-                let message = format!("{} is not {}", other.shown(), self.takes(limits));
-                return Err(wrong(node, String::new(), message));
-            }
+        let none = Vec::new();
+        let entries = if node.value == Yaml::Null {
+            &none
+        } else if let Yaml::Map(entries) = &node.value {
+            entries
+        } else {
+            let message = format!("this is not {}", self.takes(limits));
+            return Err(wrong(node, String::new(), message));
         };
         let mut hashes = Self::default();
         for entry in entries {
@@ -239,20 +240,22 @@ keys!(KeyHashes);
 /// # Errors
 ///
 /// A [`Problem`] that names the file, and the line where there is one.
-pub(crate) fn read_keys_file(path: &Path, in_place: KeyHashes) -> Result<KeyHashes, Problem> {
+pub(crate) fn read_keys_file(path: &Path, in_place: KeyHashes) -> Result<KeyHashes, Box<Problem>> {
     let source = Source::File(path.to_owned());
     let problem =
         |message: String, remedy: &str| Problem::new(source.clone(), "auth.keys_file", message, remedy);
     let text = std::fs::read_to_string(path).map_err(|error| {
         problem(format!("could not read the keys: {error}"), "check the path and its permissions")
     })?;
-    let document = Document::parse(&text)
-        .map_err(|error| problem(error.message, "write one `name: sha256:<hex>` a line").at(error.place))?;
+    let document = Document::parse(&text).map_err(|error| {
+        let place = error.place;
+        problem(error.message, "write one `name: sha256:<hex>` a line").at(place)
+    })?;
     let mut hashes = KeyHashes::default();
     hashes.set(&document.root, Limits::Any).map_err(|wrong| {
         let place = document.place(wrong.node);
-        Problem::new(source.clone(), &format!("auth.keys_file{}", wrong.below), wrong.message, &wrong.remedy)
-            .at(place)
+        let key = format!("auth.keys_file{}", wrong.below);
+        Problem::new(source.clone(), &key, wrong.message, &wrong.remedy).at(place)
     })?;
     hashes.merge(in_place).map_err(|name| {
         problem(format!("the key {name} is in this file and in auth.keys"), "give each key its own name")
@@ -318,7 +321,7 @@ mod tests {
             ("ada: cax_live_secret\n", Some(1), "not the hash"),
             (&format!("ada: {hash}\nada: {hash}\n"), Some(2), "twice"),
             (&format!("bob: {hash}\n"), None, "bob"),
-            ("- ada\n", Some(1), "a list"),
+            ("- ada\n", Some(1), "this is not a map"),
         ] {
             let problem = read(text).unwrap_err();
             assert_eq!(problem.place.map(|place| place.line), line, "{problem}");

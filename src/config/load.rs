@@ -1,7 +1,7 @@
 //! From defaults, preset, file, environment and flags to one configuration that knows where each value came from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::aliases::canonical;
 use super::document::{Document, Entry, Node, NodeId, Place, SyntaxError, TEXT_BYTES_MAX, Yaml};
@@ -99,7 +99,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, LoadError> {
     if let Some(path) = &sources.file {
         match read(path) {
             Ok(text) => loading.text(Source::File(path.clone()), &text),
-            Err(problem) => loading.problems.push(problem),
+            Err(problem) => loading.problems.push(*problem),
         }
     }
     loading.variables(&sources.environment);
@@ -122,21 +122,21 @@ pub(crate) fn load_file_alone(path: PathBuf) -> Result<Loaded, LoadError> {
     load(&Sources { file: Some(path), ..Sources::default() })
 }
 
-fn read(path: &PathBuf) -> Result<String, Problem> {
-    let source = Source::File(path.clone());
+fn read(path: &Path) -> Result<String, Box<Problem>> {
+    let source = Source::File(path.to_owned());
     let unreadable = |error: std::io::Error| {
         let message = format!("could not read the file: {error}");
-        Problem::new(source.clone(), "", message, "check the path and its permissions")
+        Box::new(Problem::new(source.clone(), "", message, "check the path and its permissions"))
     };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > TEXT_BYTES_MAX as u64 {
         let message = format!("the file takes {size} bytes, the limit is {TEXT_BYTES_MAX}");
-        return Err(Problem::new(source, "", message, "give a configuration file"));
+        return Err(Box::new(Problem::new(source, "", message, "give a configuration file")));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|error| {
         let message = format!("byte {} is not UTF-8", error.utf8_error().valid_up_to());
-        Problem::new(source, "", message, "save the file as UTF-8")
+        Box::new(Problem::new(source, "", message, "save the file as UTF-8"))
     })
 }
 
@@ -176,7 +176,7 @@ impl Loading {
         match &document.root.value {
             Yaml::Null => (),
             Yaml::Map(entries) => self.flatten(&source, &document, entries, "", &mut rank.given),
-            other => {
+            other @ (Yaml::Bool(_) | Yaml::Whole(_) | Yaml::Real(_) | Yaml::Text(_) | Yaml::List(_)) => {
                 let message = format!("the file holds {} and not a map of keys", other.shown());
                 let place = document.place(document.root.id);
                 let remedy = "write `section:` and indented keys below it";
@@ -184,7 +184,7 @@ impl Loading {
             }
         }
         rank.documents.push(document);
-        self.apply(rank);
+        self.apply(&rank);
     }
 
     fn syntax(&mut self, source: Source, text: &str, error: SyntaxError) {
@@ -208,9 +208,8 @@ impl Loading {
             let name = join(prefix, &entry.key);
             let place = document.place(entry.key_id);
             let mut problem = |message: String, remedy: &str, place: Option<Place>| {
-                let mut problem = Problem::new(source.clone(), &name, message, remedy).at(place);
-                problem.snippet = place.and_then(|at| document.line(at.line)).map(str::to_owned);
-                self.problems.push(problem);
+                let problem = Problem::new(source.clone(), &name, message, remedy).at(place);
+                self.problems.push(with_snippet(problem, document));
             };
             if let Some(first) = seen.insert(entry.key.as_str(), place) {
                 let first = first.map_or(0, |place| place.line);
@@ -255,7 +254,7 @@ impl Loading {
                 }
             }
         }
-        self.apply(rank);
+        self.apply(&rank);
     }
 
     fn flags(&mut self, flags: &[Flag]) {
@@ -268,7 +267,7 @@ impl Loading {
                 self.problems.push(Problem::new(source, key, "unknown key", &remedy(key)));
             }
         }
-        self.apply(rank);
+        self.apply(&rank);
     }
 
     /// Adds one value that stands alone, in the notation of a file.
@@ -290,7 +289,7 @@ impl Loading {
     }
 
     /// Takes the values of a rank over, above those of the ranks before.
-    fn apply(&mut self, rank: Rank) {
+    fn apply(&mut self, rank: &Rank) {
         let mut first_of: BTreeMap<String, (usize, serde_json::Value)> = BTreeMap::new();
         for (index, given) in rank.given.iter().enumerate() {
             let name = canonical(&given.written);
@@ -308,7 +307,7 @@ impl Loading {
             match first_of.get(&name) {
                 Some((first, before)) if *before != value => {
                     let first = &rank.given[*first];
-                    self.problems.push(contradiction(first, before, given, &value, &rank));
+                    self.problems.push(contradiction(first, before, given, &value, rank));
                 }
                 Some(_) => (),
                 None => {
@@ -322,7 +321,7 @@ impl Loading {
             };
             self.origins.insert(name, origin);
         }
-        self.reconcile_ports(&first_of, &rank);
+        self.reconcile_ports(&first_of, rank);
     }
 
     /// `server.port` and the port of `http_server.bind_address` are one: a rank that gives one of them moves the
@@ -373,6 +372,13 @@ fn wrong_value(given: &Given, document: &Document, wrong: Wrong) -> Problem {
         let itself = |node: NodeId| node == given.node.id;
         let nested = matches!(given.node.value, Yaml::List(_) | Yaml::Map(_) | Yaml::Null);
         problem.place = if nested && itself(node) { given.key_place } else { document.place(node) };
+    }
+    with_snippet(problem, document)
+}
+
+/// Adds the line to look at. Not for keys of `auth`: the line may hold a secret that was pasted by mistake.
+fn with_snippet(mut problem: Problem, document: &Document) -> Problem {
+    if !problem.key.starts_with("auth") {
         problem.snippet = problem.place.and_then(|at| document.line(at.line)).map(str::to_owned);
     }
     problem
@@ -395,14 +401,7 @@ fn contradiction(
         first.written,
         place(first)
     );
-    let mut problem = Problem::new(
-        second.source.clone(),
-        &second.written,
-        message,
-        "remove one of the two, or make them equal",
-    )
-    .at(second.key_place);
-    let document = &rank.documents[second.document];
-    problem.snippet = second.key_place.and_then(|at| document.line(at.line)).map(str::to_owned);
-    problem
+    let remedy = "remove one of the two, or make them equal";
+    let problem = Problem::new(second.source.clone(), &second.written, message, remedy).at(second.key_place);
+    with_snippet(problem, &rank.documents[second.document])
 }

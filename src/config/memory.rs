@@ -110,7 +110,7 @@ section! {
         /// Share of queries that should be answered from the cache; below it a warning is logged.
         pub cache_hit_target: f64 = 0.90, share();
         /// Age at which a cached vector is dropped.
-        pub embedding_ttl: Duration = Duration::from_secs(3_600), millis(1, 3_650 * DAY);
+        pub embedding_ttl: Duration = Duration::from_hours(1), millis(1, 3_650 * DAY);
         /// Share of the cache that stays when it is full and old entries are dropped.
         pub cleanup_threshold: f64 = 0.8, Limits::Real { min: 0.05, max: 1.0 };
         /// Drop to half of the cache instead.
@@ -133,7 +133,7 @@ section! {
     /// `memory.cleanup`: periodic removal.
     pub struct Cleanup {
         /// Time between sweeps.
-        pub interval: Duration = Duration::from_secs(300), millis(1_000, 365 * DAY);
+        pub interval: Duration = Duration::from_mins(5), millis(1_000, 365 * DAY);
         /// Entities above which a sweep removes some; unset: no limit.
         pub entity_limit: Option<u64> = None, whole(1, u64::MAX);
         /// Relations above which a sweep removes some; unset: no limit.

@@ -138,7 +138,7 @@ impl Config {
     /// A [`Problem`] when the file cannot be read or holds something else.
     pub fn api_keys(&self) -> Result<KeyHashes, Box<Problem>> {
         match &self.auth.keys_file {
-            Some(path) => keys::read_keys_file(path, self.auth.keys.clone()).map_err(Box::new),
+            Some(path) => keys::read_keys_file(path, self.auth.keys.clone()),
             None => Ok(self.auth.keys.clone()),
         }
     }

@@ -128,7 +128,7 @@ section! {
         /// Pages of the write-ahead log between checkpoints.
         pub wal_checkpoint_interval: u32 = 2_000, whole(1, 1 << 24);
         /// Time between refreshes of the query planner's statistics.
-        pub analyze_frequency: Duration = Duration::from_secs(3_600), millis(1_000, 365 * DAY);
+        pub analyze_frequency: Duration = Duration::from_hours(1), millis(1_000, 365 * DAY);
         /// How free pages are given back.
         pub vacuum_strategy: VacuumStrategy = VacuumStrategy::Incremental;
     }

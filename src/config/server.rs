@@ -49,7 +49,7 @@ section! {
         /// Time for a new connection to send a whole request head.
         pub connection_timeout: Duration = Duration::from_secs(30), millis(1, DAY);
         /// Time a connection may idle between requests.
-        pub keep_alive_timeout: Duration = Duration::from_secs(60), millis(1, DAY);
+        pub keep_alive_timeout: Duration = Duration::from_mins(1), millis(1, DAY);
         /// Read buffer of a connection, in bytes.
         pub request_buffer_size: Bytes = Bytes(16_384), whole(8_192, 64 << 20);
         /// Write buffer of a connection, in bytes.
@@ -65,7 +65,7 @@ section! {
         /// Send cache headers with answers that do not change while the server runs.
         pub cache_static_content: bool = true;
         /// How long clients may keep those answers.
-        pub cache_ttl: Duration = Duration::from_secs(300);
+        pub cache_ttl: Duration = Duration::from_mins(5);
         /// Send `ETag` and answer 304 to a matching `If-None-Match`.
         pub etag_enabled: bool = true;
     }

@@ -295,6 +295,11 @@ fn takes_whole(limits: Limits, type_max: u64) -> String {
     }
 }
 
+/// The largest value of a type, as far as 64 bits go.
+fn type_max<T: TryInto<u64>>(max: T) -> u64 {
+    max.try_into().unwrap_or(u64::MAX)
+}
+
 macro_rules! whole_settings {
     ($($type:ty),+) => {
         $(impl Setting for $type {
@@ -302,7 +307,7 @@ macro_rules! whole_settings {
                 let Yaml::Whole(value) = node.value else {
                     return Err(Wrong::kind(node, &self.takes(limits)));
                 };
-                let value = check_whole(node, value, limits, <$type>::MAX as u64)?;
+                let value = check_whole(node, value, limits, type_max(<$type>::MAX))?;
                 *self = value as $type;
                 Ok(())
             }
@@ -312,12 +317,20 @@ macro_rules! whole_settings {
             }
 
             fn takes(&self, limits: Limits) -> String {
-                takes_whole(limits, <$type>::MAX as u64)
+                takes_whole(limits, type_max(<$type>::MAX))
             }
         })+
     };
 }
 whole_settings!(u16, u32, u64, usize);
+
+fn real_bounds(limits: Limits) -> (f64, f64) {
+    if let Limits::Real { min, max } = limits { (min, max) } else { (f64::MIN, f64::MAX) }
+}
+
+fn time_bounds(limits: Limits) -> (Duration, Duration) {
+    if let Limits::Time { min, max } = limits { (min, max) } else { (Duration::ZERO, Duration::MAX) }
+}
 
 impl Setting for f64 {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
@@ -326,11 +339,8 @@ impl Setting for f64 {
             Yaml::Whole(value) => value as Self,
             Yaml::Null | Yaml::Bool(_) | Yaml::Text(_) | Yaml::List(_) | Yaml::Map(_) => Self::NAN,
         };
-        let fits = match limits {
-            Limits::Real { min, max } => (min..=max).contains(&value),
-            _ => value.is_finite(),
-        };
-        if !fits {
+        let (min, max) = real_bounds(limits);
+        if !(min..=max).contains(&value) {
             return Err(Wrong::kind(node, &self.takes(limits)));
         }
         *self = value;
@@ -342,22 +352,20 @@ impl Setting for f64 {
     }
 
     fn takes(&self, limits: Limits) -> String {
-        match limits {
-            Limits::Real { min, max } => format!("a number from {min} to {max}"),
-            _ => "a number".to_owned(),
-        }
+        let (min, max) = real_bounds(limits);
+        format!("a number from {min} to {max}")
     }
 }
 
 impl Setting for String {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
-        match &node.value {
-            Yaml::Text(value) if !(limits == Limits::NotEmpty && value.trim().is_empty()) => {
-                self.clone_from(value);
-                Ok(())
-            }
-            _ => Err(Wrong::kind(node, &self.takes(limits))),
+        if let Yaml::Text(value) = &node.value
+            && !(limits == Limits::NotEmpty && value.trim().is_empty())
+        {
+            self.clone_from(value);
+            return Ok(());
         }
+        Err(Wrong::kind(node, &self.takes(limits)))
     }
 
     fn show(&self) -> serde_json::Value {
@@ -371,13 +379,14 @@ impl Setting for String {
 
 impl Setting for PathBuf {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
-        match &node.value {
-            Yaml::Text(value) if !value.is_empty() && !value.contains('\0') => {
-                *self = Self::from(value);
-                Ok(())
-            }
-            _ => Err(Wrong::kind(node, &self.takes(limits))),
+        if let Yaml::Text(value) = &node.value
+            && !value.is_empty()
+            && !value.contains('\0')
+        {
+            *self = Self::from(value);
+            return Ok(());
         }
+        Err(Wrong::kind(node, &self.takes(limits)))
     }
 
     fn show(&self) -> serde_json::Value {
@@ -391,18 +400,12 @@ impl Setting for PathBuf {
 
 impl Setting for Duration {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
-        let found = match &node.value {
-            Yaml::Text(text) => parse_duration(text),
-            Yaml::Whole(number) => {
-                let remedy = format!("write a unit, as in {number}s (ms, s, m, h or d)");
-                return Err(Wrong::new(node, format!("{number} is a duration without a unit"), remedy));
-            }
-            _ => None,
-        };
-        let (min, max) = match limits {
-            Limits::Time { min, max } => (min, max),
-            _ => (Self::ZERO, Self::MAX),
-        };
+        if let Yaml::Whole(number) = node.value {
+            let remedy = format!("write a unit, as in {number}s (ms, s, m, h or d)");
+            return Err(Wrong::new(node, format!("{number} is a duration without a unit"), remedy));
+        }
+        let found = node.value.text().and_then(parse_duration);
+        let (min, max) = time_bounds(limits);
         let Some(value) = found.filter(|found| (min..=max).contains(found)) else {
             return Err(Wrong::kind(node, &self.takes(limits)));
         };
@@ -415,23 +418,20 @@ impl Setting for Duration {
     }
 
     fn takes(&self, limits: Limits) -> String {
-        match limits {
-            Limits::Time { min, max } => {
-                format!("a duration from {} to {}, such as 30s", format_duration(min), format_duration(max))
-            }
-            _ => "a duration such as 30s".to_owned(),
+        let (min, max) = time_bounds(limits);
+        if max == Self::MAX {
+            return "a duration such as 30s".to_owned();
         }
+        format!("a duration from {} to {}, such as 30s", format_duration(min), format_duration(max))
     }
 }
 
 impl Setting for Bytes {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
-        let found = match &node.value {
-            Yaml::Text(text) => parse_bytes(text),
-            Yaml::Whole(number) => Some(*number),
-            _ => None,
+        let written = if let Yaml::Whole(number) = node.value { Some(number) } else { None };
+        let Some(found) = written.or_else(|| node.value.text().and_then(parse_bytes)) else {
+            return Err(Wrong::kind(node, &self.takes(limits)));
         };
-        let Some(found) = found else { return Err(Wrong::kind(node, &self.takes(limits))) };
         check_whole(node, found, limits, u64::MAX)
             .map_err(|_| Wrong::kind(node, &self.takes(limits)))
             .map(|bytes| *self = Self(bytes as usize))
@@ -442,19 +442,16 @@ impl Setting for Bytes {
     }
 
     fn takes(&self, limits: Limits) -> String {
-        match limits {
-            Limits::Whole { min, max } => format!("a size from {min} to {max} bytes, such as 8192 or 8KB"),
-            _ => "a size in bytes, such as 8192 or 8KB".to_owned(),
+        if let Limits::Whole { min, max } = limits {
+            return format!("a size from {min} to {max} bytes, such as 8192 or 8KB");
         }
+        "a size in bytes, such as 8192 or 8KB".to_owned()
     }
 }
 
 impl Setting for SocketAddr {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
-        let found = match &node.value {
-            Yaml::Text(text) => text.replace("localhost:", "127.0.0.1:").parse().ok(),
-            _ => None,
-        };
+        let found = node.value.text().and_then(|text| text.replace("localhost:", "127.0.0.1:").parse().ok());
         *self = found.ok_or_else(|| Wrong::kind(node, &self.takes(limits)))?;
         Ok(())
     }

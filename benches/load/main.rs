@@ -22,7 +22,6 @@ mod server;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use corpus::Dice;
 use serde_json::{Value, json};
 use server::{Server, get, post};
 

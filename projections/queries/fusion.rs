@@ -25,7 +25,11 @@ pub(super) struct Candidate {
 /// The entities of both rankings with their fused score, best first; ties by number.
 ///
 /// `semantic` and `keyword` are ordered best first and hold rows; of each entity the best row counts.
-pub(super) fn fuse(semantic: &[VectorHit], keyword: &[TextHit], fusion: Fusion) -> Vec<(MemoryId, Candidate)> {
+pub(super) fn fuse(
+    semantic: &[VectorHit],
+    keyword: &[TextHit],
+    fusion: Fusion,
+) -> Vec<(MemoryId, Candidate)> {
     let mut candidates: HashMap<MemoryId, Candidate> = HashMap::new();
     let mut similarities = Vec::new();
     for hit in semantic {

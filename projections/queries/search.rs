@@ -203,15 +203,24 @@ impl Search {
         Ok(view.graph().keyword(&query)?)
     }
 
-    fn ranked(&self, semantic: &[VectorHit], keyword: &[TextHit], mode: SearchMode) -> Vec<(MemoryId, Candidate)> {
+    fn ranked(
+        &self,
+        semantic: &[VectorHit],
+        keyword: &[TextHit],
+        mode: SearchMode,
+    ) -> Vec<(MemoryId, Candidate)> {
         let mut ranked = fuse(semantic, keyword, self.fusion);
         match mode {
             SearchMode::Hybrid => {}
             SearchMode::Semantic => {
-                ranked.iter_mut().for_each(|(_, found)| found.score = found.similarity.unwrap_or(-1.0));
+                for (_, found) in &mut ranked {
+                    found.score = found.similarity.unwrap_or(-1.0);
+                }
             }
             SearchMode::Keyword => {
-                ranked.iter_mut().for_each(|(_, found)| found.score = found.keyword_score.unwrap_or(0.0));
+                for (_, found) in &mut ranked {
+                    found.score = found.keyword_score.unwrap_or(0.0);
+                }
             }
         }
         if self.min_similarity.is_some() && mode != SearchMode::Keyword {
@@ -241,7 +250,8 @@ impl Search {
                 };
                 if hits.len() < self.limit && self.admits(&entity) {
                     let row = matched_row(id, &found);
-                    let matched = observations.iter().find(|observation| Some(observation.id) == row).cloned();
+                    let matched =
+                        observations.iter().find(|observation| Some(observation.id) == row).cloned();
                     hits.push(self.hit(view, entity, &found, matched)?);
                 }
             }

@@ -73,7 +73,7 @@ impl EngineOptions {
             group_writes_max: 4_096,
             transaction_records_max: 5_000,
             index_timeout: Duration::from_secs(30),
-            save_vectors_every: Duration::from_secs(60),
+            save_vectors_every: Duration::from_mins(1),
         }
     }
 }
@@ -166,11 +166,11 @@ impl Engine {
     /// # Errors
     ///
     /// [`StartError`].
-    pub fn start(options: EngineOptions, progress: &mut dyn FnMut(StartStep)) -> Result<Self, StartError> {
+    pub fn start(options: &EngineOptions, progress: &mut dyn FnMut(StartStep)) -> Result<Self, StartError> {
         check_format(&options.data_dir)?;
-        let log = open_log(&options)?;
+        let log = open_log(options)?;
         let mut recovery = Recovery::default();
-        let mut graph = open_graph(&options, &log.reader(), &mut recovery, progress)?;
+        let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
         record_start(&log, options.embedding.as_deref())?;
         catch_up(&log.reader(), &mut graph, &mut |_, _| {}).map_err(StartError::CatchUp)?;
         let positions = Arc::new(Positions::new(options.embedding.is_some()));
@@ -180,7 +180,7 @@ impl Engine {
         let mut vector_thread = None;
         if let Some(embedding) = &options.embedding {
             progress(StartStep::LoadingVectors);
-            let vectors = open_vectors(&options, embedding, &log.reader(), &mut recovery)?;
+            let vectors = open_vectors(options, embedding, &log.reader(), &mut recovery)?;
             positions.advance(Part::Vectors, vectors.checkpoint());
             semantic = Some(Semantic { vectors: vectors.reader(), embedding: Arc::clone(embedding) });
             let fold = VectorFold {

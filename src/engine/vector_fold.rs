@@ -34,12 +34,13 @@ impl VectorFold {
         let mut saved_at = Instant::now();
         let mut saved = self.vectors.checkpoint();
         while !self.stopping.load(Ordering::Relaxed) {
-            if self.log.wait_beyond(self.vectors.checkpoint(), IDLE) > self.vectors.checkpoint() {
-                if let Err(error) = self.fold_next() {
-                    tracing::error!(projection = Part::Vectors.name(), %error, "a projection has stopped");
-                    self.positions.stop(Part::Vectors, error);
-                    std::thread::sleep(RETRY);
-                }
+            let head = self.log.wait_beyond(self.vectors.checkpoint(), IDLE);
+            if head > self.vectors.checkpoint()
+                && let Err(error) = self.fold_next()
+            {
+                tracing::error!(projection = Part::Vectors.name(), %error, "a projection has stopped");
+                self.positions.stop(Part::Vectors, error);
+                std::thread::sleep(RETRY);
             }
             telemetry::projection_lagged(Part::Vectors.name(), self.lag());
             if self.vectors.checkpoint() > saved && saved_at.elapsed() >= self.save_every {

@@ -191,10 +191,10 @@ fn every_acknowledged_write_survives_sigkill_under_eight_writers() {
 /// The graph that lived through the kills equals one folded afresh from the log, and the log proves itself.
 fn check_rebuild(data_dir: &std::path::Path) {
     let digest = || {
-        let engine = Engine::start(EngineOptions::new(data_dir), &mut |_| {}).unwrap();
+        let engine = Engine::start(&EngineOptions::new(data_dir), &mut |_| {}).unwrap();
         engine.log().verify(&mut |_| {}).unwrap();
         let seq = engine.log().head().seq;
-        engine.view().wait_for(seq, caxton::engine::Wait::Applied, Duration::from_secs(60)).unwrap();
+        engine.view().wait_for(seq, caxton::engine::Wait::Applied, Duration::from_mins(1)).unwrap();
         let digest = engine.view().graph().digest().unwrap();
         engine.stop();
         digest

@@ -28,7 +28,11 @@ pub struct RebuildCheck {
 impl fmt::Display for RebuildCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.equal { "equals" } else { "differs from" };
-        write!(f, "the graph at {} {verdict} its rebuild\nlive    {}\nrebuilt {}", self.seq, self.live, self.rebuilt)
+        write!(
+            f,
+            "the graph at {} {verdict} its rebuild\nlive    {}\nrebuilt {}",
+            self.seq, self.live, self.rebuilt
+        )
     }
 }
 
@@ -75,7 +79,8 @@ pub fn rebuild_check(
     options: &SqliteOptions,
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<RebuildCheck, RebuildCheckError> {
-    let open = |which, dir| Graph::open(dir, options).map_err(|source| RebuildCheckError::Open { which, source });
+    let open =
+        |which, dir| Graph::open(dir, options).map_err(|source| RebuildCheckError::Open { which, source });
     let in_place = open("live", live)?;
     let mut rebuilt = open("scratch", scratch)?;
     let seq = in_place.checkpoint();

@@ -1,23 +1,24 @@
 //! `caxton log tail | verify | head`: through a running server, or on the stopped log itself.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use caxton_events::log::{Filter, Log, OpenError, Reader};
 use caxton_events::{Kind, Seq};
-use caxton_tools::log::{Tail, overview, tail, verify};
+use caxton_tools::log::{Line, Tail, overview, tail, verify};
 use serde_json::Value;
 
 use super::args::{Common, LogCommand, LogTail};
 use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
-use super::output::{Output, cell, items};
+use super::output::{Output, cell};
 use super::progress::Progress;
 use super::setup;
 
 /// Events asked of a server at a time.
-const PAGE: u32 = 1_000;
-/// How long the server may hold back an answer that has no events yet, in milliseconds.
-const FOLLOW_MILLIS: &str = "20000";
+const PAGE: &str = "1000";
+/// How long the server may hold back an answer that has no events yet.
+const FOLLOW_SECONDS: &str = "20";
 
 /// Runs a command about the log.
 pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
@@ -31,11 +32,8 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
             if out.is_json() {
                 return out.json(&head);
             }
-            for (name, value) in head.as_object().into_iter().flatten() {
-                out.line(format_args!("{} {}", name.replace('_', " "), cell(&head, name)).to_string().trim_end())?;
-                let _ = value;
-            }
-            Ok(())
+            let [seq, root, at] = ["seq", "root", "recorded_at"].map(|name| cell(&head, name));
+            out.line(format_args!("head #{seq}\nroot {root}\nrecorded {at}"))
         }
         (Some(server), LogCommand::Verify | LogCommand::Head { kinds: true }) => {
             let message = format!("{} has the log open; stop it first: this reads the file itself", server.url());
@@ -64,10 +62,7 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
                 },
             };
             let lines = tail(&reader, &wanted).map_err(|error| Failure::of(Exit::Failed, &error))?;
-            for line in lines {
-                if out.is_json() { out.json_line(&line)? } else { out.line(&line)? }
-            }
-            Ok(())
+            lines.iter().try_for_each(|line| show(line, out))
         }
         LogCommand::Verify => {
             let mut progress = Progress::new("verifying", "events", !common.no_progress);
@@ -107,59 +102,75 @@ fn kinds(what: &LogTail) -> Result<Option<Vec<Kind>>, Failure> {
     what.kinds.iter().map(kind).collect::<Result<_, _>>().map(Some)
 }
 
-/// Pages through a server's events and, with `--follow`, waits for more.
+/// A page of a server's events.
+#[derive(serde::Deserialize)]
+struct Page {
+    events: Vec<Line>,
+    /// Where the next page begins.
+    next_seq: Seq,
+    /// The end of the log when the page was made.
+    head_seq: Seq,
+}
+
+/// Shows events of a server and, with `--follow`, those to come.
 fn tail_server(server: &Backend, what: &LogTail, out: &mut Output) -> Result<(), Failure> {
-    let mut left = what.lines;
+    let lines_max = what.lines as usize;
     let mut from = match what.from {
-        Some(from) => Some(from),
-        None if what.follow && what.lines == 0 => Some(head(server)? + 1),
-        None => None,
+        Some(from) => Seq(from.max(1)),
+        None => newest(server, what, lines_max, out)?,
     };
-    loop {
-        let limit = if what.follow && from.is_some() { PAGE } else { left.min(PAGE) };
-        let mut request = Request::get("/api/v1/events")
-            .with("limit", &limit.to_string())
-            .with_some("type", (!what.kinds.is_empty()).then(|| what.kinds.join(",")).as_deref())
-            .with_some("stream", what.stream.as_deref())
-            .with_some("actor", what.actor.as_deref());
-        request = match from {
-            Some(seq) => request.with("from_seq", &seq.to_string()),
-            None => request.with("order", "desc"),
-        };
-        if what.follow && from.is_some() {
-            request = request.with("wait_ms", FOLLOW_MILLIS);
-        }
-        let page = server.ask(request)?;
-        let mut events: Vec<&Value> = items(&page, "events").iter().collect();
-        if from.is_none() {
-            events.reverse();
-        }
-        for event in &events {
-            if out.is_json() { out.json_line(event)? } else { out.line(line(event))? }
+    let mut shown = 0;
+    while what.follow || (what.from.is_some() && shown < lines_max) {
+        let page = page(server, what, from, if what.follow { FOLLOW_SECONDS } else { "0" })?;
+        let wanted = if what.follow { page.events.len() } else { lines_max - shown };
+        for line in page.events.iter().take(wanted) {
+            show(line, out)?;
         }
         out.flush()?;
-        left = left.saturating_sub(u32::try_from(events.len()).unwrap_or(u32::MAX));
-        let next = page.get("next_seq").and_then(Value::as_u64);
-        if !what.follow && (left == 0 || events.len() < limit as usize || from.is_none()) {
-            return Ok(());
+        shown += page.events.len();
+        from = page.next_seq;
+        if !what.follow && from > page.head_seq {
+            break;
         }
-        from = match (next, events.last().and_then(|event| event.get("seq")).and_then(Value::as_u64)) {
-            (Some(next), _) => Some(next),
-            (None, Some(last)) => Some(last + 1),
-            (None, None) if from.is_none() => Some(head(server)? + 1),
-            (None, None) => from,
-        };
     }
+    Ok(())
 }
 
-fn head(server: &Backend) -> Result<u64, Failure> {
+/// Shows the newest events and answers the position after the last one looked at.
+fn newest(server: &Backend, what: &LogTail, lines_max: usize, out: &mut Output) -> Result<Seq, Failure> {
     let head = server.ask(Request::get("/api/v1/log/head"))?;
-    Ok(head.get("seq").and_then(Value::as_u64).unwrap_or_default())
+    let head = head.get("seq").and_then(Value::as_u64).unwrap_or_default();
+    let filtered = !what.kinds.is_empty() || what.stream.is_some() || what.actor.is_some();
+    // With a filter it is not known where the last matches begin; the server passes over blocks that hold none.
+    let mut from = Seq(if filtered { 1 } else { (head + 1).saturating_sub(lines_max as u64).max(1) });
+    let mut lines = VecDeque::new();
+    while from.0 <= head {
+        let page = page(server, what, from, "0")?;
+        lines.extend(page.events);
+        lines.drain(..lines.len().saturating_sub(lines_max));
+        from = page.next_seq;
+    }
+    for line in &lines {
+        show(line, out)?;
+    }
+    out.flush()?;
+    Ok(from)
 }
 
-/// An event of a server on one line.
-fn line(event: &Value) -> String {
-    let [seq, at, kind, stream, actor] =
-        ["seq", "recorded_at", "kind", "stream", "actor"].map(|name| cell(event, name));
-    format!("#{seq} {at} {kind} {stream} by {actor}: {}", event.get("payload").unwrap_or(&Value::Null))
+fn page(server: &Backend, what: &LogTail, from: Seq, wait_seconds: &str) -> Result<Page, Failure> {
+    let kinds = what.kinds.join(",");
+    let request = Request::get("/api/v1/events")
+        .with("from_seq", &from.0.to_string())
+        .with("limit", PAGE)
+        .with("wait_seconds", wait_seconds)
+        .with_some("kinds", (!kinds.is_empty()).then_some(kinds.as_str()))
+        .with_some("stream", what.stream.as_deref())
+        .with_some("actor", what.actor.as_deref());
+    let page = server.ask(request)?;
+    serde_json::from_value(page)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the server sent no page of events: {error}")))
+}
+
+fn show(line: &Line, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() { out.json_line(line) } else { out.line(line) }
 }

@@ -131,13 +131,10 @@ fn find(backend: &Backend, search: &Search, out: &mut Output) -> Result<(), Fail
 }
 
 fn hit_row(hit: &Value, with_relations: bool) -> Vec<String> {
-    let found_by: Vec<&str> = items(hit, "matched_by").iter().filter_map(Value::as_str).collect();
-    let matched = hit.get("matched_observation").unwrap_or(&Value::Null);
-    let text = match matched {
-        Value::String(text) => text.clone(),
-        other => cell(other, "content"),
-    };
-    let known = if text.is_empty() { first_observation(hit) } else { text };
+    let why = hit.get("why").unwrap_or(&Value::Null);
+    let found_by: Vec<&str> = items(why, "matched_by").iter().filter_map(Value::as_str).collect();
+    let matched = why.get("matched_observation").map(|matched| cell(matched, "content")).unwrap_or_default();
+    let known = if matched.is_empty() { first_observation(hit) } else { matched };
     let mut row = vec![
         cell(hit, "score"),
         cell(hit, "entity_name"),
@@ -146,8 +143,11 @@ fn hit_row(hit: &Value, with_relations: bool) -> Vec<String> {
         shortened(&known),
     ];
     if with_relations {
-        let relation = |relation: &Value| format!("{} {}", cell(relation, "relation_type"), cell(relation, "to_entity"));
-        row.push(items(hit, "relations").iter().map(relation).collect::<Vec<_>>().join("\n"));
+        let shown = |relation: &Value| {
+            let [from, says, to] = ["from_entity", "relation_type", "to_entity"].map(|name| cell(relation, name));
+            format!("{from} {says} {to}")
+        };
+        row.push(items(hit, "relations").iter().map(shown).collect::<Vec<_>>().join("\n"));
     }
     row
 }
@@ -231,11 +231,13 @@ mod tests {
     fn a_hit_shows_the_observation_that_matched() {
         let hit = json!({
             "score": 0.51234, "entity_name": "gnuplot", "entity_type": "package",
-            "matched_by": ["semantic", "keyword"],
-            "matched_observation": {"content": "plots\nfrom a terminal"},
-            "relations": [{"relation_type": "suggests", "to_entity": "gnuplot-doc"}],
+            "why": {
+                "matched_by": ["semantic", "keyword"],
+                "matched_observation": {"content": "plots\nfrom a terminal"},
+            },
+            "relations": [{"from_entity": "gnuplot", "relation_type": "suggests", "to_entity": "gnuplot-doc"}],
         });
-        let then = ["0.512", "gnuplot", "package", "semantic, keyword", "plots from a terminal", "suggests gnuplot-doc"];
+        let then = ["0.512", "gnuplot", "package", "semantic, keyword", "plots from a terminal", "gnuplot suggests gnuplot-doc"];
         assert_eq!(hit_row(&hit, true), then);
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use caxton_events::log::Reader;
 use caxton_events::{Record, Seq, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::payload::payload;
@@ -12,8 +12,8 @@ use super::payload::payload;
 /// Characters of a text value that the line for people shows.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// A record as JSON; prints as one line for people.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A record as JSON, the same as `GET /api/v1/events` gives; prints as one line for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// Its position.
     pub seq: Seq,
@@ -22,19 +22,19 @@ pub struct Line {
     /// When it was recorded.
     pub recorded_at: Timestamp,
     /// The dotted name of its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// The stream it belongs to.
     pub stream: String,
     /// Who caused it.
     pub actor: String,
     /// What ties it to others of one request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub correlation: Option<String>,
+    #[serde(default)]
+    pub correlation_id: Option<String>,
     /// The event that led to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub causation: Option<Seq>,
+    #[serde(default)]
+    pub causation_seq: Option<Seq>,
     /// The event's own fields.
-    pub payload: Value,
+    pub data: Value,
 }
 
 impl Line {
@@ -44,12 +44,12 @@ impl Line {
             seq: record.seq,
             id: reader.event_id(&record).to_string(),
             recorded_at: record.recorded_at,
-            kind: record.event.kind().name(),
-            payload: payload(&record.event),
+            kind: record.event.kind().name().to_owned(),
+            data: payload(&record.event),
             stream: record.stream,
             actor: record.actor,
-            correlation: record.correlation,
-            causation: record.causation,
+            correlation_id: record.correlation,
+            causation_seq: record.causation,
         }
     }
 }
@@ -58,10 +58,11 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seq, recorded_at, kind, stream, actor, .. } = self;
         write!(f, "{seq} {recorded_at} {kind} {stream} by {actor}:")?;
-        for (name, value) in self.payload.as_object().into_iter().flatten() {
+        for (name, value) in self.data.as_object().into_iter().flatten() {
             match value {
                 Value::String(text) => write!(f, " {name}={}", shortened(text))?,
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                Value::Null => (),
+                Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
                     write!(f, " {name}={value}")?;
                 }
             }
@@ -93,14 +94,14 @@ mod tests {
             seq: Seq(7),
             id: String::new(),
             recorded_at: Timestamp::EPOCH,
-            kind: "memory.observation_added",
+            kind: "memory.observation_added".to_owned(),
             stream: "agent:ada".to_owned(),
             actor: "ada".to_owned(),
-            correlation: None,
-            causation: None,
-            payload: json!({ "id": 3, "content": "two\nlines" }),
+            correlation_id: None,
+            causation_seq: None,
+            data: json!({ "observation_id": "obs_3", "content": "two\nlines", "valid_to": null }),
         };
-        let then = "#7 1970-01-01T00:00:00.000000Z memory.observation_added agent:ada by ada: content=\"two\\nlines\" id=3";
+        let then = "#7 1970-01-01T00:00:00.000000Z memory.observation_added agent:ada by ada: content=\"two\\nlines\" observation_id=obs_3";
         assert_eq!(line.to_string(), then);
     }
 

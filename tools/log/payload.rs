@@ -1,15 +1,16 @@
-//! Events as JSON: for people, audit and other programs. The bytes on disk are another matter (`events/codec.rs`).
+//! Events as JSON: for people, audit and other programs, with ids as the REST API shows them. The bytes on disk are
+//! another matter (`events/codec.rs`).
 
 use caxton_events::memory::Validity;
-use caxton_events::{AgentEvent, Event, MemoryEvent, SystemEvent};
-use serde_json::{Map, Value, json};
+use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, SystemEvent};
+use serde_json::{Value, json};
 
-/// The event's own fields. Open ends of a validity and absent metadata are left out.
+/// The event's own fields. Metadata is the object it is; open ends of a validity are null.
 pub(super) fn payload(event: &Event) -> Value {
     match event {
         Event::Memory(event) => memory(event),
         Event::Agent(AgentEvent::ExternalRegistered { agent, workspace }) => {
-            json!({ "agent": agent, "workspace": workspace })
+            json!({ "agent_id": agent, "workspace": workspace })
         }
         Event::System(event) => system(event),
     }
@@ -28,24 +29,30 @@ fn system(event: &SystemEvent) -> Value {
 fn memory(event: &MemoryEvent) -> Value {
     match event {
         MemoryEvent::EntityCreated { id, scope, name, entity_type, metadata, confidence, validity } => with(
-            json!({
-                "id": id, "scope": scope.to_string(), "name": name, "entity_type": entity_type,
-                "confidence": confidence,
-            }),
-            metadata.as_deref(),
             validity,
+            json!({
+                "entity_id": entity_id(*id), "scope": scope.to_string(), "entity_name": name,
+                "entity_type": entity_type, "metadata": object(metadata.as_deref()), "confidence": confidence,
+            }),
         ),
         MemoryEvent::EntityUpdated { id, name, entity_type, metadata, confidence, validity } => with(
-            json!({ "id": id, "name": name, "entity_type": entity_type, "confidence": confidence }),
-            metadata.as_deref(),
             validity,
+            json!({
+                "entity_id": entity_id(*id), "entity_name": name, "entity_type": entity_type,
+                "metadata": object(metadata.as_deref()), "confidence": confidence,
+            }),
         ),
-        MemoryEvent::EntityRemoved { id } | MemoryEvent::RelationRemoved { id } => json!({ "id": id }),
+        MemoryEvent::EntityRemoved { id } => json!({ "entity_id": entity_id(*id) }),
         MemoryEvent::ObservationAdded { id, entity, content, validity }
-        | MemoryEvent::ObservationUpdated { id, entity, content, validity } => {
-            with(json!({ "id": id, "entity": entity, "content": content }), None, validity)
+        | MemoryEvent::ObservationUpdated { id, entity, content, validity } => with(
+            validity,
+            json!({
+                "observation_id": observation_id(*id), "entity_id": entity_id(*entity), "content": content,
+            }),
+        ),
+        MemoryEvent::ObservationRemoved { id, entity } => {
+            json!({ "observation_id": observation_id(*id), "entity_id": entity_id(*entity) })
         }
-        MemoryEvent::ObservationRemoved { id, entity } => json!({ "id": id, "entity": entity }),
         MemoryEvent::RelationCreated {
             id,
             scope,
@@ -57,36 +64,44 @@ fn memory(event: &MemoryEvent) -> Value {
             metadata,
             validity,
         } => with(
-            json!({
-                "id": id, "scope": scope.to_string(), "from": from, "to": to, "relation_type": relation_type,
-                "strength": strength, "confidence": confidence,
-            }),
-            metadata.as_deref(),
             validity,
+            json!({
+                "relation_id": relation_id(*id), "scope": scope.to_string(),
+                "from_entity_id": entity_id(*from), "to_entity_id": entity_id(*to),
+                "relation_type": relation_type, "strength": strength, "confidence": confidence,
+                "metadata": object(metadata.as_deref()),
+            }),
         ),
         MemoryEvent::RelationUpdated { id, strength, confidence, metadata, validity } => with(
-            json!({ "id": id, "strength": strength, "confidence": confidence }),
-            metadata.as_deref(),
             validity,
+            json!({
+                "relation_id": relation_id(*id), "strength": strength, "confidence": confidence,
+                "metadata": object(metadata.as_deref()),
+            }),
         ),
+        MemoryEvent::RelationRemoved { id } => json!({ "relation_id": relation_id(*id) }),
     }
 }
 
-/// `fields` with what many events share.
-fn with(mut fields: Value, metadata: Option<&str>, validity: &Validity) -> Value {
-    let mut more = Map::new();
-    if let Some(metadata) = metadata {
-        // Metadata was checked to be JSON when it was written; a text that is none is shown as it is.
-        let value = serde_json::from_str(metadata).unwrap_or_else(|_| Value::from(metadata));
-        more.insert("metadata".to_owned(), value);
-    }
-    for (name, at) in [("valid_from", validity.from), ("valid_to", validity.to)] {
-        if let Some(at) = at {
-            more.insert(name.to_owned(), Value::from(at.to_string()));
-        }
-    }
-    if let Some(fields) = fields.as_object_mut() {
-        fields.append(&mut more);
-    }
-    fields
+fn entity_id(id: MemoryId) -> String {
+    format!("ent_{id}")
+}
+
+fn observation_id(id: MemoryId) -> String {
+    format!("obs_{id}")
+}
+
+fn relation_id(id: MemoryId) -> String {
+    format!("rel_{id}")
+}
+
+/// Metadata was checked to be JSON when it was written; a text that is none is shown as it is.
+fn object(metadata: Option<&str>) -> Value {
+    metadata.map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)))
+}
+
+fn with(validity: &Validity, mut data: Value) -> Value {
+    data["valid_from"] = json!(validity.from);
+    data["valid_to"] = json!(validity.to);
+    data
 }

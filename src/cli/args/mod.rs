@@ -11,7 +11,7 @@ pub(super) use memory::{
     Add, Export, Graph, Import, MemoryCommand, MergeStrategy, Mode, Relate, ScopeName, Search, Stats, Who,
 };
 pub(super) use operate::{
-    ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand, ModelPull,
+    ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand,
     ProjectionCommand, Serve,
 };
 
@@ -65,6 +65,12 @@ pub(super) struct Common {
         help_heading = "Common"
     )]
     pub(super) api_key: Option<String>,
+    /// Do without the embedding model: search by words only
+    #[arg(long, global = true, help_heading = "Common")]
+    pub(super) keyword_only: bool,
+    /// Folder of the embedding model's files
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Common")]
+    pub(super) model_path: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long, global = true, help_heading = "Common")]
     pub(super) json: bool,

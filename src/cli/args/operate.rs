@@ -16,12 +16,6 @@ pub(in crate::cli) struct Serve {
     /// Port of /metrics on the loopback address, 0 for any free one, "off" for none [default: 9090]
     #[arg(long, value_name = "PORT")]
     pub(in crate::cli) metrics_port: Option<String>,
-    /// Run without the embedding model: search by words only
-    #[arg(long)]
-    pub(in crate::cli) keyword_only: bool,
-    /// Folder of the model's files
-    #[arg(long, value_name = "DIR")]
-    pub(in crate::cli) model_path: Option<PathBuf>,
 }
 
 /// Commands about the event log.
@@ -72,16 +66,8 @@ pub(in crate::cli) enum ProjectionCommand {
 /// Commands about the embedding model.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ModelCommand {
-    /// Download the model's files and check them
-    Pull(ModelPull),
-}
-
-/// `caxton model pull`
-#[derive(Debug, Args)]
-pub(in crate::cli) struct ModelPull {
-    /// Folder to put the files in
-    #[arg(long, value_name = "DIR")]
-    pub(in crate::cli) model_path: Option<PathBuf>,
+    /// Download the model's files and check them, unless they are here
+    Pull,
 }
 
 /// `caxton embed`
@@ -90,9 +76,6 @@ pub(in crate::cli) struct EmbedText {
     /// The text, `-` to read it from standard input
     #[arg(value_name = "TEXT")]
     pub(in crate::cli) text: String,
-    /// Folder of the model's files
-    #[arg(long, value_name = "DIR")]
-    pub(in crate::cli) model_path: Option<PathBuf>,
 }
 
 /// Commands about the configuration.

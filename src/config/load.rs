@@ -13,6 +13,10 @@ use super::setting::Wrong;
 use super::table::{Known, join, known, remedy, with_key};
 use super::{Config, checks};
 
+/// Faults of one file that are told at most. A file with more is not a configuration, and each costs another reading
+/// of the text to find its line.
+const PROBLEMS_MAX: usize = 50;
+
 /// Where to look for values.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -73,7 +77,8 @@ impl Loaded {
 
     /// The keys that were set, in order of their names, and change nothing yet.
     pub fn without_effect(&self) -> Vec<Ineffective> {
-        effect::among(&self.config, self.origins.keys().map(String::as_str))
+        let keys = self.origins.iter().map(|(name, origin)| (name.as_str(), origin.written.as_str()));
+        effect::among(&self.config, keys)
     }
 }
 
@@ -205,6 +210,9 @@ impl Loading {
     ) {
         let mut seen = BTreeMap::new();
         for entry in entries {
+            if self.problems.len() >= PROBLEMS_MAX {
+                return;
+            }
             let name = join(prefix, &entry.key);
             let place = document.place(entry.key_id);
             let mut problem = |message: String, remedy: &str, place: Option<Place>| {

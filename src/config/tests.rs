@@ -379,6 +379,13 @@ fn every_fault_is_told_in_reading_order() {
 }
 
 #[test]
+fn a_file_that_is_something_else_is_given_up_soon() {
+    let lines: Vec<_> = (0..2_000).map(|line| format!("key{line}: {line}")).collect();
+    let text = lines.join("\n");
+    assert_eq!(load_text(&text).unwrap_err().problems.len(), 50);
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let bad = dir.path().join("bad.yaml");
@@ -459,6 +466,8 @@ fn keys_without_effect_are_listed_when_they_were_set() {
     let without_effect = load_text(text).unwrap().without_effect();
     let names: Vec<_> = without_effect.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(names, ["agents.max_agents"]);
+    let alias = load_text("agents: {conversation_limit: 3}").unwrap().without_effect();
+    assert_eq!(alias[0].key, "agents.conversation_limit", "as it was written");
     let jemalloc = load_text("memory_allocation: {allocator: jemalloc}").unwrap().without_effect();
     assert_eq!((jemalloc.len(), &jemalloc[0].value), (1, &serde_json::json!("jemalloc")));
     let flush = |text: &str| load_text(text).unwrap().without_effect().len();
@@ -503,6 +512,8 @@ fn what_is_shown_says_where_it_came_from() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_text_makes_it_panic(text in "[ -~\n\u{e9}]{0,200}", at in 0_usize..400, cut in 0_usize..40) {
         let _ = load_text(&text);

@@ -30,7 +30,8 @@ pub(super) fn run(command: &CorpusCommand, common: &Common, out: &mut Output) ->
         }
     };
     if packages.is_empty() {
-        let message = "no package descriptions were found; run `apt-get update` first, or name the place with --from";
+        let message =
+            "no package descriptions were found; run `apt-get update` first, or name the place with --from";
         return Err(Failure::new(Exit::NotFound, message));
     }
     let corpus = Corpus::new(packages, limit);
@@ -53,10 +54,15 @@ fn debian_packages(from: Option<&Path>, progress: &mut Progress) -> Result<Vec<P
         let message = format!("could not run apt-cache: {error}; this needs a Debian system, or --from FILE");
         Failure::new(Exit::NotFound, message)
     };
-    let mut apt =
-        Command::new("apt-cache").arg("dumpavail").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(missing)?;
+    let mut apt = Command::new("apt-cache")
+        .arg("dumpavail")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(missing)?;
     let text = apt.stdout.take().ok_or_else(|| missing(std::io::ErrorKind::BrokenPipe.into()))?;
-    let packages = debian::read(BufReader::new(Counted { inner: text, bytes: 0, progress })).map_err(missing)?;
+    let packages =
+        debian::read(BufReader::new(Counted { inner: text, bytes: 0, progress })).map_err(missing)?;
     let status = apt.wait().map_err(missing)?;
     if status.success() {
         return Ok(packages);

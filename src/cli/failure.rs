@@ -1,9 +1,11 @@
 //! Why a command did not do what was asked, and the exit code that says so to scripts.
 
 use std::error::Error;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::path::Path;
+
+use crate::failure::chain;
 
 /// How a command ended. The numbers are documented in `--help` and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,11 @@ impl Failure {
         Self::new(exit, chain(error))
     }
 
+    /// The same failure, told with more of what was going on.
+    pub(super) fn told(self, message: String) -> Self {
+        Self { exit: self.exit, message }
+    }
+
     /// What could not be done to a file.
     pub(super) fn file(what: &str, path: &Path, error: &io::Error) -> Self {
         let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
@@ -58,20 +65,6 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
-}
-
-/// An error and its causes on one line, outermost first. Causes that repeat what stands before them are left out.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            let _ = write!(text, ": {said}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

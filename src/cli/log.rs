@@ -36,7 +36,8 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
             out.line(format_args!("head #{seq}\nroot {root}\nrecorded {at}"))
         }
         (Some(server), LogCommand::Verify | LogCommand::Head { kinds: true }) => {
-            let message = format!("{} has the log open; stop it first: this reads the file itself", server.url());
+            let message =
+                format!("{} has the log open; stop it first: this reads the file itself", server.url());
             Err(Failure::new(Exit::Unreachable, message))
         }
         (None, command) => offline(command, common, out),
@@ -47,7 +48,8 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
     let reader = open(common)?;
     match command {
         LogCommand::Tail(what) if what.follow => {
-            let message = "no server runs on this data directory, so nothing new can come; leave out --follow";
+            let message =
+                "no server runs on this data directory, so nothing new can come; leave out --follow";
             Err(Failure::new(Exit::Unreachable, message))
         }
         LogCommand::Tail(what) => {
@@ -96,7 +98,10 @@ fn kinds(what: &LogTail) -> Result<Option<Vec<Kind>>, Failure> {
     let kind = |name: &String| {
         Kind::from_name(name).ok_or_else(|| {
             let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-            Failure::new(Exit::Usage, format!("{name:?} is no kind of event; use one of {}", known.join(", ")))
+            Failure::new(
+                Exit::Usage,
+                format!("{name:?} is no kind of event; use one of {}", known.join(", ")),
+            )
         })
     };
     what.kinds.iter().map(kind).collect::<Result<_, _>>().map(Some)

@@ -50,7 +50,9 @@ fn body_from(who: &Who) -> Map<String, Value> {
 }
 
 fn parse_metadata(text: &str) -> Result<Value, Failure> {
-    let wrong = |what: String| Failure::new(Exit::Usage, format!("--metadata {what}; write a JSON object, as in '{{\"k\": 1}}'"));
+    let wrong = |what: String| {
+        Failure::new(Exit::Usage, format!("--metadata {what}; write a JSON object, as in '{{\"k\": 1}}'"))
+    };
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(wrong("is JSON but no object".to_owned())),
@@ -144,7 +146,8 @@ fn hit_row(hit: &Value, with_relations: bool) -> Vec<String> {
     ];
     if with_relations {
         let shown = |relation: &Value| {
-            let [from, says, to] = ["from_entity", "relation_type", "to_entity"].map(|name| cell(relation, name));
+            let [from, says, to] =
+                ["from_entity", "relation_type", "to_entity"].map(|name| cell(relation, name));
             format!("{from} {says} {to}")
         };
         row.push(items(hit, "relations").iter().map(shown).collect::<Vec<_>>().join("\n"));
@@ -161,7 +164,8 @@ fn first_observation(hit: &Value) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).map(|sign| if sign == '\n' { ' ' } else { sign }).collect();
+    let mut shown: String =
+        text.chars().take(SHOWN_CHARS_MAX).map(|sign| if sign == '\n' { ' ' } else { sign }).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
@@ -183,7 +187,8 @@ fn walk(backend: &Backend, graph: &Graph, out: &mut Output) -> Result<(), Failur
     let found = answer.get("graph").unwrap_or(&Value::Null);
     let (nodes, edges) = (items(found, "nodes"), items(found, "edges"));
     let columns = |value: &Value, names: &[&str]| names.iter().map(|name| cell(value, name)).collect();
-    let node_rows = nodes.iter().map(|node| columns(node, &["depth", "entity_name", "entity_type"])).collect();
+    let node_rows =
+        nodes.iter().map(|node| columns(node, &["depth", "entity_name", "entity_type"])).collect();
     out.table(&["depth", "name", "type"], node_rows)?;
     let names = ["from", "relation_type", "to", "strength"];
     let edge_rows = edges.iter().map(|edge| columns(edge, &names)).collect();
@@ -192,7 +197,8 @@ fn walk(backend: &Backend, graph: &Graph, out: &mut Output) -> Result<(), Failur
 }
 
 fn count(backend: &Backend, stats: &Stats, out: &mut Output) -> Result<(), Failure> {
-    let answer = backend.ask(Request::get("/api/v1/memory/stats").with_some("agent_id", stats.agent.as_deref()))?;
+    let answer =
+        backend.ask(Request::get("/api/v1/memory/stats").with_some("agent_id", stats.agent.as_deref()))?;
     if out.is_json() {
         return out.json(&answer);
     }
@@ -237,7 +243,14 @@ mod tests {
             },
             "relations": [{"from_entity": "gnuplot", "relation_type": "suggests", "to_entity": "gnuplot-doc"}],
         });
-        let then = ["0.512", "gnuplot", "package", "semantic, keyword", "plots from a terminal", "gnuplot suggests gnuplot-doc"];
+        let then = [
+            "0.512",
+            "gnuplot",
+            "package",
+            "semantic, keyword",
+            "plots from a terminal",
+            "gnuplot suggests gnuplot-doc",
+        ];
         assert_eq!(hit_row(&hit, true), then);
     }
 

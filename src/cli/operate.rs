@@ -24,12 +24,19 @@ pub(super) fn config(command: &ConfigCommand, common: &Common, out: &mut Output)
             let report = if is_dash(file) {
                 let mut text = String::new();
                 let limit = config::TEXT_BYTES_MAX as u64 + 1;
-                io::stdin().take(limit).read_to_string(&mut text).map_err(|error| Failure::file("read", file, &error))?;
+                io::stdin()
+                    .take(limit)
+                    .read_to_string(&mut text)
+                    .map_err(|error| Failure::file("read", file, &error))?;
                 config::check(&text)
             } else {
                 config::check_file(file)
             };
-            if out.is_json() { out.json(&report.to_json())? } else { out.line(&report)? }
+            if out.is_json() {
+                out.json(&report.to_json())?
+            } else {
+                out.line(&report)?
+            }
             if report.is_ok() { Ok(()) } else { Err(Failure::new(Exit::Usage, "see above")) }
         }
         ConfigCommand::Show => {
@@ -114,8 +121,11 @@ pub(super) fn key(command: &KeyCommand, out: &mut Output) -> Result<(), Failure>
 fn add_line(path: &Path, name: &str, line: &str) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::file("write", path, &error);
     match std::fs::read_to_string(path) {
-        Ok(text) if text.lines().any(|line| line.split(':').next().is_some_and(|known| known.trim() == name)) => {
-            let message = format!("{} has a key named {name:?}; remove its line or use another name", path.display());
+        Ok(text)
+            if text.lines().any(|line| line.split(':').next().is_some_and(|known| known.trim() == name)) =>
+        {
+            let message =
+                format!("{} has a key named {name:?}; remove its line or use another name", path.display());
             return Err(Failure::new(Exit::Refused, message));
         }
         Ok(_) => (),

@@ -37,13 +37,17 @@ impl Output {
 
     /// Prints a JSON value, indented, and a line end.
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer_pretty(&mut self.out, value).map_err(io::Error::from).map_err(|e| Failure::output(&e))?;
+        serde_json::to_writer_pretty(&mut self.out, value)
+            .map_err(io::Error::from)
+            .map_err(|e| Failure::output(&e))?;
         self.line("")
     }
 
     /// Prints a JSON value on one line.
     pub(super) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.out, value).map_err(io::Error::from).map_err(|e| Failure::output(&e))?;
+        serde_json::to_writer(&mut self.out, value)
+            .map_err(io::Error::from)
+            .map_err(|e| Failure::output(&e))?;
         self.line("")
     }
 
@@ -58,7 +62,7 @@ impl Output {
             return Ok(());
         }
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
         if table.width().is_none() {
             table.set_width(WIDTH_WITHOUT_TERMINAL);
         }

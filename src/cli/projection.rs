@@ -15,7 +15,8 @@ const SCRATCH: &str = "rebuild-check.tmp";
 pub(super) fn run(command: &ProjectionCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let ProjectionCommand::Check = command;
     if let Some(server) = super::backend::running(common)? {
-        let message = format!("{} has the directory open; stop it first: this reads the files itself", server.url());
+        let message =
+            format!("{} has the directory open; stop it first: this reads the files itself", server.url());
         return Err(Failure::new(Exit::Unreachable, message));
     }
     let reader = log::open(common)?;
@@ -24,9 +25,15 @@ pub(super) fn run(command: &ProjectionCommand, common: &Common, out: &mut Output
     let scratch = dir.join(SCRATCH);
     std::fs::create_dir_all(&scratch).map_err(|error| Failure::file("make", &scratch, &error))?;
     let mut progress = Progress::new("rebuilding", "events", !common.no_progress);
-    let checked = rebuild_check(&reader, &dir.join(setup::GRAPH_DIR), &scratch, &setup::sqlite_options(&config), &mut |seq, head| {
-        progress.set(seq.0, head.0);
-    });
+    let checked = rebuild_check(
+        &reader,
+        &dir.join(setup::GRAPH_DIR),
+        &scratch,
+        &setup::sqlite_options(&config),
+        &mut |seq, head| {
+            progress.set(seq.0, head.0);
+        },
+    );
     drop(progress);
     // A scratch folder left behind costs room and nothing else.
     let _ = std::fs::remove_dir_all(&scratch);

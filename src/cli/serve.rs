@@ -24,7 +24,7 @@ use crate::telemetry::{self, Telemetry};
 /// Runs the server until SIGTERM or SIGINT.
 pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     let started = Instant::now();
-    let loaded = setup::load(common, flags(serve))?;
+    let loaded = load(serve, common)?;
     let config = &loaded.config;
     telemetry::start_logging(&config.logging).map_err(|error| Failure::of(Exit::Usage, &error))?;
     let telemetry = Telemetry::install().map_err(|error| Failure::of(Exit::Failed, &error))?;
@@ -50,7 +50,8 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     served
 }
 
-fn flags(serve: &Serve) -> Vec<Flag> {
+/// The configuration with the flags of this command.
+fn load(serve: &Serve, common: &Common) -> Result<Loaded, Failure> {
     let mut flags = Vec::new();
     if let Some(port) = serve.port {
         flags.push(Flag::new("--port", "server.port", port.to_string()));
@@ -60,10 +61,12 @@ fn flags(serve: &Serve) -> Vec<Flag> {
         flags.push(Flag::new("--metrics-port", "server.metrics_port", value));
     }
     if let Some(host) = serve.host {
-        // The port that goes with it follows --port, or stays what it is.
-        flags.push(Flag::new("--host", "server.host", host.to_string()));
+        // The address is a host with a port; the port is what it would be without this flag.
+        let port = setup::load(common, flags.clone())?.config.http_server.bind_address.port();
+        let address = SocketAddr::new(host, port);
+        flags.push(Flag::new("--host", "http_server.bind_address", address.to_string()));
     }
-    flags
+    setup::load(common, flags)
 }
 
 fn runtime(config: &Config) -> Result<Runtime, Failure> {
@@ -73,7 +76,9 @@ fn runtime(config: &Config) -> Result<Runtime, Failure> {
         .thread_name("caxton-http")
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("could not start the threads for requests: {error}")))
+        .map_err(|error| {
+            Failure::new(Exit::Failed, format!("could not start the threads for requests: {error}"))
+        })
 }
 
 /// The sockets, open before anything that takes long: a port in use is reported at once.
@@ -95,7 +100,8 @@ impl Doors {
             None => None,
         };
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("could not listen to signals: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, format!("could not listen to signals: {error}")))
         };
         let signals = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
         Ok(Self { rest, address, metrics, signals })
@@ -135,7 +141,8 @@ async fn until_stopped(
         let stopped = until(stopped.clone());
         let render = move || telemetry.render();
         tokio::spawn(async move {
-            if let Err(error) = api::metrics::serve(listener, telemetry::CONTENT_TYPE, render, stopped).await {
+            if let Err(error) = api::metrics::serve(listener, telemetry::CONTENT_TYPE, render, stopped).await
+            {
                 tracing::error!(%error, "metrics are no longer served");
             }
         });
@@ -161,7 +168,8 @@ impl Endpoint {
     fn write(data_dir: &Path, address: SocketAddr) -> Result<Self, Failure> {
         let path = data_dir.join(ENDPOINT_FILE);
         let part = data_dir.join("endpoint.part");
-        let written = std::fs::write(&part, format!("{}\n", url(address))).and_then(|()| std::fs::rename(&part, &path));
+        let written =
+            std::fs::write(&part, format!("{}\n", url(address))).and_then(|()| std::fs::rename(&part, &path));
         written.map_err(|error| Failure::file("write", &path, &error))?;
         Ok(Self { path })
     }
@@ -204,7 +212,11 @@ fn report(loaded: &Loaded, engine: &Engine, doors: &Doors, keys: &KeyHashes) -> 
         format!("{} ({} dimensions, weights {digits}…)", identity.name, identity.dimensions)
     });
     line("model", model.as_deref().unwrap_or("none: search by words only"));
-    let who = if keys.is_empty() { "none: whoever reaches the port".to_owned() } else { format!("{} known", keys.len()) };
+    let who = if keys.is_empty() {
+        "none: whoever reaches the port".to_owned()
+    } else {
+        format!("{} known", keys.len())
+    };
     line("API keys", &who);
     let recovery = engine.recovery();
     line("log", &format!("{} events, {} replayed", engine.log().head().seq.0, recovery.replayed));

@@ -76,7 +76,7 @@ pub(super) fn engine(loaded: &Loaded, common: &Common, progress: &mut Progress) 
         Some(embedding_service(&loaded.config, &found)?)
     };
     let options = engine_options(&loaded.config, embedding);
-    let engine = Engine::start(options, &mut |step| match step {
+    let engine = Engine::start(&options, &mut |step| match step {
         StartStep::Folding { at, of, .. } => progress.set(at.0, of.0),
         StartStep::LoadingVectors => (),
     });
@@ -106,7 +106,8 @@ pub(super) fn embedding_service(
         },
         ..ServiceOptions::new(Arc::new(move || started.elapsed()))
     };
-    let service = EmbeddingService::start(embedder, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let service =
+        EmbeddingService::start(embedder, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
     Ok(Arc::new(service))
 }
 
@@ -153,18 +154,17 @@ pub(super) fn durability(config: &Config) -> log::Durability {
 /// The settings of the graph's SQLite file.
 pub(super) fn sqlite_options(config: &Config) -> SqliteOptions {
     let (sqlite, advanced) = (&config.memory.sqlite_config, &config.advanced_memory_tuning.sqlite_advanced);
-    let megabytes = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     SqliteOptions {
         wal_mode: sqlite.wal_mode,
-        cache_size_mb: megabytes(sqlite.cache_size_mb),
-        mmap_size_mb: megabytes(sqlite.mmap_size_mb),
+        cache_size_mb: sqlite.cache_size_mb,
+        mmap_size_mb: sqlite.mmap_size_mb,
         page_size: sqlite.page_size,
         synchronous: match sqlite.synchronous {
             config::Synchronous::Off => Synchronous::Off,
             config::Synchronous::Normal => Synchronous::Normal,
             config::Synchronous::Full => Synchronous::Full,
         },
-        journal_size_limit_mb: sqlite.journal_size_limit_mb.map(megabytes),
+        journal_size_limit_mb: sqlite.journal_size_limit_mb,
         temp_store: match sqlite.temp_store {
             config::TempStore::Default => TempStore::Default,
             config::TempStore::File => TempStore::File,
@@ -224,7 +224,9 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
 /// What a crash may lose, for the startup report.
 pub(super) fn loss_window(config: &Config) -> String {
     match durability(config) {
-        log::Durability::Always => "always: an acknowledged write is on disk; a crash loses nothing".to_owned(),
+        log::Durability::Always => {
+            "always: an acknowledged write is on disk; a crash loses nothing".to_owned()
+        }
         log::Durability::Interval(window) => format!(
             "interval: a crash may lose what was acknowledged in the last {}",
             config::format_duration(window.max(Duration::from_millis(1)))

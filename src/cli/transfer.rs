@@ -93,9 +93,11 @@ pub(super) fn import(
         done += chunk.bytes.len() as u64;
         let first = chunk.first_line;
         let answer = backend.ask(request(import, chunk)?).map_err(|failure| {
-            let kept = if totals.requests == 0 { "nothing was written" } else { "the lines before it are written" };
-            let message = format!("line {first} of {} or one after it: {failure}\n{kept}", import.file.display());
-            Failure { exit: failure.exit, ..Failure::new(Exit::Failed, message) }
+            let kept =
+                if totals.requests == 0 { "nothing was written" } else { "the lines before it are written" };
+            let message =
+                format!("line {first} of {} or one after it: {failure}\n{kept}", import.file.display());
+            failure.told(message)
         })?;
         totals.add(&answer);
         progress.set(done, size);
@@ -110,10 +112,13 @@ fn request(import: &Import, chunk: Chunk) -> Result<Request, Failure> {
     who.scope.get_or_insert(ScopeName::Agent);
     let strategy = import.on_conflict.as_str();
     if !chunk.is_document {
-        return Ok(Request::post_lines("/api/v1/memory/import", chunk.bytes).from(&who).with("merge_strategy", strategy));
+        return Ok(Request::post_lines("/api/v1/memory/import", chunk.bytes)
+            .from(&who)
+            .with("merge_strategy", strategy));
     }
     let data: Value = serde_json::from_slice(&chunk.bytes).map_err(|error| {
-        let message = format!("{} is neither JSON lines nor one JSON document: {error}", import.file.display());
+        let message =
+            format!("{} is neither JSON lines nor one JSON document: {error}", import.file.display());
         Failure::new(Exit::Usage, message)
     })?;
     let body = json!({

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(super) use memory::{
-    Add, Export, Graph, Import, MemoryCommand, MergeStrategy, Mode, Relate, ScopeName, Search, Stats, Who,
+    Add, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
 };
 pub(super) use operate::{
     ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand,

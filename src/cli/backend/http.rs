@@ -6,7 +6,8 @@ use std::time::Duration;
 use ureq::{Agent, Body};
 
 use super::{Answer, Request};
-use crate::cli::failure::{Exit, Failure, chain};
+use crate::cli::failure::{Exit, Failure};
+use crate::failure::chain;
 
 /// Time for a connection; the server is on this machine or near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,11 +68,7 @@ impl Http {
             .body(body)
             .map_err(|error| Failure::new(Exit::Usage, format!("could not make the request: {error}")))?;
         let empty = request.body().is_empty();
-        let response = if empty {
-            self.agent.run(request.map(|_| ()))
-        } else {
-            self.agent.run(request)
-        };
+        let response = if empty { self.agent.run(request.map(|_| ())) } else { self.agent.run(request) };
         let response = response.map_err(|error| {
             let message = format!("no answer from {}: {}; is it running?", self.base, chain(&error));
             Failure::new(Exit::Unreachable, message)

@@ -22,9 +22,10 @@ impl Local {
     pub(in crate::cli) fn open(common: &Common) -> Result<Self, Failure> {
         let loaded = setup::load(common, Vec::new())?;
         let mut progress = Progress::new("catching up", "events", !common.no_progress);
-        let engine = setup::engine(&loaded.config, common, &mut progress)?;
+        let engine = setup::engine(&loaded, common, &mut progress)?;
         let options = setup::rest_options(&loaded.config, None);
-        let door = InProcess::new(engine.clone(), options).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let door =
+            InProcess::new(engine.clone(), options).map_err(|error| Failure::of(Exit::Failed, &error))?;
         Ok(Self { door, engine })
     }
 

@@ -38,7 +38,11 @@ impl Request {
 
     /// Sends a JSON value to `path`.
     pub(super) fn post(path: &str, body: &Value) -> Self {
-        Self { method: "POST", path: path.to_owned(), body: Some(("application/json", body.to_string().into_bytes())) }
+        Self {
+            method: "POST",
+            path: path.to_owned(),
+            body: Some(("application/json", body.to_string().into_bytes())),
+        }
     }
 
     /// Sends JSON lines to `path`.
@@ -74,7 +78,9 @@ pub(super) fn encoded(piece: &str) -> String {
 fn encode_into(text: &mut String, piece: &str) {
     for byte in piece.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(byte))
+            }
             _ => text.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -119,10 +125,12 @@ impl Backend {
     /// The answer's body as JSON.
     pub(super) fn ask(&self, request: Request) -> Result<Value, Failure> {
         let body = self.read(request)?;
-        let text = read_whole(body)
-            .map_err(|error| Failure::new(Exit::Failed, format!("the answer did not arrive whole: {error}")))?;
-        serde_json::from_slice(&text)
-            .map_err(|error| Failure::new(Exit::Failed, format!("the answer is no JSON: {error}; is this a Caxton server?")))
+        let text = read_whole(body).map_err(|error| {
+            Failure::new(Exit::Failed, format!("the answer did not arrive whole: {error}"))
+        })?;
+        serde_json::from_slice(&text).map_err(|error| {
+            Failure::new(Exit::Failed, format!("the answer is no JSON: {error}; is this a Caxton server?"))
+        })
     }
 }
 
@@ -163,7 +171,9 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut message = match text("detail") {
-        "" => format!("the server answered {status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)])),
+        "" => {
+            format!("the server answered {status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]))
+        }
         detail => detail.to_owned(),
     };
     if !text("code").is_empty() {
@@ -187,7 +197,8 @@ mod tests {
 
     #[test]
     fn parameters_are_percent_encoded() {
-        let request = Request::get("/a").with("q", "café & co").with_some("n", None).with_some("m", Some("1"));
+        let request =
+            Request::get("/a").with("q", "café & co").with_some("n", None).with_some("m", Some("1"));
         assert_eq!(request.path, "/a?q=caf%C3%A9%20%26%20co&m=1");
         assert_eq!(encoded("a/b?c"), "a%2Fb%3Fc");
     }
@@ -203,7 +214,12 @@ mod tests {
         let problem = r#"{"detail":"there is no x","code":"ENTITY_NOT_FOUND","remedy":"create it"}"#;
         check(404, problem, Exit::NotFound, "there is no x [ENTITY_NOT_FOUND]\nremedy: create it");
         check(409, r#"{"detail":"d"}"#, Exit::Refused, "d");
-        check(401, r#"{"detail":"no key"}"#, Exit::Refused, "no key\nremedy: give a key with --api-key or CAXTON_API_KEY");
+        check(
+            401,
+            r#"{"detail":"no key"}"#,
+            Exit::Refused,
+            "no key\nremedy: give a key with --api-key or CAXTON_API_KEY",
+        );
         check(429, r#"{"detail":"full"}"#, Exit::Failed, "full");
         check(503, r#"{"detail":"stopped"}"#, Exit::Failed, "stopped");
         check(502, "<html>", Exit::Failed, "the server answered 502: <html>");

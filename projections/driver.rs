@@ -1,0 +1,228 @@
+//! Keeps a projection up to date: reads what follows its checkpoint and folds it in, batch by batch.
+
+use caxton_events::log::{Filter, ReadError, Reader};
+use caxton_events::{Event, MemoryEvent, Record, Seq};
+
+use crate::projection::{ApplyError, Projection};
+
+/// Most records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 4_096;
+/// Text in a batch after which it is folded, in bytes.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Why a projection could not be brought up to date. It includes what was folded before.
+#[derive(Debug, thiserror::Error)]
+pub enum CatchUpError {
+    /// The projection includes records the log does not have: it belongs to another log, or to a later state of this
+    /// one. Rebuild it.
+    #[error(
+        "the {name} projection includes record {checkpoint}, the log ends at {head}; rebuild the projection"
+    )]
+    Ahead {
+        /// The projection.
+        name: &'static str,
+        /// Its checkpoint.
+        checkpoint: Seq,
+        /// The end of the log.
+        head: Seq,
+    },
+    /// The log could not be read.
+    #[error("could not read the log after {after} for the {name} projection")]
+    Read {
+        /// The projection.
+        name: &'static str,
+        /// Its checkpoint.
+        after: Seq,
+        /// What the log said.
+        #[source]
+        source: ReadError,
+    },
+    /// The log skipped a record.
+    #[error("the log gave record {found} where {expected} was due; verify the log")]
+    Gap {
+        /// The record that was due.
+        expected: Seq,
+        /// The record that came.
+        found: Seq,
+    },
+    /// The log ended before the record it said was its last.
+    #[error("the log ended at {found}, before its head {head}; verify the log")]
+    Short {
+        /// The last record that came.
+        found: Seq,
+        /// The end of the log.
+        head: Seq,
+    },
+    /// The records could not be folded in.
+    #[error("the {name} projection stopped at {after}")]
+    Apply {
+        /// The projection.
+        name: &'static str,
+        /// Its checkpoint.
+        after: Seq,
+        /// What the projection said.
+        #[source]
+        source: ApplyError,
+    },
+}
+
+/// Folds in what the log holds beyond the projection's checkpoint, up to the log's head as it is when this is called,
+/// and returns the new checkpoint. `progress` hears the checkpoint and that head after each batch.
+///
+/// # Errors
+///
+/// [`CatchUpError`]; what was folded before stays.
+pub fn catch_up(
+    reader: &Reader,
+    projection: &mut dyn Projection,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<Seq, CatchUpError> {
+    let head = reader.head().seq;
+    let checkpoint = projection.checkpoint();
+    if checkpoint > head {
+        return Err(CatchUpError::Ahead { name: projection.name(), checkpoint, head });
+    }
+    if checkpoint < head {
+        let filter = Filter { until: Some(head), ..Filter::default() };
+        let records = reader.scan(checkpoint.next(), &filter);
+        fold(records, head, projection, progress)?;
+    }
+    Ok(projection.checkpoint())
+}
+
+fn fold(
+    records: impl Iterator<Item = Result<Record, ReadError>>,
+    head: Seq,
+    projection: &mut dyn Projection,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<(), CatchUpError> {
+    let name = projection.name();
+    let mut last = projection.checkpoint();
+    let mut batch = Vec::with_capacity(BATCH_RECORDS_MAX);
+    let mut bytes = 0;
+    for record in records {
+        let record =
+            record.map_err(|source| CatchUpError::Read { name, after: projection.checkpoint(), source })?;
+        if record.seq != last.next() {
+            return Err(CatchUpError::Gap { expected: last.next(), found: record.seq });
+        }
+        last = record.seq;
+        bytes += text_bytes(&record);
+        batch.push(record);
+        if batch.len() == BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX || last == head {
+            let after = projection.checkpoint();
+            projection.apply(&batch).map_err(|source| CatchUpError::Apply { name, after, source })?;
+            progress(projection.checkpoint(), head);
+            batch.clear();
+            bytes = 0;
+        }
+    }
+    if last == head { Ok(()) } else { Err(CatchUpError::Short { found: last, head }) }
+}
+
+/// Bytes of the texts in a record that can be long.
+fn text_bytes(record: &Record) -> usize {
+    let metadata = |metadata: &Option<String>| metadata.as_ref().map_or(0, String::len);
+    match &record.event {
+        Event::Memory(event) => match event {
+            MemoryEvent::EntityCreated { name, metadata: more, .. }
+            | MemoryEvent::EntityUpdated { name, metadata: more, .. } => name.len() + metadata(more),
+            MemoryEvent::ObservationAdded { content, .. }
+            | MemoryEvent::ObservationUpdated { content, .. } => content.len(),
+            MemoryEvent::RelationCreated { metadata: more, .. }
+            | MemoryEvent::RelationUpdated { metadata: more, .. } => metadata(more),
+            MemoryEvent::EntityRemoved { .. }
+            | MemoryEvent::ObservationRemoved { .. }
+            | MemoryEvent::RelationRemoved { .. } => 0,
+        },
+        Event::Agent(_) | Event::System(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use caxton_events::log::ReadError;
+    use caxton_events::{Event, Record, Seq, SystemEvent, Timestamp};
+
+    use super::{BATCH_RECORDS_MAX, CatchUpError, fold};
+    use crate::projection::{ApplyError, Projection};
+
+    /// Remembers the sizes of its batches; refuses one that holds `bad`.
+    #[derive(Default)]
+    struct Batches {
+        checkpoint: Seq,
+        sizes: Vec<usize>,
+        bad: Option<Seq>,
+    }
+
+    impl Projection for Batches {
+        fn name(&self) -> &'static str {
+            "batches"
+        }
+
+        fn version(&self) -> u32 {
+            1
+        }
+
+        fn checkpoint(&self) -> Seq {
+            self.checkpoint
+        }
+
+        fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
+            if let Some(record) = records.iter().find(|record| Some(record.seq) == self.bad) {
+                return Err(ApplyError::Unknown { seq: record.seq, what: "entity", id: 1 });
+            }
+            self.sizes.push(records.len());
+            self.checkpoint = records.last().unwrap().seq;
+            Ok(())
+        }
+
+        fn reset(&mut self) -> Result<(), ApplyError> {
+            self.checkpoint = Seq::ZERO;
+            Ok(())
+        }
+    }
+
+    fn record(seq: u64) -> Record {
+        Record {
+            seq: Seq(seq),
+            recorded_at: Timestamp::EPOCH,
+            stream: "system".to_owned(),
+            actor: "system".to_owned(),
+            correlation: None,
+            causation: None,
+            event: Event::System(SystemEvent::ServerStopped),
+        }
+    }
+
+    fn read(seqs: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Result<Record, ReadError>> {
+        seqs.into_iter().map(|seq| Ok(record(seq)))
+    }
+
+    #[test]
+    fn records_come_in_bounded_batches_up_to_the_head() {
+        let mut projection = Batches::default();
+        let mut heard = Vec::new();
+        let head = BATCH_RECORDS_MAX as u64 + 3;
+        fold(read(1..=head), Seq(head), &mut projection, &mut |at, head| heard.push((at, head))).unwrap();
+        assert_eq!(projection.sizes, [BATCH_RECORDS_MAX, 3]);
+        assert_eq!(heard, [(Seq(BATCH_RECORDS_MAX as u64), Seq(head)), (Seq(head), Seq(head))]);
+    }
+
+    #[test]
+    fn a_missing_record_stops_the_fold() {
+        let skipped = fold(read([1, 3]), Seq(3), &mut Batches::default(), &mut |_, _| ());
+        assert!(matches!(skipped, Err(CatchUpError::Gap { expected: Seq(2), found: Seq(3) })), "{skipped:?}");
+        let short = fold(read([1]), Seq(2), &mut Batches::default(), &mut |_, _| ());
+        assert!(matches!(short, Err(CatchUpError::Short { found: Seq(1), head: Seq(2) })), "{short:?}");
+    }
+
+    #[test]
+    fn a_projection_that_refuses_is_named_with_its_place() {
+        let mut projection = Batches { bad: Some(Seq(2)), ..Batches::default() };
+        let stopped = fold(read([1, 2]), Seq(2), &mut projection, &mut |_, _| ());
+        assert_eq!(stopped.unwrap_err().to_string(), "the batches projection stopped at #0");
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`commands`] (wishes and rules), [`engine`] (the pipeline), [`config`] (settings).
 
+pub mod api;
 pub mod commands;
 pub mod config;
 pub mod engine;

@@ -112,6 +112,10 @@ fn log_failed(error: &AppendError) -> Problem {
             .remedy("see the server's log; whether this write survived shows after a restart"),
         AppendError::Closed(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "LOG_CLOSED", detail)
             .remedy("nothing was written; see the server's log and restart it"),
+        AppendError::Unchecked { .. } => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", detail)
+                .remedy("nothing was written; run `caxton log verify` on the stopped server")
+        }
         AppendError::Empty | AppendError::Unexpected { .. } => internal(error),
     }
 }
@@ -140,7 +144,7 @@ pub(super) fn graph_failed(error: &ReadError) -> Problem {
                 .value(&value.to_string())
                 .remedy(format!("use at most {max}"))
         }
-        ReadError::Sqlite { .. } | ReadError::Damaged { .. } => {
+        ReadError::Sqlite { .. } => {
             tracing::error!(error = %chain(error), "the graph could not be read");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string())
                 .remedy("try again; if it stays, restart the server: a damaged file is rebuilt from the log")

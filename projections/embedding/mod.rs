@@ -39,6 +39,7 @@ pub enum Engine {
 
 /// How the model is loaded and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct ModelOptions {
     /// Who does the arithmetic. Default: fused.
     pub engine: Engine,

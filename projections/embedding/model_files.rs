@@ -274,9 +274,10 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn metadata(path: &Path) -> Result<Metadata, Damage> {
-    fs::metadata(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Damage::Absent { path: path.to_path_buf() },
-        _ => Damage::Unreadable { path: path.to_path_buf(), source },
+    fs::metadata(path).map_err(|source| {
+        let absent = matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        let path = path.to_path_buf();
+        if absent { Damage::Absent { path } } else { Damage::Unreadable { path, source } }
     })
 }
 

@@ -23,7 +23,7 @@ impl Default for CacheOptions {
     fn default() -> Self {
         Self {
             entries_max: 10_000,
-            ttl: Some(Duration::from_secs(3_600)),
+            ttl: Some(Duration::from_hours(1)),
             cleanup_threshold: 0.8,
             aggressive_cleanup: false,
         }

@@ -96,33 +96,35 @@ impl EmbeddingService {
         let queue_max = options.queue_max.max(1);
         let (query_sender, query_receiver) = bounded(queue_max);
         let (bulk_sender, bulk_receiver) = bounded(queue_max);
-        let mut service = Self {
-            embedder: Arc::clone(&embedder),
-            cache: Mutex::new(QueryCache::new(options.cache)),
-            now: options.now,
-            batch_size: options.batch_size.max(1),
-            queues: Some(Queues { queries: query_sender, bulk: bulk_sender }),
-            threads: Vec::new(),
-            counts: Arc::default(),
-        };
         let receivers = Queues { queries: query_receiver, bulk: bulk_receiver };
+        let batch_size = options.batch_size.max(1);
+        let counts = Arc::<Counts>::default();
+        let mut threads = Vec::new();
         for index in 0..=options.threads.max(1) {
             let worker = Worker {
                 embedder: Arc::clone(&embedder),
                 queues: receivers.clone(),
-                batch_size: service.batch_size,
-                counts: Arc::clone(&service.counts),
+                batch_size,
+                counts: Arc::clone(&counts),
             };
-            let thread = if index == 0 {
+            // Where a thread cannot start, those before it end, because nobody holds the queues' other ends.
+            threads.push(if index == 0 {
                 let thread = std::thread::Builder::new().name("embed-query".to_owned());
                 thread.spawn(move || worker.serve_queries())?
             } else {
                 let thread = std::thread::Builder::new().name(format!("embed-bulk-{index}"));
                 thread.spawn(move || worker.serve_all())?
-            };
-            service.threads.push(thread);
+            });
         }
-        Ok(service)
+        Ok(Self {
+            embedder,
+            cache: Mutex::new(QueryCache::new(options.cache)),
+            now: options.now,
+            batch_size,
+            queues: Some(Queues { queries: query_sender, bulk: bulk_sender }),
+            threads,
+            counts,
+        })
     }
 
     /// The vector of a query, from the cache or from the model before any bulk.

@@ -28,7 +28,7 @@ pub(crate) fn model_dir(test: &str) -> Option<PathBuf> {
     }
 }
 
-/// A text and its vector from PyTorch.
+/// A text and its vector from `PyTorch`.
 #[derive(serde::Deserialize)]
 pub(crate) struct ReferenceText {
     pub(crate) text: String,
@@ -40,7 +40,7 @@ struct Reference {
     texts: Vec<ReferenceText>,
 }
 
-/// Texts with vectors from PyTorch: those in `golden/`, and those of a larger file where one lies beside the
+/// Texts with vectors from `PyTorch`: those in `golden/`, and those of a larger file where one lies beside the
 /// workspace.
 pub(crate) fn reference_texts() -> Vec<ReferenceText> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));

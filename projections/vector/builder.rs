@@ -59,9 +59,17 @@ pub(crate) fn wants_work(view: &View, options: &VectorOptions) -> bool {
     work_on(view, options).is_some()
 }
 
+/// What the thread is told.
+enum Wake {
+    /// A scope may need an index.
+    Look,
+    /// Look, and then answer.
+    Answer(Sender<()>),
+}
+
 /// The thread, from the outside. Dropping it stops and joins it.
 pub(crate) struct Builder {
-    wake: Option<Sender<()>>,
+    wake: Option<Sender<Wake>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,9 +91,20 @@ impl Builder {
     pub(crate) fn wake(&self) {
         if let Some(wake) = &self.wake {
             // Full means that it was told already, disconnected that it is gone with its shared state.
-            match wake.try_send(()) {
-                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => (),
+            match wake.try_send(Wake::Look) {
+                Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => (),
             }
+        }
+    }
+
+    /// Blocks until every scope that needs an index has one, or the thread is gone.
+    pub(crate) fn finish(&self) {
+        let (answer, answered) = bounded(1);
+        if let Some(wake) = &self.wake
+            && wake.send(Wake::Answer(answer)).is_ok()
+        {
+            // An error means that the thread ended: there is nothing to wait for.
+            let _ = answered.recv();
         }
     }
 }
@@ -118,24 +137,32 @@ fn load_all(dir: &std::path::Path, shared: &Shared) {
     }
 }
 
-fn work(shared: &Shared, woken: &Receiver<()>, stop: &AtomicBool) {
-    loop {
+fn work(shared: &Shared, woken: &Receiver<Wake>, stop: &AtomicBool) {
+    let mut asked = Some(Wake::Look);
+    while let Some(wake) = asked {
         for cell in shared.cells() {
-            while !stop.load(Ordering::Relaxed) {
-                let view = cell.view();
-                let Some(work) = work_on(&view, &shared.options) else { break };
-                match build(shared, &cell, &view, work, stop) {
-                    Ok(()) => shared.set_index_failure(None),
-                    Err(IndexError::Stopped) => return,
-                    Err(error) => {
-                        shared.set_index_failure(Some(with_causes(&error)));
-                        break;
-                    }
-                }
-            }
+            serve(shared, &cell, stop);
         }
-        if woken.recv().is_err() || stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             return;
+        }
+        if let Wake::Answer(answer) = wake {
+            // Whoever asked may have gone.
+            let _ = answer.send(());
+        }
+        asked = woken.recv().ok();
+    }
+}
+
+/// Builds for one scope until it needs nothing more.
+fn serve(shared: &Shared, cell: &Cell, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let view = cell.view();
+        let Some(work) = work_on(&view, &shared.options) else { return };
+        match build(shared, cell, &view, work, stop) {
+            Ok(()) => shared.set_index_failure(None),
+            Err(IndexError::Stopped) => return,
+            Err(error) => return shared.set_index_failure(Some(with_causes(&error))),
         }
     }
 }

@@ -163,6 +163,11 @@ impl Vectors {
         VectorReader::new(Arc::clone(&self.shared))
     }
 
+    /// Blocks until every scope that is due an HNSW index has it. Searches need not wait: they scan meanwhile.
+    pub fn finish_indexes(&self) {
+        self.builder.finish();
+    }
+
     /// Records folded since the last snapshot: how much a crash would make the next start fold again.
     pub const fn unsaved(&self) -> u64 {
         self.unsaved

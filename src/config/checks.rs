@@ -41,7 +41,7 @@ pub(crate) fn check(
 impl Checks<'_> {
     fn made(&self, key: &str, message: &str, remedy: &str) -> Problem {
         let (source, place, written) = match self.origins.get(key) {
-            Some(origin) => (origin.source.clone(), origin.place, origin.written.as_str()),
+            Some(origin) => (origin.source.clone(), origin.place(), origin.written.as_str()),
             None => (Source::Default, None, key),
         };
         Problem::new(source, written, message, remedy).at(place)

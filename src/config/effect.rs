@@ -6,7 +6,7 @@ use super::{Allocator, Config, Durability, Format, Precision};
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Ineffective {
-    /// The key, by its canonical name.
+    /// The key, as it was written.
     pub key: String,
     /// Its value.
     pub value: serde_json::Value,
@@ -98,14 +98,13 @@ pub(crate) fn reason(config: &Config, name: &str) -> Option<&'static str> {
     RULES.iter().filter(below).find(|rule| (rule.applies)(config)).map(|rule| rule.reason)
 }
 
-/// Those of `names` (canonical) that have no effect.
-pub(crate) fn among<'a>(config: &Config, names: impl Iterator<Item = &'a str>) -> Vec<Ineffective> {
-    names
-        .filter_map(|name| {
-            let reason = reason(config, name)?;
-            Some(Ineffective { key: name.to_owned(), value: value_of(config, name), reason })
-        })
-        .collect()
+/// Those of `keys` (the canonical name and the one that was written) that have no effect.
+pub(crate) fn among<'a>(config: &Config, keys: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Ineffective> {
+    let listed = keys.filter_map(|(name, written)| {
+        let reason = reason(config, name)?;
+        Some(Ineffective { key: written.to_owned(), value: value_of(config, name), reason })
+    });
+    listed.collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::aliases::canonical;
 use super::document::{Document, Entry, Node, NodeId, Place, SyntaxError, TEXT_BYTES_MAX, Yaml};
@@ -12,6 +13,10 @@ use super::problem::{LoadError, Problem, Source};
 use super::setting::Wrong;
 use super::table::{Known, join, known, remedy, with_key};
 use super::{Config, checks};
+
+/// Faults of one file that are told at most. A file with more is not a configuration, and each costs another reading
+/// of the text to find its line.
+const PROBLEMS_MAX: usize = 50;
 
 /// Where to look for values.
 #[derive(Debug, Clone, Default)]
@@ -45,14 +50,23 @@ impl Flag {
 }
 
 /// Where an effective value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Origin {
     /// The source.
     pub source: Source,
-    /// The place of the key there, where the source has lines.
-    pub place: Option<Place>,
     /// The name under which it was given there: the key itself or an alias.
     pub written: String,
+    document: Arc<Document>,
+    key: Option<NodeId>,
+}
+
+impl Origin {
+    /// The place of the key there; `None` where the source has no lines.
+    ///
+    /// Reads the text again: a millisecond for a long file.
+    pub fn place(&self) -> Option<Place> {
+        self.document.place(self.key?)
+    }
 }
 
 /// A configuration with the story of its values.
@@ -73,7 +87,8 @@ impl Loaded {
 
     /// The keys that were set, in order of their names, and change nothing yet.
     pub fn without_effect(&self) -> Vec<Ineffective> {
-        effect::among(&self.config, self.origins.keys().map(String::as_str))
+        let keys = self.origins.iter().map(|(name, origin)| (name.as_str(), origin.written.as_str()));
+        effect::among(&self.config, keys)
     }
 }
 
@@ -145,18 +160,20 @@ struct Given {
     source: Source,
     /// The key as written, or an alias.
     written: String,
-    key_place: Option<Place>,
-    /// Which of the rank's documents holds it.
-    document: usize,
+    document: Arc<Document>,
+    /// The key's own node; `None` for a value that stands alone.
+    key: Option<NodeId>,
     node: Node,
 }
 
-/// The values of one rank of precedence. Two names of the same key must agree within it.
-#[derive(Default)]
-struct Rank {
-    documents: Vec<Document>,
-    given: Vec<Given>,
+impl Given {
+    fn key_place(&self) -> Option<Place> {
+        self.document.place(self.key?)
+    }
 }
+
+/// The values of one rank of precedence. Two names of the same key must agree within it.
+type Rank = Vec<Given>;
 
 #[derive(Default)]
 struct Loading {
@@ -169,13 +186,13 @@ impl Loading {
     /// Takes over a file or a preset.
     fn text(&mut self, source: Source, text: &str) {
         let document = match Document::parse(text) {
-            Ok(document) => document,
+            Ok(document) => Arc::new(document),
             Err(error) => return self.syntax(source, text, error),
         };
-        let mut rank = Rank::default();
+        let mut rank = Rank::new();
         match &document.root.value {
             Yaml::Null => (),
-            Yaml::Map(entries) => self.flatten(&source, &document, entries, "", &mut rank.given),
+            Yaml::Map(entries) => self.flatten(&source, &document, entries, "", &mut rank),
             other @ (Yaml::Bool(_) | Yaml::Whole(_) | Yaml::Real(_) | Yaml::Text(_) | Yaml::List(_)) => {
                 let message = format!("the file holds {} and not a map of keys", other.shown());
                 let place = document.place(document.root.id);
@@ -183,7 +200,6 @@ impl Loading {
                 self.problems.push(Problem::new(source, "", message, remedy).at(place));
             }
         }
-        rank.documents.push(document);
         self.apply(&rank);
     }
 
@@ -198,22 +214,24 @@ impl Loading {
     fn flatten(
         &mut self,
         source: &Source,
-        document: &Document,
+        document: &Arc<Document>,
         entries: &[Entry],
         prefix: &str,
-        given: &mut Vec<Given>,
+        given: &mut Rank,
     ) {
         let mut seen = BTreeMap::new();
         for entry in entries {
+            if self.problems.len() >= PROBLEMS_MAX {
+                return;
+            }
             let name = join(prefix, &entry.key);
-            let place = document.place(entry.key_id);
-            let mut problem = |message: String, remedy: &str, place: Option<Place>| {
-                let problem = Problem::new(source.clone(), &name, message, remedy).at(place);
+            let mut problem = |message: String, remedy: &str, node: NodeId| {
+                let problem = Problem::new(source.clone(), &name, message, remedy).at(document.place(node));
                 self.problems.push(with_snippet(problem, document));
             };
-            if let Some(first) = seen.insert(entry.key.as_str(), place) {
-                let first = first.map_or(0, |place| place.line);
-                problem(format!("given twice, first in line {first}"), "remove one of the two", place);
+            if let Some(first) = seen.insert(entry.key.as_str(), entry.key_id) {
+                let first = document.place(first).map_or(0, |place| place.line);
+                problem(format!("given twice, first in line {first}"), "remove one of the two", entry.key_id);
                 continue;
             }
             match (known(&name), &entry.value.value) {
@@ -224,22 +242,22 @@ impl Loading {
                 (Some(Known::Section), Yaml::Null) => (),
                 (Some(Known::Section), other) => {
                     let message = format!("{} is not a map of keys", other.shown());
-                    problem(message, "indent its keys below it", document.place(entry.value.id));
+                    problem(message, "indent its keys below it", entry.value.id);
                 }
                 (Some(Known::Key), _) => given.push(Given {
                     source: source.clone(),
                     written: name,
-                    key_place: place,
-                    document: 0,
+                    document: Arc::clone(document),
+                    key: Some(entry.key_id),
                     node: entry.value.clone(),
                 }),
-                (None, _) => problem("unknown key".to_owned(), &remedy(&name), place),
+                (None, _) => problem("unknown key".to_owned(), &remedy(&name), entry.key_id),
             }
         }
     }
 
     fn variables(&mut self, environment: &[(String, String)]) {
-        let mut rank = Rank::default();
+        let mut rank = Rank::new();
         for (name, value) in environment {
             let source = Source::Environment(name.clone());
             match variable(name) {
@@ -258,7 +276,7 @@ impl Loading {
     }
 
     fn flags(&mut self, flags: &[Flag]) {
-        let mut rank = Rank::default();
+        let mut rank = Rank::new();
         for Flag { name, key, value } in flags {
             let source = Source::Flag(name.clone());
             if known(key) == Some(Known::Key) {
@@ -282,16 +300,14 @@ impl Loading {
             }
         };
         let node = document.root.clone();
-        let document_index = rank.documents.len();
-        rank.documents.push(document);
-        let written = key.to_owned();
-        rank.given.push(Given { source, written, key_place: None, document: document_index, node });
+        let (document, written) = (Arc::new(document), key.to_owned());
+        rank.push(Given { source, written, document, key: None, node });
     }
 
     /// Takes the values of a rank over, above those of the ranks before.
-    fn apply(&mut self, rank: &Rank) {
+    fn apply(&mut self, rank: &[Given]) {
         let mut first_of: BTreeMap<String, (usize, serde_json::Value)> = BTreeMap::new();
-        for (index, given) in rank.given.iter().enumerate() {
+        for (index, given) in rank.iter().enumerate() {
             let name = canonical(&given.written);
             let set = with_key(&mut self.config, &name, |leaf| {
                 leaf.setting.set(&given.node, leaf.limits).map(|()| leaf.setting.show())
@@ -299,15 +315,15 @@ impl Loading {
             let value = match set {
                 None => continue,
                 Some(Err(wrong)) => {
-                    self.problems.push(wrong_value(given, &rank.documents[given.document], wrong));
+                    self.problems.push(wrong_value(given, wrong));
                     continue;
                 }
                 Some(Ok(value)) => value,
             };
             match first_of.get(&name) {
                 Some((first, before)) if *before != value => {
-                    let first = &rank.given[*first];
-                    self.problems.push(contradiction(first, before, given, &value, rank));
+                    let first = &rank[*first];
+                    self.problems.push(contradiction(first, before, given, &value));
                 }
                 Some(_) => (),
                 None => {
@@ -316,8 +332,9 @@ impl Loading {
             }
             let origin = Origin {
                 source: given.source.clone(),
-                place: given.key_place,
                 written: given.written.clone(),
+                document: Arc::clone(&given.document),
+                key: given.key,
             };
             self.origins.insert(name, origin);
         }
@@ -326,14 +343,14 @@ impl Loading {
 
     /// `server.port` and the port of `http_server.bind_address` are one: a rank that gives one of them moves the
     /// other, and a rank that gives both must give the same.
-    fn reconcile_ports(&mut self, set: &BTreeMap<String, (usize, serde_json::Value)>, rank: &Rank) {
+    fn reconcile_ports(&mut self, set: &BTreeMap<String, (usize, serde_json::Value)>, rank: &[Given]) {
         let (port, address) = (set.get("server.port"), set.get("http_server.bind_address"));
         let bind = &mut self.config.http_server.bind_address;
         match (port, address) {
             (Some((port, port_shown)), Some((address, address_shown))) => {
                 if bind.port() != self.config.server.port {
-                    let (port, address) = (&rank.given[*port], &rank.given[*address]);
-                    self.problems.push(contradiction(port, port_shown, address, address_shown, rank));
+                    let (port, address) = (&rank[*port], &rank[*address]);
+                    self.problems.push(contradiction(port, port_shown, address, address_shown));
                 }
             }
             (Some(_), None) => bind.set_port(self.config.server.port),
@@ -363,17 +380,17 @@ impl Loading {
     }
 }
 
-fn wrong_value(given: &Given, document: &Document, wrong: Wrong) -> Problem {
+fn wrong_value(given: &Given, wrong: Wrong) -> Problem {
     let Wrong { node, below, message, remedy } = wrong;
     let key = format!("{}{below}", given.written);
     let mut problem = Problem::new(given.source.clone(), &key, message, &remedy);
-    if given.key_place.is_some() {
+    if let Some(key) = given.key {
         // A list or a map is best pointed at by its key.
         let itself = |node: NodeId| node == given.node.id;
         let nested = matches!(given.node.value, Yaml::List(_) | Yaml::Map(_) | Yaml::Null);
-        problem.place = if nested && itself(node) { given.key_place } else { document.place(node) };
+        problem.place = given.document.place(if nested && itself(node) { key } else { node });
     }
-    with_snippet(problem, document)
+    with_snippet(problem, &given.document)
 }
 
 /// Adds the line to look at. Not for keys of `auth`: the line may hold a secret that was pasted by mistake.
@@ -389,9 +406,8 @@ fn contradiction(
     first_value: &serde_json::Value,
     second: &Given,
     second_value: &serde_json::Value,
-    rank: &Rank,
 ) -> Problem {
-    let place = |given: &Given| match given.key_place {
+    let place = |given: &Given| match given.key_place() {
         Some(place) => format!("in line {}", place.line),
         None => format!("by {}", given.source),
     };
@@ -402,6 +418,7 @@ fn contradiction(
         place(first)
     );
     let remedy = "remove one of the two, or make them equal";
-    let problem = Problem::new(second.source.clone(), &second.written, message, remedy).at(second.key_place);
-    with_snippet(problem, &rank.documents[second.document])
+    let problem =
+        Problem::new(second.source.clone(), &second.written, message, remedy).at(second.key_place());
+    with_snippet(problem, &second.document)
 }

@@ -37,16 +37,16 @@ section! {
     pub struct SqliteConfig {
         /// `journal_mode`: write-ahead log, or a rollback journal.
         pub wal_mode: bool = true;
-        /// `cache_size` of each connection, in MB.
-        pub cache_size_mb: u64 = 128, whole(1, 1 << 20);
-        /// `mmap_size`, in MB. 0 turns mapping off.
-        pub mmap_size_mb: u64 = 512, whole(0, 1 << 20);
+        /// `cache_size` of the writer, in MB; the readers share about as much again.
+        pub cache_size_mb: u32 = 128, whole(1, 65_536);
+        /// `mmap_size`, in MB: at most 2047, the most that SQLite maps. 0 turns mapping off.
+        pub mmap_size_mb: u32 = 512, whole(0, 2_047);
         /// `page_size`, in bytes; takes effect when the file is made.
         pub page_size: u32 = 4_096, Limits::PowerOfTwo { min: 512, max: 65_536 };
         /// `synchronous`.
         pub synchronous: Synchronous = Synchronous::Normal;
         /// `journal_size_limit`, in MB; unset: no limit.
-        pub journal_size_limit_mb: Option<u64> = Some(100), whole(1, 1 << 20);
+        pub journal_size_limit_mb: Option<u32> = Some(100), whole(1, 1 << 20);
         /// `temp_store`.
         pub temp_store: TempStore = TempStore::Memory;
         /// `auto_vacuum`; takes effect when the file is made.
@@ -233,7 +233,7 @@ section! {
         /// Compress long observations in the log.
         pub compress_observations: bool = true;
         /// Smallest event that is compressed, in bytes.
-        pub compression_threshold: Bytes = Bytes(1_024);
+        pub compression_threshold: Bytes = Bytes(4_096);
     }
 }
 

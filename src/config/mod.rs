@@ -24,6 +24,7 @@ mod setting;
 mod show;
 mod table;
 mod units;
+mod values;
 
 #[cfg(test)]
 mod tests;

@@ -102,7 +102,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a configuration could not be loaded: every fault that was found, in reading order.
+/// Why a configuration could not be loaded: the faults that were found, in reading order, up to some dozens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
     /// At least one.

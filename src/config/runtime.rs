@@ -126,7 +126,7 @@ section! {
         /// How hard a checkpoint of the write-ahead log tries.
         pub wal_checkpoint_strategy: WalCheckpoint = WalCheckpoint::Passive;
         /// Pages of the write-ahead log between checkpoints.
-        pub wal_checkpoint_interval: u32 = 2_000, whole(1, 1 << 24);
+        pub wal_checkpoint_interval: u32 = 10_000, whole(1, 1 << 24);
         /// Time between refreshes of the query planner's statistics.
         pub analyze_frequency: Duration = Duration::from_hours(1), millis(1_000, 365 * DAY);
         /// How free pages are given back.

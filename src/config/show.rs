@@ -82,7 +82,7 @@ fn keys_in_order() -> Vec<String> {
 
 fn from(origin: &Origin, key: &str) -> String {
     let mut text = origin.source.to_string();
-    if let Some(place) = origin.place {
+    if let Some(place) = origin.place() {
         let _ = write!(text, ":{place}");
     }
     if origin.written != key {
@@ -123,7 +123,7 @@ fn as_object(loaded: &Loaded, key: &str) -> Value {
         "key": key,
         "value": value_of(&loaded.config, key),
         "source": origin.map_or_else(|| "default".to_owned(), |origin| origin.source.to_string()),
-        "place": origin.and_then(|origin| origin.place),
+        "place": origin.and_then(Origin::place),
         "written": origin.map(|origin| &origin.written),
         "without_effect": effect::reason(&loaded.config, key),
     })

@@ -108,7 +108,7 @@ pub(crate) fn forward(
             kernels.matmul(
                 Rows { numbers: &buffers.hidden[first * hidden..], count, stride: hidden },
                 weights.panels(&layer.attention_in),
-                RowsMut { numbers: &mut buffers.attention[first * 3 * hidden..], stride: 3 * hidden },
+                &mut RowsMut { numbers: &mut buffers.attention[first * 3 * hidden..], stride: 3 * hidden },
             );
         }
         let mut first = 0;
@@ -154,7 +154,7 @@ fn attend(kernels: Kernels, hidden: usize, first: usize, len: usize, buffers: &m
         kernels.matmul(
             Rows { numbers: &buffers.attention[queries..], count: len, stride },
             Panels { numbers: &buffers.keys[..padded * HEAD], depth: HEAD, bias: None },
-            RowsMut { numbers: &mut buffers.scores, stride: padded },
+            &mut RowsMut { numbers: &mut buffers.scores, stride: padded },
         );
         for row in buffers.scores.chunks_exact_mut(padded).take(len) {
             kernels.softmax(&mut row[..len], scale);
@@ -162,7 +162,7 @@ fn attend(kernels: Kernels, hidden: usize, first: usize, len: usize, buffers: &m
         kernels.matmul(
             Rows { numbers: &buffers.scores, count: len, stride: padded },
             Panels { numbers: &buffers.values[..len * HEAD], depth: len, bias: None },
-            RowsMut { numbers: &mut buffers.gathered[first * hidden + head..], stride: hidden },
+            &mut RowsMut { numbers: &mut buffers.gathered[first * hidden + head..], stride: hidden },
         );
     }
 }
@@ -202,7 +202,7 @@ fn finish_layer(
     kernels.matmul(
         Rows { numbers: &buffers.gathered[rows], count, stride: hidden },
         weights.panels(&layer.attention_out),
-        RowsMut { numbers: attended, stride: hidden },
+        &mut RowsMut { numbers: attended, stride: hidden },
     );
     for (row, before) in attended.chunks_exact_mut(hidden).zip(state.chunks_exact(hidden)) {
         kernels.add_and_normalise(row, before, &layer.attention_norm);
@@ -211,13 +211,13 @@ fn finish_layer(
     kernels.matmul(
         Rows { numbers: attended, count, stride: hidden },
         weights.panels(&layer.feed_in),
-        RowsMut { numbers: between, stride: feed_forward },
+        &mut RowsMut { numbers: between, stride: feed_forward },
     );
     kernels.gelu(between);
     kernels.matmul(
         Rows { numbers: between, count, stride: feed_forward },
         weights.panels(&layer.feed_out),
-        RowsMut { numbers: state, stride: hidden },
+        &mut RowsMut { numbers: state, stride: hidden },
     );
     for (row, before) in state.chunks_exact_mut(hidden).zip(attended.chunks_exact(hidden)) {
         kernels.add_and_normalise(row, before, &layer.feed_norm);

@@ -110,7 +110,7 @@ impl Kernels {
     /// `y = x · panels + bias`, as wide as the panels are.
     ///
     /// Panels are the outer loop: one panel stays in the first-level cache while the rows of `x` pass over it.
-    pub(crate) fn matmul(self, x: Rows<'_>, panels: Panels<'_>, y: RowsMut<'_>) {
+    pub(crate) fn matmul(self, x: Rows<'_>, panels: Panels<'_>, y: &mut RowsMut<'_>) {
         if x.count == 0 || panels.depth == 0 {
             return;
         }
@@ -135,17 +135,17 @@ impl Kernels {
         }
     }
 
-    fn tile(self, tile: Tile<'_>) {
+    fn tile(self, mut tile: Tile<'_>) {
         match self.set {
-            InstructionSet::Portable => scalar::tile(tile),
+            InstructionSet::Portable => scalar::tile(&mut tile),
             // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => unsafe { avx2::tile(tile) },
+            InstructionSet::Avx2 => unsafe { avx2::tile(&mut tile) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => unsafe { avx512::tile(tile) },
+            InstructionSet::Avx512 => unsafe { avx512::tile(&mut tile) },
             #[cfg(not(target_arch = "x86_64"))]
-            InstructionSet::Avx2 | InstructionSet::Avx512 => scalar::tile(tile),
+            InstructionSet::Avx2 | InstructionSet::Avx512 => scalar::tile(&mut tile),
         }
     }
 

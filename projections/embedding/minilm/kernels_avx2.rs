@@ -10,12 +10,12 @@ pub(super) const TILE_ROWS_MAX: usize = 6;
 
 /// Computes one tile of at most [`TILE_ROWS_MAX`] rows.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn tile(mut tile: Tile<'_>) {
+pub(super) fn tile(tile: &mut Tile<'_>) {
     macro_rules! by_rows {
         ($column:literal, $($rows:literal)*) => {
             match tile.x.count {
-                $($rows => rows::<$rows, $column>(&mut tile),)*
-                _ => rows::<TILE_ROWS_MAX, $column>(&mut tile),
+                $($rows => rows::<$rows, $column>(tile),)*
+                _ => rows::<TILE_ROWS_MAX, $column>(tile),
             }
         };
     }

@@ -10,7 +10,7 @@ pub(super) const TILE_ROWS_MAX: usize = 14;
 
 /// Computes one tile of at most [`TILE_ROWS_MAX`] rows.
 #[target_feature(enable = "avx512f,avx2,fma")]
-pub(super) fn tile(tile: Tile<'_>) {
+pub(super) fn tile(tile: &mut Tile<'_>) {
     macro_rules! by_rows {
         ($($rows:literal)*) => { match tile.x.count { $($rows => rows::<$rows>(tile),)* _ => rows::<TILE_ROWS_MAX>(tile) } };
     }
@@ -18,7 +18,7 @@ pub(super) fn tile(tile: Tile<'_>) {
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
-fn rows<const ROWS: usize>(tile: Tile<'_>) {
+fn rows<const ROWS: usize>(tile: &mut Tile<'_>) {
     let depth = tile.panel.len();
     // These two cuts are the bounds checks of every access below.
     let x = &tile.x.numbers[..(ROWS - 1) * tile.x.stride + depth];

@@ -2,6 +2,8 @@
 //!
 //! Everything here is `inline(always)`: a function is compiled for the instructions of the one it is inlined into.
 
+#![allow(clippy::inline_always, reason = "a body compiled apart would have the plainest instructions only")]
+
 use super::kernels::Norm;
 
 /// Whether the target itself, without detection, multiplies and adds in one instruction.

@@ -10,7 +10,7 @@ pub(super) const TILE_ROWS_MAX: usize = 4;
 const COLUMNS: usize = 8;
 
 /// Computes one tile of at most [`TILE_ROWS_MAX`] rows.
-pub(super) fn tile(tile: Tile<'_>) {
+pub(super) fn tile(tile: &mut Tile<'_>) {
     match tile.x.count {
         1 => rows::<1>(tile),
         2 => rows::<2>(tile),
@@ -19,7 +19,7 @@ pub(super) fn tile(tile: Tile<'_>) {
     }
 }
 
-fn rows<const ROWS: usize>(tile: Tile<'_>) {
+fn rows<const ROWS: usize>(tile: &mut Tile<'_>) {
     let depth = tile.panel.len();
     let x: [&[f32]; ROWS] = std::array::from_fn(|row| &tile.x.numbers[row * tile.x.stride..][..depth]);
     for column in (0..PANEL_COLUMNS).step_by(COLUMNS) {

@@ -30,7 +30,7 @@ impl Embedder for Scripted {
     }
 
     fn chunk(&self, text: &str) -> Vec<Range<usize>> {
-        vec![0..text.len()]
+        vec![Range { start: 0, end: text.len() }]
     }
 
     fn count_tokens(&self, text: &str) -> usize {

@@ -112,7 +112,7 @@ fn log_failed(error: &AppendError) -> Problem {
             .remedy("see the server's log; whether this write survived shows after a restart"),
         AppendError::Closed(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "LOG_CLOSED", detail)
             .remedy("nothing was written; see the server's log and restart it"),
-        AppendError::Empty | AppendError::Unexpected { .. } => internal(error),
+        AppendError::Empty | AppendError::Unexpected { .. } | AppendError::Unchecked { .. } => internal(error),
     }
 }
 
@@ -140,10 +140,14 @@ pub(super) fn graph_failed(error: &ReadError) -> Problem {
                 .value(&value.to_string())
                 .remedy(format!("use at most {max}"))
         }
-        ReadError::Sqlite { .. } | ReadError::Damaged { .. } => {
+        ReadError::Sqlite { .. } => {
             tracing::error!(error = %chain(error), "the graph could not be read");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string())
-                .remedy("try again; if it stays, restart the server: a damaged file is rebuilt from the log")
+            let remedy = if error.is_damage() {
+                "restart the server: it sets the damaged file aside and rebuilds it from the log"
+            } else {
+                "try again; see the server's log"
+            };
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string()).remedy(remedy)
         }
     }
 }

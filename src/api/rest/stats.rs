@@ -47,7 +47,7 @@ pub(super) async fn stats(State(api): State<Api>, call: Call) -> Result<Response
 }
 
 fn global(view: &View, stats: &GraphStats) -> Result<Value, Problem> {
-    let bytes = view.graph().file_bytes().map_err(|error| graph_failed(&error))?;
+    let bytes = view.graph().file_bytes();
     let identity = view.semantic().map(|semantic| semantic.embedding.identity());
     Ok(json!({
         "total_entities": stats.entities,

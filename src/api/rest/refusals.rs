@@ -146,8 +146,12 @@ pub(super) fn graph_failed(error: &ReadError) -> Problem {
         }
         ReadError::Sqlite { .. } => {
             tracing::error!(error = %chain(error), "the graph could not be read");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string())
-                .remedy("try again; if it stays, restart the server: a damaged file is rebuilt from the log")
+            let remedy = if error.is_damage() {
+                "restart the server: it sets the damaged file aside and rebuilds it from the log"
+            } else {
+                "try again; see the server's log"
+            };
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string()).remedy(remedy)
         }
     }
 }

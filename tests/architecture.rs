@@ -37,7 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("candle-transformers", &["projections/embedding/"]),
     ("caxton-events", &["projections/", "tools/", "src/", "tests/", "benches/"]),
     ("caxton-projections", &["tools/", "src/", "tests/", "benches/"]),
-    ("caxton-tools", &["src/cli/", "tests/"]),
+    ("caxton-tools", &["src/api/", "src/cli/", "tests/"]),
     ("clap", &["src/cli/"]),
     ("clap_complete", &["src/cli/"]),
     ("comfy-table", &["src/cli/"]),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use caxton_events::log::{Filter, ReadError, Reader};
+use caxton_events::log::{Filter, Hash, ReadError, Reader};
 use caxton_events::{Record, Seq};
 use caxton_projections::graph::{Graph, GraphError, ReadError as GraphReadError, SqliteOptions};
 use caxton_projections::projection::{ApplyError, Projection as _};
@@ -87,7 +87,7 @@ pub fn rebuild_check(
     fold(log, &mut rebuilt, seq, progress)?;
     let digest = |which, graph: &Graph| {
         let digest = graph.reader().digest().map_err(|source| RebuildCheckError::Read { which, source })?;
-        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        Ok(Hash(digest).to_string())
     };
     let (live, rebuilt) = (digest("live", &in_place)?, digest("scratch", &rebuilt)?);
     Ok(RebuildCheck { seq, equal: live == rebuilt, live, rebuilt })

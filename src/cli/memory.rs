@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::args::{Add, Common, Graph, MemoryCommand, Relate, Search, Stats, Who};
 use super::backend::{Backend, Request, encoded};
 use super::failure::{Exit, Failure};
-use super::output::{Output, cell, items};
+use super::output::{Output, cell, counted, items};
 use super::transfer;
 
 /// Characters of an observation that a table shows.
@@ -17,7 +17,9 @@ pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> 
     if let MemoryCommand::Add(Add { metadata: Some(text), .. }) = &command {
         parse_metadata(text)?;
     }
-    let backend = Backend::open(common)?;
+    let writes =
+        matches!(command, MemoryCommand::Add(_) | MemoryCommand::Relate(_) | MemoryCommand::Import(_));
+    let backend = Backend::open(common, writes)?;
     match command {
         MemoryCommand::Add(add) => remember(&backend, add, out),
         MemoryCommand::Relate(relate) => connect(&backend, &relate, out),
@@ -77,12 +79,13 @@ fn remember(backend: &Backend, add: Add, out: &mut Output) -> Result<(), Failure
     if out.is_json() {
         return out.json(&answer);
     }
+    let observations = answer.get("observation_count").and_then(Value::as_u64).unwrap_or_default() as usize;
     out.line(format_args!(
-        "{} {} ({}), {} observations, version {}, {} scope, seq {}",
+        "{} {} ({}), {}, version {}, {} scope, seq {}",
         cell(&answer, "status"),
         cell(&answer, "entity_name"),
         cell(&answer, "entity_id"),
-        cell(&answer, "observation_count"),
+        counted(observations, "observation"),
         cell(&answer, "version"),
         cell(&answer, "memory_scope"),
         cell(&answer, "seq"),
@@ -129,7 +132,7 @@ fn find(backend: &Backend, search: &Search, out: &mut Output) -> Result<(), Fail
     }
     let rows = hits.iter().map(|hit| hit_row(hit, search.relations)).collect();
     out.table(&head, rows)?;
-    out.line(format_args!("{} hits in {} ms", hits.len(), cell(&answer, "search_time_ms")))
+    out.line(format_args!("{} in {} ms", counted(hits.len(), "hit"), cell(&answer, "search_time_ms")))
 }
 
 fn hit_row(hit: &Value, with_relations: bool) -> Vec<String> {
@@ -193,7 +196,7 @@ fn walk(backend: &Backend, graph: &Graph, out: &mut Output) -> Result<(), Failur
     let names = ["from", "relation_type", "to", "strength"];
     let edge_rows = edges.iter().map(|edge| columns(edge, &names)).collect();
     out.table(&["from", "relation", "to", "strength"], edge_rows)?;
-    out.line(format_args!("{} things, {} relations", nodes.len(), edges.len()))
+    out.line(format_args!("{}, {}", counted(nodes.len(), "thing"), counted(edges.len(), "relation")))
 }
 
 fn count(backend: &Backend, stats: &Stats, out: &mut Output) -> Result<(), Failure> {

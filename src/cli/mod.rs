@@ -40,16 +40,13 @@ pub fn run() -> ExitCode {
     };
     let mut out = Output::stdout(args.common.json);
     let done = dispatch(args, &mut out).and_then(|()| out.flush());
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { exit: None, .. }) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // What was printed before the failure comes first.
-            let _ = out.flush();
-            let _ = writeln!(io::stderr(), "caxton: {failure}");
-            ExitCode::from(failure.exit.map_or(0, |exit| exit as u8))
-        }
-    }
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    // Whoever read the output has gone: that is no fault, and there is nobody to tell.
+    let Some(exit) = failure.exit else { return ExitCode::SUCCESS };
+    // What was printed before the failure comes first.
+    let _ = out.flush();
+    let _ = writeln!(io::stderr(), "caxton: {failure}");
+    ExitCode::from(exit as u8)
 }
 
 fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Failure> {

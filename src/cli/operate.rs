@@ -32,11 +32,8 @@ pub(super) fn config(command: &ConfigCommand, common: &Common, out: &mut Output)
             } else {
                 config::check_file(file)
             };
-            if out.is_json() {
-                out.json(&report.to_json())?
-            } else {
-                out.line(&report)?
-            }
+            let printed = if out.is_json() { out.json(&report.to_json()) } else { out.line(&report) };
+            printed?;
             if report.is_ok() { Ok(()) } else { Err(Failure::new(Exit::Usage, "see above")) }
         }
         ConfigCommand::Show => {

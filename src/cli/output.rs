@@ -3,8 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,6 +11,9 @@ use super::failure::Failure;
 
 /// Width of a table where no terminal says how wide it is, in columns.
 const WIDTH_WITHOUT_TERMINAL: u16 = 120;
+
+/// A line below the head and nothing else, so that rows can be cut and counted by other tools.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Standard output as one command uses it.
 pub(super) struct Output {
@@ -62,7 +64,7 @@ impl Output {
             return Ok(());
         }
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
         if table.width().is_none() {
             table.set_width(WIDTH_WITHOUT_TERMINAL);
         }
@@ -86,6 +88,11 @@ pub(super) fn cell(value: &Value, name: &str) -> String {
         }
         Some(other) => other.to_string(),
     }
+}
+
+/// `count` of a thing, as in `1 hit` and `2 hits`.
+pub(super) fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// The members of a list in a JSON object; none where there is no list.

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use super::args::{Common, Export, Import, ScopeName};
 use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
-use super::output::Output;
+use super::output::{Output, cell, counted, items};
 use super::progress::Progress;
 
 /// A request ends after so many bytes, however few lines it has: half of what a server takes by default.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
+
+/// Refused lines that the end of an import lists.
+const ERRORS_SHOWN_MAX: usize = 20;
 
 /// Whether a path means a standard stream.
 pub(super) fn is_dash(path: &Path) -> bool {
@@ -92,18 +95,25 @@ pub(super) fn import(
     while let Some(chunk) = lines.next_chunk().map_err(|error| Failure::file("read", &import.file, &error))? {
         done += chunk.bytes.len() as u64;
         let first = chunk.first_line;
-        let answer = backend.ask(request(import, chunk)?).map_err(|failure| {
+        let answer = backend.ask_for(request(import, chunk)?, "entities_imported").map_err(|failure| {
             let kept =
                 if totals.requests == 0 { "nothing was written" } else { "the lines before it are written" };
             let message =
                 format!("line {first} of {} or one after it: {failure}\n{kept}", import.file.display());
             failure.told(message)
         })?;
-        totals.add(&answer);
+        totals.add(&answer, first);
         progress.set(done, size);
     }
     drop(progress);
-    out.value(&totals)
+    out.value(&totals)?;
+    match totals.failed() {
+        0 => Ok(()),
+        failed => Err(Failure::new(
+            Exit::Refused,
+            format!("{} refused; the others are written", counted(failed, "line")),
+        )),
+    }
 }
 
 /// The request that writes a chunk.
@@ -185,11 +195,26 @@ struct Totals {
     /// The counters of the answers, added up.
     #[serde(flatten)]
     counters: BTreeMap<String, u64>,
+    /// The first lines that were refused, each with its number in the file, the field and the remedy.
+    errors: Vec<Value>,
 }
 
 impl Totals {
-    fn add(&mut self, answer: &Value) {
+    /// Lines refused in all.
+    fn failed(&self) -> usize {
+        self.counters.get("failed").map_or(0, |failed| *failed as usize)
+    }
+
+    /// Adds the answer to the request whose first line was `first_line` of the file.
+    fn add(&mut self, answer: &Value, first_line: u64) {
         self.requests += 1;
+        for error in items(answer, "errors").iter().take(ERRORS_SHOWN_MAX.saturating_sub(self.errors.len())) {
+            let mut error = error.clone();
+            if let Some(line) = error.get("line").and_then(Value::as_u64) {
+                error["line"] = (first_line + line - 1).into();
+            }
+            self.errors.push(error);
+        }
         for (name, value) in answer.as_object().into_iter().flatten() {
             let Some(value) = value.as_u64() else { continue };
             let counter = self.counters.entry(name.clone()).or_default();
@@ -205,6 +230,11 @@ impl std::fmt::Display for Totals {
         for (name, value) in self.counters.iter().filter(|(_, value)| **value > 0) {
             write!(f, ", {} {value}", name.replace('_', " "))?;
         }
+        for error in &self.errors {
+            let [line, field, message, remedy] =
+                ["line", "field", "message", "remedy"].map(|name| cell(error, name));
+            write!(f, "\nline {line}: {field}: {message}; {remedy}")?;
+        }
         Ok(())
     }
 }
@@ -213,7 +243,7 @@ impl std::fmt::Display for Totals {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-    use std::io::{self, Write as _};
+    use std::io;
 
     use serde_json::json;
 
@@ -249,9 +279,16 @@ mod tests {
     #[test]
     fn counters_of_all_requests_add_up() {
         let mut totals = Totals::default();
-        totals.add(&json!({"import_id": "x", "entities_imported": 2, "relations_imported": 0, "seq": 7}));
-        totals.add(&json!({"import_id": "y", "entities_imported": 3, "relations_imported": 0, "seq": 9}));
-        assert_eq!(totals.to_string(), "2 requests, entities imported 5, seq 9");
+        totals.add(&json!({"import_id": "x", "entities_imported": 2, "relations_imported": 0, "seq": 7}), 1);
+        let error =
+            json!({"line": 3, "field": "entity_name", "message": "is empty", "remedy": "give a name"});
+        totals.add(
+            &json!({"import_id": "y", "entities_imported": 3, "failed": 1, "errors": [error], "seq": 9}),
+            1_001,
+        );
+        let then =
+            "2 requests, entities imported 5, failed 1, seq 9\nline 1003: entity_name: is empty; give a name";
+        assert_eq!((totals.to_string().as_str(), totals.failed()), (then, 1));
     }
 
     #[test]

@@ -219,7 +219,7 @@ pub(in crate::cli) struct Import {
     /// What happens to things that exist already
     #[arg(long, value_enum, default_value = "update-existing")]
     pub(in crate::cli) on_conflict: MergeStrategy,
-    /// Lines of one request; each request is written whole or not at all
+    /// Lines sent in one request
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(in crate::cli) chunk: u32,
     #[command(flatten)]

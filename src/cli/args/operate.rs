@@ -45,7 +45,7 @@ pub(in crate::cli) struct LogTail {
     /// Wait for new events (with a running server)
     #[arg(long, short = 'f')]
     pub(in crate::cli) follow: bool,
-    /// Only events of this kind, as in memory.entity_created; may be given again
+    /// Only events of this kind, as in `memory.entity_created`; may be given again
     #[arg(long = "kind", short = 'k', value_name = "KIND")]
     pub(in crate::cli) kinds: Vec<String>,
     /// Only events of this stream, as in agent:ada

@@ -12,7 +12,7 @@ use crate::failure::chain;
 /// Time for a connection; the server is on this machine or near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for an answer to begin; imports with `wait=indexed` take long.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// Time for a server to say that it is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 

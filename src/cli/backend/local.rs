@@ -18,8 +18,11 @@ pub(in crate::cli) struct Local {
 }
 
 impl Local {
-    /// Opens the data directory, which must exist: only `serve` and commands that write make one.
-    pub(in crate::cli) fn open(common: &Common) -> Result<Self, Failure> {
+    /// Opens the data directory. Only commands that write make one where there is none.
+    pub(in crate::cli) fn open(common: &Common, writes: bool) -> Result<Self, Failure> {
+        if !writes {
+            setup::existing_data_dir(common)?;
+        }
         let loaded = setup::load(common, Vec::new())?;
         let mut progress = Progress::new("catching up", "events", !common.no_progress);
         let engine = setup::engine(&loaded, common, &mut progress)?;

@@ -76,12 +76,16 @@ pub(super) fn encoded(piece: &str) -> String {
 }
 
 fn encode_into(text: &mut String, piece: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in piece.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                text.push(char::from(byte))
+                text.push(char::from(byte));
             }
-            _ => text.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let digit = |nibble: u8| char::from(HEX[usize::from(nibble)]);
+                text.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+            }
         }
     }
 }
@@ -101,20 +105,18 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    /// The server that `--url` or the data directory names, or else an engine in this process.
-    pub(super) fn open(common: &Common) -> Result<Self, Failure> {
+    /// The server that `--url` or the data directory names, or else an engine in this process. A data directory is made
+    /// for commands that write, and for those alone.
+    pub(super) fn open(common: &Common, writes: bool) -> Result<Self, Failure> {
         if let Some(server) = running(common)? {
             return Ok(Self::Http(server));
         }
-        Ok(Self::Local(Box::new(Local::open(common)?)))
+        Ok(Self::Local(Box::new(Local::open(common, writes)?)))
     }
 
     /// The answer's body as it comes.
     pub(super) fn read(&self, request: Request) -> Result<Box<dyn Read>, Failure> {
-        let answer = match self {
-            Self::Http(server) => server.send(request)?,
-            Self::Local(engine) => engine.send(request)?,
-        };
+        let answer = self.send(request)?;
         if (200..300).contains(&answer.status) {
             return Ok(answer.body);
         }
@@ -124,14 +126,34 @@ impl Backend {
 
     /// The answer's body as JSON.
     pub(super) fn ask(&self, request: Request) -> Result<Value, Failure> {
-        let body = self.read(request)?;
-        let text = read_whole(body).map_err(|error| {
-            Failure::new(Exit::Failed, format!("the answer did not arrive whole: {error}"))
-        })?;
-        serde_json::from_slice(&text).map_err(|error| {
-            Failure::new(Exit::Failed, format!("the answer is no JSON: {error}; is this a Caxton server?"))
-        })
+        parsed(self.read(request)?)
     }
+
+    /// The same for a request whose refusals are part of its answer: a JSON object with the member `report` is an
+    /// answer whatever its status.
+    pub(super) fn ask_for(&self, request: Request, report: &str) -> Result<Value, Failure> {
+        let answer = self.send(request)?;
+        let (status, value) = (answer.status, parsed(answer.body)?);
+        if value.get(report).is_some() {
+            return Ok(value);
+        }
+        Err(refusal(status, value.to_string().as_bytes()))
+    }
+
+    fn send(&self, request: Request) -> Result<Answer, Failure> {
+        match self {
+            Self::Http(server) => server.send(request),
+            Self::Local(engine) => engine.send(request),
+        }
+    }
+}
+
+fn parsed(body: Box<dyn Read>) -> Result<Value, Failure> {
+    let text = read_whole(body)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the answer did not arrive whole: {error}")))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        Failure::new(Exit::Failed, format!("the answer is no JSON: {error}; is this a Caxton server?"))
+    })
 }
 
 fn read_whole(body: Box<dyn Read>) -> io::Result<Vec<u8>> {
@@ -177,7 +199,7 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
         detail => detail.to_owned(),
     };
     if !text("code").is_empty() {
-        message.push_str(&format!(" [{}]", text("code")));
+        message = format!("{message} [{}]", text("code"));
     }
     let remedy = match (status, text("remedy")) {
         (401, "") => "give a key with --api-key or CAXTON_API_KEY",

@@ -1,8 +1,8 @@
 //! State: what the log adds up to, as graph, text and vectors, and the way to keep it up to date.
 //!
-//! Reading order: [`projection`] (what a projection is), [`graph`] (entities, observations and relations in SQLite),
-//! [`text`] (words to rows, in the same database), [`embedding`] (texts to vectors), [`vector`] (vectors to rows),
-//! then [`view`] (all of them together) and [`queries`].
+//! Reading order: [`projection`] (what a projection is), [`driver`] (how it follows the log), [`graph`] (entities,
+//! observations and relations in SQLite), [`text`] (words to rows, in the same database), [`embedding`] (texts to
+//! vectors), [`vector`] (vectors to rows), then [`view`] (all of them together) and [`queries`].
 
 pub mod driver;
 pub mod embedding;
@@ -14,6 +14,7 @@ pub mod text;
 pub mod vector;
 pub mod view;
 
+pub use driver::{CatchUpError, catch_up};
 pub use graph::{Graph, GraphReader, SqliteOptions};
 pub use projection::{ApplyError, Projection};
 pub use vector::{VectorReader, Vectors};

@@ -74,7 +74,9 @@ impl GraphError {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// Every read connection was busy for as long as a query may wait. Ask again, or allow more readers.
-    #[error("all {readers} read connections were busy for {waited:?}; try again or raise the number of readers")]
+    #[error(
+        "all {readers} read connections were busy for {waited:?}; try again or raise the number of readers"
+    )]
     Exhausted {
         /// How many there are.
         readers: usize,
@@ -90,14 +92,6 @@ pub enum ReadError {
         #[source]
         source: rusqlite::Error,
     },
-    /// A stored value is not what was written.
-    #[error("{what} holds {found:?}, which was never written there; rebuild the graph from the log")]
-    Damaged {
-        /// Where.
-        what: &'static str,
-        /// What was found.
-        found: String,
-    },
     /// The query asks for more than its bound.
     #[error("{field} is {value}, the limit is {max}")]
     TooLarge {
@@ -108,4 +102,19 @@ pub enum ReadError {
         /// Its bound.
         max: usize,
     },
+}
+
+impl ReadError {
+    /// Whether the file is damaged, so that the remedy is to set it aside and rebuild it from the log.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Sqlite { source, .. } if is_damage(source))
+    }
+}
+
+/// Whether SQLite says that the file is not what it wrote.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+    )
 }

@@ -1,15 +1,34 @@
 //! Entities, observations and relations in SQLite, with their history, and the full-text index beside them.
+//!
+//! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
+//! is answered and asked), [`reader`], [`list`], [`walk`], [`history`] and [`keyword`] (the queries).
 
+mod columns;
+mod connection;
+mod digest;
 mod error;
 mod filter;
+mod fold;
+mod history;
+mod keyword;
+mod list;
 mod options;
+mod pool;
 mod reader;
 mod rows;
+mod schema;
+mod walk;
 mod writer;
 
 pub use error::{GraphError, ReadError};
-pub use filter::*;
-pub use options::*;
+pub use filter::{
+    Direction, EntityFilter, RelationFilter, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,
+    WalkNode, WalkQuery, WalkStrategy,
+};
+pub use options::{AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy};
 pub use reader::GraphReader;
-pub use rows::*;
-pub use writer::Graph;
+pub use rows::{Entity, Fact, GraphStats, HistoryRow, Observation, Relation, ScopeStats};
+pub use writer::{FILE_NAME, Graph, set_aside};
+
+#[cfg(test)]
+mod tests;

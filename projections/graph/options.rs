@@ -56,7 +56,7 @@ impl Default for SqliteOptions {
             auto_vacuum: AutoVacuum::None,
             wal_checkpoint_strategy: CheckpointStrategy::Passive,
             wal_checkpoint_interval: 10_000,
-            analyze_frequency: Duration::from_secs(3_600),
+            analyze_frequency: Duration::from_hours(1),
             vacuum_strategy: VacuumStrategy::Incremental,
             readers: 8,
             reader_wait: Duration::from_secs(5),

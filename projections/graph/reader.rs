@@ -1,35 +1,422 @@
-//! The reading side.
+//! The reading side: rows by number, by name, by neighbour.
+
+use std::sync::Arc;
+
 use caxton_events::{AgentId, MemoryId, Scope, Seq};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::*;
-use crate::text::{KeywordQuery, TextHit};
+use super::connection::unread;
+use super::pool::Pool;
+use super::{Direction, Entity, GraphStats, Observation, ReadError, Relation, ScopeStats, columns};
 
-/// A handle for queries.
+/// A handle for queries of the graph; cheap to clone, usable from any thread.
+///
+/// Each call borrows a read connection and sees one committed state. A call fails with [`ReadError::Exhausted`] when
+/// none is free for as long as [`SqliteOptions::reader_wait`](super::SqliteOptions::reader_wait), and with
+/// [`ReadError::Sqlite`] when the file cannot be read.
 #[derive(Debug, Clone)]
-pub struct GraphReader {}
+pub struct GraphReader {
+    pool: Arc<Pool>,
+}
 
 impl GraphReader {
-    pub fn checkpoint(&self) -> Result<Seq, ReadError> { todo!() }
-    pub fn next_id(&self) -> Result<MemoryId, ReadError> { todo!() }
-    pub fn entity(&self, id: MemoryId) -> Result<Option<Entity>, ReadError> { todo!() }
-    pub fn entity_by_name(&self, scope: &Scope, name: &str) -> Result<Option<Entity>, ReadError> { todo!() }
-    pub fn entities(&self, ids: &[MemoryId]) -> Result<Vec<Entity>, ReadError> { todo!() }
-    pub fn list_entities(&self, filter: &EntityFilter) -> Result<Vec<Entity>, ReadError> { todo!() }
-    pub fn observation(&self, id: MemoryId) -> Result<Option<Observation>, ReadError> { todo!() }
-    pub fn observations(&self, ids: &[MemoryId]) -> Result<Vec<Observation>, ReadError> { todo!() }
-    pub fn observations_of(&self, entity: MemoryId, after: Option<MemoryId>, limit: usize) -> Result<Vec<Observation>, ReadError> { todo!() }
-    pub fn observation_by_content(&self, entity: MemoryId, content: &str) -> Result<Option<Observation>, ReadError> { todo!() }
-    pub fn observation_count(&self, entity: MemoryId) -> Result<u64, ReadError> { todo!() }
-    pub fn neighbours(&self, observation: MemoryId, before: usize, after: usize) -> Result<Vec<Observation>, ReadError> { todo!() }
-    pub fn relation(&self, id: MemoryId) -> Result<Option<Relation>, ReadError> { todo!() }
-    pub fn relation_by_triple(&self, from: MemoryId, to: MemoryId, relation_type: &str) -> Result<Option<Relation>, ReadError> { todo!() }
-    pub fn relations_of(&self, entity: MemoryId, direction: Direction, types: &[String], min_strength: f64, after: Option<MemoryId>, limit: usize) -> Result<Vec<Relation>, ReadError> { todo!() }
-    pub fn list_relations(&self, filter: &RelationFilter) -> Result<Vec<Relation>, ReadError> { todo!() }
-    pub fn walk(&self, query: &WalkQuery) -> Result<Walk, ReadError> { todo!() }
-    pub fn history(&self, entity: MemoryId) -> Result<Vec<HistoryRow>, ReadError> { todo!() }
-    pub fn keyword(&self, query: &KeywordQuery) -> Result<Vec<TextHit>, ReadError> { todo!() }
-    pub fn stats(&self, scopes: Option<&[Scope]>) -> Result<GraphStats, ReadError> { todo!() }
-    pub fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> { todo!() }
-    pub fn file_bytes(&self) -> Result<u64, ReadError> { todo!() }
-    pub fn digest(&self) -> Result<[u8; 32], ReadError> { todo!() }
+    pub(super) const fn new(pool: Arc<Pool>) -> Self {
+        Self { pool }
+    }
+
+    /// The last record the graph includes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn checkpoint(&self) -> Result<Seq, ReadError> {
+        let seq: i64 = self.one("the checkpoint", "SELECT checkpoint FROM meta", (), |row| row.get(0))?;
+        Ok(Seq(seq as u64))
+    }
+
+    /// The number the next memory row gets: one above every number ever given.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn next_id(&self) -> Result<MemoryId, ReadError> {
+        let id: i64 = self.one("the next number", "SELECT next_id FROM meta", (), |row| row.get(0))?;
+        Ok(MemoryId(id as u64))
+    }
+
+    /// The entity with this number, if it is in the present.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn entity(&self, id: MemoryId) -> Result<Option<Entity>, ReadError> {
+        self.with("an entity", |connection| entity_by_id(connection, id))
+    }
+
+    /// The entity with this name in `scope`, if it is in the present.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn entity_by_name(&self, scope: &Scope, name: &str) -> Result<Option<Entity>, ReadError> {
+        self.snapshot("an entity by its name", |connection| {
+            let Some(scope) = scope_id(connection, scope)? else { return Ok(None) };
+            let sql = format!(
+                "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
+                 WHERE e.name = ?1 AND e.scope_id = ?2 AND e.removed_seq IS NULL ORDER BY e.id LIMIT 1",
+                columns::ENTITY
+            );
+            connection.prepare_cached(&sql)?.query_row((name, scope), columns::entity).optional()
+        })
+    }
+
+    /// Those of these entities that are in the present, in the order asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn entities(&self, ids: &[MemoryId]) -> Result<Vec<Entity>, ReadError> {
+        self.snapshot("entities", |connection| {
+            ids.iter().filter_map(|id| entity_by_id(connection, *id).transpose()).collect()
+        })
+    }
+
+    /// The observation with this number, if it is in the present.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn observation(&self, id: MemoryId) -> Result<Option<Observation>, ReadError> {
+        self.with("an observation", |connection| observation_by_id(connection, id))
+    }
+
+    /// Those of these observations that are in the present, in the order asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn observations(&self, ids: &[MemoryId]) -> Result<Vec<Observation>, ReadError> {
+        self.snapshot("observations", |connection| {
+            ids.iter().filter_map(|id| observation_by_id(connection, *id).transpose()).collect()
+        })
+    }
+
+    /// Up to `limit` observations of an entity after the one given, in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn observations_of(
+        &self,
+        entity: MemoryId,
+        after: Option<MemoryId>,
+        limit: usize,
+    ) -> Result<Vec<Observation>, ReadError> {
+        self.with("observations of an entity", |connection| {
+            observations_beyond(connection, Side::After, entity, after.unwrap_or_default(), limit)
+        })
+    }
+
+    /// The observation of an entity with exactly this text, the first if there are several.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn observation_by_content(
+        &self,
+        entity: MemoryId,
+        content: &str,
+    ) -> Result<Option<Observation>, ReadError> {
+        let sql = format!(
+            "SELECT {} FROM observations o INDEXED BY idx_observations_content
+             WHERE substr(CAST(o.content AS BLOB), 1, 64) = substr(CAST(?1 AS BLOB), 1, 64) AND o.content = ?1
+                 AND o.entity_id = ?2 AND o.removed_seq IS NULL ORDER BY o.id LIMIT 1",
+            columns::OBSERVATION
+        );
+        self.with("an observation by its text", |connection| {
+            connection
+                .prepare_cached(&sql)?
+                .query_row((content, entity.0 as i64), columns::observation)
+                .optional()
+        })
+    }
+
+    /// How many observations an entity has.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn observation_count(&self, entity: MemoryId) -> Result<u64, ReadError> {
+        let sql = "SELECT count(*) FROM observations WHERE entity_id = ?1 AND removed_seq IS NULL";
+        let count: i64 =
+            self.one("the observations of an entity", sql, (entity.0 as i64,), |row| row.get(0))?;
+        Ok(count as u64)
+    }
+
+    /// Up to `before` and `after` observations written just before and after this one about the same entity, in the
+    /// order of their numbers, without itself. Nothing when it is not in the present.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn neighbours(
+        &self,
+        observation: MemoryId,
+        before: usize,
+        after: usize,
+    ) -> Result<Vec<Observation>, ReadError> {
+        self.snapshot("the neighbours of an observation", |connection| {
+            let Some(here) = observation_by_id(connection, observation)? else { return Ok(Vec::new()) };
+            let mut found = observations_beyond(connection, Side::Before, here.entity, here.id, before)?;
+            found.reverse();
+            found.extend(observations_beyond(connection, Side::After, here.entity, here.id, after)?);
+            Ok(found)
+        })
+    }
+
+    /// The relation with this number, if it is in the present.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn relation(&self, id: MemoryId) -> Result<Option<Relation>, ReadError> {
+        let sql = relation_sql("r.id = ?1");
+        self.with("a relation", |connection| {
+            connection.prepare_cached(&sql)?.query_row((id.0 as i64,), columns::relation).optional()
+        })
+    }
+
+    /// The relation that says `relation_type` from one entity to another, if it is in the present.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn relation_by_triple(
+        &self,
+        from: MemoryId,
+        to: MemoryId,
+        relation_type: &str,
+    ) -> Result<Option<Relation>, ReadError> {
+        let sql = relation_sql("r.relation_type = ?1 AND r.from_entity = ?2 AND r.to_entity = ?3");
+        self.with("a relation by its ends", |connection| {
+            connection
+                .prepare_cached(&sql)?
+                .query_row((relation_type, from.0 as i64, to.0 as i64), columns::relation)
+                .optional()
+        })
+    }
+
+    /// Up to `limit` relations of an entity after the one given, in the order of their numbers: of these types (empty:
+    /// all) and at least so strong. A relation of an entity to itself comes once.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn relations_of(
+        &self,
+        entity: MemoryId,
+        direction: Direction,
+        types: &[String],
+        min_strength: f64,
+        after: Option<MemoryId>,
+        limit: usize,
+    ) -> Result<Vec<Relation>, ReadError> {
+        let types = type_list(types);
+        let one_end = |connection: &Connection, condition: &str| {
+            let sql = relation_sql(&format!(
+                "{condition} AND r.id > ?2 AND r.strength >= ?3
+                 AND (?4 IS NULL OR r.relation_type IN (SELECT value FROM json_each(?4)))"
+            ));
+            let key =
+                (entity.0 as i64, after.unwrap_or_default().0 as i64, min_strength, &types, limit as i64);
+            rows(connection, &format!("{sql} ORDER BY r.id LIMIT ?5"), key, columns::relation)
+        };
+        self.snapshot("the relations of an entity", |connection| {
+            let mut found = Vec::new();
+            if direction != Direction::Incoming {
+                found = one_end(connection, "r.from_entity = ?1")?;
+            }
+            if direction != Direction::Outgoing {
+                let loops = if direction == Direction::Both { " AND r.from_entity <> ?1" } else { "" };
+                found.extend(one_end(connection, &format!("r.to_entity = ?1{loops}"))?);
+            }
+            found.sort_unstable_by_key(|relation| relation.id);
+            found.truncate(limit);
+            Ok(found)
+        })
+    }
+
+    /// How many rows there are in the present: in these scopes, or in all.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn stats(&self, scopes: Option<&[Scope]>) -> Result<GraphStats, ReadError> {
+        self.snapshot("the figures of the graph", |connection| {
+            let sql = "SELECT scope, entities, observations, relations FROM scopes ORDER BY id";
+            let all = rows(connection, sql, (), |row| {
+                let count = |column| row.get::<_, i64>(column).map(|count| count as u64);
+                Ok(ScopeStats {
+                    scope: columns::scope(row, 0)?,
+                    entities: count(1)?,
+                    observations: count(2)?,
+                    relations: count(3)?,
+                })
+            })?;
+            let agents: i64 =
+                connection.prepare_cached("SELECT count(*) FROM agents")?.query_row((), |row| row.get(0))?;
+            let mut stats = GraphStats { agents: agents as u64, ..GraphStats::default() };
+            for scope in all {
+                if scopes.is_none_or(|scopes| scopes.contains(&scope.scope)) {
+                    stats.entities += scope.entities;
+                    stats.observations += scope.observations;
+                    stats.relations += scope.relations;
+                    stats.scopes.push(scope);
+                }
+            }
+            Ok(stats)
+        })
+    }
+
+    /// Whether this agent ever wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM agents WHERE agent_id = ?1)";
+        self.one("an agent", sql, (agent.as_str(),), |row| row.get(0))
+    }
+
+    /// Size of the file and its journal, in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        let path = self.pool.path();
+        let mut journal = path.clone().into_os_string();
+        journal.push("-wal");
+        let len = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        len(path) + len(journal.as_ref())
+    }
+
+    /// Reads with a borrowed connection. One statement sees one state.
+    pub(super) fn with<T>(
+        &self,
+        what: &'static str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
+        read(&*self.pool.borrow()?).map_err(unread(what))
+    }
+
+    /// Reads with a borrowed connection inside a transaction, so that several statements see one state.
+    pub(super) fn snapshot<T>(
+        &self,
+        what: &'static str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
+        self.with(what, |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let answer = read(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        })
+    }
+
+    fn one<T>(
+        &self,
+        what: &'static str,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, ReadError> {
+        self.with(what, |connection| connection.prepare_cached(sql)?.query_row(params, read))
+    }
+}
+
+/// All rows of a statement.
+pub(super) fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+/// The number of a scope, if anything was ever written to it.
+pub(super) fn scope_id(connection: &Connection, scope: &Scope) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM scopes WHERE scope = ?1")?
+        .query_row((scope.to_string(),), |row| row.get(0))
+        .optional()
+}
+
+/// The numbers of these scopes, or of all when the list is empty; scopes nobody wrote to have none.
+pub(super) fn scope_ids(connection: &Connection, scopes: &[Scope]) -> rusqlite::Result<Vec<i64>> {
+    if scopes.is_empty() {
+        return rows(connection, "SELECT id FROM scopes ORDER BY id", (), |row| row.get(0));
+    }
+    let mut ids = Vec::with_capacity(scopes.len());
+    for scope in scopes {
+        ids.extend(scope_id(connection, scope)?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// A list of types as one parameter for `json_each`; `None`: no restriction.
+pub(super) fn type_list(types: &[String]) -> Option<String> {
+    (!types.is_empty()).then(|| serde_json::Value::from(types).to_string())
+}
+
+/// Reads relations of the present under a condition.
+pub(super) fn relation_sql(condition: &str) -> String {
+    format!(
+        "SELECT {} FROM relations r CROSS JOIN scopes s ON s.id = r.scope_id
+         WHERE {condition} AND r.removed_seq IS NULL",
+        columns::RELATION
+    )
+}
+
+fn entity_by_id(connection: &Connection, id: MemoryId) -> rusqlite::Result<Option<Entity>> {
+    let sql = format!(
+        "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
+         WHERE e.id = ?1 AND e.removed_seq IS NULL",
+        columns::ENTITY
+    );
+    connection.prepare_cached(&sql)?.query_row((id.0 as i64,), columns::entity).optional()
+}
+
+fn observation_by_id(connection: &Connection, id: MemoryId) -> rusqlite::Result<Option<Observation>> {
+    let sql = format!(
+        "SELECT {} FROM observations o WHERE o.id = ?1 AND o.removed_seq IS NULL",
+        columns::OBSERVATION
+    );
+    connection.prepare_cached(&sql)?.query_row((id.0 as i64,), columns::observation).optional()
+}
+
+/// Which way from an observation.
+#[derive(Clone, Copy)]
+enum Side {
+    Before,
+    After,
+}
+
+/// Observations of an entity on one side of a number, nearest first.
+fn observations_beyond(
+    connection: &Connection,
+    side: Side,
+    entity: MemoryId,
+    from: MemoryId,
+    limit: usize,
+) -> rusqlite::Result<Vec<Observation>> {
+    let (compare, order) = match side {
+        Side::Before => ("<", "DESC"),
+        Side::After => (">", "ASC"),
+    };
+    let sql = format!(
+        "SELECT {} FROM observations o WHERE o.entity_id = ?1 AND o.id {compare} ?2 AND o.removed_seq IS NULL
+         ORDER BY o.id {order} LIMIT ?3",
+        columns::OBSERVATION
+    );
+    rows(connection, &sql, (entity.0 as i64, from.0 as i64, limit as i64), columns::observation)
 }

@@ -166,6 +166,7 @@ fn as_bounds<S: Serializer>(validity: &Validity, serializer: S) -> Result<S::Ok,
 }
 
 /// Metadata is checked before it is recorded; what is no JSON all the same is passed on as a string.
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
 fn as_json<S: Serializer>(metadata: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
     match metadata {
         None => serializer.serialize_none(),

@@ -1,36 +1,310 @@
-//! The writing side.
-use std::path::Path;
+//! The writing side: the one connection that folds records in, and keeps the file in shape.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use caxton_events::{Record, Seq};
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
-use super::{GraphError, GraphReader, SqliteOptions};
+use super::connection::{create_tables, failed, open_writer, set_synchronous};
+use super::error::is_damage;
+use super::fold::{Fold, FoldError, Memo};
+use super::options::{CheckpointStrategy, Synchronous, VacuumStrategy};
+use super::pool::Pool;
+use super::{GraphError, GraphReader, SqliteOptions, schema};
 use crate::projection::{ApplyError, Projection};
+use crate::text::index as text;
 
-/// The graph projection.
+/// Name of the file in the directory.
+pub const FILE_NAME: &str = "graph.db";
+
+/// The graph projection: entities, observations, relations and their words.
+///
+/// A batch of records, the checkpoint and the full-text index change in one transaction. Readers ([`Graph::reader`])
+/// see the state before or after a batch, and never hold it up.
 #[derive(Debug)]
-pub struct Graph {}
+pub struct Graph {
+    // Dropped in this order: the last connection to close moves the journal into the file, which a reader cannot.
+    pool: Arc<Pool>,
+    connection: Connection,
+    options: SqliteOptions,
+    checkpoint: Seq,
+    memo: Memo,
+}
 
 impl Graph {
-    /// Opens the graph in `dir`.
-    pub fn open(dir: &Path, options: &SqliteOptions) -> Result<Self, GraphError> { todo!() }
-    /// A handle for queries.
-    pub fn reader(&self) -> GraphReader { todo!() }
-    /// Starts a rebuild.
-    pub fn begin_rebuild(&mut self) -> Result<(), ApplyError> { todo!() }
-    /// Ends a rebuild.
-    pub fn finish_rebuild(&mut self) -> Result<(), ApplyError> { todo!() }
-    /// Refreshes statistics.
-    pub fn analyze(&mut self) -> Result<(), ApplyError> { todo!() }
-    /// Moves the journal into the file.
-    pub fn checkpoint_wal(&mut self) -> Result<(), ApplyError> { todo!() }
-    /// Gives free pages back.
-    pub fn vacuum(&mut self, pages: u32) -> Result<(), ApplyError> { todo!() }
+    /// Opens the graph in `dir`, and makes both when they do not exist. A rebuild that was not finished starts from
+    /// nothing again.
+    ///
+    /// # Errors
+    ///
+    /// [`GraphError`]; the file is as it was.
+    pub fn open(dir: &Path, options: &SqliteOptions) -> Result<Self, GraphError> {
+        std::fs::create_dir_all(dir).map_err(|source| GraphError::Io { path: dir.to_owned(), source })?;
+        let path = dir.join(FILE_NAME);
+        let connection = open_writer(&path, options)?;
+        let unfinished = connection
+            .query_row("SELECT rebuilding FROM meta", (), |row| row.get(0))
+            .map_err(|source| failed("read", &path, source))?;
+        if unfinished {
+            recreate(&connection, Indexes::All).map_err(|source| failed("clear", &path, source))?;
+        }
+        let checkpoint = connection
+            .query_row("SELECT checkpoint FROM meta", (), |row| row.get::<_, i64>(0))
+            .map_err(|source| failed("read", &path, source))?;
+        let pool = Arc::new(Pool::open(path, options)?);
+        let checkpoint = Seq(checkpoint as u64);
+        Ok(Self { pool, connection, options: options.clone(), checkpoint, memo: Memo::default() })
+    }
+
+    /// A handle for queries; cheap to clone.
+    pub fn reader(&self) -> GraphReader {
+        GraphReader::new(Arc::clone(&self.pool))
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &PathBuf {
+        self.pool.path()
+    }
+
+    /// Forgets everything and prepares for a fold of the whole log: no waiting for the disk, indexes last. Queries see
+    /// the rows that are there, slowly. What a crash leaves is cleared when the graph is next opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when the file could not be cleared.
+    pub fn begin_rebuild(&mut self) -> Result<(), ApplyError> {
+        self.memo = Memo::default();
+        // The mark must be on disk before the disk is no longer waited for.
+        let begin = |connection: &Connection| {
+            set_synchronous(connection, Synchronous::Full)?;
+            recreate(connection, Indexes::Last)?;
+            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+            connection.execute_batch(text::BULK)?;
+            set_synchronous(connection, Synchronous::Off)
+        };
+        begin(&self.connection).map_err(|source| self.failed(source))?;
+        self.checkpoint = Seq::ZERO;
+        Ok(())
+    }
+
+    /// Makes the indexes and waits for the disk: from here on the file survives a power cut as the settings say.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when that failed; the rebuild is then to be begun again.
+    pub fn finish_rebuild(&mut self) -> Result<(), ApplyError> {
+        let synchronous = self.options.synchronous;
+        let finish = |connection: &Connection| {
+            connection.execute_batch(text::LIVE)?;
+            let transaction = connection.unchecked_transaction()?;
+            connection.execute_batch(schema::INDEXES)?;
+            transaction.commit()?;
+            connection.execute_batch("PRAGMA analysis_limit = 1000; ANALYZE")?;
+            set_synchronous(connection, Synchronous::Full)?;
+            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        };
+        finish(&self.connection).map_err(|source| self.failed(source))?;
+        // A reader of an older state can keep SQLite from syncing the file; the mark must not go before that.
+        std::fs::File::open(self.path())
+            .and_then(|file| file.sync_all())
+            .map_err(|source| ApplyError::Store { after: self.checkpoint, source: Box::new(source) })?;
+        self.connection
+            .execute("UPDATE meta SET rebuilding = 0", ())
+            .and_then(|_| set_synchronous(&self.connection, synchronous))
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Refreshes what SQLite knows about its indexes; milliseconds, because it looks at a sample.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when SQLite failed.
+    pub fn analyze(&mut self) -> Result<(), ApplyError> {
+        self.batch("PRAGMA analysis_limit = 1000; ANALYZE; PRAGMA optimize")
+    }
+
+    /// Moves the journal into the file, as hard as [`SqliteOptions::wal_checkpoint_strategy`] says.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when SQLite failed.
+    pub fn checkpoint_wal(&mut self) -> Result<(), ApplyError> {
+        self.batch(match self.options.wal_checkpoint_strategy {
+            CheckpointStrategy::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+            CheckpointStrategy::Full => "PRAGMA wal_checkpoint(FULL)",
+            CheckpointStrategy::Restart => "PRAGMA wal_checkpoint(RESTART)",
+        })
+    }
+
+    /// Gives free pages back to the file system, as [`SqliteOptions::vacuum_strategy`] says; `pages` bounds an
+    /// incremental step.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when SQLite failed.
+    pub fn vacuum(&mut self, pages: u32) -> Result<(), ApplyError> {
+        let whole = match self.options.vacuum_strategy {
+            VacuumStrategy::Incremental => false,
+            VacuumStrategy::Full => true,
+            VacuumStrategy::Auto => self.free_share().map_err(|source| self.failed(source))? > 0.25,
+        };
+        if whole { self.batch("VACUUM") } else { self.incremental_vacuum(pages) }
+    }
+
+    /// Gives up to `pages` free pages back; finds some only under
+    /// [`AutoVacuum::Incremental`](super::AutoVacuum::Incremental).
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when SQLite failed.
+    pub fn incremental_vacuum(&mut self, pages: u32) -> Result<(), ApplyError> {
+        // Each step of the statement frees one page.
+        let free = || {
+            let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+            let mut steps = statement.query(())?;
+            while steps.next()?.is_some() {}
+            Ok(())
+        };
+        free().map_err(|source| self.failed(source))
+    }
+
+    /// Reads the whole file and says what is wrong with it; empty when nothing is. Takes seconds on large files.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when SQLite failed.
+    pub fn check(&self) -> Result<Vec<String>, ApplyError> {
+        let check = || {
+            let mut statement = self.connection.prepare("PRAGMA integrity_check(100)")?;
+            let found = statement.query_map((), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            Ok(found.into_iter().filter(|line| line != "ok").collect())
+        };
+        match check() {
+            Err(source) if is_damage(&source) => Ok(vec![source.to_string()]),
+            other => other.map_err(|source| self.failed(source)),
+        }
+    }
+
+    /// The value of a setting as SQLite has it, for diagnosis: `pragma` is a name such as `cache_size`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when there is no such setting.
+    pub fn setting(&self, pragma: &str) -> Result<String, ApplyError> {
+        self.connection
+            .pragma_query_value(None, pragma, |row| match row.get_ref(0)? {
+                ValueRef::Integer(number) => Ok(number.to_string()),
+                ValueRef::Text(text) => Ok(String::from_utf8_lossy(text).into_owned()),
+                ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => Ok(String::new()),
+            })
+            .map_err(|source| self.failed(source))
+    }
+
+    fn free_share(&self) -> rusqlite::Result<f64> {
+        let read = |pragma| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, f64>(0));
+        Ok(read("freelist_count")? / read("page_count")?.max(1.0))
+    }
+
+    fn batch(&self, sql: &str) -> Result<(), ApplyError> {
+        self.connection.execute_batch(sql).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> ApplyError {
+        ApplyError::Store { after: self.checkpoint, source: Box::new(source) }
+    }
+
+    fn fold(&mut self, records: &[Record], last: Seq) -> Result<(), FoldError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut fold = Fold::new(&transaction, &mut self.memo)?;
+        for record in records {
+            fold.apply(record)?;
+        }
+        fold.finish(last)?;
+        transaction.commit()?;
+        Ok(())
+    }
 }
 
 impl Projection for Graph {
-    fn name(&self) -> &'static str { "graph" }
-    fn version(&self) -> u32 { todo!() }
-    fn checkpoint(&self) -> Seq { todo!() }
-    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> { todo!() }
-    fn reset(&mut self) -> Result<(), ApplyError> { todo!() }
+    fn name(&self) -> &'static str {
+        "graph"
+    }
+
+    fn version(&self) -> u32 {
+        schema::VERSION
+    }
+
+    fn checkpoint(&self) -> Seq {
+        self.checkpoint
+    }
+
+    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
+        let known = records.partition_point(|record| record.seq <= self.checkpoint);
+        let records = records.get(known..).unwrap_or_default();
+        let Some(last) = records.last() else { return Ok(()) };
+        let mut expected = self.checkpoint;
+        for record in records {
+            expected = expected.next();
+            if record.seq != expected {
+                return Err(ApplyError::Gap { expected, found: record.seq });
+            }
+        }
+        self.fold(records, last.seq).map_err(|error| {
+            self.memo = Memo::default();
+            match error {
+                FoldError::Sqlite(source) => self.failed(source),
+                FoldError::Unknown { seq, what, id } => ApplyError::Unknown { seq, what, id },
+            }
+        })?;
+        self.checkpoint = last.seq;
+        Ok(())
+    }
+
+    fn reset(&mut self) -> Result<(), ApplyError> {
+        self.memo = Memo::default();
+        recreate(&self.connection, Indexes::All).map_err(|source| self.failed(source))?;
+        self.checkpoint = Seq::ZERO;
+        Ok(())
+    }
+}
+
+/// Renames the file in `dir`, so that [`Graph::open`] makes a new one; returns where it went, or nothing when there is
+/// none. Its journal goes with it: beside a new file it would be read as the new file's.
+///
+/// # Errors
+///
+/// What the system said when it could not be renamed.
+pub fn set_aside(dir: &Path) -> std::io::Result<Option<PathBuf>> {
+    if !dir.join(FILE_NAME).try_exists()? {
+        return Ok(None);
+    }
+    let mut number = 1_u32;
+    while dir.join(format!("{FILE_NAME}.aside-{number}")).try_exists()? {
+        number += 1;
+    }
+    for suffix in ["-shm", "-wal", ""] {
+        let from = dir.join(format!("{FILE_NAME}{suffix}"));
+        if from.try_exists()? {
+            std::fs::rename(from, dir.join(format!("{FILE_NAME}.aside-{number}{suffix}")))?;
+        }
+    }
+    Ok(Some(dir.join(format!("{FILE_NAME}.aside-{number}"))))
+}
+
+/// Which indexes an empty file gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Indexes {
+    All,
+    Last,
+}
+
+/// Takes every table out and makes it again, in one transaction. [`Indexes::Last`] marks the file as being rebuilt.
+fn recreate(connection: &Connection, indexes: Indexes) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    connection.execute_batch(text::DROP)?;
+    connection.execute_batch(schema::DROP)?;
+    create_tables(connection, indexes == Indexes::All, indexes == Indexes::Last)?;
+    transaction.commit()
 }

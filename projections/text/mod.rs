@@ -1,7 +1,11 @@
 //! Words to rows: a full-text index in the graph's database, and BM25 over it.
 //!
-//! Reading order: [`keyword`] (the query).
+//! Reading order: [`words`] (text to words), [`index`] (what is stored), [`query`] (what is asked and answered),
+//! [`keyword`] (how).
 
-pub mod keyword;
+pub(crate) mod index;
+pub(crate) mod keyword;
+mod query;
+pub(crate) mod words;
 
-pub use keyword::{KeywordQuery, TextHit, TextHitKind};
+pub use query::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit, TextHitKind};

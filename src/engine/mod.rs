@@ -9,6 +9,8 @@ mod memory_writer;
 mod present;
 mod start;
 pub mod submission;
+#[cfg(test)]
+mod tests;
 mod vector_fold;
 
 use std::sync::atomic::{AtomicBool, Ordering};

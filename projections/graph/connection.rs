@@ -1,0 +1,195 @@
+//! Opens connections to the SQLite file: the only place that does, so that every setting is set in an order that works.
+//!
+//! `page_size` and `auto_vacuum` come before the journal mode and the first table, where SQLite still listens; in a file
+//! that already has others they take a `VACUUM` outside WAL.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::is_damage;
+use super::options::{SqliteOptions, Synchronous};
+use super::schema;
+use super::{GraphError, ReadError};
+use crate::text::index as text;
+
+/// Largest memory map SQLite makes, in MiB.
+const MMAP_MB_MAX: u32 = 2_047;
+
+/// Opens the file for writing, and makes it when there is none.
+pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, GraphError> {
+    check(options)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|source| failed("open", path, source))?;
+    if is_ours(path, &connection)? {
+        reshape(path, &connection, options)?;
+    } else {
+        create(&connection, options).map_err(|source| failed("create", path, source))?;
+    }
+    tune_writer(&connection, options).map_err(|source| failed("set up", path, source))?;
+    Ok(connection)
+}
+
+/// Opens the file for reading. Its writer must have opened it before.
+pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection, GraphError> {
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.pragma_update(None, "query_only", true)?;
+        let share = options.cache_size_mb / 2 / u32::try_from(options.readers).unwrap_or(u32::MAX);
+        tune(&connection, options, share.max(1))?;
+        Ok(connection)
+    };
+    open().map_err(|source| failed("open for reading", path, source))
+}
+
+/// Sets how hard the writer waits for the disk.
+pub(super) fn set_synchronous(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", synchronous as i32)
+}
+
+/// Makes the tables; with `indexes` also those that only queries need.
+pub(super) fn create_tables(
+    connection: &Connection,
+    indexes: bool,
+    rebuilding: bool,
+) -> rusqlite::Result<()> {
+    connection.execute_batch(schema::TABLES)?;
+    connection.execute_batch(text::SCHEMA)?;
+    if indexes {
+        connection.execute_batch(schema::INDEXES)?;
+    }
+    connection.execute(
+        "INSERT INTO meta(one, version, checkpoint, next_id, rebuilding) VALUES (1, ?1, 0, 1, ?2)",
+        (schema::VERSION, rebuilding),
+    )?;
+    Ok(())
+}
+
+/// SQLite's own words for damage, ours for the rest.
+pub(super) fn failed(what: &'static str, path: &Path, source: rusqlite::Error) -> GraphError {
+    if is_damage(&source) {
+        GraphError::Damaged { path: path.to_owned(), reason: source.to_string() }
+    } else {
+        GraphError::Sqlite { what, path: path.to_owned(), source }
+    }
+}
+
+fn check(options: &SqliteOptions) -> Result<(), GraphError> {
+    let refuse = |key, value, remedy| Err(GraphError::Setting { key, value, remedy });
+    let page_size = options.page_size;
+    if !page_size.is_power_of_two() || !(512..=65_536).contains(&page_size) {
+        return refuse("page_size", page_size.into(), "a power of two from 512 to 65536");
+    }
+    if !(1..=65_536).contains(&options.cache_size_mb) {
+        return refuse("cache_size_mb", options.cache_size_mb.into(), "1 to 65536");
+    }
+    if options.mmap_size_mb > MMAP_MB_MAX {
+        return refuse("mmap_size_mb", options.mmap_size_mb.into(), "0 to 2047, the most SQLite maps");
+    }
+    if !(1..=64).contains(&options.readers) {
+        return refuse("readers", options.readers as u64, "1 to 64");
+    }
+    if options.wal_checkpoint_interval > i32::MAX as u32 {
+        return refuse(
+            "wal_checkpoint_interval",
+            options.wal_checkpoint_interval.into(),
+            "at most 2147483647",
+        );
+    }
+    Ok(())
+}
+
+/// Whether the file holds our tables; `false`: it is empty. Anything else is an error that says what it is.
+fn is_ours(path: &Path, connection: &Connection) -> Result<bool, GraphError> {
+    let read = |pragma: &str| {
+        connection
+            .query_row(pragma, (), |row| row.get::<_, i64>(0))
+            .map_err(|source| failed("read the header of", path, source))
+    };
+    let tables = read("SELECT count(*) FROM sqlite_schema")?;
+    let application = read("PRAGMA application_id")?;
+    if application != i64::from(schema::APPLICATION_ID) {
+        if tables == 0 && application == 0 {
+            return Ok(false);
+        }
+        return Err(GraphError::Foreign { path: path.to_owned() });
+    }
+    let found = read("PRAGMA user_version")? as u32;
+    if found != schema::VERSION {
+        return Err(GraphError::Version { path: path.to_owned(), found, expected: schema::VERSION });
+    }
+    connection.query_row("SELECT checkpoint FROM meta", (), |_| Ok(())).map_err(|source| {
+        GraphError::Damaged {
+            path: path.to_owned(),
+            reason: format!("its checkpoint cannot be read ({source})"),
+        }
+    })?;
+    Ok(true)
+}
+
+fn create(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", options.page_size)?;
+    connection.pragma_update(None, "auto_vacuum", options.auto_vacuum as i32)?;
+    let transaction = connection.unchecked_transaction()?;
+    connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", schema::VERSION)?;
+    create_tables(connection, true, false)?;
+    transaction.commit()
+}
+
+/// Gives an existing file the page size and the vacuum mode asked for, which means writing it anew.
+fn reshape(path: &Path, connection: &Connection, options: &SqliteOptions) -> Result<(), GraphError> {
+    let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+    let differs = || {
+        rusqlite::Result::Ok(
+            read("page_size")? != options.page_size || read("auto_vacuum")? != options.auto_vacuum as u32,
+        )
+    };
+    let rewrite = || {
+        connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+        connection.pragma_update(None, "page_size", options.page_size)?;
+        connection.pragma_update(None, "auto_vacuum", options.auto_vacuum as i32)?;
+        connection.execute_batch("VACUUM")
+    };
+    if differs().map_err(|source| failed("read the header of", path, source))? {
+        rewrite().map_err(|source| failed("give another page size or vacuum mode to", path, source))?;
+    }
+    Ok(())
+}
+
+fn tune_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+    let journal = if options.wal_mode { "WAL" } else { "TRUNCATE" };
+    connection.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(()))?;
+    set_synchronous(connection, options.synchronous)?;
+    connection.pragma_update_and_check(
+        None,
+        "wal_autocheckpoint",
+        options.wal_checkpoint_interval,
+        |_| Ok(()),
+    )?;
+    let journal_bytes = options.journal_size_limit_mb.map_or(-1, |mb| i64::from(mb) << 20);
+    connection.pragma_update_and_check(None, "journal_size_limit", journal_bytes, |_| Ok(()))?;
+    tune(connection, options, options.cache_size_mb)
+}
+
+fn tune(connection: &Connection, options: &SqliteOptions, cache_mb: u32) -> rusqlite::Result<()> {
+    connection.busy_timeout(options.busy_timeout)?;
+    connection.pragma_update(None, "cache_size", -(i64::from(cache_mb) << 10))?;
+    let map_bytes = i64::from(options.mmap_size_mb) << 20;
+    connection.pragma_update_and_check(None, "mmap_size", map_bytes, |_| Ok(()))?;
+    connection.pragma_update(None, "temp_store", options.temp_store as i32)?;
+    connection.set_prepared_statement_cache_capacity(options.statement_cache.max(1));
+    Ok(())
+}
+
+/// Names what a query asked for when SQLite fails.
+pub(super) fn unread(what: &'static str) -> impl FnOnce(rusqlite::Error) -> ReadError {
+    move |source| ReadError::Sqlite { what, source }
+}

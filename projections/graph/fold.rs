@@ -1,0 +1,464 @@
+//! The fold: one batch of records inside one transaction.
+
+use std::collections::BTreeMap;
+
+use caxton_events::memory::Validity;
+use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
+use rusqlite::{Connection, OptionalExtension, named_params};
+
+use crate::text::TextHitKind;
+use crate::text::index::{TextBatch, content_len, header_len};
+
+/// Most entities and scopes whose place is remembered between batches.
+const PLACES_MAX: usize = 1 << 20;
+
+/// What the fold remembers of the file. It holds only what was committed or is part of the batch under way, and is
+/// dropped when a batch fails.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    scopes: BTreeMap<Scope, i64>,
+    scope_of_entity: BTreeMap<u64, i64>,
+}
+
+/// Why a batch was not folded.
+#[derive(Debug)]
+pub(super) enum FoldError {
+    Sqlite(rusqlite::Error),
+    Unknown { seq: Seq, what: &'static str, id: u64 },
+}
+
+impl From<rusqlite::Error> for FoldError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// What a batch changes in the figures of one scope.
+#[derive(Debug, Default, Clone, Copy)]
+struct Delta {
+    entities: i64,
+    observations: i64,
+    relations: i64,
+    text_rows: i64,
+    text_words: i64,
+}
+
+/// One batch under way.
+pub(super) struct Fold<'a> {
+    connection: &'a Connection,
+    memo: &'a mut Memo,
+    deltas: BTreeMap<i64, Delta>,
+    texts: TextBatch,
+    next_id: u64,
+}
+
+impl<'a> Fold<'a> {
+    pub(super) fn new(connection: &'a Connection, memo: &'a mut Memo) -> rusqlite::Result<Self> {
+        let next_id: i64 =
+            connection.prepare_cached("SELECT next_id FROM meta")?.query_row((), |row| row.get(0))?;
+        Ok(Self {
+            connection,
+            memo,
+            deltas: BTreeMap::new(),
+            texts: TextBatch::default(),
+            next_id: next_id as u64,
+        })
+    }
+
+    /// Folds one record in.
+    pub(super) fn apply(&mut self, record: &Record) -> Result<(), FoldError> {
+        let place = Place {
+            seq: record.seq.0 as i64,
+            at: record.recorded_at.unix_micros() as i64,
+            actor: &record.actor,
+        };
+        match &record.event {
+            Event::Memory(event) => self.memory(&place, event),
+            Event::Agent(AgentEvent::ExternalRegistered { agent, workspace }) => {
+                self.connection
+                    .prepare_cached("INSERT OR IGNORE INTO agents VALUES (?1, ?2, ?3, ?4)")?
+                    .execute((agent.as_str(), workspace.as_str(), place.at, place.seq))?;
+                Ok(())
+            }
+            // Of the server, not of its memory.
+            Event::System(_) => Ok(()),
+        }
+    }
+
+    /// Writes what was kept for the end of the batch, and the checkpoint.
+    pub(super) fn finish(self, checkpoint: Seq) -> rusqlite::Result<()> {
+        self.texts.write(self.connection)?;
+        let mut update = self.connection.prepare_cached(
+            "UPDATE scopes SET entities = entities + ?2, observations = observations + ?3, relations = relations + ?4,
+                 text_rows = text_rows + ?5, text_words = text_words + ?6 WHERE id = ?1",
+        )?;
+        for (scope, delta) in &self.deltas {
+            let Delta { entities, observations, relations, text_rows, text_words } = delta;
+            update.execute((scope, entities, observations, relations, text_rows, text_words))?;
+        }
+        self.connection
+            .prepare_cached("UPDATE meta SET checkpoint = ?1, next_id = ?2")?
+            .execute((checkpoint.0 as i64, self.next_id as i64))?;
+        Ok(())
+    }
+
+    fn memory(&mut self, place: &Place<'_>, event: &MemoryEvent) -> Result<(), FoldError> {
+        match event {
+            MemoryEvent::EntityCreated { id, scope, name, entity_type, metadata, confidence, validity } => {
+                self.number(*id);
+                let scope = self.scope_id(scope)?;
+                let row =
+                    EntityRow { id: *id, name, entity_type, metadata, confidence: *confidence, validity };
+                self.add_entity(place, &row, &Origin::new(place, scope))
+            }
+            MemoryEvent::EntityUpdated { id, name, entity_type, metadata, confidence, validity } => {
+                let origin = self.close_entity(place, *id)?;
+                let row =
+                    EntityRow { id: *id, name, entity_type, metadata, confidence: *confidence, validity };
+                self.add_entity(place, &row, &origin)
+            }
+            MemoryEvent::EntityRemoved { id } => {
+                self.close_entity(place, *id)?;
+                self.memo.scope_of_entity.remove(&id.0);
+                Ok(())
+            }
+            MemoryEvent::ObservationAdded { id, entity, content, validity } => {
+                self.number(*id);
+                let scope = self.scope_of(place, *entity)?;
+                let row = ObservationRow { id: *id, entity: *entity, content, validity };
+                self.add_observation(place, &row, &Origin::new(place, scope))
+            }
+            MemoryEvent::ObservationUpdated { id, entity, content, validity } => {
+                let origin = self.close_observation(place, *id)?;
+                let row = ObservationRow { id: *id, entity: *entity, content, validity };
+                self.add_observation(place, &row, &origin)
+            }
+            MemoryEvent::ObservationRemoved { id, entity: _ } => {
+                self.close_observation(place, *id)?;
+                Ok(())
+            }
+            MemoryEvent::RelationCreated {
+                id,
+                scope,
+                from,
+                to,
+                relation_type,
+                strength,
+                confidence,
+                metadata,
+                validity,
+            } => {
+                self.number(*id);
+                let scope = self.scope_id(scope)?;
+                let ends = Ends { from: *from, to: *to, relation_type: relation_type.clone() };
+                let row =
+                    RelationRow { id: *id, strength: *strength, confidence: *confidence, metadata, validity };
+                self.add_relation(place, &row, &ends, &Origin::new(place, scope))
+            }
+            MemoryEvent::RelationUpdated { id, strength, confidence, metadata, validity } => {
+                let (origin, ends) = self.close_relation(place, *id)?;
+                let row =
+                    RelationRow { id: *id, strength: *strength, confidence: *confidence, metadata, validity };
+                self.add_relation(place, &row, &ends, &origin)
+            }
+            MemoryEvent::RelationRemoved { id } => {
+                self.close_relation(place, *id)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn number(&mut self, id: MemoryId) {
+        self.next_id = self.next_id.max(id.0 + 1);
+    }
+
+    fn delta(&mut self, scope: i64) -> &mut Delta {
+        self.deltas.entry(scope).or_default()
+    }
+
+    /// The number of a scope; scopes are numbered as they are first written to.
+    fn scope_id(&mut self, scope: &Scope) -> rusqlite::Result<i64> {
+        if let Some(&id) = self.memo.scopes.get(scope) {
+            return Ok(id);
+        }
+        let text = scope.to_string();
+        let known = self
+            .connection
+            .prepare_cached("SELECT id FROM scopes WHERE scope = ?1")?
+            .query_row((&text,), |row| row.get(0))
+            .optional()?;
+        let id = match known {
+            Some(id) => id,
+            None => self
+                .connection
+                .prepare_cached("INSERT INTO scopes(scope) VALUES (?1) RETURNING id")?
+                .query_row((&text,), |row| row.get(0))?,
+        };
+        if self.memo.scopes.len() < PLACES_MAX {
+            self.memo.scopes.insert(scope.clone(), id);
+        }
+        Ok(id)
+    }
+
+    /// The scope an entity of the present lives in.
+    fn scope_of(&mut self, place: &Place<'_>, entity: MemoryId) -> Result<i64, FoldError> {
+        if let Some(&scope) = self.memo.scope_of_entity.get(&entity.0) {
+            return Ok(scope);
+        }
+        let scope = self
+            .connection
+            .prepare_cached("SELECT scope_id FROM entities WHERE id = ?1 AND removed_seq IS NULL")?
+            .query_row((entity.0 as i64,), |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| place.unknown("entity", entity))?;
+        self.remember(entity, scope);
+        Ok(scope)
+    }
+
+    fn remember(&mut self, entity: MemoryId, scope: i64) {
+        if self.memo.scope_of_entity.len() >= PLACES_MAX {
+            self.memo.scope_of_entity.pop_first();
+        }
+        self.memo.scope_of_entity.insert(entity.0, scope);
+    }
+
+    fn add_entity(
+        &mut self,
+        place: &Place<'_>,
+        row: &EntityRow<'_>,
+        origin: &Origin,
+    ) -> Result<(), FoldError> {
+        self.remember(row.id, origin.scope);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO entities(created_seq, id, scope_id, version, first_seq, created_at, updated_at, valid_from,
+                     valid_to, confidence, owner, actor, name, entity_type, metadata)
+                 VALUES (:seq, :id, :scope, :version, :first_seq, :created_at, :at, :valid_from, :valid_to, :confidence,
+                     :owner, :actor, :name, :entity_type, :metadata)",
+            )?
+            .execute(named_params! {
+                ":seq": place.seq,
+                ":id": row.id.0 as i64,
+                ":scope": origin.scope,
+                ":version": origin.version,
+                ":first_seq": origin.seq,
+                ":created_at": origin.at,
+                ":at": place.at,
+                ":valid_from": micros(row.validity.from),
+                ":valid_to": micros(row.validity.to),
+                ":confidence": row.confidence,
+                ":owner": origin.owner.as_deref().unwrap_or(place.actor),
+                ":actor": place.actor,
+                ":name": row.name,
+                ":entity_type": row.entity_type,
+                ":metadata": row.metadata,
+            })?;
+        let words = self.texts.add_header(place.seq, origin.scope, row.name, row.entity_type);
+        let delta = self.delta(origin.scope);
+        delta.entities += 1;
+        delta.text_rows += 1;
+        delta.text_words += words;
+        Ok(())
+    }
+
+    fn close_entity(&mut self, place: &Place<'_>, id: MemoryId) -> Result<Origin, FoldError> {
+        let closed = self
+            .connection
+            .prepare_cached(
+                "UPDATE entities SET removed_seq = ?1, removed_at = ?2 WHERE id = ?3 AND removed_seq IS NULL
+                 RETURNING created_seq, scope_id, version, first_seq, created_at, owner, name, entity_type",
+            )?
+            .query_row((place.seq, place.at, id.0 as i64), |row| {
+                let origin = Origin {
+                    scope: row.get(1)?,
+                    version: row.get::<_, u32>(2)? + 1,
+                    seq: row.get(3)?,
+                    at: row.get(4)?,
+                    owner: row.get(5)?,
+                };
+                let words = header_len(row.get_ref(6)?.as_str()?, row.get_ref(7)?.as_str()?);
+                Ok((row.get(0)?, origin, words))
+            })
+            .optional()?;
+        let (created, origin, words) = closed.ok_or_else(|| place.unknown("entity", id))?;
+        self.texts.remove(created, TextHitKind::Header);
+        let delta = self.delta(origin.scope);
+        delta.entities -= 1;
+        delta.text_rows -= 1;
+        delta.text_words -= words;
+        Ok(origin)
+    }
+
+    fn add_observation(
+        &mut self,
+        place: &Place<'_>,
+        row: &ObservationRow<'_>,
+        origin: &Origin,
+    ) -> Result<(), FoldError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO observations(created_seq, id, entity_id, scope_id, first_seq, created_at, updated_at,
+                     valid_from, valid_to, actor, content)
+                 VALUES (:seq, :id, :entity, :scope, :first_seq, :created_at, :at, :valid_from, :valid_to, :actor,
+                     :content)",
+            )?
+            .execute(named_params! {
+                ":seq": place.seq,
+                ":id": row.id.0 as i64,
+                ":entity": row.entity.0 as i64,
+                ":scope": origin.scope,
+                ":first_seq": origin.seq,
+                ":created_at": origin.at,
+                ":at": place.at,
+                ":valid_from": micros(row.validity.from),
+                ":valid_to": micros(row.validity.to),
+                ":actor": place.actor,
+                ":content": row.content,
+            })?;
+        let words = self.texts.add_observation(place.seq, origin.scope, row.content);
+        let delta = self.delta(origin.scope);
+        delta.observations += 1;
+        delta.text_rows += 1;
+        delta.text_words += words;
+        Ok(())
+    }
+
+    fn close_observation(&mut self, place: &Place<'_>, id: MemoryId) -> Result<Origin, FoldError> {
+        let closed = self
+            .connection
+            .prepare_cached(
+                "UPDATE observations SET removed_seq = ?1, removed_at = ?2 WHERE id = ?3 AND removed_seq IS NULL
+                 RETURNING created_seq, scope_id, first_seq, created_at, content",
+            )?
+            .query_row((place.seq, place.at, id.0 as i64), |row| {
+                let origin =
+                    Origin { scope: row.get(1)?, version: 1, seq: row.get(2)?, at: row.get(3)?, owner: None };
+                Ok((row.get(0)?, origin, content_len(row.get_ref(4)?.as_str()?)))
+            })
+            .optional()?;
+        let (created, origin, words) = closed.ok_or_else(|| place.unknown("observation", id))?;
+        self.texts.remove(created, TextHitKind::Observation);
+        let delta = self.delta(origin.scope);
+        delta.observations -= 1;
+        delta.text_rows -= 1;
+        delta.text_words -= words;
+        Ok(origin)
+    }
+
+    fn add_relation(
+        &mut self,
+        place: &Place<'_>,
+        row: &RelationRow<'_>,
+        ends: &Ends,
+        origin: &Origin,
+    ) -> Result<(), FoldError> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO relations(created_seq, id, scope_id, from_entity, to_entity, first_seq, created_at,
+                     updated_at, valid_from, valid_to, strength, confidence, actor, relation_type, metadata)
+                 VALUES (:seq, :id, :scope, :from, :to, :first_seq, :created_at, :at, :valid_from, :valid_to, :strength,
+                     :confidence, :actor, :relation_type, :metadata)",
+            )?
+            .execute(named_params! {
+                ":seq": place.seq,
+                ":id": row.id.0 as i64,
+                ":scope": origin.scope,
+                ":from": ends.from.0 as i64,
+                ":to": ends.to.0 as i64,
+                ":first_seq": origin.seq,
+                ":created_at": origin.at,
+                ":at": place.at,
+                ":valid_from": micros(row.validity.from),
+                ":valid_to": micros(row.validity.to),
+                ":strength": row.strength,
+                ":confidence": row.confidence,
+                ":actor": place.actor,
+                ":relation_type": ends.relation_type,
+                ":metadata": row.metadata,
+            })?;
+        self.delta(origin.scope).relations += 1;
+        Ok(())
+    }
+
+    fn close_relation(&mut self, place: &Place<'_>, id: MemoryId) -> Result<(Origin, Ends), FoldError> {
+        let closed = self
+            .connection
+            .prepare_cached(
+                "UPDATE relations SET removed_seq = ?1, removed_at = ?2 WHERE id = ?3 AND removed_seq IS NULL
+                 RETURNING scope_id, first_seq, created_at, from_entity, to_entity, relation_type",
+            )?
+            .query_row((place.seq, place.at, id.0 as i64), |row| {
+                let origin =
+                    Origin { scope: row.get(0)?, version: 1, seq: row.get(1)?, at: row.get(2)?, owner: None };
+                let id = |column| row.get::<_, i64>(column).map(|id| MemoryId(id as u64));
+                Ok((origin, Ends { from: id(3)?, to: id(4)?, relation_type: row.get(5)? }))
+            })
+            .optional()?;
+        let (origin, ends) = closed.ok_or_else(|| place.unknown("relation", id))?;
+        self.delta(origin.scope).relations -= 1;
+        Ok((origin, ends))
+    }
+}
+
+/// Where a row is written, when and by whom.
+struct Place<'a> {
+    seq: i64,
+    at: i64,
+    actor: &'a str,
+}
+
+impl Place<'_> {
+    fn unknown(&self, what: &'static str, id: MemoryId) -> FoldError {
+        FoldError::Unknown { seq: Seq(self.seq as u64), what, id: id.0 }
+    }
+}
+
+/// What a new version of a row keeps of the first one.
+struct Origin {
+    scope: i64,
+    version: u32,
+    seq: i64,
+    at: i64,
+    owner: Option<String>,
+}
+
+impl Origin {
+    const fn new(place: &Place<'_>, scope: i64) -> Self {
+        Self { scope, version: 1, seq: place.seq, at: place.at, owner: None }
+    }
+}
+
+struct EntityRow<'a> {
+    id: MemoryId,
+    name: &'a str,
+    entity_type: &'a str,
+    metadata: &'a Option<String>,
+    confidence: f64,
+    validity: &'a Validity,
+}
+
+struct ObservationRow<'a> {
+    id: MemoryId,
+    entity: MemoryId,
+    content: &'a str,
+    validity: &'a Validity,
+}
+
+struct RelationRow<'a> {
+    id: MemoryId,
+    strength: f64,
+    confidence: f64,
+    metadata: &'a Option<String>,
+    validity: &'a Validity,
+}
+
+/// What a relation connects.
+struct Ends {
+    from: MemoryId,
+    to: MemoryId,
+    relation_type: String,
+}
+
+fn micros(at: Option<Timestamp>) -> Option<i64> {
+    at.map(|at| at.unix_micros() as i64)
+}

@@ -1,0 +1,183 @@
+//! Lists in the order of numbers, page by page.
+//!
+//! A list over several scopes or types is merged from one indexed walk each, none longer than the page: sorting all rows
+//! of a large scope for every page would take as long as the scope is large.
+
+use caxton_events::{MemoryId, Timestamp};
+use rusqlite::{Connection, named_params};
+
+use super::reader::{relation_sql, scope_ids, type_list};
+use super::{Entity, EntityFilter, GraphReader, ReadError, Relation, RelationFilter, columns};
+
+const VALID_AT: &str =
+    "(:at IS NULL OR (valid_from IS NULL OR valid_from <= :at) AND (valid_to IS NULL OR valid_to > :at))";
+
+impl GraphReader {
+    /// The entities that pass the filter, in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn list_entities(&self, filter: &EntityFilter) -> Result<Vec<Entity>, ReadError> {
+        self.snapshot("a list of entities", |connection| {
+            if let Some(prefix) = filter.name_prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
+                return entities_by_prefix(connection, filter, prefix);
+            }
+            if filter.scopes.is_empty() && filter.entity_types.is_empty() {
+                return entities(connection, filter, None, None);
+            }
+            let mut found = Vec::new();
+            for scope in scope_ids(connection, &filter.scopes)? {
+                if filter.entity_types.is_empty() {
+                    found.extend(entities(connection, filter, Some(scope), None)?);
+                }
+                for (index, entity_type) in filter.entity_types.iter().enumerate() {
+                    if !filter.entity_types.iter().take(index).any(|earlier| earlier == entity_type) {
+                        found.extend(entities(connection, filter, Some(scope), Some(entity_type))?);
+                    }
+                }
+            }
+            found.sort_unstable_by_key(|entity| entity.id);
+            found.truncate(filter.limit);
+            Ok(found)
+        })
+    }
+
+    /// The relations that pass the filter, in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn list_relations(&self, filter: &RelationFilter) -> Result<Vec<Relation>, ReadError> {
+        self.snapshot("a list of relations", |connection| {
+            if filter.scopes.is_empty() {
+                return relations(connection, filter, None);
+            }
+            let mut found = Vec::new();
+            for scope in scope_ids(connection, &filter.scopes)? {
+                found.extend(relations(connection, filter, Some(scope))?);
+            }
+            found.sort_unstable_by_key(|relation| relation.id);
+            found.truncate(filter.limit);
+            Ok(found)
+        })
+    }
+}
+
+fn micros(at: Option<Timestamp>) -> Option<i64> {
+    at.map(|at| at.unix_micros() as i64)
+}
+
+fn number(after: Option<MemoryId>) -> i64 {
+    after.unwrap_or_default().0 as i64
+}
+
+/// One page of one scope and one type, or of all.
+fn entities(
+    connection: &Connection,
+    filter: &EntityFilter,
+    scope: Option<i64>,
+    entity_type: Option<&str>,
+) -> rusqlite::Result<Vec<Entity>> {
+    let mut condition = String::new();
+    if scope.is_some() {
+        condition.push_str("e.scope_id = :scope AND ");
+    }
+    if entity_type.is_some() {
+        condition.push_str("e.entity_type = :type AND ");
+    }
+    let sql = format!(
+        "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
+         WHERE {condition} e.id > :after AND e.removed_seq IS NULL AND {VALID_AT} ORDER BY e.id LIMIT :limit",
+        columns::ENTITY
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let (after, at, limit) = (number(filter.after), micros(filter.valid_at), filter.limit as i64);
+    let mut params: Vec<(&str, &dyn rusqlite::ToSql)> =
+        vec![(":after", &after), (":at", &at), (":limit", &limit)];
+    if let Some(scope) = &scope {
+        params.push((":scope", scope));
+    }
+    if let Some(entity_type) = &entity_type {
+        params.push((":type", entity_type));
+    }
+    statement.query_map(params.as_slice(), columns::entity)?.collect()
+}
+
+fn entities_by_prefix(
+    connection: &Connection,
+    filter: &EntityFilter,
+    prefix: &str,
+) -> rusqlite::Result<Vec<Entity>> {
+    let scopes = serde_json::Value::from(scope_ids(connection, &filter.scopes)?).to_string();
+    let end = end_of_prefix(prefix);
+    let below = if end.is_some() { "AND e.name < :end" } else { "AND (:end IS NULL)" };
+    let sql = format!(
+        "SELECT {} FROM entities e INDEXED BY idx_entities_name CROSS JOIN scopes s ON s.id = e.scope_id
+         WHERE e.name >= :prefix {below} AND e.scope_id IN (SELECT value FROM json_each(:scopes))
+             AND e.id > :after AND (:types IS NULL OR e.entity_type IN (SELECT value FROM json_each(:types)))
+             AND e.removed_seq IS NULL AND {VALID_AT} ORDER BY e.id LIMIT :limit",
+        columns::ENTITY
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let params = named_params! {
+        ":prefix": prefix,
+        ":end": end,
+        ":scopes": scopes,
+        ":after": number(filter.after),
+        ":types": type_list(&filter.entity_types),
+        ":at": micros(filter.valid_at),
+        ":limit": filter.limit as i64,
+    };
+    statement.query_map(params, columns::entity)?.collect()
+}
+
+/// The first text after all that start with `prefix`; `None`: there is none.
+fn end_of_prefix(prefix: &str) -> Option<String> {
+    let mut end = prefix.to_owned();
+    while let Some(last) = end.pop() {
+        // Stepping over the surrogates, which are no characters.
+        let next = if last == '\u{D7FF}' { Some('\u{E000}') } else { char::from_u32(u32::from(last) + 1) };
+        if let Some(next) = next {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+/// One page of one scope, or of all.
+fn relations(
+    connection: &Connection,
+    filter: &RelationFilter,
+    scope: Option<i64>,
+) -> rusqlite::Result<Vec<Relation>> {
+    let sql = relation_sql(&format!(
+        "{} r.id > :after AND r.strength >= :strength
+         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))) AND {VALID_AT}",
+        if scope.is_some() { "r.scope_id = :scope AND" } else { "(:scope IS NULL) AND" }
+    ));
+    let mut statement = connection.prepare_cached(&format!("{sql} ORDER BY r.id LIMIT :limit"))?;
+    let params = named_params! {
+        ":scope": scope,
+        ":after": number(filter.after),
+        ":strength": filter.min_strength,
+        ":types": type_list(&filter.relation_types),
+        ":at": micros(filter.valid_at),
+        ":limit": filter.limit as i64,
+    };
+    statement.query_map(params, columns::relation)?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of_prefix;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_text_without_it() {
+        assert_eq!(end_of_prefix("ab").as_deref(), Some("ac"));
+        assert_eq!(end_of_prefix("a\u{D7FF}").as_deref(), Some("a\u{E000}"));
+        assert_eq!(end_of_prefix("a\u{10FFFF}").as_deref(), Some("b"));
+        assert_eq!(end_of_prefix("\u{10FFFF}"), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! The indexes: the seed's names are there, and every hot query uses one.
+
+use super::{Fixture, Story};
+use crate::graph::reader::relation_sql;
+use crate::graph::{FILE_NAME, columns};
+
+const SEED: [&str; 13] = [
+    "idx_embeddings_similarity",
+    "idx_embeddings_vector",
+    "idx_entities_created",
+    "idx_entities_name",
+    "idx_entities_type",
+    "idx_entities_type_name",
+    "idx_entities_updated",
+    "idx_observations_content",
+    "idx_observations_entity",
+    "idx_relations_from",
+    "idx_relations_strength",
+    "idx_relations_to",
+    "idx_relations_type",
+];
+
+/// The statements of `CREATE INDEX` as the seed writes them.
+const SEED_SQL: &str = "
+CREATE INDEX IF NOT EXISTS idx_entities_type ON entities(entity_type);
+CREATE INDEX IF NOT EXISTS idx_entities_name ON entities(name);
+CREATE INDEX IF NOT EXISTS idx_relations_from ON relations(from_entity);
+CREATE INDEX IF NOT EXISTS idx_relations_to ON relations(to_entity);
+CREATE INDEX IF NOT EXISTS idx_observations_entity ON observations(entity_id);
+CREATE INDEX IF NOT EXISTS idx_embeddings_vector ON embeddings(entity_id);
+CREATE INDEX IF NOT EXISTS idx_entities_type_name ON entities(entity_type, name);
+CREATE INDEX IF NOT EXISTS idx_entities_created ON entities(created_at);
+CREATE INDEX IF NOT EXISTS idx_entities_updated ON entities(updated_at);
+CREATE INDEX IF NOT EXISTS idx_relations_type ON relations(relation_type);
+CREATE INDEX IF NOT EXISTS idx_relations_strength ON relations(strength);
+CREATE INDEX IF NOT EXISTS idx_observations_content ON observations(content);
+CREATE INDEX IF NOT EXISTS idx_embeddings_similarity ON embeddings(vector);
+PRAGMA incremental_vacuum(1000);
+PRAGMA wal_checkpoint(RESTART);
+ANALYZE;
+PRAGMA optimize;
+";
+
+fn filled() -> Fixture {
+    let mut story = Story::default();
+    let mut last = story.entity("agent:ada", "root", "thing");
+    for number in 0..400 {
+        let scope = if number % 3 == 0 { "agent:ada" } else { "global" };
+        let thing = story.entity(scope, &format!("thing {number}"), if number % 2 == 0 { "a" } else { "b" });
+        story.note(thing, &format!("note {number}"));
+        story.relate(last, thing, "next", 0.5);
+        last = thing;
+    }
+    Fixture::told(&story, 1000)
+}
+
+#[test]
+fn the_seeds_indexes_are_there_and_its_statements_run() {
+    let mut fixture = filled();
+    fixture.graph.analyze().unwrap();
+    let client = rusqlite::Connection::open(fixture.dir.path().join(FILE_NAME)).unwrap();
+    client.execute_batch(SEED_SQL).unwrap();
+    let mut names = client
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'index' AND name LIKE 'idx_%' ORDER BY name")
+        .unwrap();
+    let names: Vec<String> = names.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    for name in SEED {
+        assert!(names.iter().any(|found| found == name), "{name}");
+    }
+    let people: i64 = client
+        .query_row(
+            "SELECT count(*) FROM entities WHERE entity_type = 'a' AND removed_seq IS NULL",
+            (),
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(people, 200);
+}
+
+#[test]
+fn every_hot_query_uses_its_index() {
+    let entity = |condition: &str| {
+        format!(
+            "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id WHERE {condition} AND e.removed_seq IS NULL",
+            columns::ENTITY
+        )
+    };
+    let observation = |condition: &str| {
+        format!(
+            "SELECT {} FROM observations o WHERE {condition} AND o.removed_seq IS NULL",
+            columns::OBSERVATION
+        )
+    };
+    let edges = |end: &str| {
+        format!(
+            "SELECT id, from_entity, to_entity, relation_type, strength, confidence, scope_id FROM relations
+             WHERE {end} = 1 AND removed_seq IS NULL AND strength >= 0 ORDER BY id LIMIT 10"
+        )
+    };
+    let cases = [
+        (entity("e.id = 1"), "USING INDEX idx_entities_id"),
+        (entity("e.name = 'x' AND e.scope_id = 1"), "USING INDEX idx_entities_name"),
+        (entity("e.scope_id = 1 AND e.id > 5") + " ORDER BY e.id LIMIT 9", "USING INDEX idx_entities_scope"),
+        (
+            entity("e.entity_type = 'a' AND e.scope_id = 1 AND e.id > 5") + " ORDER BY e.id LIMIT 9",
+            "USING INDEX idx_entities_type ",
+        ),
+        (entity("e.id > 5") + " ORDER BY e.id LIMIT 9", "USING INDEX idx_entities_id"),
+        (
+            "SELECT scope_id FROM entities WHERE id = 1 AND removed_seq IS NULL".to_owned(),
+            "USING INDEX idx_entities_id",
+        ),
+        (observation("o.id = 1"), "USING INDEX idx_observations_id"),
+        (
+            observation("o.entity_id = 1 AND o.id > 5") + " ORDER BY o.id",
+            "USING INDEX idx_observations_entity",
+        ),
+        (
+            observation("o.entity_id = 1 AND o.id < 5") + " ORDER BY o.id DESC",
+            "USING INDEX idx_observations_entity",
+        ),
+        (
+            "SELECT count(*) FROM observations WHERE entity_id = 1 AND removed_seq IS NULL".to_owned(),
+            "USING COVERING INDEX idx_observations_entity",
+        ),
+        (relation_sql("r.id = 1"), "USING INDEX idx_relations_id"),
+        (
+            relation_sql("r.relation_type = 'next' AND r.from_entity = 1 AND r.to_entity = 2"),
+            "USING INDEX idx_relations_type",
+        ),
+        (relation_sql("r.from_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_from"),
+        (relation_sql("r.to_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_to"),
+        (relation_sql("r.scope_id = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_scope"),
+        (edges("from_entity"), "USING COVERING INDEX idx_relations_from"),
+        (edges("to_entity"), "USING COVERING INDEX idx_relations_to"),
+    ];
+    let mut fixture = filled();
+    for analyzed in [false, true] {
+        if analyzed {
+            fixture.graph.analyze().unwrap();
+        }
+        for (sql, then) in &cases {
+            let plan = fixture.graph.reader().with("a plan", |connection| {
+                let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                statement.query_map((), |row| row.get::<_, String>(3))?.collect::<Result<Vec<_>, _>>()
+            });
+            let plan = plan.unwrap().join("\n");
+            assert!(format!("{plan} ").contains(then), "{sql}\n{plan}");
+            assert!(!plan.contains("TEMP B-TREE") && !plan.contains("SCAN"), "{sql}\n{plan}");
+        }
+    }
+}

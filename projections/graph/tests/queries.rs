@@ -1,0 +1,248 @@
+//! Lists, neighbours, relations and walks.
+
+use caxton_events::memory::Validity;
+use caxton_events::{MemoryEvent, MemoryId, Scope, Timestamp};
+
+use super::{Fixture, Story};
+use crate::graph::{Direction, EntityFilter, ReadError, RelationFilter, WalkQuery, WalkStrategy};
+
+fn scopes(texts: &[&str]) -> Vec<Scope> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+/// Seven entities; the last was true until the tenth microsecond.
+fn zoo() -> Fixture {
+    let mut story = Story::default();
+    for (scope, name, entity_type) in [
+        ("agent:ada", "apple", "fruit"),
+        ("global", "apple", "fruit"),
+        ("agent:ada", "apricot", "fruit"),
+        ("agent:ada", "ant", "animal"),
+        ("agent:bob", "ape", "animal"),
+        ("global", "zebra", "animal"),
+    ] {
+        story.entity(scope, name, entity_type);
+    }
+    let id = story.id();
+    story.tell(MemoryEvent::EntityCreated {
+        id,
+        scope: Scope::Global,
+        name: "dodo".to_owned(),
+        entity_type: "animal".to_owned(),
+        metadata: None,
+        confidence: 1.0,
+        validity: Validity { from: None, to: Some(Timestamp::from_unix_micros(10)) },
+    });
+    Fixture::told(&story, 3)
+}
+
+#[test]
+fn entities_are_listed_by_what_the_filter_says() {
+    let all = || EntityFilter { limit: 100, ..EntityFilter::default() };
+    let within = |names: &[&str]| EntityFilter { scopes: scopes(names), ..all() };
+    let starting = |prefix: &str| EntityFilter { name_prefix: Some(prefix.to_owned()), ..all() };
+    let animals = || EntityFilter { entity_types: texts(&["animal", "animal"]), ..all() };
+    let true_at = |micros| EntityFilter {
+        valid_at: Some(Timestamp::from_unix_micros(micros)),
+        after: Some(MemoryId(5)),
+        ..all()
+    };
+    let page =
+        |filter: EntityFilter, after, limit| EntityFilter { after: Some(MemoryId(after)), limit, ..filter };
+    let cases: [(EntityFilter, &[u64]); 13] = [
+        (all(), &[1, 2, 3, 4, 5, 6, 7]),
+        (within(&["agent:ada", "global", "agent:ada"]), &[1, 2, 3, 4, 6, 7]),
+        (within(&["agent:nobody"]), &[]),
+        (animals(), &[4, 5, 6, 7]),
+        (EntityFilter { scopes: scopes(&["global", "agent:ada"]), ..animals() }, &[4, 6, 7]),
+        (starting("ap"), &[1, 2, 3, 5]),
+        (EntityFilter { scopes: scopes(&["agent:bob", "global"]), ..starting("ap") }, &[2, 5]),
+        (EntityFilter { entity_types: texts(&["animal"]), ..starting("ap") }, &[5]),
+        (starting("AP"), &[]),
+        (true_at(9), &[6, 7]),
+        (true_at(10), &[6]),
+        (page(all(), 2, 2), &[3, 4]),
+        (page(within(&["agent:ada", "global"]), 1, 2), &[2, 3]),
+    ];
+    let reader = zoo().graph.reader();
+    for (filter, then) in cases {
+        let found: Vec<u64> =
+            reader.list_entities(&filter).unwrap().iter().map(|entity| entity.id.0).collect();
+        assert_eq!(found, then, "{filter:?}");
+    }
+}
+
+#[test]
+fn rows_are_found_by_number_and_by_name() {
+    let mut story = Story::default();
+    let ada = story.entity("agent:ada", "ada", "person");
+    let notes: Vec<_> = ["one", "two", "three", "four", "five"].map(|text| story.note(ada, text)).into();
+    let other = story.entity("global", "ada", "person");
+    story.note(other, "three");
+    let reader = Fixture::told(&story, 100).graph.reader();
+    let named =
+        |scope: &str| reader.entity_by_name(&scope.parse().unwrap(), "ada").unwrap().map(|entity| entity.id);
+    assert_eq!([named("agent:ada"), named("global"), named("agent:bob")], [Some(ada), Some(other), None]);
+    let ids = [other, MemoryId(77), ada];
+    assert_eq!(
+        reader.entities(&ids).unwrap().iter().map(|entity| entity.id).collect::<Vec<_>>(),
+        [other, ada]
+    );
+    let text =
+        |found: Vec<crate::graph::Observation>| found.into_iter().map(|one| one.content).collect::<Vec<_>>();
+    assert_eq!(text(reader.observations_of(ada, Some(notes[0]), 2).unwrap()), ["two", "three"]);
+    assert_eq!(text(reader.observations(&[notes[3], notes[0]]).unwrap()), ["four", "one"]);
+    assert_eq!(text(reader.neighbours(notes[2], 1, 9).unwrap()), ["two", "four", "five"]);
+    assert_eq!(text(reader.neighbours(notes[2], 9, 0).unwrap()), ["one", "two"]);
+    assert_eq!(text(reader.neighbours(MemoryId(77), 1, 1).unwrap()), Vec::<String>::new());
+    assert_eq!(reader.observation_count(ada).unwrap(), 5);
+    assert_eq!(reader.observation_by_content(ada, "three").unwrap().unwrap().id, notes[2]);
+    assert_eq!(reader.observation_by_content(ada, "six").unwrap(), None);
+}
+
+#[test]
+fn relations_are_found_by_end_by_triple_and_in_pages() {
+    let mut story = Story::default();
+    let [a, b, c] = ["a", "b", "c"].map(|name| story.entity("global", name, "thing"));
+    let ab = story.relate(a, b, "knows", 0.5);
+    let ba = story.relate(b, a, "likes", 0.9);
+    let ac = story.relate(a, c, "likes", 0.1);
+    let aa = story.relate(a, a, "knows", 1.0);
+    let reader = Fixture::told(&story, 2).graph.reader();
+    let of = |direction, types: &[&str], strength, after, limit| {
+        let found = reader.relations_of(a, direction, &texts(types), strength, after, limit).unwrap();
+        found.iter().map(|relation| relation.id).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Direction::Outgoing, &[], 0.0, None, 9), [ab, ac, aa]);
+    assert_eq!(of(Direction::Incoming, &[], 0.0, None, 9), [ba, aa]);
+    assert_eq!(of(Direction::Both, &[], 0.0, None, 9), [ab, ba, ac, aa]);
+    assert_eq!(of(Direction::Both, &["likes"], 0.0, None, 9), [ba, ac]);
+    assert_eq!(of(Direction::Both, &["likes", "knows"], 0.5, None, 9), [ab, ba, aa]);
+    assert_eq!(of(Direction::Both, &[], 0.0, Some(ab), 2), [ba, ac]);
+    assert_eq!(reader.relation_by_triple(a, c, "likes").unwrap().unwrap().id, ac);
+    assert_eq!(reader.relation_by_triple(c, a, "likes").unwrap(), None);
+    let list = |filter: RelationFilter| {
+        let filter = RelationFilter { limit: 9, ..filter };
+        reader.list_relations(&filter).unwrap().iter().map(|relation| relation.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(RelationFilter::default()), [ab, ba, ac, aa]);
+    assert_eq!(
+        list(RelationFilter { scopes: scopes(&["global"]), min_strength: 0.5, ..RelationFilter::default() }),
+        [ab, ba, aa]
+    );
+    assert_eq!(
+        list(RelationFilter {
+            relation_types: texts(&["likes"]),
+            after: Some(ba),
+            ..RelationFilter::default()
+        }),
+        [ac]
+    );
+    assert_eq!(list(RelationFilter { scopes: scopes(&["agent:x"]), ..RelationFilter::default() }), []);
+}
+
+/// `a→b→c→d`, `a→c`, `e→a`, and `b→x` where `x` belongs to another agent.
+fn paths() -> Fixture {
+    let mut story = Story::default();
+    let nodes = ["a", "b", "c", "d", "e"].map(|name| story.entity("global", name, "thing"));
+    let hidden = story.entity("agent:bob", "x", "thing");
+    for (from, to, relation_type, strength) in
+        [(0, 1, "to", 0.9), (1, 2, "to", 0.9), (2, 3, "to", 0.9), (0, 2, "short", 0.2), (4, 0, "to", 0.9)]
+    {
+        story.relate(nodes[from], nodes[to], relation_type, strength);
+    }
+    story.relate(nodes[1], hidden, "to", 0.9);
+    Fixture::told(&story, 100)
+}
+
+#[test]
+fn walks_reach_what_the_query_allows() {
+    let query = WalkQuery {
+        root: MemoryId(1),
+        direction: Direction::Outgoing,
+        max_depth: 10,
+        relation_types: Vec::new(),
+        min_strength: 0.0,
+        scopes: scopes(&["global"]),
+        strategy: WalkStrategy::BreadthFirst,
+        nodes_max: 100,
+    };
+    let depth_first = WalkStrategy::DepthFirst;
+    let both = Direction::Both;
+    let cases = [
+        (query.clone(), "a0 b1 c1 d2", 4, false),
+        (WalkQuery { strategy: depth_first, ..query.clone() }, "a0 b1 c1 d2", 4, false),
+        (WalkQuery { relation_types: texts(&["to"]), ..query.clone() }, "a0 b1 c2 d3", 3, false),
+        (WalkQuery { min_strength: 0.5, max_depth: 2, ..query.clone() }, "a0 b1 c2", 2, false),
+        (WalkQuery { max_depth: 0, ..query.clone() }, "a0", 0, false),
+        (WalkQuery { direction: Direction::Incoming, ..query.clone() }, "a0 e1", 1, false),
+        (WalkQuery { direction: both, max_depth: 1, ..query.clone() }, "a0 b1 c1 e1", 3, false),
+        (WalkQuery { nodes_max: 2, ..query.clone() }, "a0 b1", 1, true),
+        (WalkQuery { scopes: scopes(&["agent:bob"]), ..query.clone() }, "", 0, false),
+        (WalkQuery { root: MemoryId(99), ..query.clone() }, "", 0, false),
+        (WalkQuery { scopes: Vec::new(), ..query.clone() }, "a0 b1 c1 x2 d2", 5, false),
+    ];
+    let reader = paths().graph.reader();
+    for (query, nodes, edges, truncated) in cases {
+        let walk = reader.walk(&query).unwrap();
+        let name = |id: MemoryId| reader.entity(id).unwrap().unwrap().name;
+        let found: Vec<_> =
+            walk.nodes.iter().map(|node| format!("{}{}", name(node.id), node.depth)).collect();
+        assert_eq!(
+            (found.join(" ").as_str(), walk.edges.len(), walk.truncated),
+            (nodes, edges, truncated),
+            "{query:?}"
+        );
+    }
+    let deep = reader.walk(&WalkQuery { max_depth: 11, ..query });
+    assert!(matches!(deep, Err(ReadError::TooLarge { field: "max_depth", value: 11, max: 10 })), "{deep:?}");
+}
+
+#[test]
+fn a_depth_first_walk_follows_each_path_to_its_end() {
+    let mut story = Story::default();
+    let [root, left, deep, right] =
+        ["root", "left", "deep", "right"].map(|name| story.entity("global", name, "thing"));
+    story.relate(root, left, "to", 1.0);
+    story.relate(root, right, "to", 1.0);
+    story.relate(left, deep, "to", 1.0);
+    let reader = Fixture::told(&story, 100).graph.reader();
+    let walk = |strategy| {
+        let walk = reader.walk(&WalkQuery {
+            root,
+            direction: Direction::Outgoing,
+            max_depth: 3,
+            relation_types: Vec::new(),
+            min_strength: 0.0,
+            scopes: Vec::new(),
+            strategy,
+            nodes_max: 9,
+        });
+        walk.unwrap().nodes.iter().map(|node| node.id).collect::<Vec<_>>()
+    };
+    assert_eq!(walk(WalkStrategy::BreadthFirst), [root, left, right, deep]);
+    assert_eq!(walk(WalkStrategy::DepthFirst), [root, left, deep, right]);
+}
+
+#[test]
+fn figures_count_the_present_by_scope() {
+    let mut story = Story::default();
+    let ada = story.entity("agent:ada", "ada", "person");
+    let note = story.note(ada, "x");
+    story.note(ada, "y");
+    story.tell(MemoryEvent::ObservationRemoved { id: note, entity: ada });
+    let other = story.entity("global", "bob", "person");
+    story.relate(ada, other, "knows", 0.5);
+    let reader = Fixture::told(&story, 2).graph.reader();
+    let count = |scopes: Option<&[Scope]>| {
+        let stats = reader.stats(scopes).unwrap();
+        (stats.entities, stats.observations, stats.relations)
+    };
+    assert_eq!(count(None), (2, 1, 1));
+    assert_eq!(count(Some(&scopes(&["agent:ada"]))), (1, 1, 0));
+    assert_eq!(count(Some(&[])), (0, 0, 0));
+}

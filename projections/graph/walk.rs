@@ -1,0 +1,176 @@
+//! Walks along relations, breadth first or depth first, bounded in depth, in entities and in relations.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use caxton_events::MemoryId;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::reader::{rows, scope_ids, type_list};
+use super::{
+    Direction, GraphReader, ReadError, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,
+    WalkNode, WalkQuery, WalkStrategy, columns,
+};
+
+impl GraphReader {
+    /// What is reachable from an entity. Empty when the root is not in the present or not in the scopes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::TooLarge`] beyond [`WALK_DEPTH_MAX`] or [`WALK_NODES_MAX`]; else as every query.
+    pub fn walk(&self, query: &WalkQuery) -> Result<Walk, ReadError> {
+        if query.max_depth > WALK_DEPTH_MAX {
+            return Err(ReadError::TooLarge {
+                field: "max_depth",
+                value: query.max_depth,
+                max: WALK_DEPTH_MAX,
+            });
+        }
+        if query.nodes_max > WALK_NODES_MAX {
+            return Err(ReadError::TooLarge {
+                field: "nodes_max",
+                value: query.nodes_max,
+                max: WALK_NODES_MAX,
+            });
+        }
+        self.snapshot("what is reachable from an entity", |connection| {
+            let scopes =
+                if query.scopes.is_empty() { None } else { Some(scope_ids(connection, &query.scopes)?) };
+            let types = type_list(&query.relation_types);
+            Walker {
+                connection,
+                query,
+                scopes,
+                types,
+                depths: BTreeMap::new(),
+                walk: Walk::default(),
+                seen: 0,
+            }
+            .run()
+        })
+    }
+}
+
+/// A walk under way.
+struct Walker<'a> {
+    connection: &'a Connection,
+    query: &'a WalkQuery,
+    scopes: Option<Vec<i64>>,
+    types: Option<String>,
+    /// The least depth each node was met at.
+    depths: BTreeMap<MemoryId, usize>,
+    walk: Walk,
+    /// Relations looked at.
+    seen: usize,
+}
+
+impl Walker<'_> {
+    fn run(mut self) -> rusqlite::Result<Walk> {
+        let mut edges = BTreeMap::new();
+        let mut open = VecDeque::from([(self.query.root, 0)]);
+        while let Some((node, depth)) = match self.query.strategy {
+            WalkStrategy::BreadthFirst => open.pop_front(),
+            WalkStrategy::DepthFirst => open.pop_back(),
+        } {
+            if !self.meet(node, depth)? || depth == self.query.max_depth {
+                continue;
+            }
+            let mut next = Vec::new();
+            for edge in self.edges_of(node)? {
+                let other = if edge.from == node { edge.to } else { edge.from };
+                if self.depths.get(&other).is_none_or(|known| depth + 1 < *known) {
+                    next.push((other, depth + 1));
+                }
+                edges.insert(edge.id, edge);
+            }
+            if self.query.strategy == WalkStrategy::DepthFirst {
+                next.reverse();
+            }
+            open.extend(next);
+        }
+        let depths = &self.depths;
+        self.walk.edges = edges
+            .into_values()
+            .filter(|edge: &WalkEdge| depths.contains_key(&edge.from) && depths.contains_key(&edge.to))
+            .collect();
+        for node in &mut self.walk.nodes {
+            node.depth = depths.get(&node.id).copied().unwrap_or(node.depth);
+        }
+        Ok(self.walk)
+    }
+
+    /// Takes a node up; whether to go on from it: it is new, or nearer to the root than when it was met before.
+    fn meet(&mut self, node: MemoryId, depth: usize) -> rusqlite::Result<bool> {
+        if let Some(known) = self.depths.get_mut(&node) {
+            let nearer = depth < *known;
+            *known = depth.min(*known);
+            return Ok(nearer);
+        }
+        if !self.visible(node)? {
+            return Ok(false);
+        }
+        if self.walk.nodes.len() >= self.query.nodes_max.max(1) {
+            self.walk.truncated = true;
+            return Ok(false);
+        }
+        self.depths.insert(node, depth);
+        self.walk.nodes.push(WalkNode { id: node, depth });
+        Ok(true)
+    }
+
+    /// Whether an entity is in the present and in the scopes asked for.
+    fn visible(&self, node: MemoryId) -> rusqlite::Result<bool> {
+        let scope: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT scope_id FROM entities WHERE id = ?1 AND removed_seq IS NULL")?
+            .query_row((node.0 as i64,), |row| row.get(0))
+            .optional()?;
+        Ok(scope.is_some_and(|scope| self.scopes.as_ref().is_none_or(|scopes| scopes.contains(&scope))))
+    }
+
+    /// The relations to go along from a node, by number, as far as the bound allows.
+    fn edges_of(&mut self, node: MemoryId) -> rusqlite::Result<Vec<WalkEdge>> {
+        let mut found = Vec::new();
+        if self.query.direction != Direction::Incoming {
+            found = self.one_end(node, "from_entity")?;
+        }
+        if self.query.direction != Direction::Outgoing {
+            found.extend(self.one_end(node, "to_entity")?);
+            found.sort_by_key(|edge| edge.id);
+            found.dedup_by_key(|edge| edge.id);
+        }
+        self.seen += found.len();
+        if self.seen >= WALK_EDGES_MAX {
+            self.walk.truncated = true;
+        }
+        Ok(found)
+    }
+
+    fn one_end(&self, node: MemoryId, end: &str) -> rusqlite::Result<Vec<WalkEdge>> {
+        let sql = format!(
+            "SELECT id, from_entity, to_entity, relation_type, strength, confidence, scope_id FROM relations
+             WHERE {end} = :node AND removed_seq IS NULL AND strength >= :strength
+                 AND (:types IS NULL OR relation_type IN (SELECT value FROM json_each(:types)))
+             ORDER BY id LIMIT :limit"
+        );
+        let params = named_params! {
+            ":node": node.0 as i64,
+            ":strength": self.query.min_strength,
+            ":types": self.types,
+            ":limit": WALK_EDGES_MAX.saturating_sub(self.seen) as i64,
+        };
+        let found = rows(self.connection, &sql, params, |row| Ok((edge(row)?, row.get::<_, i64>(6)?)))?;
+        let in_scope = |scope: &i64| self.scopes.as_ref().is_none_or(|scopes| scopes.contains(scope));
+        Ok(found.into_iter().filter(|(_, scope)| in_scope(scope)).map(|(edge, _)| edge).collect())
+    }
+}
+
+fn edge(row: &Row<'_>) -> rusqlite::Result<WalkEdge> {
+    Ok(WalkEdge {
+        id: columns::id(row, 0)?,
+        from: columns::id(row, 1)?,
+        to: columns::id(row, 2)?,
+        relation_type: row.get(3)?,
+        strength: row.get(4)?,
+        confidence: row.get(5)?,
+    })
+}

@@ -40,7 +40,9 @@ fn vector_of(text: &str) -> Vec<f32> {
     let mut vector: Vec<f32> =
         noise(&format!("centre {centre}")).iter().zip(noise(text)).map(|(a, b)| 0.75 * a + b).collect();
     let length = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    for x in &mut vector {
+        *x = (f64::from(*x) / length) as f32;
+    }
     vector
 }
 

@@ -44,6 +44,9 @@ impl Candidate {
     }
 }
 
+/// Similarity, key, source and row: ordered as answers are, the best last.
+type Entry = (Score, Reverse<u64>, u32, u32);
+
 /// One of the best rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Best {
@@ -137,7 +140,7 @@ impl<'a> Scan<'a> {
         self.candidates.retain(|candidate| candidate.upper() >= floor);
         self.candidates.sort_unstable_by(|a, b| b.upper().total_cmp(&a.upper()));
         let mut damaged = 0;
-        let mut best: BinaryHeap<Reverse<(Score, Reverse<u64>, u32, u32)>> = BinaryHeap::new();
+        let mut best: BinaryHeap<Reverse<Entry>> = BinaryHeap::new();
         for candidate in &self.candidates {
             let full = best.len() == self.limit;
             if full && best.peek().is_some_and(|least| candidate.upper() < least.0.0.0) {

@@ -19,7 +19,7 @@ use caxton_projections::embedding::{Embedder, InstructionSet, MiniLm, ModelOptio
 const PAIRS: usize = 31;
 const BATCH: usize = 32;
 /// 12 tokens with the frame.
-const SHORT: &str = "draw a plot from a terminal with python now";
+const SHORT: &str = "draw a small plot from a terminal with python now";
 
 fn main() {
     let candidates =
@@ -52,7 +52,11 @@ fn main() {
     let mut peer = Peer::start(Path::new(&python), &found.dir);
     let onnxruntime = peer.name.clone();
     let one = vec![SHORT];
-    report("one text of 12 tokens", &name, &pairs(PAIRS, || time(&model, &one), || peer.time(&model, &one)));
+    report(
+        "one text of 12 tokens",
+        &onnxruntime,
+        &pairs(PAIRS, || time(&model, &one), || peer.time(&model, &one)),
+    );
     for (name, texts) in &batches {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let ratios = pairs(PAIRS, || time(&model, &texts), || peer.time(&model, &texts));
@@ -109,9 +113,14 @@ fn batch(model: &MiniLm, from: usize, to: usize) -> Vec<String> {
 }
 
 fn single(model: &dyn Embedder, name: &str, text: &str) {
-    let mut times: Vec<Duration> = (0..1_000).map(|_| time(model, &[text])).collect();
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 200 || (times.len() < 2_000 && start.elapsed() < Duration::from_secs(5)) {
+        times.push(time(model, &[text]));
+    }
     times.sort();
-    println!("{name}: p50 {:.2?}, p99 {:.2?}", times[500], times[990]);
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!("{name}: p50 {p50:.2?}, p99 {p99:.2?} of {} runs", times.len());
 }
 
 fn time(model: &dyn Embedder, texts: &[&str]) -> Duration {

@@ -16,11 +16,9 @@ use std::time::{Duration, Instant};
 
 use caxton_events::memory::Validity;
 use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
-use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, ModelIdentity, VectorStore,
-};
-use caxton_projections::vector::{VectorOptions, VectorQuery, VectorReader, Vectors};
 use caxton_projections::Projection;
+use caxton_projections::embedding::{DIMENSIONS, EmbedError, Embedder, ModelIdentity, VectorStore};
+use caxton_projections::vector::{VectorOptions, VectorQuery, VectorReader, Vectors};
 
 const CENTRES: u64 = 1_000;
 const QUESTIONS: usize = 300;
@@ -69,7 +67,8 @@ fn log_of(rows: u64) -> Vec<Record> {
     let event = |number: u64| {
         let (id, entity) = (MemoryId(number + 1), MemoryId(number / 2 * 2 + 1));
         if number % 2 == 1 {
-            let content = format!("an observation of some forty tokens, as they are written about thing {number}");
+            let content =
+                format!("an observation of some forty tokens, as they are written about thing {number}");
             return MemoryEvent::ObservationAdded { id, entity, content, validity: Validity::default() };
         }
         let entity_type = match number / 2 % 100 {

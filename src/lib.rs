@@ -1,8 +1,10 @@
 //! Caxton: one process, one log, and what adds up from it, for AI agents.
 //!
-//! Reading order: [`commands`] (wishes and rules), [`engine`] (the pipeline), [`config`] (settings).
+//! Reading order: [`commands`] (wishes and rules), [`engine`] (the pipeline), [`config`] (settings), [`api`] and
+//! [`cli`] (the doors).
 
 pub mod api;
+pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod engine;

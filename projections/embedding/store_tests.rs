@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{DIMENSIONS, EXTENT_ROWS, HEADER_BYTES, RECORD_BYTES, Slot, StoreError, VECTOR_BYTES, VectorStore};
+use super::{
+    DIMENSIONS, EXTENT_ROWS, HEADER_BYTES, RECORD_BYTES, Slot, StoreError, VECTOR_BYTES, VectorStore,
+};
 use crate::embedding::ModelIdentity;
 
 fn model(digit: char) -> ModelIdentity {
@@ -174,7 +176,9 @@ fn only_unit_vectors_are_stored() {
     nan[3] = f32::NAN;
     let mut infinite = axis(0);
     infinite[3] = f32::INFINITY;
-    for vector in [vec![0.0; DIMENSIONS], vec![1.0; DIMENSIONS], nan, infinite, axis(0)[1..].to_vec(), Vec::new()] {
+    for vector in
+        [vec![0.0; DIMENSIONS], vec![1.0; DIMENSIONS], nan, infinite, axis(0)[1..].to_vec(), Vec::new()]
+    {
         assert!(matches!(store.put("text", &vector), Err(StoreError::Vector { .. })), "{vector:?}");
     }
     assert!(store.is_empty() && store.get_slot("text").is_none());
@@ -184,10 +188,16 @@ fn only_unit_vectors_are_stored() {
 fn a_model_this_build_cannot_store_is_refused() {
     let dir = TempDir::new().unwrap();
     let narrow = ModelIdentity { dimensions: 100, ..model('a') };
-    assert!(matches!(VectorStore::open(dir.path(), &narrow), Err(StoreError::Dimensions { dimensions: 100, .. })));
+    assert!(matches!(
+        VectorStore::open(dir.path(), &narrow),
+        Err(StoreError::Dimensions { dimensions: 100, .. })
+    ));
     for text in ["", "abc", &"g".repeat(64), &"é".repeat(32)] {
         let nameless = ModelIdentity { weights_sha256: text.into(), ..model('a') };
-        assert!(matches!(VectorStore::open(dir.path(), &nameless), Err(StoreError::Identity { .. })), "{text:?}");
+        assert!(
+            matches!(VectorStore::open(dir.path(), &nameless), Err(StoreError::Identity { .. })),
+            "{text:?}"
+        );
     }
 }
 

@@ -7,7 +7,7 @@ const PREFIX: &str = "CAXTON_";
 
 /// Variables that the command line reads itself.
 const OF_THE_COMMAND_LINE: &[&str] =
-    &["CONFIG", "PRESET", "DATA_DIR", "URL", "API_KEY", "AGENT", "WORKSPACE", "NO_PROGRESS"];
+    &["CONFIG", "PRESET", "DATA_DIR", "MODEL_DIR", "URL", "API_KEY", "AGENT", "WORKSPACE", "NO_PROGRESS"];
 
 /// The `CAXTON_*` variables of this process, in order of their names.
 pub fn environment() -> Vec<(String, String)> {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod batches;
+mod cli;
 mod client;
 mod concurrency;
 mod connections;

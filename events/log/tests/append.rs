@@ -76,6 +76,14 @@ fn the_same_key_twice_in_one_group_is_written_once() {
     assert_eq!(contents(&log.reader()), ["x"]);
 }
 
+#[track_caller]
+fn refused(log: &Log, batch: Batch, then: Option<Seq>) {
+    match log.append(vec![batch]).unwrap().remove(0) {
+        Err(AppendError::Unexpected { actual, .. }) => assert_eq!(actual, then),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_batch_is_refused_unless_its_stream_is_where_the_caller_thinks() {
     let log = open(options());
@@ -83,13 +91,6 @@ fn a_batch_is_refused_unless_its_stream_is_where_the_caller_thinks() {
         expected: Some((stream.to_owned(), expected)),
         ..batch(stream, &["x"])
     };
-    #[track_caller]
-    fn refused(log: &Log, batch: Batch, then: Option<Seq>) {
-        match log.append(vec![batch]).unwrap().remove(0) {
-            Err(AppendError::Unexpected { actual, .. }) => assert_eq!(actual, then),
-            other => panic!("{other:?}"),
-        }
-    }
     refused(&log, expecting("a", Expected::LastSeq(Seq(1))), None);
     append(&log, expecting("a", Expected::Empty));
     refused(&log, expecting("a", Expected::Empty), Some(Seq(1)));

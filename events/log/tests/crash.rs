@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::disk::{Disk, Fault, Survives};
-use super::{batch, clock, contents, keyed, options};
-use crate::log::{AppendError, Batch, Durability, Log, LogOptions};
+use super::{batch, clock, content_of, contents, keyed, options};
+use crate::log::{AppendError, Batch, Durability, Log, LogClosed, LogOptions};
 use crate::{Seq, log::Appended};
 
 /// Twelve commits of all sizes: lone events, a keyed pair, one that takes several blocks.
@@ -17,18 +17,11 @@ fn script() -> Vec<Batch> {
 }
 
 fn sent(batch: &Batch) -> Vec<String> {
-    batch
-        .drafts
-        .iter()
-        .map(|draft| match &draft.event {
-            crate::Event::Memory(crate::MemoryEvent::ObservationAdded { content, .. }) => content.clone(),
-            other => panic!("no observation: {other:?}"),
-        })
-        .collect()
+    batch.drafts.iter().map(|draft| content_of(&draft.event)).collect()
 }
 
-fn plain(options: LogOptions) -> LogOptions {
-    LogOptions { compress_above: None, ..options }
+fn plain() -> LogOptions {
+    LogOptions { compress_above: None, ..options() }
 }
 
 /// Runs the script until the disk fails; how many batches were acknowledged.
@@ -82,7 +75,7 @@ fn created() -> Disk {
 fn operations() -> std::ops::Range<u64> {
     let disk = created();
     let start = disk.operations();
-    assert_eq!(run(&disk, plain(options())), script().len());
+    assert_eq!(run(&disk, plain()), script().len());
     start..disk.operations()
 }
 
@@ -91,7 +84,7 @@ fn every_acknowledged_batch_survives_a_power_cut_at_every_operation() {
     for at in operations() {
         let disk = created();
         disk.fail_at(at, Fault::Dead);
-        let acknowledged = run(&disk, plain(options()));
+        let acknowledged = run(&disk, plain());
         for survives in
             [Survives::Nothing, Survives::Everything, Survives::Some(at), Survives::Some(at + 1_000_000)]
         {
@@ -107,7 +100,7 @@ fn a_full_disk_or_a_failed_sync_closes_the_log_and_loses_nothing_acknowledged() 
         for at in operations() {
             let disk = created();
             disk.fail_at(at, fault);
-            let acknowledged = run(&disk, plain(options()));
+            let acknowledged = run(&disk, plain());
             let left = disk.after_power_cut(Survives::Some(at));
             check_survivors(&left, acknowledged, &format!("{fault:?} at {at}"));
         }
@@ -121,10 +114,12 @@ fn after_a_failed_commit_every_later_append_is_told_why() {
     disk.fail_at(0, Fault::Full);
     let error = log.append(vec![batch("a", &["one"])]).unwrap().remove(0).unwrap_err();
     assert!(matches!(error, AppendError::Io { first: Seq(1), .. }), "{error:?}");
-    let reason = log
-        .append(vec![batch("a", &["two"])])
-        .map(|mut results| results.remove(0).unwrap_err().to_string())
-        .unwrap_or_else(|closed| closed.to_string());
+    let later: Result<(), LogClosed> =
+        log.append(vec![batch("a", &["two"])]).and_then(|mut results| match results.remove(0) {
+            Err(AppendError::Closed(closed)) => Err(closed),
+            other => panic!("{other:?}"),
+        });
+    let reason = later.unwrap_err().to_string();
     assert_eq!(reason, "the log is closed: an earlier write failed: the medium failed: no storage space");
     assert_eq!(log.reader().wait_beyond(Seq::ZERO, Duration::MAX), Seq::ZERO);
     assert!(matches!(log.close(), Err(AppendError::Io { .. })));

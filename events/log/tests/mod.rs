@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Batch, Filter, IdempotencyKey, Log, LogOptions, Reader};
-use crate::{Clock, Draft, MemoryEvent, MemoryId, Record, Seq, Timestamp};
+use crate::{Clock, Draft, Event, MemoryEvent, MemoryId, Record, Seq, Timestamp};
 
 /// A clock that moves by one millisecond at each look.
 #[derive(Debug, Default)]
@@ -80,10 +80,15 @@ pub(super) fn contents(reader: &Reader) -> Vec<String> {
 }
 
 pub(super) fn content(record: &Record) -> String {
-    match &record.event {
-        crate::Event::Memory(MemoryEvent::ObservationAdded { content, .. }) => content.clone(),
-        other => panic!("no observation: {other:?}"),
-    }
+    content_of(&record.event)
+}
+
+#[track_caller]
+pub(super) fn content_of(event: &Event) -> String {
+    let Event::Memory(MemoryEvent::ObservationAdded { content, .. }) = event else {
+        panic!("no observation: {event:?}");
+    };
+    content.clone()
 }
 
 /// Numbers that are the same in each run (xorshift64*).

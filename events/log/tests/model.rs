@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::disk::Disk;
-use super::{Random, clock, content, draft, keyed, options};
+use super::{Random, clock, content, content_of, draft, keyed, options};
 use crate::Seq;
 use crate::log::{AppendError, Appended, Batch, Expected, Filter, Log, LogOptions};
 
@@ -40,11 +40,7 @@ impl Model {
             self.keys.insert(key.key.clone(), (key.fingerprint[0], first));
         }
         for draft in &batch.drafts {
-            let crate::Event::Memory(crate::MemoryEvent::ObservationAdded { content, .. }) = &draft.event
-            else {
-                panic!("no observation: {draft:?}");
-            };
-            self.events.push((draft.stream.clone(), draft.actor.clone(), content.clone()));
+            self.events.push((draft.stream.clone(), draft.actor.clone(), content_of(&draft.event)));
         }
         Some((first, false))
     }

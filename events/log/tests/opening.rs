@@ -91,7 +91,7 @@ fn nothing_starts_an_empty_log_beside_a_broken_or_lost_one() {
     let log = |dir: &Path| dir.join("events.redb");
     check(|dir| fs::write(log(dir), b"").unwrap(), damaged);
     check(|dir| fs::write(log(dir), b"not a log, but a text that somebody put here").unwrap(), damaged);
-    check(|dir| fs::write(log(dir), [0; 1 << 16]).unwrap(), damaged);
+    check(|dir| fs::write(log(dir), vec![0; 1 << 16]).unwrap(), damaged);
     check(
         |dir| {
             fs::remove_file(log(dir)).unwrap();

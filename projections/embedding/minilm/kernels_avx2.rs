@@ -1,8 +1,10 @@
 //! The kernels in AVX2 with FMA.
 
-use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
+use std::arch::x86_64::{
+    _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+};
 
-use super::kernels::{Norm, PANEL_COLUMNS, Tile};
+use super::kernels::{Norm, PANEL_COLUMNS, PREFETCH_ROWS, Tile};
 use super::kernels_pointwise as pointwise;
 
 /// Most rows of a tile: 2 × 6 sums, 2 weights and a factor take 15 of the 16 registers.
@@ -39,11 +41,14 @@ fn rows<const ROWS: usize, const COLUMN: usize>(tile: &mut Tile<'_>) {
     let mut sums_low = [low; ROWS];
     let mut sums_high = [high; ROWS];
     for (step, weights) in tile.panel.iter().enumerate() {
+        let ahead = weights.as_ptr().wrapping_add(PREFETCH_ROWS * PANEL_COLUMNS + COLUMN);
         // SAFETY: a row of the panel has 32 numbers, and COLUMN + 16 is at most 32.
         let (low, high) = unsafe {
             let weights = weights.as_ptr().add(COLUMN);
             (_mm256_loadu_ps(weights), _mm256_loadu_ps(weights.add(8)))
         };
+        // The address may lie behind the panel; to fetch ahead of use is allowed from anywhere.
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
         for row in 0..ROWS {
             // SAFETY: `row` < ROWS and `step` < depth, so this is inside the cut of `x` above.
             let factor = _mm256_set1_ps(unsafe { *x.get_unchecked(row * tile.x.stride + step) });

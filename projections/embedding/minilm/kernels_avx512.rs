@@ -1,8 +1,10 @@
 //! The kernels in AVX-512.
 
-use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps};
+use std::arch::x86_64::{
+    _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+};
 
-use super::kernels::{Norm, PANEL_COLUMNS, Tile};
+use super::kernels::{Norm, PANEL_COLUMNS, PREFETCH_ROWS, Tile};
 use super::kernels_pointwise as pointwise;
 
 /// Most rows of a tile: 2 × 14 sums and 2 weights take 30 of the 32 registers.
@@ -32,6 +34,10 @@ fn rows<const ROWS: usize>(tile: &mut Tile<'_>) {
         // SAFETY: a row of the panel has 32 numbers.
         let (low, high) =
             unsafe { (_mm512_loadu_ps(weights.as_ptr()), _mm512_loadu_ps(weights.as_ptr().add(16))) };
+        // The address may lie behind the panel; to fetch ahead of use is allowed from anywhere.
+        let ahead = weights.as_ptr().wrapping_add(PREFETCH_ROWS * PANEL_COLUMNS);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
         for row in 0..ROWS {
             // SAFETY: `row` < ROWS and `step` < depth, so this is inside the cut of `x` above.
             let factor = _mm512_set1_ps(unsafe { *x.get_unchecked(row * tile.x.stride + step) });

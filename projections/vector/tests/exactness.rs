@@ -7,8 +7,8 @@ use caxton_events::{MemoryId, Scope, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    Ask, House, ask, between, entity, entity_removed, entity_updated, observation_during, observation_removed,
-    observation_updated, vector_of,
+    Ask, House, ask, between, entity, entity_removed, entity_updated, observation_during,
+    observation_removed, observation_updated, vector_of,
 };
 use crate::vector::VectorHit;
 use crate::vector::quantise::similarity;
@@ -64,7 +64,10 @@ impl Model {
     }
 
     fn pick_observation(&self, observation: u8) -> Option<(u64, u64)> {
-        let all = self.entities.iter().flat_map(|(&id, known)| known.observations.keys().map(move |&row| (id, row)));
+        let all = self
+            .entities
+            .iter()
+            .flat_map(|(&id, known)| known.observations.keys().map(move |&row| (id, row)));
         let all: Vec<_> = all.collect();
         all.get(usize::from(observation) % all.len().max(1)).copied()
     }
@@ -128,7 +131,8 @@ impl Model {
                     continue;
                 }
                 let vector = vector_of(text);
-                let similarity = similarity(query.as_slice().try_into().unwrap(), vector.as_slice().try_into().unwrap());
+                let similarity =
+                    similarity(query.as_slice().try_into().unwrap(), vector.as_slice().try_into().unwrap());
                 if ask.min_similarity.is_none_or(|least| similarity >= least) {
                     hits.push(VectorHit { row: MemoryId(row), entity: MemoryId(id), chunk: 0, similarity });
                 }

@@ -27,7 +27,10 @@ fn rows(numbers: std::ops::Range<u64>) -> impl Iterator<Item = super::MemoryEven
             _ => "rest",
         };
         let id = number * 2 + 1;
-        [entity(id, "global", &format!("n{number}"), kind), observation(id + 1, id, &format!("text {number}"))]
+        [
+            entity(id, "global", &format!("n{number}"), kind),
+            observation(id + 1, id, &format!("text {number}")),
+        ]
     })
 }
 

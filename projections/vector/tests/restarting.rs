@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use caxton_events::{Scope, Seq};
 
-use super::{Hashing, House, ask, between, entity, observation, observation_during, observation_removed, scope};
+use super::{
+    Hashing, House, ask, between, entity, observation, observation_during, observation_removed, scope,
+};
 use crate::projection::Projection;
 use crate::vector::{StateError, VectorHit};
 

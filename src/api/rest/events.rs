@@ -6,17 +6,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::log::Filter;
-use caxton_events::memory::Validity;
-use caxton_events::{AgentEvent, Event, Kind, MemoryEvent, Record, Seq, SystemEvent};
-use serde_json::{Value, json};
+use caxton_events::{Kind, Seq};
+use caxton_tools::log::Line;
+use serde_json::json;
 
 use super::Api;
 use super::call::Call;
 use super::fields::Fields;
-use super::ids::Row;
 use super::problem::{Problem, nearest};
 use super::refusals::log_unreadable;
-use super::rows::{self, object};
+use super::rows;
 
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 1_000;
@@ -78,8 +77,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
                 break;
             }
             next = next.max(record.seq.next());
-            let id = log.event_id(&record).to_string();
-            events.push(event(record, &id));
+            events.push(Line::of(&log, record));
         }
         let body = json!({
             "count": events.len(),
@@ -108,104 +106,4 @@ fn kinds(query: &mut Fields) -> Option<Vec<Kind>> {
         query.complain("kinds", Some(name), "is no kind of event", &remedy);
     }
     (!names.is_empty()).then_some(kinds)
-}
-
-/// An event as clients see it.
-fn event(record: Record, id: &str) -> Value {
-    let kind = record.event.kind().name();
-    json!({
-        "seq": record.seq,
-        "id": id,
-        "recorded_at": record.recorded_at,
-        "kind": kind,
-        "stream": record.stream,
-        "actor": record.actor,
-        "correlation_id": record.correlation,
-        "causation_seq": record.causation,
-        "data": data(record.event),
-    })
-}
-
-fn data(event: Event) -> Value {
-    match event {
-        Event::Memory(event) => memory(event),
-        Event::Agent(AgentEvent::ExternalRegistered { agent, workspace }) => {
-            json!({"agent_id": agent, "workspace": workspace})
-        }
-        Event::System(event) => system(event),
-    }
-}
-
-fn system(event: SystemEvent) -> Value {
-    match event {
-        SystemEvent::ServerStarted { version } => json!({"version": version}),
-        SystemEvent::ServerStopped => json!({}),
-        SystemEvent::EmbeddingModelChanged { name, weights_sha256, dimensions } => {
-            json!({"name": name, "weights_sha256": weights_sha256, "dimensions": dimensions})
-        }
-    }
-}
-
-fn memory(event: MemoryEvent) -> Value {
-    match event {
-        MemoryEvent::EntityCreated { id, scope, name, entity_type, metadata, confidence, validity } => with(
-            validity,
-            json!({
-                "entity_id": Row::Entity.show(id), "scope": scope.to_string(), "entity_name": name,
-                "entity_type": entity_type, "metadata": object(metadata), "confidence": confidence,
-            }),
-        ),
-        MemoryEvent::EntityUpdated { id, name, entity_type, metadata, confidence, validity } => with(
-            validity,
-            json!({
-                "entity_id": Row::Entity.show(id), "entity_name": name, "entity_type": entity_type,
-                "metadata": object(metadata), "confidence": confidence,
-            }),
-        ),
-        MemoryEvent::EntityRemoved { id } => json!({"entity_id": Row::Entity.show(id)}),
-        MemoryEvent::ObservationAdded { id, entity, content, validity }
-        | MemoryEvent::ObservationUpdated { id, entity, content, validity } => with(
-            validity,
-            json!({
-                "observation_id": Row::Observation.show(id), "entity_id": Row::Entity.show(entity),
-                "content": content,
-            }),
-        ),
-        MemoryEvent::ObservationRemoved { id, entity } => {
-            json!({"observation_id": Row::Observation.show(id), "entity_id": Row::Entity.show(entity)})
-        }
-        MemoryEvent::RelationCreated {
-            id,
-            scope,
-            from,
-            to,
-            relation_type,
-            strength,
-            confidence,
-            metadata,
-            validity,
-        } => with(
-            validity,
-            json!({
-                "relation_id": Row::Relation.show(id), "scope": scope.to_string(),
-                "from_entity_id": Row::Entity.show(from), "to_entity_id": Row::Entity.show(to),
-                "relation_type": relation_type, "strength": strength, "confidence": confidence,
-                "metadata": object(metadata),
-            }),
-        ),
-        MemoryEvent::RelationUpdated { id, strength, confidence, metadata, validity } => with(
-            validity,
-            json!({
-                "relation_id": Row::Relation.show(id), "strength": strength, "confidence": confidence,
-                "metadata": object(metadata),
-            }),
-        ),
-        MemoryEvent::RelationRemoved { id } => json!({"relation_id": Row::Relation.show(id)}),
-    }
-}
-
-fn with(validity: Validity, mut data: Value) -> Value {
-    data["valid_from"] = json!(validity.from);
-    data["valid_to"] = json!(validity.to);
-    data
 }

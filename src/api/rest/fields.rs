@@ -165,7 +165,7 @@ impl Fields {
 
     /// A text that must be there; empty when it is not.
     pub(super) fn required_text(&mut self, name: &str) -> String {
-        if !self.values.get(name).is_some_and(|value| !value.is_null()) {
+        if self.values.get(name).is_none_or(Value::is_null) {
             self.values.remove(name);
             self.complain(name, None, "is missing", "add it: it is required");
             return String::new();

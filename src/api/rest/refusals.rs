@@ -112,9 +112,11 @@ fn log_failed(error: &AppendError) -> Problem {
             .remedy("see the server's log; whether this write survived shows after a restart"),
         AppendError::Closed(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "LOG_CLOSED", detail)
             .remedy("nothing was written; see the server's log and restart it"),
-        AppendError::Empty | AppendError::Unexpected { .. } | AppendError::Unchecked { .. } => {
-            internal(error)
+        AppendError::Unchecked { .. } => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", detail)
+                .remedy("nothing was written; run `caxton log verify` on the stopped server")
         }
+        AppendError::Empty | AppendError::Unexpected { .. } => internal(error),
     }
 }
 

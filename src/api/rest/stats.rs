@@ -35,7 +35,7 @@ pub(super) async fn stats(State(api): State<Api>, call: Call) -> Result<Response
         rows::json(
             StatusCode::OK,
             &json!({
-                "global_stats": global(view, &stats)?,
+                "global_stats": global(view, &stats),
                 "scope_breakdown": by_kind(&stats),
                 "scopes": &stats.scopes[..stats.scopes.len().min(SCOPES_SHOWN)],
                 "performance_metrics": performance(&own, view),
@@ -46,10 +46,10 @@ pub(super) async fn stats(State(api): State<Api>, call: Call) -> Result<Response
     .await
 }
 
-fn global(view: &View, stats: &GraphStats) -> Result<Value, Problem> {
+fn global(view: &View, stats: &GraphStats) -> Value {
     let bytes = view.graph().file_bytes();
     let identity = view.semantic().map(|semantic| semantic.embedding.identity());
-    Ok(json!({
+    json!({
         "total_entities": stats.entities,
         "total_observations": stats.observations,
         "total_relations": stats.relations,
@@ -57,7 +57,7 @@ fn global(view: &View, stats: &GraphStats) -> Result<Value, Problem> {
         "storage_size_mb": (bytes as f64 / 1e4).round() / 1e2,
         "embedding_model": identity.map(|identity| identity.name.as_str()),
         "embedding_dimensions": identity.map(|identity| identity.dimensions),
-    }))
+    })
 }
 
 /// Means since the server started; null where nothing was measured yet.

@@ -13,7 +13,7 @@ use super::server::Server;
 const SHORT: Duration = Duration::from_millis(150);
 
 /// Sends bytes as they are and reads one answer.
-pub fn send_raw(address: SocketAddr, bytes: &[u8]) -> Option<Reply> {
+pub(crate) fn send_raw(address: SocketAddr, bytes: &[u8]) -> Option<Reply> {
     let mut stream = connect(address);
     let _ = stream.write_all(bytes);
     read_reply(&mut stream, false)

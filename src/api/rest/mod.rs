@@ -44,7 +44,7 @@ pub use serve::{ServeError, serve};
 
 use crate::engine::Engine;
 use meter::Meter;
-use middleware::request_id::RequestIds;
+use middleware::{Bodies, request_id::RequestIds};
 use reads::Turns;
 
 /// What every handler has at hand.
@@ -55,6 +55,7 @@ struct Shared {
     engine: Engine,
     options: RestOptions,
     turns: Turns,
+    bodies: Bodies,
     request_ids: RequestIds,
     meter: Meter,
     checks: health::Checks,
@@ -65,6 +66,7 @@ impl Api {
     fn new(engine: Engine, options: RestOptions) -> Self {
         Self(Arc::new(Shared {
             turns: Turns::new(options.reads_max, options.reads_waiting_max),
+            bodies: Bodies::new(options.bodies_bytes_max),
             request_ids: RequestIds::new(),
             meter: Meter::default(),
             checks: health::Checks::default(),

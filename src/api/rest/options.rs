@@ -47,6 +47,9 @@ pub struct RestOptions {
     pub api_keys: Option<ApiKeys>,
     /// Largest request body, in bytes. Default: 32 MiB.
     pub body_bytes_max: usize,
+    /// Bytes of all request bodies over 64 KiB that are in memory at a time; further ones wait, then get 503.
+    /// Default: 256 MiB.
+    pub bodies_bytes_max: usize,
     /// Connections served at a time; further ones get 503 and are closed. Default: 1000.
     pub connections_max: usize,
     /// Time for a new connection to send its first request's head. Default: 30 s.
@@ -57,6 +60,8 @@ pub struct RestOptions {
     pub body_timeout: Duration,
     /// Time for the answer once the request is there; then 504. Default: 30 s.
     pub request_timeout: Duration,
+    /// Time that a read waits for the position it names. Default: 10 s.
+    pub min_seq_timeout: Duration,
     /// Time for the answer to an import. Default: 10 min.
     pub import_timeout: Duration,
     /// Time for requests under way to finish when the server stops. Default: 20 s.
@@ -90,11 +95,13 @@ impl Default for RestOptions {
         Self {
             api_keys: None,
             body_bytes_max: 32 << 20,
+            bodies_bytes_max: 256 << 20,
             connections_max: 1_000,
             connection_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_mins(1),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
+            min_seq_timeout: Duration::from_secs(10),
             import_timeout: Duration::from_mins(10),
             drain_timeout: Duration::from_secs(20),
             request_buffer_bytes: 16_384,

@@ -29,6 +29,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Where each dependency lives: paths that start with one of these may name it. `""` is everywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/api/", "tests/"]),
+    ("base64", &["src/api/"]),
     ("bincode", &["events/"]),
     ("blake3", &[""]),
     ("bytes", &["src/api/", "tests/"]),
@@ -62,7 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &[""]),
     ("serde_yaml", &["src/config/"]),
     ("sha2", &["projections/embedding/", "src/model/", "src/config/", "src/api/"]),
-    ("strsim", &["src/config/"]),
+    ("strsim", &["src/config/", "src/api/"]),
     ("subtle", &["src/"]),
     ("tempfile", &[""]),
     ("thiserror", &[""]),

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench search -- [ROWS…]` prints a table for each number of rows (default: 10,000 100,000). The
 //! vectors are unit vectors around a thousand centres, made from hashes, so every run measures the same. With
-//! `--keep DIR` the data stays in DIR: the `.vecs` file there is plain `f32`, 384 a row, for other programs to
+//! `--keep DIR` the data stays in DIR (and `--reuse` skips what is there already): the `.vecs` file there is plain `f32`, 384 a row, for other programs to
 //! build their index over.
 
 #![allow(clippy::print_stdout, reason = "a bench talks to a person")]
@@ -40,7 +40,9 @@ fn vector_of(text: &str) -> Vec<f32> {
     let mut vector: Vec<f32> =
         noise(&format!("centre {centre}")).iter().zip(noise(text)).map(|(a, b)| 0.75 * a + b).collect();
     let length = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    for x in &mut vector {
+        *x = (f64::from(*x) / length) as f32;
+    }
     vector
 }
 
@@ -106,14 +108,26 @@ fn open(dir: &Path) -> Vectors {
     Vectors::open(&dir.join("vectors"), VectorOptions::default(), store, Arc::new(Hashing(identity))).unwrap()
 }
 
-fn say(what: &str, took: Duration) {
-    println!("  {what:<56} {:>10.1} ms", took.as_secs_f64() * 1e3);
+fn say(what: &str, took: Duration, used: Duration) {
+    println!(
+        "  {what:<56} {:>10.1} ms, {:.1} ms of processor time",
+        took.as_secs_f64() * 1e3,
+        used.as_secs_f64() * 1e3
+    );
+}
+
+/// Processor time of all threads so far: what remains comparable on a machine that does other things too.
+fn used() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // Behind the name in brackets: the 12th and 13th field are user and system time in hundredths of a second.
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+    Duration::from_millis(fields.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
 }
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), used());
     let result = work();
-    say(what, start.elapsed());
+    say(what, start.elapsed(), used().saturating_sub(before));
     result
 }
 
@@ -157,24 +171,12 @@ fn ask(reader: &VectorReader, entity_type: Option<&str>, exact: bool) {
     );
 }
 
-fn measure(rows: u64, dir: &Path) {
-    let log = log_of(rows);
-    {
-        let mut vectors = open(dir);
-        println!("{rows} rows, {}", vectors.reader().stats().kernel);
-        let fold = |vectors: &mut Vectors| {
-            log.chunks(5_000).for_each(|records| vectors.apply(records).unwrap());
-        };
-        timed("fold, the model run for every text", || fold(&mut vectors));
-        vectors.reset().unwrap();
-        drop(vectors);
-        let mut vectors = open(dir);
-        timed("fold again, every vector in the store", || fold(&mut vectors));
-        timed("index ready after that", || vectors.finish_indexes());
-        timed("save", || vectors.save().unwrap());
+fn measure(rows: u64, dir: &Path, reuse: bool) {
+    if !reuse {
+        fold(rows, dir);
     }
     let vectors = timed("open what was saved, until exact search", || open(dir));
-    assert!(vectors.opened().refused.is_none());
+    assert!(vectors.opened().refused.is_none(), "{:?}", vectors.opened());
     timed("index read after that", || vectors.finish_indexes());
     let reader = vectors.reader();
     for entity_type in [None, Some("50 %"), Some("10 %"), Some("1 %")] {
@@ -186,13 +188,32 @@ fn measure(rows: u64, dir: &Path) {
     println!("  {} MiB in memory for {} rows", stats.scopes[0].bytes >> 20, stats.rows);
 }
 
+/// Leaves the saved state of `rows` rows in `dir`.
+fn fold(rows: u64, dir: &Path) {
+    let log = log_of(rows);
+    let mut vectors = open(dir);
+    println!("{rows} rows, {}", vectors.reader().stats().kernel);
+    let apply = |vectors: &mut Vectors| {
+        log.chunks(512).for_each(|records| vectors.apply(records).unwrap());
+    };
+    timed("fold, the model run for every text", || apply(&mut vectors));
+    vectors.reset().unwrap();
+    drop(vectors);
+    let mut vectors = open(dir);
+    timed("fold again, every vector in the store", || apply(&mut vectors));
+    timed("index ready after that", || vectors.finish_indexes());
+    timed("save", || vectors.save().unwrap());
+}
+
 fn main() {
     let mut sizes = Vec::new();
-    let mut keep: Option<PathBuf> = None;
+    let (mut keep, mut reuse): (Option<PathBuf>, bool) = (None, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         if argument == "--keep" {
             keep = arguments.next().map(PathBuf::from);
+        } else if argument == "--reuse" {
+            reuse = true;
         } else if let Ok(rows) = argument.parse() {
             sizes.push(rows);
         }
@@ -204,6 +225,6 @@ fn main() {
         let dir = tempfile::tempdir().unwrap();
         let dir = keep.as_ref().map_or(dir.path().to_path_buf(), |keep| keep.join(rows.to_string()));
         std::fs::create_dir_all(&dir).unwrap();
-        measure(rows, &dir);
+        measure(rows, &dir, reuse);
     }
 }

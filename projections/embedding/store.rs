@@ -164,6 +164,10 @@ pub struct StoreView {
 
 impl StoreView {
     /// The vector at `slot`, unverified; `None` when the slot is beyond the view.
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "mappings start at a page and vectors are 1,536 bytes long"
+    )]
     pub fn vector(&self, slot: Slot) -> Option<&Vector> {
         let extent = self.extents.get(slot.0 as usize / EXTENT_ROWS)?;
         let start = slot.0 as usize % EXTENT_ROWS * VECTOR_BYTES;

@@ -75,14 +75,14 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> File
 /// Writes what `content` writes to `path`: the old file stays until the new one is on disk.
 pub(crate) fn write_sealed(
     path: &Path,
-    magic: &[u8; 8],
+    magic: [u8; 8],
     content: impl FnOnce(&mut Sink) -> io::Result<()>,
 ) -> Result<(), FileError> {
     let beside = path.with_extension("tmp");
     let file = File::create(&beside).map_err(io_error("create", &beside))?;
     let hashed = Hashed { stream: file, hasher: blake3::Hasher::new() };
     let mut sink = BufWriter::with_capacity(BUFFER_BYTES, hashed);
-    let written = sink.write_all(magic).and_then(|()| content(&mut sink)).and_then(|()| sink.flush());
+    let written = sink.write_all(&magic).and_then(|()| content(&mut sink)).and_then(|()| sink.flush());
     let sealed = written.and_then(|()| {
         let Hashed { stream, hasher } = sink.get_mut();
         stream.write_all(hasher.finalize().as_bytes())?;
@@ -105,7 +105,7 @@ pub(crate) fn write_sealed(
 /// seal is broken. It also gets the number of bytes there are.
 pub(crate) fn read_sealed<T>(
     path: &Path,
-    magic: &[u8; 8],
+    magic: [u8; 8],
     content: impl FnOnce(&mut Content, u64) -> io::Result<T>,
 ) -> Result<Option<T>, FileError> {
     let file = match File::open(path) {
@@ -120,7 +120,7 @@ pub(crate) fn read_sealed<T>(
     let mut source = BufReader::with_capacity(BUFFER_BYTES, hashed);
     let mut found = [0; 8];
     source.read_exact(&mut found).map_err(io_error("read", path))?;
-    if found != *magic {
+    if found != magic {
         return Err(damaged("it begins with something else"));
     }
     let result = match content(&mut source, len - 8) {

@@ -77,6 +77,10 @@ fn portable(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::cast_ptr_alignment,
+    reason = "the arrays are aligned to 64 bytes and read in steps that divide it"
+)]
 mod x86 {
     use std::arch::x86_64::{
         __m256i, __m512i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_shuffle_epi32,

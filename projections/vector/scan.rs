@@ -44,6 +44,9 @@ impl Candidate {
     }
 }
 
+/// Similarity, key, source and row: ordered as answers are, the best last.
+type Entry = (Score, Reverse<u64>, u32, u32);
+
 /// One of the best rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Best {
@@ -69,6 +72,16 @@ impl<'a> Scan<'a> {
     /// A search for the `limit` best rows that are at least `floor` similar.
     pub(crate) fn new(query: &'a Query, kernel: Kernel, limit: usize, floor: f32) -> Self {
         Self { query, kernel, limit, certain: BinaryHeap::new(), floor, candidates: Vec::new() }
+    }
+
+    /// Rows wanted at most.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What is searched for.
+    pub(crate) const fn query(&self) -> &'a Query {
+        self.query
     }
 
     /// Looks at every row of `slab` from row `from` on that passes `filter`.
@@ -127,7 +140,7 @@ impl<'a> Scan<'a> {
         self.candidates.retain(|candidate| candidate.upper() >= floor);
         self.candidates.sort_unstable_by(|a, b| b.upper().total_cmp(&a.upper()));
         let mut damaged = 0;
-        let mut best: BinaryHeap<Reverse<(Score, Reverse<u64>, u32, u32)>> = BinaryHeap::new();
+        let mut best: BinaryHeap<Reverse<Entry>> = BinaryHeap::new();
         for candidate in &self.candidates {
             let full = best.len() == self.limit;
             if full && best.peek().is_some_and(|least| candidate.upper() < least.0.0.0) {

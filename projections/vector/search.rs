@@ -97,12 +97,8 @@ pub struct VectorStats {
     pub index_failure: Option<String>,
 }
 
-/// Scanning a row costs about this, in nanoseconds: 2 ms for 100,000.
-const SCAN_ROW_NANOS: f64 = 20.0;
-/// Passing a row over because of a filter.
-const SKIP_ROW_NANOS: f64 = 1.0;
-/// An HNSW search, for each candidate it keeps.
-const INDEX_CANDIDATE_NANOS: f64 = 2_500.0;
+/// Rows that a filter passes over in the time one is scanned.
+const SKIPPED_PER_SCANNED: f64 = 20.0;
 
 /// Searches the vectors while the projection folds on. Clones are cheap.
 #[derive(Clone)]
@@ -147,7 +143,8 @@ impl VectorReader {
         for (source, view) in views.iter().enumerate() {
             let index = view.index.as_deref().filter(|_| !ask.exact);
             let from = index.and_then(|index| {
-                add_from_index(&mut scan, source as u32, view, index, &query, &filter, ask.limit)
+                let rows_per_candidate = self.shared.options.scan_rows_per_candidate;
+                add_from_index(&mut scan, source as u32, view, index, &filter, rows_per_candidate)
             });
             exact &= from.is_none();
             scan.add(source as u32, &view.slab, from.unwrap_or(0), &filter);
@@ -220,20 +217,21 @@ fn add_from_index(
     source: u32,
     view: &View,
     index: &Hnsw,
-    query: &Query,
     filter: &Filter,
-    limit: usize,
+    rows_per_candidate: u32,
 ) -> Option<u32> {
-    let slab = &view.slab;
+    let (slab, limit, covered) = (&view.slab, scan.limit(), f64::from(index.rows()));
+    let index_cost = |count: usize| index.expansion(count) as f64 * f64::from(rows_per_candidate);
+    if index_cost(limit) >= covered {
+        return None;
+    }
     let passing = slab.count(filter, index.rows());
-    // Half of the answers' rounding to bf16 is undone by looking at twice as many with f32.
+    // The order that bf16 blurs is restored by comparing some more rows with f32.
     let count = limit.saturating_mul(2).max(limit.saturating_add(32)).min(passing as usize);
-    let covered = f64::from(index.rows());
-    let share = f64::from(passing) / covered.max(1.0);
-    let scan_nanos = f64::from(passing) * SCAN_ROW_NANOS + covered * SKIP_ROW_NANOS;
-    let index_nanos = index.expansion(count) as f64 * INDEX_CANDIDATE_NANOS / share;
-    // Not greater, so that an empty share, which makes the cost infinite or NaN, is scanned.
-    if !(index_nanos < scan_nanos) {
+    // The index walks past what the filter does not want, so it takes longer the less that is.
+    let share = f64::from(passing) / covered;
+    let scan_cost = f64::from(passing) + covered / SKIPPED_PER_SCANNED;
+    if passing == 0 || index_cost(count) / share >= scan_cost {
         return None;
     }
     let whole = filter.kinds.is_none() && filter.valid_at.is_none() && slab.dead == 0;
@@ -243,7 +241,7 @@ fn add_from_index(
             block.passes(at, filter)
         }
     };
-    let rows = index.search(query, count, if whole { None } else { Some(&wanted) })?;
+    let rows = index.search(scan.query(), count, if whole { None } else { Some(&wanted) })?;
     if rows.len() < limit.min(passing as usize) {
         return None;
     }

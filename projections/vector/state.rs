@@ -29,8 +29,8 @@ use crate::vector::quantise::Code;
 use crate::vector::shared::{Cell, Kinds, View};
 use crate::vector::slab::{BLOCK_ROWS, Block, RowKey, Slab, Span, Spans};
 
-const STATE_MAGIC: &[u8; 8] = b"CAXVSTA1";
-const INDEX_MAGIC: &[u8; 8] = b"CAXHNSW1";
+const STATE_MAGIC: [u8; 8] = *b"CAXVSTA1";
+const INDEX_MAGIC: [u8; 8] = *b"CAXHNSW1";
 const FORMAT: u32 = 1;
 /// Longest text in the file: a scope or a type.
 const TEXT_BYTES_MAX: usize = 4_096;

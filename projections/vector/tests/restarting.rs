@@ -147,7 +147,7 @@ fn a_damaged_stored_vector_is_answered_from_its_row_and_counted() {
     let before = everything(&mut house);
     let path = house.path().join("store/aaaaaaaaaaaaaaaa.vecs");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[..5 * 1_536].fill(0x7f);
+    bytes[..6 * 1_536].fill(0x7f);
     fs::write(&path, bytes).unwrap();
     house.open();
     let after = everything(&mut house);

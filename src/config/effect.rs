@@ -1,7 +1,7 @@
 //! Keys that are read and checked but change nothing yet, each with its reason. Later work makes this table shorter.
 
 use super::table::value_of;
-use super::{Allocator, Config, Durability, Format, Precision};
+use super::{Allocator, Config, Durability, Format, Precision, Similarity};
 
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -52,11 +52,17 @@ const RULES: &[Rule] = &[
     always("advanced_memory_tuning.cleanup_advanced", NO_CLEANUP),
     always("memory.scaling", NO_ADVICE),
     always("memory.embedding_config.precompute_common", "queries are not kept from one run to the next"),
-    always("memory.embedding_config.cache_hit_target", "the share of hits is a metric; nothing judges it yet"),
+    always(
+        "memory.embedding_config.cache_hit_target",
+        "the share of hits is a metric; nothing judges it yet",
+    ),
     always("memory_writes.entity_batch_size", ONE_TRANSACTION),
     always("memory_writes.relation_batch_size", ONE_TRANSACTION),
     always("memory_writes.observation_batch_size", ONE_TRANSACTION),
-    always("memory_writes.embedding_batch_size", "the model takes embedding_config.batch_size texts at a time"),
+    always(
+        "memory_writes.embedding_batch_size",
+        "the model takes embedding_config.batch_size texts at a time",
+    ),
     always("http_server.response_buffer_size", "answers are written as they are made"),
     always("http_server.cache_static_content", "there is no static content yet"),
     always("http_server.cache_ttl", "there is no static content yet"),

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use caller::ScopeKind;
-pub use options::{ApiKeys, Compression, RestOptions};
+pub use options::{ApiKeys, Compression, RestOptions, SearchDefaults};
 pub use routes::router;
 pub use serve::{ServeError, serve};
 

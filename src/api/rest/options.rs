@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use caxton_projections::queries::{Fusion, SearchMode};
+
 use super::caller::ScopeKind;
 
 /// Checks a key that a client sends and names its owner; it must take the same time for every wrong key.
@@ -86,8 +88,34 @@ pub struct RestOptions {
     pub reads_waiting_max: usize,
     /// Scope of writes that name none. Default: agent.
     pub default_scope: ScopeKind,
+    /// What a search does unless the request says otherwise.
+    pub search: SearchDefaults,
     /// What `GET /memory/config` answers: the effective configuration of the memory, without secrets.
     pub memory_config: serde_json::Value,
+}
+
+/// What a search does unless the request says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SearchDefaults {
+    /// By meaning, by words, or both. Default: both.
+    pub mode: SearchMode,
+    /// How two rankings become one. Default: weighted, 0.6 for meaning.
+    pub fusion: Fusion,
+    /// Hits. Default: 10.
+    pub limit: usize,
+    /// The largest `limit`. Default: 100.
+    pub limit_max: usize,
+    /// Observations shown before and after each matched one. Default: 0.
+    pub neighbours: usize,
+    /// Whether every vector is compared, whatever it costs. Default: false.
+    pub exact: bool,
+}
+
+impl Default for SearchDefaults {
+    fn default() -> Self {
+        let (mode, fusion) = (SearchMode::default(), Fusion::default());
+        Self { mode, fusion, limit: 10, limit_max: 100, neighbours: 0, exact: false }
+    }
 }
 
 impl Default for RestOptions {
@@ -114,6 +142,7 @@ impl Default for RestOptions {
             reads_max: 16,
             reads_waiting_max: 1_024,
             default_scope: ScopeKind::Agent,
+            search: SearchDefaults::default(),
             memory_config: serde_json::Value::Object(serde_json::Map::new()),
         }
     }

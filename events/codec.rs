@@ -1,1 +1,228 @@
-//! Events as bytes.
+//! Events as bytes: an envelope (who, where, why), then the payload of one kind and version. The home of bincode.
+//!
+//! `| envelope: bincode | payload: bincode of the event's family |`, both in bincode's standard configuration
+//! (variable-length little-endian integers). Kind and version stand outside, in the block's entry.
+
+use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use bincode::{BorrowDecode, Decode, Encode};
+
+use crate::agent::AgentEvent;
+use crate::event::{Event, Kind};
+use crate::id::Seq;
+use crate::limits::EVENT_BYTES_MAX;
+use crate::memory::MemoryEvent;
+use crate::record::Draft;
+use crate::system::SystemEvent;
+
+/// The limit only guards reading: a length that lies cannot make the reader allocate more than an event may have.
+const CONFIG: Configuration<LittleEndian, Varint, Limit<EVENT_BYTES_MAX>> =
+    config::standard().with_limit::<EVENT_BYTES_MAX>();
+
+/// Everything about an event but its place and its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Envelope<'a> {
+    /// The stream it belongs to.
+    pub stream: &'a str,
+    /// Who caused it.
+    pub actor: &'a str,
+    /// Ties together what one request or conversation caused.
+    pub correlation: Option<&'a str>,
+    /// The event that led to this one.
+    pub causation: Option<Seq>,
+    /// Number of the key the payload is encrypted under. Always `None` today; kept free so that erasure by
+    /// destroying a key needs no second format.
+    pub subject_key: Option<u64>,
+}
+
+/// Why bytes are no event this program can read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The kind or the version is not known here.
+    #[error("written by a newer Caxton (kind {kind}, version {version}); use that version to read it")]
+    Newer {
+        /// Number of the kind.
+        kind: u8,
+        /// Its version.
+        version: u8,
+    },
+    /// The payload is encrypted, which this program cannot read yet.
+    #[error("written by a newer Caxton (encrypted under key {subject_key}); use that version to read it")]
+    Encrypted {
+        /// Number of the key.
+        subject_key: u64,
+    },
+    /// The bytes do not follow the format.
+    #[error("the bytes of the event do not follow its format")]
+    Malformed(#[source] bincode::error::DecodeError),
+    /// Bytes are left behind the payload.
+    #[error("{bytes} bytes are left behind the event")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// The payload is of another kind than its tag says.
+    #[error("the event is tagged {tagged} but holds {found}")]
+    Mismatch {
+        /// What the tag says.
+        tagged: &'static str,
+        /// What the bytes hold.
+        found: &'static str,
+    },
+}
+
+/// Appends the bytes of `draft` to `out`: its envelope and its payload in the newest version of its kind.
+pub fn encode(draft: &Draft, out: &mut Vec<u8>) {
+    let envelope = Envelope {
+        stream: &draft.stream,
+        actor: &draft.actor,
+        correlation: draft.correlation.as_deref(),
+        causation: draft.causation,
+        subject_key: None,
+    };
+    put(&envelope, out);
+    encode_payload(&draft.event, out);
+}
+
+/// Appends the payload alone, as the golden files hold it.
+pub(crate) fn encode_payload(event: &Event, out: &mut Vec<u8>) {
+    match event {
+        Event::Memory(event) => put(event, out),
+        Event::Agent(event) => put(event, out),
+        Event::System(event) => put(event, out),
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "derived encoders fail only when their writer does, and a Vec does not"
+)]
+fn put(value: &impl Encode, out: &mut Vec<u8>) {
+    bincode::encode_into_std_write(value, out, CONFIG).expect("a Vec takes every byte");
+}
+
+/// Splits the bytes of an event into its envelope and its payload.
+///
+/// # Errors
+///
+/// [`DecodeError::Malformed`] if the bytes do not begin with an envelope, [`DecodeError::Encrypted`] if the payload
+/// needs a key.
+pub fn decode_envelope(bytes: &[u8]) -> Result<(Envelope<'_>, &[u8]), DecodeError> {
+    let (envelope, used): (Envelope<'_>, usize) =
+        bincode::borrow_decode_from_slice(bytes, CONFIG).map_err(DecodeError::Malformed)?;
+    if let Some(subject_key) = envelope.subject_key {
+        return Err(DecodeError::Encrypted { subject_key });
+    }
+    Ok((envelope, &bytes[used..]))
+}
+
+/// Reads a payload written in the newest version of `kind`.
+pub(crate) fn decode_current(kind: Kind, payload: &[u8]) -> Result<Event, DecodeError> {
+    let event = match kind {
+        Kind::EntityCreated
+        | Kind::EntityUpdated
+        | Kind::EntityRemoved
+        | Kind::ObservationAdded
+        | Kind::ObservationUpdated
+        | Kind::ObservationRemoved
+        | Kind::RelationCreated
+        | Kind::RelationUpdated
+        | Kind::RelationRemoved => Event::Memory(get::<MemoryEvent>(payload)?),
+        Kind::ExternalAgentRegistered => Event::Agent(get::<AgentEvent>(payload)?),
+        Kind::ServerStarted | Kind::ServerStopped | Kind::EmbeddingModelChanged => {
+            Event::System(get::<SystemEvent>(payload)?)
+        }
+    };
+    if event.kind() == kind {
+        Ok(event)
+    } else {
+        Err(DecodeError::Mismatch { tagged: kind.name(), found: event.kind().name() })
+    }
+}
+
+/// Reads one value that takes all of `bytes`.
+pub(crate) fn get<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::decode_from_slice(bytes, CONFIG).map_err(DecodeError::Malformed)?;
+    if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: bytes.len() - used }) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use super::{DecodeError, decode_current, decode_envelope, encode};
+    use crate::upcast::tests::samples;
+    use crate::{Draft, Seq};
+
+    fn drafts() -> Vec<Draft> {
+        let whys = [(None, None), (Some("request-7".to_owned()), Some(Seq(7)))];
+        let mut drafts = Vec::new();
+        for event in samples() {
+            for (correlation, causation) in whys.clone() {
+                drafts.push(Draft {
+                    stream: "agent:ada".to_owned(),
+                    actor: "ada".to_owned(),
+                    correlation,
+                    causation,
+                    event: event.clone(),
+                });
+            }
+        }
+        drafts
+    }
+
+    #[test]
+    fn every_event_reads_back_as_it_was_written() {
+        for draft in drafts() {
+            let mut bytes = Vec::new();
+            encode(&draft, &mut bytes);
+            let (envelope, payload) = decode_envelope(&bytes).unwrap();
+            assert_eq!((envelope.stream, envelope.actor), (draft.stream.as_str(), draft.actor.as_str()));
+            assert_eq!(
+                (envelope.correlation, envelope.causation),
+                (draft.correlation.as_deref(), draft.causation)
+            );
+            assert_eq!(decode_current(draft.event.kind(), payload).unwrap(), draft.event);
+        }
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_event_is_refused_at_every_byte() {
+        for draft in drafts() {
+            let mut bytes = Vec::new();
+            encode(&draft, &mut bytes);
+            for len in 0..bytes.len() {
+                let read = decode_envelope(&bytes[..len])
+                    .and_then(|(_, payload)| decode_current(draft.event.kind(), payload));
+                assert!(read.is_err(), "{draft:?} cut to {len}");
+            }
+            bytes.push(0);
+            let (_, payload) = decode_envelope(&bytes).unwrap();
+            assert!(matches!(
+                decode_current(draft.event.kind(), payload),
+                Err(DecodeError::Trailing { bytes: 1 })
+            ));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_nor_allocate_beyond_the_limit() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for round in 0..20_000_usize {
+            let bytes: Vec<u8> = (0..round % 64)
+                .map(|_| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    state as u8
+                })
+                .collect();
+            if let Ok((_, payload)) = decode_envelope(&bytes) {
+                for kind in crate::Kind::ALL {
+                    let _ = decode_current(*kind, payload);
+                }
+            }
+        }
+        // A string that claims 2^60 bytes.
+        assert!(decode_envelope(&[253, 0, 0, 0, 0, 0, 0, 0, 16]).is_err());
+    }
+}

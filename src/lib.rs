@@ -1,1 +1,16 @@
-//! Skeleton.
+//! Caxton: one process, one log, and what adds up from it, for AI agents.
+//!
+//! Reading order: [`commands`] (wishes and rules), [`engine`] (the pipeline), [`config`] (settings), [`api`] and
+//! [`cli`] (the doors).
+
+pub mod api;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod engine;
+pub mod failure;
+pub mod model;
+pub mod telemetry;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

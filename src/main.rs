@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The `caxton` program; everything it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    caxton::cli::run()
+}

@@ -1,1 +1,11 @@
-//! Skeleton.
+//! Offline programs over a data directory, and makers of input for one: no server, no network, no clock.
+//!
+//! Every program is a function that returns a value. The value prints for people and serialises as JSON, so the
+//! command line decides how it looks and nothing here prints.
+//!
+//! Reading order: [`log`] (what happened), [`projection`] (is the state what the log adds up to), [`corpus`] (real
+//! packages as memory).
+
+pub mod corpus;
+pub mod log;
+pub mod projection;

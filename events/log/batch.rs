@@ -6,6 +6,8 @@ use crossbeam_channel::Receiver;
 
 use crate::id::Seq;
 use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::log::scan::ReadError;
+use crate::log::shared::ClosedReason;
 use crate::log::store::StoreError;
 use crate::record::Draft;
 use crate::time::Timestamp;
@@ -104,6 +106,13 @@ pub enum AppendError {
         /// Position of its last event, if it has one.
         actual: Option<Seq>,
     },
+    /// The key or the expected position could not be checked, because the log could not be read. Nothing was written.
+    #[error("could not check the conditions of the batch")]
+    Unchecked {
+        /// Why the log could not be read.
+        #[source]
+        source: Arc<ReadError>,
+    },
     /// The medium failed. Whether the batch survives is unknown until the log is opened again; this log is closed.
     #[error("could not append {first}; the log is closed, restart to see what was kept")]
     Io {
@@ -144,7 +153,7 @@ pub(crate) type Answer = Vec<Result<Appended, AppendError>>;
 #[derive(Debug)]
 pub struct Ticket {
     pub(crate) answer: Receiver<Answer>,
-    pub(crate) closed: Arc<super::writer::ClosedReason>,
+    pub(crate) closed: Arc<ClosedReason>,
 }
 
 impl Ticket {

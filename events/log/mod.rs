@@ -1,70 +1,187 @@
 //! The append-only log: packed, hash-chained blocks in redb, one writer, many readers.
 //!
-//! Reading order: [`options`], [`batch`] (in), [`chain`] (what ties it together), [`writer`], [`reader`] and [`scan`] (out).
+//! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
+//! thread), `writer`, `admit`, `pack` and `merge` (on the writer's), `header` and `block` (the bytes), [`reader`],
+//! [`scan`] and [`verify`] (out), [`open`] (start).
+//!
+//! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
+//! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
+//! whole or not at all, after any crash. What is damaged is refused by name, never repaired by guess.
 
+mod admit;
 pub mod batch;
+mod block;
+mod blocks;
+mod bloom;
 pub mod chain;
 pub mod filter;
+mod header;
+mod keys;
+mod lock;
+mod merge;
+pub mod open;
 pub mod options;
+mod pack;
+mod prepare;
 pub mod reader;
 pub mod scan;
+mod shared;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Sender, bounded};
+use redb::StorageBackend;
 
 pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClosed, Ticket};
 pub use chain::Hash;
 pub use filter::Filter;
+pub use open::OpenError;
 pub use options::{Durability, LogOptions};
 pub use reader::{Head, KeyRow, LogStats, Reader};
 pub use scan::{ReadError, Scan, ScanStats};
 pub use store::StoreError;
 pub use verify::{Verified, VerifyError};
 
+use crate::id::Seq;
 use crate::time::Clock;
+use lock::DirLock;
+use merge::SmallRun;
+use open::Opened;
+use pack::ChainEnd;
+use shared::Shared;
+use writer::{Submission, Writer};
 
-/// Why a log could not be opened. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has the directory open.
-    #[error("{} is in use by process {pid}; stop it, or talk to it over HTTP", dir.display())]
-    Locked {
-        /// The directory.
-        dir: PathBuf,
-        /// Who holds it; 0 when it is only being read, by somebody unknown.
-        pid: u32,
-    },
-}
-
-/// A log that is open for appending.
+/// A log that is open for appending. Dropping it closes it as [`Log::close`] does, without telling how that went.
 #[derive(Debug)]
 pub struct Log {
-    reader: Reader,
+    shared: Arc<Shared>,
+    compress_above: Option<usize>,
+    queue: Option<Sender<Submission>>,
+    writer: Option<JoinHandle<Result<(), AppendError>>>,
 }
 
 impl Log {
     /// Opens the log in `dir`, or creates it where `dir` holds nothing of Caxton's.
     ///
+    /// Takes the directory's lock, checks the last block, and starts the writer's thread; none of it takes longer for
+    /// a longer log. The lock ends with the writer.
+    ///
     /// # Errors
     ///
-    /// [`OpenError`]: in use, damaged, written by a newer Caxton, or the medium failed. Nothing is repaired by guess.
-    pub fn open(_dir: &Path, _options: LogOptions, _clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        Ok(Self { reader: Reader {} })
+    /// [`OpenError`]: in use, lost, damaged, written by a newer Caxton, or the medium failed.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use caxton_events::log::{Batch, Filter, Log, LogOptions};
+    /// use caxton_events::{Clock, Draft, Seq, SystemEvent, Timestamp};
+    ///
+    /// struct Noon;
+    /// impl Clock for Noon {
+    ///     fn now(&self) -> Timestamp {
+    ///         Timestamp::from_unix_micros(43_200_000_000)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let dir = tempfile::tempdir()?;
+    /// let log = Log::open(dir.path(), LogOptions::new([7; 16]), Arc::new(Noon))?;
+    /// let draft = Draft {
+    ///     stream: "system".into(),
+    ///     actor: "system".into(),
+    ///     correlation: None,
+    ///     causation: None,
+    ///     event: SystemEvent::ServerStopped.into(),
+    /// };
+    /// let appended = log.append(vec![Batch::of(vec![draft])])?.remove(0)?;
+    /// assert_eq!(appended.last, Seq(1));
+    /// for record in log.reader().scan(Seq::FIRST, &Filter::default()) {
+    ///     assert_eq!(record?.recorded_at.to_string(), "1970-01-01T12:00:00.000000Z");
+    /// }
+    /// log.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(dir: &Path, options: LogOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let lock = open::lock(dir)?;
+        let opened = open::open_file(dir, options.cache_bytes, options.log_id)?;
+        Self::start(opened, Some(dir), Some(lock), options, clock)
     }
 
-    /// Opens the stopped log in `dir` for reading.
+    /// Opens the stopped log in `dir` for reading; no other process can write to it while the reader lives.
     ///
     /// # Errors
     ///
     /// As [`Log::open`]; also when the log was not closed in order and must be opened for writing once.
-    pub fn open_read_only(_dir: &Path) -> Result<Reader, OpenError> {
-        Ok(Reader {})
+    pub fn open_read_only(dir: &Path) -> Result<Reader, OpenError> {
+        let lock = open::lock_shared(dir)?;
+        let opened = open::open_file_read_only(dir, LogOptions::new([0; 16]).cache_bytes)?;
+        let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
+        Ok(Reader::new(Arc::new(shared.holding(lock))))
+    }
+
+    /// Opens or creates a log on a medium of the caller's: memory, or a disk that fails when a test says so.
+    ///
+    /// Unlike [`Log::open`] it cannot create under another name first: a medium that fails while the log is being
+    /// created may hold something that is no log yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::open`], but for the lock.
+    pub fn open_on(
+        backend: impl StorageBackend,
+        options: LogOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let opened = open::open_backend(backend, options.cache_bytes, options.log_id)?;
+        Self::start(opened, None, None, options, clock)
+    }
+
+    fn start(
+        opened: Opened,
+        dir: Option<&Path>,
+        lock: Option<DirLock>,
+        options: LogOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let path = dir.map_or_else(|| Path::new("(backend)").to_owned(), |dir| dir.join(open::LOG_FILE));
+        let Opened { database, end, log_id } = opened;
+        let shared = Arc::new(share(database, &end, log_id, dir));
+        let found = shared.snapshot().map_err(ReadError::from).and_then(|snapshot| SmallRun::find(&snapshot));
+        let small = found.map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
+        let (queue, submissions) = bounded(options.queue_max.max(1));
+        let compress_above = options.compress_above;
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            options,
+            clock,
+            end,
+            small,
+            streams: admit::StreamEnds::default(),
+            unsynced: false,
+        };
+        let io = |source: io::Error| OpenError::Io { path, source };
+        let thread = thread::Builder::new().name("log-writer".to_owned());
+        let writer = thread.spawn(move || {
+            let written = writer.run(submissions);
+            // Released last: who gets the directory next finds it closed.
+            drop(lock);
+            written
+        });
+        let writer = Some(writer.map_err(io)?);
+        Ok(Self { shared, compress_above, queue: Some(queue), writer })
     }
 
     /// Appends and blocks until the batches are durable (as the setting says); one result a batch, in order.
+    ///
+    /// The batches of one call are committed together, but each is refused or placed on its own.
     ///
     /// # Errors
     ///
@@ -73,23 +190,28 @@ impl Log {
         self.submit(batches)?.wait()
     }
 
-    /// Hands batches to the writer; blocks while its queue is full.
+    /// Encodes and hashes batches on this thread and hands them to the writer; blocks while its queue is full.
     ///
     /// # Errors
     ///
     /// [`LogClosed`] after a failure or an orderly end.
-    pub fn submit(&self, _batches: Vec<Batch>) -> Result<Ticket, LogClosed> {
-        Err(writer::ClosedReason::default().error())
+    pub fn submit(&self, batches: Vec<Batch>) -> Result<Ticket, LogClosed> {
+        let batches = batches.into_iter().map(|batch| prepare::prepare(batch, self.compress_above)).collect();
+        let (answer, answered) = bounded(1);
+        let closed = || self.shared.closed.error();
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.send(Submission { batches, answer }).map_err(|_| closed())?;
+        Ok(Ticket { answer: answered, closed: Arc::clone(&self.shared.closed) })
     }
 
-    /// A handle to read.
+    /// A handle to read. It outlives the log: then its reads say that the log is closed.
     pub fn reader(&self) -> Reader {
-        self.reader.clone()
+        Reader::new(Arc::clone(&self.shared))
     }
 
     /// The end of the log as last committed.
     pub fn head(&self) -> Head {
-        self.reader.head()
+        self.shared.head()
     }
 
     /// Writes what was submitted, syncs, and releases the directory.
@@ -97,7 +219,29 @@ impl Log {
     /// # Errors
     ///
     /// [`AppendError`] if the last sync failed or the log was closed by an earlier failure.
-    pub fn close(self) -> Result<(), AppendError> {
-        Ok(())
+    pub fn close(mut self) -> Result<(), AppendError> {
+        self.stop()
     }
+
+    fn stop(&mut self) -> Result<(), AppendError> {
+        drop(self.queue.take());
+        match self.writer.take().map(JoinHandle::join) {
+            Some(Ok(written)) => written,
+            Some(Err(_)) => Err(AppendError::Closed(self.shared.closed.error())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Who wants to know how it went calls `close`.
+        let _ = self.stop();
+    }
+}
+
+fn share(database: store::Database, end: &ChainEnd, log_id: [u8; 16], dir: Option<&Path>) -> Shared {
+    let head =
+        Head { seq: Seq(end.frontier.count()), root: end.frontier.root(), recorded_at: end.recorded_at };
+    Shared::new(database, head, log_id, dir.map(|dir| dir.join(open::LOG_FILE)))
 }

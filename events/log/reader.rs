@@ -1,12 +1,20 @@
 //! Reading: snapshots in both directions, the live tail, keys, figures.
 
+use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
+use redb::ReadableTableMetadata;
+
 use crate::id::Seq;
+use crate::log::blocks::{next_header, read_header};
 use crate::log::chain::Hash;
 use crate::log::filter::Filter;
+use crate::log::keys;
 use crate::log::scan::{ReadError, Scan};
-use crate::log::verify::{Verified, VerifyError};
+use crate::log::shared::Shared;
+use crate::log::store::{Snapshot, StoreError, guarded};
+use crate::log::verify::{self, Verified, VerifyError};
 use crate::record::Record;
 use crate::time::Timestamp;
 
@@ -57,22 +65,28 @@ pub struct LogStats {
 
 /// A handle to read a log; cheap to clone, never blocks the writer.
 #[derive(Debug, Clone)]
-pub struct Reader {}
+pub struct Reader {
+    shared: Arc<Shared>,
+}
 
 impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// The end of the log as last committed.
     pub fn head(&self) -> Head {
-        Head::default()
+        self.shared.head()
     }
 
     /// Records from `from` on, upwards, as the log stands now.
-    pub fn scan(&self, _from: Seq, _filter: &Filter) -> Scan {
-        Scan {}
+    pub fn scan(&self, from: Seq, filter: &Filter) -> Scan {
+        Scan::new(self.shared.snapshot(), from, filter, false)
     }
 
     /// Records from `from` on, downwards, as the log stands now.
-    pub fn scan_back(&self, _from: Seq, _filter: &Filter) -> Scan {
-        Scan {}
+    pub fn scan_back(&self, from: Seq, filter: &Filter) -> Scan {
+        Scan::new(self.shared.snapshot(), from, filter, true)
     }
 
     /// Where the batch with this idempotency key went.
@@ -80,32 +94,58 @@ impl Reader {
     /// # Errors
     ///
     /// [`ReadError`] if the store fails or the row is damaged.
-    pub fn key(&self, _key: &str) -> Result<Option<KeyRow>, ReadError> {
-        Ok(None)
+    pub fn key(&self, key: &str) -> Result<Option<KeyRow>, ReadError> {
+        find_key(&self.shared.snapshot()?, key)
     }
 
     /// Blocks until the log has an event after `seq`, it is closed, or `timeout` is over; the last position then.
-    pub fn wait_beyond(&self, _seq: Seq, _timeout: Duration) -> Seq {
-        Seq::ZERO
+    pub fn wait_beyond(&self, seq: Seq, timeout: Duration) -> Seq {
+        self.shared.wait_beyond(seq, timeout)
     }
 
     /// The figures of the log.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] if the store fails.
+    /// [`ReadError`] if the store fails or the first or last header is damaged.
     pub fn stats(&self) -> Result<LogStats, ReadError> {
-        Ok(LogStats::default())
+        let snapshot = self.shared.snapshot()?;
+        let mut stats = LogStats {
+            blocks: snapshot.block_count()?,
+            keys: guarded(|| Ok(snapshot.keys.len()?))?,
+            file_bytes: self.file_bytes()?,
+            ..LogStats::default()
+        };
+        let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
+        if let Some((first, value)) = next_header(&mut headers.clone(), true)? {
+            let last = read_header(first, &value)?;
+            (stats.events, stats.bytes, stats.newest) =
+                (last.last().0, last.bytes_through, Some(last.last_at));
+        }
+        if let Some((first, value)) = next_header(&mut headers, false)? {
+            stats.oldest = Some(read_header(first, &value)?.first_at);
+        }
+        Ok(stats)
+    }
+
+    fn file_bytes(&self) -> Result<u64, StoreError> {
+        let path = self.shared.path.as_ref();
+        path.map_or(Ok(0), |path| Ok(fs::metadata(path).map_err(StoreError::Io)?.len()))
     }
 
     /// The log's own id, drawn when it was created.
     pub fn log_id(&self) -> [u8; 16] {
-        [0; 16]
+        self.shared.log_id
     }
 
     /// The record's id, the same at each call: a `UUIDv7` of its time, this log and its position.
-    pub fn event_id(&self, _record: &Record) -> uuid::Uuid {
-        uuid::Uuid::nil()
+    pub fn event_id(&self, record: &Record) -> uuid::Uuid {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.shared.log_id).update(&record.seq.0.to_le_bytes());
+        let mut bits = [0; 10];
+        bits.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
+        let millis = record.recorded_at.unix_micros() / 1_000;
+        uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
     }
 
     /// Recomputes every hash from the first event on, and calls `progress` after each block with its last position.
@@ -113,7 +153,15 @@ impl Reader {
     /// # Errors
     ///
     /// [`VerifyError`] names the first block that is not what was written.
-    pub fn verify(&self, _progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-        Ok(Verified::default())
+    pub fn verify(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
+        verify::verify(self.shared.snapshot(), progress)
     }
+}
+
+/// The row of a key in a snapshot.
+pub(crate) fn find_key(snapshot: &Snapshot, key: &str) -> Result<Option<KeyRow>, ReadError> {
+    let Some(row) = snapshot.key_row(key)? else {
+        return Ok(None);
+    };
+    keys::decode(key, row.value()).map(Some).ok_or_else(|| ReadError::Key { key: key.to_owned() })
 }

@@ -1,8 +1,18 @@
-//! Walking the whole chain.
+//! Walking the whole chain: every hash again, from the first event to the last.
+
+use redb::ReadableTableMetadata;
 
 use crate::id::Seq;
-use crate::log::chain::Hash;
+use crate::log::block::Block;
+use crate::log::blocks::{Value, damaged, next_header, open_block, read_header};
+use crate::log::chain::{Hash, leaf};
+use crate::log::header::Header;
+use crate::log::keys;
+use crate::log::pack::ChainEnd;
+use crate::log::reader::KeyRow;
 use crate::log::scan::ReadError;
+use crate::log::store::{Snapshot, StoreError, guarded};
+use crate::{codec, upcast};
 
 /// What [`Reader::verify`](crate::log::Reader::verify) found in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,7 +31,7 @@ pub struct Verified {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The first block that is wrong; everything before it was checked and is right.
-    #[error("verified up to {good}, then stopped")]
+    #[error("everything up to {good} is right, what follows is not")]
     Block {
         /// Last position that is right.
         good: Seq,
@@ -32,4 +42,102 @@ pub enum VerifyError {
     /// An idempotency key's row is wrong; the events are right.
     #[error("every event is right, but the row of an idempotency key is not")]
     Key(#[source] ReadError),
+}
+
+pub(crate) fn verify(
+    snapshot: Result<Snapshot, StoreError>,
+    progress: &mut dyn FnMut(Seq),
+) -> Result<Verified, VerifyError> {
+    let at_start = |error: StoreError| VerifyError::Block { good: Seq::ZERO, source: error.into() };
+    let snapshot = snapshot.map_err(at_start)?;
+    let mut headers = snapshot.headers_from(Seq::ZERO).map_err(at_start)?;
+    let mut end = ChainEnd::default();
+    let mut blocks = 0;
+    loop {
+        let good = Seq(end.frontier.count());
+        let stop = |source: ReadError| VerifyError::Block { good, source };
+        let Some((first, value)) = next_header(&mut headers, false).map_err(|error| stop(error.into()))?
+        else {
+            break;
+        };
+        let body = snapshot.body(first).map_err(stop)?;
+        read_header(first, &value).and_then(|header| verify_block(&header, &body, &mut end)).map_err(stop)?;
+        blocks += 1;
+        progress(Seq(end.frontier.count()));
+    }
+    let good = Seq(end.frontier.count());
+    let counted = snapshot.block_count();
+    match counted.map_err(|error| VerifyError::Block { good, source: error.into() })? {
+        counted if counted == blocks => (),
+        counted => {
+            let what = format!("the store counts {counted} blocks, {blocks} were found");
+            return Err(VerifyError::Block { good, source: damaged(good, what) });
+        }
+    }
+    let keys = verify_keys(&snapshot, good).map_err(VerifyError::Key)?;
+    Ok(Verified { events: good.0, blocks, keys, root: end.frontier.root() })
+}
+
+/// Checks that a block continues the chain at `end` and is what its header says, and moves `end` behind it.
+pub(crate) fn verify_block(header: &Header<'_>, body: &Value, end: &mut ChainEnd) -> Result<(), ReadError> {
+    let wrong = |what: &str| Err(damaged(header.first, what));
+    if header.first.0 != end.frontier.count() + 1 {
+        return wrong("the block before it is missing");
+    }
+    if header.prev_root != end.frontier.root() {
+        return wrong("it does not continue the chain: its root before differs from the one reached");
+    }
+    if header.first_at < end.recorded_at || header.last_at < header.first_at {
+        return wrong("its time runs backwards");
+    }
+    let block = open_block(header, body)?;
+    verify_events(&block, header, end)?;
+    if end.frontier.root() != header.root || end.frontier != header.frontier().unwrap_or_default() {
+        return wrong("its events do not lead to its root");
+    }
+    if end.recorded_at != header.last_at || end.bytes_through != header.bytes_through {
+        return wrong("its header does not match its events");
+    }
+    Ok(())
+}
+
+fn verify_events(block: &Block<'_>, header: &Header<'_>, end: &mut ChainEnd) -> Result<(), ReadError> {
+    for index in 0..block.count() {
+        let (seq, entry) = (block.seq(index), block.entry(index));
+        let recorded_at = block.recorded_at(&entry);
+        let of_block = |what: &str| damaged(header.first, format!("{what} ({seq})"));
+        if recorded_at < end.recorded_at {
+            return Err(of_block("time runs backwards"));
+        }
+        end.bytes_through += block.stored(index).map_err(of_block)?.len() as u64;
+        let bytes = block.event(index).map_err(of_block)?;
+        let undecodable = |source| ReadError::Decode { seq, source };
+        let (_, payload) = codec::decode_envelope(&bytes).map_err(undecodable)?;
+        upcast::decode(entry.kind, entry.version, payload).map_err(undecodable)?;
+        end.frontier.push(leaf(seq, recorded_at, &entry.body_hash));
+        end.recorded_at = recorded_at;
+    }
+    Ok(())
+}
+
+/// Checks every row of a key: its checksum, and that it points into the log.
+fn verify_keys(snapshot: &Snapshot, head: Seq) -> Result<u64, ReadError> {
+    let mut rows = guarded(|| Ok(snapshot.keys.range_owned::<&str>(..)?))?;
+    let mut count = 0;
+    let mut next = || {
+        guarded(|| {
+            let next = rows.next().transpose()?;
+            Ok(next.map(|(key, row)| (key.value().to_owned(), keys::decode(key.value(), row.value()))))
+        })
+    };
+    while let Some((key, row)) = next()? {
+        let points_into_log =
+            |row: KeyRow| Seq::FIRST <= row.first && row.first <= row.last && row.last <= head;
+        if !row.is_some_and(points_into_log) {
+            return Err(ReadError::Key { key });
+        }
+        count += 1;
+    }
+    let counted = guarded(|| Ok(snapshot.keys.len()?))?;
+    if counted == count { Ok(count) } else { Err(ReadError::Key { key: format!("{count} of {counted}") }) }
 }

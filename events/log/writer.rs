@@ -1,16 +1,263 @@
-//! The one thread that appends.
+//! The one thread that appends: it takes what is queued, commits it as one group, and answers everybody in it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use super::batch::LogClosed;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select, tick};
 
-/// Why the log takes no more events, once it does not.
-#[derive(Debug, Default)]
-pub(crate) struct ClosedReason(OnceLock<Arc<str>>);
+use crate::id::Seq;
+use crate::log::admit::{Group, StreamEnds};
+use crate::log::batch::{Answer, AppendError};
+use crate::log::keys;
+use crate::log::merge::SmallRun;
+use crate::log::options::{Durability, LogOptions};
+use crate::log::pack::{ChainEnd, pack};
+use crate::log::prepare::Prepared;
+use crate::log::reader::Head;
+use crate::log::shared::Shared;
+use crate::log::store::{Database, KEYS, StoreError, guarded};
+use crate::time::Clock;
 
-impl ClosedReason {
-    /// The error every later caller gets.
-    pub(crate) fn error(&self) -> LogClosed {
-        LogClosed { reason: self.0.get().cloned().unwrap_or_else(|| Arc::from("it was closed in order")) }
+/// Batches on their way to the writer.
+pub(crate) struct Submission {
+    pub batches: Vec<Result<Prepared, AppendError>>,
+    pub answer: Sender<Answer>,
+}
+
+impl Submission {
+    fn size(&self) -> (usize, usize) {
+        let placed = self.batches.iter().flatten();
+        placed
+            .fold((0, 0), |(events, bytes), batch| (events + batch.events.len(), bytes + batch.block_bytes()))
     }
+}
+
+/// The state of the writer's thread.
+pub(crate) struct Writer {
+    pub shared: Arc<Shared>,
+    pub options: LogOptions,
+    pub clock: Arc<dyn Clock>,
+    pub end: ChainEnd,
+    pub small: SmallRun,
+    pub streams: StreamEnds,
+    /// Whether something is committed that is not yet on disk.
+    pub unsynced: bool,
+}
+
+/// Wakes everybody when the writer's thread ends, in whatever way.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.closed.set("its writer stopped unexpectedly; restart to see what was kept");
+        self.0.end();
+    }
+}
+
+/// Why the writer stopped before its end: the first position that was not appended, and what failed.
+struct Failure {
+    first: Seq,
+    source: Arc<StoreError>,
+}
+
+enum Next {
+    Append(Submission),
+    Sync,
+    Merge,
+    End,
+}
+
+impl Writer {
+    /// Serves the queue until every sender is gone or the store fails; then the log is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Io`] with what the store said.
+    pub(crate) fn run(mut self, queue: Receiver<Submission>) -> Result<(), AppendError> {
+        let ending = Ending(Arc::clone(&self.shared));
+        let served = self.serve(&queue);
+        if let Err(Failure { source, .. }) = &served {
+            self.shared.closed.set(&format!("an earlier write failed: {}", chain_of(source)));
+        } else {
+            self.shared.closed.set("it was closed in order");
+        }
+        // Submissions that are still queued are dropped here; their callers learn the reason set above.
+        drop(queue);
+        drop(ending);
+        let closed = match self.shared.take_database() {
+            Some(Database::Writable(database)) => guarded(|| Ok(database.close()?)),
+            Some(Database::ReadOnly(_)) | None => Ok(()),
+        };
+        served
+            .and_then(|()| closed.map_err(|source| self.failure(source)))
+            .map_err(|failure| AppendError::Io { first: failure.first, source: failure.source })
+    }
+
+    fn serve(&mut self, queue: &Receiver<Submission>) -> Result<(), Failure> {
+        let ticker = match self.options.durability {
+            Durability::Interval(interval) => tick(interval),
+            Durability::Always | Durability::Off => never(),
+        };
+        loop {
+            match self.next(queue, &ticker) {
+                Next::Append(first) => self.append_group(first, queue)?,
+                Next::Sync => self.sync()?,
+                Next::Merge => self.merge()?,
+                Next::End => return self.sync(),
+            }
+        }
+    }
+
+    /// What to do now; blocks while there is nothing.
+    fn next<T>(&self, queue: &Receiver<Submission>, ticker: &Receiver<T>) -> Next {
+        if self.options.merge_blocks && self.small.is_due() {
+            match queue.try_recv() {
+                Ok(submission) => return Next::Append(submission),
+                Err(TryRecvError::Empty) => return Next::Merge,
+                Err(TryRecvError::Disconnected) => return Next::End,
+            }
+        }
+        select! {
+            recv(queue) -> submission => submission.map_or(Next::End, Next::Append),
+            recv(ticker) -> _ => Next::Sync,
+        }
+    }
+
+    /// Commits `first` and what else is queued, up to the limits, and answers every caller.
+    fn append_group(&mut self, first: Submission, queue: &Receiver<Submission>) -> Result<(), Failure> {
+        let (mut events, mut bytes) = first.size();
+        let mut submissions = vec![first];
+        while events < self.options.group_events_max
+            && bytes < self.options.group_bytes_max
+            && let Ok(submission) = queue.try_recv()
+        {
+            let size = submission.size();
+            (events, bytes) = (events + size.0, bytes + size.1);
+            submissions.push(submission);
+        }
+        let now = self.clock.now().max(self.end.recorded_at);
+        let next = Seq(self.end.frontier.count() + 1);
+        let shared = Arc::clone(&self.shared);
+        let mut streams = std::mem::take(&mut self.streams);
+        let mut group = Group::new(&shared, &mut streams, next, now);
+        let mut waiting = Vec::with_capacity(submissions.len());
+        for Submission { batches, answer } in submissions {
+            let results: Answer =
+                batches.into_iter().map(|batch| batch.and_then(|batch| group.admit(batch))).collect();
+            waiting.push((answer, results));
+        }
+        let committed = self.commit(&group);
+        self.streams = streams;
+        if let Err(failure) = &committed {
+            waiting.iter_mut().flat_map(|(_, results)| results).for_each(|result| fail(result, failure));
+        }
+        for (answer, results) in waiting {
+            // A caller may have given up its ticket; its batches are written all the same.
+            let _ = answer.send(results);
+        }
+        committed
+    }
+
+    /// Writes what the group has placed as blocks, in one commit, and makes it visible.
+    fn commit(&mut self, group: &Group<'_>) -> Result<(), Failure> {
+        if group.placed.is_empty() {
+            return Ok(());
+        }
+        let mut end = self.end.clone();
+        let durable = self.options.durability == Durability::Always;
+        let places = self
+            .write(durable, |transaction| {
+                let places = pack(transaction, &group.placed, &mut end, group.now)?;
+                if !group.keys.is_empty() {
+                    let mut table = transaction.open_table(KEYS)?;
+                    for (key, row) in &group.keys {
+                        table.insert(key.as_str(), keys::encode(key, row).as_slice())?;
+                    }
+                }
+                Ok(places)
+            })
+            .map_err(|source| self.failure(source))?;
+        self.end = end;
+        self.unsynced = !durable;
+        self.shared.publish(self.head());
+        for place in places {
+            self.small.note(place);
+        }
+        Ok(())
+    }
+
+    /// Runs `fill` in a transaction of its own and commits it.
+    fn write<T>(
+        &self,
+        durable: bool,
+        fill: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.shared.with_database(|database| {
+            let Database::Writable(database) = database else {
+                return Err(StoreError::Closed);
+            };
+            guarded(|| {
+                let mut transaction = database.begin_write()?;
+                transaction.set_durability(if durable {
+                    redb::Durability::Immediate
+                } else {
+                    redb::Durability::None
+                })?;
+                // Without it, opening after a crash reads the whole file.
+                transaction.set_quick_repair(true);
+                let filled = fill(&transaction)?;
+                transaction.commit()?;
+                Ok(filled)
+            })
+        })
+    }
+
+    /// Brings everything committed so far to the disk.
+    fn sync(&mut self) -> Result<(), Failure> {
+        if self.unsynced {
+            self.write(true, |_| Ok(())).map_err(|source| self.failure(source))?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Merges small blocks, without a sync of its own: until the next one the unmerged blocks are on disk.
+    fn merge(&mut self) -> Result<(), Failure> {
+        let mut small = std::mem::take(&mut self.small);
+        self.write(false, |transaction| small.merge(transaction)).map_err(|source| self.failure(source))?;
+        self.small = small;
+        Ok(())
+    }
+
+    fn head(&self) -> Head {
+        Head {
+            seq: Seq(self.end.frontier.count()),
+            root: self.end.frontier.root(),
+            recorded_at: self.end.recorded_at,
+        }
+    }
+
+    fn failure(&self, source: StoreError) -> Failure {
+        Failure { first: Seq(self.end.frontier.count() + 1), source: Arc::new(source) }
+    }
+}
+
+/// Turns an acknowledgement that was not to be into the failure. Replays and refusals stand.
+fn fail(result: &mut Result<crate::log::batch::Appended, AppendError>, failure: &Failure) {
+    if let Ok(appended) = result
+        && appended.first >= failure.first
+    {
+        *result = Err(AppendError::Io { first: appended.first, source: Arc::clone(&failure.source) });
+    }
+}
+
+/// An error and its causes in one line.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
 }

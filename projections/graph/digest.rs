@@ -7,7 +7,7 @@ use super::{GraphReader, ReadError};
 
 /// Every table in a canonical order, the words of the full-text index last.
 const STATEMENTS: &[&str] = &[
-    "SELECT version, checkpoint, next_id FROM meta",
+    "SELECT version, next_id FROM meta",
     "SELECT * FROM scopes ORDER BY id",
     "SELECT * FROM agents ORDER BY agent_id",
     "SELECT * FROM entities ORDER BY created_seq",
@@ -18,7 +18,8 @@ const STATEMENTS: &[&str] = &[
 ];
 
 impl GraphReader {
-    /// BLAKE3 over a canonical form of every row, past and present, and of the full-text index. A rebuild has the digest
+    /// BLAKE3 over a canonical form of every row, past and present, and of the full-text index; the checkpoint is not in
+    /// it, so that records without a row change nothing. A rebuild has the digest
     /// of the fold it repeats. Reads the whole file.
     ///
     /// # Errors

@@ -1,0 +1,220 @@
+//! How fast texts become vectors: load, one short text, batches of 32, and pairs with candle and with onnxruntime.
+//!
+//! `CAXTON_MODEL_DIR=… PEER_PYTHON=venv/bin/python cargo bench --bench embedding`. Without `PEER_PYTHON` onnxruntime
+//! is left out; `benches/peers/onnxruntime_minilm.py` says what that Python needs. One thread each.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
+#![allow(clippy::print_stdout, reason = "its figures are for people")]
+
+use std::fs;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use caxton_projections::embedding::model_files::{self, Finding};
+use caxton_projections::embedding::{Embedder, InstructionSet, MiniLm, ModelOptions, ReferenceMiniLm};
+
+const PAIRS: usize = 31;
+const BATCH: usize = 32;
+/// 12 tokens with the frame.
+const SHORT: &str = "draw a small plot from a terminal with python now";
+
+fn main() {
+    let candidates =
+        model_files::candidates(&caxton::model::places(None, None), &model_files::ALL_MINILM_L6_V2);
+    let Finding::Found(found) = model_files::find(&candidates) else {
+        println!("no model; run `caxton model pull` or set CAXTON_MODEL_DIR");
+        return;
+    };
+    let model = load(&found.dir);
+    assert_eq!(model.count_tokens(SHORT), 12, "the short text");
+    single(&model, "one text of 12 tokens", SHORT);
+    single(&model, "one text of 60 tokens", &text_of(&model, 60, 0));
+    single(&model, "one text of 256 tokens", &text_of(&model, 256, 0));
+    for set in InstructionSet::available() {
+        let other = MiniLm::load_for(&found.dir, &ModelOptions::default(), set).unwrap();
+        single(&other, &format!("  12 tokens on {set:?}"), SHORT);
+    }
+    let batches =
+        [("short, 8 to 20 tokens", batch(&model, 8, 20)), ("medium, 40 to 80 tokens", batch(&model, 40, 80))];
+    let reference = ReferenceMiniLm::load(&found.dir, &ModelOptions::default()).unwrap();
+    for (name, texts) in &batches {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let candle = pairs(9, || time(&model, &texts), || time(&reference, &texts));
+        report(&format!("batch of {BATCH}, {name}"), "candle", &candle);
+    }
+    let Some(python) = std::env::var_os("PEER_PYTHON") else {
+        println!("onnxruntime was left out: set PEER_PYTHON to a Python that has it");
+        return;
+    };
+    let mut peer = Peer::start(Path::new(&python), &found.dir);
+    let onnxruntime = peer.name.clone();
+    let one = vec![SHORT];
+    report(
+        "one text of 12 tokens",
+        &onnxruntime,
+        &pairs(PAIRS, || time(&model, &one), || peer.time(&model, &one)),
+    );
+    for (name, texts) in &batches {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let ratios = pairs(PAIRS, || time(&model, &texts), || peer.time(&model, &texts));
+        report(&format!("batch of {BATCH}, {name}"), &onnxruntime, &ratios);
+    }
+}
+
+/// Loads the model a few times and says how long that took and what memory it holds.
+fn load(dir: &Path) -> MiniLm {
+    let mut times = Vec::new();
+    let before = memory_kb("RssAnon");
+    let mut model = None;
+    for _ in 0..5 {
+        drop(model.take());
+        let start = Instant::now();
+        model = Some(MiniLm::load(dir, &ModelOptions::default()).unwrap());
+        times.push(start.elapsed());
+    }
+    let (private, mapped) = (memory_kb("RssAnon") - before, memory_kb("RssFile"));
+    times.sort();
+    let model = model.unwrap();
+    println!("load: {:.1?} (best of 5), {:.1?} (worst)", times[0], times[4]);
+    println!(
+        "memory: {} MB private, {} MB of files mapped; {:?}",
+        private / 1_024,
+        mapped / 1_024,
+        model.instruction_set()
+    );
+    model
+}
+
+fn memory_kb(field: &str) -> i64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// A text of exactly `tokens` tokens; `seed` shifts its words.
+fn text_of(model: &MiniLm, tokens: usize, seed: usize) -> String {
+    const WORDS: [&str; 12] = [
+        "agent", "memory", "search", "graph", "event", "log", "city", "music", "river", "paper", "train",
+        "light",
+    ];
+    let words: Vec<&str> =
+        (0..tokens - 2).map(|index| WORDS[(index * 7 + seed * 5 + index / 12) % 12]).collect();
+    let text = words.join(" ");
+    assert_eq!(model.count_tokens(&text), tokens);
+    text
+}
+
+/// [`BATCH`] texts of `from` to `to` tokens, spread evenly, shortest first.
+fn batch(model: &MiniLm, from: usize, to: usize) -> Vec<String> {
+    (0..BATCH).map(|index| text_of(model, from + (to - from) * index / (BATCH - 1), index)).collect()
+}
+
+fn single(model: &dyn Embedder, name: &str, text: &str) {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 200 || (times.len() < 2_000 && start.elapsed() < Duration::from_secs(5)) {
+        times.push(time(model, &[text]));
+    }
+    times.sort();
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!("{name}: p50 {p50:.2?}, p99 {p99:.2?} of {} runs", times.len());
+}
+
+fn time(model: &dyn Embedder, texts: &[&str]) -> Duration {
+    let start = Instant::now();
+    black_box(model.embed(black_box(texts)).unwrap());
+    start.elapsed()
+}
+
+/// Seconds of ours and of the other's, one after the other, the order changing each time.
+fn pairs(
+    count: usize,
+    mut ours: impl FnMut() -> Duration,
+    mut theirs: impl FnMut() -> Duration,
+) -> Vec<(f64, f64)> {
+    ours();
+    theirs();
+    (0..count)
+        .map(|index| {
+            if index % 2 == 0 {
+                let first = ours();
+                (first.as_secs_f64(), theirs().as_secs_f64())
+            } else {
+                let first = theirs();
+                (ours().as_secs_f64(), first.as_secs_f64())
+            }
+        })
+        .collect()
+}
+
+/// Prints medians, and the geometric mean of the ratios with its 90 % interval.
+fn report(name: &str, peer: &str, pairs: &[(f64, f64)]) {
+    let median = |pick: fn(&(f64, f64)) -> f64| {
+        let mut values: Vec<f64> = pairs.iter().map(pick).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2] * 1e3
+    };
+    let logs: Vec<f64> = pairs.iter().map(|(ours, theirs)| (theirs / ours).ln()).collect();
+    let count = logs.len() as f64;
+    let mean = logs.iter().sum::<f64>() / count;
+    let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    // Student's t at 95 % for 8 degrees of freedom is 1.86, for 30 it is 1.70.
+    let half = if pairs.len() < 20 { 1.86 } else { 1.70 } * (variance / count).sqrt();
+    println!(
+        "{name}: {:.2} ms, {peer} {:.2} ms; {:.2} times as fast [{:.2}, {:.2}] in {} pairs",
+        median(|pair| pair.0),
+        median(|pair| pair.1),
+        mean.exp(),
+        (mean - half).exp(),
+        (mean + half).exp(),
+        pairs.len(),
+    );
+}
+
+/// The other implementation in a process of its own, which takes its own time.
+struct Peer {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    name: String,
+}
+
+impl Peer {
+    fn start(python: &Path, model: &Path) -> Self {
+        let script: PathBuf =
+            [env!("CARGO_MANIFEST_DIR"), "benches/peers/onnxruntime_minilm.py"].iter().collect();
+        let mut command = Command::new(python);
+        command.arg(script).arg(model).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut peer = Self { child, input, output, name: String::new() };
+        peer.name = format!("onnxruntime {}", peer.read()["version"].as_str().unwrap());
+        peer
+    }
+
+    fn read(&mut self) -> serde_json::Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn time(&mut self, model: &dyn Embedder, texts: &[&str]) -> Duration {
+        writeln!(self.input, "{}", serde_json::to_string(texts).unwrap()).unwrap();
+        let answer = self.read();
+        let first: Vec<f64> = serde_json::from_value(answer["first"].clone()).unwrap();
+        let ours = model.embed(&texts[..1]).unwrap();
+        let cosine: f64 = first.iter().zip(&ours[0]).map(|(a, b)| a * f64::from(*b)).sum();
+        assert!(cosine > 0.9999, "the peer computes something else: {cosine}");
+        Duration::from_secs_f64(answer["seconds"].as_f64().unwrap())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

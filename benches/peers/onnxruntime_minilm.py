@@ -1,0 +1,94 @@
+"""all-MiniLM-L6-v2 on onnxruntime, one thread, fp32: the peer of `cargo bench --bench embedding`.
+
+Needs `pip install onnx onnxruntime tokenizers numpy`. Builds the model from the folder's safetensors file with onnxruntime's own
+fused BERT operators, the fastest form that its optimizer makes of the published graph. Reads one JSON list of texts
+a line; answers each with {"seconds": tokenising to vectors, "vectors": for the first text only}.
+"""
+import json
+import struct
+import sys
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+
+MS = "com.microsoft"
+
+
+def read_weights(path):
+    raw = open(path, "rb").read()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + length])
+    weights = {}
+    for name, entry in header.items():
+        if entry.get("dtype") == "F32":
+            start = 8 + length + entry["data_offsets"][0]
+            count = int(np.prod(entry["shape"]))
+            weights[name] = np.frombuffer(raw, np.float32, count, start).reshape(entry["shape"])
+    return weights
+
+
+def build(weights):
+    constants, nodes = [], []
+
+    def constant(name, transpose=False, array=None):
+        array = weights[name] if array is None else array
+        constants.append(numpy_helper.from_array(np.ascontiguousarray(array.T if transpose else array), name))
+        return name
+
+    def node(kind, inputs, outputs, domain=MS, **attributes):
+        nodes.append(helper.make_node(kind, inputs, outputs, domain=domain, **attributes))
+
+    embeddings = ["word_embeddings.weight", "position_embeddings.weight", "token_type_embeddings.weight", "LayerNorm.weight", "LayerNorm.bias"]
+    embeddings = [constant("embeddings." + name) for name in embeddings]
+    node("EmbedLayerNormalization", ["ids", "types", *embeddings, "mask"], ["x0", "lengths"], epsilon=1e-12)
+    for layer in range(6):
+        p = f"encoder.layer.{layer}."
+        parts = [p + "attention.self." + part for part in ("query", "key", "value")]
+        qkv = constant(p + "qkv.weight", array=np.concatenate([weights[part + ".weight"].T for part in parts], 1))
+        qkv_bias = constant(p + "qkv.bias", array=np.concatenate([weights[part + ".bias"] for part in parts]))
+        x, a, o, y, f, g, z = (f"{name}{layer}" for name in ("x", "a", "o", "y", "f", "g", "z"))
+        node("Attention", [x, qkv, qkv_bias, "mask"], [a], num_heads=12)
+        node("MatMul", [a, constant(p + "attention.output.dense.weight", True)], [o], domain="")
+        norm = [constant(p + "attention.output.LayerNorm." + part) for part in ("weight", "bias")]
+        node("SkipLayerNormalization", [o, x, *norm, constant(p + "attention.output.dense.bias")], [y], epsilon=1e-12)
+        node("MatMul", [y, constant(p + "intermediate.dense.weight", True)], [f], domain="")
+        node("BiasGelu", [f, constant(p + "intermediate.dense.bias")], [g])
+        node("MatMul", [g, constant(p + "output.dense.weight", True)], [z], domain="")
+        norm = [constant(p + "output.LayerNorm." + part) for part in ("weight", "bias")]
+        node("SkipLayerNormalization", [z, y, *norm, constant(p + "output.dense.bias")], [f"x{layer + 1}"], epsilon=1e-12)
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "tokens"]) for name in ("ids", "types", "mask")]
+    output = helper.make_tensor_value_info("x6", TensorProto.FLOAT, ["batch", "tokens", 384])
+    graph = helper.make_graph(nodes, "minilm", inputs, [output], constants)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MS, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def main():
+    folder = sys.argv[1]
+    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+    tokenizer.enable_truncation(256)
+    tokenizer.enable_padding()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    model = build(read_weights(f"{folder}/model.safetensors"))
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    print(json.dumps({"version": onnxruntime.__version__}), flush=True)
+    for line in sys.stdin:
+        texts = json.loads(line)
+        start = time.perf_counter()
+        # Alike lengths are the bench's business: it sends batches sorted, as it sorts its own.
+        encodings = tokenizer.encode_batch(texts)
+        ids = np.array([encoding.ids for encoding in encodings], np.int32)
+        mask = np.array([encoding.attention_mask for encoding in encodings], np.int32)
+        states = session.run(None, {"ids": ids, "types": np.zeros_like(ids), "mask": mask})[0]
+        vectors = (states * mask[:, :, None]).sum(1)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        seconds = time.perf_counter() - start
+        print(json.dumps({"seconds": seconds, "first": vectors[0].tolist()}), flush=True)
+
+
+main()

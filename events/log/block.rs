@@ -1,0 +1,147 @@
+//! The body of a block: fixed entries, then the stored events, so that the n-th event is found without a walk.
+//!
+//! ```text
+//! | entry: 48 × count | stored event | stored event | …
+//! entry: | time after the block's first, µs: u64 LE | end of the event: u32 | kind: u8 | version: u8 | flags: u16 |
+//!        | BLAKE3 of the stored event: 32 |
+//! ```
+//!
+//! Ends count from the end of the entries. Flag 1: the stored event is `| length: u32 LE | LZ4 block |`.
+
+use std::borrow::Cow;
+
+use crate::id::Seq;
+use crate::limits::EVENT_BYTES_MAX;
+use crate::log::chain::{Hash, hash};
+use crate::log::header::{Header, array};
+use crate::time::Timestamp;
+
+/// Length of an entry.
+pub(crate) const ENTRY_BYTES: usize = 48;
+/// The stored event is compressed with LZ4.
+pub(crate) const FLAG_LZ4: u16 = 1;
+
+/// What stands about one event outside its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub time_delta: u64,
+    pub body_end: u32,
+    pub kind: u8,
+    pub version: u8,
+    pub flags: u16,
+    pub body_hash: Hash,
+}
+
+impl Entry {
+    pub(crate) fn encode(&self) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        bytes[0..8].copy_from_slice(&self.time_delta.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.body_end.to_le_bytes());
+        bytes[12] = self.kind;
+        bytes[13] = self.version;
+        bytes[14..16].copy_from_slice(&self.flags.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.body_hash.0);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        Self {
+            time_delta: u64::from_le_bytes(array(&bytes[0..8])),
+            body_end: u32::from_le_bytes(array(&bytes[8..12])),
+            kind: bytes[12],
+            version: bytes[13],
+            flags: u16::from_le_bytes(array(&bytes[14..16])),
+            body_hash: Hash(array(&bytes[16..48])),
+        }
+    }
+}
+
+/// A block's body whose entries were checked against its header.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block<'a> {
+    first: Seq,
+    first_at: Timestamp,
+    entries: &'a [u8],
+    stored: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Checks the length and the entries; events are checked as they are read.
+    pub(crate) fn open(header: &Header<'_>, body: &'a [u8]) -> Result<Self, &'static str> {
+        if body.len() != header.body_bytes as usize {
+            return Err("the block has another length than its header says");
+        }
+        let Some((entries, _)) = body.split_at_checked(header.count as usize * ENTRY_BYTES) else {
+            return Err("the block is shorter than its entries");
+        };
+        if hash(entries) != header.entries_hash {
+            return Err("the entries do not match the header");
+        }
+        Self::trusted(header.first, header.first_at, header.count, body)
+    }
+
+    /// As [`Block::open`], for a body that was opened before.
+    pub(crate) fn trusted(
+        first: Seq,
+        first_at: Timestamp,
+        count: u32,
+        body: &'a [u8],
+    ) -> Result<Self, &'static str> {
+        let Some((entries, stored)) = body.split_at_checked(count as usize * ENTRY_BYTES) else {
+            return Err("the block is shorter than its entries");
+        };
+        Ok(Self { first, first_at, entries, stored })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len() / ENTRY_BYTES
+    }
+
+    pub(crate) fn seq(&self, index: usize) -> Seq {
+        Seq(self.first.0 + index as u64)
+    }
+
+    /// The entry of the event with this index, which must be below the count.
+    pub(crate) fn entry(&self, index: usize) -> Entry {
+        Entry::decode(&self.entries[index * ENTRY_BYTES..(index + 1) * ENTRY_BYTES])
+    }
+
+    pub(crate) fn recorded_at(&self, entry: &Entry) -> Timestamp {
+        Timestamp::from_unix_micros(self.first_at.unix_micros().saturating_add(entry.time_delta))
+    }
+
+    /// The bytes of the event as they are stored, checked against their hash.
+    pub(crate) fn stored(&self, index: usize) -> Result<&'a [u8], &'static str> {
+        let start = match index {
+            0 => 0,
+            _ => self.entry(index - 1).body_end as usize,
+        };
+        let entry = self.entry(index);
+        let Some(stored) = self.stored.get(start..entry.body_end as usize) else {
+            return Err("an event ends outside its block");
+        };
+        if hash(stored) == entry.body_hash { Ok(stored) } else { Err("an event does not match its hash") }
+    }
+
+    /// The bytes of the event as they were encoded.
+    pub(crate) fn event(&self, index: usize) -> Result<Cow<'a, [u8]>, &'static str> {
+        let stored = self.stored(index)?;
+        if self.entry(index).flags & FLAG_LZ4 == 0 {
+            return Ok(Cow::Borrowed(stored));
+        }
+        let Some((length, compressed)) = stored.split_first_chunk::<4>() else {
+            return Err("a compressed event is cut short");
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > EVENT_BYTES_MAX {
+            return Err("a compressed event is larger than an event may be");
+        }
+        let event = lz4_flex::block::decompress(compressed, length)
+            .map_err(|_| "a compressed event cannot be decompressed")?;
+        if event.len() == length {
+            Ok(Cow::Owned(event))
+        } else {
+            Err("a compressed event has another length than it says")
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Which streams, actors and correlations a block may hold: a Bloom filter of about ten bits an item.
+
+use crate::log::chain;
+
+/// What an item is, so that an actor named like a stream is not taken for it.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Item {
+    Stream = 1,
+    Actor = 2,
+    Correlation = 3,
+}
+
+/// Largest filter, in bytes.
+const FILTER_BYTES_MAX: usize = 1 << 10;
+/// Smallest filter, in bytes.
+const FILTER_BYTES_MIN: usize = 8;
+const BITS_PER_ITEM: usize = 10;
+/// Below this a filter would say "maybe" to nearly everything: it is left out instead.
+const BITS_PER_ITEM_MIN: usize = 4;
+/// Bits set for an item.
+const PROBES: u64 = 7;
+
+/// The 64 bits of an item that the filter is made from.
+pub(crate) fn item_hash(item: Item, text: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[item as u8]);
+    hasher.update(text.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&chain::Hash(*hasher.finalize().as_bytes()).0[..8]);
+    u64::from_le_bytes(first)
+}
+
+/// The filter over these items (repetitions are taken out). Empty when there are too many to tell apart.
+pub(crate) fn build(mut items: Vec<u64>) -> Vec<u8> {
+    items.sort_unstable();
+    items.dedup();
+    if items.len() * BITS_PER_ITEM_MIN > FILTER_BYTES_MAX * 8 {
+        return Vec::new();
+    }
+    let bytes = (items.len() * BITS_PER_ITEM / 8).next_power_of_two();
+    let mut filter = vec![0; bytes.clamp(FILTER_BYTES_MIN, FILTER_BYTES_MAX)];
+    for item in items {
+        for bit in probes(item, filter.len()) {
+            filter[bit / 8] |= 1 << (bit % 8);
+        }
+    }
+    filter
+}
+
+/// Whether the block may hold the item; "no" is certain.
+pub(crate) fn may_contain(filter: &[u8], item: u64) -> bool {
+    filter.is_empty() || probes(item, filter.len()).all(|bit| filter[bit / 8] & (1 << (bit % 8)) != 0)
+}
+
+/// Whether a stored filter has a length [`build`] can give.
+pub(crate) fn is_well_formed(filter: &[u8]) -> bool {
+    filter.is_empty()
+        || (filter.len().is_power_of_two() && (FILTER_BYTES_MIN..=FILTER_BYTES_MAX).contains(&filter.len()))
+}
+
+fn probes(item: u64, bytes: usize) -> impl Iterator<Item = usize> {
+    let mask = bytes as u64 * 8 - 1;
+    let (start, step) = (item & 0xffff_ffff, item >> 32 | 1);
+    (0..PROBES).map(move |probe| (start.wrapping_add(probe * step) & mask) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Item, build, is_well_formed, item_hash, may_contain};
+
+    #[track_caller]
+    fn check(count: usize, false_positives_max: usize) {
+        let inside: Vec<u64> = (0..count).map(|n| item_hash(Item::Stream, &n.to_string())).collect();
+        let filter = build(inside.iter().chain(&inside).copied().collect());
+        assert!(is_well_formed(&filter));
+        assert!(inside.iter().all(|item| may_contain(&filter, *item)));
+        let outside = (0..10_000).map(|n| item_hash(Item::Actor, &n.to_string()));
+        let wrong = outside.filter(|item| may_contain(&filter, *item)).count();
+        assert!(wrong <= false_positives_max, "{count} items: {wrong} of 10000");
+    }
+
+    #[test]
+    fn what_is_inside_is_always_found_and_what_is_not_seldom() {
+        for (count, false_positives_max) in
+            [(0, 0), (1, 50), (3, 200), (50, 200), (800, 200), (2_000, 3_000), (2_049, 10_000)]
+        {
+            check(count, false_positives_max);
+        }
+    }
+}

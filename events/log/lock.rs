@@ -1,0 +1,80 @@
+//! The lock on a data directory: one writer, or any number of readers.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+
+/// Name of the lock's file. It stays; only the lock on it counts, which ends with its process.
+const LOCK_FILE: &str = "LOCK";
+
+/// Why a directory could not be locked.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    /// Somebody else holds it.
+    Held {
+        /// The process that writes; 0 when it is only being read.
+        pid: u32,
+    },
+    /// The file could not be opened, locked or written.
+    Io(io::Error),
+}
+
+/// A held lock; dropping it releases the directory.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    file: File,
+    exclusive: bool,
+}
+
+impl DirLock {
+    /// Locks `dir` for writing and writes this process's id into the file.
+    pub(crate) fn exclusive(dir: &Path) -> Result<Self, LockError> {
+        let path = dir.join(LOCK_FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(LockError::Io)?;
+        file.try_lock().map_err(|error| held(&mut file, error))?;
+        let write = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        write.map_err(LockError::Io)?;
+        Ok(Self { file, exclusive: true })
+    }
+
+    /// Locks `dir` against writers. A directory without a lock file, such as a backup, is read without one.
+    pub(crate) fn shared(dir: &Path) -> Result<Option<Self>, LockError> {
+        let mut file = match File::open(dir.join(LOCK_FILE)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LockError::Io(error)),
+        };
+        file.try_lock_shared().map_err(|error| held(&mut file, error))?;
+        Ok(Some(Self { file, exclusive: false }))
+    }
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        if self.exclusive {
+            // An empty file under a lock means readers; a failure leaves an old number behind, no more.
+            let _ = self.file.set_len(0);
+        }
+        let _ = self.file.unlock();
+    }
+}
+
+fn held(file: &mut File, error: TryLockError) -> LockError {
+    match error {
+        TryLockError::Error(error) => LockError::Io(error),
+        TryLockError::WouldBlock => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            LockError::Held { pid: text.trim().parse().unwrap_or(0) }
+        }
+    }
+}

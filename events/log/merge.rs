@@ -1,0 +1,192 @@
+//! Merging small blocks: lone appends make lone blocks, and a lone block costs many times its events in pages.
+//!
+//! Events keep their positions, times and hashes, so every root stays. Each event is moved about three times at most:
+//! tiny blocks by the dozen into small ones, small ones into a full one, full ones never again.
+
+use std::collections::VecDeque;
+
+use redb::{ReadableTable, WriteTransaction};
+
+use crate::codec;
+use crate::id::Seq;
+use crate::limits::BLOCK_BYTES_MAX;
+use crate::log::block::{Block, ENTRY_BYTES, Entry};
+use crate::log::bloom::{Item, item_hash};
+use crate::log::chain::hash;
+use crate::log::header::Header;
+use crate::log::pack::{BlockPlace, ChainEnd, Summary};
+use crate::log::store::{BODIES, HEADERS, Snapshot, StoreError};
+use crate::log::{blocks, scan::ReadError};
+
+/// Blocks below this are tiny.
+const TINY_BYTES: usize = 8 << 10;
+/// So many tiny blocks in a row are merged.
+const TINY_RUN: usize = 64;
+/// Blocks from this size on are full: they are never merged.
+const FULL_BYTES: usize = BLOCK_BYTES_MAX / 2;
+/// Headers looked at when the log is opened, to find what can be merged.
+const LOOK_BACK_MAX: usize = 4_096;
+
+/// The small blocks at the end of the log, in order and without a gap.
+#[derive(Debug, Default)]
+pub(crate) struct SmallRun {
+    blocks: VecDeque<BlockPlace>,
+}
+
+impl SmallRun {
+    /// The run at the end of an existing log.
+    pub(crate) fn find(snapshot: &Snapshot) -> Result<Self, ReadError> {
+        let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
+        let mut run = Self::default();
+        while run.blocks.len() < LOOK_BACK_MAX
+            && let Some((first, value)) = blocks::next_header(&mut headers, true)?
+        {
+            let bytes = blocks::read_header(first, &value)?.body_bytes as usize;
+            if bytes >= FULL_BYTES {
+                break;
+            }
+            run.blocks.push_front(BlockPlace { first, bytes });
+        }
+        Ok(run)
+    }
+
+    /// Takes in a block that was written at the end.
+    pub(crate) fn note(&mut self, place: BlockPlace) {
+        if place.bytes >= FULL_BYTES {
+            self.blocks.clear();
+        } else {
+            self.blocks.push_back(place);
+        }
+    }
+
+    /// The blocks to merge next: neighbours, at least two, together no larger than a block may be.
+    fn due(&self) -> Option<std::ops::Range<usize>> {
+        let tiny = self.blocks.iter().rev().take_while(|place| place.bytes < TINY_BYTES).count();
+        let start = self.blocks.len() - tiny;
+        if tiny >= TINY_RUN {
+            return Some(start..self.fitting(start));
+        }
+        let all: usize = self.blocks.iter().map(|place| place.bytes).sum();
+        (all >= BLOCK_BYTES_MAX).then(|| 0..self.fitting(0))
+    }
+
+    /// The end of the longest run from `start` that fits into one block.
+    fn fitting(&self, start: usize) -> usize {
+        let mut bytes = 0;
+        let fits = self.blocks.range(start..).take_while(|place| {
+            bytes += place.bytes;
+            bytes <= BLOCK_BYTES_MAX
+        });
+        start + fits.count()
+    }
+
+    /// Whether a merge is worth its commit.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due().is_some()
+    }
+
+    /// Merges what is due within `transaction`.
+    ///
+    /// Damaged blocks are left as they are, for `verify` to name: merging must not bless them.
+    pub(crate) fn merge(&mut self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let Some(range) = self.due() else {
+            return Ok(());
+        };
+        let places: Vec<BlockPlace> = self.blocks.range(range.clone()).copied().collect();
+        match merge_blocks(transaction, &places)? {
+            Ok(merged) => {
+                // What lies before a full block has no neighbour left to merge with but what lies before it.
+                if merged.bytes >= FULL_BYTES {
+                    self.blocks.drain(..range.end);
+                } else {
+                    self.blocks.drain(range.start + 1..range.end);
+                    self.blocks[range.start] = merged;
+                }
+            }
+            Err(Damaged) => self.blocks.clear(),
+        }
+        Ok(())
+    }
+}
+
+/// A block was not what its header says.
+struct Damaged;
+
+/// One block and its header, copied out.
+struct Loaded {
+    header: Vec<u8>,
+    body: Vec<u8>,
+}
+
+fn load(transaction: &WriteTransaction, places: &[BlockPlace]) -> Result<Option<Vec<Loaded>>, StoreError> {
+    let (headers, bodies) = (transaction.open_table(HEADERS)?, transaction.open_table(BODIES)?);
+    let mut loaded = Vec::with_capacity(places.len());
+    for place in places {
+        let (Some(header), Some(body)) = (headers.get(place.first.0)?, bodies.get(place.first.0)?) else {
+            return Ok(None);
+        };
+        loaded.push(Loaded { header: header.value().to_vec(), body: body.value().to_vec() });
+    }
+    Ok(Some(loaded))
+}
+
+fn merge_blocks(
+    transaction: &WriteTransaction,
+    places: &[BlockPlace],
+) -> Result<Result<BlockPlace, Damaged>, StoreError> {
+    let Some(loaded) = load(transaction, places)? else {
+        return Ok(Err(Damaged));
+    };
+    let Some((first, header, body)) = join(places, &loaded) else {
+        return Ok(Err(Damaged));
+    };
+    let (mut headers, mut bodies) = (transaction.open_table(HEADERS)?, transaction.open_table(BODIES)?);
+    for place in places {
+        headers.remove(place.first.0)?;
+        bodies.remove(place.first.0)?;
+    }
+    headers.insert(first.0, header.as_slice())?;
+    bodies.insert(first.0, body.as_slice())?;
+    Ok(Ok(BlockPlace { first, bytes: body.len() }))
+}
+
+/// The header and body of one block that holds all events of `loaded`; `None` if any of them is damaged.
+fn join(places: &[BlockPlace], loaded: &[Loaded]) -> Option<(Seq, Vec<u8>, Vec<u8>)> {
+    let headers: Vec<Header<'_>> = places
+        .iter()
+        .zip(loaded)
+        .map(|(place, loaded)| Header::decode(place.first, &loaded.header).ok())
+        .collect::<Option<_>>()?;
+    let chained =
+        |pair: &[Header<'_>]| pair[0].last().next() == pair[1].first && pair[0].root == pair[1].prev_root;
+    if !headers.windows(2).all(chained) {
+        return None;
+    }
+    let (front, back) = (headers.first()?, headers.last()?);
+    let count: u32 = headers.iter().map(|header| header.count).sum();
+    let mut body = Vec::with_capacity(loaded.iter().map(|loaded| loaded.body.len()).sum());
+    let mut stored = Vec::new();
+    let mut summary = Summary::default();
+    for (header, loaded) in headers.iter().zip(loaded) {
+        let block = Block::open(header, &loaded.body).ok()?;
+        for index in 0..block.count() {
+            let entry = block.entry(index);
+            stored.extend_from_slice(block.stored(index).ok()?);
+            let time_delta = block.recorded_at(&entry).unix_micros() - front.first_at.unix_micros();
+            body.extend_from_slice(&Entry { time_delta, body_end: stored.len() as u32, ..entry }.encode());
+            let event = block.event(index).ok()?;
+            let (envelope, _) = codec::decode_envelope(&event).ok()?;
+            let correlation = envelope.correlation.map_or(0, |text| item_hash(Item::Correlation, text));
+            let items = [item_hash(Item::Stream, envelope.stream), item_hash(Item::Actor, envelope.actor)];
+            summary.add(entry.kind, [items[0], items[1], correlation]);
+        }
+    }
+    debug_assert_eq!(body.len(), count as usize * ENTRY_BYTES);
+    let entries_hash = hash(&body);
+    body.extend_from_slice(&stored);
+    let end =
+        ChainEnd { frontier: back.frontier()?, bytes_through: back.bytes_through, recorded_at: back.last_at };
+    let times = (front.first_at, back.last_at);
+    let hashes = (front.prev_root, entries_hash);
+    Some((front.first, summary.header(front.first, (count, body.len()), times, hashes, &end), body))
+}

@@ -1,0 +1,319 @@
+//! Opening: create or find the file, check its end, start the writer.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::StorageBackend;
+
+use crate::id::Seq;
+use crate::log::blocks::{damaged, next_header, read_header};
+use crate::log::header::array;
+use crate::log::lock::{DirLock, LockError};
+use crate::log::pack::ChainEnd;
+use crate::log::scan::ReadError;
+use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, StoreError, guarded};
+use crate::log::verify::verify_block;
+
+/// Name of the log's file in a data directory.
+pub const LOG_FILE: &str = "events.redb";
+/// The log under construction, before it has its name.
+const NEW_FILE: &str = "events.redb.new";
+/// Holds the log's id as hex beside the log, so that a log that was lost is told from one that never was.
+const ID_FILE: &str = "events.id";
+/// What only a directory in use holds: without its log, it is not started anew.
+const TRACES: &[&str] = &["sqlite", "sqlite3", "db", "vecs", "usearch"];
+/// Format of the log as a whole.
+const LOG_FORMAT: u32 = 1;
+const FORMAT_ROW: &str = "format";
+const ID_ROW: &str = "log_id";
+
+/// Why a log could not be opened. Nothing was changed, and nothing is repaired by guess.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the directory open.
+    #[error("{} is in use by {}; stop that first, or talk to it over HTTP", dir.display(), holder(*pid))]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The process that writes; 0 when it is only being read, by somebody unknown.
+        pid: u32,
+    },
+    /// The directory was in use before, but its log is gone.
+    #[error(
+        "{} holds {found} but no {LOG_FILE}; restore it from a backup, or choose an empty directory",
+        dir.display()
+    )]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+        /// What shows that there was a log.
+        found: String,
+    },
+    /// The log was written by a newer Caxton.
+    #[error("{} has format {found}, this Caxton knows {LOG_FORMAT}; use a newer Caxton", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// The file is damaged, cut short, or no log of Caxton's.
+    #[error("{} is damaged or no log of Caxton's; restore it from a backup", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: ReadError,
+    },
+    /// The log was not closed in order, which only an opening for writing can settle.
+    #[error(
+        "{} was not closed in order; start and stop the server once, then read it again",
+        path.display()
+    )]
+    Unclean {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file could not be opened, created or written.
+    #[error("could not open {} (is the directory writable, and is there space?)", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the medium said.
+        #[source]
+        source: io::Error,
+    },
+    /// The store refused.
+    #[error("could not open {}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+fn holder(pid: u32) -> String {
+    if pid == 0 { "somebody who reads it".to_owned() } else { format!("process {pid}") }
+}
+
+/// A log whose file is open and whose end was checked.
+pub(crate) struct Opened {
+    pub database: Database,
+    pub end: ChainEnd,
+    pub log_id: [u8; 16],
+}
+
+/// Takes the lock of `dir`.
+pub(crate) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+    fs::create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+    DirLock::exclusive(dir).map_err(|error| lock_error(dir, error))
+}
+
+/// Takes a reader's share of the lock of `dir`.
+pub(crate) fn lock_shared(dir: &Path) -> Result<Option<DirLock>, OpenError> {
+    DirLock::shared(dir).map_err(|error| lock_error(dir, error))
+}
+
+fn lock_error(dir: &Path, error: LockError) -> OpenError {
+    match error {
+        LockError::Held { pid } => OpenError::Locked { dir: dir.to_owned(), pid },
+        LockError::Io(source) => OpenError::Io { path: dir.join("LOCK"), source },
+    }
+}
+
+/// Opens the file in `dir`, which is locked, and creates it first where there never was one.
+pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Result<Opened, OpenError> {
+    let path = dir.join(LOG_FILE);
+    let exists = path.try_exists().map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    if !exists {
+        create_file(dir, cache_bytes, log_id)?;
+    }
+    // redb takes an empty file for a new database; for us it is a log that lost its content.
+    let length = fs::metadata(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?.len();
+    if length == 0 {
+        return Err(OpenError::Damaged {
+            path,
+            source: StoreError::Damaged("it is empty".to_owned()).into(),
+        });
+    }
+    // Opening for writing marks the file. What is refused is refused before that, so that it stays as it was found.
+    match open_file_read_only(dir, cache_bytes) {
+        Ok(_) | Err(OpenError::Unclean { .. }) => (),
+        Err(error) => return Err(error),
+    }
+    let database =
+        guarded(|| Ok(builder(cache_bytes).open(&path)?)).map_err(|error| store_error(&path, error))?;
+    let opened = check(Database::Writable(database), &path)?;
+    write_id(dir, opened.log_id).map_err(|source| OpenError::Io { path: dir.join(ID_FILE), source })?;
+    Ok(opened)
+}
+
+/// Opens the file in `dir` for reading.
+pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+    let path = dir.join(LOG_FILE);
+    if !path.exists() {
+        return Err(OpenError::Missing { dir: dir.to_owned(), found: "nothing to read".to_owned() });
+    }
+    let database = guarded(|| match builder(cache_bytes).open_read_only(&path) {
+        Ok(database) => Ok(Some(database)),
+        Err(redb::DatabaseError::RepairAborted) => Ok(None),
+        Err(error) => Err(error.into()),
+    })
+    .map_err(|error| store_error(&path, error))?
+    .ok_or_else(|| OpenError::Unclean { path: path.clone() })?;
+    check(Database::ReadOnly(database), &path)
+}
+
+/// Opens or creates a log on a medium of the caller's.
+pub(crate) fn open_backend(
+    backend: impl StorageBackend,
+    cache_bytes: usize,
+    log_id: [u8; 16],
+) -> Result<Opened, OpenError> {
+    let path = Path::new("(backend)");
+    let created = guarded(|| {
+        let empty = backend.len().map_err(StoreError::Io)? == 0;
+        let database = builder(cache_bytes).create_with_backend(backend)?;
+        // A crash right after the store was laid out leaves it without our rows, which is as good as empty.
+        if empty || !has_tables(&database)? {
+            initialize(&database, log_id)?;
+        }
+        Ok(database)
+    });
+    check(Database::Writable(created.map_err(|error| store_error(path, error))?), path)
+}
+
+/// Opens a log on a medium of the caller's for reading.
+#[cfg(test)]
+pub(crate) fn open_backend_read_only(backend: impl StorageBackend) -> Result<Opened, OpenError> {
+    let path = Path::new("(backend)");
+    let database = guarded(|| Ok(builder(1 << 20).open_read_only_with_backend(backend)?));
+    check(Database::ReadOnly(database.map_err(|error| store_error(path, error))?), path)
+}
+
+fn builder(cache_bytes: usize) -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+/// Builds the log under another name and gives it its own when it is complete and on disk.
+fn create_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Result<(), OpenError> {
+    if let Some(found) = trace(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })? {
+        return Err(OpenError::Missing { dir: dir.to_owned(), found });
+    }
+    let path = dir.join(NEW_FILE);
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        Ok(()) | Err(_) => (),
+    }
+    guarded(|| {
+        let database = builder(cache_bytes).create(&path)?;
+        initialize(&database, log_id)?;
+        Ok(database.close()?)
+    })
+    .map_err(|error| store_error(&path, error))?;
+    fs::rename(&path, dir.join(LOG_FILE)).map_err(io)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
+}
+
+/// What shows that a directory was in use before, if anything does.
+fn trace(dir: &Path) -> io::Result<Option<String>> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        if name == ID_FILE || TRACES.contains(&extension) {
+            return Ok(Some(name.into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+fn write_id(dir: &Path, log_id: [u8; 16]) -> io::Result<()> {
+    let path = dir.join(ID_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    fs::write(path, format!("{:032x}\n", u128::from_be_bytes(log_id)))
+}
+
+fn has_tables(database: &redb::Database) -> Result<bool, StoreError> {
+    let transaction = redb::ReadableDatabase::begin_read(database)?;
+    Ok(transaction.list_tables()?.next().is_some())
+}
+
+fn initialize(database: &redb::Database, log_id: [u8; 16]) -> Result<(), StoreError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(FORMAT_ROW, LOG_FORMAT.to_le_bytes().as_slice())?;
+        meta.insert(ID_ROW, log_id.as_slice())?;
+        transaction.open_table(HEADERS)?;
+        transaction.open_table(BODIES)?;
+        transaction.open_table(KEYS)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Reads what the log says about itself and checks its last block; how long that takes does not depend on its size.
+fn check(database: Database, path: &Path) -> Result<Opened, OpenError> {
+    let unfit = |what: &str| OpenError::Damaged {
+        path: path.to_owned(),
+        source: StoreError::Damaged(what.to_owned()).into(),
+    };
+    let row = |name| database.meta(name).map_err(|error| store_error(path, error));
+    let format = row(FORMAT_ROW)?.filter(|row| row.len() == 4).ok_or_else(|| unfit("it names no format"))?;
+    match u32::from_le_bytes(array(&format)) {
+        LOG_FORMAT => (),
+        found => return Err(OpenError::Newer { path: path.to_owned(), found }),
+    }
+    let log_id = row(ID_ROW)?.filter(|row| row.len() == 16).ok_or_else(|| unfit("it has no id"))?;
+    let end = check_end(&database).map_err(|error| match error {
+        ReadError::Store(error) => store_error(path, error),
+        ReadError::Damaged { .. } | ReadError::Decode { .. } | ReadError::Key { .. } => {
+            OpenError::Damaged { path: path.to_owned(), source: error }
+        }
+    })?;
+    Ok(Opened { database, end, log_id: array(&log_id) })
+}
+
+/// Checks the last block against the one before it; the end of the chain.
+fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
+    let snapshot = database.snapshot()?;
+    let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
+    let Some((first, value)) = next_header(&mut headers, true)? else {
+        return Ok(ChainEnd::default());
+    };
+    let header = read_header(first, &value)?;
+    let mut end = ChainEnd::default();
+    if let Some((before, value)) = next_header(&mut headers, true)? {
+        let before = read_header(before, &value)?;
+        end.frontier = before.frontier().ok_or_else(|| damaged(before.first, "its peaks do not fit"))?;
+        (end.bytes_through, end.recorded_at) = (before.bytes_through, before.last_at);
+    }
+    let body = snapshot.body(first)?;
+    verify_block(&header, &body, &mut end)?;
+    Ok(end)
+}
+
+fn store_error(path: &Path, error: StoreError) -> OpenError {
+    let path = path.to_owned();
+    let foreign = io::ErrorKind::InvalidData;
+    match error {
+        StoreError::Io(source)
+            if source.kind() != foreign && source.kind() != io::ErrorKind::UnexpectedEof =>
+        {
+            OpenError::Io { path, source }
+        }
+        StoreError::Io(_) | StoreError::Damaged(_) => OpenError::Damaged { path, source: error.into() },
+        StoreError::Refused(_) | StoreError::Closed => OpenError::Store { path, source: error },
+    }
+}

@@ -1,0 +1,125 @@
+//! What is done on the caller's thread, so that the one writer need not: encode, compress, hash.
+
+use std::collections::HashMap;
+
+use crate::codec;
+use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::log::batch::{AppendError, Batch, Expected, IdempotencyKey};
+use crate::log::block::{ENTRY_BYTES, FLAG_LZ4};
+use crate::log::bloom::{Item, item_hash};
+use crate::log::chain::{Hash, hash};
+use crate::record::Draft;
+use crate::upcast;
+
+/// An event ready to be placed. Its bytes lie in [`Prepared::bytes`], in order.
+#[derive(Debug, Clone)]
+pub(crate) struct PreparedEvent {
+    pub kind: u8,
+    pub version: u8,
+    pub flags: u16,
+    pub len: u32,
+    pub body_hash: Hash,
+    /// Stream, actor and correlation for the block's filter; 0 stands for none.
+    pub items: [u64; 3],
+}
+
+/// A batch ready to be placed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub events: Vec<PreparedEvent>,
+    /// The stored bodies, one after the other.
+    pub bytes: Vec<u8>,
+    /// Each stream of the batch with the index of its last event.
+    pub streams: HashMap<String, usize>,
+    pub key: Option<IdempotencyKey>,
+    pub expected: Option<(String, Expected)>,
+}
+
+impl Prepared {
+    /// What it will take in blocks, in bytes.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.bytes.len() + self.events.len() * ENTRY_BYTES
+    }
+}
+
+/// Encodes, compresses and hashes a batch, or refuses it.
+pub(crate) fn prepare(batch: Batch, compress_above: Option<usize>) -> Result<Prepared, AppendError> {
+    if batch.drafts.is_empty() {
+        return Err(AppendError::Empty);
+    }
+    if let Some(IdempotencyKey { key, .. }) = &batch.key
+        && !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())
+    {
+        return Err(AppendError::KeyLength { bytes: key.len() });
+    }
+    let mut events: Vec<PreparedEvent> = Vec::with_capacity(batch.drafts.len());
+    let mut bytes = Vec::new();
+    let mut streams: HashMap<String, usize> = HashMap::new();
+    let mut before: Option<&Draft> = None;
+    for (index, draft) in batch.drafts.iter().enumerate() {
+        let start = bytes.len();
+        codec::encode(draft, &mut bytes);
+        let len = bytes.len() - start;
+        if len > EVENT_BYTES_MAX {
+            return Err(AppendError::TooLarge { index, bytes: len });
+        }
+        let flags = compress(&mut bytes, start, compress_above);
+        // Reserved from the first event's size, so that a large batch is not copied again and again as it grows.
+        if index == 0 {
+            bytes.reserve((bytes.len() + bytes.len() / 8) * (batch.drafts.len() - 1));
+        }
+        let items = items(draft, before.zip(events.last()).map(|(before, event)| (before, event.items)));
+        match streams.get_mut(&draft.stream) {
+            Some(last) => *last = index,
+            None => drop(streams.insert(draft.stream.clone(), index)),
+        }
+        let kind = draft.event.kind();
+        events.push(PreparedEvent {
+            kind: kind.tag(),
+            version: upcast::version(kind),
+            flags,
+            len: (bytes.len() - start) as u32,
+            body_hash: hash(&bytes[start..]),
+            items,
+        });
+        before = Some(draft);
+    }
+    Ok(Prepared { events, bytes, streams, key: batch.key, expected: batch.expected })
+}
+
+/// Compresses what lies behind `start` if it is long enough and gets smaller; the flags say which.
+fn compress(bytes: &mut Vec<u8>, start: usize, above: Option<usize>) -> u16 {
+    let plain = &bytes[start..];
+    if above.is_none_or(|above| plain.len() <= above) {
+        return 0;
+    }
+    let compressed = lz4_flex::block::compress(plain);
+    if compressed.len() + 4 >= plain.len() {
+        return 0;
+    }
+    let length = plain.len() as u32;
+    bytes.truncate(start);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&compressed);
+    FLAG_LZ4
+}
+
+/// The filter items of a draft, taken over from the draft before where they are the same.
+fn items(draft: &Draft, before: Option<(&Draft, [u64; 3])>) -> [u64; 3] {
+    let same = |draft: &Draft, before: &Draft| {
+        [draft.stream == before.stream, draft.actor == before.actor, draft.correlation == before.correlation]
+    };
+    let (known, mut items) =
+        before.map_or(([false; 3], [0; 3]), |(before, items)| (same(draft, before), items));
+    let kinds = [
+        (Item::Stream, Some(draft.stream.as_str())),
+        (Item::Actor, Some(draft.actor.as_str())),
+        (Item::Correlation, draft.correlation.as_deref()),
+    ];
+    for (index, (item, text)) in kinds.into_iter().enumerate() {
+        if !known[index] {
+            items[index] = text.map_or(0, |text| item_hash(item, text));
+        }
+    }
+    items
+}

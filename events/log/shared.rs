@@ -1,0 +1,120 @@
+//! What the writer and the readers of one log share: the database, the head, the reason it was closed.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::id::Seq;
+use crate::log::batch::LogClosed;
+use crate::log::lock::DirLock;
+use crate::log::reader::Head;
+use crate::log::store::{Database, Snapshot, StoreError};
+
+/// Why the log takes no more events, once it does not.
+#[derive(Debug, Default)]
+pub(crate) struct ClosedReason(OnceLock<Arc<str>>);
+
+impl ClosedReason {
+    /// The first reason given stays.
+    pub(crate) fn set(&self, reason: &str) {
+        let _ = self.0.set(Arc::from(reason));
+    }
+
+    /// The error every later caller gets.
+    pub(crate) fn error(&self) -> LogClosed {
+        LogClosed { reason: self.0.get().cloned().unwrap_or_else(|| Arc::from("it was closed in order")) }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    head: Head,
+    ended: bool,
+}
+
+/// Shared by the writer and every reader.
+pub(crate) struct Shared {
+    /// `None` once the log is closed: the file is released even while readers live.
+    database: RwLock<Option<Database>>,
+    tail: Mutex<Tail>,
+    moved: Condvar,
+    pub log_id: [u8; 16],
+    /// The file, where there is one.
+    pub path: Option<PathBuf>,
+    pub closed: Arc<ClosedReason>,
+    /// A reader's share of the directory's lock, held as long as this is.
+    lock: Option<DirLock>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("path", &self.path)
+            .field("head", &self.head())
+            .field("lock", &self.lock)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(database: Database, head: Head, log_id: [u8; 16], path: Option<PathBuf>) -> Self {
+        Self {
+            database: RwLock::new(Some(database)),
+            tail: Mutex::new(Tail { head, ended: false }),
+            moved: Condvar::new(),
+            log_id,
+            path,
+            closed: Arc::default(),
+            lock: None,
+        }
+    }
+
+    /// Keeps a share of the directory's lock.
+    pub(crate) fn holding(self, lock: Option<DirLock>) -> Self {
+        Self { lock, ..self }
+    }
+
+    /// Runs `use_it` on the open database.
+    pub(crate) fn with_database<T>(
+        &self,
+        use_it: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.as_ref().map_or(Err(StoreError::Closed), use_it)
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.with_database(Database::snapshot)
+    }
+
+    /// Takes the database out; readers get [`StoreError::Closed`] from now on.
+    pub(crate) fn take_database(&self) -> Option<Database> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).head
+    }
+
+    /// Makes a commit visible and wakes who waits for it.
+    pub(crate) fn publish(&self, head: Head) {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).head = head;
+        self.moved.notify_all();
+    }
+
+    /// Wakes everybody for the last time.
+    pub(crate) fn end(&self) {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        self.moved.notify_all();
+    }
+
+    /// Blocks until the head is beyond `seq`, the log has ended, or `timeout` is over; the head's position then.
+    pub(crate) fn wait_beyond(&self, seq: Seq, timeout: Duration) -> Seq {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tail, _) = self
+            .moved
+            .wait_timeout_while(tail, timeout, |tail| tail.head.seq <= seq && !tail.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        tail.head.seq
+    }
+}

@@ -1,0 +1,109 @@
+//! The log as its callers see it: what the tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+mod append;
+mod crash;
+mod damage;
+mod disk;
+mod merging;
+mod model;
+mod opening;
+mod reading;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Batch, Filter, IdempotencyKey, Log, LogOptions, Reader};
+use crate::{Clock, Draft, Event, MemoryEvent, MemoryId, Record, Seq, Timestamp};
+
+/// A clock that moves by one millisecond at each look.
+#[derive(Debug, Default)]
+pub(super) struct Script(AtomicU64);
+
+impl Clock for Script {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(1_000 * self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+pub(super) fn clock() -> Arc<dyn Clock> {
+    Arc::new(Script::default())
+}
+
+pub(super) fn options() -> LogOptions {
+    LogOptions::new([7; 16])
+}
+
+/// An observation; the content tells one event from another.
+pub(super) fn draft(stream: &str, content: &str) -> Draft {
+    let observation = MemoryEvent::ObservationAdded {
+        id: MemoryId(1),
+        entity: MemoryId(2),
+        content: content.to_owned(),
+        validity: crate::memory::Validity::default(),
+    };
+    Draft {
+        stream: stream.to_owned(),
+        actor: "ada".to_owned(),
+        correlation: None,
+        causation: None,
+        event: observation.into(),
+    }
+}
+
+pub(super) fn batch(stream: &str, contents: &[&str]) -> Batch {
+    Batch::of(contents.iter().map(|content| draft(stream, content)).collect())
+}
+
+pub(super) fn keyed(batch: Batch, key: &str, fingerprint: u8) -> Batch {
+    let key = IdempotencyKey {
+        key: key.to_owned(),
+        fingerprint: [fingerprint; 32],
+        answer: format!("answer to {key}").into_bytes(),
+    };
+    Batch { key: Some(key), ..batch }
+}
+
+/// Appends one batch that must be taken.
+#[track_caller]
+pub(super) fn append(log: &Log, batch: Batch) -> super::Appended {
+    log.append(vec![batch]).unwrap().remove(0).unwrap()
+}
+
+pub(super) fn records(reader: &Reader) -> Vec<Record> {
+    reader.scan(Seq::FIRST, &Filter::default()).map(Result::unwrap).collect()
+}
+
+/// The contents of all records, in order.
+pub(super) fn contents(reader: &Reader) -> Vec<String> {
+    records(reader).iter().map(content).collect()
+}
+
+pub(super) fn content(record: &Record) -> String {
+    content_of(&record.event)
+}
+
+#[track_caller]
+pub(super) fn content_of(event: &Event) -> String {
+    let Event::Memory(MemoryEvent::ObservationAdded { content, .. }) = event else {
+        panic!("no observation: {event:?}");
+    };
+    content.clone()
+}
+
+/// Numbers that are the same in each run (xorshift64*).
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Below `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % bound
+    }
+}

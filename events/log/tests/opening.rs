@@ -1,0 +1,152 @@
+//! Opening: the lock, lost and foreign files, reading a stopped log, what a second opening finds.
+
+use std::fs;
+use std::path::Path;
+
+use super::{append, batch, clock, contents, options};
+use crate::Seq;
+use crate::log::{Log, LogOptions, OpenError};
+
+fn open(dir: &Path) -> Result<Log, OpenError> {
+    Log::open(dir, options(), clock())
+}
+
+#[test]
+fn a_closed_log_is_found_again_with_its_head_its_id_and_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    append(&log, super::keyed(batch("a", &["x", "y"]), "k", 1));
+    let head = log.head();
+    assert!(log.reader().stats().unwrap().file_bytes > 0);
+    log.close().unwrap();
+    let other_id = LogOptions::new([9; 16]);
+    let log = Log::open(dir.path(), other_id, clock()).unwrap();
+    assert_eq!((log.head(), log.reader().log_id()), (head, [7; 16]));
+    assert!(append(&log, super::keyed(batch("a", &["x", "y"]), "k", 1)).replayed.is_some());
+    assert_eq!(append(&log, batch("a", &["z"])).first, Seq(3));
+}
+
+#[test]
+fn a_second_writer_is_told_which_process_holds_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    for error in [open(dir.path()).unwrap_err(), Log::open_read_only(dir.path()).unwrap_err()] {
+        assert!(matches!(error, OpenError::Locked { pid, .. } if pid == std::process::id()), "{error:?}");
+        let then = format!(
+            "{} is in use by process {}; stop that first, or talk to it over HTTP",
+            dir.path().display(),
+            std::process::id()
+        );
+        assert_eq!(error.to_string(), then);
+    }
+    drop(log);
+    drop(open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_stopped_log_is_read_by_several_and_written_by_nobody_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Log::open_read_only(dir.path()), Err(OpenError::Missing { .. })));
+    let log = open(dir.path()).unwrap();
+    append(&log, batch("a", &["x"]));
+    log.close().unwrap();
+    let readers = [Log::open_read_only(dir.path()).unwrap(), Log::open_read_only(dir.path()).unwrap()];
+    for reader in &readers {
+        assert_eq!(contents(reader), ["x"]);
+        reader.verify(&mut |_| ()).unwrap();
+    }
+    assert!(matches!(open(dir.path()), Err(OpenError::Locked { pid: 0, .. })));
+    drop(readers);
+    open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_copy_of_a_log_without_its_lock_file_is_readable() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(dir.path()).unwrap();
+    append(&log, batch("a", &["x"]));
+    log.close().unwrap();
+    fs::copy(dir.path().join("events.redb"), copy.path().join("events.redb")).unwrap();
+    assert_eq!(contents(&Log::open_read_only(copy.path()).unwrap()), ["x"]);
+}
+
+/// Opens a directory after `change`; the error's text with the directory taken out.
+#[track_caller]
+fn check(change: impl FnOnce(&Path), then: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    append(&log, batch("a", &["x"]));
+    log.close().unwrap();
+    change(dir.path());
+    let content = || fs::read(dir.path().join("events.redb")).ok().map(|bytes| blake3::hash(&bytes));
+    let before = content();
+    let error = open(dir.path()).expect_err(then);
+    assert_eq!(error.to_string().replace(&dir.path().display().to_string(), "DIR"), then);
+    assert_eq!(content(), before, "a refused opening changed the file");
+}
+
+#[test]
+fn nothing_starts_an_empty_log_beside_a_broken_or_lost_one() {
+    let damaged = "DIR/events.redb is damaged or no log of Caxton's; restore it from a backup";
+    let log = |dir: &Path| dir.join("events.redb");
+    check(|dir| fs::write(log(dir), b"").unwrap(), damaged);
+    check(|dir| fs::write(log(dir), b"not a log, but a text that somebody put here").unwrap(), damaged);
+    check(|dir| fs::write(log(dir), vec![0; 1 << 16]).unwrap(), damaged);
+    check(
+        |dir| {
+            fs::remove_file(log(dir)).unwrap();
+            drop(redb::Database::create(log(dir)).unwrap());
+        },
+        damaged,
+    );
+    let file = |dir: &Path| fs::OpenOptions::new().write(true).open(log(dir)).unwrap();
+    check(|dir| file(dir).set_len(8_192).unwrap(), damaged);
+    check(
+        |dir| fs::remove_file(log(dir)).unwrap(),
+        "DIR holds events.id but no events.redb; restore it from a backup, or choose an empty directory",
+    );
+    check(
+        |dir| {
+            fs::remove_file(log(dir)).unwrap();
+            fs::rename(dir.join("events.id"), dir.join("memory.sqlite")).unwrap();
+        },
+        "DIR holds memory.sqlite but no events.redb; restore it from a backup, or choose an empty directory",
+    );
+}
+
+#[test]
+fn a_log_of_a_newer_format_is_refused_by_name() {
+    check(
+        |dir| {
+            let database = redb::Database::create(dir.join("events.redb")).unwrap();
+            let transaction = database.begin_write().unwrap();
+            let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
+            transaction.open_table(table).unwrap().insert("format", 2_u32.to_le_bytes().as_slice()).unwrap();
+            transaction.commit().unwrap();
+        },
+        "DIR/events.redb has format 2, this Caxton knows 1; use a newer Caxton",
+    );
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, b"").unwrap();
+    // A file where a directory should be, and a lock that cannot be opened: the same for root, who may write anywhere.
+    let error = open(&file).unwrap_err();
+    assert!(matches!(&error, OpenError::Io { path, .. } if *path == file), "{error:?}");
+    fs::create_dir(dir.path().join("LOCK")).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(&error, OpenError::Io { path, .. } if path.ends_with("LOCK")), "{error:?}");
+    assert!(error.to_string().ends_with("LOCK (is the directory writable, and is there space?)"), "{error}");
+}
+
+#[test]
+fn a_creation_that_was_cut_short_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("events.redb.new"), b"half of it").unwrap();
+    let log = open(dir.path()).unwrap();
+    append(&log, batch("a", &["x"]));
+    assert!(!dir.path().join("events.redb.new").exists());
+}

@@ -1,0 +1,216 @@
+//! The arithmetic of the forward pass, in the widest instructions that this processor has.
+
+use super::kernels_pointwise as pointwise;
+use super::kernels_scalar as scalar;
+#[cfg(target_arch = "x86_64")]
+use super::{kernels_avx2 as avx2, kernels_avx512 as avx512};
+
+/// Columns of a packed panel. A tile of the product is always this wide.
+pub(crate) const PANEL_COLUMNS: usize = 32;
+
+/// Rows of a panel that are fetched into the cache ahead of use.
+///
+/// The weights of a layer do not fit into a core's own cache. Without this, a text of 12 tokens takes twice as long
+/// and one of 256 a fifth longer (`cargo bench --bench embedding`); 8 to 64 rows make no difference.
+pub(crate) const PREFETCH_ROWS: usize = 16;
+
+/// A set of instructions that the forward pass is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstructionSet {
+    /// Plain loops, for every processor.
+    Portable,
+    /// AVX2 with FMA, on x86-64.
+    Avx2,
+    /// AVX-512F with AVX2 and FMA, on x86-64.
+    Avx512,
+}
+
+impl InstructionSet {
+    /// What this processor has, from the plainest to the widest.
+    pub fn available() -> Vec<Self> {
+        let mut sets = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                sets.push(Self::Avx2);
+                if is_x86_feature_detected!("avx512f") {
+                    sets.push(Self::Avx512);
+                }
+            }
+        }
+        sets
+    }
+}
+
+/// The kernels of one instruction set. A value is the proof that this processor has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kernels {
+    set: InstructionSet,
+}
+
+/// Numbers of a matrix, read: `count` rows of `width`, whose starts are `stride` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) count: usize,
+    pub(crate) stride: usize,
+}
+
+/// Numbers of a matrix, written: rows whose starts are `stride` apart.
+pub(crate) struct RowsMut<'a> {
+    pub(crate) numbers: &'a mut [f32],
+    pub(crate) stride: usize,
+}
+
+/// A matrix of `depth` rows, packed in panels of [`PANEL_COLUMNS`] columns: all of the first panel row by row, then
+/// all of the second.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) depth: usize,
+    /// One number for each column, or `None` for zeros.
+    pub(crate) bias: Option<&'a [f32]>,
+}
+
+/// One tile of a product: up to the set's most rows of x times one panel.
+pub(crate) struct Tile<'a> {
+    /// Rows of `depth` numbers.
+    pub(crate) x: Rows<'a>,
+    /// `depth` rows of [`PANEL_COLUMNS`].
+    pub(crate) panel: &'a [[f32; PANEL_COLUMNS]],
+    pub(crate) bias: &'a [f32; PANEL_COLUMNS],
+    pub(crate) y: RowsMut<'a>,
+}
+
+const NO_BIAS: [f32; PANEL_COLUMNS] = [0.0; PANEL_COLUMNS];
+
+impl Kernels {
+    /// The kernels of `set`, or `None` when this processor lacks it.
+    pub(crate) fn of(set: InstructionSet) -> Option<Self> {
+        InstructionSet::available().contains(&set).then_some(Self { set })
+    }
+
+    /// The widest kernels of this processor.
+    pub(crate) fn widest() -> Self {
+        let set = InstructionSet::available().into_iter().max().unwrap_or(InstructionSet::Portable);
+        Self { set }
+    }
+
+    /// Which set this is.
+    pub(crate) fn set(self) -> InstructionSet {
+        self.set
+    }
+
+    fn tile_rows_max(self) -> usize {
+        match self.set {
+            InstructionSet::Portable => scalar::TILE_ROWS_MAX,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2::TILE_ROWS_MAX,
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => avx512::TILE_ROWS_MAX,
+            #[cfg(not(target_arch = "x86_64"))]
+            InstructionSet::Avx2 | InstructionSet::Avx512 => scalar::TILE_ROWS_MAX,
+        }
+    }
+
+    /// `y = x · panels + bias`, as wide as the panels are.
+    ///
+    /// Panels are the outer loop: one panel stays in the first-level cache while the rows of `x` pass over it.
+    pub(crate) fn matmul(self, x: Rows<'_>, panels: Panels<'_>, y: &mut RowsMut<'_>) {
+        if x.count == 0 || panels.depth == 0 {
+            return;
+        }
+        let tiles = x.count.div_ceil(self.tile_rows_max());
+        // Rows are dealt out evenly: 15 rows are tiles of 8 and 7, not of 14 and 1.
+        let (rows_low, taller) = (x.count / tiles, x.count % tiles);
+        let (panel_rows, _) = panels.numbers.as_chunks::<PANEL_COLUMNS>();
+        for (index, panel) in panel_rows.chunks_exact(panels.depth).enumerate() {
+            let column = index * PANEL_COLUMNS;
+            let bias = panels.bias.and_then(|bias| bias[column..].first_chunk()).unwrap_or(&NO_BIAS);
+            let mut row = 0;
+            for tile in 0..tiles {
+                let count = rows_low + usize::from(tile < taller);
+                self.tile(Tile {
+                    x: Rows { numbers: &x.numbers[row * x.stride..], count, stride: x.stride },
+                    panel,
+                    bias,
+                    y: RowsMut { numbers: &mut y.numbers[row * y.stride + column..], stride: y.stride },
+                });
+                row += count;
+            }
+        }
+    }
+
+    fn tile(self, mut tile: Tile<'_>) {
+        match self.set {
+            InstructionSet::Portable => scalar::tile(&mut tile),
+            // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => unsafe { avx2::tile(&mut tile) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => unsafe { avx512::tile(&mut tile) },
+            #[cfg(not(target_arch = "x86_64"))]
+            InstructionSet::Avx2 | InstructionSet::Avx512 => scalar::tile(&mut tile),
+        }
+    }
+
+    /// Replaces each number by its Gaussian error linear unit, x · Φ(x).
+    pub(crate) fn gelu(self, values: &mut [f32]) {
+        match self.set {
+            InstructionSet::Portable => pointwise::gelu::<{ pointwise::NATIVE_FMA }>(values),
+            // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => unsafe { avx2::gelu(values) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => unsafe { avx512::gelu(values) },
+            #[cfg(not(target_arch = "x86_64"))]
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                pointwise::gelu::<{ pointwise::NATIVE_FMA }>(values);
+            }
+        }
+    }
+
+    /// Replaces `values` by the softmax of `values · scale`; `scale` is positive.
+    pub(crate) fn softmax(self, values: &mut [f32], scale: f32) {
+        match self.set {
+            InstructionSet::Portable => pointwise::softmax::<{ pointwise::NATIVE_FMA }>(values, scale),
+            // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => unsafe { avx2::softmax(values, scale) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => unsafe { avx512::softmax(values, scale) },
+            #[cfg(not(target_arch = "x86_64"))]
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                pointwise::softmax::<{ pointwise::NATIVE_FMA }>(values, scale);
+            }
+        }
+    }
+
+    /// Adds `residual` to `values`, then normalises them to mean 0 and variance 1, times `norm.gain` plus `norm.bias`.
+    pub(crate) fn add_and_normalise(self, values: &mut [f32], residual: &[f32], norm: &Norm) {
+        match self.set {
+            InstructionSet::Portable => pointwise::add_and_normalise(values, residual, norm),
+            // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => unsafe { avx2::add_and_normalise(values, residual, norm) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => unsafe { avx512::add_and_normalise(values, residual, norm) },
+            #[cfg(not(target_arch = "x86_64"))]
+            InstructionSet::Avx2 | InstructionSet::Avx512 => {
+                pointwise::add_and_normalise(values, residual, norm);
+            }
+        }
+    }
+}
+
+/// The learnt part of a layer normalisation.
+pub(crate) struct Norm {
+    pub(crate) gain: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    /// Added to the variance, so that constant rows do not divide by zero.
+    pub(crate) epsilon: f32,
+}

@@ -1,0 +1,219 @@
+//! all-MiniLM-L6-v2 with a forward pass of its own: packed weights, no padding, the processor's widest vectors.
+//!
+//! Reading order: [`forward`] (the pass), [`weights`] (what it reads), [`kernels`] (its arithmetic), [`tokenize`].
+
+mod buffer;
+pub(super) mod forward;
+mod kernels;
+#[cfg(target_arch = "x86_64")]
+mod kernels_avx2;
+#[cfg(target_arch = "x86_64")]
+mod kernels_avx512;
+mod kernels_pointwise;
+mod kernels_scalar;
+mod safetensors;
+#[cfg(test)]
+mod tests;
+pub(super) mod tokenize;
+mod weights;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+pub use kernels::InstructionSet;
+pub use safetensors::TensorError;
+
+use super::embedder::{EmbedError, Embedder, ModelIdentity};
+use super::{LoadError, ModelOptions, model_files};
+use forward::Scratch;
+use kernels::Kernels;
+use tokenize::Tokens;
+use weights::{Placement, Weights};
+
+/// Tokens of one pass at most. More do not make it faster; they only take 9 KB each while it lasts.
+const PASS_TOKENS_MAX: usize = 1_024;
+/// Tokens below which a pass is not split between threads: one chunk of the feed-forward part.
+const PASS_TOKENS_MIN: usize = 112;
+
+/// The model, loaded and packed. Any number of threads may call it at once; each call has memory of its own.
+pub struct MiniLm {
+    identity: ModelIdentity,
+    tokens: Tokens,
+    weights: Weights,
+    kernels: Kernels,
+    options: ModelOptions,
+    /// Memory of passes that are over, at most one for each thread that may run.
+    idle: Mutex<Vec<Scratch>>,
+}
+
+/// What one pass works on: places in the batch, and what became of them.
+struct Pass {
+    texts: Vec<usize>,
+    vectors: OnceLock<Result<Vec<Vec<f32>>, std::io::Error>>,
+}
+
+impl MiniLm {
+    /// Loads the model in folder `dir`, whose files must be those that [`model_files::ALL_MINILM_L6_V2`] names.
+    ///
+    /// `options.engine` is not asked here: this is the fused one. [`super::load`] chooses.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`], naming the file or the option and what to do.
+    pub fn load(dir: &Path, options: &ModelOptions) -> Result<Self, LoadError> {
+        Self::load_with(dir, options, Kernels::widest())
+    }
+
+    /// As [`load`](Self::load), with the instructions given instead of the widest: to compare them.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and [`LoadError::Processor`] when this processor lacks them.
+    pub fn load_for(dir: &Path, options: &ModelOptions, set: InstructionSet) -> Result<Self, LoadError> {
+        Self::load_with(dir, options, Kernels::of(set).ok_or(LoadError::Processor { set })?)
+    }
+
+    fn load_with(dir: &Path, options: &ModelOptions, kernels: Kernels) -> Result<Self, LoadError> {
+        options.check()?;
+        let found = model_files::check(dir, &model_files::ALL_MINILM_L6_V2)?;
+        let placement = Placement {
+            memory_map: options.memory_map,
+            prefault: options.prefault,
+            huge_pages: options.huge_pages,
+        };
+        let weights_path = dir.join(model_files::WEIGHTS);
+        // Half of loading is parsing the vocabulary; it goes on beside the packing.
+        let (tokens, weights) = std::thread::scope(|scope| {
+            let tokenizer_path = dir.join(model_files::TOKENIZER);
+            let load_tokens = move || Tokens::load(&tokenizer_path, options.max_tokens);
+            let tokens = std::thread::Builder::new()
+                .name("model-tokenizer".to_owned())
+                .spawn_scoped(scope, load_tokens);
+            let weights = Weights::load(&weights_path, weights::MINILM, placement);
+            let tokens = match tokens.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(tokens)) => tokens,
+                // The thread could not start, or died: its work is done here, its error is met here.
+                _ => Tokens::load(&dir.join(model_files::TOKENIZER), options.max_tokens),
+            };
+            (tokens, weights)
+        });
+        Ok(Self {
+            identity: found.identity,
+            tokens: tokens?,
+            weights: weights?,
+            kernels,
+            options: options.clone(),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The instructions that the forward pass runs on.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.kernels.set()
+    }
+
+    /// Bytes that one call takes at most while it runs, for each of its threads.
+    pub fn scratch_bytes_max(&self) -> usize {
+        Scratch::bytes(&self.weights, PASS_TOKENS_MAX, self.options.max_tokens)
+    }
+
+    /// Deals the texts out to passes of at most `batch_size` texts and a bounded number of tokens.
+    fn passes(&self, ids: &[Vec<u32>]) -> Vec<Pass> {
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        if self.options.length_sorted {
+            order.sort_by_key(|index| ids[*index].len());
+        }
+        let tokens: usize = ids.iter().map(Vec::len).sum();
+        let share = tokens.div_ceil(self.options.threads.max(1));
+        let tokens_max = share.clamp(PASS_TOKENS_MIN, PASS_TOKENS_MAX);
+        let mut passes: Vec<Pass> = Vec::new();
+        let mut taken = 0;
+        for index in order {
+            let len = ids[index].len();
+            match passes.last_mut() {
+                Some(pass) if pass.texts.len() < self.options.batch_size && taken + len <= tokens_max => {
+                    pass.texts.push(index);
+                    taken += len;
+                }
+                _ => {
+                    passes.push(Pass { texts: vec![index], vectors: OnceLock::new() });
+                    taken = len;
+                }
+            }
+        }
+        passes
+    }
+
+    fn run(&self, pass: &Pass, ids: &[Vec<u32>]) {
+        let texts: Vec<&[u32]> = pass.texts.iter().map(|index| ids[*index].as_slice()).collect();
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = idle().pop().unwrap_or_default();
+        let vectors = forward::forward(self.kernels, &self.weights, &texts, &mut scratch);
+        let mut idle = idle();
+        if idle.len() < self.options.threads.max(1) {
+            idle.push(scratch);
+        }
+        drop(idle);
+        // Each pass is taken by one thread, so nothing was set before.
+        drop(pass.vectors.set(vectors));
+    }
+
+    /// Runs all passes, on up to `threads` threads of which the caller's is one.
+    fn run_all(&self, passes: &[Pass], ids: &[Vec<u32>]) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.run(pass, ids);
+            }
+        };
+        let helpers = self.options.threads.min(passes.len()).saturating_sub(1);
+        std::thread::scope(|scope| {
+            for index in 0..helpers {
+                let thread = std::thread::Builder::new().name(format!("embed-{}", index + 1));
+                if thread.spawn_scoped(scope, work).is_err() {
+                    break; // Without a helper the work takes longer and is done all the same.
+                }
+            }
+            work();
+        });
+    }
+}
+
+impl Embedder for MiniLm {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let ids = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| self.tokens.ids(text, index))
+            .collect::<Result<Vec<_>, _>>()?;
+        let passes = self.passes(&ids);
+        self.run_all(&passes, &ids);
+        let mut answers = vec![Vec::new(); texts.len()];
+        for pass in passes {
+            let vectors = pass
+                .vectors
+                .into_inner()
+                .unwrap_or_else(|| Ok(Vec::new()))
+                .map_err(|source| EmbedError::Memory { bytes: self.scratch_bytes_max(), source })?;
+            for (index, vector) in pass.texts.into_iter().zip(vectors) {
+                answers[index] = vector;
+            }
+        }
+        super::check_finite(&answers)?;
+        Ok(answers)
+    }
+
+    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        self.tokens.chunk(text)
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        self.tokens.count(text)
+    }
+}

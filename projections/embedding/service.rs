@@ -1,0 +1,302 @@
+//! One door to the model for everybody: texts of many callers share passes, and queries go before bulk.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+
+use super::embedder::{EmbedError, Embedder, ModelIdentity};
+use super::query_cache::{CacheOptions, CacheStats, QueryCache};
+
+/// How the service runs.
+#[derive(Clone)]
+pub struct ServiceOptions {
+    /// Threads for bulk and queries. One more serves queries alone, so that none waits behind bulk. Default: 1.
+    pub threads: usize,
+    /// Texts of all callers that one thread takes together. Default: 32. At least 1.
+    pub batch_size: usize,
+    /// Jobs that may wait, of queries and of bulk each. Default: 1,024. At least 1.
+    pub queue_max: usize,
+    /// The cache of queries.
+    pub cache: CacheOptions,
+    /// Time since some fixed moment, never going back: what the cache measures age with.
+    pub now: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
+
+impl ServiceOptions {
+    /// The defaults, with the clock `now`.
+    pub fn new(now: Arc<dyn Fn() -> Duration + Send + Sync>) -> Self {
+        Self { threads: 1, batch_size: 32, queue_max: 1_024, cache: CacheOptions::default(), now }
+    }
+}
+
+/// What the service did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct ServiceStats {
+    /// Texts that went through the model.
+    pub texts: u64,
+    /// Batches that they went in.
+    pub batches: u64,
+    /// Queries that wait now.
+    pub queries_waiting: usize,
+    /// Jobs of bulk that wait now, of up to `batch_size` texts each.
+    pub bulk_waiting: usize,
+    /// The cache of queries.
+    pub cache: CacheStats,
+}
+
+/// A model behind named threads and bounded queues.
+///
+/// [`Embedder::embed`] is bulk: it waits for room in the queue. [`embed_query`](Self::embed_query) is answered from a
+/// cache or by the next free thread. Dropping the service finishes what was queued and ends its threads.
+pub struct EmbeddingService {
+    embedder: Arc<dyn Embedder>,
+    cache: Mutex<QueryCache>,
+    now: Arc<dyn Fn() -> Duration + Send + Sync>,
+    batch_size: usize,
+    /// `None` only while the service is dropped.
+    queues: Option<Queues<Sender<Job>>>,
+    threads: Vec<JoinHandle<()>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Clone)]
+struct Queues<End> {
+    queries: End,
+    bulk: End,
+}
+
+#[derive(Default)]
+struct Counts {
+    texts: AtomicU64,
+    batches: AtomicU64,
+}
+
+/// Some texts of one caller.
+struct Job {
+    texts: Vec<String>,
+    /// The place of each among the caller's texts.
+    places: Vec<usize>,
+    answer: Sender<Answer>,
+}
+
+/// Vectors with their places among the caller's texts.
+type Answer = Result<Vec<(usize, Vec<f32>)>, EmbedError>;
+
+impl EmbeddingService {
+    /// Starts the service's threads.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when it gives no thread.
+    pub fn start(embedder: Arc<dyn Embedder>, options: ServiceOptions) -> std::io::Result<Self> {
+        let queue_max = options.queue_max.max(1);
+        let (query_sender, query_receiver) = bounded(queue_max);
+        let (bulk_sender, bulk_receiver) = bounded(queue_max);
+        let receivers = Queues { queries: query_receiver, bulk: bulk_receiver };
+        let batch_size = options.batch_size.max(1);
+        let counts = Arc::<Counts>::default();
+        let mut threads = Vec::new();
+        for index in 0..=options.threads.max(1) {
+            let worker = Worker {
+                embedder: Arc::clone(&embedder),
+                queues: receivers.clone(),
+                batch_size,
+                counts: Arc::clone(&counts),
+            };
+            // Where a thread cannot start, those before it end, because nobody holds the queues' other ends.
+            threads.push(if index == 0 {
+                let thread = std::thread::Builder::new().name("embed-query".to_owned());
+                thread.spawn(move || worker.serve_queries())?
+            } else {
+                let thread = std::thread::Builder::new().name(format!("embed-bulk-{index}"));
+                thread.spawn(move || worker.serve_all())?
+            });
+        }
+        Ok(Self {
+            embedder,
+            cache: Mutex::new(QueryCache::new(options.cache)),
+            now: options.now,
+            batch_size,
+            queues: Some(Queues { queries: query_sender, bulk: bulk_sender }),
+            threads,
+            counts,
+        })
+    }
+
+    /// The vector of a query, from the cache or from the model before any bulk.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Busy`] when too many queries wait already, and what the model says.
+    pub fn embed_query(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {
+        if let Some(vector) = self.cache().get(text, (self.now)()) {
+            return Ok(vector);
+        }
+        let Some(queues) = &self.queues else { return Err(EmbedError::Stopped) };
+        let (answer, answers) = bounded(1);
+        let job = Job { texts: vec![text.to_owned()], places: vec![0], answer };
+        queues.queries.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => EmbedError::Busy { waiting: queues.queries.len() },
+            TrySendError::Disconnected(_) => EmbedError::Stopped,
+        })?;
+        let vectors = answers.recv().map_err(|_| EmbedError::Stopped)??;
+        let vector: Arc<[f32]> =
+            vectors.into_iter().next().map(|(_, vector)| Arc::from(vector)).ok_or(EmbedError::Stopped)?;
+        self.cache().put(text, Arc::clone(&vector), (self.now)());
+        Ok(vector)
+    }
+
+    /// Forgets the queries that were asked so far.
+    pub fn clear_cache(&self) {
+        self.cache().clear();
+    }
+
+    /// What the service did so far.
+    pub fn stats(&self) -> ServiceStats {
+        ServiceStats {
+            texts: self.counts.texts.load(Ordering::Relaxed),
+            batches: self.counts.batches.load(Ordering::Relaxed),
+            queries_waiting: self.queues.as_ref().map_or(0, |queues| queues.queries.len()),
+            bulk_waiting: self.queues.as_ref().map_or(0, |queues| queues.bulk.len()),
+            cache: self.cache().stats(),
+        }
+    }
+
+    fn cache(&self) -> MutexGuard<'_, QueryCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Embedder for EmbeddingService {
+    fn identity(&self) -> &ModelIdentity {
+        self.embedder.identity()
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let Some(queues) = &self.queues else { return Err(EmbedError::Stopped) };
+        // Length in bytes stands for length in tokens: like goes with like.
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|index| texts[*index].len());
+        let jobs = order.len().div_ceil(self.batch_size);
+        // Room for every answer: a thread never waits for a caller.
+        let (answer, answers) = bounded(jobs.max(1));
+        for places in order.chunks(self.batch_size) {
+            let job = Job {
+                texts: places.iter().map(|index| texts[*index].to_owned()).collect(),
+                places: places.to_vec(),
+                answer: answer.clone(),
+            };
+            queues.bulk.send(job).map_err(|_| EmbedError::Stopped)?;
+        }
+        drop(answer);
+        let mut vectors = vec![Vec::new(); texts.len()];
+        for _ in 0..jobs {
+            for (place, vector) in answers.recv().map_err(|_| EmbedError::Stopped)?? {
+                vectors[place] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+
+    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        self.embedder.chunk(text)
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        self.embedder.count_tokens(text)
+    }
+}
+
+impl Drop for EmbeddingService {
+    fn drop(&mut self) {
+        self.queues = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has told its callers by dropping their answers.
+            drop(thread.join());
+        }
+    }
+}
+
+struct Worker {
+    embedder: Arc<dyn Embedder>,
+    queues: Queues<Receiver<Job>>,
+    batch_size: usize,
+    counts: Arc<Counts>,
+}
+
+impl Worker {
+    fn serve_queries(&self) {
+        while let Ok(job) = self.queues.queries.recv() {
+            self.run_with_waiting(job, &self.queues.queries);
+        }
+    }
+
+    fn serve_all(&self) {
+        loop {
+            if let Ok(job) = self.queues.queries.try_recv() {
+                self.run_with_waiting(job, &self.queues.queries);
+                continue;
+            }
+            select! {
+                recv(self.queues.queries) -> job => match job {
+                    Ok(job) => self.run_with_waiting(job, &self.queues.queries),
+                    // The service is being dropped: what is left is bulk.
+                    Err(_) => match self.queues.bulk.recv() {
+                        Ok(job) => self.run_with_waiting(job, &self.queues.bulk),
+                        Err(_) => return,
+                    },
+                },
+                recv(self.queues.bulk) -> job => match job {
+                    Ok(job) => self.run_with_waiting(job, &self.queues.bulk),
+                    Err(_) => match self.queues.queries.recv() {
+                        Ok(job) => self.run_with_waiting(job, &self.queues.queries),
+                        Err(_) => return,
+                    },
+                },
+            }
+        }
+    }
+
+    /// Runs `first` together with what waits in `queue`, up to a batch.
+    fn run_with_waiting(&self, first: Job, queue: &Receiver<Job>) {
+        let mut texts = first.texts.len();
+        let mut jobs = vec![first];
+        while texts < self.batch_size
+            && let Ok(job) = queue.try_recv()
+        {
+            texts += job.texts.len();
+            jobs.push(job);
+        }
+        self.run(jobs);
+    }
+
+    fn run(&self, jobs: Vec<Job>) {
+        let texts: Vec<&str> = jobs.iter().flat_map(|job| &job.texts).map(String::as_str).collect();
+        self.counts.batches.fetch_add(1, Ordering::Relaxed);
+        self.counts.texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
+        match self.embedder.embed(&texts) {
+            Ok(vectors) => {
+                let mut vectors = vectors.into_iter();
+                for job in jobs {
+                    let answer = job.places.iter().copied().zip(&mut vectors).collect();
+                    // A caller that no longer waits has no use for it.
+                    drop(job.answer.send(Ok(answer)));
+                }
+            }
+            // One caller's text must not fail the others, and the place in the error must be the caller's own.
+            Err(_) if jobs.len() > 1 => jobs.into_iter().for_each(|job| self.run(vec![job])),
+            Err(error) => {
+                if let Some(job) = jobs.into_iter().next() {
+                    drop(job.answer.send(Err(error.at(&job.places))));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

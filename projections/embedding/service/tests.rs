@@ -1,0 +1,175 @@
+//! The service against a model that can be held still.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use crossbeam_channel::unbounded;
+
+use super::*;
+
+/// A model whose vectors say how long a text is. It stops before each batch until it is let go, and reports it.
+struct Scripted {
+    identity: ModelIdentity,
+    batches: Sender<Vec<String>>,
+    go: Option<Receiver<()>>,
+}
+
+impl Embedder for Scripted {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.batches.send(texts.iter().map(|text| (*text).to_owned()).collect()).unwrap();
+        if let Some(go) = &self.go {
+            go.recv().unwrap();
+        }
+        match texts.iter().position(|text| text.contains("bad")) {
+            Some(index) => Err(EmbedError::NotFinite { index }),
+            None => Ok(texts.iter().map(|text| vec![text.len() as f32]).collect()),
+        }
+    }
+
+    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        vec![Range { start: 0, end: text.len() }]
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        text.len()
+    }
+}
+
+fn scripted(go: Option<Receiver<()>>) -> (Arc<Scripted>, Receiver<Vec<String>>) {
+    let (batches, seen) = unbounded();
+    let identity = ModelIdentity { name: "scripted".into(), weights_sha256: String::new(), dimensions: 1 };
+    (Arc::new(Scripted { identity, batches, go }), seen)
+}
+
+fn options() -> ServiceOptions {
+    ServiceOptions { batch_size: 4, ..ServiceOptions::new(Arc::new(|| Duration::ZERO)) }
+}
+
+#[test]
+fn vectors_come_back_in_the_order_of_their_texts() {
+    let (model, _seen) = scripted(None);
+    let service = EmbeddingService::start(model, ServiceOptions { threads: 3, ..options() }).unwrap();
+    let texts: Vec<String> = (0..101).map(|number| "x".repeat(number * 37 % 101)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let lengths: Vec<Vec<f32>> = texts.iter().map(|text| vec![text.len() as f32]).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(service.embed(&texts).unwrap(), lengths));
+        }
+    });
+    assert_eq!(service.stats().texts, 404);
+    assert_eq!(service.embed(&[]).unwrap(), Vec::<Vec<f32>>::new());
+}
+
+#[test]
+fn a_query_is_answered_while_bulk_stands_still() {
+    let (go_sender, go) = unbounded();
+    let (model, seen) = scripted(Some(go));
+    let service = EmbeddingService::start(model, options()).unwrap();
+    std::thread::scope(|scope| {
+        let bulk = scope.spawn(|| service.embed(&["bulk"; 12]).unwrap());
+        assert_eq!(seen.recv().unwrap(), ["bulk"; 4], "the one bulk thread is busy");
+        let query = scope.spawn(|| service.embed_query("query").unwrap());
+        assert_eq!(seen.recv().unwrap(), ["query"], "nothing was let go so far");
+        for _ in 0..4 {
+            go_sender.send(()).unwrap();
+        }
+        assert_eq!(query.join().unwrap()[..], [5.0]);
+        assert_eq!(bulk.join().unwrap(), vec![vec![4.0]; 12]);
+    });
+}
+
+#[test]
+fn what_many_callers_wait_for_shares_a_batch() {
+    let (go_sender, go) = unbounded();
+    let (model, seen) = scripted(Some(go));
+    let service = EmbeddingService::start(model, options()).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| service.embed(&["first"]).unwrap());
+        assert_eq!(seen.recv().unwrap(), ["first"]);
+        let others: Vec<_> = (0..4).map(|_| scope.spawn(|| service.embed(&["other"]).unwrap())).collect();
+        while service.stats().bulk_waiting < 4 {
+            std::thread::yield_now();
+        }
+        go_sender.send(()).unwrap();
+        assert_eq!(seen.recv().unwrap(), ["other"; 4]);
+        go_sender.send(()).unwrap();
+        first.join().unwrap();
+        for other in others {
+            assert_eq!(other.join().unwrap(), [[5.0]]);
+        }
+    });
+    assert_eq!(service.stats().batches, 2);
+}
+
+#[test]
+fn one_callers_bad_text_does_not_fail_the_others() {
+    let (go_sender, go) = unbounded();
+    let (model, seen) = scripted(Some(go));
+    let service = EmbeddingService::start(model, options()).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| service.embed(&["first"]));
+        seen.recv().unwrap();
+        let good = scope.spawn(|| service.embed(&["good"]));
+        let bad = scope.spawn(|| service.embed(&["a bad text", "ok"]));
+        while service.stats().bulk_waiting < 2 {
+            std::thread::yield_now();
+        }
+        for _ in 0..4 {
+            go_sender.send(()).unwrap();
+        }
+        first.join().unwrap().unwrap();
+        assert_eq!(good.join().unwrap().unwrap(), [[4.0]]);
+        // The texts were sorted by length; the error names the caller's own place.
+        assert!(matches!(bad.join().unwrap(), Err(EmbedError::NotFinite { index: 0 })));
+    });
+}
+
+#[test]
+fn a_query_asked_twice_runs_once_until_it_is_too_old() {
+    let (model, seen) = scripted(None);
+    let seconds = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&seconds);
+    let now = Arc::new(move || Duration::from_secs(clock.load(Ordering::Relaxed)));
+    let service = EmbeddingService::start(model, ServiceOptions::new(now)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(service.embed_query("same").unwrap()[..], [4.0]);
+    }
+    assert_eq!(seen.try_iter().count(), 1);
+    seconds.store(3_600, Ordering::Relaxed);
+    service.embed_query("same").unwrap();
+    service.clear_cache();
+    service.embed_query("same").unwrap();
+    assert_eq!(seen.try_iter().count(), 2);
+    let cache = service.stats().cache;
+    assert_eq!((cache.hits, cache.misses), (2, 3));
+}
+
+#[test]
+fn too_many_waiting_queries_are_refused_at_once() {
+    let (go_sender, go) = unbounded();
+    let (model, seen) = scripted(Some(go));
+    let options = ServiceOptions { queue_max: 2, batch_size: 1, ..options() };
+    let service = EmbeddingService::start(model, options).unwrap();
+    let service = &service;
+    std::thread::scope(|scope| {
+        let ask = |text: &'static str| scope.spawn(move || service.embed_query(text));
+        let mut asked = vec![ask("a"), ask("b")];
+        seen.recv().unwrap();
+        seen.recv().unwrap();
+        asked.extend([ask("c"), ask("d")]);
+        while service.stats().queries_waiting < 2 {
+            std::thread::yield_now();
+        }
+        assert!(matches!(service.embed_query("e"), Err(EmbedError::Busy { waiting: 2 })));
+        for _ in 0..4 {
+            go_sender.send(()).unwrap();
+        }
+        for query in asked {
+            query.join().unwrap().unwrap();
+        }
+    });
+}

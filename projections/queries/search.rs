@@ -1,0 +1,317 @@
+//! Search in the memory: by meaning, by words, or by both.
+
+use std::collections::HashSet;
+
+use caxton_events::memory::Validity;
+use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
+
+use super::fusion::{Candidate, fuse};
+use crate::embedding::EmbedError;
+use crate::graph::{Direction, Entity, Observation, ReadError, Relation};
+use crate::text::{KeywordQuery, TextHit};
+use crate::vector::{VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
+use crate::view::View;
+
+/// Rows asked of each ranking at first, for every hit wanted: several rows may belong to one entity.
+const ROWS_PER_HIT: usize = 5;
+/// Rows asked of each ranking at the least.
+const ROWS_MIN: usize = 64;
+/// Rows asked of each ranking at the most, when filters throw much away.
+const ROWS_MAX: usize = 8_192;
+/// Relations listed with a hit.
+const RELATIONS_MAX: usize = 50;
+
+/// What ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SearchMode {
+    /// The cosine of the query's and a text's vector.
+    Semantic,
+    /// BM25 over names, types and observations.
+    Keyword,
+    /// Both, fused.
+    #[default]
+    Hybrid,
+}
+
+/// How two rankings become one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fusion {
+    /// The weighted sum of both scores, each divided by its best.
+    Weighted {
+        /// 0 to 1; the rest goes to the words.
+        semantic_weight: f32,
+    },
+    /// The sum of 1 / (60 + rank).
+    ReciprocalRank,
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        Self::Weighted { semantic_weight: 0.6 }
+    }
+}
+
+/// A question to the memory.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Search {
+    /// The question.
+    pub text: String,
+    /// What ranks.
+    pub mode: SearchMode,
+    /// How two rankings become one.
+    pub fusion: Fusion,
+    /// Where to look; nowhere when empty.
+    pub scopes: Vec<Scope>,
+    /// Only entities of these types; all when empty.
+    pub entity_types: Vec<String>,
+    /// Only entities that this agent created.
+    pub owner: Option<AgentId>,
+    /// Only what was true then.
+    pub valid_at: Option<Timestamp>,
+    /// Only entities that were true at some time from the first moment on and before the second.
+    pub valid_between: Option<(Timestamp, Timestamp)>,
+    /// Only hits with at least this cosine, −1 to 1.
+    pub min_similarity: Option<f32>,
+    /// At most so many hits.
+    pub limit: usize,
+    /// Observations of the same entity to show that were written just before and after the matched one, on each side.
+    pub neighbours: usize,
+    /// Whether to list each hit's relations.
+    pub include_relations: bool,
+    /// Compare with every vector instead of using the index.
+    pub exact: bool,
+}
+
+/// An entity that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchHit {
+    /// The entity.
+    pub entity: Entity,
+    /// What it was ranked by: the fused score, the cosine or BM25; higher is better.
+    pub score: f32,
+    /// The cosine, −1 to 1, where the semantic ranking found it.
+    pub similarity: Option<f32>,
+    /// BM25, where the words found it.
+    pub keyword_score: Option<f32>,
+    /// The observation that matched best; `None` when name and type did.
+    pub matched: Option<Observation>,
+    /// Which rankings found it: `semantic`, `keyword`.
+    pub matched_by: Vec<&'static str>,
+    /// Whether a word of the query is in its name or type.
+    pub matched_name: bool,
+    /// Observations written just before and after the matched one, in their order.
+    pub neighbours: Vec<Observation>,
+    /// Its relations, if asked for.
+    pub relations: Vec<Relation>,
+}
+
+/// The answer to a [`Search`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchAnswer {
+    /// Best first.
+    pub hits: Vec<SearchHit>,
+    /// What ranked in the end: keyword where hybrid was asked for and no model is loaded.
+    pub mode: SearchMode,
+    /// Whether every vector was considered, so that no nearer one was missed.
+    pub exact: bool,
+    /// The answer includes the memory up to this record.
+    pub seq: Seq,
+}
+
+/// Why a search has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// Semantic search was asked for and Caxton runs without a model.
+    #[error("there is no embedding model: the server runs keyword-only")]
+    NoModel,
+    /// The question could not be turned into a vector.
+    #[error("could not embed the query")]
+    Embed(#[source] EmbedError),
+    /// The vectors could not be searched.
+    #[error("could not search the vectors")]
+    Vectors(#[source] VectorSearchError),
+    /// The graph could not be read.
+    #[error("could not read the memory")]
+    Graph(#[from] ReadError),
+}
+
+impl Search {
+    /// Answers the question from `view`.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError`].
+    pub fn ask(&self, view: &View) -> Result<SearchAnswer, SearchError> {
+        let mode = match (self.mode, view.semantic()) {
+            (SearchMode::Semantic, None) => return Err(SearchError::NoModel),
+            (SearchMode::Hybrid, None) => SearchMode::Keyword,
+            (mode, _) => mode,
+        };
+        let seq = view.seq();
+        let query = match (mode, view.semantic()) {
+            (SearchMode::Semantic | SearchMode::Hybrid, Some(semantic)) => {
+                Some(semantic.embedding.embed_query(&self.text).map_err(SearchError::Embed)?)
+            }
+            _ => None,
+        };
+        let mut rows = (self.limit * ROWS_PER_HIT).clamp(ROWS_MIN, ROWS_MAX);
+        loop {
+            let VectorAnswer { hits: semantic, exact } = self.by_meaning(view, query.as_deref(), rows)?;
+            let keyword = self.by_words(view, mode, rows)?;
+            let saturated = semantic.len() >= rows || keyword.len() >= rows;
+            let ranked = self.ranked(&semantic, &keyword, mode);
+            let hits = self.hits(view, ranked)?;
+            if hits.len() >= self.limit || !saturated || rows >= ROWS_MAX {
+                return Ok(SearchAnswer { hits, mode, exact, seq });
+            }
+            rows = (rows * 8).min(ROWS_MAX);
+        }
+    }
+
+    fn by_meaning(
+        &self,
+        view: &View,
+        query: Option<&[f32]>,
+        rows: usize,
+    ) -> Result<VectorAnswer, SearchError> {
+        let (Some(vector), Some(semantic)) = (query, view.semantic()) else {
+            return Ok(VectorAnswer { hits: Vec::new(), exact: true });
+        };
+        let query = VectorQuery {
+            vector,
+            scopes: &self.scopes,
+            entity_types: &self.entity_types,
+            valid_at: self.valid_at,
+            min_similarity: self.min_similarity,
+            limit: rows,
+            exact: self.exact,
+        };
+        semantic.vectors.search(&query).map_err(SearchError::Vectors)
+    }
+
+    fn by_words(&self, view: &View, mode: SearchMode, rows: usize) -> Result<Vec<TextHit>, SearchError> {
+        if mode == SearchMode::Semantic {
+            return Ok(Vec::new());
+        }
+        let query = KeywordQuery {
+            text: self.text.clone(),
+            scopes: self.scopes.clone(),
+            entity_types: self.entity_types.clone(),
+            valid_at: self.valid_at,
+            limit: rows,
+        };
+        Ok(view.graph().keyword(&query)?)
+    }
+
+    fn ranked(
+        &self,
+        semantic: &[VectorHit],
+        keyword: &[TextHit],
+        mode: SearchMode,
+    ) -> Vec<(MemoryId, Candidate)> {
+        let mut ranked = fuse(semantic, keyword, self.fusion);
+        match mode {
+            SearchMode::Hybrid => {}
+            SearchMode::Semantic => {
+                for (_, found) in &mut ranked {
+                    found.score = found.similarity.unwrap_or(-1.0);
+                }
+            }
+            SearchMode::Keyword => {
+                for (_, found) in &mut ranked {
+                    found.score = found.keyword_score.unwrap_or(0.0);
+                }
+            }
+        }
+        if self.min_similarity.is_some() && mode != SearchMode::Keyword {
+            ranked.retain(|(_, found)| found.similarity.is_some());
+        }
+        ranked.sort_by(|(id, a), (other, b)| b.score.total_cmp(&a.score).then(id.cmp(other)));
+        ranked
+    }
+
+    /// The first `limit` candidates that pass the filters on entities, with all that is shown of them.
+    fn hits(&self, view: &View, ranked: Vec<(MemoryId, Candidate)>) -> Result<Vec<SearchHit>, SearchError> {
+        let mut hits = Vec::with_capacity(self.limit.min(ranked.len()));
+        let mut ranked = ranked.into_iter();
+        while hits.len() < self.limit {
+            let page: Vec<_> = ranked.by_ref().take((self.limit - hits.len()).max(16)).collect();
+            if page.is_empty() {
+                break;
+            }
+            let ids: Vec<MemoryId> = page.iter().map(|(id, _)| *id).collect();
+            // Entities come back in the order asked; one that was removed meanwhile is missing.
+            let mut entities = view.graph().entities(&ids)?.into_iter().peekable();
+            let rows: Vec<MemoryId> = page.iter().filter_map(|(id, found)| matched_row(*id, found)).collect();
+            let observations = view.graph().observations(&rows)?;
+            for (id, found) in page {
+                let Some(entity) = entities.next_if(|entity| entity.id == id) else {
+                    continue;
+                };
+                if hits.len() < self.limit && self.admits(&entity) {
+                    let row = matched_row(id, &found);
+                    let matched =
+                        observations.iter().find(|observation| Some(observation.id) == row).cloned();
+                    hits.push(self.hit(view, entity, &found, matched)?);
+                }
+            }
+        }
+        Ok(hits)
+    }
+
+    fn admits(&self, entity: &Entity) -> bool {
+        let owned = self.owner.as_ref().is_none_or(|owner| entity.owner == owner.as_str());
+        owned && self.valid_between.is_none_or(|(from, to)| overlaps(entity.validity, from, to))
+    }
+
+    fn hit(
+        &self,
+        view: &View,
+        entity: Entity,
+        found: &Candidate,
+        matched: Option<Observation>,
+    ) -> Result<SearchHit, SearchError> {
+        let neighbours = match &matched {
+            Some(observation) if self.neighbours > 0 => {
+                view.graph().neighbours(observation.id, self.neighbours, self.neighbours)?
+            }
+            _ => Vec::new(),
+        };
+        let relations = if self.include_relations {
+            let visible: HashSet<&Scope> = self.scopes.iter().collect();
+            let mut relations =
+                view.graph().relations_of(entity.id, Direction::Both, &[], 0.0, None, RELATIONS_MAX)?;
+            relations.retain(|relation| visible.contains(&relation.scope));
+            relations
+        } else {
+            Vec::new()
+        };
+        let mut matched_by = Vec::with_capacity(2);
+        if found.similarity.is_some() {
+            matched_by.push("semantic");
+        }
+        if found.keyword_score.is_some() {
+            matched_by.push("keyword");
+        }
+        Ok(SearchHit {
+            entity,
+            score: found.score,
+            similarity: found.similarity,
+            keyword_score: found.keyword_score,
+            matched,
+            matched_by,
+            matched_name: found.keyword_in_name,
+            neighbours,
+            relations,
+        })
+    }
+}
+
+/// The observation to show as the reason: the semantic ranking's row before the keyword's, `None` for a header.
+fn matched_row(entity: MemoryId, found: &Candidate) -> Option<MemoryId> {
+    [found.semantic_row, found.keyword_row].into_iter().flatten().find(|row| *row != entity)
+}
+
+fn overlaps(validity: Validity, from: Timestamp, to: Timestamp) -> bool {
+    validity.from.is_none_or(|start| start < to) && validity.to.is_none_or(|end| end > from)
+}

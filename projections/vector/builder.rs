@@ -1,0 +1,218 @@
+//! The thread that builds HNSW indexes while searches scan.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::vector::VectorOptions;
+use crate::vector::index::{Hnsw, IndexError, IndexSettings};
+use crate::vector::shared::{Cell, Links, Shared, View};
+use crate::vector::slab::{Filter, Slab};
+use crate::vector::state::load_index;
+
+/// Rows behind an index that are scanned before it is worth extending.
+const TAIL_ROWS_MIN: u32 = 8_192;
+
+/// What a scope's index needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Rows were added.
+    Extend,
+    /// There is none yet.
+    Build,
+    /// Too many of its rows were removed: the slab is compacted and the index made anew.
+    Renew,
+}
+
+impl VectorOptions {
+    pub(crate) fn index_settings(&self) -> IndexSettings {
+        IndexSettings {
+            expansion_add: self.expansion_add,
+            expansion_search: self.expansion_search,
+            threads: self.build_threads.max(1),
+        }
+    }
+}
+
+fn work_on(view: &View, options: &VectorOptions) -> Option<Work> {
+    let slab = &view.slab;
+    if slab.alive() < options.index_from {
+        return None;
+    }
+    // Removed rows stay in the graph as way-marks; a quarter of them costs searches a third.
+    let churned = slab.dead > slab.rows / 4;
+    match &view.index {
+        _ if churned => Some(Work::Renew),
+        None => Some(Work::Build),
+        Some(index) => {
+            let tail = slab.rows - index.rows();
+            (tail > TAIL_ROWS_MIN.max(index.rows() / 16)).then_some(Work::Extend)
+        }
+    }
+}
+
+/// Whether the builder has something to do for this view.
+pub(crate) fn wants_work(view: &View, options: &VectorOptions) -> bool {
+    work_on(view, options).is_some()
+}
+
+/// What the thread is told.
+enum Wake {
+    /// A scope may need an index.
+    Look,
+    /// Look, and then answer.
+    Answer(Sender<()>),
+}
+
+/// The thread, from the outside. Dropping it stops and joins it.
+pub(crate) struct Builder {
+    wake: Option<Sender<Wake>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Builder {
+    /// Starts the thread, which first looks for saved indexes in `dir`.
+    pub(crate) fn start(dir: PathBuf, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let (wake, woken) = bounded(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new().name("vector-index".into()).spawn(move || {
+            load_all(&dir, &shared);
+            work(&shared, &woken, &stopped);
+        })?;
+        Ok(Self { wake: Some(wake), stop, thread: Some(thread) })
+    }
+
+    /// Tells the thread that a scope may need an index.
+    pub(crate) fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            // Full means that it was told already, disconnected that it is gone with its shared state.
+            match wake.try_send(Wake::Look) {
+                Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => (),
+            }
+        }
+    }
+
+    /// Blocks until every scope that needs an index has one, or the thread is gone.
+    pub(crate) fn finish(&self) {
+        let (answer, answered) = bounded(1);
+        if let Some(wake) = &self.wake
+            && wake.send(Wake::Answer(answer)).is_ok()
+        {
+            // An error means that the thread ended: there is nothing to wait for.
+            let _ = answered.recv();
+        }
+    }
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported by the panic hook; searches scan without it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn load_all(dir: &std::path::Path, shared: &Shared) {
+    for cell in shared.cells() {
+        let view = cell.view();
+        if view.slab.alive() < shared.options.index_from {
+            continue;
+        }
+        match load_index(dir, &cell.scope, &view.slab, shared.options.index_settings()) {
+            Ok(Some(index)) => {
+                install(&cell, &view.slab, index, false);
+            }
+            Ok(None) => (),
+            // It is built anew; what was wrong with the file is kept for the operator.
+            Err(error) => shared.set_index_failure(Some(with_causes(&error))),
+        }
+    }
+}
+
+fn work(shared: &Shared, woken: &Receiver<Wake>, stop: &AtomicBool) {
+    let mut asked = Some(Wake::Look);
+    while let Some(wake) = asked {
+        for cell in shared.cells() {
+            serve(shared, &cell, stop);
+        }
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Wake::Answer(answer) = wake {
+            // Whoever asked may have gone.
+            let _ = answer.send(());
+        }
+        asked = woken.recv().ok();
+    }
+}
+
+/// Builds for one scope until it needs nothing more.
+fn serve(shared: &Shared, cell: &Cell, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let view = cell.view();
+        let Some(work) = work_on(&view, &shared.options) else { return };
+        match build(shared, cell, &view, work, stop) {
+            Ok(()) => shared.set_index_failure(None),
+            Err(IndexError::Stopped) => return,
+            Err(error) => return shared.set_index_failure(Some(with_causes(&error))),
+        }
+    }
+}
+
+fn build(shared: &Shared, cell: &Cell, view: &View, work: Work, stop: &AtomicBool) -> Result<(), IndexError> {
+    let settings = shared.options.index_settings();
+    let compact = work == Work::Renew;
+    let index = if compact {
+        let slab = without_removed(&view.slab, &view.slab);
+        Hnsw::build(None, &slab, &shared.store, settings, stop)?
+    } else {
+        Hnsw::build(view.index.as_deref(), &view.slab, &shared.store, settings, stop)?
+    };
+    install(cell, &view.slab, index, compact);
+    Ok(())
+}
+
+/// `now` without the rows that were removed when `then` was taken. Rows of `then` that were in the present get the
+/// same numbers whatever happened since.
+fn without_removed(now: &Slab, then: &Slab) -> Slab {
+    let all = Filter::default();
+    now.compacted(|row| {
+        row >= then.rows || {
+            let (block, at) = then.locate(row);
+            block.passes(at, &all)
+        }
+    })
+}
+
+/// Gives the scope its index, unless its rows got other numbers since `then`.
+fn install(cell: &Cell, then: &Slab, index: Hnsw, compact: bool) {
+    let mut links = cell.edit();
+    let now = cell.view();
+    if now.slab.generation != then.generation {
+        return;
+    }
+    let mut view = View { slab: now.slab.clone(), index: Some(Arc::new(index)) };
+    if compact {
+        view.slab = without_removed(&now.slab, then);
+        *links = Links::of(&view.slab);
+    }
+    cell.publish(&links, view);
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,328 @@
+//! From records to rows: what a batch changes is planned and embedded first, then done at once.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq};
+
+use crate::embedding::store::{Slot, StoreError, Vector, VectorStore};
+use crate::embedding::{EmbedError, Embedder};
+use crate::projection::ApplyError;
+use crate::vector::quantise::{Quantised, quantise};
+use crate::vector::shared::{Cell, Links, Shared, View};
+use crate::vector::slab::{BLOCK_ROWS, Row, RowKey, Slab, Span, Spans};
+
+/// Why texts have no vectors.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The model failed.
+    #[error("could not embed {texts} texts")]
+    Embed {
+        /// How many there were.
+        texts: usize,
+        /// What the model said.
+        #[source]
+        source: EmbedError,
+    },
+    /// The model answered with too few or too many vectors.
+    #[error("the model gave {vectors} vectors for {texts} texts")]
+    Count {
+        /// Asked for.
+        texts: usize,
+        /// Given.
+        vectors: usize,
+    },
+    /// The vector store refused one.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the fold must know of an entity when one of its observations comes.
+#[derive(Clone)]
+pub(crate) struct EntityRow {
+    pub(crate) cell: Arc<Cell>,
+    /// Number of its type.
+    pub(crate) kind: u32,
+    pub(crate) span: Span,
+}
+
+/// A change to one scope. Nothing about it can fail any more once its texts have vectors.
+enum Step {
+    /// The vectors of an observation or a header are these, whatever they were.
+    Put { row: MemoryId, entity: MemoryId, kind: u32, spans: Spans, pieces: Range<usize> },
+    /// All rows of the entity have another type or time.
+    Describe { entity: MemoryId, kind: u32, span: Span },
+    /// The observation is no more.
+    Remove { row: MemoryId },
+    /// The entity is no more.
+    RemoveEntity { entity: MemoryId },
+}
+
+/// What a batch of records changes.
+pub(crate) struct Plan<'a> {
+    shared: &'a Shared,
+    embedder: &'a dyn Embedder,
+    entities: &'a HashMap<MemoryId, EntityRow>,
+    /// Entities of the batch; `None`: removed by it.
+    changed: HashMap<MemoryId, Option<EntityRow>>,
+    steps: BTreeMap<Scope, (Arc<Cell>, Vec<Step>)>,
+    /// Texts to embed, each short enough for the model.
+    pieces: Vec<Cow<'a, str>>,
+}
+
+impl<'a> Plan<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        embedder: &'a dyn Embedder,
+        entities: &'a HashMap<MemoryId, EntityRow>,
+    ) -> Self {
+        let (changed, steps, pieces) = (HashMap::new(), BTreeMap::new(), Vec::new());
+        Self { shared, embedder, entities, changed, steps, pieces }
+    }
+
+    /// Takes in one record.
+    pub(crate) fn add(&mut self, record: &'a Record) -> Result<(), ApplyError> {
+        match &record.event {
+            Event::Memory(event) => self.add_memory(record.seq, event),
+            Event::Agent(_) | Event::System(_) => Ok(()),
+        }
+    }
+
+    fn add_memory(&mut self, seq: Seq, event: &'a MemoryEvent) -> Result<(), ApplyError> {
+        match event {
+            MemoryEvent::EntityCreated { id, scope, name, entity_type, validity, .. } => {
+                let cell = self.shared.cell_or_new(scope);
+                let entity =
+                    EntityRow { cell, kind: self.shared.kind(entity_type), span: Span::from(*validity) };
+                self.put_header(*id, &entity, name, entity_type);
+                self.changed.insert(*id, Some(entity));
+            }
+            MemoryEvent::EntityUpdated { id, name, entity_type, validity, .. } => {
+                let cell = self.entity(seq, *id)?.cell;
+                let (kind, span) = (self.shared.kind(entity_type), Span::from(*validity));
+                let entity = EntityRow { cell, kind, span };
+                self.put_header(*id, &entity, name, entity_type);
+                self.step(&entity.cell, Step::Describe { entity: *id, kind, span });
+                self.changed.insert(*id, Some(entity));
+            }
+            MemoryEvent::EntityRemoved { id } => {
+                let entity = self.entity(seq, *id)?;
+                self.step(&entity.cell, Step::RemoveEntity { entity: *id });
+                self.changed.insert(*id, None);
+            }
+            MemoryEvent::ObservationAdded { id, entity, content, validity }
+            | MemoryEvent::ObservationUpdated { id, entity, content, validity } => {
+                let owner = self.entity(seq, *entity)?;
+                let pieces = self.pieces_of(Cow::Borrowed(content), RowKey::CHUNKS_MAX);
+                self.put(*id, *entity, &owner, Span::from(*validity), pieces);
+            }
+            MemoryEvent::ObservationRemoved { id, entity } => {
+                let owner = self.entity(seq, *entity)?;
+                self.step(&owner.cell, Step::Remove { row: *id });
+            }
+            MemoryEvent::RelationCreated { .. }
+            | MemoryEvent::RelationUpdated { .. }
+            | MemoryEvent::RelationRemoved { .. } => (),
+        }
+        Ok(())
+    }
+
+    fn entity(&self, seq: Seq, id: MemoryId) -> Result<EntityRow, ApplyError> {
+        let known = match self.changed.get(&id) {
+            Some(changed) => changed.as_ref(),
+            None => self.entities.get(&id),
+        };
+        known.cloned().ok_or(ApplyError::Unknown { seq, what: "entity", id: id.0 })
+    }
+
+    fn step(&mut self, cell: &Arc<Cell>, step: Step) {
+        if let Some((_, steps)) = self.steps.get_mut(&cell.scope) {
+            steps.push(step);
+        } else {
+            self.steps.insert(cell.scope.clone(), (Arc::clone(cell), vec![step]));
+        }
+    }
+
+    fn put_header(&mut self, id: MemoryId, entity: &EntityRow, name: &str, entity_type: &str) {
+        let pieces = self.pieces_of(Cow::Owned(format!("{name} ({entity_type})")), 1);
+        self.put(id, id, entity, Span::ALWAYS, pieces);
+    }
+
+    fn put(&mut self, row: MemoryId, entity: MemoryId, owner: &EntityRow, own: Span, pieces: Range<usize>) {
+        let spans = Spans { own, entity: owner.span };
+        self.step(&owner.cell, Step::Put { row, entity, kind: owner.kind, spans, pieces });
+    }
+
+    /// Cuts `text` into at most `max` pieces for the model.
+    fn pieces_of(&mut self, text: Cow<'a, str>, max: usize) -> Range<usize> {
+        let start = self.pieces.len();
+        // A text that has a vector was one piece when it got it. Looking it up takes a microsecond, finding its
+        // tokens forty; a rebuild of 300,000 rows lives from that.
+        if self.shared.store.get_slot(&text).is_some() {
+            self.pieces.push(text);
+        } else if !text.trim().is_empty() {
+            for range in self.embedder.chunk(&text).into_iter().take(max) {
+                self.pieces.push(match &text {
+                    Cow::Borrowed(text) => Cow::Borrowed(&text[range]),
+                    Cow::Owned(text) => Cow::Owned(text[range].to_owned()),
+                });
+            }
+        }
+        start..self.pieces.len()
+    }
+
+    /// Gets the vectors, from the store or from the model, and makes the changes ready.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`]; vectors that were computed are kept for the next try, nothing else has changed.
+    pub(crate) fn resolve(self) -> Result<Changes, FoldError> {
+        let vectors = vectors_of(&self.pieces, &self.shared.store, self.embedder)?;
+        Ok(Changes { entities: self.changed, steps: self.steps, vectors })
+    }
+}
+
+/// Place and 8-bit form of the vector of each of `texts`.
+fn vectors_of(
+    texts: &[Cow<'_, str>],
+    store: &VectorStore,
+    embedder: &dyn Embedder,
+) -> Result<Vec<(Slot, Quantised)>, FoldError> {
+    let stored = |text: &str| {
+        let slot = store.get_slot(text)?;
+        Some((slot, quantise(&store.vector(slot)?)))
+    };
+    let mut found: Vec<Option<(Slot, Quantised)>> = texts.iter().map(|text| stored(text)).collect();
+    let mut missing: Vec<&str> = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    for (text, _) in texts.iter().zip(&found).filter(|(_, found)| found.is_none()) {
+        numbers.entry(text).or_insert_with(|| {
+            missing.push(text);
+            missing.len() - 1
+        });
+    }
+    if !missing.is_empty() {
+        let texts_len = missing.len();
+        let vectors =
+            embedder.embed(&missing).map_err(|source| FoldError::Embed { texts: texts_len, source })?;
+        if vectors.len() != texts_len {
+            return Err(FoldError::Count { texts: texts_len, vectors: vectors.len() });
+        }
+        let mut made = Vec::with_capacity(texts_len);
+        for (text, vector) in missing.iter().zip(&vectors) {
+            let slot = store.put(text, vector)?;
+            // Read back rather than taken from the model: the code belongs to what the slot holds.
+            let vector = store.view().vector(slot).copied().unwrap_or_else(|| exactly(vector));
+            made.push((slot, quantise(&vector)));
+        }
+        for (text, found) in texts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            *found = numbers.get(text.as_ref()).map(|&number| made[number].clone());
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// `numbers`, which the store accepted, as an array.
+fn exactly(numbers: &[f32]) -> Vector {
+    std::array::from_fn(|at| numbers[at])
+}
+
+/// A plan whose texts have vectors.
+pub(crate) struct Changes {
+    entities: HashMap<MemoryId, Option<EntityRow>>,
+    steps: BTreeMap<Scope, (Arc<Cell>, Vec<Step>)>,
+    vectors: Vec<(Slot, Quantised)>,
+}
+
+impl Changes {
+    /// Makes the changes and shows them to searches, scope by scope. Gives the cells that changed.
+    pub(crate) fn make(self, entities: &mut HashMap<MemoryId, EntityRow>, index_from: u32) -> Vec<Arc<Cell>> {
+        for (id, entity) in self.entities {
+            match entity {
+                Some(entity) => entities.insert(id, entity),
+                None => entities.remove(&id),
+            };
+        }
+        let mut cells = Vec::with_capacity(self.steps.len());
+        for (_, (cell, steps)) in self.steps {
+            let mut links = cell.edit();
+            let mut view = View::clone(&cell.view());
+            for step in steps {
+                take(step, &self.vectors, &mut view.slab, &mut links);
+            }
+            compact(&mut view, &mut links, index_from);
+            cell.publish(&links, view);
+            drop(links);
+            cells.push(cell);
+        }
+        cells
+    }
+}
+
+fn take(step: Step, vectors: &[(Slot, Quantised)], slab: &mut Slab, links: &mut Links) {
+    match step {
+        Step::Put { row, entity, kind, spans, pieces } => {
+            let chunks = pieces.len();
+            for (chunk, piece) in pieces.enumerate() {
+                let key = RowKey::new(row, chunk as u16);
+                let (slot, vector) = &vectors[piece];
+                if let Some(old) = links.row(key) {
+                    let (block, at) = slab.locate(old);
+                    if block.slots[at] == *slot {
+                        slab.set_own_span(old, spans.own);
+                        continue;
+                    }
+                    slab.remove(old);
+                }
+                let new = Row { key, entity, kind, spans, slot: *slot, vector: vector.clone() };
+                links.push(slab.push(new), key, entity);
+            }
+            remove_from(row, chunks, slab, links);
+        }
+        Step::Describe { entity, kind, span } => {
+            for row in links.rows_of(entity) {
+                slab.set_entity(row, kind, span);
+            }
+        }
+        Step::Remove { row } => remove_from(row, 0, slab, links),
+        Step::RemoveEntity { entity } => {
+            let rows: Vec<u32> = links.rows_of(entity).collect();
+            for row in rows {
+                let (block, at) = slab.locate(row);
+                if block.is_alive(at) {
+                    links.remove(block.keys[at]);
+                    slab.remove(row);
+                }
+            }
+            links.forget_entity(entity);
+        }
+    }
+}
+
+/// Removes the chunks of an observation from number `chunk` on.
+fn remove_from(row: MemoryId, chunk: usize, slab: &mut Slab, links: &mut Links) {
+    for chunk in chunk..RowKey::CHUNKS_MAX {
+        match links.remove(RowKey::new(row, chunk as u16)) {
+            Some(row) => slab.remove(row),
+            None => return,
+        }
+    }
+}
+
+/// Frees the room of removed rows where no index knows the rows by number. The builder does it where one does.
+fn compact(view: &mut View, links: &mut Links, index_from: u32) {
+    if view.slab.alive() < index_from / 2 {
+        view.index = None;
+    }
+    let slab = &view.slab;
+    if view.index.is_none() && slab.dead as usize > BLOCK_ROWS && slab.dead > slab.alive() {
+        let (old, all) = (view.slab.clone(), crate::vector::slab::Filter::default());
+        view.slab = old.compacted(|row| {
+            let (block, at) = old.locate(row);
+            block.passes(at, &all)
+        });
+        *links = Links::of(&view.slab);
+    }
+}

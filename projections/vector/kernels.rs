@@ -1,0 +1,190 @@
+//! Dot products of a 16-bit query with rows of 8-bit codes: the inner loop of the exact scan.
+//!
+//! Every kernel gives the same integers, so which one runs never changes an answer.
+
+use crate::embedding::DIMENSIONS;
+use crate::vector::quantise::Code;
+
+/// A query in 16 bits: every number within ±32,767.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(crate) struct Wide(pub(crate) [i16; DIMENSIONS]);
+
+/// Which instructions the scan uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// AVX-512 with VNNI: 64 bytes at a time, multiply and add in one instruction.
+    Avx512Vnni,
+    /// AVX2: 32 bytes at a time.
+    Avx2,
+    /// Plain Rust, for every processor.
+    Portable,
+}
+
+impl Kernel {
+    /// The fastest one this processor has.
+    pub fn detect() -> Self {
+        Self::available()[0]
+    }
+
+    /// All that this processor has, the fastest first.
+    pub fn available() -> Vec<Self> {
+        let mut kernels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vnni")
+            {
+                kernels.push(Self::Avx512Vnni);
+            }
+            if is_x86_feature_detected!("avx2") {
+                kernels.push(Self::Avx2);
+            }
+        }
+        kernels.push(Self::Portable);
+        kernels
+    }
+
+    /// Writes the dot product of `query` with `codes[rows[i]]` to `dots[i]`.
+    ///
+    /// Exact: 384 × 32,767 × 127 is below 2³¹. Panics if a row is not in `codes`.
+    pub(crate) fn dots(self, query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                // SAFETY: `available` is the only place that makes this variant in this crate's scans, after it
+                // found avx512f, avx512bw and avx512vnni on this processor.
+                unsafe { x86::dots_avx512(query, codes, rows, dots) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                // SAFETY: as above, with avx2.
+                unsafe { x86::dots_avx2(query, codes, rows, dots) }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Vnni | Self::Avx2 => portable(query, codes, rows, dots),
+            Self::Portable => portable(query, codes, rows, dots),
+        }
+    }
+}
+
+fn portable(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
+    for (dot, &row) in dots.iter_mut().zip(rows) {
+        let code = &codes[usize::from(row)];
+        *dot = query.0.iter().zip(&code.0).map(|(&q, &c)| i32::from(q) * i32::from(c)).sum();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::cast_ptr_alignment,
+    reason = "the arrays are aligned to 64 bytes and read in steps that divide it"
+)]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256i, __m512i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_shuffle_epi32,
+        _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_extracti128_si256,
+        _mm256_load_si256, _mm256_madd_epi16, _mm256_setzero_si256, _mm512_add_epi32, _mm512_cvtepi8_epi16,
+        _mm512_dpwssd_epi32, _mm512_load_si512, _mm512_reduce_add_epi32, _mm512_setzero_si512,
+    };
+
+    use super::{Code, DIMENSIONS, Wide};
+
+    /// Codes that fill one 512-bit register once widened to 16 bits.
+    const STEP_512: usize = 32;
+    /// The same for 256 bits.
+    const STEP_256: usize = 16;
+
+    /// # Safety
+    ///
+    /// The processor must have avx512f, avx512bw and avx512vnni.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) unsafe fn dots_avx512(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
+        let mut q = [_mm512_setzero_si512(); DIMENSIONS / STEP_512];
+        for (register, numbers) in q.iter_mut().zip(query.0.chunks_exact(STEP_512)) {
+            // SAFETY: `Wide` is aligned to 64 bytes and chunks are 64 bytes long.
+            *register = unsafe { _mm512_load_si512(numbers.as_ptr().cast::<__m512i>()) };
+        }
+        for (dot, &row) in dots.iter_mut().zip(rows) {
+            let code = &codes[usize::from(row)];
+            let mut sums = [_mm512_setzero_si512(); 2];
+            for (step, numbers) in code.0.chunks_exact(STEP_512).enumerate() {
+                // SAFETY: `Code` is aligned to 64 bytes and chunks are 32 bytes long.
+                let narrow = unsafe { _mm256_load_si256(numbers.as_ptr().cast::<__m256i>()) };
+                sums[step % 2] = _mm512_dpwssd_epi32(sums[step % 2], _mm512_cvtepi8_epi16(narrow), q[step]);
+            }
+            *dot = _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]));
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The processor must have avx2.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn dots_avx2(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
+        for (dot, &row) in dots.iter_mut().zip(rows) {
+            let code = &codes[usize::from(row)];
+            let mut sums = [_mm256_setzero_si256(); 2];
+            let parts = code.0.chunks_exact(STEP_256).zip(query.0.chunks_exact(STEP_256));
+            for (step, (narrow, wide)) in parts.enumerate() {
+                // SAFETY: `Code` is aligned to 64 bytes and chunks are 16 bytes long.
+                let narrow = unsafe { _mm_load_si128(narrow.as_ptr().cast()) };
+                // SAFETY: `Wide` is aligned to 64 bytes and chunks are 32 bytes long.
+                let wide = unsafe { _mm256_load_si256(wide.as_ptr().cast::<__m256i>()) };
+                let product = _mm256_madd_epi16(_mm256_cvtepi8_epi16(narrow), wide);
+                sums[step % 2] = _mm256_add_epi32(sums[step % 2], product);
+            }
+            let sum = _mm256_add_epi32(sums[0], sums[1]);
+            let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+            let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b00_00_11_10>(sum));
+            let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b00_00_00_01>(sum));
+            *dot = _mm_cvtsi128_si32(sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use proptest::prelude::*;
+
+    use super::{Kernel, Wide};
+    use crate::embedding::DIMENSIONS;
+    use crate::vector::quantise::Code;
+
+    fn by_hand(query: &[i16], code: &[i8]) -> i64 {
+        query.iter().zip(code).map(|(&q, &c)| i64::from(q) * i64::from(c)).sum()
+    }
+
+    #[track_caller]
+    fn check(query: &[i16], codes: &[Vec<i8>]) {
+        let wide = Wide(query.try_into().unwrap());
+        let rows: Vec<u8> = (0..codes.len()).rev().map(|row| row as u8).collect();
+        let then: Vec<i64> = codes.iter().rev().map(|code| by_hand(query, code)).collect();
+        let codes: Vec<Code> = codes.iter().map(|code| Code(code.as_slice().try_into().unwrap())).collect();
+        for kernel in Kernel::available() {
+            let mut dots = vec![0; rows.len()];
+            kernel.dots(&wide, &codes, &rows, &mut dots);
+            assert!(dots.iter().map(|&dot| i64::from(dot)).eq(then.iter().copied()), "{kernel:?}: {dots:?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        for (q, c) in [(32_767, 127), (-32_767, 127), (32_767, -127), (-32_767, -127), (32_767, -128)] {
+            check(&[q; DIMENSIONS], &[vec![c; DIMENSIONS]]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_kernel_gives_the_sum_of_the_products(
+            query in proptest::collection::vec(-32_767_i16..=32_767, DIMENSIONS),
+            codes in proptest::collection::vec(proptest::collection::vec(-127_i8..=127, DIMENSIONS), 1..5),
+        ) {
+            check(&query, &codes);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Vectors of observations and entity headers, found by similarity.
+//!
+//! One vector for each piece of an observation (up to 256 tokens) and one for each entity's header, `name (type)`.
+//! The rows of a scope lie together: 8 bits a number in memory to be scanned, the `f32` vectors in the store beside
+//! the log to be compared exactly. Large scopes get an HNSW index, built in the background.
+//!
+//! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` (rows of a scope), `quantise` and
+//! `kernels` (8-bit similarity and its error), `scan` (the exact search), `search` ([`VectorReader`]), `index` and
+//! `builder` (HNSW), `state` and `files` (disk).
+
+mod builder;
+mod files;
+mod fold;
+mod index;
+mod kernels;
+mod quantise;
+mod scan;
+mod search;
+mod shared;
+mod slab;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use caxton_events::{MemoryId, Record, Seq};
+
+use crate::embedding::Embedder;
+use crate::embedding::store::VectorStore;
+use crate::projection::{ApplyError, Projection};
+use crate::vector::builder::{Builder, wants_work};
+use crate::vector::fold::{EntityRow, Plan};
+use crate::vector::shared::{Kinds, Shared};
+use crate::vector::state::{Loaded, load, state_path};
+
+pub use files::FileError;
+pub use fold::FoldError;
+pub use index::IndexError;
+pub use kernels::Kernel;
+pub use quantise::QueryVectorError;
+pub use search::{
+    ScopeStats, VectorAnswer, VectorHit, VectorQuery, VectorReader, VectorSearchError, VectorStats,
+};
+pub use state::{SaveError, Snapshot, StateError};
+
+/// Grows when saved rows must not be read by a newer fold.
+const PROJECTION_VERSION: u32 = 1;
+
+/// How vectors are indexed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VectorOptions {
+    /// Rows from which on a scope gets an HNSW index; below, scanning is as fast. Default: 20,000.
+    pub index_from: u32,
+    /// Candidates kept while a row is added to an index. Default: 128.
+    pub expansion_add: usize,
+    /// Candidates kept while an index is searched: more find more and take longer. Default: 128.
+    pub expansion_search: usize,
+    /// Threads that build indexes. Default: 1.
+    pub build_threads: usize,
+    /// Rows that are scanned in the time an index takes for each candidate it keeps: searches use whichever is
+    /// cheaper. Default: 300. Measured: 200 to 350 (`cargo bench --bench search`).
+    pub scan_rows_per_candidate: u32,
+}
+
+impl Default for VectorOptions {
+    fn default() -> Self {
+        Self {
+            index_from: 20_000,
+            expansion_add: 128,
+            expansion_search: 128,
+            build_threads: 1,
+            scan_rows_per_candidate: 300,
+        }
+    }
+}
+
+/// Why the projection could not be opened. Unusable state is no reason: it is folded anew, see [`Vectors::opened`].
+#[derive(Debug, thiserror::Error)]
+pub enum OpenVectorsError {
+    /// The directory cannot be used.
+    #[error("could not create {path}")]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system gave no thread.
+    #[error("could not start the thread that builds vector indexes")]
+    Thread {
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What opening found, for the operator's log.
+#[derive(Debug, Default)]
+pub struct OpenedVectors {
+    /// Rows that were loaded.
+    pub rows: u64,
+    /// Why saved state was not used, if there was any.
+    pub refused: Option<StateError>,
+}
+
+/// The vectors of all scopes as a projection of the log.
+///
+/// State is in memory; [`snapshot`](Self::snapshot) and [`save`](Self::save) put it on disk with its checkpoint. What
+/// was folded since is folded again after a crash, without running the model: its vectors are in the store.
+pub struct Vectors {
+    dir: PathBuf,
+    // In front of what it works on, so that it is stopped first.
+    builder: Builder,
+    shared: Arc<Shared>,
+    embedder: Arc<dyn Embedder>,
+    entities: HashMap<MemoryId, EntityRow>,
+    opened: OpenedVectors,
+    unsaved: u64,
+}
+
+impl Vectors {
+    /// Opens what was saved in `dir`, or starts empty. Indexes are read or built in the background.
+    ///
+    /// `store` must be the one of `embedder`'s model.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenVectorsError`] when there is no directory or no thread to be had.
+    pub fn open(
+        dir: &Path,
+        options: VectorOptions,
+        store: VectorStore,
+        embedder: Arc<dyn Embedder>,
+    ) -> Result<Self, OpenVectorsError> {
+        fs::create_dir_all(dir)
+            .map_err(|source| OpenVectorsError::Directory { path: dir.to_path_buf(), source })?;
+        let loaded = load(dir, embedder.identity(), &store);
+        let shared = Arc::new(Shared::new(options, store));
+        let (mut entities, mut opened) = (HashMap::new(), OpenedVectors::default());
+        match loaded {
+            Ok(None) => (),
+            Ok(Some(Loaded { checkpoint, kinds, cells, entities: rows })) => {
+                opened.rows = cells.iter().map(|cell| u64::from(cell.view().slab.alive())).sum();
+                let scopes: Vec<_> = cells.iter().map(|cell| cell.scope.clone()).collect();
+                shared.restore(cells, kinds, checkpoint);
+                let cells: Vec<_> = scopes.iter().map(|scope| shared.cell_or_new(scope)).collect();
+                entities.reserve(rows.len());
+                entities.extend(rows.into_iter().map(|(id, cell, kind, span)| {
+                    (id, EntityRow { cell: Arc::clone(&cells[cell as usize]), kind, span })
+                }));
+            }
+            Err(refused) => opened.refused = Some(refused),
+        }
+        let builder = Builder::start(dir.to_path_buf(), Arc::clone(&shared))
+            .map_err(|source| OpenVectorsError::Thread { source })?;
+        Ok(Self { dir: dir.to_path_buf(), builder, shared, embedder, entities, opened, unsaved: 0 })
+    }
+
+    /// What opening found.
+    pub fn opened(&self) -> &OpenedVectors {
+        &self.opened
+    }
+
+    /// The searching side. It stays good while the projection folds on, and after it was dropped.
+    pub fn reader(&self) -> VectorReader {
+        VectorReader::new(Arc::clone(&self.shared))
+    }
+
+    /// Blocks until every scope that is due an HNSW index has it. Searches need not wait: they scan meanwhile.
+    pub fn finish_indexes(&self) {
+        self.builder.finish();
+    }
+
+    /// Records folded since the last snapshot: how much a crash would make the next start fold again.
+    pub const fn unsaved(&self) -> u64 {
+        self.unsaved
+    }
+
+    /// This moment, to be written on any thread while folding goes on.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.unsaved = 0;
+        let views = self.shared.cells().iter().map(|cell| (cell.scope.clone(), cell.view())).collect();
+        Snapshot {
+            dir: self.dir.clone(),
+            store: self.shared.store.clone(),
+            model: self.embedder.identity().weights_sha256.clone(),
+            checkpoint: self.shared.checkpoint(),
+            kinds: self.shared.kinds().clone(),
+            views,
+            entities: self.entities.clone(),
+        }
+    }
+
+    /// Writes the state with its checkpoint: after this, a start goes on from here.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`]; what was saved before is still there.
+    pub fn save(&mut self) -> Result<(), SaveError> {
+        let unsaved = self.unsaved;
+        self.snapshot().write().inspect_err(|_| self.unsaved = unsaved)
+    }
+}
+
+impl Projection for Vectors {
+    fn name(&self) -> &'static str {
+        "vectors"
+    }
+
+    fn version(&self) -> u32 {
+        PROJECTION_VERSION
+    }
+
+    fn checkpoint(&self) -> Seq {
+        self.shared.checkpoint()
+    }
+
+    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
+        let checkpoint = self.checkpoint();
+        let records = &records[records.partition_point(|record| record.seq <= checkpoint)..];
+        let mut expected = checkpoint.next();
+        let mut plan = Plan::new(&self.shared, self.embedder.as_ref(), &self.entities);
+        for record in records {
+            if record.seq != expected {
+                return Err(ApplyError::Gap { expected, found: record.seq });
+            }
+            plan.add(record)?;
+            expected = expected.next();
+        }
+        let changes = plan
+            .resolve()
+            .map_err(|source| ApplyError::Store { after: checkpoint, source: Box::new(source) })?;
+        let cells = changes.make(&mut self.entities, self.shared.options.index_from);
+        self.shared.set_checkpoint(expected.previous());
+        self.unsaved += records.len() as u64;
+        if cells.iter().any(|cell| wants_work(&cell.view(), &self.shared.options)) {
+            self.builder.wake();
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) -> Result<(), ApplyError> {
+        match fs::remove_file(state_path(&self.dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ApplyError::Store { after: self.checkpoint(), source: Box::new(error) });
+            }
+            Ok(()) | Err(_) => (),
+        }
+        self.entities.clear();
+        self.shared.restore(Vec::new(), Kinds::default(), Seq::ZERO);
+        self.unsaved = 0;
+        Ok(())
+    }
+}

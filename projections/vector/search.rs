@@ -1,0 +1,252 @@
+//! Which rows are most similar to a vector: the reading side of the projection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use caxton_events::{MemoryId, Scope, Seq, Timestamp};
+
+use crate::vector::index::Hnsw;
+use crate::vector::quantise::{Query, QueryVectorError};
+use crate::vector::scan::Scan;
+use crate::vector::shared::{Shared, View};
+use crate::vector::slab::{Filter, Slab};
+
+/// What a search asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct VectorQuery<'a> {
+    /// 384 finite numbers, not all zero; brought to length 1 if they are not.
+    pub vector: &'a [f32],
+    /// Where to look; scopes that hold nothing are passed over.
+    pub scopes: &'a [Scope],
+    /// Only entities of these types; empty: all.
+    pub entity_types: &'a [String],
+    /// Only rows that were true at this moment, and whose entity was.
+    pub valid_at: Option<Timestamp>,
+    /// Only rows at least this similar.
+    pub min_similarity: Option<f32>,
+    /// Rows at most.
+    pub limit: usize,
+    /// Scan everything, whatever it costs.
+    pub exact: bool,
+}
+
+/// A row that is near the query.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct VectorHit {
+    /// The observation, or the entity itself when its name and type matched.
+    pub row: MemoryId,
+    /// The entity it belongs to.
+    pub entity: MemoryId,
+    /// Which part of a long observation, from 0.
+    pub chunk: u16,
+    /// Cosine, −1 to 1, of the stored `f32` vectors; higher is nearer.
+    pub similarity: f32,
+}
+
+/// The nearest rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorAnswer {
+    /// The nearest first; equally near ones by row and chunk.
+    pub hits: Vec<VectorHit>,
+    /// Whether every row was considered, so that no nearer one was missed.
+    pub exact: bool,
+}
+
+/// Why a search was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum VectorSearchError {
+    /// The vector cannot be compared.
+    #[error(transparent)]
+    Vector(#[from] QueryVectorError),
+    /// A bound that is no number.
+    #[error("min_similarity is NaN; give a number from -1 to 1, or none")]
+    MinSimilarity,
+}
+
+/// A scope in numbers.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ScopeStats {
+    /// Its name, as in `agent:ada`.
+    pub scope: String,
+    /// Rows that can be found.
+    pub rows: u64,
+    /// Rows that were removed and still take room.
+    pub removed: u64,
+    /// Rows the HNSW index covers; 0 without one. The rest is scanned.
+    pub indexed: u64,
+    /// Memory of rows and index, in bytes.
+    pub bytes: u64,
+}
+
+/// The projection in numbers.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct VectorStats {
+    /// The last record included.
+    pub checkpoint: Seq,
+    /// Rows that can be found, all scopes together.
+    pub rows: u64,
+    /// By scope.
+    pub scopes: Vec<ScopeStats>,
+    /// Vectors in the store beside, used or not.
+    pub stored: u64,
+    /// How often a stored vector was met that does not fit its row: the store's file is damaged.
+    pub damaged: u64,
+    /// The instructions that scan.
+    pub kernel: String,
+    /// Why the last build of an index failed, if it did; searches scan meanwhile.
+    pub index_failure: Option<String>,
+}
+
+/// Rows that a filter passes over in the time one is scanned.
+const SKIPPED_PER_SCANNED: f64 = 20.0;
+
+/// Searches the vectors while the projection folds on. Clones are cheap.
+#[derive(Clone)]
+pub struct VectorReader {
+    shared: Arc<Shared>,
+}
+
+impl VectorReader {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The last record that searches from now on include.
+    pub fn checkpoint(&self) -> Seq {
+        self.shared.checkpoint()
+    }
+
+    /// The rows most similar to a vector.
+    ///
+    /// Scopes are scanned exactly, unless they are large, have an index, and the filter leaves enough for the
+    /// index to be cheaper. Similarities are exact either way.
+    ///
+    /// # Errors
+    ///
+    /// [`VectorSearchError`] for a vector or a bound that cannot be compared with.
+    pub fn search(&self, ask: &VectorQuery<'_>) -> Result<VectorAnswer, VectorSearchError> {
+        let query = Query::new(ask.vector)?;
+        let minimum = ask.min_similarity.unwrap_or(f32::NEG_INFINITY);
+        if minimum.is_nan() {
+            return Err(VectorSearchError::MinSimilarity);
+        }
+        let Some(filter) = self.filter(ask).filter(|_| ask.limit > 0) else {
+            return Ok(VectorAnswer { hits: Vec::new(), exact: true });
+        };
+        let mut scopes: Vec<&Scope> = ask.scopes.iter().collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        let views: Vec<Arc<View>> =
+            scopes.iter().filter_map(|scope| self.shared.cell(scope)).map(|cell| cell.view()).collect();
+        let mut scan = Scan::new(&query, self.shared.kernel, ask.limit, minimum);
+        let mut exact = true;
+        for (source, view) in views.iter().enumerate() {
+            let index = view.index.as_deref().filter(|_| !ask.exact);
+            let from = index.and_then(|index| {
+                let rows_per_candidate = self.shared.options.scan_rows_per_candidate;
+                add_from_index(&mut scan, source as u32, view, index, &filter, rows_per_candidate)
+            });
+            exact &= from.is_none();
+            scan.add(source as u32, &view.slab, from.unwrap_or(0), &filter);
+        }
+        let slabs: Vec<&Slab> = views.iter().map(|view| &view.slab).collect();
+        // Taken after the slabs: every slot they name is in it.
+        let (best, damaged) = scan.finish(&slabs, &self.shared.store.view(), minimum);
+        if damaged > 0 {
+            self.shared.damaged.fetch_add(damaged, Ordering::Relaxed);
+        }
+        let hits = best.into_iter().map(|best| {
+            let (block, at) = slabs[best.source as usize].locate(best.row);
+            let key = block.keys[at];
+            VectorHit {
+                row: key.row(),
+                entity: block.entities[at],
+                chunk: key.chunk(),
+                similarity: best.similarity,
+            }
+        });
+        Ok(VectorAnswer { hits: hits.collect(), exact })
+    }
+
+    /// The filter of `ask`; `None` when no row can pass it.
+    fn filter(&self, ask: &VectorQuery<'_>) -> Option<Filter> {
+        let valid_at = ask.valid_at.map(Timestamp::unix_micros);
+        if ask.entity_types.is_empty() {
+            return Some(Filter { kinds: None, valid_at });
+        }
+        let known = self.shared.kinds();
+        let kinds: Vec<u32> = ask.entity_types.iter().filter_map(|name| known.number(name)).collect();
+        (!kinds.is_empty()).then_some(Filter { kinds: Some(kinds), valid_at })
+    }
+
+    /// How much there is, and what is indexed.
+    pub fn stats(&self) -> VectorStats {
+        let scopes: Vec<ScopeStats> = self
+            .shared
+            .cells()
+            .iter()
+            .map(|cell| {
+                let view = cell.view();
+                let (rows, index) = (view.slab.alive(), view.index.as_ref());
+                ScopeStats {
+                    scope: cell.scope.to_string(),
+                    rows: u64::from(rows),
+                    removed: u64::from(view.slab.dead),
+                    indexed: index.map_or(0, |index| u64::from(index.rows())),
+                    bytes: (view.slab.bytes() + index.map_or(0, |index| index.bytes_taken())) as u64,
+                }
+            })
+            .collect();
+        let failure = self.shared.index_failure.lock().map(|failure| failure.clone());
+        VectorStats {
+            checkpoint: self.checkpoint(),
+            rows: scopes.iter().map(|scope| scope.rows).sum(),
+            scopes,
+            stored: self.shared.store.len() as u64,
+            damaged: self.shared.damaged.load(Ordering::Relaxed),
+            kernel: format!("{:?}", self.shared.kernel),
+            index_failure: failure.unwrap_or_default(),
+        }
+    }
+}
+
+/// Adds what the index finds to `scan` and says from which row on the slab must still be scanned. `None` when the
+/// whole slab must be: because that is cheaper, or because the index found less than there is.
+fn add_from_index(
+    scan: &mut Scan<'_>,
+    source: u32,
+    view: &View,
+    index: &Hnsw,
+    filter: &Filter,
+    rows_per_candidate: u32,
+) -> Option<u32> {
+    let (slab, limit, covered) = (&view.slab, scan.limit(), f64::from(index.rows()));
+    let index_cost = |count: usize| index.expansion(count) as f64 * f64::from(rows_per_candidate);
+    if index_cost(limit) >= covered {
+        return None;
+    }
+    let passing = slab.count(filter, index.rows());
+    // The order that bf16 blurs is restored by comparing some more rows with f32.
+    let count = limit.saturating_mul(2).max(limit.saturating_add(32)).min(passing as usize);
+    // The index walks past what the filter does not want, so it takes longer the less that is.
+    let share = f64::from(passing) / covered;
+    let scan_cost = f64::from(passing) + covered / SKIPPED_PER_SCANNED;
+    if passing == 0 || index_cost(count) / share >= scan_cost {
+        return None;
+    }
+    let whole = filter.kinds.is_none() && filter.valid_at.is_none() && slab.dead == 0;
+    let wanted = |row: u32| {
+        row < slab.rows && {
+            let (block, at) = slab.locate(row);
+            block.passes(at, filter)
+        }
+    };
+    let rows = index.search(scan.query(), count, if whole { None } else { Some(&wanted) })?;
+    if rows.len() < limit.min(passing as usize) {
+        return None;
+    }
+    for row in rows {
+        scan.add_row(source, slab, row);
+    }
+    Some(index.rows())
+}

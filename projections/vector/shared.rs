@@ -1,0 +1,217 @@
+//! What the fold, the searches and the index builder share: a view of each scope, swapped whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use caxton_events::{MemoryId, Scope, Seq};
+
+use crate::embedding::store::VectorStore;
+use crate::vector::VectorOptions;
+use crate::vector::index::Hnsw;
+use crate::vector::kernels::Kernel;
+use crate::vector::slab::{RowKey, Slab};
+
+/// A scope as searches see it.
+#[derive(Clone, Default)]
+pub(crate) struct View {
+    pub(crate) slab: Slab,
+    /// Covers the slab's first rows; the rest is scanned.
+    pub(crate) index: Option<Arc<Hnsw>>,
+}
+
+/// A scope: what searches see, and what only the one who changes it needs.
+pub(crate) struct Cell {
+    pub(crate) scope: Scope,
+    view: RwLock<Arc<View>>,
+    links: Mutex<Links>,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Where the rows of a slab are. Follows from the slab, so it is never saved.
+#[derive(Default)]
+pub(crate) struct Links {
+    /// Rows in the present by key.
+    keys: HashMap<RowKey, u32>,
+    /// The last row of each entity.
+    heads: HashMap<MemoryId, u32>,
+    /// By row: the row of the same entity before it.
+    previous: Vec<u32>,
+}
+
+impl Links {
+    /// The links of `slab`.
+    pub(crate) fn of(slab: &Slab) -> Self {
+        let mut links = Self::default();
+        links.keys.reserve(slab.alive() as usize);
+        links.previous.reserve(slab.rows as usize);
+        for row in 0..slab.rows {
+            let (block, at) = slab.locate(row);
+            links.push(row, block.keys[at], block.entities[at]);
+            if !block.is_alive(at) {
+                links.keys.remove(&block.keys[at]);
+            }
+        }
+        links
+    }
+
+    pub(crate) fn push(&mut self, row: u32, key: RowKey, entity: MemoryId) {
+        self.keys.insert(key, row);
+        self.previous.push(self.heads.insert(entity, row).unwrap_or(NONE));
+    }
+
+    pub(crate) fn row(&self, key: RowKey) -> Option<u32> {
+        self.keys.get(&key).copied()
+    }
+
+    pub(crate) fn remove(&mut self, key: RowKey) -> Option<u32> {
+        self.keys.remove(&key)
+    }
+
+    pub(crate) fn forget_entity(&mut self, entity: MemoryId) {
+        self.heads.remove(&entity);
+    }
+
+    /// All rows of `entity`, removed ones included, the last first.
+    pub(crate) fn rows_of(&self, entity: MemoryId) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.heads.get(&entity).copied(), |&row| {
+            Some(self.previous[row as usize]).filter(|&row| row != NONE)
+        })
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(scope: Scope, slab: Slab) -> Self {
+        let links = Mutex::new(Links::of(&slab));
+        Self { scope, view: RwLock::new(Arc::new(View { slab, index: None })), links }
+    }
+
+    /// The scope as it is now. The lock is held for the copy of a pointer.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&read(&self.view))
+    }
+
+    /// The right to change the scope: whoever holds it is the only one who calls [`publish`](Self::publish).
+    pub(crate) fn edit(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows searches another view.
+    pub(crate) fn publish(&self, _editing: &MutexGuard<'_, Links>, view: View) {
+        *write(&self.view) = Arc::new(view);
+    }
+}
+
+/// The types of entities, numbered in the order they were first seen.
+#[derive(Default, Clone)]
+pub(crate) struct Kinds {
+    pub(crate) names: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u32>,
+}
+
+impl Kinds {
+    pub(crate) fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    pub(crate) fn intern(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.number(name) {
+            return number;
+        }
+        let (name, number) = (Arc::<str>::from(name), self.names.len() as u32);
+        self.names.push(Arc::clone(&name));
+        self.numbers.insert(name, number);
+        number
+    }
+}
+
+/// Everything that outlives a borrow of the projection.
+pub(crate) struct Shared {
+    pub(crate) options: VectorOptions,
+    pub(crate) kernel: Kernel,
+    pub(crate) store: VectorStore,
+    cells: RwLock<BTreeMap<Scope, Arc<Cell>>>,
+    kinds: RwLock<Kinds>,
+    checkpoint: AtomicU64,
+    /// Stored vectors that did not fit their code, counted each time one was met.
+    pub(crate) damaged: AtomicU64,
+    /// Why the last build of an index failed.
+    pub(crate) index_failure: Mutex<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: VectorOptions, store: VectorStore) -> Self {
+        Self {
+            options,
+            kernel: Kernel::detect(),
+            store,
+            cells: RwLock::default(),
+            kinds: RwLock::default(),
+            checkpoint: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+            index_failure: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn cell(&self, scope: &Scope) -> Option<Arc<Cell>> {
+        read(&self.cells).get(scope).cloned()
+    }
+
+    /// The cell of `scope`, made if need be.
+    pub(crate) fn cell_or_new(&self, scope: &Scope) -> Arc<Cell> {
+        if let Some(cell) = self.cell(scope) {
+            return cell;
+        }
+        let cell = Arc::new(Cell::new(scope.clone(), Slab::default()));
+        write(&self.cells).insert(scope.clone(), Arc::clone(&cell));
+        cell
+    }
+
+    /// Every cell, by scope.
+    pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
+        read(&self.cells).values().cloned().collect()
+    }
+
+    /// Replaces everything; searches from now on see this.
+    pub(crate) fn restore(&self, cells: Vec<Cell>, kinds: Kinds, checkpoint: Seq) {
+        let cells = cells.into_iter().map(|cell| (cell.scope.clone(), Arc::new(cell))).collect();
+        *write(&self.kinds) = kinds;
+        *write(&self.cells) = cells;
+        self.set_checkpoint(checkpoint);
+    }
+
+    pub(crate) fn kinds(&self) -> RwLockReadGuard<'_, Kinds> {
+        read(&self.kinds)
+    }
+
+    /// The number of a type, which gets one if need be.
+    pub(crate) fn kind(&self, name: &str) -> u32 {
+        if let Some(number) = self.kinds().number(name) {
+            return number;
+        }
+        write(&self.kinds).intern(name)
+    }
+
+    pub(crate) fn checkpoint(&self) -> Seq {
+        Seq(self.checkpoint.load(Ordering::Acquire))
+    }
+
+    /// Called after the views that include it were published.
+    pub(crate) fn set_checkpoint(&self, checkpoint: Seq) {
+        self.checkpoint.store(checkpoint.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_index_failure(&self, failure: Option<String>) {
+        *self.index_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+}
+
+// What these locks guard is swapped in one assignment: a panic elsewhere cannot leave it half done.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

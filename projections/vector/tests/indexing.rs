@@ -1,0 +1,191 @@
+//! HNSW: what it finds, when it is used, how it follows changes and restarts.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use caxton_events::Timestamp;
+
+use super::{Ask, House, ask, entity, observation, observation_removed, observation_updated};
+use crate::projection::Projection;
+use crate::vector::{VectorOptions, VectorReader};
+
+const ROWS: u64 = 10_000;
+
+/// An index early, and used early.
+fn options(index_from: u32) -> VectorOptions {
+    VectorOptions {
+        index_from,
+        expansion_add: 64,
+        expansion_search: 64,
+        build_threads: 2,
+        scan_rows_per_candidate: 40,
+    }
+}
+
+/// An entity of a type that one in `n` rows has, for n = 1, 2, 10, 100, and its observation, for each number.
+fn rows(numbers: std::ops::Range<u64>) -> impl Iterator<Item = super::MemoryEvent> {
+    numbers.flat_map(|number| {
+        let kind = match number % 100 {
+            0 => "hundredth",
+            1..=9 => "tenth",
+            10..=49 => "half",
+            _ => "rest",
+        };
+        let id = number * 2 + 1;
+        [
+            entity(id, "global", &format!("n{number}"), kind),
+            observation(id + 1, id, &format!("text {number}")),
+        ]
+    })
+}
+
+fn indexed(reader: &VectorReader) -> u64 {
+    reader.stats().scopes.iter().map(|scope| scope.indexed).sum()
+}
+
+/// The share of the ten nearest rows that a search which may use the index finds, over 100 questions; and how many
+/// of the answers were exact.
+fn recall(reader: &VectorReader, change: impl Fn(&mut Ask)) -> (f64, usize) {
+    let (mut found, mut wanted, mut exact) = (0, 0, 0);
+    for number in 0..100 {
+        let mut asked = ask(&format!("question {number}"), 10);
+        change(&mut asked);
+        let truth: HashSet<u64> = asked.rows(reader).into_iter().collect();
+        asked.exact = false;
+        let answer = asked.answer(reader);
+        found += answer.hits.iter().filter(|hit| truth.contains(&hit.row.0)).count();
+        wanted += truth.len();
+        exact += usize::from(answer.exact);
+    }
+    (f64::from(found as u32) / f64::from(wanted as u32), exact)
+}
+
+fn index_file(house: &House) -> Option<PathBuf> {
+    let files = fs::read_dir(house.path().join("vectors")).unwrap();
+    files.map(|file| file.unwrap().path()).find(|path| path.extension().is_some_and(|it| it == "hnsw"))
+}
+
+#[test]
+fn a_large_scope_gets_an_index_that_finds_what_a_scan_finds() {
+    let mut house = House::with(options(5_000));
+    house.add(rows(0..ROWS));
+    house.vectors().finish_indexes();
+    let reader = house.reader();
+    assert!(indexed(&reader) >= ROWS * 2 - 8_192, "{}", indexed(&reader));
+    assert_eq!(reader.stats().index_failure, None);
+    let (share, exact) = recall(&reader, |_| ());
+    assert!(share >= 0.98, "{share}");
+    assert_eq!(exact, 0, "the index is used");
+    for kinds in [vec!["rest"], vec!["rest", "half"], vec!["tenth"], vec!["hundredth"]] {
+        let (share, _) = recall(&reader, |asked| {
+            asked.entity_types = kinds.iter().map(|&kind| kind.to_owned()).collect();
+        });
+        assert!(share >= 0.98, "{kinds:?}: {share}");
+    }
+    let (_, exact) = recall(&reader, |asked| asked.entity_types = vec!["hundredth".into()]);
+    assert_eq!(exact, 100, "a filter that keeps little is scanned");
+    let (share, _) = recall(&reader, |asked| asked.valid_at = Some(Timestamp::EPOCH));
+    assert!(share >= 0.98, "{share}");
+}
+
+#[test]
+fn rows_that_changed_after_the_index_was_built_are_right_at_once() {
+    let mut house = House::with(options(5_000));
+    house.add(rows(0..6_000));
+    house.vectors().finish_indexes();
+    let (reader, before) = (house.reader(), indexed(&house.reader()));
+    assert!(before > 0);
+    let mut asked = ask("text 77", 3);
+    asked.exact = false;
+    asked.min_similarity = Some(0.99);
+    assert_eq!(asked.rows(&reader), [156]);
+    house.add([observation_removed(156, 155)]);
+    assert!(asked.rows(&reader).is_empty());
+    house.add([observation_updated(200, 199, "text 77", caxton_events::memory::Validity::default())]);
+    assert_eq!(asked.rows(&reader), [200]);
+    house.add([observation(900_001, 155, "text 77")]);
+    assert_eq!(asked.rows(&reader), [200, 900_001]);
+    assert_eq!(indexed(&reader), before);
+}
+
+#[test]
+fn churn_renews_the_index_and_frees_the_room() {
+    let mut house = House::with(options(5_000));
+    house.add(rows(0..6_000));
+    house.vectors().finish_indexes();
+    house.add((0..3_600).map(|number| observation_removed(number * 2 + 2, number * 2 + 1)));
+    house.vectors().finish_indexes();
+    let stats = house.reader().stats();
+    assert_eq!((stats.rows, stats.scopes[0].removed, stats.scopes[0].indexed), (8_400, 0, 8_400));
+    let (share, _) = recall(&house.reader(), |_| ());
+    assert!(share >= 0.98, "{share}");
+    let asked = ask("question 1", 50);
+    assert_eq!(asked.hits(&house.reader()), asked.hits(&house.rebuilt().reader()));
+    // Below half of the size that deserves an index, there is none.
+    house.add((3_600..6_000).map(|number| observation_removed(number * 2 + 2, number * 2 + 1)));
+    house.add((0..4_000).map(|number| super::entity_removed(number * 2 + 1)));
+    let stats = house.reader().stats();
+    assert_eq!((stats.rows, stats.scopes[0].indexed), (2_000, 0));
+    assert_eq!(asked.hits(&house.reader()), asked.hits(&house.rebuilt().reader()));
+}
+
+#[test]
+fn a_saved_index_is_used_after_a_restart_and_a_damaged_one_is_built_anew() {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..1_000));
+    house.vectors().finish_indexes();
+    let before = indexed(&house.reader());
+    house.vectors().save().unwrap();
+    let file = index_file(&house).unwrap();
+    let (written, inode) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().ino());
+    house.open();
+    house.vectors().finish_indexes();
+    assert_eq!((indexed(&house.reader()), house.reader().stats().index_failure), (before, None));
+    house.vectors().save().unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().ino(), inode, "an index that was read is not written again");
+    for at in [0, 20, 60, written.len() / 2, written.len() - 1] {
+        let mut damaged = written.clone();
+        damaged[at] ^= 4;
+        fs::write(&file, &damaged).unwrap();
+        house.open();
+        house.vectors().finish_indexes();
+        assert_eq!(indexed(&house.reader()), 2_000, "byte {at}");
+    }
+    fs::remove_file(&file).unwrap();
+    house.open();
+    house.vectors().finish_indexes();
+    assert_eq!(indexed(&house.reader()), 2_000);
+    house.vectors().save().unwrap();
+    assert!(file.exists());
+}
+
+#[test]
+fn searches_run_while_the_fold_and_the_builder_work() {
+    let mut house = House::with(options(2_000));
+    house.log(rows(0..6_000));
+    let (reader, done) = (house.reader(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for exact in [true, false] {
+            let (reader, done) = (reader.clone(), &done);
+            scope.spawn(move || {
+                let mut asked = ask("text 0", 5);
+                asked.exact = exact;
+                while !done.load(Ordering::Relaxed) {
+                    let after = reader.checkpoint().0;
+                    let hits = asked.hits(&reader);
+                    // Once the first two records are in, the row they made is always there.
+                    assert!(after < 2 || hits.first().is_some_and(|hit| hit.row.0 == 2), "{hits:?}");
+                }
+            });
+        }
+        house.fold_by(50).unwrap();
+        house.vectors().finish_indexes();
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(indexed(&reader) > 0);
+    house.vectors().reset().unwrap();
+    assert_eq!(reader.stats().rows, 0);
+}

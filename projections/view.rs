@@ -1,0 +1,68 @@
+//! All projections together, as queries see them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_events::Seq;
+
+use crate::embedding::EmbeddingService;
+use crate::graph::GraphReader;
+pub use crate::positions::{Part, Position, Positions, Wait, WaitError};
+use crate::vector::VectorReader;
+
+/// Handles to read every projection. Cheap to clone, usable from any thread, never in the way of the writers.
+#[derive(Clone)]
+pub struct View {
+    graph: GraphReader,
+    semantic: Option<Semantic>,
+    positions: Arc<Positions>,
+}
+
+/// What semantic search needs; absent in keyword-only operation.
+#[derive(Clone)]
+pub struct Semantic {
+    /// The vectors.
+    pub vectors: VectorReader,
+    /// The model that turns queries into vectors.
+    pub embedding: Arc<EmbeddingService>,
+}
+
+impl View {
+    /// Puts the handles together.
+    pub fn new(graph: GraphReader, semantic: Option<Semantic>, positions: Arc<Positions>) -> Self {
+        Self { graph, semantic, positions }
+    }
+
+    /// Graph and text.
+    pub const fn graph(&self) -> &GraphReader {
+        &self.graph
+    }
+
+    /// Vectors and model, unless Caxton runs keyword-only.
+    pub const fn semantic(&self) -> Option<&Semantic> {
+        self.semantic.as_ref()
+    }
+
+    /// How far the projections are.
+    pub fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    /// The last record that every projection includes.
+    pub fn seq(&self) -> Seq {
+        let graph = self.positions.get(Part::Graph).seq;
+        match self.semantic {
+            Some(_) => graph.min(self.positions.get(Part::Vectors).seq),
+            None => graph,
+        }
+    }
+
+    /// Blocks until `seq` is visible as far as `wait` asks, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError`] when a projection is late or has stopped.
+    pub fn wait_for(&self, seq: Seq, wait: Wait, timeout: Duration) -> Result<(), WaitError> {
+        self.positions.wait_for(seq, wait, timeout)
+    }
+}

@@ -1,0 +1,238 @@
+//! Many writes in one request: a JSON list, all or nothing unless asked otherwise, or NDJSON, each line for itself.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::memory::Validity;
+use serde_json::{Map, Value, json};
+use std::time::Instant;
+
+use super::Api;
+use super::call::{Call, WriteContext};
+use super::caller::CALLER;
+use super::entity_writes::{ENTITY, OBSERVATION, answer, new_entity, new_observations, reference, shown};
+use super::fields::Fields;
+use super::ids::Row;
+use super::lines;
+use super::problem::{Complaint, Problem};
+use super::refusals;
+use super::relations::{RELATION, new_relation};
+use crate::commands::{EntityRef, NewObservation, Refusal, Write, WriteStatus, Written, WrittenKind};
+
+/// What a batch is made of.
+pub(super) struct Kind {
+    /// The member of the body that holds the list.
+    list: &'static str,
+    /// Members of one item.
+    pub(super) known: &'static [&'static [&'static str]],
+    /// Reads one item.
+    pub(super) read: fn(&mut Fields, &WriteContext) -> Write,
+}
+
+const OBSERVATION_ITEM: &[&str] = &["entity", "entity_id", "entity_name", "observations"];
+
+static ENTITIES: Kind = Kind {
+    list: "entities",
+    known: &[ENTITY],
+    read: |fields, context| Write::CreateEntity(new_entity(fields, context.scope.clone(), &[OBSERVATION])),
+};
+static OBSERVATIONS: Kind =
+    Kind { list: "observations", known: &[OBSERVATION_ITEM, OBSERVATION], read: observation_item };
+static RELATIONS: Kind = Kind {
+    list: "relations",
+    known: &[RELATION],
+    read: |fields, context| Write::CreateRelation(new_relation(fields, context)),
+};
+
+/// An entity with one `content` or several `observations`.
+fn observation_item(fields: &mut Fields, context: &WriteContext) -> Write {
+    let mut entity = None;
+    for name in ["entity", "entity_id", "entity_name"] {
+        entity = fields.text(name).or(entity);
+    }
+    let entity = entity.unwrap_or_else(|| {
+        fields.complain("entity", None, "is missing", "add the id or the name of the entity");
+        String::new()
+    });
+    let mut observations = new_observations(fields, "observations", false, &[OBSERVATION]);
+    if let Some(content) = fields.text("content") {
+        let validity: Validity = fields.validity().unwrap_or_default();
+        observations.push(NewObservation { content, validity });
+    } else if observations.is_empty() {
+        fields.complain("content", None, "is missing", "add a content, or a list of observations");
+    }
+    Write::AddObservations { entity: reference(entity, vec![context.scope.clone()]), observations }
+}
+
+/// `POST /memory/entities/batch`.
+pub(super) async fn entities(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    write(api, call, &ENTITIES).await
+}
+
+/// `POST /memory/observations/batch`.
+pub(super) async fn observations(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    write(api, call, &OBSERVATIONS).await
+}
+
+/// `POST /memory/relations/batch`.
+pub(super) async fn relations(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    write(api, call, &RELATIONS).await
+}
+
+async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let mut query = call.query(WriteContext::QUERY)?;
+    if call.is_lines() {
+        let context = WriteContext::take(&api, &call, &mut query, None);
+        query.finish()?;
+        return Ok(lines::written(api, context, call.body, kind));
+    }
+    let mut body = call.members(&[CALLER, &[kind.list, "atomic"]])?;
+    let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
+    let atomic = body.flag("atomic").unwrap_or(true);
+    let items = body.list(kind.list, true, api.options.batch_items_max);
+    let mut writes = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let mut part = body.part(item, &format!("{}[{index}]", kind.list), kind.known);
+        writes.push((kind.read)(&mut part, &context));
+        body.absorb(part);
+    }
+    if writes.is_empty() {
+        body.complain(kind.list, None, "is empty", "give at least one item");
+    }
+    body.absorb(query);
+    body.finish()?;
+
+    let labels: Vec<Map<String, Value>> = writes.iter().map(label).collect();
+    let place = |index: usize| format!("{}[{index}].", kind.list);
+    let outcome = api.write(&context, writes, atomic).await;
+    let outcome = outcome.map_err(|error| refusals::not_submitted(error, &place))?;
+    let mut tally = Tally::default();
+    let mut results = Vec::with_capacity(outcome.results.len());
+    for (label, result) in labels.into_iter().zip(&outcome.results) {
+        results.push(tally.item(label, result.clone(), &place));
+    }
+    if tally.failed > 0 && tally.failed == results.len() {
+        let refusals = outcome.results.into_iter().filter_map(Result::err).collect();
+        return Err(refusals::refused(refusals, &place));
+    }
+    let list = kind.list;
+    let body = json!({
+        "batch_id": format!("batch_{}", outcome.last.0),
+        format!("{list}_created"): tally.created,
+        format!("{list}_updated"): tally.updated,
+        format!("{list}_unchanged"): tally.unchanged,
+        format!("failed_{list}"): tally.failed,
+        "processing_time_ms": millis(started),
+        "results": results,
+        "seq": outcome.last,
+    });
+    let status = match (tally.failed, tally.created) {
+        (0, 0) => StatusCode::OK,
+        (0, _) => StatusCode::CREATED,
+        _ => StatusCode::MULTI_STATUS,
+    };
+    answer(status, &body, &outcome, None)
+}
+
+/// Milliseconds since `started`, with three decimals.
+pub(super) fn millis(started: Instant) -> f64 {
+    started.elapsed().as_micros() as f64 / 1e3
+}
+
+/// What names an item in its result.
+pub(super) fn label(write: &Write) -> Map<String, Value> {
+    let mut label = Map::new();
+    let name = |entity: &EntityRef| match entity {
+        EntityRef::Id(id) => Row::Entity.show(*id),
+        EntityRef::Named { name, .. } => name.clone(),
+    };
+    match write {
+        Write::CreateEntity(wish) => {
+            label.insert("entity_name".to_owned(), json!(wish.name));
+        }
+        Write::CreateRelation(wish) => {
+            label.insert("from_entity".to_owned(), json!(name(&wish.from)));
+            label.insert("to_entity".to_owned(), json!(name(&wish.to)));
+            label.insert("relation_type".to_owned(), json!(wish.relation_type));
+        }
+        Write::AddObservations { entity, .. } => {
+            label.insert("entity".to_owned(), json!(name(entity)));
+        }
+        Write::UpdateEntity(_)
+        | Write::RemoveEntity { .. }
+        | Write::UpdateObservation { .. }
+        | Write::RemoveObservation { .. }
+        | Write::UpdateRelation(_)
+        | Write::RemoveRelation { .. }
+        | Write::ClearScope { .. } => (),
+    }
+    label
+}
+
+/// How many items ended how.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) created: usize,
+    pub(super) updated: usize,
+    pub(super) unchanged: usize,
+    pub(super) failed: usize,
+}
+
+impl Tally {
+    /// Counts one result and shows it.
+    pub(super) fn item(
+        &mut self,
+        label: Map<String, Value>,
+        result: Result<Written, Refusal>,
+        place: refusals::Place<'_>,
+    ) -> Map<String, Value> {
+        match result {
+            Ok(written) => {
+                match written.status {
+                    WriteStatus::Created => self.created += 1,
+                    WriteStatus::Updated | WriteStatus::Removed => self.updated += 1,
+                    WriteStatus::Unchanged | WriteStatus::Skipped => self.unchanged += 1,
+                }
+                done(label, &written)
+            }
+            Err(refusal) => {
+                self.failed += 1;
+                let status = refusals::status_of(refusal.code);
+                failed(label, &refusals::complaint(refusal, place), status)
+            }
+        }
+    }
+}
+
+/// An item that was written.
+pub(super) fn done(mut item: Map<String, Value>, written: &Written) -> Map<String, Value> {
+    item.insert("status".to_owned(), json!(written.status));
+    match written.kind {
+        WrittenKind::Entity | WrittenKind::Observations => {
+            item.insert("entity_id".to_owned(), json!(Row::Entity.show(written.id)));
+            item.insert("version".to_owned(), json!(written.version));
+            item.insert("observation_ids".to_owned(), json!(shown(Row::Observation, &written.observations)));
+        }
+        WrittenKind::Relation => {
+            item.insert("relation_id".to_owned(), json!(Row::Relation.show(written.id)));
+        }
+        WrittenKind::Scope => (),
+    }
+    item
+}
+
+/// An item that was not.
+pub(super) fn failed(
+    mut item: Map<String, Value>,
+    complaint: &Complaint,
+    status: StatusCode,
+) -> Map<String, Value> {
+    item.insert("status".to_owned(), json!("failed"));
+    item.insert("http_status".to_owned(), json!(status.as_u16()));
+    item.insert("code".to_owned(), json!(complaint.code));
+    item.insert("field".to_owned(), json!(complaint.field));
+    item.insert("message".to_owned(), json!(complaint.message));
+    item.insert("remedy".to_owned(), json!(complaint.remedy));
+    item
+}

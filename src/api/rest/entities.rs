@@ -1,0 +1,217 @@
+//! Reading entities: a page, one, and what became of it.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::{MemoryId, Scope, Seq, Timestamp};
+use caxton_projections::graph::{EntityFilter, Fact, HistoryRow};
+use caxton_projections::view::{View, Wait};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::call::{Call, ReadContext};
+use super::fields::Fields;
+use super::ids::{Row, cursor_after, cursor_place};
+use super::middleware::Version;
+use super::problem::Problem;
+use super::refusals::graph_failed;
+use super::rows::{self, EntityRow, ObservationRow, RelationRow, find_entity};
+
+/// Observations shown with an entity.
+const OBSERVATIONS_SHOWN: usize = 100;
+
+/// Which page is asked for.
+pub(super) struct Page {
+    /// At most so many items.
+    pub(super) limit: usize,
+    cursor: Option<String>,
+    query: String,
+}
+
+impl Page {
+    /// Parameters of every page.
+    pub(super) const QUERY: &[&str] = &["limit", "cursor"];
+
+    /// Reads it from the query string.
+    pub(super) fn take(api: &Api, call: &Call, query: &mut Fields) -> Self {
+        let limit = query.integer("limit", 1..=api.options.page_size_max as u64);
+        Self {
+            limit: limit.map_or(api.options.page_size_default, |limit| limit as usize),
+            cursor: query.text("cursor"),
+            query: call.page_query(),
+        }
+    }
+
+    /// The id that the page starts after.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] for a broken cursor.
+    pub(super) fn after(&self) -> Result<Option<u64>, Problem> {
+        self.cursor.as_deref().map(|cursor| cursor_place(cursor, &self.query)).transpose()
+    }
+
+    /// Cuts `items`, which were asked for with one more than the limit, and gives the next page's cursor.
+    pub(super) fn cut<T>(&self, items: &mut Vec<T>, id: impl Fn(&T) -> u64) -> Option<String> {
+        if items.len() <= self.limit {
+            return None;
+        }
+        items.truncate(self.limit);
+        items.last().map(|last| cursor_after(id(last), &self.query))
+    }
+}
+
+/// `GET /memory/entities`: entities in the order of their ids.
+pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let own: &[&str] = &["entity_types", "name_prefix", "valid_at", "include_observations"];
+    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], Page::QUERY, own])?;
+    let context = ReadContext::take(&call, &mut query);
+    let page = Page::take(&api, &call, &mut query);
+    let mut filter = EntityFilter {
+        scopes: context.scopes.clone(),
+        entity_types: query.texts("entity_types"),
+        name_prefix: query.text("name_prefix"),
+        valid_at: query.time("valid_at"),
+        after: None,
+        limit: page.limit + 1,
+    };
+    let with_observations = query.flag("include_observations").unwrap_or(false);
+    query.finish()?;
+    filter.after = page.after()?.map(MemoryId);
+    api.caught_up(context.min_seq, Wait::Applied).await?;
+    api.read(move |view| {
+        let mut entities = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
+        let next_cursor = page.cut(&mut entities, |entity| entity.id.0);
+        let mut shown = Vec::with_capacity(entities.len());
+        for entity in entities {
+            let id = entity.id;
+            let mut row = EntityRow::from(entity);
+            with_count(view, id, &mut row)?;
+            if with_observations {
+                with_texts(view, id, &mut row)?;
+            }
+            shown.push(row);
+        }
+        let count = shown.len();
+        rows::json(StatusCode::OK, &json!({"entities": shown, "count": count, "next_cursor": next_cursor}))
+    })
+    .await
+}
+
+fn with_count(view: &View, id: MemoryId, row: &mut EntityRow) -> Result<(), Problem> {
+    row.observation_count = Some(view.graph().observation_count(id).map_err(|error| graph_failed(&error))?);
+    Ok(())
+}
+
+fn with_texts(view: &View, id: MemoryId, row: &mut EntityRow) -> Result<(), Problem> {
+    let texts = view.graph().observations_of(id, None, OBSERVATIONS_SHOWN);
+    row.observations =
+        Some(texts.map_err(|error| graph_failed(&error))?.into_iter().map(ObservationRow::from).collect());
+    Ok(())
+}
+
+/// `GET /memory/entities/{id or name}`: one entity with its first observations.
+pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], &["include_observations"]])?;
+    let context = ReadContext::take(&call, &mut query);
+    let with_observations = query.flag("include_observations").unwrap_or(true);
+    query.finish()?;
+    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let text = call.path("entity").to_owned();
+    api.read(move |view| {
+        let entity = find_entity(view, &text, &context.scopes)?;
+        let (id, version) = (entity.id, entity.version);
+        let mut row = EntityRow::from(entity);
+        with_count(view, id, &mut row)?;
+        if with_observations {
+            with_texts(view, id, &mut row)?;
+        }
+        let mut response = rows::json(StatusCode::OK, &row)?;
+        response.extensions_mut().insert(Version(version));
+        Ok(response)
+    })
+    .await
+}
+
+/// One version of one row.
+#[derive(Serialize)]
+struct VersionRow {
+    seq: Seq,
+    recorded_at: Timestamp,
+    agent_id: String,
+    removed_seq: Option<Seq>,
+    removed_at: Option<Timestamp>,
+    kind: &'static str,
+    #[serde(flatten)]
+    fact: Value,
+}
+
+impl VersionRow {
+    fn new(row: HistoryRow) -> Self {
+        let (kind, fact) = match row.fact {
+            Fact::Entity(entity) => ("entity", json!({"entity": EntityRow::from(entity)})),
+            Fact::Observation(observation) => {
+                ("observation", json!({"observation": ObservationRow::from(observation)}))
+            }
+            Fact::Relation(relation) => (
+                "relation",
+                json!({"relation": RelationRow::new(relation, &std::collections::HashMap::new())}),
+            ),
+        };
+        Self {
+            seq: row.created_seq,
+            recorded_at: row.created_at,
+            agent_id: row.actor,
+            removed_seq: row.removed_seq,
+            removed_at: row.removed_at,
+            kind,
+            fact,
+        }
+    }
+}
+
+/// `GET /memory/entities/{id or name}/history`: every version of the entity, its observations and its relations. A
+/// removed entity is found by its id.
+pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], Page::QUERY])?;
+    let context = ReadContext::take(&call, &mut query);
+    let page = Page::take(&api, &call, &mut query);
+    query.finish()?;
+    let after = page.after()?.unwrap_or(0) as usize;
+    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let text = call.path("entity").to_owned();
+    api.read(move |view| {
+        let (id, versions) = versions_of(view, &text, &context.scopes)?;
+        let visible = |row: &HistoryRow| match &row.fact {
+            Fact::Entity(entity) => context.scopes.contains(&entity.scope),
+            Fact::Relation(relation) => context.scopes.contains(&relation.scope),
+            Fact::Observation(_) => true,
+        };
+        let versions = versions.into_iter().filter(visible).enumerate().skip(after).take(page.limit + 1);
+        let mut versions: Vec<(usize, HistoryRow)> = versions.collect();
+        let next_cursor = page.cut(&mut versions, |(index, _)| *index as u64 + 1);
+        let versions: Vec<_> = versions.into_iter().map(|(_, row)| VersionRow::new(row)).collect();
+        let answer = json!({
+            "entity_id": Row::Entity.show(id),
+            "versions": versions,
+            "next_cursor": next_cursor,
+        });
+        rows::json(StatusCode::OK, &answer)
+    })
+    .await
+}
+
+fn versions_of(view: &View, text: &str, scopes: &[Scope]) -> Result<(MemoryId, Vec<HistoryRow>), Problem> {
+    let history = |id| view.graph().history(id).map_err(|error| graph_failed(&error));
+    let missing = match find_entity(view, text, scopes) {
+        Ok(entity) => return Ok((entity.id, history(entity.id)?)),
+        Err(problem) => problem,
+    };
+    let Some(id) = Row::Entity.parse(text).filter(|_| missing.status() == StatusCode::NOT_FOUND) else {
+        return Err(missing);
+    };
+    let versions = history(id)?;
+    let seen = |row: &HistoryRow| matches!(&row.fact, Fact::Entity(entity) if scopes.contains(&entity.scope));
+    if versions.iter().any(seen) { Ok((id, versions)) } else { Err(missing) }
+}

@@ -1,0 +1,400 @@
+//! Writing entities: create, change, replace, remove, and clearing a scope.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use caxton_events::{MemoryId, Scope, Seq, Timestamp};
+use caxton_projections::view::{View, Wait};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Api;
+use super::call::{Call, WriteContext};
+use super::caller::{CALLER, ScopeKind};
+use super::fields::Fields;
+use super::ids::Row;
+use super::middleware::expected_version;
+use super::problem::Problem;
+use super::refusals::{self, graph_failed, whole};
+use super::rows;
+use crate::commands::write::{EntityChange, NewEntity};
+use crate::commands::{EntityRef, NewObservation, OnExisting, RefusalCode, Write, WriteStatus, Written};
+use crate::engine::{Outcome, SubmitError};
+
+/// Members of an entity to be created.
+pub(super) const ENTITY: &[&str] = &[
+    "entity_name",
+    "entity_type",
+    "observations",
+    "metadata",
+    "confidence",
+    "valid_from",
+    "valid_to",
+    "on_existing",
+];
+/// Members of an observation to be added.
+pub(super) const OBSERVATION: &[&str] = &["content", "valid_from", "valid_to"];
+/// What to do when the thing to create exists.
+pub(super) const ON_EXISTING: &[(&str, OnExisting)] = &[
+    ("merge", OnExisting::Merge),
+    ("update", OnExisting::Update),
+    ("skip", OnExisting::Skip),
+    ("refuse", OnExisting::Refuse),
+];
+/// Most observations in one list.
+const OBSERVATIONS_MAX: usize = 10_000;
+const CHANGE: &[&str] =
+    &["entity_name", "entity_type", "metadata", "confidence", "valid_from", "valid_to", "expected_version"];
+
+impl Api {
+    /// Submits `writes` as one command and takes the time.
+    pub(super) async fn write(
+        &self,
+        context: &WriteContext,
+        writes: Vec<Write>,
+        atomic: bool,
+    ) -> Result<Outcome, SubmitError> {
+        let started = std::time::Instant::now();
+        let writes = self.without_foreign_ids(context, writes).await?;
+        let outcome = self.engine.submit(context.submission(writes, atomic)).await?;
+        self.meter.store_finished(started.elapsed());
+        Ok(outcome)
+    }
+
+    /// `writes`, in which ids of entities outside the caller's scopes are taken for names: so they are not found, and
+    /// the refusal is the one of any other name.
+    pub(super) async fn without_foreign_ids(
+        &self,
+        context: &WriteContext,
+        mut writes: Vec<Write>,
+    ) -> Result<Vec<Write>, SubmitError> {
+        if writes.iter_mut().all(|write| references(write).next().is_none()) {
+            return Ok(writes);
+        }
+        let visible = context.caller.visible();
+        let engine = self.engine.clone();
+        let work = move || {
+            let mut ids: Vec<MemoryId> = Vec::new();
+            for write in &mut writes {
+                ids.extend(references(write).filter_map(|reference| id_of(reference)));
+            }
+            let entities = engine.view().graph().entities(&ids).map_err(SubmitError::Graph)?;
+            let foreign: Vec<MemoryId> = entities
+                .into_iter()
+                .filter(|entity| !visible.contains(&entity.scope))
+                .map(|entity| entity.id)
+                .collect();
+            for reference in writes.iter_mut().flat_map(references) {
+                if let Some(id) = id_of(reference).filter(|id| foreign.contains(id)) {
+                    *reference = EntityRef::Named { name: Row::Entity.show(id), scopes: visible.clone() };
+                }
+            }
+            Ok(writes)
+        };
+        // A panic in there is a defect; the client is told that the server stopped answering it.
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(SubmitError::Stopped))
+    }
+}
+
+fn id_of(reference: &EntityRef) -> Option<MemoryId> {
+    match reference {
+        EntityRef::Id(id) => Some(*id),
+        EntityRef::Named { .. } => None,
+    }
+}
+
+/// The references by id in a write.
+fn references(write: &mut Write) -> impl Iterator<Item = &mut EntityRef> {
+    let (first, second) = match write {
+        Write::UpdateEntity(change) => (Some(&mut change.entity), None),
+        Write::RemoveEntity { entity } | Write::AddObservations { entity, .. } => (Some(entity), None),
+        Write::CreateRelation(wish) => (Some(&mut wish.from), Some(&mut wish.to)),
+        Write::CreateEntity(_)
+        | Write::UpdateObservation { .. }
+        | Write::RemoveObservation { .. }
+        | Write::UpdateRelation(_)
+        | Write::RemoveRelation { .. }
+        | Write::ClearScope { .. } => (None, None),
+    };
+    first.into_iter().chain(second).filter(|reference| matches!(reference, EntityRef::Id(_)))
+}
+
+/// The entity that a text in a request means: an id, or a name looked up in `scopes`.
+pub(super) fn reference(text: String, scopes: Vec<Scope>) -> EntityRef {
+    match Row::Entity.parse(&text) {
+        Some(id) => EntityRef::Id(id),
+        None => EntityRef::Named { name: text, scopes },
+    }
+}
+
+/// The entity that the path means, in the scope of the write.
+fn in_path(call: &Call, context: &WriteContext) -> EntityRef {
+    reference(call.path("entity").to_owned(), vec![context.scope.clone()])
+}
+
+/// The wish in the members of an entity.
+pub(super) fn new_entity(fields: &mut Fields, scope: Scope, known: &[&[&str]]) -> NewEntity {
+    NewEntity {
+        scope,
+        name: fields.required_text("entity_name"),
+        entity_type: fields.required_text("entity_type"),
+        observations: new_observations(fields, "observations", false, known),
+        metadata: fields.metadata("metadata").flatten(),
+        confidence: fields.number("confidence", 0.0..=1.0).unwrap_or(1.0),
+        validity: fields.validity().unwrap_or_default(),
+        on_existing: fields.choice("on_existing", ON_EXISTING).unwrap_or_default(),
+    }
+}
+
+/// The observations in a list: texts, or objects with `known` members.
+pub(super) fn new_observations(
+    fields: &mut Fields,
+    name: &str,
+    required: bool,
+    known: &[&[&str]],
+) -> Vec<NewObservation> {
+    let items = fields.list(name, required, OBSERVATIONS_MAX);
+    let mut observations = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        if let serde_json::Value::String(content) = item {
+            observations
+                .push(NewObservation { content, validity: caxton_events::memory::Validity::default() });
+            continue;
+        }
+        let mut part = fields.part(item, &format!("{name}[{index}]"), known);
+        let content = part.required_text("content");
+        observations.push(NewObservation { content, validity: part.validity().unwrap_or_default() });
+        fields.absorb(part);
+    }
+    observations
+}
+
+/// The answer to a written entity.
+#[derive(Serialize)]
+pub(super) struct EntityWritten {
+    entity_id: String,
+    entity_name: String,
+    entity_type: String,
+    status: WriteStatus,
+    version: u32,
+    observation_count: Option<u64>,
+    observation_ids: Vec<String>,
+    memory_scope: &'static str,
+    agent_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workspace: Option<String>,
+    created_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+    embedding_generated: bool,
+    seq: Seq,
+}
+
+/// Ids as clients see them.
+pub(super) fn shown(row: Row, ids: &[MemoryId]) -> Vec<String> {
+    ids.iter().map(|id| row.show(*id)).collect()
+}
+
+/// The one result of a command with one write.
+pub(super) fn only(outcome: Outcome) -> Result<(Written, Outcome), Problem> {
+    match outcome.results.first() {
+        Some(Ok(written)) => Ok((written.clone(), outcome)),
+        Some(Err(refusal)) => Err(refusals::refused(vec![refusal.clone()], &whole)),
+        None => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL_ERROR",
+            "the engine answered without a result",
+        )),
+    }
+}
+
+/// An answer to a write, with the headers that go with it.
+pub(super) fn answer(
+    status: StatusCode,
+    body: &impl Serialize,
+    outcome: &Outcome,
+    location: Option<String>,
+) -> Result<Response, Problem> {
+    let mut response = rows::json(status, body)?;
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static("caxton-seq"), HeaderValue::from(outcome.last.0));
+    if outcome.replayed {
+        headers.insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
+    }
+    if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
+        headers.insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// 201 when something new is there, 200 otherwise.
+pub(super) fn created_or_ok(status: WriteStatus) -> StatusCode {
+    if status == WriteStatus::Created { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+/// `POST /memory/entities`.
+pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(WriteContext::QUERY)?;
+    let mut body = call.members(&[CALLER, ENTITY])?;
+    let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
+    let wish = new_entity(&mut body, context.scope.clone(), &[OBSERVATION]);
+    body.absorb(query);
+    body.finish()?;
+    let (name, entity_type) = (wish.name.clone(), wish.entity_type.clone());
+    let outcome = api.write(&context, vec![Write::CreateEntity(wish)], true).await;
+    let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
+    entity_written(&api, &context, written, outcome, name, entity_type).await
+}
+
+/// Tells the client what stands there now; without waiting for it, what is known from the write itself.
+async fn entity_written(
+    api: &Api,
+    context: &WriteContext,
+    written: Written,
+    outcome: Outcome,
+    name: String,
+    entity_type: String,
+) -> Result<Response, Problem> {
+    let mut body = EntityWritten {
+        entity_id: Row::Entity.show(written.id),
+        entity_name: name,
+        entity_type,
+        status: written.status,
+        version: written.version,
+        observation_count: None,
+        observation_ids: shown(Row::Observation, &written.observations),
+        memory_scope: context.scope.kind(),
+        agent_id: context.caller.agent.to_string(),
+        workspace: rows::workspace_of(&context.scope),
+        created_at: Some(outcome.recorded_at).filter(|_| written.status == WriteStatus::Created),
+        updated_at: Some(outcome.recorded_at).filter(|_| written.status != WriteStatus::Unchanged),
+        embedding_generated: context.wait == Wait::Indexed && api.engine.view().semantic().is_some(),
+        seq: outcome.last,
+    };
+    if context.wait != Wait::Durable {
+        body = api.read(move |view| present(view, written.id, body)).await?;
+    }
+    let status = created_or_ok(body.status);
+    let location = format!("/api/v1/memory/entities/{}", body.entity_id);
+    answer(status, &body, &outcome, Some(location))
+}
+
+fn present(view: &View, id: MemoryId, mut body: EntityWritten) -> Result<EntityWritten, Problem> {
+    let failed = |error| graph_failed(&error);
+    if let Some(entity) = view.graph().entity(id).map_err(failed)? {
+        body.observation_count = Some(view.graph().observation_count(id).map_err(failed)?);
+        let row = rows::EntityRow::from(entity);
+        body.entity_name = row.entity_name;
+        body.entity_type = row.entity_type;
+        body.memory_scope = row.memory_scope;
+        body.agent_id = row.agent_id;
+        body.workspace = row.workspace;
+        body.created_at = Some(row.created_at);
+        body.updated_at = Some(row.updated_at);
+    }
+    Ok(body)
+}
+
+/// `PATCH /memory/entities/{id or name}`: changes what is given.
+pub(super) async fn patch(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    change(&api, &call, false).await
+}
+
+/// `PUT /memory/entities/{id or name}`: describes the entity anew; what is not given takes its default. Observations
+/// have paths of their own.
+pub(super) async fn put(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    change(&api, &call, true).await
+}
+
+async fn change(api: &Api, call: &Call, whole_row: bool) -> Result<Response, Problem> {
+    let mut query = call.query(WriteContext::QUERY)?;
+    let mut body = call.members(&[CALLER, CHANGE])?;
+    let context = WriteContext::take(api, call, &mut query, Some(&mut body));
+    let in_header = expected_version(call.headers(), &mut query);
+    let in_body = body.integer("expected_version", 1..=u64::from(u32::MAX)).map(|version| version as u32);
+    let mut change = EntityChange {
+        entity: in_path(call, &context),
+        name: body.text("entity_name"),
+        entity_type: if whole_row {
+            Some(body.required_text("entity_type"))
+        } else {
+            body.text("entity_type")
+        },
+        metadata: body.metadata("metadata"),
+        confidence: body.number("confidence", 0.0..=1.0),
+        validity: if whole_row { body.validity() } else { body.validity_change() },
+        expected_version: in_header.or(in_body),
+    };
+    if whole_row {
+        change.metadata.get_or_insert(None);
+        change.confidence.get_or_insert(1.0);
+        change.validity.get_or_insert_default();
+    }
+    body.absorb(query);
+    body.finish()?;
+    let name = change.name.clone().unwrap_or_default();
+    let entity_type = change.entity_type.clone().unwrap_or_default();
+    let outcome = api.write(&context, vec![Write::UpdateEntity(change)], true).await;
+    let outcome = outcome.map_err(|error| precondition(error, call.headers()))?;
+    let (written, outcome) = only(outcome)?;
+    entity_written(api, &context, written, outcome, name, entity_type).await
+}
+
+/// A version that `If-Match` asked for and that is gone is 412; one that the body asked for is 409.
+fn precondition(error: SubmitError, headers: &HeaderMap) -> Problem {
+    let stale = matches!(&error, SubmitError::Refused(refusals)
+        if refusals.iter().any(|refusal| refusal.code == RefusalCode::VersionConflict));
+    let problem = refusals::not_submitted(error, &whole);
+    if stale && headers.contains_key(header::IF_MATCH) {
+        return problem.with_status(StatusCode::PRECONDITION_FAILED);
+    }
+    problem
+}
+
+/// `DELETE /memory/entities/{id or name}`: takes it out of the present with its observations and relations.
+pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(WriteContext::QUERY)?;
+    let context = WriteContext::take(&api, &call, &mut query, None);
+    query.finish()?;
+    let write = Write::RemoveEntity { entity: in_path(&call, &context) };
+    let outcome = api.write(&context, vec![write], true).await;
+    let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
+    let body = json!({
+        "entity_id": Row::Entity.show(written.id),
+        "status": written.status,
+        "relations_deleted": written.removed_relations,
+        "seq": outcome.last,
+    });
+    answer(StatusCode::OK, &body, &outcome, None)
+}
+
+/// `DELETE /memory/{agent_id}?confirm=true`: takes a whole scope out of the present.
+pub(super) async fn clear(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let own: &[&str] = &["entity_types", "confirm"];
+    let mut query = call.query(&[WriteContext::QUERY[0], WriteContext::QUERY[1], own])?;
+    let mut path = Fields::object(json!({"agent_id": call.path("agent_id")}), String::new(), &[CALLER]);
+    let context = WriteContext::take(&api, &call, &mut query, Some(&mut path));
+    let entity_types = query.texts("entity_types");
+    let confirmed = query.flag("confirm") == Some(true);
+    query.absorb(path);
+    query.finish()?;
+    // What is cleared is the agent's own memory unless another scope is named, whatever writes go to by default.
+    let scope = context.caller.writes(ScopeKind::Agent);
+    if !confirmed {
+        let detail = format!("this takes every entity of {scope} out of the present");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "CONFIRMATION_REQUIRED", detail)
+            .field("confirm")
+            .remedy("add confirm=true"));
+    }
+    let write = Write::ClearScope { scope: scope.clone(), entity_types };
+    let outcome = api.write(&context, vec![write], true).await;
+    let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
+    let body = json!({
+        "agent_id": context.caller.agent,
+        "memory_scope": scope.kind(),
+        "entities_deleted": written.removed_entities,
+        "relations_deleted": written.removed_relations,
+        "cleared_at": outcome.recorded_at,
+        "seq": outcome.last,
+    });
+    answer(StatusCode::OK, &body, &outcome, None)
+}

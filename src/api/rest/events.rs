@@ -1,0 +1,109 @@
+//! The log itself: its head, and its events page by page or as they come.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::log::Filter;
+use caxton_events::{Kind, Seq};
+use caxton_tools::log::Line;
+use serde_json::json;
+
+use super::Api;
+use super::call::Call;
+use super::fields::Fields;
+use super::problem::{Problem, nearest};
+use super::refusals::log_unreadable;
+use super::rows;
+
+const LIMIT_DEFAULT: u64 = 100;
+const LIMIT_MAX: u64 = 1_000;
+/// Longest time a client may wait for the next event, in seconds.
+const WAIT_SECONDS_MAX: u64 = 25;
+const POLL: Duration = Duration::from_millis(20);
+/// Records looked at for one page; a filter that keeps little answers early with a `next_seq`.
+const SCANNED_MAX: usize = 200_000;
+
+const EVENTS: &[&str] =
+    &["from_seq", "limit", "kinds", "actor", "stream", "correlation_id", "since", "until", "wait_seconds"];
+
+/// `GET /log/head`: the position and the Merkle root of everything recorded.
+pub(super) async fn head(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let head = api.engine.log().head();
+    rows::json(
+        StatusCode::OK,
+        &json!({
+            "seq": head.seq,
+            "root": head.root.to_string(),
+            "recorded_at": head.recorded_at,
+        }),
+    )
+}
+
+/// `GET /events`: events from `from_seq` on, at most `limit`; with `wait_seconds` it waits for the next one.
+pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[EVENTS])?;
+    let from = Seq(query.integer("from_seq", 1..=u64::MAX).unwrap_or(1));
+    let limit = query.integer("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT) as usize;
+    let wait = query.integer("wait_seconds", 0..=WAIT_SECONDS_MAX).unwrap_or(0);
+    let filter = Filter {
+        until: None,
+        kinds: kinds(&mut query),
+        stream: query.text("stream"),
+        actor: query.text("actor"),
+        correlation: query.text("correlation_id"),
+        recorded_from: query.time("since"),
+        recorded_before: query.time("until"),
+    };
+    query.finish()?;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
+    while api.engine.log().head().seq < from && tokio::time::Instant::now() < deadline {
+        if api.engine.is_stopping() {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    let log = api.engine.log().clone();
+    api.read(move |_| {
+        let head = log.head().seq;
+        let (mut events, mut scanned, mut next) = (Vec::new(), 0, head.next().max(from));
+        for record in log.scan(from, &filter) {
+            let record = record.map_err(|error| log_unreadable(&error))?;
+            scanned += 1;
+            if events.len() == limit || scanned > SCANNED_MAX {
+                next = record.seq;
+                break;
+            }
+            next = next.max(record.seq.next());
+            events.push(Line::of(&log, record));
+        }
+        let body = json!({
+            "count": events.len(),
+            "events": events,
+            "next_seq": next,
+            "head_seq": head,
+        });
+        rows::json(StatusCode::OK, &body)
+    })
+    .await
+}
+
+fn kinds(query: &mut Fields) -> Option<Vec<Kind>> {
+    let names = query.texts("kinds");
+    let mut kinds = Vec::with_capacity(names.len());
+    for name in &names {
+        if let Some(kind) = Kind::from_name(name) {
+            kinds.push(kind);
+            continue;
+        }
+        let known = || Kind::ALL.iter().map(|kind| kind.name());
+        let remedy = match nearest(name, known()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("known are: {}", known().collect::<Vec<_>>().join(", ")),
+        };
+        query.complain("kinds", Some(name), "is no kind of event", &remedy);
+    }
+    (!names.is_empty()).then_some(kinds)
+}

@@ -1,0 +1,206 @@
+//! `GET /memory/export`: a scope as JSON or JSONL, streamed page by page.
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use caxton_events::{Clock as _, MemoryId, Scope};
+use caxton_projections::embedding::Embedder as _;
+use caxton_projections::graph::{Entity, EntityFilter, RelationFilter};
+use caxton_projections::view::{View, Wait};
+use futures::stream;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::call::{Call, ReadContext};
+use super::problem::Problem;
+use super::refusals::{embedding_failed, graph_failed, no_model};
+use super::rows::{EntityRow, ObservationRow, RelationRow};
+use crate::engine::SystemClock;
+
+/// Rows read at a time.
+const PAGE: usize = 200;
+
+/// How the export is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Lines,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Head,
+    Entities(Option<MemoryId>),
+    Relations(Option<MemoryId>),
+    Tail,
+    End,
+}
+
+#[derive(Clone)]
+struct Export {
+    scope: Scope,
+    agent: String,
+    format: Format,
+    embeddings: bool,
+}
+
+/// `GET /memory/export`.
+pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let own: &[&str] = &["format", "include_embeddings"];
+    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], own])?;
+    let context = ReadContext::take(&call, &mut query);
+    let format = query.choice("format", &[("json", Format::Json), ("jsonl", Format::Lines)]);
+    let export = Export {
+        scope: context.caller.writes(api.options.default_scope),
+        agent: context.caller.agent.to_string(),
+        format: format.unwrap_or(Format::Json),
+        embeddings: query.flag("include_embeddings").unwrap_or(false),
+    };
+    query.finish()?;
+    if export.embeddings && api.engine.view().semantic().is_none() {
+        return Err(no_model());
+    }
+    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let media_type = match export.format {
+        Format::Json => "application/json",
+        Format::Lines => "application/x-ndjson",
+    };
+    // The head is read before the answer begins, so that a broken graph is still a problem with a status.
+    let (head, next) = page(&api, export.clone(), Stage::Head).await?;
+    let first = stream::once(async move { Ok::<_, std::io::Error>(head) });
+    let rest = stream::unfold((api, export, next), |(api, export, stage)| async move {
+        if matches!(stage, Stage::End) {
+            return None;
+        }
+        match page(&api, export.clone(), stage).await {
+            Ok((bytes, next)) => Some((Ok(bytes), (api, export, next))),
+            // The status is out already: breaking off tells the client that the document is not whole.
+            Err(problem) => Some((Err(std::io::Error::other(problem.code())), (api, export, Stage::End))),
+        }
+    });
+    let mut response = Response::new(Body::from_stream(futures::StreamExt::chain(first, rest)));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(response)
+}
+
+async fn page(api: &Api, export: Export, stage: Stage) -> Result<(Bytes, Stage), Problem> {
+    api.read(move |view| {
+        let (text, next) = match stage {
+            Stage::Head => (export.head(view)?, Stage::Entities(None)),
+            Stage::Entities(after) => export.entities(view, after)?,
+            Stage::Relations(after) => export.relations(view, after)?,
+            Stage::Tail | Stage::End => (export.tail(), Stage::End),
+        };
+        Ok((Bytes::from(text), next))
+    })
+    .await
+}
+
+impl Export {
+    fn head(&self, view: &View) -> Result<String, Problem> {
+        let stats = view.graph().stats(Some(std::slice::from_ref(&self.scope)));
+        let stats = stats.map_err(|error| graph_failed(&error))?;
+        let metadata = json!({
+            "agent_id": self.agent,
+            "memory_scope": self.scope.kind(),
+            "scope": self.scope.to_string(),
+            "exported_at": SystemClock.now(),
+            "entity_count": stats.entities,
+            "relation_count": stats.relations,
+            "format": if self.format == Format::Json { "json" } else { "jsonl" },
+            "version": "1.0",
+            "seq": view.seq(),
+        });
+        Ok(match self.format {
+            Format::Json => format!("{{\"export_metadata\":{metadata},\n\"entities\":["),
+            Format::Lines => format!("{}\n", json!({"type": "metadata", "export_metadata": metadata})),
+        })
+    }
+
+    fn tail(&self) -> String {
+        match self.format {
+            Format::Json => "]}\n".to_owned(),
+            Format::Lines => String::new(),
+        }
+    }
+
+    /// One row of the document; `first` of its list.
+    fn row(&self, text: &mut String, mut row: Value, kind: &str, first: bool) {
+        match self.format {
+            Format::Json => {
+                text.push_str(if first { "\n" } else { ",\n" });
+                text.push_str(&row.to_string());
+            }
+            Format::Lines => {
+                row["type"] = json!(kind);
+                text.push_str(&row.to_string());
+                text.push('\n');
+            }
+        }
+    }
+
+    fn entities(&self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
+        let filter =
+            EntityFilter { scopes: vec![self.scope.clone()], after, limit: PAGE, ..EntityFilter::default() };
+        let page = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
+        let vectors = if self.embeddings { headers(view, &page)? } else { Vec::new() };
+        let (mut text, last, len) = (String::new(), page.last().map(|entity| entity.id), page.len());
+        for (index, entity) in page.into_iter().enumerate() {
+            let id = entity.id;
+            let mut row = EntityRow::from(entity);
+            row.observations = Some(all_observations(view, id)?);
+            let mut row = json!(row);
+            if let Some(vector) = vectors.get(index) {
+                row["embedding"] = json!(vector);
+            }
+            self.row(&mut text, row, "entity", after.is_none() && index == 0);
+        }
+        if len == PAGE {
+            return Ok((text, Stage::Entities(last)));
+        }
+        if self.format == Format::Json {
+            text.push_str("],\n\"relations\":[");
+        }
+        Ok((text, Stage::Relations(None)))
+    }
+
+    fn relations(&self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
+        let filter = RelationFilter {
+            scopes: vec![self.scope.clone()],
+            after,
+            limit: PAGE,
+            ..RelationFilter::default()
+        };
+        let page = view.graph().list_relations(&filter).map_err(|error| graph_failed(&error))?;
+        let (mut text, last, len) = (String::new(), page.last().map(|relation| relation.id), page.len());
+        for (index, row) in RelationRow::all(view, page)?.into_iter().enumerate() {
+            self.row(&mut text, json!(row), "relation", after.is_none() && index == 0);
+        }
+        Ok((text, if len == PAGE { Stage::Relations(last) } else { Stage::Tail }))
+    }
+}
+
+fn all_observations(view: &View, entity: MemoryId) -> Result<Vec<ObservationRow>, Problem> {
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let page = view.graph().observations_of(entity, after, PAGE).map_err(|error| graph_failed(&error))?;
+        let (len, last) = (page.len(), page.last().map(|observation| observation.id));
+        rows.extend(page.into_iter().map(ObservationRow::from));
+        if len < PAGE {
+            return Ok(rows);
+        }
+        after = last;
+    }
+}
+
+/// The vectors of the entities' headers: name and type, as the vector index keeps them.
+fn headers(view: &View, entities: &[Entity]) -> Result<Vec<Vec<f32>>, Problem> {
+    let semantic = view.semantic().ok_or_else(no_model)?;
+    let texts: Vec<String> =
+        entities.iter().map(|entity| format!("{} ({})", entity.name, entity.entity_type)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    semantic.embedding.embed(&texts).map_err(|error| embedding_failed(&error))
+}

@@ -1,0 +1,278 @@
+//! `POST /memory/import`: what an export wrote, as one JSON document (all or nothing) or JSONL (each line for itself).
+
+use std::time::Instant;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::Seq;
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use super::batch::{Tally, failed, millis};
+use super::call::{Call, WriteContext, parse_json};
+use super::caller::CALLER;
+use super::entity_writes::{ENTITY, OBSERVATION, answer, new_entity};
+use super::fields::Fields;
+use super::lines::{Lines, offered};
+use super::problem::{Complaint, Problem};
+use super::refusals;
+use super::relations::{RELATION, new_relation};
+use super::rows;
+use crate::commands::write::NewRelation;
+use crate::commands::{EntityRef, OnExisting, Refusal, Write, Written, WrittenKind};
+use crate::engine::Outcome;
+
+/// Members that an export adds to its rows; they are read over, because numbers and times are drawn anew.
+const EXPORTED: &[&str] = &[
+    "type",
+    "entity_id",
+    "memory_scope",
+    "agent_id",
+    "workspace",
+    "version",
+    "created_at",
+    "updated_at",
+    "observation_count",
+    "seq",
+    "embedding",
+    "relation_id",
+    "from_entity_id",
+    "to_entity_id",
+    "created_by",
+    "observation_id",
+    "bidirectional",
+    "status",
+];
+const STRATEGIES: &[(&str, OnExisting)] = &[
+    ("update_existing", OnExisting::Update),
+    ("skip_existing", OnExisting::Skip),
+    ("error_on_conflict", OnExisting::Refuse),
+];
+/// Failed lines that the answer lists.
+const FAILURES_SHOWN: usize = 100;
+/// Most rows of one JSON document.
+const ROWS_MAX: usize = 1_000_000;
+
+/// `POST /memory/import`.
+pub(super) async fn import(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    if call.is_lines() { by_lines(api, call).await } else { whole(api, call).await }
+}
+
+fn entity(fields: &mut Fields, context: &WriteContext, strategy: OnExisting) -> Write {
+    let mut wish = new_entity(fields, context.scope.clone(), &[OBSERVATION, EXPORTED]);
+    wish.on_existing = strategy;
+    Write::CreateEntity(wish)
+}
+
+/// Ends are names, whatever they look like: the numbers of an export mean nothing here.
+fn relation(fields: &mut Fields, context: &WriteContext, strategy: OnExisting) -> Write {
+    let ends = super::caller::from_upwards(&context.scope, &context.caller.visible());
+    let named = |fields: &mut Fields, name: &str| fields.peek_text(name).unwrap_or_default();
+    let (from, to) = (named(fields, "from_entity"), named(fields, "to_entity"));
+    let wish = NewRelation {
+        from: EntityRef::Named { name: from, scopes: ends.clone() },
+        to: EntityRef::Named { name: to, scopes: ends },
+        on_existing: strategy,
+        ..new_relation(fields, context)
+    };
+    Write::CreateRelation(wish)
+}
+
+/// One JSON document, written as one command.
+async fn whole(api: Api, call: Call) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let mut query = call.query(WriteContext::QUERY)?;
+    let mut body = call.members(&[CALLER, &["merge_strategy", "data"]])?;
+    let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
+    let strategy = body.choice("merge_strategy", STRATEGIES).unwrap_or(OnExisting::Update);
+    let data = body.take("data").unwrap_or_else(|| {
+        body.complain(
+            "data",
+            None,
+            "is missing",
+            "add the exported document: {\"entities\": […], \"relations\": […]}",
+        );
+        json!({})
+    });
+    let mut data = body.part(data, "data", &[&["entities", "relations", "export_metadata"]]);
+    let (entities, relations) =
+        (data.list("entities", false, ROWS_MAX), data.list("relations", false, ROWS_MAX));
+    let entity_count = entities.len();
+    let mut writes = Vec::with_capacity(entity_count + relations.len());
+    for (index, item) in entities.into_iter().enumerate() {
+        let mut part = data.part(item, &format!("entities[{index}]"), &[ENTITY, EXPORTED]);
+        writes.push(entity(&mut part, &context, strategy));
+        data.absorb(part);
+    }
+    for (index, item) in relations.into_iter().enumerate() {
+        let mut part = data.part(item, &format!("relations[{index}]"), &[RELATION, EXPORTED]);
+        writes.push(relation(&mut part, &context, strategy));
+        data.absorb(part);
+    }
+    if writes.is_empty() {
+        data.complain("entities", None, "and relations are empty", "give at least one entity or relation");
+    }
+    body.absorb(data);
+    body.absorb(query);
+    body.finish()?;
+    let place = |index: usize| match index.checked_sub(entity_count) {
+        Some(relation) => format!("data.relations[{relation}]."),
+        None => format!("data.entities[{index}]."),
+    };
+    let outcome = api.write(&context, writes, true).await;
+    let outcome = outcome.map_err(|error| refusals::not_submitted(error, &place))?;
+    let mut report = Report::default();
+    for result in &outcome.results {
+        report.count(result.clone());
+    }
+    let body = report.body(outcome.last, started);
+    answer(StatusCode::CREATED, &body, &outcome, None)
+}
+
+/// One row a line, written a chunk at a time; a line that fails does not stop the others.
+async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let mut query = call.query(&[WriteContext::QUERY[0], WriteContext::QUERY[1], &["merge_strategy"]])?;
+    let context = WriteContext::take(&api, &call, &mut query, None);
+    let strategy = query.choice("merge_strategy", STRATEGIES).unwrap_or(OnExisting::Update);
+    query.finish()?;
+    let (mut lines, mut report) = (Lines::of(call.body.clone()), Report::default());
+    let mut last = Seq::ZERO;
+    for chunk in 0.. {
+        let page = lines.chunk();
+        if page.is_empty() {
+            break;
+        }
+        let (mut writes, mut numbers) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
+        for (number, line) in page {
+            match row(&line, &context, strategy) {
+                Ok(Some(write)) => {
+                    writes.push(write);
+                    numbers.push(number);
+                }
+                Ok(None) => (),
+                Err(complaint) => report.fail(number, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
+            }
+        }
+        if writes.is_empty() {
+            continue;
+        }
+        match offered(&api, &context, chunk, writes).await {
+            Ok(outcome) => last = report.chunk(outcome, &numbers),
+            Err(error) => {
+                let problem = refusals::not_submitted(error, &refusals::whole);
+                // What was written before stays: the answer says how far it came.
+                if report.written() == 0 {
+                    return Err(problem);
+                }
+                for number in numbers {
+                    report.fail(number, &problem.as_complaint(), problem.status());
+                }
+            }
+        }
+    }
+    if report.written() == 0 && report.failed == 0 {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "VALIDATION_ERROR",
+            "there is nothing to import",
+        )
+        .field("body")
+        .remedy("send one entity or relation a line"));
+    }
+    let status = match (report.failed, report.written()) {
+        (0, _) => StatusCode::CREATED,
+        (_, 0) => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::MULTI_STATUS,
+    };
+    rows::json(status, &report.body(last, started))
+}
+
+/// One line as a write; `None` for the line with the export's metadata.
+fn row(line: &Bytes, context: &WriteContext, strategy: OnExisting) -> Result<Option<Write>, Complaint> {
+    let value = parse_json(line).map_err(|problem| problem.as_complaint())?;
+    let kind = value.get("type").and_then(Value::as_str).map(str::to_owned);
+    let is_relation = match kind.as_deref() {
+        Some("metadata") => return Ok(None),
+        Some("relation") => true,
+        Some("entity") => false,
+        Some(_) | None => value.get("relation_type").is_some(),
+    };
+    let known: &[&[&str]] = if is_relation { &[RELATION, EXPORTED] } else { &[ENTITY, EXPORTED] };
+    let mut fields = Fields::object(value, String::new(), known);
+    fields.choice("type", &[("entity", ()), ("relation", ()), ("metadata", ())]);
+    let write = if is_relation {
+        relation(&mut fields, context, strategy)
+    } else {
+        entity(&mut fields, context, strategy)
+    };
+    fields.into_complaint().map_or(Ok(Some(write)), Err)
+}
+
+/// What became of the rows.
+#[derive(Default)]
+struct Report {
+    entities: Tally,
+    relations: Tally,
+    failed: usize,
+    failures: Vec<Map<String, Value>>,
+}
+
+impl Report {
+    fn count(&mut self, result: Result<Written, Refusal>) {
+        let tally = match &result {
+            Ok(written) if written.kind == WrittenKind::Relation => &mut self.relations,
+            _ => &mut self.entities,
+        };
+        tally.item(Map::new(), result, &refusals::whole);
+    }
+
+    fn chunk(&mut self, outcome: Outcome, numbers: &[usize]) -> Seq {
+        for (result, number) in outcome.results.into_iter().zip(numbers) {
+            match result {
+                Ok(written) => self.count(Ok(written)),
+                Err(refusal) => {
+                    let status = refusals::status_of(refusal.code);
+                    self.fail(*number, &refusals::complaint(refusal, &refusals::whole), status);
+                }
+            }
+        }
+        outcome.last
+    }
+
+    fn fail(&mut self, line: usize, complaint: &Complaint, status: StatusCode) {
+        self.failed += 1;
+        if self.failures.len() < FAILURES_SHOWN {
+            let mut item = Map::new();
+            item.insert("line".to_owned(), json!(line));
+            self.failures.push(failed(item, complaint, status));
+        }
+    }
+
+    fn written(&self) -> usize {
+        [&self.entities, &self.relations]
+            .iter()
+            .map(|tally| tally.created + tally.updated + tally.unchanged)
+            .sum()
+    }
+
+    fn body(&self, last: Seq, started: Instant) -> Value {
+        let existed = |tally: &Tally| tally.updated + tally.unchanged;
+        json!({
+            "import_id": format!("import_{}", last.0),
+            "entities_imported": self.entities.created,
+            "entities_updated": self.entities.updated,
+            "entities_skipped": self.entities.unchanged,
+            "relations_imported": self.relations.created,
+            "relations_updated": self.relations.updated,
+            "relations_skipped": self.relations.unchanged,
+            "conflicts_resolved": existed(&self.entities) + existed(&self.relations),
+            "failed": self.failed,
+            "errors": self.failures,
+            "processing_time_ms": millis(started),
+            "seq": last,
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! NDJSON in, NDJSON out: each line is a wish of its own and has its answer on a line, as soon as it is there.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use futures::stream;
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use super::batch::{Kind, done, failed, label};
+use super::call::{WriteContext, parse_json};
+use super::fields::Fields;
+use super::problem::Complaint;
+use super::refusals;
+use crate::commands::{Refusal, Write, Written};
+use crate::engine::{Outcome, SubmitError};
+
+/// Lines that become one command.
+const CHUNK_LINES: usize = 256;
+/// Bytes after which a chunk ends early.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How often a chunk is offered again to an engine that is busy.
+const OFFERS_MAX: u32 = 8;
+
+/// The lines of a body, one chunk at a time.
+pub(super) struct Lines {
+    body: Bytes,
+    at: usize,
+    line: usize,
+}
+
+impl Lines {
+    /// The lines of `body`.
+    pub(super) fn of(body: Bytes) -> Self {
+        Self { body, at: 0, line: 0 }
+    }
+
+    /// The next lines that are not blank with their numbers, from 1; empty at the end.
+    pub(super) fn chunk(&mut self) -> Vec<(usize, Bytes)> {
+        let (mut lines, start) = (Vec::new(), self.at);
+        while self.at < self.body.len() && lines.len() < CHUNK_LINES && self.at - start < CHUNK_BYTES {
+            let rest = &self.body[self.at..];
+            let len = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+            let line = self.body.slice(self.at..self.at + len);
+            self.at += len + 1;
+            self.line += 1;
+            if !line.iter().all(u8::is_ascii_whitespace) {
+                lines.push((self.line, line));
+            }
+        }
+        lines
+    }
+}
+
+/// One line as a write.
+pub(super) fn parsed(
+    line: &Bytes,
+    context: &WriteContext,
+    known: &[&[&str]],
+    read: fn(&mut Fields, &WriteContext) -> Write,
+) -> Result<Write, Complaint> {
+    let value = parse_json(line).map_err(|problem| problem.as_complaint())?;
+    let mut fields = Fields::object(value, String::new(), known);
+    let write = read(&mut fields, context);
+    match fields.into_complaint() {
+        Some(complaint) => Err(complaint),
+        None => Ok(write),
+    }
+}
+
+/// Offers a chunk to the engine, again when it is busy: the body is here, so its sender can wait.
+pub(super) async fn offered(
+    api: &Api,
+    context: &WriteContext,
+    chunk: usize,
+    writes: Vec<Write>,
+) -> Result<Outcome, SubmitError> {
+    let writes = api.without_foreign_ids(context, writes).await?;
+    let mut pause = Duration::from_millis(10);
+    for _ in 1..OFFERS_MAX {
+        match api.engine.submit(context.chunk(chunk, writes.clone())).await {
+            Err(SubmitError::Overloaded) => tokio::time::sleep(pause).await,
+            answer => return answer,
+        }
+        pause *= 2;
+    }
+    api.engine.submit(context.chunk(chunk, writes)).await
+}
+
+struct Job {
+    api: Api,
+    context: WriteContext,
+    kind: &'static Kind,
+    lines: Lines,
+    chunk: usize,
+}
+
+/// Writes every line and streams their results.
+pub(super) fn written(api: Api, context: WriteContext, body: Bytes, kind: &'static Kind) -> Response {
+    let job = Job { api, context, kind, lines: Lines::of(body), chunk: 0 };
+    let answers = stream::unfold(job, |mut job| async move {
+        let chunk = job.lines.chunk();
+        if chunk.is_empty() {
+            return None;
+        }
+        let answer = job.answer(chunk).await;
+        Some((Ok::<_, std::convert::Infallible>(answer), job))
+    });
+    let mut response = Response::new(Body::from_stream(answers));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+impl Job {
+    async fn answer(&mut self, lines: Vec<(usize, Bytes)>) -> Bytes {
+        let mut writes = Vec::with_capacity(lines.len());
+        let mut items: Vec<(Map<String, Value>, Option<Complaint>)> = Vec::with_capacity(lines.len());
+        for (number, line) in lines {
+            let mut item = Map::new();
+            item.insert("line".to_owned(), json!(number));
+            match parsed(&line, &self.context, self.kind.known, self.kind.read) {
+                Ok(write) => {
+                    item.extend(label(&write));
+                    writes.push(write);
+                    items.push((item, None));
+                }
+                Err(complaint) => items.push((item, Some(complaint))),
+            }
+        }
+        let chunk = self.chunk;
+        self.chunk += 1;
+        let outcome = if writes.is_empty() {
+            None
+        } else {
+            Some(offered(&self.api, &self.context, chunk, writes).await)
+        };
+        Bytes::from(shown(items, outcome))
+    }
+}
+
+/// The results of a chunk, a line each.
+fn shown(
+    items: Vec<(Map<String, Value>, Option<Complaint>)>,
+    outcome: Option<Result<Outcome, SubmitError>>,
+) -> Vec<u8> {
+    let (results, seq, problem) = match outcome {
+        Some(Ok(outcome)) => (outcome.results, Some(outcome.last), None),
+        Some(Err(error)) => (Vec::new(), None, Some(refusals::not_submitted(error, &refusals::whole))),
+        None => (Vec::new(), None, None),
+    };
+    let mut results = results.into_iter();
+    let mut text = Vec::new();
+    for (item, complaint) in items {
+        let mut shown = match (complaint, &problem) {
+            (Some(complaint), _) => failed(item, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
+            (None, Some(problem)) => failed(item, &problem.as_complaint(), problem.status()),
+            (None, None) => match results.next() {
+                Some(result) => result_of(item, result),
+                None => item,
+            },
+        };
+        if let Some(seq) = seq.filter(|_| shown.get("code").is_none()) {
+            shown.insert("seq".to_owned(), json!(seq));
+        }
+        // Maps with text keys always serialise.
+        text.extend(serde_json::to_vec(&shown).unwrap_or_default());
+        text.push(b'\n');
+    }
+    text
+}
+
+fn result_of(item: Map<String, Value>, result: Result<Written, Refusal>) -> Map<String, Value> {
+    match result {
+        Ok(written) => done(item, &written),
+        Err(refusal) => {
+            let status = refusals::status_of(refusal.code);
+            failed(item, &refusals::complaint(refusal, &refusals::whole), status)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+
+    use super::{CHUNK_LINES, Lines};
+
+    #[test]
+    fn every_line_keeps_its_number_over_blank_ones_and_chunks() {
+        let mut lines = Lines::of(Bytes::from_static(b"a\n\n  \nb\r\nc"));
+        let numbers: Vec<usize> = lines.chunk().iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [1, 4, 5]);
+        assert!(lines.chunk().is_empty());
+
+        let many = "x\n".repeat(CHUNK_LINES + 3);
+        let mut lines = Lines::of(Bytes::from(many));
+        assert_eq!(lines.chunk().len(), CHUNK_LINES);
+        let rest = lines.chunk();
+        assert_eq!((rest.len(), rest[0].0), (3, CHUNK_LINES + 1));
+    }
+}

@@ -1,0 +1,86 @@
+//! The REST door: routes under `/api/v1` over the engine, problems as `application/problem+json`.
+//!
+//! Reading order: [`options`] (what it is told), [`serve`] (connections), `routes` (what there is), `middleware` (what
+//! happens around every request), `call` and `fields` (how a request is read), `refusals` (the one table from errors to
+//! statuses), then one file per resource.
+
+mod batch;
+mod call;
+mod caller;
+mod embeddings;
+mod entities;
+mod entity_writes;
+mod events;
+mod export;
+mod fields;
+mod graph_walk;
+mod health;
+mod ids;
+mod import;
+mod lines;
+mod meter;
+mod middleware;
+mod observations;
+mod options;
+mod problem;
+mod reads;
+mod refusals;
+mod relations;
+mod routes;
+mod rows;
+mod search;
+mod serve;
+mod stats;
+mod watch;
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use caller::ScopeKind;
+pub use options::{ApiKeys, Compression, RestOptions};
+pub use routes::router;
+pub use serve::{ServeError, serve};
+
+use crate::engine::Engine;
+use meter::Meter;
+use middleware::{Bodies, request_id::RequestIds};
+use reads::Turns;
+
+/// What every handler has at hand.
+#[derive(Clone)]
+struct Api(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    options: RestOptions,
+    turns: Turns,
+    bodies: Bodies,
+    request_ids: RequestIds,
+    meter: Meter,
+    checks: health::Checks,
+    started: Instant,
+}
+
+impl Api {
+    fn new(engine: Engine, options: RestOptions) -> Self {
+        Self(Arc::new(Shared {
+            turns: Turns::new(options.reads_max, options.reads_waiting_max),
+            bodies: Bodies::new(options.bodies_bytes_max),
+            request_ids: RequestIds::new(),
+            meter: Meter::default(),
+            checks: health::Checks::default(),
+            started: Instant::now(),
+            engine,
+            options,
+        }))
+    }
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

@@ -1,0 +1,120 @@
+//! What the REST door is told when it opens: limits, times, keys, defaults.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::caller::ScopeKind;
+
+/// Checks a key that a client sends and names its owner; it must take the same time for every wrong key.
+type Verify = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// The keys that open the API.
+#[derive(Clone)]
+pub struct ApiKeys(Arc<Verify>);
+
+impl ApiKeys {
+    /// Keys as `verify` knows them: it answers the name of a valid key, in constant time.
+    pub fn new(verify: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(verify))
+    }
+
+    /// The name of `key`, when it is valid.
+    pub fn verify(&self, key: &str) -> Option<String> {
+        (self.0)(key)
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeys(…)")
+    }
+}
+
+/// When and how answers are compressed with gzip.
+#[derive(Debug, Clone, Copy)]
+pub struct Compression {
+    /// Answers of fewer bytes are sent as they are. Default: 1024.
+    pub above_bytes: u64,
+    /// 1 (fast) to 9 (small). Default: 6.
+    pub level: u8,
+}
+
+/// The settings of the REST door.
+#[derive(Debug, Clone)]
+pub struct RestOptions {
+    /// Who may talk to it; `None`: everybody who can connect.
+    pub api_keys: Option<ApiKeys>,
+    /// Largest request body, in bytes. Default: 32 MiB.
+    pub body_bytes_max: usize,
+    /// Bytes of all request bodies over 64 KiB that are in memory at a time; further ones wait, then get 503.
+    /// Default: 256 MiB.
+    pub bodies_bytes_max: usize,
+    /// Connections served at a time; further ones get 503 and are closed. Default: 1000.
+    pub connections_max: usize,
+    /// Time for a new connection to send its first request's head. Default: 30 s.
+    pub connection_timeout: Duration,
+    /// Time an idle connection stays open. Default: 60 s.
+    pub keep_alive_timeout: Duration,
+    /// Time for a request's body to arrive; then 408. Default: 30 s.
+    pub body_timeout: Duration,
+    /// Time for the answer once the request is there; then 504. Default: 30 s.
+    pub request_timeout: Duration,
+    /// Time that a read waits for the position it names. Default: 10 s.
+    pub min_seq_timeout: Duration,
+    /// Time for the answer to an import. Default: 10 min.
+    pub import_timeout: Duration,
+    /// Time for requests under way to finish when the server stops. Default: 20 s.
+    pub drain_timeout: Duration,
+    /// Read buffer and longest request head of a connection, in bytes; at least 8192. Default: 16384.
+    pub request_buffer_bytes: usize,
+    /// Compression of answers; `None`: never. Default: above 1024 bytes at level 6.
+    pub compression: Option<Compression>,
+    /// Whether reads carry an `ETag` and answer 304. Default: true.
+    pub etags: bool,
+    /// Items on a page when `limit` is not given. Default: 50.
+    pub page_size_default: usize,
+    /// Largest `limit` of a page. Default: 1000.
+    pub page_size_max: usize,
+    /// Most items of a JSON batch. Default: 100.
+    pub batch_items_max: usize,
+    /// Whether problems carry values and the list of all errors. Default: true.
+    pub detailed_errors: bool,
+    /// Reads that run at a time, each on a blocking thread. Default: 16.
+    pub reads_max: usize,
+    /// Reads that may wait for their turn; further ones get 503. Default: 1024.
+    pub reads_waiting_max: usize,
+    /// Scope of writes that name none. Default: agent.
+    pub default_scope: ScopeKind,
+    /// What `GET /memory/config` answers: the effective configuration of the memory, without secrets.
+    pub memory_config: serde_json::Value,
+}
+
+impl Default for RestOptions {
+    fn default() -> Self {
+        Self {
+            api_keys: None,
+            body_bytes_max: 32 << 20,
+            bodies_bytes_max: 256 << 20,
+            connections_max: 1_000,
+            connection_timeout: Duration::from_secs(30),
+            keep_alive_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(30),
+            min_seq_timeout: Duration::from_secs(10),
+            import_timeout: Duration::from_mins(10),
+            drain_timeout: Duration::from_secs(20),
+            request_buffer_bytes: 16_384,
+            compression: Some(Compression { above_bytes: 1_024, level: 6 }),
+            etags: true,
+            page_size_default: 50,
+            page_size_max: 1_000,
+            batch_items_max: 100,
+            detailed_errors: true,
+            reads_max: 16,
+            reads_waiting_max: 1_024,
+            default_scope: ScopeKind::Agent,
+            memory_config: serde_json::Value::Object(serde_json::Map::new()),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What a client gets instead of an answer: `application/problem+json` (RFC 9457) with a stable code and a remedy.
+
+use std::fmt::Write as _;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Longest piece of a client's value that is repeated to it, in characters.
+const ECHO_CHARS_MAX: usize = 120;
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Complaint {
+    /// Where, as in `entities[3].observations[0].content`.
+    pub(super) field: String,
+    /// Stable code.
+    pub(super) code: &'static str,
+    /// What was given, shortened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) value: Option<String>,
+    /// What is wrong with it.
+    pub(super) message: String,
+    /// What to do about it.
+    pub(super) remedy: String,
+}
+
+/// A request that was not granted, or that failed.
+#[derive(Debug, Clone)]
+pub(super) struct Problem(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    field: Option<String>,
+    value: Option<String>,
+    remedy: Option<String>,
+    errors: Vec<Complaint>,
+    details: Map<String, Value>,
+    retry_after_seconds: Option<u32>,
+    challenge: bool,
+    close: bool,
+}
+
+impl Problem {
+    /// A problem with its status, stable code and one sentence for people.
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            status,
+            code,
+            detail: detail.into(),
+            field: None,
+            value: None,
+            remedy: None,
+            errors: Vec::new(),
+            details: Map::new(),
+            retry_after_seconds: None,
+            challenge: false,
+            close: false,
+        }))
+    }
+
+    /// A problem made of complaints; the first one speaks for all. `complaints` is not empty.
+    pub(super) fn complaints(status: StatusCode, complaints: Vec<Complaint>) -> Self {
+        let Some(first) = complaints.first() else {
+            return Self::new(status, "VALIDATION_ERROR", "the request is not valid");
+        };
+        let mut detail = if first.field.is_empty() {
+            first.message.clone()
+        } else {
+            format!("{}: {}", first.field, first.message)
+        };
+        if complaints.len() > 1 {
+            let _ = write!(detail, " (and {} more, see errors)", complaints.len() - 1);
+        }
+        let mut problem = Self::new(status, first.code, detail).remedy(first.remedy.clone());
+        problem.0.field = Some(first.field.clone()).filter(|field| !field.is_empty());
+        problem.0.value.clone_from(&first.value);
+        problem.0.errors = complaints;
+        problem
+    }
+
+    /// Names the field.
+    pub(super) fn field(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+
+    /// Shows what was given, shortened.
+    pub(super) fn value(mut self, value: &str) -> Self {
+        self.0.value = Some(shortened(value));
+        self
+    }
+
+    /// Says what to do.
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.0.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Adds a member to `details`, for programs.
+    pub(super) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says when to try again.
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Asks for a key.
+    pub(super) fn challenge(mut self) -> Self {
+        self.0.challenge = true;
+        self
+    }
+
+    /// Ends the connection after the answer: the rest of the request was not read.
+    pub(super) fn close(mut self) -> Self {
+        self.0.close = true;
+        self
+    }
+
+    /// The same problem with another status.
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    /// The problem as one complaint in a list.
+    pub(super) fn as_complaint(&self) -> Complaint {
+        let inner = &self.0;
+        Complaint {
+            field: inner.field.clone().unwrap_or_default(),
+            code: inner.code,
+            value: inner.value.clone(),
+            message: inner.detail.clone(),
+            remedy: inner.remedy.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The stable code.
+    pub(super) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// The answer as JSON. `detailed` adds the values and the list of errors.
+    pub(super) fn body(&self, request_id: &str, detailed: bool) -> Vec<u8> {
+        let inner = &self.0;
+        let members = Members {
+            kind: format!("urn:caxton:problem:{}", inner.code.to_ascii_lowercase().replace('_', "-")),
+            title: title(inner.code),
+            status: inner.status.as_u16(),
+            detail: &inner.detail,
+            code: inner.code,
+            field: inner.field.as_deref(),
+            value: inner.value.as_deref().filter(|_| detailed),
+            remedy: inner.remedy.as_deref(),
+            request_id,
+            details: &inner.details,
+            errors: if detailed { &inner.errors } else { &[] },
+        };
+        // Strings, numbers and maps with text keys always serialise; an empty body would still carry the status.
+        serde_json::to_vec(&members).unwrap_or_default()
+    }
+
+    /// The whole answer.
+    pub(super) fn render(&self, request_id: &str, detailed: bool) -> Response {
+        let mut response = Response::new(Body::from(self.body(request_id, detailed)));
+        *response.status_mut() = self.0.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.0.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.0.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"caxton\""));
+        }
+        if self.0.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Leaves the problem in the response's extensions: the outermost layer renders it, because only that one knows the
+/// id of the request.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.0.status;
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Members<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: String,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'a str>,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    details: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "<[Complaint]>::is_empty")]
+    errors: &'a [Complaint],
+}
+
+/// `ENTITY_NOT_FOUND` as `Entity not found`.
+fn title(code: &str) -> String {
+    let mut title = code.to_ascii_lowercase().replace('_', " ");
+    if let Some(first) = title.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    title
+}
+
+/// The first characters of `value`.
+pub(super) fn shortened(value: &str) -> String {
+    match value.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((end, _)) => format!("{}… ({} bytes)", &value[..end], value.len()),
+        None => value.to_owned(),
+    }
+}
+
+/// The member of `known` that `given` was probably meant to be.
+pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing takes time in the square of the length; nobody mistypes a name of a thousand letters.
+    if given.len() > 64 {
+        return None;
+    }
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(given, name), name))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use axum::http::StatusCode;
+    use serde_json::Value;
+
+    use super::{Complaint, Problem, nearest, shortened};
+
+    #[test]
+    fn a_problem_says_what_where_and_what_to_do() {
+        let complaint = Complaint {
+            field: "limit".to_owned(),
+            code: "VALIDATION_ERROR",
+            value: Some("-1".to_owned()),
+            message: "must be from 1 to 100".to_owned(),
+            remedy: "give a number from 1 to 100".to_owned(),
+        };
+        let problem = Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, vec![complaint]);
+        let body: Value = serde_json::from_slice(&problem.body("r1", true)).unwrap();
+        assert_eq!(body["type"], "urn:caxton:problem:validation-error");
+        assert_eq!(body["title"], "Validation error");
+        assert_eq!(body["status"], 422);
+        assert_eq!(body["detail"], "limit: must be from 1 to 100");
+        assert_eq!(body["field"], "limit");
+        assert_eq!(body["value"], "-1");
+        assert_eq!(body["remedy"], "give a number from 1 to 100");
+        assert_eq!(body["request_id"], "r1");
+        assert_eq!(body["errors"][0]["field"], "limit");
+        let terse: Value = serde_json::from_slice(&problem.body("r1", false)).unwrap();
+        assert_eq!(terse.get("errors"), None);
+        assert_eq!(terse.get("value"), None);
+    }
+
+    #[test]
+    fn the_nearest_name_is_a_likely_one_or_none() {
+        let known = ["entity_name", "entity_type", "observations"];
+        assert_eq!(nearest("entity_nmae", known), Some("entity_name"));
+        assert_eq!(nearest("observation", known), Some("observations"));
+        assert_eq!(nearest("zzz", known), None);
+        assert_eq!(nearest(&"x".repeat(10_000), known), None);
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated_whole() {
+        assert_eq!(shortened("ä"), "ä");
+        assert!(shortened(&"ä".repeat(1_000)).len() < 300);
+    }
+}

@@ -1,0 +1,131 @@
+//! Reading without holding up the server: on blocking threads, so many at a time, after what must be visible is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use caxton_events::Seq;
+use caxton_projections::view::{Part, View, Wait};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Api;
+use super::problem::Problem;
+use super::refusals;
+
+/// Whose turn it is to read.
+pub(super) struct Turns {
+    running: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    waiting_max: usize,
+}
+
+impl Turns {
+    /// `running_max` reads at a time, `waiting_max` behind them.
+    pub(super) fn new(running_max: usize, waiting_max: usize) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(running_max.max(1))),
+            waiting: AtomicUsize::new(0),
+            waiting_max,
+        }
+    }
+
+    async fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let place = Place::behind(&self.waiting);
+        if place.before >= self.waiting_max {
+            return Err(refusals::overloaded("too many reads are waiting"));
+        }
+        Arc::clone(&self.running).acquire_owned().await.map_err(|_| refusals::stopping())
+    }
+}
+
+/// A place in the queue; left when the request is answered or given up.
+struct Place<'a> {
+    waiting: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> Place<'a> {
+    fn behind(waiting: &'a AtomicUsize) -> Self {
+        Self { before: waiting.fetch_add(1, Ordering::Relaxed), waiting }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Api {
+    /// Runs `read` on a blocking thread when its turn comes.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = self.turns.take().await?;
+        let engine = self.engine.clone();
+        let work = move || {
+            let result = read(engine.view());
+            drop(turn);
+            result
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
+    }
+
+    /// Waits until reads include `seq`, for at most `min_seq_timeout`.
+    pub(super) async fn caught_up(&self, seq: Option<Seq>, wait: Wait) -> Result<(), Problem> {
+        let Some(seq) = seq else {
+            return Ok(());
+        };
+        let deadline = tokio::time::Instant::now() + self.options.min_seq_timeout;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let positions = self.engine.view().positions();
+            if positions.reached(seq, wait) {
+                return Ok(());
+            }
+            for part in [Part::Graph, Part::Vectors] {
+                let position = positions.get(part);
+                if let Some(error) = position.stopped
+                    && position.seq < seq
+                    && (part == Part::Graph || wait == Wait::Indexed)
+                {
+                    return Err(refusals::projection_stopped(part.name(), &error, None));
+                }
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let position = positions.get(Part::Graph).seq.0;
+                let detail = format!("the memory is at {position}, {} was asked for", seq.0);
+                return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_CAUGHT_UP", detail)
+                    .field("min_seq")
+                    .value(&seq.0.to_string())
+                    .detail("position", position)
+                    .remedy("try again; check that the seq is one that this server answered")
+                    .retry_after(1));
+            }
+            // Polling costs no thread; the projections are rarely more than a few milliseconds behind.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use super::Turns;
+
+    #[tokio::test]
+    async fn a_full_queue_of_reads_refuses_and_a_free_place_serves() {
+        let turns = Turns::new(1, 0);
+        let first = turns.take().await.unwrap();
+        assert_eq!(turns.take().await.unwrap_err().code(), "OVERLOADED");
+        drop(first);
+        assert!(turns.take().await.is_ok());
+    }
+}

@@ -1,0 +1,121 @@
+//! What there is: every path with its methods.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+
+use super::problem::{Problem, nearest, shortened};
+use super::{
+    Api, RestOptions, batch, embeddings, entities, entity_writes, events, export, graph_walk, health, import,
+    middleware, observations, relations, search, stats,
+};
+use crate::engine::Engine;
+
+/// Paths without parameters, for the hint in a 404.
+const PATHS: &[&str] = &[
+    "/api/v1/events",
+    "/api/v1/health",
+    "/api/v1/health/detailed",
+    "/api/v1/health/memory",
+    "/api/v1/log/head",
+    "/api/v1/memory/config",
+    "/api/v1/memory/entities",
+    "/api/v1/memory/entities/batch",
+    "/api/v1/memory/export",
+    "/api/v1/memory/health",
+    "/api/v1/memory/import",
+    "/api/v1/memory/observations/batch",
+    "/api/v1/memory/relations",
+    "/api/v1/memory/relations/batch",
+    "/api/v1/memory/search",
+    "/api/v1/memory/stats",
+    "/api/v1/ready",
+    "/v1/embeddings",
+];
+
+/// The whole door as a service, without its connections.
+pub fn router(engine: Engine, options: RestOptions) -> Router {
+    with_layers(Api::new(engine, options))
+}
+
+fn with_layers(api: Api) -> Router {
+    let compression = api.options.compression;
+    let router = Router::new()
+        .nest("/api/v1", resources())
+        .route("/v1/embeddings", post(embeddings::create))
+        .route("/api/v1/embeddings", post(embeddings::create))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(api.clone(), middleware::around))
+        .with_state(api);
+    match compression {
+        Some(compression) => router.layer(
+            CompressionLayer::new()
+                .gzip(true)
+                .quality(CompressionLevel::Precise(i32::from(compression.level.clamp(1, 9))))
+                .compress_when(SizeAbove::new(compression.above_bytes)),
+        ),
+        None => router,
+    }
+}
+
+fn resources() -> Router<Api> {
+    Router::new()
+        .route("/memory/entities", get(entities::list).post(entity_writes::create))
+        .route("/memory/entities/batch", post(batch::entities))
+        .route(
+            "/memory/entities/{entity}",
+            get(entities::get)
+                .patch(entity_writes::patch)
+                .put(entity_writes::put)
+                .delete(entity_writes::delete),
+        )
+        .route("/memory/entities/{entity}/history", get(entities::history))
+        .route("/memory/entities/{entity}/observations", get(observations::list).post(observations::add))
+        .route("/memory/observations/batch", post(batch::observations))
+        .route(
+            "/memory/observations/{id}",
+            get(observations::get).patch(observations::patch).delete(observations::delete),
+        )
+        .route("/memory/relations", get(relations::list).post(relations::create))
+        .route("/memory/relations/batch", post(batch::relations))
+        .route(
+            "/memory/relations/{id}",
+            get(relations::get).patch(relations::patch).delete(relations::delete),
+        )
+        .route("/memory/search", get(search::by_query).post(search::by_body))
+        .route("/memory/graph/{entity}", get(graph_walk::walk))
+        .route("/memory/export", get(export::export))
+        .route("/memory/import", post(import::import))
+        .route("/memory/stats", get(stats::stats))
+        .route("/memory/health", get(health::memory_checks))
+        .route("/memory/config", get(stats::config))
+        .route("/memory/{agent_id}", axum::routing::delete(entity_writes::clear))
+        .route("/log/head", get(events::head))
+        .route("/events", get(events::list))
+        .route("/health", get(health::health))
+        .route("/health/memory", get(health::memory))
+        .route("/health/detailed", get(health::detailed))
+        .route("/ready", get(health::ready))
+}
+
+async fn no_such_path(request: Request) -> Problem {
+    let path = request.uri().path();
+    let remedy = match nearest(path, PATHS.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "see docs/api.md for the paths there are".to_owned(),
+    };
+    let detail = format!("there is nothing at {}", shortened(path));
+    Problem::new(StatusCode::NOT_FOUND, "NO_SUCH_PATH", detail).remedy(remedy)
+}
+
+async fn no_such_method(request: Request) -> Problem {
+    let detail = format!("{} does not take {}", shortened(request.uri().path()), request.method());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+        .remedy("use one of the methods in the Allow header")
+}

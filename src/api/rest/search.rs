@@ -1,0 +1,263 @@
+//! Search: by query string or by body, with the reasons of each hit.
+
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::{Clock as _, Timestamp};
+use caxton_projections::queries::{Fusion, Search, SearchHit, SearchMode};
+use caxton_projections::view::{View, Wait};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Api;
+use super::batch::millis;
+use super::call::{Call, ReadContext};
+use super::fields::Fields;
+use super::problem::Problem;
+use super::refusals::{graph_failed, search_failed};
+use super::rows::{self, EntityRow, ObservationRow, RelationRow};
+use crate::engine::SystemClock;
+
+/// Longest question, in bytes. The model reads its first 256 tokens only.
+const QUERY_BYTES_MAX: usize = 16 << 10;
+/// Most hits of one search.
+const LIMIT_MAX: u64 = 100;
+/// Most observations shown with a hit, and most neighbours on each side of the matched one.
+const SHOWN_MAX: u64 = 100;
+
+const SEARCH: &[&str] = &[
+    "query",
+    "mode",
+    "fusion",
+    "semantic_weight",
+    "entity_types",
+    "owner",
+    "limit",
+    "min_similarity",
+    "include_relations",
+    "temporal_filter",
+    "valid_at",
+    "start_date",
+    "end_date",
+    "neighbours",
+    "observation_limit",
+    "exact",
+];
+const MODES: &[(&str, SearchMode)] =
+    &[("hybrid", SearchMode::Hybrid), ("semantic", SearchMode::Semantic), ("keyword", SearchMode::Keyword)];
+
+#[derive(Clone, Copy)]
+enum Temporal {
+    Current,
+    All,
+    DateRange,
+}
+
+const TEMPORAL: &[(&str, Temporal)] =
+    &[("current", Temporal::Current), ("all", Temporal::All), ("date_range", Temporal::DateRange)];
+
+/// A search with what is shown of its hits.
+struct Asked {
+    context: ReadContext,
+    search: Search,
+    observations: usize,
+}
+
+/// `GET /memory/search`.
+pub(super) async fn by_query(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], SEARCH])?;
+    let asked = asked(&call, &mut query);
+    query.finish()?;
+    answer(&api, asked).await
+}
+
+/// `POST /memory/search`: the same members as a JSON object.
+pub(super) async fn by_body(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let query = call.query(&[])?;
+    let mut body = call.members(&[ReadContext::QUERY[0], ReadContext::QUERY[1], SEARCH])?;
+    let asked = asked(&call, &mut body);
+    body.absorb(query);
+    body.finish()?;
+    answer(&api, asked).await
+}
+
+fn asked(call: &Call, fields: &mut Fields) -> Asked {
+    let context = ReadContext::take(call, fields);
+    let given = fields.has("query");
+    let text = fields.required_text("query");
+    if given && text.trim().is_empty() {
+        fields.complain("query", Some(&text), "is empty", "say what to look for");
+    } else if text.len() > QUERY_BYTES_MAX {
+        let message = format!("takes {} bytes, the limit is {QUERY_BYTES_MAX}", text.len());
+        fields.complain("query", None, &message, "shorten it: the model reads the first 256 tokens");
+    }
+    let mode = fields.choice("mode", MODES).unwrap_or_default();
+    let fusion = fusion(fields);
+    let (valid_at, valid_between) = time_filter(fields);
+    let search = Search {
+        text,
+        mode,
+        fusion,
+        scopes: context.scopes.clone(),
+        entity_types: fields.texts("entity_types"),
+        owner: fields.parsed("owner"),
+        valid_at,
+        valid_between,
+        min_similarity: fields.number("min_similarity", -1.0..=1.0).map(|cosine| cosine as f32),
+        limit: fields.integer("limit", 1..=LIMIT_MAX).unwrap_or(10) as usize,
+        neighbours: fields.integer("neighbours", 0..=SHOWN_MAX).unwrap_or(0) as usize,
+        include_relations: fields.flag("include_relations").unwrap_or(false),
+        exact: fields.flag("exact").unwrap_or(false),
+    };
+    let observations = fields.integer("observation_limit", 0..=SHOWN_MAX).unwrap_or(10) as usize;
+    Asked { context, search, observations }
+}
+
+fn fusion(fields: &mut Fields) -> Fusion {
+    let weight = fields.number("semantic_weight", 0.0..=1.0);
+    let reciprocal =
+        fields.choice("fusion", &[("weighted", false), ("reciprocal_rank", true), ("rrf", true)]);
+    match (reciprocal, weight) {
+        (Some(true), Some(_)) => {
+            fields.complain(
+                "semantic_weight",
+                None,
+                "does not go with fusion=reciprocal_rank",
+                "leave one of them out",
+            );
+            Fusion::ReciprocalRank
+        }
+        (Some(true), None) => Fusion::ReciprocalRank,
+        (_, Some(weight)) => Fusion::Weighted { semantic_weight: weight as f32 },
+        (_, None) => Fusion::default(),
+    }
+}
+
+type Moments = (Option<Timestamp>, Option<(Timestamp, Timestamp)>);
+
+/// What was true now, at a moment, within a range, or ever.
+fn time_filter(fields: &mut Fields) -> Moments {
+    let at = fields.time("valid_at");
+    let (start_given, end_given) = (fields.has("start_date"), fields.has("end_date"));
+    let (start, end) = (fields.time("start_date"), fields.time("end_date"));
+    let temporal = fields.choice("temporal_filter", TEMPORAL);
+    let ranged = start_given || end_given;
+    match temporal {
+        Some(Temporal::Current | Temporal::All) if ranged || at.is_some() => {
+            fields.complain(
+                "temporal_filter",
+                None,
+                "does not go with valid_at, start_date or end_date",
+                "leave it out, or use date_range with both dates",
+            );
+        }
+        Some(Temporal::DateRange) if at.is_some() => {
+            fields.complain("valid_at", None, "does not go with date_range", "leave one of them out");
+        }
+        Some(Temporal::All) => return (None, None),
+        Some(Temporal::Current) => return (Some(SystemClock.now()), None),
+        Some(Temporal::DateRange) | None if ranged || temporal.is_some() => match (start, end) {
+            (Some(start), Some(end)) if start < end => return (None, Some((start, end))),
+            (Some(start), Some(_)) => {
+                let message = format!("is not after start_date ({start})");
+                fields.complain("end_date", None, &message, "give a later moment");
+            }
+            (None, _) if !start_given => fields.complain("start_date", None, "is missing", "give both dates"),
+            (_, None) if !end_given => fields.complain("end_date", None, "is missing", "give both dates"),
+            _ => (),
+        },
+        Some(Temporal::DateRange) | None => return (at.or_else(|| Some(SystemClock.now())), None),
+    }
+    (None, None)
+}
+
+/// A hit as clients see it.
+#[derive(Serialize)]
+struct HitRow {
+    #[serde(flatten)]
+    entity: EntityRow,
+    /// The cosine; null where only words found it.
+    similarity_score: Option<f32>,
+    /// What ranks.
+    score: f32,
+    why: Why,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    neighbours: Option<Vec<ObservationRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relations: Option<Vec<RelationRow>>,
+}
+
+/// Why something was found.
+#[derive(Serialize)]
+struct Why {
+    matched_by: Vec<&'static str>,
+    cosine: Option<f32>,
+    bm25: Option<f32>,
+    matched_name: bool,
+    matched_observation: Option<ObservationRow>,
+}
+
+async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
+    let started = Instant::now();
+    let semantic = asked.search.mode != SearchMode::Keyword;
+    let wait = if semantic { Wait::Indexed } else { Wait::Applied };
+    api.caught_up(asked.context.min_seq, wait).await?;
+    let meter = api.clone();
+    api.read(move |view| {
+        let searched = Instant::now();
+        let found = asked.search.ask(view).map_err(|error| search_failed(&error))?;
+        meter.meter.search_finished(searched.elapsed());
+        let mut results = Vec::with_capacity(found.hits.len());
+        for hit in found.hits {
+            results.push(shown(view, hit, &asked)?);
+        }
+        let mode = MODES.iter().find(|(_, mode)| *mode == found.mode).map(|(word, _)| *word);
+        let body = json!({
+            "query": asked.search.text,
+            "mode": mode,
+            "total_results": results.len(),
+            "results": results,
+            "memory_scope": asked.context.caller.named.map(|kind| asked.context.caller.scope(kind).kind()),
+            "search_time_ms": millis(started),
+            "seq": found.seq,
+        });
+        let mut response = rows::json(StatusCode::OK, &body)?;
+        // The time it took differs each time, so a tag would never match.
+        response.headers_mut().insert(
+            axum::http::header::CACHE_CONTROL,
+            axum::http::HeaderValue::from_static("private, no-store"),
+        );
+        Ok(response)
+    })
+    .await
+}
+
+fn shown(view: &View, hit: SearchHit, asked: &Asked) -> Result<HitRow, Problem> {
+    let id = hit.entity.id;
+    let mut entity = EntityRow::from(hit.entity);
+    if asked.observations > 0 {
+        let observations = view.graph().observations_of(id, None, asked.observations);
+        let observations = observations.map_err(|error| graph_failed(&error))?;
+        entity.observations = Some(observations.into_iter().map(ObservationRow::from).collect());
+    }
+    let relations =
+        if asked.search.include_relations { Some(RelationRow::all(view, hit.relations)?) } else { None };
+    let neighbours =
+        (asked.search.neighbours > 0).then(|| hit.neighbours.into_iter().map(ObservationRow::from).collect());
+    Ok(HitRow {
+        entity,
+        similarity_score: hit.similarity,
+        score: hit.score,
+        why: Why {
+            matched_by: hit.matched_by,
+            cosine: hit.similarity,
+            bm25: hit.keyword_score,
+            matched_name: hit.matched_name,
+            matched_observation: hit.matched.map(ObservationRow::from),
+        },
+        neighbours,
+        relations,
+    })
+}

@@ -1,0 +1,227 @@
+//! `caxton memory …`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Commands about the memory.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum MemoryCommand {
+    /// Remember a thing and what is known about it
+    Add(Add),
+    /// Connect two things
+    Relate(Relate),
+    /// Find what was remembered, by meaning and by words
+    Search(Search),
+    /// Walk the relations around a thing
+    Graph(Graph),
+    /// Count what is there
+    Stats(Stats),
+    /// Write the memory to a file
+    Export(Export),
+    /// Read a file into the memory
+    Import(Import),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct Who {
+    /// The agent whose memory it is
+    #[arg(long, value_name = "NAME", env = "CAXTON_AGENT", default_value = "default")]
+    pub(in crate::cli) agent: String,
+    /// The workspace it works in
+    #[arg(long, value_name = "NAME", env = "CAXTON_WORKSPACE", default_value = "default")]
+    pub(in crate::cli) workspace: String,
+    /// The part of memory: writes go to the agent's own unless told otherwise, reads see all three
+    #[arg(long, value_enum, value_name = "SCOPE")]
+    pub(in crate::cli) scope: Option<ScopeName>,
+}
+
+/// A part of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum ScopeName {
+    /// Seen by one agent
+    Agent,
+    /// Seen by every agent of a workspace
+    Workspace,
+    /// Seen by all
+    Global,
+}
+
+impl ScopeName {
+    /// As requests name it.
+    pub(in crate::cli) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Workspace => "workspace",
+            Self::Global => "global",
+        }
+    }
+}
+
+/// `caxton memory add`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Add {
+    /// Name of the thing, unique within its scope
+    pub(in crate::cli) name: String,
+    /// What is known about it, one text each; added to what is known already
+    #[arg(value_name = "OBSERVATION", required = true)]
+    pub(in crate::cli) observations: Vec<String>,
+    /// What kind of thing it is
+    #[arg(long = "type", short = 't', value_name = "TYPE", default_value = "thing")]
+    pub(in crate::cli) entity_type: String,
+    /// A JSON object with anything else
+    #[arg(long, value_name = "JSON")]
+    pub(in crate::cli) metadata: Option<String>,
+    /// True from this moment on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) valid_from: Option<String>,
+    /// True until this moment (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) valid_to: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) who: Who,
+}
+
+/// `caxton memory relate`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Relate {
+    /// Where the relation starts
+    pub(in crate::cli) from: String,
+    /// What it says, as in `depends_on`
+    pub(in crate::cli) relation: String,
+    /// Where it ends
+    pub(in crate::cli) to: String,
+    /// How strong it is, 0 to 1
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.5)]
+    pub(in crate::cli) strength: f64,
+    /// Say the same the other way round
+    #[arg(long)]
+    pub(in crate::cli) both: bool,
+    #[command(flatten)]
+    pub(in crate::cli) who: Who,
+}
+
+/// How a search ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Mode {
+    /// By meaning and by words
+    Hybrid,
+    /// By meaning
+    Semantic,
+    /// By words
+    Keyword,
+}
+
+impl Mode {
+    /// As requests name it.
+    pub(in crate::cli) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hybrid => "hybrid",
+            Self::Semantic => "semantic",
+            Self::Keyword => "keyword",
+        }
+    }
+}
+
+/// `caxton memory search`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Search {
+    /// What is sought, in words
+    #[arg(value_name = "QUERY", required = true)]
+    pub(in crate::cli) query: Vec<String>,
+    /// Hits at most
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 10)]
+    pub(in crate::cli) limit: u16,
+    /// What ranks [default: hybrid, or what the server is set to]
+    #[arg(long, value_enum)]
+    pub(in crate::cli) mode: Option<Mode>,
+    /// Only things of this type; may be given again
+    #[arg(long = "type", short = 't', value_name = "TYPE")]
+    pub(in crate::cli) types: Vec<String>,
+    /// Only hits at least this similar (cosine, -1 to 1)
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(in crate::cli) min_similarity: Option<f32>,
+    /// Show the relations of each hit
+    #[arg(long)]
+    pub(in crate::cli) relations: bool,
+    #[command(flatten)]
+    pub(in crate::cli) who: Who,
+}
+
+/// `caxton memory graph`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Graph {
+    /// Name of the thing to start from
+    pub(in crate::cli) name: String,
+    /// Relations followed in a row, at most 10
+    #[arg(long, short = 'd', value_name = "COUNT", default_value_t = 2)]
+    pub(in crate::cli) depth: u8,
+    /// Only relations of this type; may be given again
+    #[arg(long = "type", short = 't', value_name = "TYPE")]
+    pub(in crate::cli) types: Vec<String>,
+    /// Only relations at least this strong
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
+    pub(in crate::cli) min_strength: f64,
+    #[command(flatten)]
+    pub(in crate::cli) who: Who,
+}
+
+/// `caxton memory stats`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Stats {
+    /// Only what this agent sees
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) agent: Option<String>,
+}
+
+/// `caxton memory export`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Export {
+    /// File to write, `-` for standard output: one JSON object a line
+    #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
+    pub(in crate::cli) out: PathBuf,
+    /// Write the vectors too
+    #[arg(long)]
+    pub(in crate::cli) embeddings: bool,
+    #[command(flatten)]
+    pub(in crate::cli) who: Who,
+}
+
+/// What happens to things that exist already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum MergeStrategy {
+    /// Make them as the file says
+    UpdateExisting,
+    /// Leave them as they are
+    SkipExisting,
+    /// Refuse the file's line
+    ErrorOnConflict,
+}
+
+impl MergeStrategy {
+    /// As requests name it.
+    pub(in crate::cli) const fn as_str(self) -> &'static str {
+        match self {
+            Self::UpdateExisting => "update_existing",
+            Self::SkipExisting => "skip_existing",
+            Self::ErrorOnConflict => "error_on_conflict",
+        }
+    }
+}
+
+/// `caxton memory import`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Import {
+    /// File to read, `-` for standard input: what `memory export` or `corpus` wrote
+    #[arg(value_name = "FILE")]
+    pub(in crate::cli) file: PathBuf,
+    /// What happens to things that exist already
+    #[arg(long, value_enum, default_value = "update-existing")]
+    pub(in crate::cli) on_conflict: MergeStrategy,
+    /// Lines sent in one request
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(in crate::cli) chunk: u32,
+    #[command(flatten)]
+    pub(in crate::cli) who: Who,
+}

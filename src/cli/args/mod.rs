@@ -1,0 +1,123 @@
+//! What can be typed: the commands with their flags.
+
+mod memory;
+mod operate;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub(super) use memory::{
+    Add, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
+};
+pub(super) use operate::{
+    ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand,
+    ProjectionCommand, Serve,
+};
+
+use crate::config::Preset;
+
+/// What every exit code means; tests compare it with [`super::failure::Exit`].
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: the disk, the network or a damaged file said no
+  2  wrong usage, or a configuration that cannot be used
+  3  not found: no such entity, file or model
+  4  no server could be reached, or the data directory is in use by one that does not answer
+  5  refused: the rules said no (a conflict, an invalid value, a missing API key); nothing was written
+
+Every command prints a table for people; --json prints one JSON value for programs.
+A command finds a running server by DATA_DIR/endpoint. Without one it opens the directory itself.";
+
+/// Memory for AI agents over one event log: durable, searchable, in a single process.
+#[derive(Debug, Parser)]
+#[command(name = "caxton", version, after_long_help = EXIT_CODES, propagate_version = true)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Common {
+    /// Folder of everything Caxton keeps [default: ./caxton-data]
+    #[arg(long, global = true, value_name = "DIR", env = "CAXTON_DATA_DIR", help_heading = "Common")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Configuration file (YAML)
+    #[arg(long, global = true, value_name = "FILE", env = "CAXTON_CONFIG", help_heading = "Common")]
+    pub(super) config: Option<PathBuf>,
+    /// Shipped profile below the file: throughput, latency or memory-optimised
+    #[arg(long, global = true, value_name = "NAME", env = "CAXTON_PRESET", help_heading = "Common")]
+    pub(super) preset: Option<Preset>,
+    /// Talk to the server at this address, whatever the data directory says
+    #[arg(long, global = true, value_name = "URL", env = "CAXTON_URL", help_heading = "Common")]
+    pub(super) url: Option<String>,
+    /// Key for a server that asks for one
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        env = "CAXTON_API_KEY",
+        hide_env_values = true,
+        help_heading = "Common"
+    )]
+    pub(super) api_key: Option<String>,
+    /// Do without the embedding model: search by words only
+    #[arg(long, global = true, help_heading = "Common")]
+    pub(super) keyword_only: bool,
+    /// Folder of the embedding model's files
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Common")]
+    pub(super) model_path: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long, global = true, help_heading = "Common")]
+    pub(super) json: bool,
+    /// Show no progress bars
+    #[arg(
+        long,
+        global = true,
+        env = "CAXTON_NO_PROGRESS",
+        value_parser = clap::builder::FalseyValueParser::new(),
+        help_heading = "Common"
+    )]
+    pub(super) no_progress: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server
+    Serve(Serve),
+    /// Write to and ask the memory
+    #[command(subcommand)]
+    Memory(MemoryCommand),
+    /// Look at the event log
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Look after what is folded from the log
+    #[command(subcommand)]
+    Projection(ProjectionCommand),
+    /// Get the embedding model
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Turn a text into a vector
+    Embed(EmbedText),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Say how a server is doing
+    Status,
+    /// Make keys for the REST API
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Make real input from what this machine knows about its packages
+    #[command(subcommand)]
+    Corpus(CorpusCommand),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}

@@ -1,0 +1,133 @@
+//! The commands of operators: serving, the log, the model, the configuration.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `caxton serve`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Serve {
+    /// Port of the REST API, 0 for any free one [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    pub(in crate::cli) port: Option<u16>,
+    /// Address to listen on; anything but a loopback address needs an API key [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(in crate::cli) host: Option<std::net::IpAddr>,
+    /// Port of /metrics on the loopback address, 0 for any free one, "off" for none [default: 9090]
+    #[arg(long, value_name = "PORT")]
+    pub(in crate::cli) metrics_port: Option<String>,
+}
+
+/// Commands about the event log.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum LogCommand {
+    /// Show the newest events, or those from a position on
+    Tail(LogTail),
+    /// Recompute every hash from the first event to the last
+    Verify,
+    /// Show the end of the log and its size
+    Head {
+        /// Read every event and count the kinds
+        #[arg(long)]
+        kinds: bool,
+    },
+}
+
+/// `caxton log tail`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LogTail {
+    /// Events shown at most
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
+    pub(in crate::cli) lines: u32,
+    /// Start at this position instead of the newest events
+    #[arg(long, value_name = "SEQ")]
+    pub(in crate::cli) from: Option<u64>,
+    /// Wait for new events (with a running server)
+    #[arg(long, short = 'f')]
+    pub(in crate::cli) follow: bool,
+    /// Only events of this kind, as in `memory.entity_created`; may be given again
+    #[arg(long = "kind", short = 'k', value_name = "KIND")]
+    pub(in crate::cli) kinds: Vec<String>,
+    /// Only events of this stream, as in agent:ada
+    #[arg(long, value_name = "STREAM")]
+    pub(in crate::cli) stream: Option<String>,
+    /// Only events that this agent caused
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) actor: Option<String>,
+}
+
+/// Commands about what is folded from the log.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ProjectionCommand {
+    /// Rebuild the graph from the log in a scratch folder and compare it with the one in place
+    Check,
+}
+
+/// Commands about the embedding model.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ModelCommand {
+    /// Download the model's files and check them, unless they are here
+    Pull,
+}
+
+/// `caxton embed`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EmbedText {
+    /// The text, `-` to read it from standard input
+    #[arg(value_name = "TEXT")]
+    pub(in crate::cli) text: String,
+}
+
+/// Commands about the configuration.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ConfigCommand {
+    /// Say what is wrong with a file, and which of its keys change nothing yet
+    Check {
+        /// The file, `-` for standard input
+        file: PathBuf,
+    },
+    /// Show every value in effect and where it came from
+    Show,
+}
+
+/// Commands about keys of the REST API.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum KeyCommand {
+    /// Make a key; only its hash is kept, so the key is shown once
+    Create {
+        /// Whose key it is
+        name: String,
+        /// File to add the hash to (`auth.keys_file`); without it the line is printed
+        #[arg(long, value_name = "FILE")]
+        keys_file: Option<PathBuf>,
+    },
+}
+
+/// Commands that make real input.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum CorpusCommand {
+    /// Debian packages, from `apt-cache dumpavail`
+    Debian {
+        /// Text to read instead of running apt-cache, `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        /// File to write, `-` for standard output: what `memory import` reads
+        #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
+        out: PathBuf,
+        /// Packages at most, programs first
+        #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
+        limit: usize,
+    },
+    /// Installed Python packages, from their metadata
+    Python {
+        /// A site-packages folder to read instead of those that python3 uses; may be given again
+        #[arg(long, value_name = "DIR")]
+        from: Vec<PathBuf>,
+        /// File to write, `-` for standard output: what `memory import` reads
+        #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
+        out: PathBuf,
+        /// Packages at most
+        #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
+        limit: usize,
+    },
+}

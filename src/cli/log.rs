@@ -1,0 +1,181 @@
+//! `caxton log tail | verify | head`: through a running server, or on the stopped log itself.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use caxton_events::log::{Filter, Log, OpenError, Reader};
+use caxton_events::{Kind, Seq};
+use caxton_tools::log::{Line, Tail, overview, tail, verify};
+use serde_json::Value;
+
+use super::args::{Common, LogCommand, LogTail};
+use super::backend::{self, Backend, Request};
+use super::failure::{Exit, Failure};
+use super::output::{Output, cell};
+use super::progress::Progress;
+use super::setup;
+
+/// Events asked of a server at a time.
+const PAGE: &str = "1000";
+/// How long the server may hold back an answer that has no events yet.
+const FOLLOW_SECONDS: &str = "20";
+
+/// Runs a command about the log.
+pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    if let LogCommand::Tail(what) = command {
+        kinds(what)?;
+    }
+    match (backend::running(common)?, command) {
+        (Some(server), LogCommand::Tail(what)) => tail_server(&Backend::Http(server), what, out),
+        (Some(server), LogCommand::Head { kinds: false }) => {
+            let head = Backend::Http(server).ask(Request::get("/api/v1/log/head"))?;
+            if out.is_json() {
+                return out.json(&head);
+            }
+            let [seq, root, at] = ["seq", "root", "recorded_at"].map(|name| cell(&head, name));
+            out.line(format_args!("head #{seq}\nroot {root}\nrecorded {at}"))
+        }
+        (Some(server), LogCommand::Verify | LogCommand::Head { kinds: true }) => {
+            let message =
+                format!("{} has the log open; stop it first: this reads the file itself", server.url());
+            Err(Failure::new(Exit::Unreachable, message))
+        }
+        (None, command) => offline(command, common, out),
+    }
+}
+
+fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let reader = open(common)?;
+    match command {
+        LogCommand::Tail(what) if what.follow => {
+            let message =
+                "no server runs on this data directory, so nothing new can come; leave out --follow";
+            Err(Failure::new(Exit::Unreachable, message))
+        }
+        LogCommand::Tail(what) => {
+            let wanted = Tail {
+                from: what.from.map(Seq),
+                lines_max: what.lines as usize,
+                filter: Filter {
+                    kinds: kinds(what)?,
+                    stream: what.stream.clone(),
+                    actor: what.actor.clone(),
+                    ..Filter::default()
+                },
+            };
+            let lines = tail(&reader, &wanted).map_err(|error| Failure::of(Exit::Failed, &error))?;
+            lines.iter().try_for_each(|line| show(line, out))
+        }
+        LogCommand::Verify => {
+            let mut progress = Progress::new("verifying", "events", !common.no_progress);
+            let intact = verify(&reader, &mut |seq, head| progress.set(seq.0, head.0));
+            drop(progress);
+            out.value(&intact.map_err(|error| Failure::of(Exit::Failed, &error))?)
+        }
+        LogCommand::Head { kinds } => {
+            let mut progress = Progress::new("counting", "events", !common.no_progress);
+            let figures = overview(&reader, *kinds, &mut |seq, head| progress.set(seq.0, head.0));
+            drop(progress);
+            out.value(&figures.map_err(|error| Failure::of(Exit::Failed, &error))?)
+        }
+    }
+}
+
+/// The stopped log of the data directory.
+pub(super) fn open(common: &Common) -> Result<Reader, Failure> {
+    let dir: PathBuf = setup::existing_data_dir(common)?;
+    Log::open_read_only(&dir).map_err(|error| {
+        let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
+        Failure::of(exit, &error)
+    })
+}
+
+/// The kinds asked for; `None` for all.
+fn kinds(what: &LogTail) -> Result<Option<Vec<Kind>>, Failure> {
+    if what.kinds.is_empty() {
+        return Ok(None);
+    }
+    let kind = |name: &String| {
+        Kind::from_name(name).ok_or_else(|| {
+            let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+            Failure::new(
+                Exit::Usage,
+                format!("{name:?} is no kind of event; use one of {}", known.join(", ")),
+            )
+        })
+    };
+    what.kinds.iter().map(kind).collect::<Result<_, _>>().map(Some)
+}
+
+/// A page of a server's events.
+#[derive(serde::Deserialize)]
+struct Page {
+    events: Vec<Line>,
+    /// Where the next page begins.
+    next_seq: Seq,
+    /// The end of the log when the page was made.
+    head_seq: Seq,
+}
+
+/// Shows events of a server and, with `--follow`, those to come.
+fn tail_server(server: &Backend, what: &LogTail, out: &mut Output) -> Result<(), Failure> {
+    let lines_max = what.lines as usize;
+    let mut from = match what.from {
+        Some(from) => Seq(from.max(1)),
+        None => newest(server, what, lines_max, out)?,
+    };
+    let mut shown = 0;
+    while what.follow || (what.from.is_some() && shown < lines_max) {
+        let page = page(server, what, from, if what.follow { FOLLOW_SECONDS } else { "0" })?;
+        let wanted = if what.follow { page.events.len() } else { lines_max - shown };
+        for line in page.events.iter().take(wanted) {
+            show(line, out)?;
+        }
+        out.flush()?;
+        shown += page.events.len();
+        from = page.next_seq;
+        if !what.follow && from > page.head_seq {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Shows the newest events and answers the position after the last one looked at.
+fn newest(server: &Backend, what: &LogTail, lines_max: usize, out: &mut Output) -> Result<Seq, Failure> {
+    let head = server.ask(Request::get("/api/v1/log/head"))?;
+    let head = head.get("seq").and_then(Value::as_u64).unwrap_or_default();
+    let filtered = !what.kinds.is_empty() || what.stream.is_some() || what.actor.is_some();
+    // With a filter it is not known where the last matches begin; the server passes over blocks that hold none.
+    let mut from = Seq(if filtered { 1 } else { (head + 1).saturating_sub(lines_max as u64).max(1) });
+    let mut lines = VecDeque::new();
+    while from.0 <= head {
+        let page = page(server, what, from, "0")?;
+        lines.extend(page.events);
+        lines.drain(..lines.len().saturating_sub(lines_max));
+        from = page.next_seq;
+    }
+    for line in &lines {
+        show(line, out)?;
+    }
+    out.flush()?;
+    Ok(from)
+}
+
+fn page(server: &Backend, what: &LogTail, from: Seq, wait_seconds: &str) -> Result<Page, Failure> {
+    let kinds = what.kinds.join(",");
+    let request = Request::get("/api/v1/events")
+        .with("from_seq", &from.0.to_string())
+        .with("limit", PAGE)
+        .with("wait_seconds", wait_seconds)
+        .with_some("kinds", (!kinds.is_empty()).then_some(kinds.as_str()))
+        .with_some("stream", what.stream.as_deref())
+        .with_some("actor", what.actor.as_deref());
+    let page = server.ask(request)?;
+    serde_json::from_value(page)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the server sent no page of events: {error}")))
+}
+
+fn show(line: &Line, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() { out.json_line(line) } else { out.line(line) }
+}

@@ -1,0 +1,66 @@
+//! The command line: reads what was typed, asks a server or an engine of its own, prints. No rule lives here.
+//!
+//! Reading order: [`args`] (what can be typed), [`setup`] (from flags to a running engine), [`serve`], [`backend`] (who
+//! answers requests), then a file for each group of commands; [`failure`] and [`output`] are how all of them end.
+
+mod args;
+mod backend;
+mod corpus;
+mod failure;
+mod log;
+mod memory;
+mod model;
+mod operate;
+mod output;
+mod progress;
+mod projection;
+mod serve;
+mod setup;
+mod transfer;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use failure::Failure;
+use output::Output;
+
+/// Runs the command that was typed; the exit codes are those of `caxton --help`.
+pub fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            // The reader of a help text may leave early; there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let mut out = Output::stdout(args.common.json);
+    let done = dispatch(args, &mut out).and_then(|()| out.flush());
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    // Whoever read the output has gone: that is no fault, and there is nobody to tell.
+    let Some(exit) = failure.exit else { return ExitCode::SUCCESS };
+    // What was printed before the failure comes first.
+    let _ = out.flush();
+    let _ = writeln!(io::stderr(), "caxton: {failure}");
+    ExitCode::from(exit as u8)
+}
+
+fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        Command::Serve(serve) => serve::run(&serve, &common),
+        Command::Memory(command) => memory::run(command, &common, out),
+        Command::Log(command) => log::run(&command, &common, out),
+        Command::Projection(command) => projection::run(&command, &common, out),
+        Command::Model(command) => model::run(&command, &common, out),
+        Command::Embed(embed) => model::embed(&embed, &common, out),
+        Command::Config(command) => operate::config(&command, &common, out),
+        Command::Status => operate::status(&common, out),
+        Command::Key(command) => operate::key(&command, out),
+        Command::Corpus(command) => corpus::run(&command, &common, out),
+        Command::Completions { shell } => operate::completions(shell),
+    }
+}

@@ -1,0 +1,106 @@
+//! `caxton model pull` and `caxton embed`; finding the model, and fetching it where it is missing.
+
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use caxton_projections::embedding::model_files::{self, ALL_MINILM_L6_V2, Finding};
+use caxton_projections::embedding::{EmbedError, Embedder as _};
+use serde_json::json;
+
+use super::args::{Common, EmbedText, ModelCommand};
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use super::progress::Progress;
+use super::setup;
+use crate::config::Loaded;
+use crate::failure::chain;
+use crate::model::{self, PullOptions};
+
+/// Key that names the folder of the model.
+const PATH_KEY: &str = "memory.embedding_config.model_path";
+/// Longest text that is read from standard input, in bytes.
+const TEXT_BYTES_MAX: u64 = 1 << 20;
+/// Numbers of a vector that are shown to people.
+const SHOWN_NUMBERS: usize = 6;
+
+/// `caxton model pull`.
+pub(super) fn run(command: &ModelCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let ModelCommand::Pull = command;
+    let loaded = setup::load(common, Vec::new())?;
+    let dir = find_or_pull(&loaded, common)?;
+    if out.is_json() {
+        return out.json(&json!({ "model": ALL_MINILM_L6_V2.name, "dir": dir }));
+    }
+    out.line(format_args!("{} is in {}, verified", ALL_MINILM_L6_V2.name, dir.display()))
+}
+
+/// `caxton embed`.
+pub(super) fn embed(embed: &EmbedText, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let mut text = embed.text.clone();
+    if text == "-" {
+        text.clear();
+        io::stdin()
+            .take(TEXT_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::file("read", Path::new("-"), &error))?;
+    }
+    if text.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, "the text is empty; say something"));
+    }
+    let loaded = setup::load(common, Vec::new())?;
+    let dir = find_or_pull(&loaded, common)?;
+    let service = setup::embedding_service(&loaded.config, &dir)?;
+    let vector = service.embed_query(&text).map_err(|error: EmbedError| Failure::of(Exit::Failed, &error))?;
+    let tokens = service.count_tokens(&text);
+    if out.is_json() {
+        let model = &service.identity().name;
+        return out.json(&json!({ "model": model, "tokens": tokens, "embedding": &vector[..] }));
+    }
+    let shown: Vec<String> = vector.iter().take(SHOWN_NUMBERS).map(|number| format!("{number:.4}")).collect();
+    out.line(format_args!("{} numbers from {tokens} tokens: {} …", vector.len(), shown.join(" ")))
+}
+
+/// The folder of the whole and verified model; fetched first where no folder has it.
+pub(super) fn find_or_pull(loaded: &Loaded, common: &Common) -> Result<PathBuf, Failure> {
+    let config = &loaded.config;
+    let path = &config.memory.embedding_config.model_path;
+    let configured = loaded.origin(PATH_KEY).map(|_| path.as_path());
+    let places = model::places(configured, Some(&config.server.data_dir));
+    let mut candidates = model_files::candidates(&places, &ALL_MINILM_L6_V2);
+    if places.configured.is_none() {
+        candidates.insert(0, path.join(ALL_MINILM_L6_V2.name));
+    }
+    let destination = match (&places.configured, &places.home) {
+        (Some(configured), _) => configured.clone(),
+        (None, Some(home)) => home.join(".cache/caxton/models").join(ALL_MINILM_L6_V2.name),
+        (None, None) => config.server.data_dir.join("models").join(ALL_MINILM_L6_V2.name),
+    };
+    match model_files::find(&candidates) {
+        Finding::Found(found) => Ok(found.dir),
+        Finding::Damaged(damages) => {
+            let said: Vec<String> = damages.iter().map(|damage| chain(damage)).collect();
+            Err(Failure::new(Exit::Failed, format!("the embedding model is damaged: {}", said.join("; "))))
+        }
+        Finding::Missing => fetch(&destination, common),
+    }
+}
+
+fn fetch(destination: &Path, common: &Common) -> Result<PathBuf, Failure> {
+    let mut bar = Progress::new("fetching the model", "bytes", !common.no_progress);
+    let say = |text: String| {
+        // A terminal that has gone does not stop the download.
+        let _ = writeln!(io::stderr(), "{text}");
+    };
+    say(format!("fetching {} into {}", ALL_MINILM_L6_V2.name, destination.display()));
+    let pulled =
+        model::pull(&ALL_MINILM_L6_V2, destination, &PullOptions::default(), &mut |step| match step {
+            model::Progress::Asking { source } => say(format!("asking {source}")),
+            model::Progress::Transferred { bytes, total, .. } => bar.set(bytes, total),
+            model::Progress::Failed { source, reason } => say(format!("{source}: {reason}")),
+            model::Progress::Installed { .. } => (),
+        });
+    match pulled {
+        Ok(found) => Ok(found.dir),
+        Err(error) => Err(Failure::of(Exit::Failed, &error)),
+    }
+}

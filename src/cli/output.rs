@@ -1,0 +1,101 @@
+//! Printing: tables for people, JSON for programs, and an end without noise when nobody reads any more.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, Write};
+
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::failure::Failure;
+
+/// Width of a table where no terminal says how wide it is, in columns.
+const WIDTH_WITHOUT_TERMINAL: u16 = 120;
+
+/// A line below the head and nothing else, so that rows can be cut and counted by other tools.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// Standard output as one command uses it.
+pub(super) struct Output {
+    out: Box<dyn Write>,
+    json: bool,
+}
+
+impl Output {
+    /// Standard output, for JSON or for people.
+    pub(super) fn stdout(json: bool) -> Self {
+        Self { out: Box::new(BufWriter::new(io::stdout())), json }
+    }
+
+    /// Whether JSON was asked for.
+    pub(super) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a value: as JSON, or as its text.
+    pub(super) fn value(&mut self, value: &(impl Serialize + Display)) -> Result<(), Failure> {
+        if self.json { self.json(value) } else { self.line(value) }
+    }
+
+    /// Prints a JSON value, indented, and a line end.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer_pretty(&mut self.out, value)
+            .map_err(io::Error::from)
+            .map_err(|e| Failure::output(&e))?;
+        self.line("")
+    }
+
+    /// Prints a JSON value on one line.
+    pub(super) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, value)
+            .map_err(io::Error::from)
+            .map_err(|e| Failure::output(&e))?;
+        self.line("")
+    }
+
+    /// Prints a text and a line end.
+    pub(super) fn line(&mut self, text: impl Display) -> Result<(), Failure> {
+        writeln!(self.out, "{text}").map_err(|error| Failure::output(&error))
+    }
+
+    /// Prints a table; nothing at all when it has no rows.
+    pub(super) fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
+        if table.width().is_none() {
+            table.set_width(WIDTH_WITHOUT_TERMINAL);
+        }
+        table.set_header(head).add_rows(rows);
+        self.line(table.trim_fmt())
+    }
+
+    /// Hands over what was printed so far.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(|error| Failure::output(&error))
+    }
+}
+
+/// The member `name` of a JSON object as a cell: texts without quotes, nothing where there is none.
+pub(super) fn cell(value: &Value, name: &str) -> String {
+    match value.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) if number.is_f64() => {
+            number.as_f64().map_or_else(String::new, |number| format!("{number:.3}"))
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+/// `count` of a thing, as in `1 hit` and `2 hits`.
+pub(super) fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// The members of a list in a JSON object; none where there is no list.
+pub(super) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,271 @@
+//! `caxton serve`: the server, from its report to its end.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::args::{Common, Serve};
+use super::backend::ENDPOINT_FILE;
+use super::failure::{Exit, Failure};
+use super::progress::Progress;
+use super::setup;
+use crate::api;
+use crate::config::{Config, Flag, KeyHashes, Loaded};
+use crate::engine::Engine;
+use crate::telemetry::{self, Telemetry};
+
+/// Runs the server until SIGTERM or SIGINT.
+pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
+    let started = Instant::now();
+    let loaded = load(serve, common)?;
+    let config = &loaded.config;
+    telemetry::start_logging(&config.logging).map_err(|error| Failure::of(Exit::Usage, &error))?;
+    let telemetry = Telemetry::install().map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let _upkeep = telemetry.start_upkeep().map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let keys = config.api_keys().map_err(|problem| Failure::new(Exit::Usage, problem.to_string()))?;
+    config.check_exposure(&keys).map_err(|error| Failure::of(Exit::Usage, &error))?;
+    let runtime = runtime(config)?;
+    let doors = Doors::open(&runtime, config)?;
+    let engine = {
+        let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
+        setup::engine(&loaded, common, &mut progress)?
+    };
+    let served = Endpoint::write(&config.server.data_dir, doors.address).and_then(|endpoint| {
+        report(&loaded, &engine, &doors, &keys)?;
+        telemetry::server_started(started.elapsed());
+        let served = runtime.block_on(until_stopped(doors, &engine, config, keys, telemetry));
+        drop(endpoint);
+        served
+    });
+    engine.stop();
+    // Requests that did not end in time have nobody to answer them any more.
+    runtime.shutdown_background();
+    served
+}
+
+/// The configuration with the flags of this command.
+fn load(serve: &Serve, common: &Common) -> Result<Loaded, Failure> {
+    let mut flags = Vec::new();
+    if let Some(port) = serve.port {
+        flags.push(Flag::new("--port", "server.port", port.to_string()));
+    }
+    if let Some(port) = &serve.metrics_port {
+        let value = if port == "off" { "null" } else { port };
+        flags.push(Flag::new("--metrics-port", "server.metrics_port", value));
+    }
+    if let Some(host) = serve.host {
+        // The address is a host with a port; the port is what it would be without this flag.
+        let port = setup::load(common, flags.clone())?.config.http_server.bind_address.port();
+        let address = SocketAddr::new(host, port);
+        flags.push(Flag::new("--host", "http_server.bind_address", address.to_string()));
+    }
+    setup::load(common, flags)
+}
+
+fn runtime(config: &Config) -> Result<Runtime, Failure> {
+    Builder::new_multi_thread()
+        .worker_threads(config.tokio_worker_threads())
+        .max_blocking_threads(config.http_server.max_blocking_threads)
+        .thread_name("caxton-http")
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(Exit::Failed, format!("could not start the threads for requests: {error}"))
+        })
+}
+
+/// The sockets, open before anything that takes long: a port in use is reported at once.
+struct Doors {
+    rest: TcpListener,
+    address: SocketAddr,
+    metrics: Option<(TcpListener, SocketAddr)>,
+    signals: [Signal; 2],
+}
+
+impl Doors {
+    fn open(runtime: &Runtime, config: &Config) -> Result<Self, Failure> {
+        let _inside = runtime.enter();
+        let (rest, address) = bind(runtime, config.http_server.bind_address, "--port")?;
+        let metrics = match config.server.metrics_port {
+            Some(port) => {
+                Some(bind(runtime, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "--metrics-port")?)
+            }
+            None => None,
+        };
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, format!("could not listen to signals: {error}")))
+        };
+        let signals = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
+        Ok(Self { rest, address, metrics, signals })
+    }
+}
+
+fn bind(runtime: &Runtime, address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |error: io::Error| {
+        let message = format!("could not listen on {address}: {error}; choose another port with {flag}");
+        Failure::new(Exit::Failed, message)
+    };
+    let listener = runtime.block_on(TcpListener::bind(address)).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Serves until a signal comes. A second signal ends the process at once: the log is as safe as after a crash.
+async fn until_stopped(
+    doors: Doors,
+    engine: &Engine,
+    config: &Config,
+    keys: KeyHashes,
+    telemetry: Telemetry,
+) -> Result<(), Failure> {
+    let (stop, stopped) = watch::channel(false);
+    let [mut terminate, mut interrupt] = doors.signals;
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+        tracing::info!("stopping: no new connections, finishing what is under way");
+        // The receivers are gone only when the server has ended for another reason.
+        let _ = stop.send(true);
+        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+        tracing::warn!("stopping at once");
+        std::process::exit(130);
+    });
+    if let Some((listener, _)) = doors.metrics {
+        let stopped = until(stopped.clone());
+        let render = move || telemetry.render();
+        tokio::spawn(async move {
+            if let Err(error) = api::metrics::serve(listener, telemetry::CONTENT_TYPE, render, stopped).await
+            {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    let options = setup::rest_options(config, Some(keys));
+    api::rest::serve(doors.rest, engine.clone(), options, until(stopped))
+        .await
+        .map_err(|error| Failure::of(Exit::Failed, &error))
+}
+
+/// Done when the server shall stop.
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the end as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// The file that tells other commands where the server is; removed with this value.
+struct Endpoint {
+    path: PathBuf,
+}
+
+impl Endpoint {
+    fn write(data_dir: &Path, address: SocketAddr) -> Result<Self, Failure> {
+        let path = data_dir.join(ENDPOINT_FILE);
+        let part = data_dir.join("endpoint.part");
+        let written =
+            std::fs::write(&part, format!("{}\n", url(address))).and_then(|()| std::fs::rename(&part, &path));
+        written.map_err(|error| Failure::file("write", &path, &error))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "could not remove the endpoint file");
+        }
+    }
+}
+
+/// The address as clients on this machine reach it.
+fn url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+/// Says what runs where, and what must be known about it.
+fn report(loaded: &Loaded, engine: &Engine, doors: &Doors, keys: &KeyHashes) -> Result<(), Failure> {
+    let config = &loaded.config;
+    let mut text = format!("Caxton {} is ready\n", env!("CARGO_PKG_VERSION"));
+    let mut line = |name: &str, value: &str| {
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "  {name:<10} {value}");
+    };
+    line("REST", &format!("{}/api/v1", url(doors.address)));
+    let metrics = doors.metrics.as_ref().map(|(_, address)| format!("{}/metrics", url(*address)));
+    line("metrics", metrics.as_deref().unwrap_or("off"));
+    line("data", &config.server.data_dir.display().to_string());
+    line("durability", &setup::loss_window(config));
+    let model = engine.view().semantic().map(|semantic| {
+        use caxton_projections::embedding::Embedder as _;
+        let identity = semantic.embedding.identity();
+        let digits = identity.weights_sha256.get(..12).unwrap_or_default();
+        format!("{} ({} dimensions, weights {digits}…)", identity.name, identity.dimensions)
+    });
+    line("model", model.as_deref().unwrap_or("none: search by words only"));
+    let who = if keys.is_empty() {
+        "none: whoever reaches the port".to_owned()
+    } else {
+        format!("{} known", keys.len())
+    };
+    line("API keys", &who);
+    let recovery = engine.recovery();
+    line("log", &format!("{} events, {} replayed", engine.log().head().seq.0, recovery.replayed));
+    if let Some(reason) = &recovery.graph_rebuilt {
+        line("rebuilt", &format!("the graph: {reason}"));
+    }
+    if let Some(reason) = &recovery.vectors {
+        line("rebuilt", &format!("the vectors: {reason}"));
+    }
+    for warning in &loaded.warnings {
+        line("warning", &warning.to_string());
+    }
+    for key in loaded.without_effect() {
+        line("no effect", &format!("{} = {}: {}", key.key, key.value, key.reason));
+    }
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever started the server may not care for its report.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| Failure::output(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use super::{ENDPOINT_FILE, Endpoint, url};
+
+    #[test]
+    fn the_address_is_one_that_clients_can_use() {
+        for (bound, reached) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:80", "http://127.0.0.1:80"),
+            ("[::1]:80", "http://[::1]:80"),
+        ] {
+            assert_eq!(url(bound.parse().expect("an address")), reached);
+        }
+    }
+
+    #[test]
+    fn the_endpoint_file_lives_as_long_as_the_server() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join(ENDPOINT_FILE);
+        let endpoint = Endpoint::write(folder.path(), "127.0.0.1:1234".parse().expect("an address"));
+        let endpoint = endpoint.expect("a writable folder");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "http://127.0.0.1:1234\n");
+        drop(endpoint);
+        assert!(!file.exists());
+    }
+}

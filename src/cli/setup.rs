@@ -1,0 +1,238 @@
+//! From flags, files and variables to options of the parts: the one place that knows them all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use caxton_events::log::{self, OpenError};
+use caxton_projections::embedding::{
+    self, CacheOptions, EmbeddingService, Engine as ModelEngine, ModelOptions, ServiceOptions,
+};
+use caxton_projections::graph::{
+    AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy,
+};
+
+use super::args::Common;
+use super::failure::{Exit, Failure};
+use super::model;
+use super::progress::Progress;
+use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind};
+use crate::config::{self, Config, Flag, Loaded, Sources};
+use crate::engine::{Engine, EngineOptions, StartError, StartStep};
+
+/// Folder of the graph inside the data directory.
+pub(super) const GRAPH_DIR: &str = "graph";
+
+const MIB: usize = 1 << 20;
+
+/// The configuration: flags over variables over the file over the preset.
+pub(super) fn load(common: &Common, mut flags: Vec<Flag>) -> Result<Loaded, Failure> {
+    if let Some(dir) = &common.data_dir {
+        flags.push(Flag::new("--data-dir", "server.data_dir", dir.to_string_lossy()));
+    }
+    if let Some(dir) = &common.model_path {
+        flags.push(Flag::new("--model-path", "memory.embedding_config.model_path", dir.to_string_lossy()));
+    }
+    if common.keyword_only {
+        flags.push(Flag::new("--keyword-only", "embedding.keyword_only", "true"));
+    }
+    let sources = Sources {
+        preset: common.preset,
+        file: common.config.clone(),
+        environment: config::environment(),
+        flags,
+    };
+    config::load(&sources).map_err(|error| Failure::of(Exit::Usage, &error))
+}
+
+/// The data directory, whether it exists or not.
+pub(super) fn data_dir(common: &Common) -> Result<PathBuf, Failure> {
+    match &common.data_dir {
+        Some(dir) => Ok(dir.clone()),
+        None => Ok(load(common, Vec::new())?.config.server.data_dir),
+    }
+}
+
+/// The data directory, which must exist.
+pub(super) fn existing_data_dir(common: &Common) -> Result<PathBuf, Failure> {
+    let dir = data_dir(common)?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    let message = format!(
+        "there is no data directory at {} and no server was named; name one with --data-dir or --url, or run `caxton \
+         serve`",
+        dir.display()
+    );
+    Err(Failure::new(Exit::NotFound, message))
+}
+
+/// A running engine on the data directory.
+pub(super) fn engine(loaded: &Loaded, common: &Common, progress: &mut Progress) -> Result<Engine, Failure> {
+    let embedding = if loaded.config.embedding.keyword_only {
+        None
+    } else {
+        let found = model::find_or_pull(loaded, common)?;
+        Some(embedding_service(&loaded.config, &found)?)
+    };
+    let options = engine_options(&loaded.config, embedding);
+    let engine = Engine::start(&options, &mut |step| match step {
+        StartStep::Folding { at, of, .. } => progress.set(at.0, of.0),
+        StartStep::LoadingVectors => (),
+    });
+    engine.map_err(|error| {
+        let locked = matches!(error, StartError::Log(OpenError::Locked { .. }));
+        Failure::of(if locked { Exit::Unreachable } else { Exit::Failed }, &error)
+    })
+}
+
+/// The model in `dir` behind its service.
+pub(super) fn embedding_service(
+    config: &Config,
+    dir: &std::path::Path,
+) -> Result<Arc<EmbeddingService>, Failure> {
+    let embedder =
+        embedding::load(dir, &model_options(config)).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let started = Instant::now();
+    let cache = &config.memory.embedding_config;
+    let options = ServiceOptions {
+        threads: config.embedding_threads(),
+        batch_size: cache.batch_size,
+        cache: CacheOptions {
+            entries_max: cache.cache_size,
+            ttl: Some(cache.embedding_ttl),
+            cleanup_threshold: cache.cleanup_threshold,
+            aggressive_cleanup: cache.aggressive_cleanup,
+        },
+        ..ServiceOptions::new(Arc::new(move || started.elapsed()))
+    };
+    let service =
+        EmbeddingService::start(embedder, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    Ok(Arc::new(service))
+}
+
+fn model_options(config: &Config) -> ModelOptions {
+    let (pages, settings) = (&config.memory_allocation.embedding_model, &config.memory.embedding_config);
+    ModelOptions {
+        engine: match config.embedding.engine {
+            config::EmbeddingEngine::Fused => ModelEngine::Fused,
+            config::EmbeddingEngine::Candle => ModelEngine::Candle,
+        },
+        memory_map: pages.memory_mapping,
+        prefault: pages.prefault_pages,
+        huge_pages: pages.huge_pages,
+        max_tokens: settings.max_sequence_length.min(config::MODEL_TOKENS_MAX),
+        threads: 1,
+        batch_size: settings.batch_size,
+        length_sorted: config.advanced_memory_tuning.embedding_advanced.batch_optimization,
+    }
+}
+
+fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingService>>) -> EngineOptions {
+    EngineOptions {
+        durability: durability(config),
+        log_cache_bytes: (config.log.cache_mb as usize).saturating_mul(MIB),
+        compress_above: config.compress_above(),
+        sqlite: sqlite_options(config),
+        embedding,
+        commands_max: config.memory_writes.max_pending_writes,
+        transaction_records_max: config.memory_writes.max_transaction_size,
+        index_timeout: config.server.wait_timeout,
+        ..EngineOptions::new(&config.server.data_dir)
+    }
+}
+
+/// The log's durability.
+pub(super) fn durability(config: &Config) -> log::Durability {
+    match config.log.durability {
+        config::Durability::Always => log::Durability::Always,
+        config::Durability::Interval => log::Durability::Interval(config.log.flush_interval),
+        config::Durability::Off => log::Durability::Off,
+    }
+}
+
+/// The settings of the graph's SQLite file.
+pub(super) fn sqlite_options(config: &Config) -> SqliteOptions {
+    let (sqlite, advanced) = (&config.memory.sqlite_config, &config.advanced_memory_tuning.sqlite_advanced);
+    SqliteOptions {
+        wal_mode: sqlite.wal_mode,
+        cache_size_mb: sqlite.cache_size_mb,
+        mmap_size_mb: sqlite.mmap_size_mb,
+        page_size: sqlite.page_size,
+        synchronous: match sqlite.synchronous {
+            config::Synchronous::Off => Synchronous::Off,
+            config::Synchronous::Normal => Synchronous::Normal,
+            config::Synchronous::Full => Synchronous::Full,
+        },
+        journal_size_limit_mb: sqlite.journal_size_limit_mb,
+        temp_store: match sqlite.temp_store {
+            config::TempStore::Default => TempStore::Default,
+            config::TempStore::File => TempStore::File,
+            config::TempStore::Memory => TempStore::Memory,
+        },
+        auto_vacuum: match sqlite.auto_vacuum {
+            config::AutoVacuum::None => AutoVacuum::None,
+            config::AutoVacuum::Incremental => AutoVacuum::Incremental,
+            config::AutoVacuum::Full => AutoVacuum::Full,
+        },
+        wal_checkpoint_strategy: match advanced.wal_checkpoint_strategy {
+            config::WalCheckpoint::Passive => CheckpointStrategy::Passive,
+            config::WalCheckpoint::Full => CheckpointStrategy::Full,
+            config::WalCheckpoint::Restart => CheckpointStrategy::Restart,
+        },
+        wal_checkpoint_interval: advanced.wal_checkpoint_interval,
+        analyze_frequency: advanced.analyze_frequency,
+        vacuum_strategy: match advanced.vacuum_strategy {
+            config::VacuumStrategy::Incremental => VacuumStrategy::Incremental,
+            config::VacuumStrategy::Full => VacuumStrategy::Full,
+            config::VacuumStrategy::Auto => VacuumStrategy::Auto,
+        },
+        ..SqliteOptions::default()
+    }
+}
+
+/// The settings of the REST door. `keys` are asked for when there are any.
+pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> RestOptions {
+    let (http, api) = (&config.http_server, &config.api_optimization);
+    let keys = keys.filter(|keys| !keys.is_empty());
+    RestOptions {
+        api_keys: keys.map(|keys| ApiKeys::new(move |key| keys.verify(key).map(str::to_owned))),
+        body_bytes_max: config.server.max_body_size.0,
+        connections_max: http.max_connections,
+        connection_timeout: http.connection_timeout,
+        keep_alive_timeout: http.keep_alive_timeout,
+        request_timeout: config.server.request_timeout,
+        drain_timeout: config.server.shutdown_timeout,
+        request_buffer_bytes: http.request_buffer_size.0.max(http.header_buffer_size.0),
+        compression: http.enable_compression.then_some(Compression {
+            above_bytes: http.compression_threshold.0 as u64,
+            level: u8::try_from(http.compression_level).unwrap_or(6),
+        }),
+        etags: http.etag_enabled,
+        page_size_default: api.default_page_size,
+        page_size_max: api.max_page_size,
+        detailed_errors: api.detailed_errors,
+        default_scope: match config.agents.memory_scope {
+            config::MemoryScope::Agent => ScopeKind::Agent,
+            config::MemoryScope::Workspace => ScopeKind::Workspace,
+            config::MemoryScope::Global => ScopeKind::Global,
+        },
+        ..RestOptions::default()
+    }
+}
+
+/// What a crash may lose, for the startup report.
+pub(super) fn loss_window(config: &Config) -> String {
+    match durability(config) {
+        log::Durability::Always => {
+            "always: an acknowledged write is on disk; a crash loses nothing".to_owned()
+        }
+        log::Durability::Interval(window) => format!(
+            "interval: a crash may lose what was acknowledged in the last {}",
+            config::format_duration(window.max(Duration::from_millis(1)))
+        ),
+        log::Durability::Off => {
+            "off: a crash may lose everything since the start; for benchmarks only".to_owned()
+        }
+    }
+}

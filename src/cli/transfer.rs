@@ -1,0 +1,307 @@
+//! `caxton memory export | import`: the memory as JSON lines, in pieces, with progress.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::args::{Common, Export, Import, ScopeName};
+use super::backend::{Backend, Request};
+use super::failure::{Exit, Failure};
+use super::output::{Output, cell, counted, items};
+use super::progress::Progress;
+
+/// A request ends after so many bytes, however few lines it has: half of what a server takes by default.
+const CHUNK_BYTES_MAX: usize = 16 << 20;
+
+/// Refused lines that the end of an import lists.
+const ERRORS_SHOWN_MAX: usize = 20;
+
+/// Whether a path means a standard stream.
+pub(super) fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// A file to read, or standard input.
+pub(super) fn input(path: &Path) -> Result<Box<dyn Read>, Failure> {
+    if is_dash(path) {
+        return Ok(Box::new(io::stdin()));
+    }
+    let file = File::open(path).map_err(|error| Failure::file("read", path, &error))?;
+    Ok(Box::new(file))
+}
+
+/// Writes a file through `write`, whole or not at all: beside it first, then in its place. `-` is standard output.
+pub(super) fn write_out(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
+    if is_dash(path) {
+        let mut out = BufWriter::new(io::stdout());
+        return write(&mut out).and_then(|()| out.flush()).map_err(|error| Failure::output(&error));
+    }
+    let failed = |error: io::Error| Failure::file("write", path, &error);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = File::create(&part).and_then(|file| {
+        let mut out = BufWriter::new(file);
+        write(&mut out)?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        std::fs::rename(&part, path)
+    });
+    written.map_err(|error| {
+        // What is left of the attempt is of no use; that it could not be removed changes nothing.
+        let _ = std::fs::remove_file(&part);
+        failed(error)
+    })
+}
+
+/// Writes the memory as JSON lines.
+pub(super) fn export(backend: &Backend, export: &Export, out: &mut Output) -> Result<(), Failure> {
+    let request = Request::get("/api/v1/memory/export")
+        .with("format", "jsonl")
+        .with_some("include_embeddings", export.embeddings.then_some("true"))
+        .from(&export.who);
+    let mut body = backend.read(request)?;
+    let mut bytes = 0;
+    write_out(&export.out, |file| {
+        bytes = io::copy(&mut body, file)?;
+        Ok(())
+    })?;
+    if is_dash(&export.out) {
+        return Ok(());
+    }
+    if out.is_json() {
+        return out.json(&json!({ "file": export.out, "bytes": bytes }));
+    }
+    out.line(format_args!("wrote {bytes} bytes to {}", export.out.display()))
+}
+
+/// Reads JSON lines, or one JSON document, into the memory.
+pub(super) fn import(
+    backend: &Backend,
+    import: &Import,
+    common: &Common,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let size = std::fs::metadata(&import.file).map_or(0, |file| file.len());
+    let mut progress = Progress::new("importing", "bytes", !common.no_progress);
+    let mut lines = Chunks::new(BufReader::new(input(&import.file)?), import.chunk as usize);
+    let mut totals = Totals::default();
+    let mut done = 0;
+    while let Some(chunk) = lines.next_chunk().map_err(|error| Failure::file("read", &import.file, &error))? {
+        done += chunk.bytes.len() as u64;
+        let first = chunk.first_line;
+        let answer = backend.ask_for(request(import, chunk)?, "entities_imported").map_err(|failure| {
+            let kept =
+                if totals.requests == 0 { "nothing was written" } else { "the lines before it are written" };
+            let message =
+                format!("line {first} of {} or one after it: {failure}\n{kept}", import.file.display());
+            failure.told(message)
+        })?;
+        totals.add(&answer, first);
+        progress.set(done, size);
+    }
+    drop(progress);
+    out.value(&totals)?;
+    match totals.failed() {
+        0 => Ok(()),
+        failed => Err(Failure::new(
+            Exit::Refused,
+            format!("{} refused; the others are written", counted(failed, "line")),
+        )),
+    }
+}
+
+/// The request that writes a chunk.
+fn request(import: &Import, chunk: Chunk) -> Result<Request, Failure> {
+    let mut who = import.who.clone();
+    who.scope.get_or_insert(ScopeName::Agent);
+    let strategy = import.on_conflict.as_str();
+    if !chunk.is_document {
+        return Ok(Request::post_lines("/api/v1/memory/import", chunk.bytes)
+            .from(&who)
+            .with("merge_strategy", strategy));
+    }
+    let data: Value = serde_json::from_slice(&chunk.bytes).map_err(|error| {
+        let message =
+            format!("{} is neither JSON lines nor one JSON document: {error}", import.file.display());
+        Failure::new(Exit::Usage, message)
+    })?;
+    let body = json!({
+        "agent_id": who.agent, "workspace": who.workspace, "memory_scope": who.scope.map(ScopeName::as_str),
+        "merge_strategy": strategy, "data": data,
+    });
+    Ok(Request::post("/api/v1/memory/import", &body))
+}
+
+/// Some lines of the file, or all of it when it is one document over several lines.
+struct Chunk {
+    first_line: u64,
+    bytes: Vec<u8>,
+    is_document: bool,
+}
+
+/// A reader cut into requests.
+struct Chunks<R> {
+    reader: R,
+    lines_max: usize,
+    line: u64,
+}
+
+impl<R: BufRead> Chunks<R> {
+    const fn new(reader: R, lines_max: usize) -> Self {
+        Self { reader, lines_max, line: 0 }
+    }
+
+    /// The next chunk; `None` at the end.
+    fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
+        let first_line = self.line + 1;
+        let mut bytes = Vec::new();
+        for _ in 0..self.lines_max {
+            if self.reader.read_until(b'\n', &mut bytes)? == 0 {
+                break;
+            }
+            self.line += 1;
+            if self.line == 1 && opens_document(&bytes) {
+                self.reader.read_to_end(&mut bytes)?;
+                return Ok(Some(Chunk { first_line, bytes, is_document: true }));
+            }
+            if bytes.len() >= CHUNK_BYTES_MAX {
+                break;
+            }
+        }
+        let blank = bytes.iter().all(u8::is_ascii_whitespace);
+        Ok((!blank).then_some(Chunk { first_line, bytes, is_document: false }))
+    }
+}
+
+/// Whether the first line opens one document that holds everything, as `GET /memory/export?format=json` gives it.
+fn opens_document(line: &[u8]) -> bool {
+    match serde_json::from_slice::<Value>(line) {
+        Ok(value) => value.get("entities").is_some_and(Value::is_array),
+        Err(error) => error.is_eof() && !line.iter().all(u8::is_ascii_whitespace),
+    }
+}
+
+/// What all requests of an import did together.
+#[derive(Debug, Default, serde::Serialize)]
+struct Totals {
+    /// Requests sent.
+    requests: u64,
+    /// The counters of the answers, added up.
+    #[serde(flatten)]
+    counters: BTreeMap<String, u64>,
+    /// The first lines that were refused, each with its number in the file, the field and the remedy.
+    errors: Vec<Value>,
+}
+
+impl Totals {
+    /// Lines refused in all.
+    fn failed(&self) -> usize {
+        self.counters.get("failed").map_or(0, |failed| *failed as usize)
+    }
+
+    /// Adds the answer to the request whose first line was `first_line` of the file.
+    fn add(&mut self, answer: &Value, first_line: u64) {
+        self.requests += 1;
+        for error in items(answer, "errors").iter().take(ERRORS_SHOWN_MAX.saturating_sub(self.errors.len())) {
+            let mut error = error.clone();
+            if let Some(line) = error.get("line").and_then(Value::as_u64) {
+                error["line"] = (first_line + line - 1).into();
+            }
+            self.errors.push(error);
+        }
+        for (name, value) in answer.as_object().into_iter().flatten() {
+            let Some(value) = value.as_u64() else { continue };
+            let counter = self.counters.entry(name.clone()).or_default();
+            // A position is no amount: the last one counts.
+            *counter = if name == "seq" { value } else { *counter + value };
+        }
+    }
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} requests", self.requests)?;
+        for (name, value) in self.counters.iter().filter(|(_, value)| **value > 0) {
+            write!(f, ", {} {value}", name.replace('_', " "))?;
+        }
+        for error in &self.errors {
+            let [line, field, message, remedy] =
+                ["line", "field", "message", "remedy"].map(|name| cell(error, name));
+            write!(f, "\nline {line}: {field}: {message}; {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use std::io;
+
+    use serde_json::json;
+
+    use super::{Chunks, Totals, write_out};
+    use crate::cli::failure::Exit;
+
+    #[track_caller]
+    fn check(text: &str, lines_max: usize, then: &[(u64, &str, bool)]) {
+        let mut chunks = Chunks::new(text.as_bytes(), lines_max);
+        let mut found = Vec::new();
+        while let Some(chunk) = chunks.next_chunk().expect("memory is readable") {
+            found.push((chunk.first_line, String::from_utf8(chunk.bytes).unwrap(), chunk.is_document));
+        }
+        let found: Vec<_> = found.iter().map(|(line, text, whole)| (*line, text.as_str(), *whole)).collect();
+        assert_eq!(found, then);
+    }
+
+    #[test]
+    fn lines_are_cut_into_requests() {
+        check("{}\n{}\n{}", 2, &[(1, "{}\n{}\n", false), (3, "{}", false)]);
+        check("", 2, &[]);
+        check("\n \n", 2, &[]);
+    }
+
+    #[test]
+    fn a_document_goes_whole() {
+        let one_line = "{\"entities\": []}\n";
+        check(one_line, 2, &[(1, one_line, true)]);
+        let pretty = "{\n  \"entities\": []\n}\n";
+        check(pretty, 1, &[(1, pretty, true)]);
+    }
+
+    #[test]
+    fn counters_of_all_requests_add_up() {
+        let mut totals = Totals::default();
+        totals.add(&json!({"import_id": "x", "entities_imported": 2, "relations_imported": 0, "seq": 7}), 1);
+        let error =
+            json!({"line": 3, "field": "entity_name", "message": "is empty", "remedy": "give a name"});
+        totals.add(
+            &json!({"import_id": "y", "entities_imported": 3, "failed": 1, "errors": [error], "seq": 9}),
+            1_001,
+        );
+        let then =
+            "2 requests, entities imported 5, failed 1, seq 9\nline 1003: entity_name: is empty; give a name";
+        assert_eq!((totals.to_string().as_str(), totals.failed()), (then, 1));
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("out.jsonl");
+        write_out(&path, |out| out.write_all(b"old")).expect("a writable folder");
+        let failure = write_out(&path, |out| {
+            out.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(failure.expect_err("the disk is full").exit, Some(Exit::Failed));
+        assert_eq!(std::fs::read(&path).expect("the old file"), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
+    }
+}

@@ -1,0 +1,187 @@
+//! The decision: a command and the present in, events or refusals out. No clock, no store, no effect.
+
+use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, WorkspaceId};
+use caxton_projections::graph::ReadError;
+
+use super::overlay::Overlay;
+use super::present::{Present, PresentEntity};
+use super::refusal::{Refusal, RefusalCode};
+use super::write::{EntityRef, Write, Written};
+use super::{check, entities, relations};
+
+/// The counter that new rows take their numbers from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    next: u64,
+}
+
+impl Ids {
+    /// Starts at `next`, a number never used before.
+    pub const fn starting_at(next: MemoryId) -> Self {
+        Self { next: next.0 }
+    }
+
+    /// The next number.
+    pub(super) const fn draw(&mut self) -> MemoryId {
+        let id = MemoryId(self.next);
+        self.next += 1;
+        id
+    }
+}
+
+/// Why one write yields no events.
+#[derive(Debug)]
+pub enum DecideError {
+    /// The rules say no.
+    Refused(Refusal),
+    /// The memory could not be read.
+    Graph(ReadError),
+}
+
+impl From<Refusal> for DecideError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ReadError> for DecideError {
+    fn from(error: ReadError) -> Self {
+        Self::Graph(error)
+    }
+}
+
+/// An event and the stream it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happened {
+    /// The scope of the memory that was written to, or `agents`.
+    pub stream: String,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What a command comes to.
+#[derive(Debug, PartialEq)]
+pub struct Decision {
+    /// What happened, in order; empty when everything asked for was there already.
+    pub events: Vec<Happened>,
+    /// One per write.
+    pub results: Vec<Result<Written, Refusal>>,
+}
+
+/// What one write comes to.
+pub(super) struct Verdict {
+    /// The scope that is written to.
+    pub(super) scope: Scope,
+    pub(super) events: Vec<MemoryEvent>,
+    pub(super) written: Written,
+}
+
+/// Decides a command against `present`.
+///
+/// With `atomic`, one refusal refuses the whole command: the result then holds refusals only and no events. Later
+/// writes see what earlier ones of the same command did.
+///
+/// # Errors
+///
+/// [`ReadError`] if the memory could not be read; nothing was decided then.
+pub fn decide(
+    present: &dyn Present,
+    actor: &AgentId,
+    workspace: &WorkspaceId,
+    writes: &[Write],
+    atomic: bool,
+    ids: &mut Ids,
+) -> Result<Decision, ReadError> {
+    let first_id = *ids;
+    let mut layer = Overlay::over(present);
+    let mut events = Vec::new();
+    let mut results = Vec::with_capacity(writes.len());
+    for (index, write) in writes.iter().enumerate() {
+        let drawn = *ids;
+        match decide_write(&layer, write, ids) {
+            Ok(verdict) => {
+                let stream = verdict.scope.to_string();
+                for event in verdict.events {
+                    let event = Event::Memory(event);
+                    layer.apply(&event)?;
+                    events.push(Happened { stream: stream.clone(), event });
+                }
+                results.push(Ok(verdict.written));
+            }
+            Err(DecideError::Refused(mut refusal)) => {
+                *ids = drawn;
+                refusal.index = index;
+                results.push(Err(refusal));
+            }
+            Err(DecideError::Graph(error)) => return Err(error),
+        }
+    }
+    if atomic && results.iter().any(Result::is_err) {
+        *ids = first_id;
+        results.retain(Result::is_err);
+        return Ok(Decision { events: Vec::new(), results });
+    }
+    if !events.is_empty() && !present.agent_known(actor)? {
+        let registered =
+            AgentEvent::ExternalRegistered { agent: actor.clone(), workspace: workspace.clone() };
+        events.insert(0, Happened { stream: "agents".to_owned(), event: registered.into() });
+    }
+    Ok(Decision { events, results })
+}
+
+fn decide_write(present: &dyn Present, write: &Write, ids: &mut Ids) -> Result<Verdict, DecideError> {
+    match write {
+        Write::CreateEntity(wish) => entities::create(present, wish, ids),
+        Write::UpdateEntity(wish) => entities::update(present, wish),
+        Write::RemoveEntity { entity } => {
+            let entity = resolve(present, "entity", entity)?;
+            entities::remove(present, entity)
+        }
+        Write::AddObservations { entity, observations } => {
+            if observations.is_empty() {
+                let message = "there is no observation to add".to_owned();
+                let remedy = "give at least one text";
+                return Err(check::refuse(RefusalCode::Validation, "observations", message, remedy).into());
+            }
+            check::check_observations(observations)?;
+            let entity = resolve(present, "entity", entity)?;
+            entities::observe(present, entity, observations, ids)
+        }
+        Write::UpdateObservation { id, content, validity } => {
+            entities::update_observation(present, *id, content.as_deref(), *validity)
+        }
+        Write::RemoveObservation { id } => entities::remove_observation(present, *id),
+        Write::CreateRelation(wish) => relations::create(present, wish, ids),
+        Write::UpdateRelation(wish) => relations::update(present, wish),
+        Write::RemoveRelation { id } => relations::remove(present, *id),
+        Write::ClearScope { scope, entity_types } => entities::clear(present, scope, entity_types),
+    }
+}
+
+/// The entity that `reference` means.
+pub(super) fn resolve(
+    present: &dyn Present,
+    field: &str,
+    reference: &EntityRef,
+) -> Result<PresentEntity, DecideError> {
+    let (found, wanted) = match reference {
+        EntityRef::Id(id) => (present.entity(*id)?, format!("ent_{id}")),
+        EntityRef::Named { name, scopes } => {
+            check::check_name(field, name)?;
+            let mut found = None;
+            for scope in scopes {
+                found = present.entity_named(scope, name)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+            let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+            (found, format!("{} in {}", check::excerpt(name), scopes.join(", ")))
+        }
+    };
+    found.ok_or_else(|| {
+        let message = format!("there is no entity {wanted}");
+        let remedy = "create it first, or name another scope";
+        check::refuse(RefusalCode::EntityNotFound, field, message, remedy).into()
+    })
+}

@@ -1,0 +1,25 @@
+//! Wishes: what a client asks of the memory, and the pure decision that turns it into events or a refusal.
+//!
+//! Reading order: [`write`] (what can be asked), [`refusal`] (why not), [`present`] (what a decision may know),
+//! [`decide`] (the rules).
+
+mod check;
+pub mod decide;
+mod entities;
+pub mod overlay;
+pub mod present;
+pub mod refusal;
+mod relations;
+pub mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use decide::{Decision, Happened, Ids, decide};
+pub use overlay::Overlay;
+pub use present::{Present, PresentEntity, PresentObservation, PresentRelation};
+pub use refusal::{Refusal, RefusalCode};
+pub use write::{
+    EntityChange, EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, RelationChange, Write,
+    WriteStatus, Written, WrittenKind,
+};

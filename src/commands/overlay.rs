@@ -1,0 +1,279 @@
+//! Accepted events on top of a memory that has not folded them yet, so that one group commit can hold commands
+//! that build on each other.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope};
+use caxton_projections::graph::ReadError;
+
+use super::present::{Present, PresentEntity, PresentObservation, PresentRelation};
+
+/// A memory with some more events. Rows it does not touch are read from below.
+pub struct Overlay<'below> {
+    below: &'below dyn Present,
+    entities: HashMap<MemoryId, Option<PresentEntity>>,
+    names: HashMap<(Scope, String), Option<MemoryId>>,
+    observations: HashMap<MemoryId, Option<PresentObservation>>,
+    relations: HashMap<MemoryId, Option<PresentRelation>>,
+    /// Rows of this layer by the entity they belong to.
+    observations_by_entity: HashMap<MemoryId, BTreeSet<MemoryId>>,
+    relations_by_entity: HashMap<MemoryId, BTreeSet<MemoryId>>,
+    agents: HashSet<AgentId>,
+}
+
+impl<'below> Overlay<'below> {
+    /// Nothing more than what is below.
+    pub fn over(below: &'below dyn Present) -> Self {
+        Self {
+            below,
+            entities: HashMap::new(),
+            names: HashMap::new(),
+            observations: HashMap::new(),
+            relations: HashMap::new(),
+            observations_by_entity: HashMap::new(),
+            relations_by_entity: HashMap::new(),
+            agents: HashSet::new(),
+        }
+    }
+
+    /// Adds an event that was accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the memory below could not be read.
+    pub fn apply(&mut self, event: &Event) -> Result<(), ReadError> {
+        match event {
+            Event::Memory(event) => self.apply_memory(event),
+            Event::Agent(AgentEvent::ExternalRegistered { agent, .. }) => {
+                self.agents.insert(agent.clone());
+                Ok(())
+            }
+            Event::System(_) => Ok(()),
+        }
+    }
+
+    fn apply_memory(&mut self, event: &MemoryEvent) -> Result<(), ReadError> {
+        match event {
+            MemoryEvent::EntityCreated { .. }
+            | MemoryEvent::EntityUpdated { .. }
+            | MemoryEvent::EntityRemoved { .. } => self.apply_entity(event),
+            MemoryEvent::ObservationAdded { id, entity, content, validity }
+            | MemoryEvent::ObservationUpdated { id, entity, content, validity } => {
+                let row = PresentObservation {
+                    id: *id,
+                    entity: *entity,
+                    content: content.clone(),
+                    validity: *validity,
+                };
+                self.observations.insert(*id, Some(row));
+                self.observations_by_entity.entry(*entity).or_default().insert(*id);
+                Ok(())
+            }
+            MemoryEvent::ObservationRemoved { id, .. } => {
+                self.observations.insert(*id, None);
+                Ok(())
+            }
+            MemoryEvent::RelationCreated { .. }
+            | MemoryEvent::RelationUpdated { .. }
+            | MemoryEvent::RelationRemoved { .. } => self.apply_relation(event),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "apply_memory sends entity events only")]
+    fn apply_entity(&mut self, event: &MemoryEvent) -> Result<(), ReadError> {
+        match event {
+            MemoryEvent::EntityCreated { id, scope, name, entity_type, metadata, confidence, validity } => {
+                self.names.insert((scope.clone(), name.clone()), Some(*id));
+                let row = PresentEntity {
+                    id: *id,
+                    scope: scope.clone(),
+                    name: name.clone(),
+                    entity_type: entity_type.clone(),
+                    metadata: metadata.clone(),
+                    confidence: *confidence,
+                    validity: *validity,
+                    version: 1,
+                };
+                self.entities.insert(*id, Some(row));
+            }
+            MemoryEvent::EntityUpdated { id, name, entity_type, metadata, confidence, validity } => {
+                if let Some(mut row) = self.entity(*id)? {
+                    self.names.insert((row.scope.clone(), row.name.clone()), None);
+                    self.names.insert((row.scope.clone(), name.clone()), Some(*id));
+                    row.name.clone_from(name);
+                    row.entity_type.clone_from(entity_type);
+                    row.metadata.clone_from(metadata);
+                    row.confidence = *confidence;
+                    row.validity = *validity;
+                    row.version += 1;
+                    self.entities.insert(*id, Some(row));
+                }
+            }
+            MemoryEvent::EntityRemoved { id } => {
+                if let Some(row) = self.entity(*id)? {
+                    self.names.insert((row.scope, row.name), None);
+                }
+                self.entities.insert(*id, None);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "apply_memory sends relation events only")]
+    fn apply_relation(&mut self, event: &MemoryEvent) -> Result<(), ReadError> {
+        match event {
+            MemoryEvent::RelationCreated {
+                id,
+                scope,
+                from,
+                to,
+                relation_type,
+                strength,
+                confidence,
+                metadata,
+                validity,
+            } => {
+                let row = PresentRelation {
+                    id: *id,
+                    scope: scope.clone(),
+                    from: *from,
+                    to: *to,
+                    relation_type: relation_type.clone(),
+                    strength: *strength,
+                    confidence: *confidence,
+                    metadata: metadata.clone(),
+                    validity: *validity,
+                };
+                self.relations.insert(*id, Some(row));
+                for end in [*from, *to] {
+                    self.relations_by_entity.entry(end).or_default().insert(*id);
+                }
+            }
+            MemoryEvent::RelationUpdated { id, strength, confidence, metadata, validity } => {
+                if let Some(mut row) = self.relation(*id)? {
+                    row.strength = *strength;
+                    row.confidence = *confidence;
+                    row.metadata.clone_from(metadata);
+                    row.validity = *validity;
+                    // The row may come from below: list it here too, so that a look-up by its ends sees this version.
+                    for end in [row.from, row.to] {
+                        self.relations_by_entity.entry(end).or_default().insert(*id);
+                    }
+                    self.relations.insert(*id, Some(row));
+                }
+            }
+            MemoryEvent::RelationRemoved { id } => {
+                self.relations.insert(*id, None);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Numbers from below without those this layer removed, with those it added.
+    fn merged<Row>(
+        below: Vec<MemoryId>,
+        here: Option<&BTreeSet<MemoryId>>,
+        rows: &HashMap<MemoryId, Option<Row>>,
+    ) -> Vec<MemoryId> {
+        let mut all: BTreeSet<MemoryId> = below.into_iter().collect();
+        all.extend(here.into_iter().flatten());
+        all.into_iter().filter(|id| !matches!(rows.get(id), Some(None))).collect()
+    }
+}
+
+impl Present for Overlay<'_> {
+    fn entity(&self, id: MemoryId) -> Result<Option<PresentEntity>, ReadError> {
+        match self.entities.get(&id) {
+            Some(row) => Ok(row.clone()),
+            None => self.below.entity(id),
+        }
+    }
+
+    fn entity_named(&self, scope: &Scope, name: &str) -> Result<Option<PresentEntity>, ReadError> {
+        match self.names.get(&(scope.clone(), name.to_owned())) {
+            Some(Some(id)) => self.entity(*id),
+            Some(None) => Ok(None),
+            // A row below may have been renamed or described anew here: ask again by its number.
+            None => match self.below.entity_named(scope, name)? {
+                Some(row) => self.entity(row.id),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn entities_of(&self, scope: &Scope, entity_types: &[String]) -> Result<Vec<MemoryId>, ReadError> {
+        let mut all: BTreeSet<MemoryId> = self.below.entities_of(scope, entity_types)?.into_iter().collect();
+        for (id, row) in &self.entities {
+            let belongs = row.as_ref().is_some_and(|row| {
+                row.scope == *scope && (entity_types.is_empty() || entity_types.contains(&row.entity_type))
+            });
+            if belongs {
+                all.insert(*id);
+            } else {
+                all.remove(id);
+            }
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    fn observation(&self, id: MemoryId) -> Result<Option<PresentObservation>, ReadError> {
+        match self.observations.get(&id) {
+            Some(row) => Ok(row.clone()),
+            None => self.below.observation(id),
+        }
+    }
+
+    fn observation_reading(&self, entity: MemoryId, content: &str) -> Result<Option<MemoryId>, ReadError> {
+        let here = self.observations_by_entity.get(&entity).and_then(|ids| {
+            ids.iter().find(|id| {
+                self.observations.get(id).and_then(Option::as_ref).is_some_and(|row| row.content == content)
+            })
+        });
+        if let Some(id) = here {
+            return Ok(Some(*id));
+        }
+        let below = self.below.observation_reading(entity, content)?;
+        // A row that this layer removed or changed reads differently now.
+        Ok(below.filter(|id| !self.observations.contains_key(id)))
+    }
+
+    fn observations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
+        let below = self.below.observations_of(entity)?;
+        Ok(Self::merged(below, self.observations_by_entity.get(&entity), &self.observations))
+    }
+
+    fn relation(&self, id: MemoryId) -> Result<Option<PresentRelation>, ReadError> {
+        match self.relations.get(&id) {
+            Some(row) => Ok(row.clone()),
+            None => self.below.relation(id),
+        }
+    }
+
+    fn relation_between(
+        &self,
+        from: MemoryId,
+        to: MemoryId,
+        relation_type: &str,
+    ) -> Result<Option<PresentRelation>, ReadError> {
+        let here = self.relations_by_entity.get(&from).into_iter().flatten().find_map(|id| {
+            let row = self.relations.get(id)?.as_ref()?;
+            (row.from == from && row.to == to && row.relation_type == relation_type).then(|| row.clone())
+        });
+        if here.is_some() {
+            return Ok(here);
+        }
+        let below = self.below.relation_between(from, to, relation_type)?;
+        Ok(below.filter(|row| !self.relations.contains_key(&row.id)))
+    }
+
+    fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
+        let below = self.below.relations_of(entity)?;
+        Ok(Self::merged(below, self.relations_by_entity.get(&entity), &self.relations))
+    }
+
+    fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {
+        if self.agents.contains(agent) { Ok(true) } else { self.below.agent_known(agent) }
+    }
+}

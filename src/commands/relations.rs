@@ -1,0 +1,140 @@
+//! The rules for relations.
+
+use caxton_events::{MemoryEvent, MemoryId};
+
+use super::check::{self, refuse};
+use super::decide::{DecideError, Ids, Verdict, resolve};
+use super::entities::written;
+use super::present::{Present, PresentRelation};
+use super::refusal::RefusalCode;
+use super::write::{NewRelation, OnExisting, RelationChange, WriteStatus, WrittenKind};
+
+pub(super) fn create(
+    present: &dyn Present,
+    wish: &NewRelation,
+    ids: &mut Ids,
+) -> Result<Verdict, DecideError> {
+    check::check_type("relation_type", &wish.relation_type)?;
+    check::check_share("strength", wish.strength)?;
+    check::check_share("confidence", wish.confidence)?;
+    check::check_metadata(wish.metadata.as_deref())?;
+    check::check_validity(wish.validity)?;
+    let from = resolve(present, "from_entity", &wish.from)?.id;
+    let to = resolve(present, "to_entity", &wish.to)?.id;
+    if from == to {
+        let message = format!("both ends are ent_{from}");
+        return Err(
+            refuse(RefusalCode::Validation, "to_entity", message, "name two different entities").into()
+        );
+    }
+    let mut verdict = connect(present, wish, from, to, ids)?;
+    if wish.bidirectional {
+        let back = connect(present, wish, to, from, ids)?;
+        if verdict.written.status == WriteStatus::Unchanged {
+            verdict.written.status = back.written.status;
+        }
+        verdict.events.extend(back.events);
+    }
+    Ok(verdict)
+}
+
+/// One direction.
+fn connect(
+    present: &dyn Present,
+    wish: &NewRelation,
+    from: MemoryId,
+    to: MemoryId,
+    ids: &mut Ids,
+) -> Result<Verdict, DecideError> {
+    let Some(existing) = present.relation_between(from, to, &wish.relation_type)? else {
+        let id = ids.draw();
+        let event = MemoryEvent::RelationCreated {
+            id,
+            scope: wish.scope.clone(),
+            from,
+            to,
+            relation_type: wish.relation_type.clone(),
+            strength: wish.strength,
+            confidence: wish.confidence,
+            metadata: wish.metadata.clone(),
+            validity: wish.validity,
+        };
+        let written = written(WrittenKind::Relation, WriteStatus::Created, id, 0);
+        return Ok(Verdict { scope: wish.scope.clone(), events: vec![event], written });
+    };
+    let asked = PresentRelation {
+        strength: wish.strength,
+        confidence: wish.confidence,
+        metadata: wish.metadata.clone(),
+        validity: wish.validity,
+        ..existing.clone()
+    };
+    let same = asked == existing;
+    let status = match wish.on_existing {
+        OnExisting::Skip => WriteStatus::Skipped,
+        OnExisting::Update if !same => WriteStatus::Updated,
+        OnExisting::Merge | OnExisting::Update if same => WriteStatus::Unchanged,
+        OnExisting::Merge | OnExisting::Update | OnExisting::Refuse => {
+            let message = format!(
+                "rel_{} connects ent_{from} and ent_{to} as {} {}",
+                existing.id,
+                check::excerpt(&existing.relation_type),
+                if same { "already" } else { "with other properties" }
+            );
+            let code = if same { RefusalCode::AlreadyExists } else { RefusalCode::RelationConflict };
+            return Err(
+                refuse(code, "relation_type", message, "update the relation, or use another type").into()
+            );
+        }
+    };
+    let written = written(WrittenKind::Relation, status, existing.id, 0);
+    let scope = existing.scope;
+    let events = if status == WriteStatus::Updated { vec![updated(asked)] } else { Vec::new() };
+    Ok(Verdict { scope, events, written })
+}
+
+/// The event that gives a relation its new properties.
+fn updated(relation: PresentRelation) -> MemoryEvent {
+    MemoryEvent::RelationUpdated {
+        id: relation.id,
+        strength: relation.strength,
+        confidence: relation.confidence,
+        metadata: relation.metadata,
+        validity: relation.validity,
+    }
+}
+
+/// The relation with this number, or a refusal.
+fn relation(present: &dyn Present, id: MemoryId) -> Result<PresentRelation, DecideError> {
+    present.relation(id)?.ok_or_else(|| {
+        let message = format!("there is no relation rel_{id}");
+        refuse(RefusalCode::RelationNotFound, "relation_id", message, "list the relations of an entity")
+            .into()
+    })
+}
+
+pub(super) fn update(present: &dyn Present, wish: &RelationChange) -> Result<Verdict, DecideError> {
+    let existing = relation(present, wish.id)?;
+    let asked = PresentRelation {
+        strength: wish.strength.unwrap_or(existing.strength),
+        confidence: wish.confidence.unwrap_or(existing.confidence),
+        metadata: wish.metadata.clone().unwrap_or_else(|| existing.metadata.clone()),
+        validity: wish.validity.unwrap_or(existing.validity),
+        ..existing.clone()
+    };
+    check::check_share("strength", asked.strength)?;
+    check::check_share("confidence", asked.confidence)?;
+    check::check_metadata(asked.metadata.as_deref())?;
+    check::check_validity(asked.validity)?;
+    let status = if asked == existing { WriteStatus::Unchanged } else { WriteStatus::Updated };
+    let written = written(WrittenKind::Relation, status, wish.id, 0);
+    let events = if asked == existing { Vec::new() } else { vec![updated(asked)] };
+    Ok(Verdict { scope: existing.scope, events, written })
+}
+
+pub(super) fn remove(present: &dyn Present, id: MemoryId) -> Result<Verdict, DecideError> {
+    let scope = relation(present, id)?.scope;
+    let mut written = written(WrittenKind::Relation, WriteStatus::Removed, id, 0);
+    written.removed_relations = 1;
+    Ok(Verdict { scope, events: vec![MemoryEvent::RelationRemoved { id }], written })
+}

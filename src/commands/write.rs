@@ -1,0 +1,222 @@
+//! What can be asked of the memory, and what an accepted wish answers.
+
+use caxton_events::memory::Validity;
+use caxton_events::{MemoryId, Scope};
+use serde::{Deserialize, Serialize};
+
+/// An entity that a command means: by number, or by name in the first of some scopes that has it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EntityRef {
+    /// By number.
+    Id(MemoryId),
+    /// By name, looked up in the scopes in this order.
+    Named {
+        /// Its name.
+        name: String,
+        /// Where to look, most specific first.
+        scopes: Vec<Scope>,
+    },
+}
+
+/// What happens when the thing to create is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnExisting {
+    /// Add what is missing: new observations; metadata, confidence and validity stay. Another type is a conflict.
+    #[default]
+    Merge,
+    /// Make it as asked: description replaced, missing observations added, another type taken over.
+    Update,
+    /// Leave it as it is.
+    Skip,
+    /// Refuse.
+    Refuse,
+}
+
+/// A text about an entity, to be added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewObservation {
+    /// The text: 1 byte to `OBSERVATION_BYTES_MAX`.
+    pub content: String,
+    /// When it was true.
+    pub validity: Validity,
+}
+
+/// An entity to be created.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEntity {
+    /// Where it shall live.
+    pub scope: Scope,
+    /// Its name, unique in the scope.
+    pub name: String,
+    /// Its type.
+    pub entity_type: String,
+    /// What is known about it.
+    pub observations: Vec<NewObservation>,
+    /// A JSON object as text.
+    pub metadata: Option<String>,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// When it was true.
+    pub validity: Validity,
+    /// What to do when it exists.
+    pub on_existing: OnExisting,
+}
+
+/// A new description of an entity; `None` keeps what is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntityChange {
+    /// Which one.
+    pub entity: EntityRef,
+    /// Its new name.
+    pub name: Option<String>,
+    /// Its new type.
+    pub entity_type: Option<String>,
+    /// Its new metadata; `Some(None)` removes it.
+    pub metadata: Option<Option<String>>,
+    /// Its new confidence.
+    pub confidence: Option<f64>,
+    /// Its new validity.
+    pub validity: Option<Validity>,
+    /// Refuse unless this is the present version.
+    pub expected_version: Option<u32>,
+}
+
+/// A relation to be created.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRelation {
+    /// The scope it is written to.
+    pub scope: Scope,
+    /// Where it starts.
+    pub from: EntityRef,
+    /// Where it ends.
+    pub to: EntityRef,
+    /// What it says.
+    pub relation_type: String,
+    /// 0 to 1.
+    pub strength: f64,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// A JSON object as text.
+    pub metadata: Option<String>,
+    /// When it was true.
+    pub validity: Validity,
+    /// Write the opposite direction too.
+    pub bidirectional: bool,
+    /// What to do when it exists.
+    pub on_existing: OnExisting,
+}
+
+/// New properties of a relation; `None` keeps what is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelationChange {
+    /// Which one.
+    pub id: MemoryId,
+    /// Its new strength.
+    pub strength: Option<f64>,
+    /// Its new confidence.
+    pub confidence: Option<f64>,
+    /// Its new metadata; `Some(None)` removes it.
+    pub metadata: Option<Option<String>>,
+    /// Its new validity.
+    pub validity: Option<Validity>,
+}
+
+/// A wish about the memory.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Name a thing in a scope.
+    CreateEntity(NewEntity),
+    /// Describe an entity anew.
+    UpdateEntity(EntityChange),
+    /// Take an entity out of the present, with its observations and relations.
+    RemoveEntity {
+        /// Which one.
+        entity: EntityRef,
+    },
+    /// Note something about an entity. Texts that it has already are not added twice.
+    AddObservations {
+        /// Which one.
+        entity: EntityRef,
+        /// The texts.
+        observations: Vec<NewObservation>,
+    },
+    /// Change an observation; `None` keeps what is there.
+    UpdateObservation {
+        /// Which one.
+        id: MemoryId,
+        /// Its new text.
+        content: Option<String>,
+        /// Its new validity.
+        validity: Option<Validity>,
+    },
+    /// Take an observation out of the present.
+    RemoveObservation {
+        /// Which one.
+        id: MemoryId,
+    },
+    /// Connect two entities.
+    CreateRelation(NewRelation),
+    /// Change a relation.
+    UpdateRelation(RelationChange),
+    /// Take a relation out of the present.
+    RemoveRelation {
+        /// Which one.
+        id: MemoryId,
+    },
+    /// Take every entity of a scope out of the present.
+    ClearScope {
+        /// Which scope.
+        scope: Scope,
+        /// Only entities of these types; all when empty.
+        entity_types: Vec<String>,
+    },
+}
+
+/// What kind of row an accepted write was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WrittenKind {
+    /// An entity.
+    Entity,
+    /// Observations of an entity.
+    Observations,
+    /// A relation.
+    Relation,
+    /// A whole scope.
+    Scope,
+}
+
+/// What an accepted write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteStatus {
+    /// Something new is there.
+    Created,
+    /// Something was changed.
+    Updated,
+    /// Everything asked for was there already.
+    Unchanged,
+    /// Something was taken out of the present.
+    Removed,
+    /// It existed and was left as it is, as asked.
+    Skipped,
+}
+
+/// The answer to an accepted write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// What it was about.
+    pub kind: WrittenKind,
+    /// What was done.
+    pub status: WriteStatus,
+    /// The entity or relation; for observations their entity; 0 for a whole scope.
+    pub id: MemoryId,
+    /// The observations added or changed, in the order asked.
+    pub observations: Vec<MemoryId>,
+    /// The version of the entity after the write; 0 where there is none.
+    pub version: u32,
+    /// Entities taken out of the present.
+    pub removed_entities: u64,
+    /// Relations taken out of the present.
+    pub removed_relations: u64,
+}

@@ -1,0 +1,176 @@
+//! Rules that concern more than one key, or that a type cannot say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing_subscriber::EnvFilter;
+
+use super::load::Origin;
+use super::memory::{Durability, MODEL_TOKENS_MAX, SearchMode};
+use super::problem::{Problem, Source};
+use super::{Config, format_duration};
+
+/// The rules, over a configuration whose values each fit their keys.
+struct Checks<'a> {
+    origins: &'a BTreeMap<String, Origin>,
+    problems: &'a mut Vec<Problem>,
+    warnings: &'a mut Vec<Problem>,
+}
+
+/// Applies every rule. What can be put right with no loss (a default above an explicit bound, a token limit above the
+/// model's) is put right in `config`.
+pub(crate) fn check(
+    config: &mut Config,
+    origins: &BTreeMap<String, Origin>,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) {
+    let mut checks = Checks { origins, problems, warnings };
+    checks.pages(config);
+    checks.embedding(config);
+    checks.threads(config);
+    checks.ports(config);
+    checks.log(config);
+    checks.rows(config);
+    checks.logging(config);
+    if config.memory.scaling.auto_migrate_enabled {
+        let key = "memory.scaling.auto_migrate_enabled";
+        checks.problem(key, "Caxton does not move data by itself", "set it to false");
+    }
+}
+
+impl Checks<'_> {
+    fn made(&self, key: &str, message: &str, remedy: &str) -> Problem {
+        let (source, place, written) = match self.origins.get(key) {
+            Some(origin) => (origin.source.clone(), origin.place(), origin.written.as_str()),
+            None => (Source::Default, None, key),
+        };
+        Problem::new(source, written, message, remedy).at(place)
+    }
+
+    fn problem(&mut self, key: &str, message: &str, remedy: &str) {
+        let problem = self.made(key, message, remedy);
+        self.problems.push(problem);
+    }
+
+    fn warn(&mut self, key: &str, message: &str, remedy: &str) {
+        let warning = self.made(key, message, remedy);
+        self.warnings.push(warning);
+    }
+
+    /// A value at or below its bound: a default follows the bound, an explicit value must fit.
+    fn at_most(&mut self, (small_key, small): (&str, &mut usize), (large_key, large): (&str, &mut usize)) {
+        if *small <= *large {
+            return;
+        }
+        match (self.origins.contains_key(small_key), self.origins.contains_key(large_key)) {
+            (false, _) => *small = *large,
+            (true, false) => *large = *small,
+            (true, true) => {
+                let message = format!("{small} is more than {large_key} = {large}");
+                self.problem(small_key, &message, "lower it, or raise the other");
+            }
+        }
+    }
+
+    fn pages(&mut self, config: &mut Config) {
+        let api = &mut config.api_optimization;
+        self.at_most(
+            ("api_optimization.default_page_size", &mut api.default_page_size),
+            ("api_optimization.max_page_size", &mut api.max_page_size),
+        );
+        let search = &mut config.memory.search;
+        self.at_most(
+            ("memory.search.limit", &mut search.limit),
+            ("memory.search.max_limit", &mut search.max_limit),
+        );
+    }
+
+    fn embedding(&mut self, config: &mut Config) {
+        let tokens = &mut config.memory.embedding_config.max_sequence_length;
+        if *tokens > MODEL_TOKENS_MAX {
+            let message = format!("{tokens} is more than the {MODEL_TOKENS_MAX} tokens the model reads");
+            let remedy =
+                format!("{MODEL_TOKENS_MAX} is used; longer texts are cut into chunks of that length");
+            *tokens = MODEL_TOKENS_MAX;
+            self.warn("memory.embedding_config.max_sequence_length", &message, &remedy);
+        }
+        let mode = config.memory.search.mode;
+        if config.embedding.keyword_only && mode == SearchMode::Semantic {
+            let message = "search by meaning needs the model that embedding.keyword_only turns off";
+            self.problem("memory.search.mode", message, "choose keyword or hybrid, or allow the model");
+        }
+    }
+
+    fn threads(&mut self, config: &Config) {
+        let total = config.runtime.cpu_optimization.tokio_worker_threads;
+        if let (Some(total), Some(http)) = (total, config.http_server.worker_threads)
+            && total < http
+        {
+            let message =
+                format!("{total} threads in all are fewer than the {http} of http_server.worker_threads");
+            let key = "runtime.cpu_optimization.tokio_worker_threads";
+            self.problem(key, &message, "raise it, or leave one of the two out");
+        }
+    }
+
+    fn ports(&mut self, config: &Config) {
+        let address = config.http_server.bind_address;
+        if config.server.metrics_port == Some(address.port()) && address.port() != 0 {
+            let message = format!("port {} is the REST API's", address.port());
+            self.problem("server.metrics_port", &message, "choose another port");
+        }
+        if !address.ip().is_loopback() {
+            let message = format!("{address} can be reached from other machines");
+            let remedy = "Caxton starts there only with an API key (auth.keys_file) and does not encrypt: put a TLS \
+                          proxy before it, or listen on 127.0.0.1";
+            self.warn("http_server.bind_address", &message, remedy);
+        }
+    }
+
+    fn log(&mut self, config: &Config) {
+        match config.log.durability {
+            Durability::Always => (),
+            Durability::Interval => {
+                let window = format_duration(config.log.flush_interval);
+                let message = format!("a power cut may lose the last {window} of acknowledged writes");
+                self.warn("log.durability", &message, "set it to always to lose none");
+            }
+            Durability::Off => {
+                let message = "a power cut may lose any acknowledged write";
+                self.warn("log.durability", message, "set it to always, unless this is a benchmark");
+            }
+        }
+    }
+
+    fn logging(&mut self, config: &Config) {
+        let filter = &config.logging.filter;
+        if let Err(error) = EnvFilter::builder().parse(filter) {
+            let remedy =
+                "write a level (error, warn, info, debug, trace), or levels as in `info,caxton=debug`";
+            self.problem("logging.filter", &format!("{filter:?} is not a filter: {error}"), remedy);
+        }
+    }
+
+    fn rows(&mut self, config: &Config) {
+        for (index, row) in config.agents.overrides.iter().enumerate() {
+            if row.agent_type.is_empty() {
+                let message = format!("row {} has no agent_type", index + 1);
+                self.problem("agents.overrides", &message, "say which agents it is for");
+            }
+        }
+        let queues = &config.request_handling.priority_queues;
+        let key = "request_handling.priority_queues.queues";
+        let mut names = BTreeSet::new();
+        for (index, queue) in queues.queues.iter().enumerate() {
+            if queue.name.is_empty() {
+                self.problem(key, &format!("row {} has no name", index + 1), "name it");
+            } else if !names.insert(queue.name.as_str()) {
+                let message = format!("two queues are called {}", queue.name);
+                self.problem(key, &message, "give each its own name");
+            }
+        }
+        if queues.enabled && queues.queues.is_empty() {
+            self.problem(key, "there is no queue", "add one, or set priority_queues.enabled to false");
+        }
+    }
+}

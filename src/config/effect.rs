@@ -1,0 +1,154 @@
+//! Keys that are read and checked but change nothing yet, each with its reason. Later work makes this table shorter.
+
+use super::table::value_of;
+use super::{Allocator, Config, Durability, Format, Precision};
+
+/// A key that was set and changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Ineffective {
+    /// The key, as it was written.
+    pub key: String,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// Why it changes nothing.
+    pub reason: &'static str,
+}
+
+/// Keys below `name` have no effect while `applies` holds.
+struct Rule {
+    name: &'static str,
+    reason: &'static str,
+    applies: fn(&Config) -> bool,
+}
+
+const fn always(name: &'static str, reason: &'static str) -> Rule {
+    Rule { name, reason, applies: |_| true }
+}
+
+const NO_AGENTS: &str = "agents from files do not run yet";
+const ONE_TRANSACTION: &str = "a step folds max_transaction_size records of any kind";
+const NO_CLEANUP: &str = "nothing is removed by itself yet";
+const NO_ADVICE: &str = "a move to a larger store is not advised yet";
+
+/// The table.
+const RULES: &[Rule] = &[
+    always("agents.hot_reload_timeout", NO_AGENTS),
+    always("agents.validation_cache_size", NO_AGENTS),
+    always("agents.tool_call_timeout", NO_AGENTS),
+    always("agents.max_memory_entities_per_agent", "the number of entities is not limited yet"),
+    always("agents.response_cache_ttl", NO_AGENTS),
+    always("agents.max_agents", NO_AGENTS),
+    always("agents.conversation_limit", NO_AGENTS),
+    always("agents.default_limits", NO_AGENTS),
+    always("agents.overrides", NO_AGENTS),
+    always("conversation_processing", NO_AGENTS),
+    always("request_handling", NO_AGENTS),
+    always("memory_allocation.agent_memory", NO_AGENTS),
+    always("server.max_concurrent_conversations", NO_AGENTS),
+    always("runtime.cpu_optimization.agent_worker_threads", NO_AGENTS),
+    always("api_optimization.cache_agent_list", NO_AGENTS),
+    always("api_optimization.cache_ttl", NO_AGENTS),
+    always("memory.cleanup", NO_CLEANUP),
+    always("advanced_memory_tuning.cleanup_advanced", NO_CLEANUP),
+    always("memory.scaling", NO_ADVICE),
+    always("memory.embedding_config.precompute_common", "queries are not kept from one run to the next"),
+    always("memory.embedding_config.cache_hit_target", "the share of hits is a metric; nothing judges it yet"),
+    always("memory_writes.entity_batch_size", ONE_TRANSACTION),
+    always("memory_writes.relation_batch_size", ONE_TRANSACTION),
+    always("memory_writes.observation_batch_size", ONE_TRANSACTION),
+    always("memory_writes.embedding_batch_size", "the model takes embedding_config.batch_size texts at a time"),
+    always("http_server.response_buffer_size", "answers are written as they are made"),
+    always("http_server.cache_static_content", "there is no static content yet"),
+    always("http_server.cache_ttl", "there is no static content yet"),
+    always("advanced_memory_tuning.vector_similarity.precision_threshold", "scores are ordered exactly"),
+    Rule {
+        name: "advanced_memory_tuning.vector_similarity.algorithm",
+        reason: "vectors have length 1, so all three rank alike; answers give the cosine",
+        applies: |config| config.advanced_memory_tuning.vector_similarity.algorithm != Similarity::Cosine,
+    },
+    always("memory_writes.transaction_timeout", "a projection step is bounded by max_transaction_size alone"),
+    always(
+        "advanced_memory_tuning.embedding_advanced.prefetch_batches",
+        "tokens are cut in the model's own thread",
+    ),
+    always(
+        "runtime.cpu_optimization.memory_worker_threads",
+        "one writer and one thread a projection do the work",
+    ),
+    always("runtime.cpu_optimization.high_priority_threads", "the process does not change priorities"),
+    Rule {
+        name: "runtime.cpu_optimization.enable_cpu_affinity",
+        reason: "threads are not pinned",
+        applies: |config| config.runtime.cpu_optimization.enable_cpu_affinity,
+    },
+    Rule {
+        name: "advanced_memory_tuning.embedding_advanced.model_precision",
+        reason: "the model computes with 32 bits: 16 give NaN on a processor",
+        applies: |config| config.advanced_memory_tuning.embedding_advanced.model_precision != Precision::Fp32,
+    },
+    Rule {
+        name: "memory_allocation.allocator",
+        reason: "this binary was built with the system's allocator",
+        applies: |config| config.memory_allocation.allocator != Allocator::System,
+    },
+    Rule {
+        name: "api_optimization.default_format",
+        reason: "answers are JSON",
+        applies: |config| config.api_optimization.default_format != Format::Json,
+    },
+    Rule {
+        name: "api_optimization.enable_msgpack",
+        reason: "answers are JSON",
+        applies: |config| config.api_optimization.enable_msgpack,
+    },
+    Rule {
+        name: "api_optimization.include_stack_traces",
+        reason: "errors carry no stack traces",
+        applies: |config| config.api_optimization.include_stack_traces,
+    },
+    Rule {
+        name: "log.flush_interval",
+        reason: "it is for `log.durability: interval`; now each write waits for the disk or none does",
+        applies: |config| config.log.durability != Durability::Interval,
+    },
+];
+
+/// Why the key `name` (canonical) has no effect; `None` when it has.
+pub(crate) fn reason(config: &Config, name: &str) -> Option<&'static str> {
+    let below = |rule: &&Rule| {
+        name.strip_prefix(rule.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    RULES.iter().filter(below).find(|rule| (rule.applies)(config)).map(|rule| rule.reason)
+}
+
+/// Those of `keys` (the canonical name and the one that was written) that have no effect.
+pub(crate) fn among<'a>(config: &Config, keys: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Ineffective> {
+    let listed = keys.filter_map(|(name, written)| {
+        let reason = reason(config, name)?;
+        Some(Ineffective { key: written.to_owned(), value: value_of(config, name), reason })
+    });
+    listed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::known;
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_names_something_that_exists() {
+        for rule in RULES {
+            assert!(known(rule.name).is_some(), "{}", rule.name);
+            assert!(!rule.reason.is_empty() && !rule.reason.ends_with('.'), "{}", rule.reason);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_already_so_is_not_listed() {
+        let mut config = Config::default();
+        assert_eq!(reason(&config, "memory_allocation.allocator"), None);
+        config.memory_allocation.allocator = Allocator::Jemalloc;
+        assert!(reason(&config, "memory_allocation.allocator").is_some());
+        assert_eq!(reason(&config, "server.port"), None);
+    }
+}

@@ -1,0 +1,282 @@
+//! `memory`, `memory_writes`, `log`, `embedding`: what is kept, how it is written and how it is found.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::setting::{DAY, Limits, choice, millis, section, share, whole};
+use super::units::Bytes;
+
+section! {
+    /// `memory`: the long-term memory.
+    pub struct Memory {
+        /// Kind of store.
+        pub backend: Backend = Backend::Embedded;
+        /// The SQLite file behind the graph and text projections. Durability is the log's, see [`Log`].
+        pub sqlite_config: SqliteConfig = SqliteConfig::default();
+        /// The embedding model and its caches.
+        pub embedding_config: EmbeddingConfig = EmbeddingConfig::default();
+        /// Periodic removal of what is beyond the limits.
+        pub cleanup: Cleanup = Cleanup::default();
+        /// When to advise a move to a larger store.
+        pub scaling: Scaling = Scaling::default();
+        /// What a search does unless the request says otherwise.
+        pub search: SearchDefaults = SearchDefaults::default();
+    }
+}
+
+choice! {
+    /// Kinds of store.
+    pub enum Backend {
+        /// In this process.
+        Embedded = "embedded",
+    }
+}
+
+section! {
+    /// `memory.sqlite_config`: pragmas of the graph and text projections.
+    pub struct SqliteConfig {
+        /// `journal_mode`: write-ahead log, or a rollback journal.
+        pub wal_mode: bool = true;
+        /// `cache_size` of the writer, in MB; the readers share about as much again.
+        pub cache_size_mb: u32 = 128, whole(1, 65_536);
+        /// `mmap_size`, in MB: at most 2047, the most that SQLite maps. 0 turns mapping off.
+        pub mmap_size_mb: u32 = 512, whole(0, 2_047);
+        /// `page_size`, in bytes; takes effect when the file is made.
+        pub page_size: u32 = 4_096, Limits::PowerOfTwo { min: 512, max: 65_536 };
+        /// `synchronous`.
+        pub synchronous: Synchronous = Synchronous::Normal;
+        /// `journal_size_limit`, in MB; unset: no limit.
+        pub journal_size_limit_mb: Option<u32> = Some(100), whole(1, 1 << 20);
+        /// `temp_store`.
+        pub temp_store: TempStore = TempStore::Memory;
+        /// `auto_vacuum`; takes effect when the file is made.
+        pub auto_vacuum: AutoVacuum = AutoVacuum::None;
+    }
+}
+
+choice! {
+    /// SQLite's `synchronous`.
+    pub enum Synchronous {
+        /// Never wait for the disk.
+        Off = "off",
+        /// Wait at checkpoints.
+        Normal = "normal",
+        /// Wait at every commit.
+        Full = "full",
+    }
+}
+
+choice! {
+    /// SQLite's `temp_store`.
+    pub enum TempStore {
+        /// As SQLite was built.
+        Default = "default",
+        /// In files.
+        File = "file",
+        /// In memory.
+        Memory = "memory",
+    }
+}
+
+choice! {
+    /// SQLite's `auto_vacuum`.
+    pub enum AutoVacuum {
+        /// The file never shrinks by itself.
+        None = "none",
+        /// Free pages are given back when asked for.
+        Incremental = "incremental",
+        /// Free pages are given back at every commit.
+        Full = "full",
+    }
+}
+
+section! {
+    /// `memory.embedding_config`: the model that turns text into vectors.
+    pub struct EmbeddingConfig {
+        /// Name of the model.
+        pub model: Model = Model::MiniLmL6V2;
+        /// Folder with the model's files, looked at first.
+        pub model_path: PathBuf = PathBuf::from("./models/");
+        /// Query vectors kept in memory.
+        pub cache_size: usize = 10_000, whole(0, 100_000_000);
+        /// Texts of one forward pass.
+        pub batch_size: usize = 32, whole(1, 4_096);
+        /// Threads of the model; unset: 4, or the cores when they are fewer.
+        pub thread_count: Option<usize> = None, whole(1, 1_024);
+        /// Tokens of a text that the model reads. The model's own limit is 256: above it this is cut to 256.
+        pub max_sequence_length: usize = MODEL_TOKENS_MAX, whole(8, 512);
+        /// Compute the vectors of frequent queries before they are asked.
+        pub precompute_common: bool = false;
+        /// Share of queries that should be answered from the cache; below it a warning is logged.
+        pub cache_hit_target: f64 = 0.90, share();
+        /// Age at which a cached vector is dropped.
+        pub embedding_ttl: Duration = Duration::from_hours(1), millis(1, 3_650 * DAY);
+        /// Share of the cache that stays when it is full and old entries are dropped.
+        pub cleanup_threshold: f64 = 0.8, Limits::Real { min: 0.05, max: 1.0 };
+        /// Drop to half of the cache instead.
+        pub aggressive_cleanup: bool = false;
+    }
+}
+
+/// Tokens that all-MiniLM-L6-v2 was trained to read; longer texts are cut into chunks of this many.
+pub const MODEL_TOKENS_MAX: usize = 256;
+
+choice! {
+    /// Known embedding models.
+    pub enum Model {
+        /// sentence-transformers/all-MiniLM-L6-v2, 384 dimensions.
+        MiniLmL6V2 = "all-MiniLM-L6-v2",
+    }
+}
+
+section! {
+    /// `memory.cleanup`: periodic removal.
+    pub struct Cleanup {
+        /// Time between sweeps.
+        pub interval: Duration = Duration::from_mins(5), millis(1_000, 365 * DAY);
+        /// Entities above which a sweep removes some; unset: no limit.
+        pub entity_limit: Option<u64> = None, whole(1, u64::MAX);
+        /// Relations above which a sweep removes some; unset: no limit.
+        pub relation_limit: Option<u64> = None, whole(1, u64::MAX);
+        /// Rows removed in one step.
+        pub batch_size: usize = 100, whole(1, 1_000_000);
+        /// Remove relations without endpoints.
+        pub orphan_cleanup: bool = true;
+    }
+}
+
+section! {
+    /// `memory.scaling`: when to advise a move to a larger store.
+    pub struct Scaling {
+        /// Entities above which it is advised.
+        pub max_entities: u64 = 100_000, whole(1, u64::MAX);
+        /// Relations above which it is advised.
+        pub max_relations: u64 = 500_000, whole(1, u64::MAX);
+        /// Size above which it is advised, in MB.
+        pub max_storage_mb: u64 = 1_024, whole(1, u64::MAX);
+        /// 99th percentile of search above which it is advised, in milliseconds.
+        pub max_search_latency_ms: u64 = 100, whole(1, 3_600_000);
+        /// Share of cache hits below which it is advised.
+        pub min_cache_hit_rate: f64 = 0.80, share();
+        /// Move by itself. Not offered: only `false`.
+        pub auto_migrate_enabled: bool = false;
+        /// Where a move would go.
+        pub migration_backend: MigrationBackend = MigrationBackend::Qdrant;
+    }
+}
+
+choice! {
+    /// Larger stores.
+    pub enum MigrationBackend {
+        /// Vectors to Qdrant.
+        Qdrant = "qdrant",
+    }
+}
+
+section! {
+    /// `memory.search`: what a search does unless the request says otherwise.
+    pub struct SearchDefaults {
+        /// By meaning, by words, or both.
+        pub mode: SearchMode = SearchMode::Hybrid;
+        /// How the two rankings of a hybrid search become one.
+        pub fusion: Fusion = Fusion::Weighted;
+        /// Share of meaning in the weighted fusion; words have the rest.
+        pub semantic_weight: f64 = 0.6, share();
+        /// Hits of a search when the request names no limit.
+        pub limit: usize = 10, whole(1, 1_000);
+        /// Hits of a search at most; a larger limit is refused.
+        pub max_limit: usize = 100, whole(1, 1_000);
+        /// Observations before and after each matched one that are returned with it.
+        pub neighbours: usize = 0, whole(0, 20);
+    }
+}
+
+choice! {
+    /// How a search finds.
+    pub enum SearchMode {
+        /// By meaning.
+        Semantic = "semantic",
+        /// By words.
+        Keyword = "keyword",
+        /// By both.
+        Hybrid = "hybrid",
+    }
+}
+
+choice! {
+    /// How two rankings become one.
+    pub enum Fusion {
+        /// Weighted sum of normalised scores.
+        Weighted = "weighted",
+        /// Reciprocal ranks.
+        ReciprocalRank = "reciprocal_rank",
+    }
+}
+
+section! {
+    /// `memory_writes`: batches between the log and the projections.
+    pub struct MemoryWrites {
+        /// Entity rows of one projection step.
+        pub entity_batch_size: usize = 100, whole(1, 1_000_000);
+        /// Relation rows of one projection step.
+        pub relation_batch_size: usize = 200, whole(1, 1_000_000);
+        /// Observation rows of one projection step.
+        pub observation_batch_size: usize = 500, whole(1, 1_000_000);
+        /// Vectors of one index step.
+        pub embedding_batch_size: usize = 50, whole(1, 1_000_000);
+        /// Longest projection transaction.
+        pub transaction_timeout: Duration = Duration::from_secs(5), millis(1, DAY);
+        /// Events of one projection transaction.
+        pub max_transaction_size: usize = 1_000, whole(1, 1_000_000);
+        /// Writes under way at most; above it new ones are answered 503.
+        pub max_pending_writes: usize = 5_000, whole(1, 10_000_000);
+        /// Compress long observations in the log.
+        pub compress_observations: bool = true;
+        /// Smallest event that is compressed, in bytes.
+        pub compression_threshold: Bytes = Bytes(4_096);
+    }
+}
+
+section! {
+    /// `log`: the event log, the only truth.
+    pub struct Log {
+        /// When an append is acknowledged.
+        pub durability: Durability = Durability::Always;
+        /// Time between syncs with `durability: interval`: what a power cut may lose. Without effect otherwise.
+        pub flush_interval: Duration = Duration::from_secs(1), millis(1, 3_600_000);
+        /// Cache of the log's store, in MB.
+        pub cache_mb: u64 = 32, whole(1, 1 << 20);
+    }
+}
+
+choice! {
+    /// When an append is acknowledged.
+    pub enum Durability {
+        /// When it is on disk.
+        Always = "always",
+        /// When it is with the operating system; synced every `log.flush_interval`.
+        Interval = "interval",
+        /// When it is with the operating system; never synced. For benchmarks.
+        Off = "off",
+    }
+}
+
+section! {
+    /// `embedding`: which code runs the model, and whether any does.
+    pub struct Embedding {
+        /// Code that runs the model.
+        pub engine: EmbeddingEngine = EmbeddingEngine::Fused;
+        /// Run without a model: search by words only.
+        pub keyword_only: bool = false;
+    }
+}
+
+choice! {
+    /// Code that runs the model.
+    pub enum EmbeddingEngine {
+        /// Our own forward pass.
+        Fused = "fused",
+        /// Candle's, slower: the reference.
+        Candle = "candle",
+    }
+}

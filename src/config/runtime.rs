@@ -1,0 +1,229 @@
+//! `runtime`, `memory_allocation`, `advanced_memory_tuning`: threads, pages and finer points of the stores.
+
+use std::time::Duration;
+
+use super::setting::{DAY, Limits, choice, millis, section, whole};
+
+section! {
+    /// `runtime`: the machine.
+    pub struct Runtime {
+        /// Threads.
+        pub cpu_optimization: CpuOptimization = CpuOptimization::default();
+    }
+}
+
+section! {
+    /// `runtime.cpu_optimization`: threads.
+    pub struct CpuOptimization {
+        /// Threads of memory operations.
+        pub memory_worker_threads: usize = 1, whole(1, 1_024);
+        /// Threads of agents; unset: the cores.
+        pub agent_worker_threads: Option<usize> = None, whole(1, 1_024);
+        /// Pin threads to cores.
+        pub enable_cpu_affinity: bool = false;
+        /// Threads to prefer, by name.
+        pub high_priority_threads: Vec<String> = Vec::new();
+        /// Runtime of asynchronous code.
+        pub async_runtime: AsyncRuntime = AsyncRuntime::Tokio;
+        /// Threads of that runtime in all; unset: `http_server.worker_threads`, else the cores.
+        pub tokio_worker_threads: Option<usize> = None, whole(1, 1_024);
+    }
+}
+
+choice! {
+    /// Runtimes of asynchronous code.
+    pub enum AsyncRuntime {
+        /// Tokio.
+        Tokio = "tokio",
+    }
+}
+
+section! {
+    /// `memory_allocation`: where memory comes from.
+    pub struct MemoryAllocation {
+        /// Allocator of the process.
+        pub allocator: Allocator = Allocator::System;
+        /// Pages of the model's file.
+        pub embedding_model: ModelPages = ModelPages::default();
+        /// SQLite's allocators.
+        pub sqlite_memory: SqliteMemory = SqliteMemory::default();
+        /// Pools of agents.
+        pub agent_memory: AgentMemory = AgentMemory::default();
+    }
+}
+
+choice! {
+    /// Allocators.
+    pub enum Allocator {
+        /// The system's.
+        System = "system",
+        /// jemalloc.
+        Jemalloc = "jemalloc",
+        /// mimalloc.
+        Mimalloc = "mimalloc",
+    }
+}
+
+section! {
+    /// `memory_allocation.embedding_model`: pages of the model's file.
+    pub struct ModelPages {
+        /// Map the file instead of reading it.
+        pub memory_mapping: bool = true;
+        /// Touch every page at start.
+        pub prefault_pages: bool = true;
+        /// Ask for huge pages.
+        pub huge_pages: bool = false;
+    }
+}
+
+section! {
+    /// `memory_allocation.sqlite_memory`: SQLite's allocators.
+    pub struct SqliteMemory {
+        /// Of its page cache.
+        pub page_cache_allocator: SqliteAllocator = SqliteAllocator::Malloc;
+        /// Of temporary storage.
+        pub temp_allocator: SqliteAllocator = SqliteAllocator::Malloc;
+    }
+}
+
+choice! {
+    /// SQLite's allocators.
+    pub enum SqliteAllocator {
+        /// The process's.
+        Malloc = "malloc",
+    }
+}
+
+section! {
+    /// `memory_allocation.agent_memory`: pools of agents.
+    pub struct AgentMemory {
+        /// Reuse conversations.
+        pub conversation_pool: bool = true;
+        /// Reuse answers.
+        pub response_pool: bool = true;
+        /// Objects of a pool.
+        pub pool_size: usize = 1_000, whole(0, 10_000_000);
+    }
+}
+
+section! {
+    /// `advanced_memory_tuning`: finer points of the stores.
+    pub struct AdvancedMemoryTuning {
+        /// SQLite's maintenance.
+        pub sqlite_advanced: SqliteAdvanced = SqliteAdvanced::default();
+        /// How the model runs.
+        pub embedding_advanced: EmbeddingAdvanced = EmbeddingAdvanced::default();
+        /// How vectors are compared.
+        pub vector_similarity: VectorSimilarity = VectorSimilarity::default();
+        /// How cleanup chooses.
+        pub cleanup_advanced: CleanupAdvanced = CleanupAdvanced::default();
+    }
+}
+
+section! {
+    /// `advanced_memory_tuning.sqlite_advanced`: SQLite's maintenance.
+    pub struct SqliteAdvanced {
+        /// How hard a checkpoint of the write-ahead log tries.
+        pub wal_checkpoint_strategy: WalCheckpoint = WalCheckpoint::Passive;
+        /// Pages of the write-ahead log between checkpoints.
+        pub wal_checkpoint_interval: u32 = 10_000, whole(1, 1 << 24);
+        /// Time between refreshes of the query planner's statistics.
+        pub analyze_frequency: Duration = Duration::from_hours(1), millis(1_000, 365 * DAY);
+        /// How free pages are given back.
+        pub vacuum_strategy: VacuumStrategy = VacuumStrategy::Incremental;
+    }
+}
+
+choice! {
+    /// How hard a checkpoint tries.
+    pub enum WalCheckpoint {
+        /// As far as no reader is in the way.
+        Passive = "passive",
+        /// Wait for readers.
+        Full = "full",
+        /// Wait for readers and begin the file anew.
+        Restart = "restart",
+    }
+}
+
+choice! {
+    /// How free pages are given back.
+    pub enum VacuumStrategy {
+        /// Some at a time.
+        Incremental = "incremental",
+        /// All at once.
+        Full = "full",
+        /// As `memory.sqlite_config.auto_vacuum` says.
+        Auto = "auto",
+    }
+}
+
+section! {
+    /// `advanced_memory_tuning.embedding_advanced`: how the model runs.
+    pub struct EmbeddingAdvanced {
+        /// Precision of the model's weights.
+        pub model_precision: Precision = Precision::Fp32;
+        /// Put texts of like length together.
+        pub batch_optimization: bool = true;
+        /// Batches to cut into tokens ahead of the model.
+        pub prefetch_batches: usize = 2, whole(0, 1_024);
+    }
+}
+
+choice! {
+    /// Precision of weights.
+    pub enum Precision {
+        /// 32 bits.
+        Fp32 = "fp32",
+        /// 16 bits.
+        Fp16 = "fp16",
+        /// 8 bits.
+        Int8 = "int8",
+    }
+}
+
+section! {
+    /// `advanced_memory_tuning.vector_similarity`: how vectors are compared.
+    pub struct VectorSimilarity {
+        /// The measure. Vectors have length 1, so all three rank alike; scores are cosines.
+        pub algorithm: Similarity = Similarity::Cosine;
+        /// Scores closer than this are ties, ordered by id; 0 keeps the exact order.
+        pub precision_threshold: f64 = 0.0, Limits::Real { min: 0.0, max: 0.5 };
+        /// Use the approximate index for large scopes; else every search compares all vectors.
+        pub early_termination: bool = true;
+    }
+}
+
+choice! {
+    /// Measures of similarity.
+    pub enum Similarity {
+        /// Cosine.
+        Cosine = "cosine",
+        /// Dot product.
+        Dot = "dot",
+        /// Euclidean distance.
+        Euclidean = "euclidean",
+    }
+}
+
+section! {
+    /// `advanced_memory_tuning.cleanup_advanced`: how cleanup chooses.
+    pub struct CleanupAdvanced {
+        /// What goes first.
+        pub cleanup_strategy: CleanupStrategy = CleanupStrategy::Lru;
+        /// Threads.
+        pub cleanup_thread_count: usize = 1, whole(1, 1_024);
+    }
+}
+
+choice! {
+    /// What cleanup removes first.
+    pub enum CleanupStrategy {
+        /// What was not used for longest.
+        Lru = "lru",
+        /// What is oldest.
+        Age = "age",
+        /// What is largest.
+        Size = "size",
+    }
+}

@@ -1,0 +1,132 @@
+//! `server`, `http_server`, `api_optimization`, `auth`, `logging`: how Caxton is reached.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::KeyHashes;
+use super::setting::{DAY, Limits, choice, millis, section, whole};
+use super::units::Bytes;
+
+/// Port of the REST API unless told otherwise.
+pub const PORT: u16 = 8080;
+/// Port of the metrics unless told otherwise.
+pub const METRICS_PORT: u16 = 9090;
+
+section! {
+    /// `server`: the process as a whole.
+    pub struct Server {
+        /// Port of the REST API, 0 for any free one. With `http_server.bind_address` both must name the same.
+        pub port: u16 = PORT;
+        /// Port of `/metrics` on the loopback address, 0 for any free one; `null` turns it off.
+        pub metrics_port: Option<u16> = Some(METRICS_PORT);
+        /// Folder of everything Caxton keeps; made when missing.
+        pub data_dir: PathBuf = PathBuf::from("./caxton-data");
+        /// Open conversations of all agents together.
+        pub max_concurrent_conversations: usize = 1_000, whole(1, 10_000_000);
+        /// Time for one request, from its first byte to the end of the answer; then 504.
+        pub request_timeout: Duration = Duration::from_secs(30), millis(1, DAY);
+        /// Longest wait for a projection to reach a position (`wait=`, `Caxton-Min-Seq`); then 503.
+        pub wait_timeout: Duration = Duration::from_secs(5), millis(0, DAY);
+        /// Largest request body, in bytes; then 413.
+        pub max_body_size: Bytes = Bytes(32 << 20), whole(1_024, 1 << 30);
+        /// Time to finish what is under way after SIGTERM.
+        pub shutdown_timeout: Duration = Duration::from_secs(30), millis(0, DAY);
+    }
+}
+
+section! {
+    /// `http_server`: sockets, buffers, compression and cache headers of the REST API.
+    pub struct HttpServer {
+        /// Address and port to listen on. Anything but a loopback address needs an API key.
+        pub bind_address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+        /// Threads that handle requests; unset: `runtime.cpu_optimization.tokio_worker_threads`, else the cores.
+        pub worker_threads: Option<usize> = None, whole(1, 1_024);
+        /// Threads for blocking work behind requests.
+        pub max_blocking_threads: usize = 32, whole(1, 4_096);
+        /// Open connections; above it new ones wait.
+        pub max_connections: usize = 1_000, whole(1, 1_000_000);
+        /// Time for a new connection to send a whole request head.
+        pub connection_timeout: Duration = Duration::from_secs(30), millis(1, DAY);
+        /// Time a connection may idle between requests.
+        pub keep_alive_timeout: Duration = Duration::from_mins(1), millis(1, DAY);
+        /// Read buffer of a connection, in bytes.
+        pub request_buffer_size: Bytes = Bytes(16_384), whole(8_192, 64 << 20);
+        /// Write buffer of a connection, in bytes.
+        pub response_buffer_size: Bytes = Bytes(16_384), whole(1_024, 64 << 20);
+        /// Largest request head, in bytes.
+        pub header_buffer_size: Bytes = Bytes(8_192), whole(1_024, 64 << 20);
+        /// Compress answers with gzip for clients that accept it.
+        pub enable_compression: bool = true;
+        /// Smallest answer that is compressed, in bytes.
+        pub compression_threshold: Bytes = Bytes(1_024);
+        /// Effort of gzip, from 1 (fast) to 9 (small).
+        pub compression_level: u32 = 6, whole(1, 9);
+        /// Send cache headers with answers that do not change while the server runs.
+        pub cache_static_content: bool = true;
+        /// How long clients may keep those answers.
+        pub cache_ttl: Duration = Duration::from_mins(5);
+        /// Send `ETag` and answer 304 to a matching `If-None-Match`.
+        pub etag_enabled: bool = true;
+    }
+}
+
+section! {
+    /// `api_optimization`: pages and answers of the REST API.
+    pub struct ApiOptimization {
+        /// Format of answers.
+        pub default_format: Format = Format::Json;
+        /// Offer MessagePack to clients that accept it.
+        pub enable_msgpack: bool = false;
+        /// Rows of a page when the request names no limit.
+        pub default_page_size: usize = 50, whole(1, 10_000);
+        /// Rows of a page at most; a larger limit is refused.
+        pub max_page_size: usize = 1_000, whole(1, 10_000);
+        /// Keep the list of agents between requests.
+        pub cache_agent_list: bool = true;
+        /// Age of that list at most.
+        pub cache_ttl: Duration = Duration::from_secs(30);
+        /// Put the field and the remedy into errors, beside the code and the title.
+        pub detailed_errors: bool = true;
+        /// Put stack traces into errors.
+        pub include_stack_traces: bool = false;
+    }
+}
+
+choice! {
+    /// The format of answers.
+    pub enum Format {
+        /// JSON.
+        Json = "json",
+    }
+}
+
+section! {
+    /// `auth`: who may call the REST API.
+    pub struct Auth {
+        /// File with one `name: sha256:<hex>` a line; read at start.
+        pub keys_file: Option<PathBuf> = None;
+        /// The same in place: a map of names to `sha256:<hex>`.
+        pub keys: KeyHashes = KeyHashes::default();
+    }
+}
+
+section! {
+    /// `logging`: what the process tells on standard error.
+    pub struct Logging {
+        /// Level, or levels by module, as in `info,caxton=debug`.
+        pub filter: String = "info".to_owned(), Limits::NotEmpty;
+        /// Lines for people, or JSON for machines.
+        pub format: LogFormat = LogFormat::Text;
+    }
+}
+
+choice! {
+    /// The form of a line of the process's own log.
+    pub enum LogFormat {
+        /// One line for people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}

@@ -1,0 +1,344 @@
+//! The one owner of the memory: decides a group of commands, commits it once, folds it, answers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use caxton_events::log::{AppendError, Appended, Batch, IdempotencyKey, Log};
+use caxton_events::{Draft, Record, Seq};
+use caxton_projections::driver::catch_up;
+use caxton_projections::graph::Graph;
+use caxton_projections::projection::Projection;
+use caxton_projections::view::{Part, Positions};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::oneshot;
+
+use super::present::Folded;
+use super::submission::{Outcome, Submission, SubmitError, Wait};
+use crate::commands::{self, Happened, Ids, Overlay, Refusal, RefusalCode, Written};
+use crate::{failure, telemetry};
+
+/// How long the writer waits for a command before it looks after its database.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A command and where its outcome goes.
+pub(super) struct Pending {
+    pub(super) submission: Submission,
+    pub(super) answer: oneshot::Sender<Result<Outcome, SubmitError>>,
+}
+
+/// Bounds of the writer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Writes that one group commit holds at the most, unless a single command has more.
+    pub(super) group_writes_max: usize,
+    /// Records folded in one transaction.
+    pub(super) transaction_records_max: usize,
+    /// How often the database's statistics are refreshed.
+    pub(super) analyze_every: Duration,
+}
+
+pub(super) struct MemoryWriter {
+    pub(super) log: Log,
+    pub(super) graph: Graph,
+    pub(super) ids: Ids,
+    pub(super) positions: Arc<Positions>,
+    pub(super) commands: Receiver<Pending>,
+    pub(super) limits: Limits,
+    /// Commands whose idempotency key stands in the group before them: they are first in the next one.
+    pub(super) deferred: Vec<Pending>,
+}
+
+/// A command that was decided and now waits for the commit.
+struct Decided {
+    answer: oneshot::Sender<Result<Outcome, SubmitError>>,
+    wait: Wait,
+    results: Vec<Result<Written, Refusal>>,
+    drafts: Vec<Draft>,
+}
+
+impl MemoryWriter {
+    /// Works until every sender is gone, then gives the log back.
+    pub(super) fn run(mut self) -> Log {
+        let mut analyzed = Instant::now();
+        let mut folded = self.graph.checkpoint();
+        loop {
+            let first = if self.deferred.is_empty() {
+                match self.commands.recv_timeout(IDLE) {
+                    Ok(pending) => Some(pending),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            } else {
+                Some(self.deferred.remove(0))
+            };
+            if let Some(first) = first {
+                let group = self.drain(first);
+                self.commit(group);
+            } else if self.graph.checkpoint() > folded && analyzed.elapsed() >= self.limits.analyze_every {
+                folded = self.graph.checkpoint();
+                analyzed = Instant::now();
+                if let Err(error) = self.graph.analyze() {
+                    tracing::warn!(%error, "could not refresh the statistics of the graph");
+                }
+            }
+        }
+        if let Err(error) = self.graph.checkpoint_wal() {
+            tracing::warn!(%error, "could not move the journal of the graph into its file");
+        }
+        self.log
+    }
+
+    /// `first` and what waits behind it, up to the bound.
+    fn drain(&mut self, first: Pending) -> Vec<Pending> {
+        let mut writes = first.submission.writes.len();
+        let mut group = vec![first];
+        group.append(&mut self.deferred);
+        while writes < self.limits.group_writes_max {
+            let Ok(pending) = self.commands.try_recv() else {
+                break;
+            };
+            writes += pending.submission.writes.len();
+            group.push(pending);
+        }
+        group
+    }
+
+    fn commit(&mut self, group: Vec<Pending>) {
+        if let Err(error) = self.fold_to_head() {
+            for pending in group {
+                let name = Part::Graph.name();
+                let _ = pending.answer.send(Err(SubmitError::Unavailable { name, error: error.clone() }));
+            }
+            return;
+        }
+        let (decided, batches) = self.decide(group);
+        if decided.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let results = match self.log.append(batches) {
+            Ok(results) => results,
+            Err(closed) => {
+                let error = AppendError::from(closed);
+                for decided in decided {
+                    let _ = decided.answer.send(Err(SubmitError::Log(error.clone())));
+                }
+                return;
+            }
+        };
+        telemetry::log_appended(self.log.head().seq.0, started.elapsed());
+        let mut records = Vec::new();
+        let mut waiting = Vec::new();
+        for (decided, result) in decided.into_iter().zip(results) {
+            match result {
+                Ok(appended) => {
+                    let (answer, wait, outcome) = decided.placed(&appended, &mut records);
+                    if wait == Wait::Durable {
+                        let _ = answer.send(Ok(outcome));
+                    } else {
+                        waiting.push((answer, outcome));
+                    }
+                }
+                Err(error) => {
+                    let _ = decided.answer.send(Err(SubmitError::Log(error)));
+                }
+            }
+        }
+        let folded = self.fold(&records);
+        for (answer, outcome) in waiting {
+            let _ = answer.send(match &folded {
+                Ok(()) => Ok(outcome),
+                Err(error) => Err(SubmitError::ProjectionStopped {
+                    name: Part::Graph.name(),
+                    error: error.clone(),
+                    last: outcome.last,
+                }),
+            });
+        }
+    }
+
+    /// Decides each command on top of those before it. Commands that need no commit are answered here.
+    fn decide(&mut self, group: Vec<Pending>) -> (Vec<Decided>, Vec<Batch>) {
+        let folded = Folded(self.graph.reader());
+        let mut layer = Overlay::over(&folded);
+        let mut keys: HashSet<String> = HashSet::new();
+        let (mut decided, mut batches) = (Vec::new(), Vec::new());
+        let mut broken = false;
+        for pending in group {
+            let key = pending.submission.scoped_key();
+            if broken || key.as_ref().is_some_and(|key| keys.contains(key)) {
+                self.deferred.push(pending);
+                continue;
+            }
+            let Pending { submission, answer } = pending;
+            let ids = self.ids;
+            match self.decide_one(&mut layer, &submission, key.as_deref()) {
+                Ok(Verdict::Answered(outcome)) => {
+                    let _ = answer.send(Ok(outcome));
+                }
+                Ok(Verdict::Commit { results, batch }) => {
+                    keys.extend(key);
+                    let drafts = batch.drafts.clone();
+                    decided.push(Decided { answer, wait: submission.wait, results, drafts });
+                    batches.push(batch);
+                }
+                Err(error) => {
+                    self.ids = ids;
+                    // After a failed read the layer may hold half a command: the rest of the group waits for the next.
+                    broken = matches!(error, SubmitError::Graph(_));
+                    let _ = answer.send(Err(error));
+                }
+            }
+        }
+        (decided, batches)
+    }
+
+    fn decide_one(
+        &mut self,
+        layer: &mut Overlay<'_>,
+        submission: &Submission,
+        key: Option<&str>,
+    ) -> Result<Verdict, SubmitError> {
+        let idempotency = submission.idempotency.as_ref();
+        if let (Some(key), Some(asked)) = (key, idempotency)
+            && let Some(known) = self.log.reader().key(key).map_err(SubmitError::Read)?
+        {
+            if known.fingerprint != asked.fingerprint {
+                return Err(SubmitError::Refused(vec![key_conflict(&asked.key, known.first)]));
+            }
+            let results = serde_json::from_slice(&known.answer).map_err(SubmitError::Answer)?;
+            let (first, last, recorded_at) = (known.first, known.last, known.recorded_at);
+            return Ok(Verdict::Answered(Outcome { first, last, recorded_at, results, replayed: true }));
+        }
+        let (actor, workspace) = (&submission.actor, &submission.workspace);
+        let decision =
+            commands::decide(layer, actor, workspace, &submission.writes, submission.atomic, &mut self.ids)
+                .map_err(SubmitError::Graph)?;
+        if submission.atomic && decision.results.iter().any(Result::is_err) {
+            return Err(SubmitError::Refused(decision.results.into_iter().filter_map(Result::err).collect()));
+        }
+        if decision.events.is_empty() {
+            let head = self.log.head();
+            return Ok(Verdict::Answered(Outcome {
+                first: head.seq,
+                last: head.seq,
+                recorded_at: head.recorded_at,
+                results: decision.results,
+                replayed: false,
+            }));
+        }
+        for happened in &decision.events {
+            layer.apply(&happened.event).map_err(SubmitError::Graph)?;
+        }
+        let drafts = drafts(submission, decision.events);
+        let key = match (key, idempotency) {
+            (Some(key), Some(asked)) => Some(IdempotencyKey {
+                key: key.to_owned(),
+                fingerprint: asked.fingerprint,
+                answer: serde_json::to_vec(&decision.results).map_err(SubmitError::Answer)?,
+            }),
+            _ => None,
+        };
+        Ok(Verdict::Commit { results: decision.results, batch: Batch { drafts, key, expected: None } })
+    }
+
+    /// Folds what was just appended; from the log where something else was appended in between.
+    fn fold(&mut self, records: &[Record]) -> Result<(), String> {
+        let next = self.graph.checkpoint().next();
+        let contiguous = records.iter().zip(next.0..).all(|(record, seq)| record.seq.0 == seq);
+        if !contiguous {
+            return self.fold_to_head();
+        }
+        for chunk in records.chunks(self.limits.transaction_records_max) {
+            if let Err(error) = self.graph.apply(chunk) {
+                return Err(self.stopped(&error));
+            }
+        }
+        self.positions.advance(Part::Graph, self.graph.checkpoint());
+        Ok(())
+    }
+
+    /// Brings the graph up to the log's head; does nothing when it is there.
+    fn fold_to_head(&mut self) -> Result<(), String> {
+        let reader = self.log.reader();
+        if self.graph.checkpoint() == reader.head().seq && self.positions.get(Part::Graph).stopped.is_none() {
+            return Ok(());
+        }
+        match catch_up(&reader, &mut self.graph, &mut |_, _| {}) {
+            Ok(seq) => {
+                self.positions.advance(Part::Graph, seq);
+                Ok(())
+            }
+            Err(error) => Err(self.stopped(&error)),
+        }
+    }
+
+    /// Makes the failure visible and gives its text.
+    fn stopped(&self, error: &dyn std::error::Error) -> String {
+        let text = failure::chain(error);
+        tracing::error!(projection = Part::Graph.name(), error = %text, "a projection has stopped");
+        self.positions.stop(Part::Graph, text.clone());
+        text
+    }
+}
+
+enum Verdict {
+    /// Nothing is to be written.
+    Answered(Outcome),
+    /// To be written.
+    Commit { results: Vec<Result<Written, Refusal>>, batch: Batch },
+}
+
+impl Decided {
+    /// The outcome at the place the log gave, and the records it became.
+    fn placed(
+        self,
+        appended: &Appended,
+        records: &mut Vec<Record>,
+    ) -> (oneshot::Sender<Result<Outcome, SubmitError>>, Wait, Outcome) {
+        if appended.replayed.is_none() {
+            for (draft, seq) in self.drafts.into_iter().zip(appended.first.0..) {
+                records.push(Record {
+                    seq: Seq(seq),
+                    recorded_at: appended.recorded_at,
+                    stream: draft.stream,
+                    actor: draft.actor,
+                    correlation: draft.correlation,
+                    causation: draft.causation,
+                    event: draft.event,
+                });
+            }
+        }
+        let outcome = Outcome {
+            first: appended.first,
+            last: appended.last,
+            recorded_at: appended.recorded_at,
+            results: self.results,
+            replayed: appended.replayed.is_some(),
+        };
+        (self.answer, self.wait, outcome)
+    }
+}
+
+/// The events of a command as the log takes them.
+fn drafts(submission: &Submission, events: Vec<Happened>) -> Vec<Draft> {
+    let draft = |happened: Happened| Draft {
+        stream: happened.stream,
+        actor: submission.actor.as_str().to_owned(),
+        correlation: submission.correlation.clone(),
+        causation: None,
+        event: happened.event,
+    };
+    events.into_iter().map(draft).collect()
+}
+
+fn key_conflict(key: &str, first: Seq) -> Refusal {
+    Refusal {
+        code: RefusalCode::IdempotencyConflict,
+        index: 0,
+        field: "Idempotency-Key".to_owned(),
+        message: format!("{key:?} was used for another request, recorded at {first}"),
+        remedy: "use a new key for a new request".to_owned(),
+    }
+}

@@ -1,0 +1,165 @@
+//! The pipeline: a command is decided, its events are committed to the log, projections fold them, the caller is
+//! answered. Starting and stopping it in order.
+//!
+//! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
+//! on its own), [`start`] (recovery).
+
+pub mod clock;
+mod memory_writer;
+mod present;
+mod start;
+pub mod submission;
+#[cfg(test)]
+mod tests;
+mod vector_fold;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use caxton_events::SystemEvent;
+use caxton_events::log::{Log, Reader};
+use caxton_projections::view::View;
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::oneshot;
+
+pub use clock::SystemClock;
+pub use start::{EngineOptions, StartError, StartStep};
+pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
+
+use memory_writer::Pending;
+
+/// A running Caxton without its edges. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    view: View,
+    log: Reader,
+    /// Taken when the engine stops: then nothing more is accepted.
+    commands: RwLock<Option<Sender<Pending>>>,
+    threads: Mutex<Option<Threads>>,
+    stopping: Arc<AtomicBool>,
+    index_timeout: Duration,
+    recovery: Recovery,
+}
+
+struct Threads {
+    memory: JoinHandle<Log>,
+    vectors: Option<JoinHandle<()>>,
+}
+
+/// What starting found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Records folded into the graph to catch up.
+    pub replayed: u64,
+    /// Why the graph was rebuilt from the first record, if it was.
+    pub graph_rebuilt: Option<String>,
+    /// What was found in the vectors' files, if it was not the expected.
+    pub vectors: Option<String>,
+}
+
+impl Engine {
+    /// Hands a command to the memory writer and waits for its outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`].
+    pub async fn submit(&self, submission: Submission) -> Result<Outcome, SubmitError> {
+        let wait = submission.wait;
+        let outcome = self.enqueue(submission)?.await.map_err(|_| SubmitError::Stopped)??;
+        if wait != Wait::Indexed || self.inner.view.positions().reached(outcome.last, wait) {
+            return Ok(outcome);
+        }
+        let engine = self.clone();
+        let waited = tokio::task::spawn_blocking(move || engine.wait_indexed(outcome)).await;
+        waited.unwrap_or(Err(SubmitError::Stopped))
+    }
+
+    /// The same for callers outside of async code.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`].
+    pub fn submit_blocking(&self, submission: Submission) -> Result<Outcome, SubmitError> {
+        let wait = submission.wait;
+        let outcome = self.enqueue(submission)?.blocking_recv().map_err(|_| SubmitError::Stopped)??;
+        if wait == Wait::Indexed { self.wait_indexed(outcome) } else { Ok(outcome) }
+    }
+
+    fn wait_indexed(&self, outcome: Outcome) -> Result<Outcome, SubmitError> {
+        use caxton_projections::view::WaitError;
+        match self.inner.view.wait_for(outcome.last, Wait::Indexed, self.inner.index_timeout) {
+            Ok(()) => Ok(outcome),
+            Err(WaitError::TimedOut { .. }) => Err(SubmitError::TimedOut { last: outcome.last }),
+            Err(WaitError::Stopped { part, error, .. }) => {
+                Err(SubmitError::ProjectionStopped { name: part.name(), error, last: outcome.last })
+            }
+        }
+    }
+
+    fn enqueue(
+        &self,
+        submission: Submission,
+    ) -> Result<oneshot::Receiver<Result<Outcome, SubmitError>>, SubmitError> {
+        let (answer, outcome) = oneshot::channel();
+        let commands = self.inner.commands.read().unwrap_or_else(PoisonError::into_inner);
+        let sender = commands.as_ref().ok_or(SubmitError::Stopped)?;
+        match sender.try_send(Pending { submission, answer }) {
+            Ok(()) => Ok(outcome),
+            Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopped),
+        }
+    }
+
+    /// All projections.
+    pub fn view(&self) -> &View {
+        &self.inner.view
+    }
+
+    /// The log, to read.
+    pub fn log(&self) -> &Reader {
+        &self.inner.log
+    }
+
+    /// What starting found and did.
+    pub fn recovery(&self) -> &Recovery {
+        &self.inner.recovery
+    }
+
+    /// Whether [`Engine::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.inner.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Stops accepting, finishes what was accepted, saves the projections, closes the log. Blocks; a second call does
+    /// nothing.
+    pub fn stop(&self) {
+        self.inner.stopping.store(true, Ordering::Relaxed);
+        // Dropping the only sender ends the memory writer after its last group.
+        drop(self.inner.commands.write().unwrap_or_else(PoisonError::into_inner).take());
+        let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(threads) = threads else {
+            return;
+        };
+        let Ok(log) = threads.memory.join() else {
+            tracing::error!("the memory writer panicked; the log is whole, the next start recovers");
+            return;
+        };
+        if let Err(error) = log.append(vec![start::system_batch(SystemEvent::ServerStopped)]) {
+            tracing::warn!(%error, "could not record the end of the server");
+        }
+        if let Some(vectors) = threads.vectors
+            && vectors.join().is_err()
+        {
+            tracing::error!("the vector thread panicked; vectors are recovered at the next start");
+        }
+        if let Err(error) = log.close() {
+            tracing::error!(%error, "could not close the log in order");
+        }
+    }
+}

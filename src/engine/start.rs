@@ -1,0 +1,361 @@
+//! Starting: open the log, bring every projection up to it, then accept commands.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread;
+use std::time::Duration;
+
+use caxton_events::log::{
+    AppendError, Batch, Durability, Filter, Log, LogClosed, LogOptions, OpenError, ReadError, Reader,
+};
+use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
+use caxton_projections::driver::{CatchUpError, catch_up};
+use caxton_projections::embedding::{Embedder, EmbeddingService, ModelIdentity, StoreError, VectorStore};
+use caxton_projections::graph::{self, Graph, GraphError, SqliteOptions};
+use caxton_projections::projection::{ApplyError, Projection};
+use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
+use caxton_projections::view::{Part, Positions, Semantic, View};
+use crossbeam_channel::bounded;
+
+use super::memory_writer::{Limits, MemoryWriter};
+use super::vector_fold::VectorFold;
+use super::{Engine, Inner, Recovery, SystemClock, Threads};
+use crate::commands::Ids;
+use crate::failure;
+
+/// Version of the data directory's layout. A directory of a newer one is refused.
+const FORMAT: u32 = 1;
+const FORMAT_FILE: &str = "FORMAT";
+
+/// How an engine is started.
+pub struct EngineOptions {
+    /// Where log, projections and vectors live. Made when missing.
+    pub data_dir: PathBuf,
+    /// When an acknowledged write is on disk.
+    pub durability: Durability,
+    /// Page cache of the log, in bytes.
+    pub log_cache_bytes: usize,
+    /// Event bodies over so many bytes are compressed; `None`: never.
+    pub compress_above: Option<usize>,
+    /// The SQLite file.
+    pub sqlite: SqliteOptions,
+    /// The vectors.
+    pub vectors: VectorOptions,
+    /// The model; `None`: keyword-only.
+    pub embedding: Option<Arc<EmbeddingService>>,
+    /// Commands that may wait for the memory writer; more are refused as overload.
+    pub commands_max: usize,
+    /// Writes decided and committed together at the most.
+    pub group_writes_max: usize,
+    /// Records folded into the graph in one transaction.
+    pub transaction_records_max: usize,
+    /// How long a write with `wait=indexed` waits for the vectors.
+    pub index_timeout: Duration,
+    /// How often vectors are saved, so that a crash replays little.
+    pub save_vectors_every: Duration,
+}
+
+impl EngineOptions {
+    /// The defaults for a data directory, without a model.
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            data_dir: data_dir.to_owned(),
+            durability: Durability::Always,
+            log_cache_bytes: 32 << 20,
+            compress_above: Some(1_024),
+            sqlite: SqliteOptions::default(),
+            vectors: VectorOptions::default(),
+            embedding: None,
+            commands_max: 5_000,
+            group_writes_max: 4_096,
+            transaction_records_max: 5_000,
+            index_timeout: Duration::from_secs(30),
+            save_vectors_every: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What the engine is doing while it starts, for a progress bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartStep {
+    /// A projection folds records.
+    Folding {
+        /// Which one.
+        projection: &'static str,
+        /// The last record folded.
+        at: Seq,
+        /// The last record of the log.
+        of: Seq,
+    },
+    /// The vectors are loaded.
+    LoadingVectors,
+}
+
+/// Why the engine did not start. Nothing was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("could not use {}", path.display())]
+    Directory {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The data directory was written by a newer Caxton, or is not one.
+    #[error("{} has data format {found:?}, this Caxton reads {FORMAT}; use a newer Caxton or another data directory", path.display())]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// The log did not open.
+    #[error("could not open the event log")]
+    Log(#[source] OpenError),
+    /// The log could not be read.
+    #[error("could not read the event log")]
+    Read(#[source] ReadError),
+    /// The first event of this run could not be recorded.
+    #[error("could not record the start")]
+    Append(#[source] AppendError),
+    /// The graph did not open.
+    #[error("could not open the graph")]
+    Graph(#[source] GraphError),
+    /// The graph could not be asked.
+    #[error("could not read the graph")]
+    GraphRead(#[source] graph::ReadError),
+    /// The graph could not be brought up to the log.
+    #[error("could not bring the graph up to the log")]
+    CatchUp(#[source] CatchUpError),
+    /// The graph could not be prepared for a rebuild.
+    #[error("could not rebuild the graph")]
+    Rebuild(#[source] ApplyError),
+    /// The store of vectors did not open.
+    #[error("could not open the store of vectors")]
+    Store(#[source] StoreError),
+    /// The vectors did not open.
+    #[error("could not open the vectors")]
+    Vectors(#[source] OpenVectorsError),
+    /// The system gave no thread.
+    #[error("could not start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// One event about the server, as a batch.
+pub(super) fn system_batch(event: SystemEvent) -> Batch {
+    Batch::of(vec![Draft {
+        stream: "system".to_owned(),
+        actor: "system".to_owned(),
+        correlation: None,
+        causation: None,
+        event: event.into(),
+    }])
+}
+
+impl Engine {
+    /// Opens the data directory, brings the projections up to the log and starts to accept commands.
+    ///
+    /// The graph is rebuilt when its file is missing, damaged or of another version. The vectors go on where they
+    /// were saved and catch up in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn start(options: &EngineOptions, progress: &mut dyn FnMut(StartStep)) -> Result<Self, StartError> {
+        check_format(&options.data_dir)?;
+        let log = open_log(options)?;
+        let mut recovery = Recovery::default();
+        let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
+        record_start(&log, options.embedding.as_deref())?;
+        catch_up(&log.reader(), &mut graph, &mut |_, _| {}).map_err(StartError::CatchUp)?;
+        let positions = Arc::new(Positions::new(options.embedding.is_some()));
+        positions.advance(Part::Graph, graph.checkpoint());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut semantic = None;
+        let mut vector_thread = None;
+        if let Some(embedding) = &options.embedding {
+            progress(StartStep::LoadingVectors);
+            let vectors = open_vectors(options, embedding, &log.reader(), &mut recovery)?;
+            positions.advance(Part::Vectors, vectors.checkpoint());
+            semantic = Some(Semantic { vectors: vectors.reader(), embedding: Arc::clone(embedding) });
+            let fold = VectorFold {
+                vectors,
+                log: log.reader(),
+                positions: Arc::clone(&positions),
+                stopping: Arc::clone(&stopping),
+                save_every: options.save_vectors_every,
+            };
+            let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());
+            vector_thread = Some(thread.map_err(StartError::Thread)?);
+        }
+        let view = View::new(graph.reader(), semantic, Arc::clone(&positions));
+        let reader = log.reader();
+        let (sender, commands) = bounded(options.commands_max);
+        let writer = MemoryWriter {
+            ids: Ids::starting_at(graph.reader().next_id().map_err(StartError::GraphRead)?),
+            log,
+            graph,
+            positions,
+            commands,
+            limits: Limits {
+                group_writes_max: options.group_writes_max,
+                transaction_records_max: options.transaction_records_max,
+                analyze_every: options.sqlite.analyze_frequency,
+            },
+            deferred: Vec::new(),
+        };
+        let memory = thread::Builder::new().name("memory-writer".to_owned()).spawn(|| writer.run());
+        let threads = Threads { memory: memory.map_err(StartError::Thread)?, vectors: vector_thread };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                view,
+                log: reader,
+                commands: RwLock::new(Some(sender)),
+                threads: Mutex::new(Some(threads)),
+                stopping,
+                index_timeout: options.index_timeout,
+                recovery,
+            }),
+        })
+    }
+}
+
+/// Refuses a directory of a newer format; marks a new one.
+fn check_format(data_dir: &Path) -> Result<(), StartError> {
+    let path = data_dir.join(FORMAT_FILE);
+    let failed = |path: &Path, source| StartError::Directory { path: path.to_owned(), source };
+    fs::create_dir_all(data_dir).map_err(|source| failed(data_dir, source))?;
+    match fs::read_to_string(&path) {
+        Ok(found) if found.trim() == FORMAT.to_string() => Ok(()),
+        Ok(found) => Err(StartError::Format { path, found: found.trim().chars().take(32).collect() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::write(&path, format!("{FORMAT}\n")).map_err(|source| failed(&path, source))
+        }
+        Err(source) => Err(failed(&path, source)),
+    }
+}
+
+fn open_log(options: &EngineOptions) -> Result<Log, StartError> {
+    let mut log_id = [0; 16];
+    getrandom::fill(&mut log_id).map_err(|error| StartError::Directory {
+        path: options.data_dir.clone(),
+        source: io::Error::other(error),
+    })?;
+    let log_options = LogOptions {
+        durability: options.durability,
+        cache_bytes: options.log_cache_bytes,
+        compress_above: options.compress_above,
+        ..LogOptions::new(log_id)
+    };
+    Log::open(&options.data_dir, log_options, Arc::new(SystemClock)).map_err(StartError::Log)
+}
+
+/// Records the start, and the model where it is another one than before: a rebuild then knows which vectors to expect.
+fn record_start(log: &Log, embedding: Option<&EmbeddingService>) -> Result<(), StartError> {
+    let model = match embedding.map(Embedder::identity) {
+        Some(ModelIdentity { name, weights_sha256, dimensions }) => SystemEvent::EmbeddingModelChanged {
+            name: name.clone(),
+            weights_sha256: weights_sha256.clone(),
+            dimensions: u32::try_from(*dimensions).unwrap_or(u32::MAX),
+        },
+        None => SystemEvent::EmbeddingModelChanged {
+            name: "none".to_owned(),
+            weights_sha256: String::new(),
+            dimensions: 0,
+        },
+    };
+    let filter = Filter { kinds: Some(vec![Kind::EmbeddingModelChanged]), ..Filter::default() };
+    let reader = log.reader();
+    let last = reader.scan_back(reader.head().seq, &filter).next().transpose().map_err(StartError::Read)?;
+    let mut batches = vec![system_batch(SystemEvent::ServerStarted { version: crate::VERSION.to_owned() })];
+    if last.map(|record| record.event) != Some(Event::System(model.clone())) {
+        batches.push(system_batch(model));
+    }
+    let closed = |closed: LogClosed| StartError::Append(closed.into());
+    for result in log.append(batches).map_err(closed)? {
+        result.map_err(StartError::Append)?;
+    }
+    Ok(())
+}
+
+fn open_graph(
+    options: &EngineOptions,
+    log: &Reader,
+    recovery: &mut Recovery,
+    progress: &mut dyn FnMut(StartStep),
+) -> Result<Graph, StartError> {
+    let dir = options.data_dir.join("graph");
+    let mut graph = match Graph::open(&dir, &options.sqlite) {
+        Ok(graph) if graph.checkpoint() <= log.head().seq => graph,
+        // Folded from a log that is not this one, or that lost its end with weak durability.
+        Ok(graph) => {
+            let reason = format!("it was at {}, the log ends at {}", graph.checkpoint(), log.head().seq);
+            drop(graph);
+            reopen_graph(&dir, options, reason, recovery)?
+        }
+        Err(error) if error.is_rebuildable() => {
+            reopen_graph(&dir, options, failure::chain(&error), recovery)?
+        }
+        Err(error) => return Err(StartError::Graph(error)),
+    };
+    let behind = log.head().seq.0 - graph.checkpoint().0;
+    let mut folding = |at, of| progress(StartStep::Folding { projection: Part::Graph.name(), at, of });
+    // From the first record on, the bulk mode is worth its switches.
+    let bulk = graph.checkpoint() == Seq::ZERO && behind > 0;
+    if bulk {
+        graph.begin_rebuild().map_err(StartError::Rebuild)?;
+    }
+    catch_up(log, &mut graph, &mut folding).map_err(StartError::CatchUp)?;
+    if bulk {
+        graph.finish_rebuild().map_err(StartError::Rebuild)?;
+    }
+    recovery.replayed = behind;
+    Ok(graph)
+}
+
+/// Sets the unusable graph aside and starts an empty one, to be filled from the log.
+fn reopen_graph(
+    dir: &Path,
+    options: &EngineOptions,
+    reason: String,
+    recovery: &mut Recovery,
+) -> Result<Graph, StartError> {
+    tracing::warn!(%reason, "the graph is rebuilt from the log");
+    recovery.graph_rebuilt = Some(reason);
+    let aside = dir.with_extension("damaged");
+    let failed = |source| StartError::Directory { path: aside.clone(), source };
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(failed)?;
+    }
+    fs::rename(dir, &aside).map_err(failed)?;
+    Graph::open(dir, &options.sqlite).map_err(StartError::Graph)
+}
+
+fn open_vectors(
+    options: &EngineOptions,
+    embedding: &Arc<EmbeddingService>,
+    log: &Reader,
+    recovery: &mut Recovery,
+) -> Result<Vectors, StartError> {
+    let dir = options.data_dir.join("vectors");
+    let store = VectorStore::open(&dir, embedding.identity()).map_err(StartError::Store)?;
+    let embedder: Arc<dyn Embedder> = Arc::clone(embedding) as Arc<dyn Embedder>;
+    let mut vectors = Vectors::open(&dir, options.vectors, store, embedder).map_err(StartError::Vectors)?;
+    if let Some(refused) = &vectors.opened().refused {
+        let reason = failure::chain(refused);
+        tracing::warn!(%reason, "the vectors are folded again from the log");
+        recovery.vectors = Some(reason);
+    }
+    if vectors.checkpoint() > log.head().seq {
+        let reason = format!("they were at {}, the log ends at {}", vectors.checkpoint(), log.head().seq);
+        tracing::warn!(%reason, "the vectors are rebuilt from the log");
+        recovery.vectors = Some(reason);
+        vectors.reset().map_err(StartError::Rebuild)?;
+    }
+    Ok(vectors)
+}

@@ -1,0 +1,229 @@
+//! The pipeline over a real log and a real graph in a directory that goes away.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::path::Path;
+
+use caxton_events::memory::Validity;
+use caxton_events::{Scope, Seq};
+use caxton_projections::graph::EntityFilter;
+use caxton_projections::queries::{Search, SearchError, SearchMode};
+
+use super::{Engine, EngineOptions, Idempotency, Outcome, StartError, Submission, SubmitError, Wait};
+use crate::commands::{EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, RefusalCode, Write};
+
+fn start(dir: &Path) -> Engine {
+    Engine::start(&EngineOptions::new(dir), &mut |_| {}).unwrap()
+}
+
+fn create(name: &str, observation: &str) -> Write {
+    let observations =
+        vec![NewObservation { content: observation.to_owned(), validity: Validity::default() }];
+    Write::CreateEntity(NewEntity {
+        scope: Scope::Global,
+        name: name.to_owned(),
+        entity_type: "note".to_owned(),
+        observations,
+        metadata: None,
+        confidence: 1.0,
+        validity: Validity::default(),
+        on_existing: OnExisting::Merge,
+    })
+}
+
+fn connect(from: &str, to: &str) -> Write {
+    let named = |name: &str| EntityRef::Named { name: name.to_owned(), scopes: vec![Scope::Global] };
+    Write::CreateRelation(NewRelation {
+        scope: Scope::Global,
+        from: named(from),
+        to: named(to),
+        relation_type: "next".to_owned(),
+        strength: 0.5,
+        confidence: 1.0,
+        metadata: None,
+        validity: Validity::default(),
+        bidirectional: false,
+        on_existing: OnExisting::Merge,
+    })
+}
+
+fn submission(writes: Vec<Write>) -> Submission {
+    Submission {
+        actor: "ada".parse().unwrap(),
+        workspace: "lab".parse().unwrap(),
+        correlation: None,
+        idempotency: None,
+        writes,
+        atomic: true,
+        wait: Wait::Applied,
+    }
+}
+
+fn keyed(key: &str, fingerprint: u8, writes: Vec<Write>) -> Submission {
+    let idempotency = Some(Idempotency { key: key.to_owned(), fingerprint: [fingerprint; 32] });
+    Submission { idempotency, ..submission(writes) }
+}
+
+fn submit(engine: &Engine, writes: Vec<Write>) -> Outcome {
+    engine.submit_blocking(submission(writes)).unwrap()
+}
+
+fn names(engine: &Engine) -> Vec<String> {
+    let filter = EntityFilter { limit: 10_000, ..EntityFilter::default() };
+    let entities = engine.view().graph().list_entities(&filter).unwrap();
+    entities.into_iter().map(|entity| entity.name).collect()
+}
+
+#[test]
+fn a_write_is_seen_when_it_is_answered_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    let outcome = submit(&engine, vec![create("a", "x"), create("b", "y"), connect("a", "b")]);
+    assert_eq!(outcome.results.len(), 3);
+    assert!(engine.view().seq() >= outcome.last);
+    assert_eq!(names(&engine), ["a", "b"]);
+    engine.stop();
+    assert!(matches!(engine.submit_blocking(submission(vec![create("c", "z")])), Err(SubmitError::Stopped)));
+    let engine = start(dir.path());
+    assert_eq!(names(&engine), ["a", "b"]);
+    assert_eq!(submit(&engine, vec![create("c", "z")]).results[0].as_ref().unwrap().version, 1);
+    assert_eq!(names(&engine), ["a", "b", "c"]);
+    engine.stop();
+}
+
+#[test]
+fn a_refused_command_leaves_nothing_and_takes_no_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    let before = engine.log().head().seq;
+    let refused = engine.submit_blocking(submission(vec![create("a", "x"), connect("a", "nobody")]));
+    let Err(SubmitError::Refused(refusals)) = refused else { panic!("{refused:?}") };
+    assert_eq!((refusals[0].code, refusals[0].index), (RefusalCode::EntityNotFound, 1));
+    assert_eq!(engine.log().head().seq, before);
+    let each = Submission { atomic: false, ..submission(vec![create("a", "x"), connect("a", "nobody")]) };
+    let outcome = engine.submit_blocking(each).unwrap();
+    assert!(outcome.results[0].is_ok() && outcome.results[1].is_err());
+    assert_eq!(names(&engine), ["a"]);
+    engine.stop();
+}
+
+#[test]
+fn a_key_used_again_gets_the_first_answer_or_a_conflict() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    let first = engine.submit_blocking(keyed("k", 1, vec![create("a", "x")])).unwrap();
+    let head = engine.log().head().seq;
+    let again = engine.submit_blocking(keyed("k", 1, vec![create("a", "x")])).unwrap();
+    assert!(again.replayed && !first.replayed);
+    assert_eq!((again.first, again.last, &again.results), (first.first, first.last, &first.results));
+    assert_eq!(engine.log().head().seq, head);
+    let other = engine.submit_blocking(keyed("k", 2, vec![create("b", "x")]));
+    assert!(
+        matches!(other, Err(SubmitError::Refused(refusals)) if refusals[0].code == RefusalCode::IdempotencyConflict)
+    );
+    engine.stop();
+    // The key outlives the process.
+    let engine = start(dir.path());
+    assert!(engine.submit_blocking(keyed("k", 1, vec![create("a", "x")])).unwrap().replayed);
+    engine.stop();
+}
+
+#[test]
+fn concurrent_writers_lose_nothing_and_a_shared_key_writes_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    submit(&engine, vec![create("hub", "all know it")]);
+    std::thread::scope(|scope| {
+        for writer in 0..16 {
+            let engine = &engine;
+            scope.spawn(move || {
+                for turn in 0..20 {
+                    let name = format!("{writer}/{turn}");
+                    submit(engine, vec![create(&name, "x"), connect("hub", &name)]);
+                    engine
+                        .submit_blocking(keyed(
+                            &format!("turn-{turn}"),
+                            9,
+                            vec![create(&format!("shared/{turn}"), "y")],
+                        ))
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(names(&engine).len(), 1 + 16 * 20 + 20);
+    let stats = engine.view().graph().stats(None).unwrap();
+    assert_eq!((stats.relations, stats.observations), (320, 341));
+    engine.log().verify(&mut |_| {}).unwrap();
+    engine.stop();
+}
+
+#[test]
+fn a_graph_that_is_gone_cut_or_overwritten_is_rebuilt_equal() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    for index in 0..50 {
+        submit(
+            &engine,
+            vec![
+                create(&format!("n{index}"), &format!("note {index}")),
+                create("shared", &format!("o{index}")),
+            ],
+        );
+    }
+    engine.stop();
+    let database = dir.path().join("graph");
+    let file = fs::read_dir(&database).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let digest = |engine: &Engine| engine.view().graph().digest().unwrap();
+    let engine = start(dir.path());
+    let lived = digest(&engine);
+    engine.stop();
+    let spoil: [&dyn Fn(); 3] = [
+        &|| fs::remove_dir_all(&database).unwrap(),
+        &|| fs::File::options().write(true).open(&file).unwrap().set_len(5_000).unwrap(),
+        &|| fs::write(&file, vec![7; 100_000]).unwrap(),
+    ];
+    for spoil in spoil {
+        spoil();
+        let engine = start(dir.path());
+        assert_eq!(digest(&engine), lived);
+        assert_eq!(names(&engine).len(), 51);
+        engine.stop();
+    }
+}
+
+#[test]
+fn two_engines_do_not_share_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    let second = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {});
+    assert!(matches!(second, Err(StartError::Log(_))));
+    engine.stop();
+    start(dir.path()).stop();
+}
+
+#[test]
+fn a_directory_of_a_newer_format_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
+    let refused = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).err().unwrap();
+    assert!(refused.to_string().contains("data format \"2\""), "{refused}");
+}
+
+#[test]
+fn without_a_model_words_find_and_meaning_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    submit(&engine, vec![create("gnuplot", "draws curves in a terminal"), create("vim", "edits text")]);
+    let search =
+        Search { text: "curves".to_owned(), scopes: vec![Scope::Global], limit: 5, ..Search::default() };
+    let answer = search.ask(engine.view()).unwrap();
+    assert_eq!(answer.mode, SearchMode::Keyword);
+    assert_eq!(answer.hits.iter().map(|hit| hit.entity.name.as_str()).collect::<Vec<_>>(), ["gnuplot"]);
+    assert!(answer.seq > Seq::ZERO);
+    let semantic = Search { mode: SearchMode::Semantic, ..search };
+    assert!(matches!(semantic.ask(engine.view()), Err(SearchError::NoModel)));
+    engine.stop();
+}

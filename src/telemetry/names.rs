@@ -1,0 +1,95 @@
+//! The names of all metrics, and what each one says.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+
+pub(super) const MEMORY_ENTITIES: &str = "caxton_memory_entities_total";
+pub(super) const MEMORY_RELATIONS: &str = "caxton_memory_relations_total";
+pub(super) const MEMORY_SEARCH_LATENCY: &str = "caxton_memory_search_latency_seconds";
+pub(super) const MEMORY_SQLITE_SIZE: &str = "caxton_memory_sqlite_size_bytes";
+pub(super) const MEMORY_CACHE_HIT_RATE: &str = "caxton_memory_cache_hit_rate";
+pub(super) const MEMORY_PENDING_WRITES: &str = "caxton_memory_pending_writes";
+pub(super) const EMBEDDING_DURATION: &str = "caxton_embedding_generation_duration_seconds";
+pub(super) const EMBEDDING_TEXTS: &str = "caxton_embedding_texts_total";
+pub(super) const EMBEDDING_CACHE_SIZE: &str = "caxton_embedding_cache_size";
+pub(super) const EMBEDDING_CACHE_HIT_RATE: &str = "caxton_embedding_cache_hit_rate";
+pub(super) const SQLITE_QUERY_TIME: &str = "caxton_sqlite_query_time_seconds";
+pub(super) const SERVER_STARTUP_TIME: &str = "caxton_server_startup_time_seconds";
+pub(super) const SERVER_MEMORY_USED: &str = "caxton_server_memory_used_bytes";
+pub(super) const SERVER_MEMORY_PEAK: &str = "caxton_server_memory_peak_bytes";
+pub(super) const SERVER_MEMORY_FILES: &str = "caxton_server_memory_file_backed_bytes";
+pub(super) const SERVER_CPU_USAGE: &str = "caxton_server_cpu_usage_percent";
+pub(super) const SERVER_SQLITE_CONNECTIONS: &str = "caxton_server_sqlite_connections";
+pub(super) const SERVER_REQUESTS_PER_SECOND: &str = "caxton_server_http_requests_per_second";
+pub(super) const SERVER_ACTIVE_CONNECTIONS: &str = "caxton_server_active_connections";
+pub(super) const API_REQUEST_DURATION: &str = "caxton_api_request_duration_seconds";
+pub(super) const API_AUTHENTICATION_FAILURES: &str = "caxton_api_authentication_failures_total";
+pub(super) const LOG_EVENTS: &str = "caxton_log_events_total";
+pub(super) const LOG_APPEND: &str = "caxton_log_append_seconds";
+pub(super) const LOG_SIZE: &str = "caxton_log_size_bytes";
+pub(super) const PROJECTION_LAG: &str = "caxton_projection_lag_events";
+pub(super) const REPLAY_RATE: &str = "caxton_replay_events_per_second";
+
+/// Gauges that are exported as 0 until they are set, so that a dashboard finds them on an idle server.
+pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
+    MEMORY_ENTITIES,
+    MEMORY_RELATIONS,
+    MEMORY_SQLITE_SIZE,
+    MEMORY_CACHE_HIT_RATE,
+    MEMORY_PENDING_WRITES,
+    EMBEDDING_CACHE_SIZE,
+    EMBEDDING_CACHE_HIT_RATE,
+    SERVER_MEMORY_USED,
+    SERVER_CPU_USAGE,
+    SERVER_SQLITE_CONNECTIONS,
+    SERVER_REQUESTS_PER_SECOND,
+    SERVER_ACTIVE_CONNECTIONS,
+];
+
+/// Gives each metric its help text, and the idle ones their first value.
+pub(super) fn describe() {
+    for (name, unit, help) in [
+        (MEMORY_ENTITIES, Unit::Count, "Entities in memory now."),
+        (MEMORY_RELATIONS, Unit::Count, "Relations in memory now."),
+        (MEMORY_SQLITE_SIZE, Unit::Bytes, "Size of the SQLite files."),
+        (MEMORY_CACHE_HIT_RATE, Unit::Count, "Share of searches whose query was in the cache."),
+        (MEMORY_PENDING_WRITES, Unit::Count, "Writes under way."),
+        (EMBEDDING_CACHE_SIZE, Unit::Count, "Query vectors kept in memory."),
+        (EMBEDDING_CACHE_HIT_RATE, Unit::Count, "Share of query vectors found in memory."),
+        (SERVER_STARTUP_TIME, Unit::Seconds, "Time from start to ready."),
+        (SERVER_MEMORY_USED, Unit::Bytes, "Memory of the process, pages of mapped files included."),
+        (SERVER_MEMORY_PEAK, Unit::Bytes, "The most memory the process had."),
+        (SERVER_MEMORY_FILES, Unit::Bytes, "Pages of mapped files in memory."),
+        (SERVER_CPU_USAGE, Unit::Percent, "Processor time used; 100 is one core."),
+        (SERVER_SQLITE_CONNECTIONS, Unit::Count, "Connections to SQLite."),
+        (
+            SERVER_REQUESTS_PER_SECOND,
+            Unit::CountPerSecond,
+            "Requests answered a second, over the last seconds.",
+        ),
+        (SERVER_ACTIVE_CONNECTIONS, Unit::Count, "Connections to clients."),
+        (LOG_SIZE, Unit::Bytes, "Size of the event log."),
+        (PROJECTION_LAG, Unit::Count, "Events of the log that a projection has not folded yet."),
+        (REPLAY_RATE, Unit::CountPerSecond, "Events a second in the last rebuild of a projection."),
+    ] {
+        describe_gauge!(name, unit, help);
+    }
+    for (name, help) in [
+        (MEMORY_SEARCH_LATENCY, "Time of a search of memory, from query to hits."),
+        (EMBEDDING_DURATION, "Time to turn one text into a vector."),
+        (SQLITE_QUERY_TIME, "Time of a question to SQLite."),
+        (API_REQUEST_DURATION, "Time of a request, by route and status."),
+        (LOG_APPEND, "Time of an append, from hand-over to as durable as configured."),
+    ] {
+        describe_histogram!(name, Unit::Seconds, help);
+    }
+    for (name, help) in [
+        (EMBEDDING_TEXTS, "Texts that the model turned into vectors."),
+        (API_AUTHENTICATION_FAILURES, "Requests without a known key."),
+        (LOG_EVENTS, "Events in the log: its last position."),
+    ] {
+        describe_counter!(name, Unit::Count, help);
+    }
+    for name in PRESENT_FROM_THE_START {
+        gauge!(*name).set(0.0);
+    }
+}

@@ -1,0 +1,236 @@
+//! The command line as a person meets it: the real program, its tables, its JSON, its exit codes.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::server::Server;
+
+/// The program, deaf to the environment of whoever runs the tests.
+fn caxton(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CAXTON_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn run(args: &[&str]) -> Output {
+    caxton(args).output().unwrap()
+}
+
+/// This goes well, and prints that.
+#[track_caller]
+fn check(args: &[&str], prints: &[&str]) {
+    let output = run(args);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{args:?}: {out}{err}");
+    for text in prints {
+        assert!(out.contains(text), "{args:?} should print {text:?}, but: {out}");
+    }
+}
+
+/// This fails with this exit code, and says that on standard error.
+#[track_caller]
+fn check_failure(args: &[&str], code: i32, says: &str) {
+    let output = run(args);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
+    assert!(err.contains(says), "{args:?} should say {says:?}, but: {err}");
+}
+
+#[track_caller]
+fn json(args: &[&str]) -> Value {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The quick start, on whatever `place` names: a server or a directory.
+fn quick_start(place: &[&str]) {
+    let with = |args: &[&'static str]| [args, place].concat();
+    let add = with(&["memory", "add", "gnuplot", "--type", "program", "Draws plots from the command line"]);
+    check(&add, &["created gnuplot", "1 observation,"]);
+    check(&with(&["memory", "add", "plotutils", "Converts vector graphics"]), &["created plotutils"]);
+    check(&with(&["memory", "relate", "gnuplot", "resembles", "plotutils"]), &["-[resembles]-> plotutils"]);
+    check(&with(&["memory", "search", "draws", "plots"]), &["gnuplot", "keyword", "1 hit in"]);
+    check(&with(&["memory", "graph", "gnuplot"]), &["resembles", "2 things, 1 relation"]);
+    check(&with(&["memory", "stats"]), &["total entities", "2"]);
+    check(
+        &with(&["log", "tail", "-n", "1", "--kind", "memory.relation_created"]),
+        &["relation_type=resembles"],
+    );
+    let found = json(&with(&["--json", "memory", "search", "plots"]));
+    assert_eq!(found["results"][0]["entity_name"], "gnuplot");
+    check_failure(&with(&["memory", "graph", "nobody"]), 3, "ENTITY_NOT_FOUND");
+    check_failure(&with(&["memory", "add", "", "x"]), 5, "remedy: ");
+}
+
+#[test]
+fn the_quick_start_works_with_a_server() {
+    let server = Server::start();
+    quick_start(&["--url", &format!("http://{}", server.address)]);
+}
+
+#[test]
+fn the_quick_start_works_without_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+    quick_start(&place);
+    check(&[&["log", "verify"][..], &place].concat(), &["are as written", "root "]);
+    check(&[&["projection", "check"][..], &place].concat(), &["equals its rebuild"]);
+    check(&[&["status"][..], &place].concat(), &["no server runs on", "head #"]);
+    let head = json(&[&["--json", "log", "head", "--kinds"][..], &place].concat());
+    assert_eq!(head["kinds"]["memory.relation_created"], 1);
+}
+
+#[test]
+fn an_export_reads_back_and_wrong_lines_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (one, two, file) = (path("one"), path("two"), path("memory.jsonl"));
+    let from = ["--keyword-only", "--data-dir", &one];
+    let to = ["--keyword-only", "--data-dir", &two];
+    check(&[&["memory", "add", "a", "about a"][..], &from].concat(), &[]);
+    check(&[&["memory", "add", "b", "about b"][..], &from].concat(), &[]);
+    check(&[&["memory", "relate", "a", "knows", "b"][..], &from].concat(), &[]);
+    check(&[&["memory", "export", "--out", &file][..], &from].concat(), &["wrote"]);
+    check(
+        &[&["memory", "import", &file][..], &to].concat(),
+        &["entities imported 2", "relations imported 1"],
+    );
+    let wrong =
+        "{\"entity_name\": \"c\", \"entity_type\": \"t\", \"observations\": []}\n\n{\"entity_name\": 3}\n";
+    fs::write(&file, wrong).unwrap();
+    let output = run(&[&["memory", "import", &file][..], &to].concat());
+    assert_eq!(output.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("line 3: "), "{output:?}");
+}
+
+#[test]
+fn exit_codes_say_what_went_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.yaml");
+    fs::write(&file, "server:\n  prot: 1\n").unwrap();
+    let (file, dir) = (file.to_str().unwrap(), dir.path().to_str().unwrap());
+    check_failure(&["memory"], 2, "Usage");
+    check_failure(&["serve", "--config", file, "--data-dir", dir], 2, "did you mean");
+    check_failure(&["serve", "--config", "/nowhere.yaml"], 2, "could not read the file");
+    check_failure(&["serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", dir], 2, "caxton key create");
+    check_failure(&["memory", "stats", "--url", "http://127.0.0.1:1"], 4, "is it running?");
+    check_failure(&["memory", "stats", "--url", "nonsense"], 2, "http://HOST:PORT");
+    check_failure(&["log", "verify", "--data-dir", "/nowhere/at/all"], 3, "no data directory");
+    check_failure(&["memory", "search", "x", "--data-dir", "/nowhere/at/all"], 3, "no data directory");
+    check_failure(&["memory", "add", "a", "b", "--metadata", "[1]", "--data-dir", dir], 2, "JSON object");
+    check_failure(&["corpus", "debian", "--from", "/dev/null"], 3, "no package descriptions");
+    check_failure(&["embed", " "], 2, "the text is empty");
+    check_failure(&["key", "create", "a b"], 2, "no name for a key");
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("caxton.yaml");
+    fs::write(&file, "server:\n  port: 9999\n").unwrap();
+    let file = file.to_str().unwrap();
+    check(&["config", "check", file], &["can be used"]);
+    check(&["config", "show", "--config", file], &["9999"]);
+    fs::write(file, "server:\n  port: many\n").unwrap();
+    let output = run(&["config", "check", file]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(":2:"), "{output:?}");
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_fault() {
+    let mut child =
+        caxton(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 1];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_served_directory_is_found_and_left_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+    let mut server = caxton(&[&["serve", "--port", "0", "--metrics-port", "0"][..], &place].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The report's last line comes when the server is ready.
+    let report = until(server.stdout.as_mut().unwrap(), "log        ");
+    assert!(report.contains("whoever reaches the port"), "{report}");
+    check(&[&["memory", "add", "a", "about a"][..], &place].concat(), &["created a"]);
+    check(&[&["status"][..], &place].concat(), &["a server runs at http://127.0.0.1:"]);
+    check_failure(&[&["log", "verify"][..], &place].concat(), 4, "stop it first");
+    check_failure(
+        &[&["serve", "--port", "0", "--metrics-port", "off"][..], &place].concat(),
+        4,
+        "in use by process",
+    );
+    assert!(dir.path().join("endpoint").exists());
+    terminate(server.id());
+    assert!(server.wait().unwrap().success());
+    assert!(!dir.path().join("endpoint").exists());
+    check(&[&["memory", "graph", "a"][..], &place].concat(), &["1 thing,"]);
+}
+
+/// Reads until `text` has come.
+fn until(stream: &mut impl std::io::Read, text: &str) -> String {
+    let mut read = String::new();
+    let mut byte = [0; 1];
+    while !read.contains(text) && stream.read(&mut byte).unwrap() == 1 {
+        read.push(char::from(byte[0]));
+    }
+    read
+}
+
+fn terminate(process: u32) {
+    let killed = Command::new("kill").args(["-TERM", &process.to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+#[test]
+fn a_corpus_is_made_and_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (dump, file, data) = (path("dump"), path("corpus.jsonl"), path("data"));
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/corpus/fixtures/dumpavail.txt"), &dump)
+        .unwrap();
+    check(&["corpus", "debian", "--from", &dump, "--out", &file], &["4 entities", "3 relations"]);
+    let place = ["--keyword-only", "--data-dir", &data];
+    check(
+        &[&["memory", "import", &file][..], &place].concat(),
+        &["entities imported 4", "relations imported 3"],
+    );
+    check(&[&["memory", "search", "interactive plotting"][..], &place].concat(), &["gnuplot"]);
+}
+
+#[test]
+fn a_key_is_shown_once_and_its_hash_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys");
+    let made = json(&["--json", "key", "create", "ada", "--keys-file", file.to_str().unwrap()]);
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(kept.starts_with("ada: sha256:") && !kept.contains(made["key"].as_str().unwrap()), "{kept}");
+    let again = run(&["key", "create", "ada", "--keys-file", file.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(5));
+}
+
+#[test]
+fn text_from_standard_input_is_read() {
+    let mut child =
+        caxton(&["config", "check", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"server: {port: 1234}\n").unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+}

@@ -1,0 +1,239 @@
+//! Entities: created, read, listed, changed, removed, remembered.
+
+use serde_json::json;
+
+use super::server::Server;
+
+#[test]
+fn an_entity_is_created_and_read_by_id_and_by_name() {
+    let server = Server::start();
+    let body = json!({
+        "agent_id": "ada", "entity_name": "café/Zürich", "entity_type": "Place",
+        "observations": ["opens at seven", {"content": "sells cake", "valid_from": "2026-01-01"}],
+        "metadata": {"source": "walk"}, "confidence": 0.9,
+        "valid_from": "2020-01-01T00:00:00Z", "valid_to": "2030-01-01T00:00:00+01:00",
+    });
+    let reply = server.post("/memory/entities", &body).expect(201);
+    let created = reply.json();
+    assert_eq!(created["status"], "created");
+    assert_eq!(created["entity_name"], "café/Zürich");
+    assert_eq!(created["entity_type"], "Place");
+    assert_eq!(created["observation_count"], 2);
+    assert_eq!(created["memory_scope"], "agent");
+    assert_eq!(created["agent_id"], "ada");
+    assert_eq!(created["version"], 1);
+    assert_eq!(created["embedding_generated"], false);
+    assert!(created["created_at"].is_string() && created["updated_at"].is_string());
+    let id = created["entity_id"].as_str().unwrap();
+    assert!(id.starts_with("ent_"));
+    assert_eq!(reply.header("location"), Some(format!("/api/v1/memory/entities/{id}").as_str()));
+    assert_eq!(reply.header("caxton-seq"), Some(created["seq"].to_string().as_str()));
+
+    let by_id = server.get(&format!("/memory/entities/{id}?agent_id=ada")).expect(200).json();
+    let by_name = server.get("/memory/entities/caf%C3%A9%2FZ%C3%BCrich?agent_id=ada").expect(200).json();
+    assert_eq!(by_id, by_name);
+    assert_eq!(by_id["metadata"], json!({"source": "walk"}));
+    assert_eq!(by_id["confidence"], 0.9);
+    assert_eq!(by_id["valid_to"], "2029-12-31T23:00:00.000000Z");
+    assert_eq!(by_id["observations"][0]["content"], "opens at seven");
+    assert_eq!(by_id["observations"][1]["valid_from"], "2026-01-01T00:00:00.000000Z");
+    assert_eq!(by_id["observations"][1]["observation_id"], created["observation_ids"][1]);
+}
+
+#[test]
+fn creating_again_merges_and_says_so() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let again = json!({
+        "agent_id": "ada", "entity_name": "Ada", "entity_type": "Person",
+        "observations": ["likes tea", "plays chess"],
+    });
+    let merged = server.post("/memory/entities", &again).expect(200).json();
+    assert_eq!(merged["status"], "updated");
+    assert_eq!(merged["observation_count"], 2);
+    let same = server.post("/memory/entities", &again).expect(200).json();
+    assert_eq!(same["status"], "unchanged");
+    assert_eq!(same["observation_count"], 2);
+    let mut other = again;
+    other["entity_type"] = json!("Robot");
+    let problem = server.post("/memory/entities", &other).problem(409, "ENTITY_TYPE_CONFLICT");
+    assert_eq!(problem["field"], "entity_type");
+    other["on_existing"] = json!("refuse");
+    other["entity_type"] = json!("Person");
+    server.post("/memory/entities", &other).problem(409, "ALREADY_EXISTS");
+    other["on_existing"] = json!("skip");
+    assert_eq!(server.post("/memory/entities", &other).expect(200).json()["status"], "skipped");
+}
+
+#[test]
+fn what_one_agent_notes_another_does_not_see() {
+    let server = Server::start();
+    let own = server.entity("secret", "Note", &["mine alone"]);
+    let id = own["entity_id"].as_str().unwrap();
+    let shared = json!({
+        "agent_id": "ada", "workspace": "lab", "memory_scope": "workspace",
+        "entity_name": "shared", "entity_type": "Note", "observations": ["for the lab"],
+    });
+    server.post("/memory/entities", &shared).expect(201);
+
+    for path in ["secret", id] {
+        let path = format!("/memory/entities/{path}?agent_id=bob&workspace=lab");
+        server.get(&path).problem(404, "ENTITY_NOT_FOUND");
+        server.delete(&path).problem(404, "ENTITY_NOT_FOUND");
+        let body = json!({"entity_type": "Stolen"});
+        server.ask("PATCH", &path).json(&body).send().problem(404, "ENTITY_NOT_FOUND");
+    }
+    server.get("/memory/entities/shared?agent_id=bob&workspace=lab").expect(200);
+    server.get("/memory/entities/shared?agent_id=bob&workspace=other").problem(404, "ENTITY_NOT_FOUND");
+    server.get("/memory/entities/shared?agent_id=bob&workspace=lab&memory_scope=agent").expect(404);
+    let by_header = server.ask("GET", &format!("/memory/entities/{id}")).header("X-Caxton-Agent", "ada");
+    by_header.send().expect(200);
+    // The scope of a write is the agent's own: the workspace's entity is not touched by its name alone.
+    server.delete("/memory/entities/shared?agent_id=ada&workspace=lab").problem(404, "ENTITY_NOT_FOUND");
+    server.delete("/memory/entities/shared?agent_id=ada&workspace=lab&memory_scope=workspace").expect(200);
+}
+
+#[test]
+fn entities_are_listed_page_by_page() {
+    let server = Server::start();
+    for index in 0..7 {
+        let entity_type = if index % 2 == 0 { "Even" } else { "Odd" };
+        server.entity(&format!("number {index}"), entity_type, &["a number"]);
+    }
+    let (mut names, mut cursor) = (Vec::new(), String::new());
+    let mut pages = 0;
+    loop {
+        let path = format!("/memory/entities?agent_id=ada&limit=3{cursor}");
+        let page = server.get(&path).expect(200).json();
+        let entities = page["entities"].as_array().unwrap();
+        names.extend(entities.iter().map(|entity| entity["entity_name"].as_str().unwrap().to_owned()));
+        assert!(entities.iter().all(|entity| entity["observation_count"] == 1));
+        pages += 1;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(pages, 3);
+    assert_eq!(names, (0..7).map(|index| format!("number {index}")).collect::<Vec<_>>());
+
+    let count = |query: &str| {
+        let page = server.get(&format!("/memory/entities?agent_id=ada&{query}")).expect(200).json();
+        page["count"].as_u64().unwrap()
+    };
+    assert_eq!(count("entity_types=Odd"), 3);
+    assert_eq!(count("entity_types=Odd,Even"), 7);
+    assert_eq!(count("name_prefix=number%206"), 1);
+    assert_eq!(count("memory_scope=global"), 0);
+    let shown = server.get("/memory/entities?agent_id=ada&include_observations=true&limit=1").json();
+    assert_eq!(shown["entities"][0]["observations"][0]["content"], "a number");
+}
+
+#[test]
+fn a_change_keeps_what_it_does_not_name_and_a_replacement_does_not() {
+    let server = Server::start();
+    let body = json!({
+        "agent_id": "ada", "entity_name": "Ada", "entity_type": "Person", "observations": ["likes tea"],
+        "metadata": {"k": 1}, "confidence": 0.5, "valid_from": "2020-01-01",
+    });
+    server.post("/memory/entities", &body).expect(201);
+    let path = "/memory/entities/Ada?agent_id=ada";
+    let patched =
+        server.ask("PATCH", path).json(&json!({"entity_type": "Countess"})).send().expect(200).json();
+    assert_eq!((&patched["status"], &patched["version"]), (&json!("updated"), &json!(2)));
+    let shown = server.get(path).json();
+    assert_eq!(shown["entity_type"], "Countess");
+    assert_eq!(shown["metadata"], json!({"k": 1}));
+    assert_eq!(shown["confidence"], 0.5);
+
+    server
+        .ask("PATCH", path)
+        .json(&json!({"metadata": null, "valid_from": null, "valid_to": null}))
+        .send()
+        .expect(200);
+    let shown = server.get(path).json();
+    assert_eq!((&shown["metadata"], &shown["valid_from"]), (&json!(null), &json!(null)));
+    assert_eq!(shown["entity_type"], "Countess");
+
+    let half = server.ask("PATCH", path).json(&json!({"valid_from": "2021-01-01"})).send();
+    assert_eq!(half.problem(422, "VALIDATION_ERROR")["field"], "valid_to");
+
+    let renamed = json!({"entity_type": "Person", "entity_name": "Ada Lovelace"});
+    server.ask("PUT", path).json(&renamed).send().expect(200);
+    let shown = server.get("/memory/entities/Ada%20Lovelace?agent_id=ada").expect(200).json();
+    assert_eq!((&shown["confidence"], &shown["observation_count"]), (&json!(1.0), &json!(1)));
+    server.get(path).problem(404, "ENTITY_NOT_FOUND");
+}
+
+#[test]
+fn a_stale_change_is_refused() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let path = "/memory/entities/Ada?agent_id=ada";
+    let tag = server.get(path).expect(200).header("etag").unwrap().to_owned();
+    assert!(tag.starts_with("W/\"1-"), "{tag}");
+    let change = |name: &str, value: &str| {
+        server.ask("PATCH", path).header(name, value).json(&json!({"entity_type": "Countess"})).send()
+    };
+    change("If-Match", &tag).expect(200);
+    change("If-Match", &tag).problem(412, "VERSION_CONFLICT");
+    change("If-Match", "\"2\"").expect(200);
+    change("If-Match", "*").expect(200);
+    assert_eq!(change("If-Match", "\"new\"").problem(422, "VALIDATION_ERROR")["field"], "If-Match");
+    let stale = json!({"entity_type": "Robot", "expected_version": 1});
+    server.ask("PATCH", path).json(&stale).send().problem(409, "VERSION_CONFLICT");
+}
+
+#[test]
+fn a_removed_entity_takes_its_relations_along_and_leaves_its_history() {
+    let server = Server::start();
+    let ada = server.entity("Ada", "Person", &["likes tea"]);
+    server.entity("Byron", "Person", &["wrote poems"]);
+    server.relation("Ada", "Byron", "daughter_of");
+    server
+        .ask("PATCH", "/memory/entities/Ada?agent_id=ada")
+        .json(&json!({"confidence": 0.7}))
+        .send()
+        .expect(200);
+    let removed = server.delete("/memory/entities/Ada?agent_id=ada").expect(200).json();
+    assert_eq!((&removed["status"], &removed["relations_deleted"]), (&json!("removed"), &json!(1)));
+    server.delete("/memory/entities/Ada?agent_id=ada").problem(404, "ENTITY_NOT_FOUND");
+    let relations = server.get("/memory/relations?agent_id=ada").expect(200).json();
+    assert_eq!(relations["count"], 0);
+
+    let id = ada["entity_id"].as_str().unwrap();
+    let path = format!("/memory/entities/{id}/history?agent_id=ada");
+    let history = server.get(&path).expect(200).json();
+    let versions = history["versions"].as_array().unwrap();
+    let of = |kind: &str| versions.iter().filter(|version| version["kind"] == kind).count();
+    assert_eq!((of("entity"), of("observation"), of("relation")), (2, 1, 1), "{history}");
+    assert!(versions.iter().all(|version| version["removed_seq"].is_u64()));
+    let first = server.get(&format!("{path}&limit=2")).expect(200).json();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let rest = server.get(&format!("{path}&limit=2&cursor={cursor}")).expect(200).json();
+    assert_eq!(rest["versions"].as_array().unwrap()[..], versions[2..]);
+    server.get(&format!("/memory/entities/{id}/history?agent_id=bob")).problem(404, "ENTITY_NOT_FOUND");
+}
+
+#[test]
+fn clearing_a_scope_needs_a_yes_and_leaves_the_others() {
+    let server = Server::start();
+    for (name, entity_type) in [("a", "Tool"), ("b", "Tool"), ("c", "Person")] {
+        server.entity(name, entity_type, &["x"]);
+    }
+    server.relation("a", "b", "uses");
+    let global = json!({
+        "agent_id": "ada", "memory_scope": "global", "entity_name": "g", "entity_type": "Tool", "observations": [],
+    });
+    server.post("/memory/entities", &global).expect(201);
+    let problem = server.delete("/memory/ada").problem(400, "CONFIRMATION_REQUIRED");
+    assert_eq!(problem["field"], "confirm");
+    let cleared = server.delete("/memory/ada?confirm=true&entity_types=Tool").expect(200).json();
+    assert_eq!((&cleared["entities_deleted"], &cleared["relations_deleted"]), (&json!(2), &json!(1)));
+    assert!(cleared["cleared_at"].is_string() && cleared["seq"].is_u64());
+    let left = server.get("/memory/entities?agent_id=ada").json();
+    let names: Vec<_> =
+        left["entities"].as_array().unwrap().iter().map(|row| row["entity_name"].clone()).collect();
+    assert_eq!(names, [json!("c"), json!("g")]);
+    server.delete("/memory/ada?confirm=true&agent_id=bob").problem(422, "VALIDATION_ERROR");
+}

@@ -1,0 +1,18 @@
+//! The REST door over a real engine, in this process: every path, every refusal, many clients at once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+mod bad_input;
+mod batches;
+mod cli;
+mod client;
+mod concurrency;
+mod connections;
+mod entities;
+mod observations;
+mod protocol;
+mod relations;
+mod search;
+mod server;
+mod system;
+mod transfer;

@@ -1,0 +1,190 @@
+//! Search by words and by meaning, its filters and its reasons; embeddings for others.
+
+use serde_json::{Value, json};
+
+use super::client::Ask;
+use super::server::Server;
+
+fn tools(server: &Server) {
+    server.entity("gnuplot", "Tool", &["draws plots in a terminal", "reads columns of numbers"]);
+    server.entity("htop", "Tool", &["shows processes in a terminal"]);
+    server.entity("Ada", "Person", &["draws conclusions about engines"]);
+    server.relation("Ada", "gnuplot", "uses");
+}
+
+fn names(answer: &Value) -> Vec<String> {
+    let results = answer["results"].as_array().unwrap();
+    results.iter().map(|hit| hit["entity_name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn words_find_what_was_noted_and_say_why() {
+    let server = Server::start();
+    tools(&server);
+    let answer = server.get("/memory/search?agent_id=ada&query=draw+plots+terminal").expect(200).json();
+    assert_eq!(answer["query"], "draw plots terminal");
+    // Without a model hybrid search is keyword search, and says so.
+    assert_eq!(answer["mode"], "keyword");
+    assert_eq!(names(&answer)[0], "gnuplot");
+    assert_eq!(answer["total_results"].as_u64().unwrap() as usize, names(&answer).len());
+    assert!(answer["search_time_ms"].is_f64() && answer["seq"].is_u64());
+    let hit = &answer["results"][0];
+    assert_eq!(hit["why"]["matched_by"], json!(["keyword"]));
+    assert_eq!(hit["why"]["matched_observation"]["content"], "draws plots in a terminal");
+    assert!(hit["why"]["bm25"].is_f64());
+    assert_eq!(hit["similarity_score"], json!(null));
+    assert_eq!(hit["observations"].as_array().unwrap().len(), 2);
+    assert_eq!(hit["agent_id"], "ada");
+}
+
+#[test]
+fn a_body_asks_the_same_question() {
+    let server = Server::start();
+    tools(&server);
+    let body = json!({
+        "agent_id": "ada", "query": "terminal", "mode": "keyword", "entity_types": ["Tool"], "limit": 1,
+        "include_relations": true, "neighbours": 1, "observation_limit": 0, "owner": "ada",
+    });
+    let answer = server.post("/memory/search", &body).expect(200).json();
+    assert_eq!(names(&answer).len(), 1);
+    let wide = json!({"agent_id": "ada", "query": "gnuplot", "include_relations": true, "neighbours": 1});
+    let answer = server.post("/memory/search", &wide).expect(200).json();
+    let hit = &answer["results"][0];
+    assert_eq!(hit["entity_name"], "gnuplot");
+    assert_eq!(hit["why"]["matched_name"], true);
+    assert_eq!(
+        (&hit["relations"][0]["from_entity"], &hit["relations"][0]["to_entity"]),
+        (&json!("Ada"), &json!("gnuplot"))
+    );
+    assert!(hit["neighbours"].is_array());
+}
+
+#[test]
+fn filters_keep_scope_type_owner_and_time() {
+    let server = Server::start();
+    tools(&server);
+    let old = json!({
+        "agent_id": "ada", "entity_name": "telegraph", "entity_type": "Tool", "observations": ["terminal of its time"],
+        "valid_from": "1990-01-01", "valid_to": "2000-01-01",
+    });
+    server.post("/memory/entities", &old).expect(201);
+    let find = |query: &str| {
+        let mut found = names(
+            &server.get(&format!("/memory/search?agent_id=ada&query=terminal{query}")).expect(200).json(),
+        );
+        found.sort();
+        found
+    };
+    assert_eq!(find(""), ["gnuplot", "htop"]);
+    assert_eq!(find("&temporal_filter=current"), ["gnuplot", "htop"]);
+    assert_eq!(find("&temporal_filter=all"), ["gnuplot", "htop", "telegraph"]);
+    assert_eq!(find("&valid_at=1995-05-05"), ["gnuplot", "htop", "telegraph"]);
+    let range = "&temporal_filter=date_range&start_date=1980-01-01&end_date=1991-01-01";
+    assert_eq!(find(range), ["gnuplot", "htop", "telegraph"]);
+    assert_eq!(find("&entity_types=Person"), Vec::<String>::new());
+    assert_eq!(find("&owner=bob"), Vec::<String>::new());
+    assert_eq!(find("&memory_scope=global"), Vec::<String>::new());
+    assert_eq!(find("&limit=1").len(), 1);
+    let other = server.get("/memory/search?agent_id=bob&query=terminal").expect(200).json();
+    assert_eq!(other["total_results"], 0);
+}
+
+#[test]
+fn a_question_that_makes_no_sense_is_refused_with_its_field() {
+    let server = Server::start();
+    for (query, field) in [
+        ("", "query"),
+        ("query=", "query"),
+        ("query=%20%20", "query"),
+        ("query=x&limit=0", "limit"),
+        ("query=x&limit=-5", "limit"),
+        ("query=x&limit=101", "limit"),
+        ("query=x&limit=ten", "limit"),
+        ("query=x&min_similarity=NaN", "min_similarity"),
+        ("query=x&min_similarity=1.5", "min_similarity"),
+        ("query=x&semantic_weight=-0.1", "semantic_weight"),
+        ("query=x&mode=psychic", "mode"),
+        ("query=x&memory_scope=galaxy", "memory_scope"),
+        ("query=x&temporal_filter=never", "temporal_filter"),
+        ("query=x&temporal_filter=date_range", "start_date"),
+        ("query=x&temporal_filter=date_range&start_date=2026-01-02&end_date=2026-01-01", "end_date"),
+        ("query=x&temporal_filter=all&valid_at=2026-01-01", "temporal_filter"),
+        ("query=x&valid_at=yesterday", "valid_at"),
+        ("query=x&fusion=reciprocal_rank&semantic_weight=0.5", "semantic_weight"),
+        ("query=x&exact=maybe", "exact"),
+        ("query=x&limti=3", "limti"),
+    ] {
+        let reply = server.get(&format!("/memory/search?agent_id=ada&{query}"));
+        let problem = reply.problem(422, "VALIDATION_ERROR");
+        assert_eq!(problem["field"], field, "{query}: {problem}");
+        assert!(problem["remedy"].is_string(), "{query}");
+    }
+    let long = json!({"agent_id": "ada", "query": "x".repeat(20_000)});
+    assert_eq!(server.post("/memory/search", &long).problem(422, "VALIDATION_ERROR")["field"], "query");
+    server.get("/memory/search?agent_id=ada&query=x&mode=semantic").problem(503, "NO_MODEL");
+}
+
+#[test]
+fn meaning_and_words_are_fused() {
+    let server = Server::with_model();
+    tools(&server);
+    let last = server.entity("plotter", "Tool", &["plots"]);
+    let seq = last["seq"].as_u64().unwrap();
+    for (mode, matched) in [("semantic", json!(["semantic"])), ("hybrid", json!(["semantic", "keyword"]))] {
+        let path = format!("/memory/search?agent_id=ada&query=plots&mode={mode}&min_seq={seq}");
+        let answer = server.get(&path).expect(200).json();
+        assert_eq!(answer["mode"], mode);
+        assert_eq!(names(&answer)[0], "plotter", "{answer}");
+        let hit = &answer["results"][0];
+        assert_eq!(hit["why"]["matched_by"], matched);
+        assert!(hit["similarity_score"].as_f64().unwrap() > 0.9, "{hit}");
+    }
+    let path =
+        format!("/memory/search?agent_id=ada&query=plots&min_similarity=0.95&min_seq={seq}&mode=semantic");
+    let answer = server.get(&path).expect(200).json();
+    assert!(names(&answer).iter().all(|name| name == "plotter"), "{answer}");
+    let rank =
+        server.get("/memory/search?agent_id=ada&query=plots&fusion=reciprocal_rank").expect(200).json();
+    assert_eq!(names(&rank)[0], "plotter");
+    let created = json!({
+        "agent_id": "ada", "entity_name": "chart", "entity_type": "Tool", "observations": ["charts"],
+    });
+    let answer = server.post("/memory/entities?wait=indexed", &created).expect(201).json();
+    assert_eq!(answer["embedding_generated"], true);
+}
+
+#[test]
+fn others_get_embeddings_as_they_know_them() {
+    let server = Server::with_model();
+    let ask = |body: &Value| Ask::new(server.address, "POST", "/v1/embeddings").json(body).send();
+    let answer = ask(&json!({"model": "letters", "input": ["one", "two"]})).expect(200).json();
+    assert_eq!((&answer["object"], &answer["model"]), (&json!("list"), &json!("letters")));
+    assert_eq!(answer["data"][1]["index"], 1);
+    let vector = answer["data"][0]["embedding"].as_array().unwrap();
+    assert_eq!(vector.len(), 384);
+    assert_eq!(answer["usage"]["total_tokens"], 6);
+    let body =
+        json!({"model": "org/letters", "input": "one", "encoding_format": "base64", "dimensions": 384});
+    let packed = ask(&body).expect(200).json();
+    assert_eq!(packed["data"][0]["embedding"].as_str().unwrap().len(), 384 * 4 / 3 * 4);
+
+    for (body, status, code, field) in [
+        (json!({"model": "ada-002", "input": "x"}), 404, "MODEL_NOT_FOUND", "model"),
+        (json!({"model": "letters"}), 422, "VALIDATION_ERROR", "input"),
+        (json!({"model": "letters", "input": ""}), 422, "VALIDATION_ERROR", "input[0]"),
+        (json!({"model": "letters", "input": []}), 422, "VALIDATION_ERROR", "input"),
+        (json!({"model": "letters", "input": [1, 2]}), 422, "VALIDATION_ERROR", "input"),
+        (json!({"model": "letters", "input": "x", "dimensions": 100}), 422, "VALIDATION_ERROR", "dimensions"),
+        (
+            json!({"model": "letters", "input": "x", "encoding_format": "hex"}),
+            422,
+            "VALIDATION_ERROR",
+            "encoding_format",
+        ),
+    ] {
+        assert_eq!(ask(&body).problem(status, code)["field"], field, "{body}");
+    }
+    let without = Server::start();
+    let body = json!({"model": "letters", "input": "x"});
+    Ask::new(without.address, "POST", "/v1/embeddings").json(&body).send().problem(503, "NO_MODEL");
+}

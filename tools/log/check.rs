@@ -1,0 +1,46 @@
+//! Whether a log is what was written: every hash, from the first event to the last.
+
+use std::fmt;
+
+use caxton_events::Seq;
+use caxton_events::log::{Reader, VerifyError};
+use serde::Serialize;
+
+/// What was checked and found in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Intact {
+    /// Events checked.
+    pub events: u64,
+    /// Blocks checked.
+    pub blocks: u64,
+    /// Idempotency keys checked.
+    pub keys: u64,
+    /// Merkle root over all events, hex. Two logs with the same root have the same events.
+    pub root: String,
+}
+
+impl fmt::Display for Intact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, blocks, keys, root } = self;
+        write!(
+            f,
+            "{events} events in {blocks} blocks and {keys} idempotency keys are as written\nroot {root}"
+        )
+    }
+}
+
+/// Recomputes every hash. `progress` hears the last position checked and the last one there is.
+///
+/// # Errors
+///
+/// [`VerifyError`] names the first block that is wrong and how far everything was right.
+pub fn verify(reader: &Reader, progress: &mut dyn FnMut(Seq, Seq)) -> Result<Intact, VerifyError> {
+    let head = reader.head().seq;
+    let verified = reader.verify(&mut |seq| progress(seq, head))?;
+    Ok(Intact {
+        events: verified.events,
+        blocks: verified.blocks,
+        keys: verified.keys,
+        root: verified.root.to_string(),
+    })
+}

@@ -1,0 +1,107 @@
+//! Events as JSON: for people, audit and other programs, with ids as the REST API shows them. The bytes on disk are
+//! another matter (`events/codec.rs`).
+
+use caxton_events::memory::Validity;
+use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, SystemEvent};
+use serde_json::{Value, json};
+
+/// The event's own fields. Metadata is the object it is; open ends of a validity are null.
+pub(super) fn payload(event: &Event) -> Value {
+    match event {
+        Event::Memory(event) => memory(event),
+        Event::Agent(AgentEvent::ExternalRegistered { agent, workspace }) => {
+            json!({ "agent_id": agent, "workspace": workspace })
+        }
+        Event::System(event) => system(event),
+    }
+}
+
+fn system(event: &SystemEvent) -> Value {
+    match event {
+        SystemEvent::ServerStarted { version } => json!({ "version": version }),
+        SystemEvent::ServerStopped => json!({}),
+        SystemEvent::EmbeddingModelChanged { name, weights_sha256, dimensions } => {
+            json!({ "name": name, "weights_sha256": weights_sha256, "dimensions": dimensions })
+        }
+    }
+}
+
+fn memory(event: &MemoryEvent) -> Value {
+    match event {
+        MemoryEvent::EntityCreated { id, scope, name, entity_type, metadata, confidence, validity } => with(
+            validity,
+            json!({
+                "entity_id": entity_id(*id), "scope": scope.to_string(), "entity_name": name,
+                "entity_type": entity_type, "metadata": object(metadata.as_deref()), "confidence": confidence,
+            }),
+        ),
+        MemoryEvent::EntityUpdated { id, name, entity_type, metadata, confidence, validity } => with(
+            validity,
+            json!({
+                "entity_id": entity_id(*id), "entity_name": name, "entity_type": entity_type,
+                "metadata": object(metadata.as_deref()), "confidence": confidence,
+            }),
+        ),
+        MemoryEvent::EntityRemoved { id } => json!({ "entity_id": entity_id(*id) }),
+        MemoryEvent::ObservationAdded { id, entity, content, validity }
+        | MemoryEvent::ObservationUpdated { id, entity, content, validity } => with(
+            validity,
+            json!({
+                "observation_id": observation_id(*id), "entity_id": entity_id(*entity), "content": content,
+            }),
+        ),
+        MemoryEvent::ObservationRemoved { id, entity } => {
+            json!({ "observation_id": observation_id(*id), "entity_id": entity_id(*entity) })
+        }
+        MemoryEvent::RelationCreated {
+            id,
+            scope,
+            from,
+            to,
+            relation_type,
+            strength,
+            confidence,
+            metadata,
+            validity,
+        } => with(
+            validity,
+            json!({
+                "relation_id": relation_id(*id), "scope": scope.to_string(),
+                "from_entity_id": entity_id(*from), "to_entity_id": entity_id(*to),
+                "relation_type": relation_type, "strength": strength, "confidence": confidence,
+                "metadata": object(metadata.as_deref()),
+            }),
+        ),
+        MemoryEvent::RelationUpdated { id, strength, confidence, metadata, validity } => with(
+            validity,
+            json!({
+                "relation_id": relation_id(*id), "strength": strength, "confidence": confidence,
+                "metadata": object(metadata.as_deref()),
+            }),
+        ),
+        MemoryEvent::RelationRemoved { id } => json!({ "relation_id": relation_id(*id) }),
+    }
+}
+
+fn entity_id(id: MemoryId) -> String {
+    format!("ent_{id}")
+}
+
+fn observation_id(id: MemoryId) -> String {
+    format!("obs_{id}")
+}
+
+fn relation_id(id: MemoryId) -> String {
+    format!("rel_{id}")
+}
+
+/// Metadata was checked to be JSON when it was written; a text that is none is shown as it is.
+fn object(metadata: Option<&str>) -> Value {
+    metadata.map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)))
+}
+
+fn with(validity: &Validity, mut data: Value) -> Value {
+    data["valid_from"] = json!(validity.from);
+    data["valid_to"] = json!(validity.to);
+    data
+}

@@ -214,6 +214,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
         page_size_max: api.max_page_size,
         detailed_errors: api.detailed_errors,
         search: search_defaults(config),
+        memory_config: config.values_below("memory").into(),
         default_scope: match config.agents.memory_scope {
             config::MemoryScope::Agent => ScopeKind::Agent,
             config::MemoryScope::Workspace => ScopeKind::Workspace,

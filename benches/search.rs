@@ -127,7 +127,7 @@ fn used() -> Duration {
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let (start, before) = (Instant::now(), used());
     let result = work();
-    say(what, start.elapsed(), used() - before);
+    say(what, start.elapsed(), used().saturating_sub(before));
     result
 }
 

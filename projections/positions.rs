@@ -167,7 +167,7 @@ mod tests {
         let late = positions.wait_for(Seq(5), Wait::Indexed, Duration::ZERO);
         assert_eq!(late, Err(WaitError::TimedOut { part: Part::Vectors, position: Seq(0), wanted: Seq(5) }));
         positions.stop(Part::Vectors, "disk full".to_owned());
-        let stopped = positions.wait_for(Seq(5), Wait::Indexed, Duration::from_secs(3600));
+        let stopped = positions.wait_for(Seq(5), Wait::Indexed, Duration::from_hours(1));
         assert!(matches!(stopped, Err(WaitError::Stopped { part: Part::Vectors, .. })));
     }
 

@@ -168,15 +168,15 @@ impl QueryCache {
         while let Some((arrived, key)) = self.arrivals.front().copied() {
             let current =
                 self.entries.get(&key).copied().filter(|index| self.slots[*index].arrived == arrived);
-            match current {
-                Some(index) if self.is_expired(arrived, now) => {
-                    self.remove(index);
-                    self.stats.expired += 1;
-                }
-                Some(_) => return,
-                None => (),
+            if current.is_some() && !self.is_expired(arrived, now) {
+                return;
             }
+            // Taken away first: `remove` may tidy the arrivals, and then another one stands in front.
             self.arrivals.pop_front();
+            if let Some(index) = current {
+                self.remove(index);
+                self.stats.expired += 1;
+            }
         }
     }
 
@@ -276,6 +276,20 @@ mod tests {
         assert_eq!((stats.entries, stats.expired, stats.evicted), (8 - 4 + 1, 4, 0));
     }
 
+    /// Tidying the arrivals while one expires once took the next one's arrival with it.
+    #[test]
+    fn an_expiry_that_tidies_up_forgets_no_other_arrival() {
+        let mut cache = QueryCache::new(options(2));
+        for _ in 0..4 {
+            cache.put("a", vector(1.0), at(0));
+        }
+        for (text, seconds) in [("b", 5), ("c", 12), ("d", 16)] {
+            cache.put(text, vector(1.0), at(seconds));
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.entries, stats.expired, stats.evicted), (2, 2, 0));
+    }
+
     #[test]
     fn without_room_nothing_is_kept() {
         let mut cache = QueryCache::new(options(0));
@@ -294,6 +308,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
         /// The simplest model: a list of entries in the order of their last use.
         #[test]
         fn it_does_what_a_plain_list_does(steps in prop::collection::vec((0_u8..12, any::<bool>(), 0_u64..3), 1..300)) {

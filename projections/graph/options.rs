@@ -26,7 +26,7 @@ pub struct SqliteOptions {
     pub auto_vacuum: AutoVacuum,
     /// How hard [`Graph::checkpoint_wal`](super::Graph::checkpoint_wal) tries. Default: passive.
     pub wal_checkpoint_strategy: CheckpointStrategy,
-    /// Pages in the journal after which a commit moves them into the file. Default: 10,000.
+    /// Pages in the journal after which a commit moves them into the file. Default: 20,000.
     pub wal_checkpoint_interval: u32,
     /// How often the owner should call [`Graph::analyze`](super::Graph::analyze). Default: one hour.
     pub analyze_frequency: Duration,
@@ -55,7 +55,7 @@ impl Default for SqliteOptions {
             temp_store: TempStore::Memory,
             auto_vacuum: AutoVacuum::None,
             wal_checkpoint_strategy: CheckpointStrategy::Passive,
-            wal_checkpoint_interval: 10_000,
+            wal_checkpoint_interval: 20_000,
             analyze_frequency: Duration::from_hours(1),
             vacuum_strategy: VacuumStrategy::Incremental,
             readers: 8,

@@ -12,9 +12,9 @@
 //! | --- | --- |
 //! | `idx_entities_type` | lists by type and scope, in the order of numbers |
 //! | `idx_entities_name` | an entity by its name; lists by the start of a name |
-//! | `idx_entities_type_name`, `_created`, `_updated`, `idx_relations_strength` | other programs' SQL on this file |
-//! | `idx_relations_from`, `_to` | one hop and walks, without touching the rows |
-//! | `idx_relations_type` | the relation of a triple |
+//! | `idx_entities_type_name`, `_created`, `_updated`, `idx_relations_type`, `_strength` | other programs' SQL on this file |
+//! | `idx_relations_from` | one hop and walks, without touching the rows; the relation of a triple |
+//! | `idx_relations_to` | one hop and walks against the direction, without touching the rows |
 //! | `idx_observations_entity` | observations of an entity, their neighbours and their number |
 //! | `idx_observations_content` | an observation by its text, over the first 64 bytes |
 //! | `idx_embeddings_vector`, `_similarity` | other programs' SQL; `embeddings` stays empty unless an export fills it: vectors live in their own store beside this file |
@@ -130,11 +130,11 @@ CREATE INDEX IF NOT EXISTS idx_observations_content ON observations(substr(CAST(
     WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_scope ON relations(scope_id, id) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_from
-    ON relations(from_entity, id, to_entity, relation_type, strength, confidence, scope_id, removed_seq) WHERE removed_seq IS NULL;
+    ON relations(from_entity, to_entity, relation_type, id, strength, confidence, scope_id, removed_seq)
+    WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_to
     ON relations(to_entity, id, from_entity, relation_type, strength, confidence, scope_id, removed_seq) WHERE removed_seq IS NULL;
-CREATE INDEX IF NOT EXISTS idx_relations_type ON relations(relation_type, from_entity, to_entity)
-    WHERE removed_seq IS NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_type ON relations(relation_type) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_strength ON relations(strength) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_embeddings_vector ON embeddings(entity_id);
 CREATE INDEX IF NOT EXISTS idx_embeddings_similarity ON embeddings(substr(vector, 1, 64));

@@ -8,7 +8,7 @@
 //!    names, weighted by [`NAME_WEIGHT`], and of their bodies. An observation also gets the score of its entity's header:
 //!    what is noted of *ada* need not repeat her name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use caxton_events::MemoryId;
 use rusqlite::{Connection, OptionalExtension};
@@ -20,9 +20,9 @@ use super::{KeywordQuery, TextHit, TextHitKind};
 /// Words of a query that count; the rest is not looked at.
 const TERMS_MAX: usize = 24;
 /// Rows read for one word of one field in one scope.
-const POSTINGS_MAX: usize = 2_048;
+const POSTINGS_MAX: usize = 1_024;
 /// Candidates that pass the filter and are scored.
-const SCORED_MIN: usize = 400;
+const SCORED_MIN: usize = 200;
 /// Candidates that are read, whether they pass or not.
 const READ_MAX: usize = 4_096;
 /// Bytes of a content that are scored; the words of what follows count once.
@@ -81,9 +81,7 @@ pub(crate) fn ask(
     let mut candidates = candidates(&terms);
     add_rows_with_both(connection, scopes, &terms, &mut candidates)?;
     add_exact_name(connection, scopes, query, &terms, &mut candidates)?;
-    let mut ranked: Vec<(i64, f32)> = candidates.into_iter().collect();
-    ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(b.0.cmp(&a.0)));
-    let scored = score(connection, query, &terms, corpus, &ranked)?;
+    let scored = score(connection, query, &terms, corpus, &merged(candidates))?;
     Ok(rank(scored, query.limit))
 }
 
@@ -163,14 +161,43 @@ fn usual_weight(term: &Term, field: Field) -> f32 {
     term.idf * repeated * (K1 + 1.0) / (repeated + K1)
 }
 
-fn candidates(terms: &[Term]) -> HashMap<i64, f32> {
-    let mut candidates = HashMap::new();
-    for term in terms {
-        for &(document, field) in &term.found {
-            *candidates.entry(document).or_insert(0.0) += usual_weight(term, field);
+/// What one word, or more, says for a row.
+struct Candidate {
+    document: i64,
+    weight: f32,
+    /// Whether the weight stands for all words of the row, and is not added to that of others.
+    whole: bool,
+}
+
+fn candidates(terms: &[Term]) -> Vec<Candidate> {
+    let of_term = |term: &Term| {
+        let (name, body) = (usual_weight(term, Field::Name), usual_weight(term, Field::Body));
+        term.found
+            .iter()
+            .map(|&(document, field)| {
+                let weight = if field == Field::Name { name } else { body };
+                Candidate { document, weight, whole: false }
+            })
+            .collect::<Vec<_>>()
+    };
+    terms.iter().flat_map(of_term).collect()
+}
+
+/// Each row once with its weight, the heaviest first, the newest first among equals.
+fn merged(mut candidates: Vec<Candidate>) -> Vec<(i64, f32)> {
+    candidates.sort_by_key(|candidate| (candidate.document, candidate.whole));
+    let mut ranked: Vec<(i64, f32)> = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        match ranked.last_mut() {
+            Some((document, weight)) if *document == candidate.document => {
+                *weight =
+                    if candidate.whole { weight.max(candidate.weight) } else { *weight + candidate.weight };
+            }
+            Some(_) | None => ranked.push((candidate.document, candidate.weight)),
         }
     }
-    candidates
+    ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(b.0.cmp(&a.0)));
+    ranked
 }
 
 /// Rows that hold the two rarest words, when neither list is complete.
@@ -178,7 +205,7 @@ fn add_rows_with_both(
     connection: &Connection,
     scopes: &[i64],
     terms: &[Term],
-    candidates: &mut HashMap<i64, f32>,
+    candidates: &mut Vec<Candidate>,
 ) -> rusqlite::Result<()> {
     let [rarest, next, ..] = terms else { return Ok(()) };
     if rarest.complete || next.complete {
@@ -194,8 +221,7 @@ fn add_rows_with_both(
             )
         };
         for document in newest(connection, &format!("{} AND {}", either(rarest), either(next)))? {
-            let known = candidates.entry(document).or_insert(0.0);
-            *known = known.max(weight);
+            candidates.push(Candidate { document, weight, whole: true });
         }
     }
     Ok(())
@@ -207,7 +233,7 @@ fn add_exact_name(
     scopes: &[i64],
     query: &KeywordQuery,
     terms: &[Term],
-    candidates: &mut HashMap<i64, f32>,
+    candidates: &mut Vec<Candidate>,
 ) -> rusqlite::Result<()> {
     let weight = 1.0 + terms.iter().map(|term| usual_weight(term, Field::Name)).sum::<f32>();
     let mut statement = connection.prepare_cached(
@@ -217,7 +243,8 @@ fn add_exact_name(
         let seq: Option<i64> =
             statement.query_row((query.text.trim(), scope), |row| row.get(0)).optional()?;
         if let Some(seq) = seq {
-            candidates.insert(document(seq, TextHitKind::Header), weight);
+            let document = document(seq, TextHitKind::Header);
+            candidates.push(Candidate { document, weight, whole: true });
         }
     }
     Ok(())

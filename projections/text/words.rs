@@ -55,7 +55,28 @@ pub(crate) fn each_word(text: &str, mut each: impl FnMut(&str)) {
 
 /// Whether `word`, as [`each_word`] gives it, is kept out of contents and queries.
 pub(crate) fn is_stop_word(word: &str) -> bool {
-    STOP_WORDS.binary_search(&word).is_ok()
+    let Some(letter @ b'a'..=b'z') = word.bytes().next() else { return false };
+    let place = usize::from(letter - b'a');
+    let (Some(&from), Some(&to)) = (STARTS.get(place), STARTS.get(place + 1)) else { return false };
+    STOP_WORDS.get(from..to).is_some_and(|words| words.contains(&word))
+}
+
+/// Where the stop words of each letter begin. Every word of every text is looked up: a search over all of them took an
+/// eighth of a rebuild.
+const STARTS: [usize; 27] = starts();
+
+const fn starts() -> [usize; 27] {
+    let mut starts = [0; 27];
+    let mut letter = 0;
+    while letter < 26 {
+        let mut end = starts[letter];
+        while end < STOP_WORDS.len() && STOP_WORDS[end].as_bytes()[0] == b'a' + letter as u8 {
+            end += 1;
+        }
+        letter += 1;
+        starts[letter] = end;
+    }
+    starts
 }
 
 fn end_of_word(word: &mut String, each: &mut impl FnMut(&str)) {
@@ -140,6 +161,7 @@ mod tests {
     #[test]
     fn stop_words_are_in_order_so_that_they_are_found() {
         assert!(STOP_WORDS.is_sorted());
-        assert!(is_stop_word("the") && !is_stop_word("plot"));
+        assert!(STOP_WORDS.iter().all(|word| is_stop_word(word)));
+        assert!(["plot", "", "th", "they're", "東京", "zebra", "1"].iter().all(|word| !is_stop_word(word)));
     }
 }

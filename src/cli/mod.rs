@@ -1,7 +1,7 @@
 //! The command line: reads what was typed, asks a server or an engine of its own, prints. No rule lives here.
 //!
-//! Reading order: [`args`] (what can be typed), [`setup`] (from flags to a running engine), [`serve`], [`backend`] (who
-//! answers requests), then a file for each group of commands; [`failure`] and [`output`] are how all of them end.
+//! Reading order: `args` (what can be typed), `setup` (from flags to a running engine), `serve`, `backend` (who
+//! answers requests), then a file for each group of commands; `failure` and `output` are how all of them end.
 
 mod args;
 mod backend;

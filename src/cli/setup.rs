@@ -11,12 +11,13 @@ use caxton_projections::embedding::{
 use caxton_projections::graph::{
     AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy,
 };
+use caxton_projections::queries::{Fusion, SearchMode};
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::model;
 use super::progress::Progress;
-use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind};
+use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
 use crate::config::{self, Config, Flag, Loaded, Sources};
 use crate::engine::{Engine, EngineOptions, StartError, StartStep};
 
@@ -212,12 +213,33 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
         page_size_default: api.default_page_size,
         page_size_max: api.max_page_size,
         detailed_errors: api.detailed_errors,
+        search: search_defaults(config),
         default_scope: match config.agents.memory_scope {
             config::MemoryScope::Agent => ScopeKind::Agent,
             config::MemoryScope::Workspace => ScopeKind::Workspace,
             config::MemoryScope::Global => ScopeKind::Global,
         },
         ..RestOptions::default()
+    }
+}
+
+/// What a search does unless the request says otherwise.
+fn search_defaults(config: &Config) -> SearchDefaults {
+    let search = &config.memory.search;
+    SearchDefaults {
+        mode: match search.mode {
+            config::SearchMode::Semantic => SearchMode::Semantic,
+            config::SearchMode::Keyword => SearchMode::Keyword,
+            config::SearchMode::Hybrid => SearchMode::Hybrid,
+        },
+        fusion: match search.fusion {
+            config::Fusion::Weighted => Fusion::Weighted { semantic_weight: search.semantic_weight as f32 },
+            config::Fusion::ReciprocalRank => Fusion::ReciprocalRank,
+        },
+        limit: search.limit,
+        limit_max: search.max_limit,
+        neighbours: search.neighbours,
+        exact: !config.advanced_memory_tuning.vector_similarity.early_termination,
     }
 }
 

@@ -98,7 +98,8 @@ pub fn decide(
     let mut results = Vec::with_capacity(writes.len());
     for (index, write) in writes.iter().enumerate() {
         let drawn = *ids;
-        match decide_write(&layer, write, ids) {
+        let verdict = decide_write(&layer, write, ids).and_then(|verdict| own(verdict, actor, workspace));
+        match verdict {
             Ok(verdict) => {
                 let stream = verdict.scope.to_string();
                 for event in verdict.events {
@@ -127,6 +128,21 @@ pub fn decide(
         events.insert(0, Happened { stream: "agents".to_owned(), event: registered.into() });
     }
     Ok(Decision { events, results })
+}
+
+/// Refuses a row of somebody else's scope, in the words of a row that is not there: who may not see it need not know.
+fn own(verdict: Verdict, actor: &AgentId, workspace: &WorkspaceId) -> Result<Verdict, DecideError> {
+    let own = match &verdict.scope {
+        Scope::Agent(owner) => owner == actor,
+        Scope::Workspace(name) => name == workspace,
+        Scope::Global => true,
+    };
+    if own {
+        return Ok(verdict);
+    }
+    let message = format!("there is no such row in agent:{actor}, workspace:{workspace} or global");
+    let remedy = "name a row of a scope you can see";
+    Err(check::refuse(RefusalCode::EntityNotFound, "scope", message, remedy).into())
 }
 
 fn decide_write(present: &dyn Present, write: &Write, ids: &mut Ids) -> Result<Verdict, DecideError> {

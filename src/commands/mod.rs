@@ -1,7 +1,7 @@
 //! Wishes: what a client asks of the memory, and the pure decision that turns it into events or a refusal.
 //!
-//! Reading order: [`write`] (what can be asked), [`refusal`] (why not), [`present`] (what a decision may know),
-//! [`decide`] (the rules).
+//! Reading order: [`mod@write`] (what can be asked), [`refusal`] (why not), [`present`] (what a decision may know),
+//! [`mod@decide`] (the rules).
 
 mod check;
 pub mod decide;

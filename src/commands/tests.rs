@@ -378,3 +378,21 @@ fn an_unchanged_row_writes_nothing_and_says_so() {
     assert_eq!(decision.results[0].as_ref().unwrap().status, WriteStatus::Unchanged);
     assert_eq!(decision.events, []);
 }
+
+#[test]
+fn rows_of_other_agents_and_workspaces_cannot_be_written() {
+    let theirs = |scope: &str| {
+        let mut event = created(1, "Bob");
+        if let Event::Memory(MemoryEvent::EntityCreated { scope: place, .. }) = &mut event {
+            *place = scope.parse().unwrap();
+        }
+        event
+    };
+    let remove = [Write::RemoveEntity { entity: EntityRef::Id(MemoryId(1)) }];
+    for scope in ["agent:eve", "workspace:other"] {
+        check_refused(&[theirs(scope)], &remove, RefusalCode::EntityNotFound, "scope");
+    }
+    for scope in ["agent:ada", "workspace:lab", "global"] {
+        check(&[theirs(scope)], &remove, &[memory(MemoryEvent::EntityRemoved { id: MemoryId(1) })]);
+    }
+}

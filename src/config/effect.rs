@@ -1,7 +1,7 @@
 //! Keys that are read and checked but change nothing yet, each with its reason. Later work makes this table shorter.
 
 use super::table::value_of;
-use super::{Allocator, Config, Durability, Format, Precision};
+use super::{Allocator, Config, Durability, Format, Precision, Similarity};
 
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -26,12 +26,21 @@ const fn always(name: &'static str, reason: &'static str) -> Rule {
 }
 
 const NO_AGENTS: &str = "agents from files do not run yet";
+const ONE_TRANSACTION: &str = "a step folds max_transaction_size records of any kind";
 const NO_CLEANUP: &str = "nothing is removed by itself yet";
 const NO_ADVICE: &str = "a move to a larger store is not advised yet";
 
 /// The table.
 const RULES: &[Rule] = &[
-    always("agents", NO_AGENTS),
+    always("agents.hot_reload_timeout", NO_AGENTS),
+    always("agents.validation_cache_size", NO_AGENTS),
+    always("agents.tool_call_timeout", NO_AGENTS),
+    always("agents.max_memory_entities_per_agent", "the number of entities is not limited yet"),
+    always("agents.response_cache_ttl", NO_AGENTS),
+    always("agents.max_agents", NO_AGENTS),
+    always("agents.conversation_limit", NO_AGENTS),
+    always("agents.default_limits", NO_AGENTS),
+    always("agents.overrides", NO_AGENTS),
     always("conversation_processing", NO_AGENTS),
     always("request_handling", NO_AGENTS),
     always("memory_allocation.agent_memory", NO_AGENTS),
@@ -43,6 +52,26 @@ const RULES: &[Rule] = &[
     always("advanced_memory_tuning.cleanup_advanced", NO_CLEANUP),
     always("memory.scaling", NO_ADVICE),
     always("memory.embedding_config.precompute_common", "queries are not kept from one run to the next"),
+    always(
+        "memory.embedding_config.cache_hit_target",
+        "the share of hits is a metric; nothing judges it yet",
+    ),
+    always("memory_writes.entity_batch_size", ONE_TRANSACTION),
+    always("memory_writes.relation_batch_size", ONE_TRANSACTION),
+    always("memory_writes.observation_batch_size", ONE_TRANSACTION),
+    always(
+        "memory_writes.embedding_batch_size",
+        "the model takes embedding_config.batch_size texts at a time",
+    ),
+    always("http_server.response_buffer_size", "answers are written as they are made"),
+    always("http_server.cache_static_content", "there is no static content yet"),
+    always("http_server.cache_ttl", "there is no static content yet"),
+    always("advanced_memory_tuning.vector_similarity.precision_threshold", "scores are ordered exactly"),
+    Rule {
+        name: "advanced_memory_tuning.vector_similarity.algorithm",
+        reason: "vectors have length 1, so all three rank alike; answers give the cosine",
+        applies: |config| config.advanced_memory_tuning.vector_similarity.algorithm != Similarity::Cosine,
+    },
     always("memory_writes.transaction_timeout", "a projection step is bounded by max_transaction_size alone"),
     always(
         "advanced_memory_tuning.embedding_advanced.prefetch_batches",

@@ -21,6 +21,9 @@ use crate::{failure, telemetry};
 /// How long the writer waits for a command before it looks after its database.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Free pages given back at a time.
+const VACUUM_PAGES: u32 = 1_000;
+
 /// A command and where its outcome goes.
 pub(super) struct Pending {
     pub(super) submission: Submission,
@@ -78,15 +81,21 @@ impl MemoryWriter {
             } else if self.graph.checkpoint() > folded && analyzed.elapsed() >= self.limits.analyze_every {
                 folded = self.graph.checkpoint();
                 analyzed = Instant::now();
-                if let Err(error) = self.graph.analyze() {
-                    tracing::warn!(%error, "could not refresh the statistics of the graph");
-                }
+                self.tidy();
             }
         }
         if let Err(error) = self.graph.checkpoint_wal() {
             tracing::warn!(%error, "could not move the journal of the graph into its file");
         }
         self.log
+    }
+
+    /// Refreshes the statistics of the database and gives free pages back, while nobody waits.
+    fn tidy(&mut self) {
+        let tidied = self.graph.analyze().and_then(|()| self.graph.vacuum(VACUUM_PAGES));
+        if let Err(error) = tidied {
+            tracing::warn!(error = %failure::chain(&error), "could not tidy the database of the graph");
+        }
     }
 
     /// `first` and what waits behind it, up to the bound.

@@ -1,5 +1,6 @@
 //! A small HTTP client that can also misbehave.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -7,20 +8,20 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Far longer than any test takes; a test that hangs fails instead.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the server answered.
 #[derive(Debug, Clone)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
     /// The body as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         match serde_json::from_slice(&self.body) {
             Ok(value) => value,
             Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&self.body)),
@@ -29,26 +30,26 @@ impl Reply {
 
     /// The body as JSON, one value a line.
     #[track_caller]
-    pub fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         let text = std::str::from_utf8(&self.body).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The reply when it has this status.
     #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
+    pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         self
     }
 
     /// The problem with this status and code: complete, and with the id of the request.
     #[track_caller]
-    pub fn problem(self, status: u16, code: &str) -> Value {
+    pub(crate) fn problem(self, status: u16, code: &str) -> Value {
         let reply = self.expect(status);
         assert_eq!(reply.header("content-type"), Some("application/problem+json"));
         let problem = reply.json();
@@ -63,7 +64,7 @@ impl Reply {
 }
 
 /// A request to be sent.
-pub struct Ask {
+pub(crate) struct Ask {
     address: SocketAddr,
     method: String,
     path: String,
@@ -72,38 +73,38 @@ pub struct Ask {
 }
 
 impl Ask {
-    pub fn new(address: SocketAddr, method: &str, path: &str) -> Self {
+    pub(crate) fn new(address: SocketAddr, method: &str, path: &str) -> Self {
         let (method, path) = (method.to_owned(), path.to_owned());
         Self { address, method, path, headers: Vec::new(), body: Vec::new() }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         self.header("Content-Type", "application/json").raw(body.to_string().as_bytes())
     }
 
-    pub fn lines(self, body: &str) -> Self {
+    pub(crate) fn lines(self, body: &str) -> Self {
         self.header("Content-Type", "application/x-ndjson").raw(body.as_bytes())
     }
 
-    pub fn raw(mut self, body: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, body: &[u8]) -> Self {
         body.clone_into(&mut self.body);
         self
     }
 
     /// The request as bytes.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut text =
             format!("{} {} HTTP/1.1\r\nHost: caxton\r\nConnection: close\r\n", self.method, self.path);
         for (name, value) in &self.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(text, "{name}: {value}\r\n");
         }
         if !self.body.is_empty() {
-            text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+            let _ = write!(text, "Content-Length: {}\r\n", self.body.len());
         }
         let mut bytes = (text + "\r\n").into_bytes();
         bytes.extend(&self.body);
@@ -112,7 +113,7 @@ impl Ask {
 
     /// Sends it and reads the whole answer.
     #[track_caller]
-    pub fn send(self) -> Reply {
+    pub(crate) fn send(self) -> Reply {
         let mut stream = connect(self.address);
         // The server may answer and close before it has read everything.
         let _ = stream.write_all(&self.bytes());
@@ -122,7 +123,7 @@ impl Ask {
 }
 
 /// A connection with patience.
-pub fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -130,7 +131,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Reads one answer; `None` when the connection ends before a whole head.
-pub fn read_reply(stream: &mut TcpStream, head_only: bool) -> Option<Reply> {
+pub(crate) fn read_reply(stream: &mut TcpStream, head_only: bool) -> Option<Reply> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -153,18 +154,15 @@ pub fn read_reply(stream: &mut TcpStream, head_only: bool) -> Option<Reply> {
     if head_only || status == 304 {
         return Some(reply);
     }
-    match reply.header("content-length").map(|len| len.parse::<usize>().unwrap()) {
-        Some(len) => {
-            let mut rest = vec![0; len.saturating_sub(reply.body.len())];
-            stream.read_exact(&mut rest).ok()?;
-            reply.body.extend(rest);
-        }
-        None => {
-            let _ = stream.read_to_end(&mut reply.body);
-            if reply.header("transfer-encoding") == Some("chunked") {
-                reply.body = unchunked(&reply.body);
-            }
-        }
+    if let Some(len) = reply.header("content-length").map(|len| len.parse::<usize>().unwrap()) {
+        let mut rest = vec![0; len.saturating_sub(reply.body.len())];
+        stream.read_exact(&mut rest).ok()?;
+        reply.body.extend(rest);
+        return Some(reply);
+    }
+    let _ = stream.read_to_end(&mut reply.body);
+    if reply.header("transfer-encoding") == Some("chunked") {
+        reply.body = unchunked(&reply.body);
     }
     Some(reply)
 }

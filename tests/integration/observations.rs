@@ -11,10 +11,14 @@ fn observations_are_added_once_and_listed_in_order() {
     let path = "/memory/entities/Ada/observations?agent_id=ada";
     let body = json!({"observations": ["plays chess", "likes tea", {"content": "writes notes"}]});
     let added = server.post(path, &body).expect(201).json();
-    assert_eq!(added["observations_added"], 2);
     assert!(added["seq"].is_u64());
+    let ids = added["observation_ids"].as_array().unwrap();
+    assert_eq!(ids.len(), 3, "one for each text, also for the one that was there");
     let again = server.post(path, &body).expect(200).json();
-    assert_eq!((&again["status"], &again["observations_added"]), (&json!("unchanged"), &json!(0)));
+    assert_eq!(
+        (&again["status"], &again["observation_ids"]),
+        (&json!("unchanged"), &added["observation_ids"])
+    );
 
     let first = server.get(&format!("{path}&limit=2")).expect(200).json();
     let cursor = first["next_cursor"].as_str().unwrap();

@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use super::client::{Ask, Reply};
 
 /// A running server; it stops in order when dropped.
-pub struct Server {
-    pub address: SocketAddr,
-    pub engine: Engine,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) engine: Engine,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
@@ -29,17 +29,17 @@ pub struct Server {
 
 impl Server {
     /// With keyword search only.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(RestOptions::default())
     }
 
     /// With keyword search only and these settings.
-    pub fn with(options: RestOptions) -> Self {
+    pub(crate) fn with(options: RestOptions) -> Self {
         Self::over(options, |_| ())
     }
 
     /// With a model that knows words by their letters.
-    pub fn with_model() -> Self {
+    pub(crate) fn with_model() -> Self {
         Self::over(RestOptions::default(), |engine| {
             let started = Instant::now();
             let options = ServiceOptions::new(Arc::new(move || started.elapsed()));
@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// Asks the server to stop and waits until it has.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
@@ -77,34 +77,34 @@ impl Server {
     }
 
     /// Asks the server to stop without waiting.
-    pub fn begin_stop(&mut self) {
+    pub(crate) fn begin_stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
     }
 
-    pub fn ask(&self, method: &str, path: &str) -> Ask {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Ask {
         Ask::new(self.address, method, &format!("/api/v1{path}"))
     }
 
     #[track_caller]
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         self.ask("GET", path).send()
     }
 
     #[track_caller]
-    pub fn delete(&self, path: &str) -> Reply {
+    pub(crate) fn delete(&self, path: &str) -> Reply {
         self.ask("DELETE", path).send()
     }
 
     #[track_caller]
-    pub fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
         self.ask("POST", path).json(body).send()
     }
 
     /// Creates an entity of agent `ada` and answers what the server said.
     #[track_caller]
-    pub fn entity(&self, name: &str, entity_type: &str, observations: &[&str]) -> Value {
+    pub(crate) fn entity(&self, name: &str, entity_type: &str, observations: &[&str]) -> Value {
         let body = json!({
             "agent_id": "ada", "entity_name": name, "entity_type": entity_type, "observations": observations,
         });
@@ -113,7 +113,7 @@ impl Server {
 
     /// Relates two entities of agent `ada` and answers what the server said.
     #[track_caller]
-    pub fn relation(&self, from: &str, to: &str, relation_type: &str) -> Value {
+    pub(crate) fn relation(&self, from: &str, to: &str, relation_type: &str) -> Value {
         let body = json!({
             "agent_id": "ada", "from_entity": from, "to_entity": to, "relation_type": relation_type,
         });

@@ -127,3 +127,13 @@ fn the_figures_add_up() {
     assert_eq!(empty.reader().stats().unwrap(), crate::log::LogStats::default());
     assert_eq!(empty.reader().verify(&mut |_| ()).unwrap().root, empty.head().root);
 }
+
+#[test]
+fn a_log_its_readers_and_scans_go_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    fn moved<T: Send>() {}
+    shared::<Log>();
+    shared::<crate::log::Reader>();
+    moved::<crate::log::Scan>();
+    moved::<crate::log::Ticket>();
+}

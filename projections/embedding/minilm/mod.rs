@@ -1,6 +1,6 @@
 //! all-MiniLM-L6-v2 with a forward pass of its own: packed weights, no padding, the processor's widest vectors.
 //!
-//! Reading order: [`forward`] (the pass), [`weights`] (what it reads), [`kernels`] (its arithmetic), [`tokenize`].
+//! Reading order: `forward` (the pass), `weights` (what it reads), `kernels` (its arithmetic), `tokenize`.
 
 mod buffer;
 pub(super) mod forward;

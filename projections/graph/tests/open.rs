@@ -30,7 +30,7 @@ fn every_setting_reads_back_as_it_was_set() {
             ("page_size", "4096"),
             ("temp_store", "2"),
             ("journal_size_limit", "104857600"),
-            ("wal_autocheckpoint", "10000"),
+            ("wal_autocheckpoint", "20000"),
             ("auto_vacuum", "0"),
             ("busy_timeout", "5000"),
         ],

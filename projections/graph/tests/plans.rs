@@ -126,7 +126,7 @@ fn every_hot_query_uses_its_index() {
         (relation_sql("r.id = 1"), "USING INDEX idx_relations_id"),
         (
             relation_sql("r.relation_type = 'next' AND r.from_entity = 1 AND r.to_entity = 2"),
-            "USING INDEX idx_relations_type",
+            "USING INDEX idx_relations_from",
         ),
         (relation_sql("r.from_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_from"),
         (relation_sql("r.to_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_to"),

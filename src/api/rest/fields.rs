@@ -165,13 +165,12 @@ impl Fields {
 
     /// A text that must be there; empty when it is not.
     pub(super) fn required_text(&mut self, name: &str) -> String {
-        let given = self.has(name);
-        self.text(name).unwrap_or_else(|| {
-            if !given {
-                self.complain(name, None, "is missing", "add it: it is required");
-            }
-            String::new()
-        })
+        if self.values.get(name).is_none_or(Value::is_null) {
+            self.values.remove(name);
+            self.complain(name, None, "is missing", "add it: it is required");
+            return String::new();
+        }
+        self.text(name).unwrap_or_default()
     }
 
     /// A number within `range`.

@@ -38,13 +38,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use caller::ScopeKind;
-pub use options::{ApiKeys, Compression, RestOptions};
+pub use options::{ApiKeys, Compression, RestOptions, SearchDefaults};
 pub use routes::router;
 pub use serve::{ServeError, serve};
 
 use crate::engine::Engine;
 use meter::Meter;
-use middleware::request_id::RequestIds;
+use middleware::{Bodies, request_id::RequestIds};
 use reads::Turns;
 
 /// What every handler has at hand.
@@ -55,6 +55,7 @@ struct Shared {
     engine: Engine,
     options: RestOptions,
     turns: Turns,
+    bodies: Bodies,
     request_ids: RequestIds,
     meter: Meter,
     checks: health::Checks,
@@ -65,6 +66,7 @@ impl Api {
     fn new(engine: Engine, options: RestOptions) -> Self {
         Self(Arc::new(Shared {
             turns: Turns::new(options.reads_max, options.reads_waiting_max),
+            bodies: Bodies::new(options.bodies_bytes_max),
             request_ids: RequestIds::new(),
             meter: Meter::default(),
             checks: health::Checks::default(),

@@ -17,7 +17,7 @@ use super::ids::Row;
 use super::problem::Problem;
 use super::refusals::{self, graph_failed, whole};
 use super::rows::{self, ObservationRow, find_entity};
-use crate::commands::Write;
+use crate::commands::{Write, WriteStatus};
 
 /// `GET /memory/entities/{id or name}/observations`: in the order they were added.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
@@ -61,10 +61,10 @@ pub(super) async fn add(State(api): State<Api>, call: Call) -> Result<Response, 
         "entity_id": Row::Entity.show(written.id),
         "status": written.status,
         "observation_ids": shown(Row::Observation, &written.observations),
-        "observations_added": written.observations.len(),
         "seq": outcome.last,
     });
-    let status = if written.observations.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
+    let unchanged = written.status == WriteStatus::Unchanged;
+    let status = if unchanged { StatusCode::OK } else { StatusCode::CREATED };
     answer(status, &body, &outcome, None)
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use caxton_projections::queries::{Fusion, SearchMode};
+
 use super::caller::ScopeKind;
 
 /// Checks a key that a client sends and names its owner; it must take the same time for every wrong key.
@@ -47,6 +49,9 @@ pub struct RestOptions {
     pub api_keys: Option<ApiKeys>,
     /// Largest request body, in bytes. Default: 32 MiB.
     pub body_bytes_max: usize,
+    /// Bytes of all request bodies over 64 KiB that are in memory at a time; further ones wait, then get 503.
+    /// Default: 256 MiB.
+    pub bodies_bytes_max: usize,
     /// Connections served at a time; further ones get 503 and are closed. Default: 1000.
     pub connections_max: usize,
     /// Time for a new connection to send its first request's head. Default: 30 s.
@@ -57,6 +62,8 @@ pub struct RestOptions {
     pub body_timeout: Duration,
     /// Time for the answer once the request is there; then 504. Default: 30 s.
     pub request_timeout: Duration,
+    /// Time that a read waits for the position it names. Default: 10 s.
+    pub min_seq_timeout: Duration,
     /// Time for the answer to an import. Default: 10 min.
     pub import_timeout: Duration,
     /// Time for requests under way to finish when the server stops. Default: 20 s.
@@ -81,8 +88,34 @@ pub struct RestOptions {
     pub reads_waiting_max: usize,
     /// Scope of writes that name none. Default: agent.
     pub default_scope: ScopeKind,
+    /// What a search does unless the request says otherwise.
+    pub search: SearchDefaults,
     /// What `GET /memory/config` answers: the effective configuration of the memory, without secrets.
     pub memory_config: serde_json::Value,
+}
+
+/// What a search does unless the request says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SearchDefaults {
+    /// By meaning, by words, or both. Default: both.
+    pub mode: SearchMode,
+    /// How two rankings become one. Default: weighted, 0.6 for meaning.
+    pub fusion: Fusion,
+    /// Hits. Default: 10.
+    pub limit: usize,
+    /// The largest `limit`. Default: 100.
+    pub limit_max: usize,
+    /// Observations shown before and after each matched one. Default: 0.
+    pub neighbours: usize,
+    /// Whether every vector is compared, whatever it costs. Default: false.
+    pub exact: bool,
+}
+
+impl Default for SearchDefaults {
+    fn default() -> Self {
+        let (mode, fusion) = (SearchMode::default(), Fusion::default());
+        Self { mode, fusion, limit: 10, limit_max: 100, neighbours: 0, exact: false }
+    }
 }
 
 impl Default for RestOptions {
@@ -90,11 +123,13 @@ impl Default for RestOptions {
         Self {
             api_keys: None,
             body_bytes_max: 32 << 20,
+            bodies_bytes_max: 256 << 20,
             connections_max: 1_000,
             connection_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_mins(1),
             body_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
+            min_seq_timeout: Duration::from_secs(10),
             import_timeout: Duration::from_mins(10),
             drain_timeout: Duration::from_secs(20),
             request_buffer_bytes: 16_384,
@@ -107,6 +142,7 @@ impl Default for RestOptions {
             reads_max: 16,
             reads_waiting_max: 1_024,
             default_scope: ScopeKind::Agent,
+            search: SearchDefaults::default(),
             memory_config: serde_json::Value::Object(serde_json::Map::new()),
         }
     }

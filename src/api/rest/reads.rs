@@ -76,12 +76,12 @@ impl Api {
         tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
     }
 
-    /// Waits until reads include `seq`, for at most half the time that a request has.
+    /// Waits until reads include `seq`, for at most `min_seq_timeout`.
     pub(super) async fn caught_up(&self, seq: Option<Seq>, wait: Wait) -> Result<(), Problem> {
         let Some(seq) = seq else {
             return Ok(());
         };
-        let deadline = tokio::time::Instant::now() + self.options.request_timeout / 2;
+        let deadline = tokio::time::Instant::now() + self.options.min_seq_timeout;
         let mut pause = Duration::from_millis(1);
         loop {
             let positions = self.engine.view().positions();
@@ -111,5 +111,21 @@ impl Api {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(20));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use super::Turns;
+
+    #[tokio::test]
+    async fn a_full_queue_of_reads_refuses_and_a_free_place_serves() {
+        let turns = Turns::new(1, 0);
+        let first = turns.take().await.unwrap();
+        assert_eq!(turns.take().await.unwrap_err().code(), "OVERLOADED");
+        drop(first);
+        assert!(turns.take().await.is_ok());
     }
 }

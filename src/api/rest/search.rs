@@ -15,6 +15,7 @@ use super::Api;
 use super::batch::millis;
 use super::call::{Call, ReadContext};
 use super::fields::Fields;
+use super::options::SearchDefaults;
 use super::problem::Problem;
 use super::refusals::{graph_failed, search_failed};
 use super::rows::{self, EntityRow, ObservationRow, RelationRow};
@@ -22,8 +23,6 @@ use crate::engine::SystemClock;
 
 /// Longest question, in bytes. The model reads its first 256 tokens only.
 const QUERY_BYTES_MAX: usize = 16 << 10;
-/// Most hits of one search.
-const LIMIT_MAX: u64 = 100;
 /// Most observations shown with a hit, and most neighbours on each side of the matched one.
 const SHOWN_MAX: u64 = 100;
 
@@ -68,7 +67,7 @@ struct Asked {
 /// `GET /memory/search`.
 pub(super) async fn by_query(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], SEARCH])?;
-    let asked = asked(&call, &mut query);
+    let asked = asked(&api.options.search, &call, &mut query);
     query.finish()?;
     answer(&api, asked).await
 }
@@ -77,13 +76,13 @@ pub(super) async fn by_query(State(api): State<Api>, call: Call) -> Result<Respo
 pub(super) async fn by_body(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let query = call.query(&[])?;
     let mut body = call.members(&[ReadContext::QUERY[0], ReadContext::QUERY[1], SEARCH])?;
-    let asked = asked(&call, &mut body);
+    let asked = asked(&api.options.search, &call, &mut body);
     body.absorb(query);
     body.finish()?;
     answer(&api, asked).await
 }
 
-fn asked(call: &Call, fields: &mut Fields) -> Asked {
+fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
     let context = ReadContext::take(call, fields);
     let given = fields.has("query");
     let text = fields.required_text("query");
@@ -93,8 +92,8 @@ fn asked(call: &Call, fields: &mut Fields) -> Asked {
         let message = format!("takes {} bytes, the limit is {QUERY_BYTES_MAX}", text.len());
         fields.complain("query", None, &message, "shorten it: the model reads the first 256 tokens");
     }
-    let mode = fields.choice("mode", MODES).unwrap_or_default();
-    let fusion = fusion(fields);
+    let mode = fields.choice("mode", MODES).unwrap_or(defaults.mode);
+    let fusion = fusion(defaults.fusion, fields);
     let (valid_at, valid_between) = time_filter(fields);
     let search = Search {
         text,
@@ -106,16 +105,20 @@ fn asked(call: &Call, fields: &mut Fields) -> Asked {
         valid_at,
         valid_between,
         min_similarity: fields.number("min_similarity", -1.0..=1.0).map(|cosine| cosine as f32),
-        limit: fields.integer("limit", 1..=LIMIT_MAX).unwrap_or(10) as usize,
-        neighbours: fields.integer("neighbours", 0..=SHOWN_MAX).unwrap_or(0) as usize,
+        limit: fields
+            .integer("limit", 1..=defaults.limit_max as u64)
+            .map_or(defaults.limit, |limit| limit as usize),
+        neighbours: fields
+            .integer("neighbours", 0..=SHOWN_MAX)
+            .map_or(defaults.neighbours, |count| count as usize),
         include_relations: fields.flag("include_relations").unwrap_or(false),
-        exact: fields.flag("exact").unwrap_or(false),
+        exact: fields.flag("exact").unwrap_or(defaults.exact),
     };
     let observations = fields.integer("observation_limit", 0..=SHOWN_MAX).unwrap_or(10) as usize;
     Asked { context, search, observations }
 }
 
-fn fusion(fields: &mut Fields) -> Fusion {
+fn fusion(default: Fusion, fields: &mut Fields) -> Fusion {
     let weight = fields.number("semantic_weight", 0.0..=1.0);
     let reciprocal =
         fields.choice("fusion", &[("weighted", false), ("reciprocal_rank", true), ("rrf", true)]);
@@ -131,7 +134,8 @@ fn fusion(fields: &mut Fields) -> Fusion {
         }
         (Some(true), None) => Fusion::ReciprocalRank,
         (_, Some(weight)) => Fusion::Weighted { semantic_weight: weight as f32 },
-        (_, None) => Fusion::default(),
+        (Some(false), None) => Fusion::default(),
+        (None, None) => default,
     }
 }
 

@@ -23,6 +23,7 @@ use super::refusals::overloaded;
 use super::routes::router;
 use super::watch::{Activity, Held, Limits, Watched};
 use crate::engine::Engine;
+use crate::telemetry;
 
 /// Connections over the limit that are told so at a time; further ones are closed without a word.
 const TURNED_AWAY_MAX: usize = 64;
@@ -43,6 +44,17 @@ pub enum ServeError {
 /// finish for at most `drain_timeout`, and comes back.
 ///
 /// The engine is not stopped: its owner does that afterwards.
+///
+/// ```no_run
+/// # async fn run(engine: caxton::engine::Engine) -> Result<(), Box<dyn std::error::Error>> {
+/// use caxton::api::rest::{RestOptions, serve};
+///
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+/// let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+/// serve(listener, engine.clone(), RestOptions::default(), interrupted).await?;
+/// engine.stop();
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 ///
@@ -104,6 +116,7 @@ impl Door {
         // An answer is one write; waiting for more would only delay it.
         let _ = stream.set_nodelay(true);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            telemetry::connections_open(self.options.connections_max - self.places.available_permits());
             let (router, options) = (self.router.clone(), Arc::clone(&self.options));
             connections.spawn(connection(stream, router, options, stopped.clone(), place));
         } else if let Ok(place) = Arc::clone(&self.turned_away).try_acquire_owned() {

@@ -203,7 +203,7 @@ mod tests {
 
     use super::{Activity, Limits};
 
-    const NEVER: Duration = Duration::from_secs(3_600);
+    const NEVER: Duration = Duration::from_hours(1);
 
     #[test]
     fn a_connection_without_a_request_and_an_idle_one_expire() {

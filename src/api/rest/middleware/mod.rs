@@ -12,6 +12,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+pub(super) use body::Bodies;
 pub(super) use etag::{Version, expected_version};
 use request_id::RequestId;
 
@@ -52,7 +53,8 @@ pub(super) async fn around(State(api): State<Api>, mut request: Request, next: N
 /// The request with its body in memory, when it may be served.
 async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
     auth::check(api.options.api_keys.as_ref(), &request)?;
-    body::read(request, api.options.body_bytes_max, api.options.body_timeout).await
+    let limits = body::Limits { bytes_max: api.options.body_bytes_max, time: api.options.body_timeout };
+    body::read(request, &api.bodies, limits).await
 }
 
 async fn answered(api: &Api, request: Request, next: Next) -> Response {

@@ -67,7 +67,8 @@ impl Hnsw {
     fn empty(settings: IndexSettings, capacity: usize) -> Result<Self, IndexError> {
         let options = IndexOptions {
             dimensions: DIMENSIONS,
-            metric: MetricKind::Cos,
+            // All vectors have length 1, so this is the cosine; usearch's own would take both lengths each time.
+            metric: MetricKind::IP,
             quantization: ScalarKind::BF16,
             connectivity: CONNECTIVITY,
             expansion_add: settings.expansion_add,

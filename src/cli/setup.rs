@@ -19,7 +19,7 @@ use super::model;
 use super::progress::Progress;
 use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
 use crate::config::{self, Config, Flag, Loaded, Sources};
-use crate::engine::{Engine, EngineOptions, StartError, StartStep};
+use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 
 /// Folder of the graph inside the data directory.
 pub(super) const GRAPH_DIR: &str = "graph";
@@ -107,8 +107,8 @@ pub(super) fn embedding_service(
         },
         ..ServiceOptions::new(Arc::new(move || started.elapsed()))
     };
-    let service =
-        EmbeddingService::start(embedder, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let service = EmbeddingService::start(Arc::new(Timed(embedder)), options)
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
     Ok(Arc::new(service))
 }
 

@@ -1,6 +1,6 @@
 //! Whole servers under murder: what was acknowledged must be there, whatever happened in between.
 //!
-//! `CAXTON_KILLS` sets how often the server is killed (default 20; 200 is the long form), `CAXTON_SEED` where the dice
+//! `SIMULATION_KILLS` sets how often the server is killed (default 20; 200 is the long form), `SIMULATION_SEED` where the dice
 //! start.
 
 #![allow(
@@ -152,8 +152,8 @@ fn check_ledger(base: &str, ledger: &Ledger) {
 
 #[test]
 fn every_acknowledged_write_survives_sigkill_under_eight_writers() {
-    let (kills, seed) = (number_from("CAXTON_KILLS", 20), number_from("CAXTON_SEED", 1));
-    eprintln!("{kills} kills, CAXTON_SEED={seed}");
+    let (kills, seed) = (number_from("SIMULATION_KILLS", 20), number_from("SIMULATION_SEED", 1));
+    eprintln!("{kills} kills, SIMULATION_SEED={seed}");
     let dir = tempfile::tempdir().unwrap();
     let mut dice = Dice(seed);
     let mut server = Server::start(dir.path(), &["--keyword-only"]);

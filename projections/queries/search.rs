@@ -8,7 +8,7 @@ use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 use super::fusion::{Candidate, fuse};
 use crate::embedding::EmbedError;
 use crate::graph::{Direction, Entity, Observation, ReadError, Relation};
-use crate::text::{KeywordQuery, TextHit};
+use crate::text::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit};
 use crate::vector::{VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
 use crate::view::View;
 
@@ -158,7 +158,7 @@ impl Search {
         loop {
             let VectorAnswer { hits: semantic, exact } = self.by_meaning(view, query.as_deref(), rows)?;
             let keyword = self.by_words(view, mode, rows)?;
-            let saturated = semantic.len() >= rows || keyword.len() >= rows;
+            let saturated = semantic.len() >= rows || keyword.len() >= rows.min(KEYWORD_LIMIT_MAX);
             let ranked = self.ranked(&semantic, &keyword, mode);
             let hits = self.hits(view, ranked)?;
             if hits.len() >= self.limit || !saturated || rows >= ROWS_MAX {
@@ -198,7 +198,7 @@ impl Search {
             scopes: self.scopes.clone(),
             entity_types: self.entity_types.clone(),
             valid_at: self.valid_at,
-            limit: rows,
+            limit: rows.min(KEYWORD_LIMIT_MAX),
         };
         Ok(view.graph().keyword(&query)?)
     }

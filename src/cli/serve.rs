@@ -139,7 +139,11 @@ async fn until_stopped(
     });
     if let Some((listener, _)) = doors.metrics {
         let stopped = until(stopped.clone());
-        let render = move || telemetry.render();
+        let gauged = engine.clone();
+        let render = move || {
+            gauged.gauge();
+            telemetry.render()
+        };
         tokio::spawn(async move {
             if let Err(error) = api::metrics::serve(listener, telemetry::CONTENT_TYPE, render, stopped).await
             {

@@ -19,7 +19,7 @@ use super::model;
 use super::progress::Progress;
 use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
 use crate::config::{self, Config, Flag, Loaded, Sources};
-use crate::engine::{Engine, EngineOptions, StartError, StartStep};
+use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 
 /// Folder of the graph inside the data directory.
 pub(super) const GRAPH_DIR: &str = "graph";
@@ -107,8 +107,8 @@ pub(super) fn embedding_service(
         },
         ..ServiceOptions::new(Arc::new(move || started.elapsed()))
     };
-    let service =
-        EmbeddingService::start(embedder, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let service = EmbeddingService::start(Arc::new(Timed(embedder)), options)
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
     Ok(Arc::new(service))
 }
 
@@ -214,6 +214,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
         page_size_max: api.max_page_size,
         detailed_errors: api.detailed_errors,
         search: search_defaults(config),
+        memory_config: config.values_below("memory").into(),
         default_scope: match config.agents.memory_scope {
             config::MemoryScope::Agent => ScopeKind::Agent,
             config::MemoryScope::Workspace => ScopeKind::Workspace,

@@ -107,6 +107,13 @@ pub struct ExposedError {
 }
 
 impl Config {
+    /// The effective value of every key of a section, by its dotted name.
+    pub fn values_below(&self, section: &str) -> serde_json::Map<String, serde_json::Value> {
+        let below = |key: &&str| key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+        let keys = show::canonical_keys().filter(below);
+        keys.map(|key| (key.to_owned(), table::value_of(self, key))).collect()
+    }
+
     /// Threads of the asynchronous runtime, which handles requests: `tokio_worker_threads`, else
     /// `http_server.worker_threads`, else one a core.
     pub fn tokio_worker_threads(&self) -> usize {

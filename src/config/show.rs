@@ -55,7 +55,7 @@ pub fn known_keys() -> Vec<Value> {
     described.collect()
 }
 
-fn canonical_keys() -> impl Iterator<Item = &'static str> {
+pub(super) fn canonical_keys() -> impl Iterator<Item = &'static str> {
     all_keys().filter(|key| canonical(key) == *key)
 }
 

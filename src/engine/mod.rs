@@ -5,6 +5,7 @@
 //! on its own), [`start`] (recovery).
 
 pub mod clock;
+mod gauges;
 mod memory_writer;
 mod present;
 mod start;
@@ -25,6 +26,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 
 pub use clock::SystemClock;
+pub use gauges::Timed;
 pub use start::{EngineOptions, StartError, StartStep};
 pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
 
@@ -45,6 +47,8 @@ struct Inner {
     stopping: Arc<AtomicBool>,
     index_timeout: Duration,
     recovery: Recovery,
+    /// Of the writer and all readers.
+    sqlite_connections: usize,
 }
 
 struct Threads {
@@ -114,6 +118,12 @@ impl Engine {
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopped),
         }
+    }
+
+    /// Commands that wait for the memory writer.
+    pub fn pending(&self) -> usize {
+        let commands = self.inner.commands.read().unwrap_or_else(PoisonError::into_inner);
+        commands.as_ref().map_or(0, Sender::len)
     }
 
     /// All projections.

@@ -220,6 +220,7 @@ impl Engine {
                 stopping,
                 index_timeout: options.index_timeout,
                 recovery,
+                sqlite_connections: options.sqlite.readers + 1,
             }),
         })
     }

@@ -80,7 +80,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     query.finish()?;
     filter.after = page.after()?.map(MemoryId);
     api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.read(move |view| {
+    api.query(move |view| {
         let mut entities = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
         let next_cursor = page.cut(&mut entities, |entity| entity.id.0);
         let mut shown = Vec::with_capacity(entities.len());
@@ -119,7 +119,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     query.finish()?;
     api.caught_up(context.min_seq, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.read(move |view| {
+    api.query(move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
         let (id, version) = (entity.id, entity.version);
         let mut row = EntityRow::from(entity);
@@ -181,7 +181,7 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
     let after = page.after()?.unwrap_or(0) as usize;
     api.caught_up(context.min_seq, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.read(move |view| {
+    api.query(move |view| {
         let (id, versions) = versions_of(view, &text, &context.scopes)?;
         let visible = |row: &HistoryRow| match &row.fact {
             Fact::Entity(entity) => context.scopes.contains(&entity.scope),

@@ -59,7 +59,7 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
     query.finish()?;
     api.caught_up(context.min_seq, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.read(move |view| {
+    api.query(move |view| {
         let started = Instant::now();
         let root = find_entity(view, &text, &context.scopes)?;
         walk.root = root.id;

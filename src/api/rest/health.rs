@@ -141,7 +141,15 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
                         "file_bytes": stats.file_bytes,
                     },
                     "graph": component(Part::Graph),
-                    "vectors": semantic.map_or(json!({"status": "disabled"}), |_| component(Part::Vectors)),
+                    "vectors": semantic.map_or(json!({"status": "disabled"}), |semantic| {
+                        let stats = semantic.vectors.stats();
+                        let indexed: u64 = stats.scopes.iter().map(|scope| scope.indexed).sum();
+                        let mut vectors = component(Part::Vectors);
+                        vectors["rows"] = stats.rows.into();
+                        vectors["rows_indexed"] = indexed.into();
+                        vectors["index_failure"] = stats.index_failure.into();
+                        vectors
+                    }),
                     "embedding": semantic.map_or(json!({"status": "disabled"}), |semantic| {
                         let identity = semantic.embedding.identity();
                         json!({

@@ -28,7 +28,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let after = page.after()?.map(MemoryId);
     api.caught_up(context.min_seq, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.read(move |view| {
+    api.query(move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
         let observations = view.graph().observations_of(entity.id, after, page.limit + 1);
         let mut observations = observations.map_err(|error| graph_failed(&error))?;
@@ -88,7 +88,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     query.finish()?;
     let id = Row::Observation.in_path(call.path("id"))?;
     api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.read(move |view| {
+    api.query(move |view| {
         let observation = find(view, id, &context.scopes)?;
         rows::json(StatusCode::OK, &ObservationRow::from(observation))
     })
@@ -98,7 +98,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
 /// Refuses an observation of somebody else. One that is not folded yet is left to the engine, which knows it.
 async fn not_foreign(api: &Api, context: &WriteContext, id: MemoryId) -> Result<(), Problem> {
     let visible = context.caller.visible();
-    api.read(move |view| {
+    api.query(move |view| {
         if view.graph().observation(id).map_err(|error| graph_failed(&error))?.is_some() {
             find(view, id, &visible)?;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use caxton_events::Seq;
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Api;
 use super::problem::Problem;
 use super::refusals;
+use crate::telemetry;
 
 /// Whose turn it is to read.
 pub(super) struct Turns {
@@ -74,6 +75,20 @@ impl Api {
             result
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
+    }
+
+    /// The same for what SQLite alone answers: its time is a metric.
+    pub(super) async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.read(move |view| {
+            let started = Instant::now();
+            let result = query(view);
+            telemetry::sqlite_query_finished(started.elapsed());
+            result
+        })
+        .await
     }
 
     /// Waits until reads include `seq`, for at most `min_seq_timeout`.

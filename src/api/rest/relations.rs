@@ -107,7 +107,7 @@ async fn present(api: &Api, context: &WriteContext, id: MemoryId) -> Result<Opti
     if context.wait == Wait::Durable {
         return Ok(None);
     }
-    api.read(move |view| {
+    api.query(move |view| {
         let Some(relation) = view.graph().relation(id).map_err(|error| graph_failed(&error))? else {
             return Ok(None);
         };
@@ -149,7 +149,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     query.finish()?;
     listing.filter.after = page.after()?.map(MemoryId);
     api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.read(move |view| {
+    api.query(move |view| {
         let mut relations = match &listing.entity {
             Some(text) => around(view, text, &listing)?,
             None => view.graph().list_relations(&listing.filter).map_err(|error| graph_failed(&error))?,
@@ -205,7 +205,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     query.finish()?;
     let id = Row::Relation.in_path(call.path("id"))?;
     api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.read(move |view| {
+    api.query(move |view| {
         let relation = find(view, id, &context.scopes)?;
         rows::json(StatusCode::OK, &RelationRow::all(view, vec![relation])?.pop())
     })
@@ -215,7 +215,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
 /// Refuses a relation of somebody else. One that is not folded yet is left to the engine, which knows it.
 async fn not_foreign(api: &Api, context: &WriteContext, id: MemoryId) -> Result<(), Problem> {
     let visible = context.caller.visible();
-    api.read(move |view| {
+    api.query(move |view| {
         if view.graph().relation(id).map_err(|error| graph_failed(&error))?.is_some() {
             find(view, id, &visible)?;
         }

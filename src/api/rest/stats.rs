@@ -29,7 +29,7 @@ pub(super) async fn stats(State(api): State<Api>, call: Call) -> Result<Response
     query.finish()?;
     api.caught_up(context.min_seq, Wait::Applied).await?;
     let own = api.clone();
-    api.read(move |view| {
+    api.query(move |view| {
         let scopes = one.then_some(context.scopes.as_slice());
         let stats = view.graph().stats(scopes).map_err(|error| graph_failed(&error))?;
         rows::json(

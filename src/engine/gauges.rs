@@ -1,0 +1,65 @@
+//! What the engine holds now, as metrics, and how long its model takes.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use caxton_projections::embedding::{EmbedError, Embedder, ModelIdentity};
+use caxton_projections::view::Part;
+
+use super::Engine;
+use crate::telemetry;
+
+impl Engine {
+    /// Brings the gauges up to date; meant to be called when they are about to be read.
+    pub fn gauge(&self) {
+        let inner = &self.inner;
+        let graph = inner.view.graph();
+        if let Ok(stats) = graph.stats(None) {
+            telemetry::memory_counted(stats.entities, stats.relations);
+        }
+        telemetry::sqlite_measured(graph.file_bytes());
+        telemetry::sqlite_connections_open(inner.sqlite_connections);
+        if let Ok(stats) = inner.log.stats() {
+            telemetry::log_opened(stats.events);
+            telemetry::log_measured(stats.file_bytes);
+            let parts = [Some(Part::Graph), inner.view.semantic().map(|_| Part::Vectors)];
+            for part in parts.into_iter().flatten() {
+                let seq = inner.view.positions().get(part).seq;
+                telemetry::projection_lagged(part.name(), stats.events.saturating_sub(seq.0));
+            }
+        }
+        if let Some(semantic) = inner.view.semantic() {
+            let cache = semantic.embedding.stats().cache;
+            let all = cache.hits + cache.misses;
+            // One cache serves both: the vectors of recent questions are what a search of the memory reuses.
+            telemetry::embedding_cache_counted(cache.entries, cache.hits, all);
+            telemetry::search_cache_counted(cache.hits, all);
+        }
+        telemetry::writes_pending(self.pending());
+    }
+}
+
+/// A model whose calls are timed.
+pub struct Timed(pub Arc<dyn Embedder>);
+
+impl Embedder for Timed {
+    fn identity(&self) -> &ModelIdentity {
+        self.0.identity()
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let started = Instant::now();
+        let vectors = self.0.embed(texts)?;
+        telemetry::embedding_finished(texts.len(), started.elapsed());
+        Ok(vectors)
+    }
+
+    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        self.0.chunk(text)
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        self.0.count_tokens(text)
+    }
+}

@@ -4,6 +4,10 @@
 //! vectors are unit vectors around a thousand centres, made from hashes, so every run measures the same. With
 //! `--keep DIR` the data stays in DIR (and `--reuse` skips what is there already): the `.vecs` file there is plain `f32`, 384 a row, for other programs to
 //! build their index over.
+//!
+//! With `--model DIR --texts FILE` the vectors are those of the model in DIR: one row for each line of FILE, but the
+//! last 300, which are the questions. `apt-cache dumpavail | sed -n 's/^Description-en: //p' | sort -Ru` makes such a
+//! file of real sentences.
 
 #![allow(clippy::print_stdout, reason = "a bench talks to a person")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
@@ -17,7 +21,9 @@ use std::time::{Duration, Instant};
 use caxton_events::memory::Validity;
 use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
 use caxton_projections::Projection;
-use caxton_projections::embedding::{DIMENSIONS, EmbedError, Embedder, ModelIdentity, VectorStore};
+use caxton_projections::embedding::{
+    DIMENSIONS, EmbedError, Embedder, MiniLm, ModelIdentity, ModelOptions, VectorStore,
+};
 use caxton_projections::vector::{VectorOptions, VectorQuery, VectorReader, Vectors};
 
 const CENTRES: u64 = 1_000;
@@ -64,13 +70,23 @@ impl Embedder for Hashing {
     }
 }
 
+/// What is measured: texts, where they come from, and what makes vectors of them.
+struct House {
+    dir: PathBuf,
+    embedder: Arc<dyn Embedder>,
+    /// Real texts, a row each; none: made up.
+    texts: Vec<String>,
+    questions: Vec<String>,
+}
+
 /// Entities of one observation: half, a tenth and a hundredth of them of a type.
-fn log_of(rows: u64) -> Vec<Record> {
+fn log_of(rows: u64, texts: &[String]) -> Vec<Record> {
     let event = |number: u64| {
         let (id, entity) = (MemoryId(number + 1), MemoryId(number / 2 * 2 + 1));
         if number % 2 == 1 {
-            let content =
-                format!("an observation of some forty tokens, as they are written about thing {number}");
+            let content = texts.get(number as usize).cloned().unwrap_or_else(|| {
+                format!("an observation of some forty tokens, as they are written about thing {number}")
+            });
             return MemoryEvent::ObservationAdded { id, entity, content, validity: Validity::default() };
         }
         let entity_type = match number / 2 % 100 {
@@ -82,7 +98,7 @@ fn log_of(rows: u64) -> Vec<Record> {
         MemoryEvent::EntityCreated {
             id,
             scope: Scope::Global,
-            name: format!("thing {number}"),
+            name: texts.get(number as usize).cloned().unwrap_or_else(|| format!("thing {number}")),
             entity_type: entity_type.into(),
             metadata: None,
             confidence: 1.0,
@@ -101,11 +117,10 @@ fn log_of(rows: u64) -> Vec<Record> {
     (0..rows).map(record).collect()
 }
 
-fn open(dir: &Path) -> Vectors {
-    let identity =
-        ModelIdentity { name: "hashing".into(), weights_sha256: "b".repeat(64), dimensions: DIMENSIONS };
-    let store = VectorStore::open(&dir.join("store"), &identity).unwrap();
-    Vectors::open(&dir.join("vectors"), VectorOptions::default(), store, Arc::new(Hashing(identity))).unwrap()
+fn open(house: &House) -> Vectors {
+    let store = VectorStore::open(&house.dir.join("store"), house.embedder.identity()).unwrap();
+    let dir = house.dir.join("vectors");
+    Vectors::open(&dir, VectorOptions::default(), store, Arc::clone(&house.embedder)).unwrap()
 }
 
 fn say(what: &str, took: Duration, used: Duration) {
@@ -132,7 +147,7 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 }
 
 /// Median and 99th percentile of the questions, and the share of the true ten they found.
-fn ask(reader: &VectorReader, entity_type: Option<&str>, exact: bool) {
+fn ask(reader: &VectorReader, questions: &[Vec<f32>], entity_type: Option<&str>, exact: bool) {
     let entity_types: Vec<String> = entity_type.iter().map(|&name| name.to_owned()).collect();
     let search = |vector: &[f32], exact: bool| {
         let (scopes, valid_at, min_similarity) = (&[Scope::Global], None, None);
@@ -150,13 +165,12 @@ fn ask(reader: &VectorReader, entity_type: Option<&str>, exact: bool) {
         (start.elapsed(), answer)
     };
     let (mut times, mut found, mut wanted, mut scanned) = (Vec::new(), 0, 0, 0);
-    for number in 0..QUESTIONS {
-        let vector = vector_of(&format!("question {number}"));
-        let (took, answer) = search(&vector, exact);
+    for vector in questions {
+        let (took, answer) = search(vector, exact);
         times.push(took);
         scanned += usize::from(answer.exact);
         let rows: HashSet<u64> = answer.hits.iter().map(|hit| hit.row.0).collect();
-        let truth = search(&vector, true).1;
+        let truth = search(vector, true).1;
         wanted += truth.hits.len();
         found += truth.hits.iter().filter(|hit| rows.contains(&hit.row.0)).count();
     }
@@ -171,27 +185,29 @@ fn ask(reader: &VectorReader, entity_type: Option<&str>, exact: bool) {
     );
 }
 
-fn measure(rows: u64, dir: &Path, reuse: bool) {
+fn measure(rows: u64, house: &House, reuse: bool) {
     if !reuse {
-        fold(rows, dir);
+        fold(rows, house);
     }
-    let vectors = timed("open what was saved, until exact search", || open(dir));
+    let vectors = timed("open what was saved, until exact search", || open(house));
     assert!(vectors.opened().refused.is_none(), "{:?}", vectors.opened());
     timed("index read after that", || vectors.finish_indexes());
     let reader = vectors.reader();
+    let questions: Vec<&str> = house.questions.iter().map(String::as_str).collect();
+    let questions = house.embedder.embed(&questions).unwrap();
     for entity_type in [None, Some("50 %"), Some("10 %"), Some("1 %")] {
         for exact in [true, false] {
-            ask(&reader, entity_type, exact);
+            ask(&reader, &questions, entity_type, exact);
         }
     }
     let stats = reader.stats();
     println!("  {} MiB in memory for {} rows", stats.scopes[0].bytes >> 20, stats.rows);
 }
 
-/// Leaves the saved state of `rows` rows in `dir`.
-fn fold(rows: u64, dir: &Path) {
-    let log = log_of(rows);
-    let mut vectors = open(dir);
+/// Leaves the saved state of `rows` rows on disk.
+fn fold(rows: u64, house: &House) {
+    let log = log_of(rows, &house.texts);
+    let mut vectors = open(house);
     println!("{rows} rows, {}", vectors.reader().stats().kernel);
     let apply = |vectors: &mut Vectors| {
         log.chunks(512).for_each(|records| vectors.apply(records).unwrap());
@@ -199,32 +215,52 @@ fn fold(rows: u64, dir: &Path) {
     timed("fold, the model run for every text", || apply(&mut vectors));
     vectors.reset().unwrap();
     drop(vectors);
-    let mut vectors = open(dir);
+    let mut vectors = open(house);
     timed("fold again, every vector in the store", || apply(&mut vectors));
     timed("index ready after that", || vectors.finish_indexes());
     timed("save", || vectors.save().unwrap());
 }
 
+/// The hashing model, or the one in `--model` with the texts in `--texts`.
+fn house(model: Option<&Path>, texts: Option<&Path>) -> House {
+    let Some((model, texts)) = model.zip(texts) else {
+        let identity =
+            ModelIdentity { name: "hashing".into(), weights_sha256: "b".repeat(64), dimensions: DIMENSIONS };
+        let questions = (0..QUESTIONS).map(|number| format!("question {number}")).collect();
+        let embedder = Arc::new(Hashing(identity));
+        return House { dir: PathBuf::new(), embedder, texts: Vec::new(), questions };
+    };
+    let embedder = Arc::new(MiniLm::load(model, &ModelOptions::default()).unwrap());
+    let texts = std::fs::read_to_string(texts).unwrap();
+    let mut texts: Vec<String> = texts.lines().map(str::to_owned).collect();
+    let questions = texts.split_off(texts.len() - QUESTIONS);
+    House { dir: PathBuf::new(), embedder, texts, questions }
+}
+
 fn main() {
-    let mut sizes = Vec::new();
-    let (mut keep, mut reuse): (Option<PathBuf>, bool) = (None, false);
+    let mut sizes: Vec<u64> = Vec::new();
+    let (mut keep, mut model, mut texts, mut reuse) = (None, None, None, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        if argument == "--keep" {
-            keep = arguments.next().map(PathBuf::from);
-        } else if argument == "--reuse" {
-            reuse = true;
-        } else if let Ok(rows) = argument.parse() {
-            sizes.push(rows);
+        match argument.as_str() {
+            "--keep" => keep = arguments.next().map(PathBuf::from),
+            "--model" => model = arguments.next().map(PathBuf::from),
+            "--texts" => texts = arguments.next().map(PathBuf::from),
+            "--reuse" => reuse = true,
+            // Cargo adds `--bench`.
+            rows => sizes.extend(rows.parse::<u64>()),
         }
     }
-    if sizes.is_empty() {
+    let mut house = house(model.as_deref(), texts.as_deref());
+    if !house.texts.is_empty() {
+        sizes = vec![house.texts.len() as u64];
+    } else if sizes.is_empty() {
         sizes = vec![10_000, 100_000];
     }
     for rows in sizes {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = keep.as_ref().map_or(dir.path().to_path_buf(), |keep| keep.join(rows.to_string()));
-        std::fs::create_dir_all(&dir).unwrap();
-        measure(rows, &dir, reuse);
+        let temporary = tempfile::tempdir().unwrap();
+        house.dir = keep.as_ref().map_or(temporary.path().to_path_buf(), |keep| keep.join(rows.to_string()));
+        std::fs::create_dir_all(&house.dir).unwrap();
+        measure(rows, &house, reuse);
     }
 }

@@ -3,6 +3,8 @@
 //! `page_size` and `auto_vacuum` come before the journal mode and the first table, where SQLite still listens; in a file
 //! that already has others they take a `VACUUM` outside WAL.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -20,6 +22,7 @@ const MMAP_MB_MAX: u32 = 2_047;
 /// Opens the file for writing, and makes it when there is none.
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection, GraphError> {
     check(options)?;
+    check_length(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -33,6 +36,34 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
     }
     tune_writer(&connection, options).map_err(|source| failed("set up", path, source))?;
     Ok(connection)
+}
+
+/// Refuses a file that is shorter than its own header says. `SQLite` would find out at the first missing page, or never
+/// as long as the journal beside the file holds the pages that are asked for.
+fn check_length(path: &Path) -> Result<(), GraphError> {
+    let io = |source| GraphError::Io { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(io)?,
+    };
+    let len = file.metadata().map_err(io)?.len();
+    // The header of a database file: page size at 16 (1 means 65,536), size in pages at 28, both big-endian, and
+    // the size counts when the change counter at 24 equals the one at 92 (sqlite.org/fileformat2.html, 1.3).
+    let mut header = [0; 100];
+    if len < header.len() as u64 {
+        return Ok(());
+    }
+    file.read_exact(&mut header).map_err(io)?;
+    let page_bytes = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    let pages = u64::from(u32::from_be_bytes([header[28], header[29], header[30], header[31]]));
+    if header[24..28] == header[92..96] && len < pages * page_bytes {
+        let reason = format!("it takes {len} bytes where its header says {}", pages * page_bytes);
+        return Err(GraphError::Damaged { path: path.to_owned(), reason });
+    }
+    Ok(())
 }
 
 /// Opens the file for reading. Its writer must have opened it before.

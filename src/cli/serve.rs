@@ -64,7 +64,7 @@ fn load(serve: &Serve, common: &Common) -> Result<Loaded, Failure> {
         // The address is a host with a port; the port is what it would be without this flag.
         let port = setup::load(common, flags.clone())?.config.http_server.bind_address.port();
         let address = SocketAddr::new(host, port);
-        flags.push(Flag::new("--host", "http_server.bind_address", address.to_string()));
+        flags.push(Flag::new("--host", "http_server.bind_address", format!("'{address}'")));
     }
     setup::load(common, flags)
 }

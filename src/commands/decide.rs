@@ -149,8 +149,9 @@ fn decide_write(present: &dyn Present, write: &Write, ids: &mut Ids) -> Result<V
     match write {
         Write::CreateEntity(wish) => entities::create(present, wish, ids),
         Write::UpdateEntity(wish) => entities::update(present, wish),
-        Write::RemoveEntity { entity } => {
+        Write::RemoveEntity { entity, expected_version } => {
             let entity = resolve(present, "entity", entity)?;
+            entities::check_version(&entity, *expected_version)?;
             entities::remove(present, entity)
         }
         Write::AddObservations { entity, observations } => {

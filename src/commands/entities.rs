@@ -127,13 +127,7 @@ fn updated(entity: PresentEntity) -> MemoryEvent {
 
 pub(super) fn update(present: &dyn Present, wish: &EntityChange) -> Result<Verdict, DecideError> {
     let entity = resolve(present, "entity", &wish.entity)?;
-    if let Some(expected) = wish.expected_version
-        && expected != entity.version
-    {
-        let message = format!("ent_{} has version {}, not {expected}", entity.id, entity.version);
-        let remedy = "read it again and repeat the change on what it is now";
-        return Err(refuse(RefusalCode::VersionConflict, "version", message, remedy).into());
-    }
+    check_version(&entity, wish.expected_version)?;
     let mut described = entity.clone();
     if let Some(name) = &wish.name {
         check::check_name("entity_name", name)?;
@@ -165,6 +159,18 @@ pub(super) fn update(present: &dyn Present, wish: &EntityChange) -> Result<Verdi
     let written = written(WrittenKind::Entity, status, entity.id, entity.version + version);
     let events = if version == 0 { Vec::new() } else { vec![updated(described)] };
     Ok(Verdict { scope: entity.scope, events, written })
+}
+
+/// Refuses when another version than the present one was expected.
+pub(super) fn check_version(entity: &PresentEntity, expected: Option<u32>) -> Result<(), DecideError> {
+    match expected {
+        Some(expected) if expected != entity.version => {
+            let message = format!("ent_{} has version {}, not {expected}", entity.id, entity.version);
+            let remedy = "read it again and repeat the change on what it is now";
+            Err(refuse(RefusalCode::VersionConflict, "version", message, remedy).into())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub(super) fn remove(present: &dyn Present, entity: PresentEntity) -> Result<Verdict, DecideError> {

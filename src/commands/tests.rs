@@ -276,7 +276,7 @@ fn a_removed_entity_takes_its_rows_along_once() {
         [created(1, "Bob"), created(2, "Eve"), added(3, 1, "x"), connected(4, 1, 2), connected(5, 2, 1)];
     check(
         &given,
-        &[Write::RemoveEntity { entity: named("Bob") }],
+        &[Write::RemoveEntity { entity: named("Bob"), expected_version: None }],
         &[
             memory(MemoryEvent::RelationRemoved { id: MemoryId(4) }),
             memory(MemoryEvent::RelationRemoved { id: MemoryId(5) }),
@@ -289,7 +289,10 @@ fn a_removed_entity_takes_its_rows_along_once() {
     let written = cleared.results[0].as_ref().unwrap();
     assert_eq!((written.removed_entities, written.removed_relations), (2, 2));
     assert_eq!(cleared.events.len(), 1 + 2 + 1 + 2);
-    let again = [Write::RemoveEntity { entity: named("Bob") }, Write::RemoveEntity { entity: named("Bob") }];
+    let again = [
+        Write::RemoveEntity { entity: named("Bob"), expected_version: None },
+        Write::RemoveEntity { entity: named("Bob"), expected_version: None },
+    ];
     check_refused(&given, &again, RefusalCode::EntityNotFound, "entity");
 }
 
@@ -354,6 +357,11 @@ fn values_outside_their_bounds_are_refused_by_name() {
         (Write::RemoveObservation { id: MemoryId(9) }, RefusalCode::ObservationNotFound, "observation_id"),
         (Write::UpdateEntity(rename("Bob", "Eve")), RefusalCode::AlreadyExists, "entity_name"),
         (
+            Write::RemoveEntity { entity: named("Bob"), expected_version: Some(2) },
+            RefusalCode::VersionConflict,
+            "version",
+        ),
+        (
             Write::UpdateEntity(EntityChange { expected_version: Some(7), ..rename("Bob", "Rob") }),
             RefusalCode::VersionConflict,
             "version",
@@ -388,7 +396,7 @@ fn rows_of_other_agents_and_workspaces_cannot_be_written() {
         }
         event
     };
-    let remove = [Write::RemoveEntity { entity: EntityRef::Id(MemoryId(1)) }];
+    let remove = [Write::RemoveEntity { entity: EntityRef::Id(MemoryId(1)), expected_version: None }];
     for scope in ["agent:eve", "workspace:other"] {
         check_refused(&[theirs(scope)], &remove, RefusalCode::EntityNotFound, "scope");
     }

@@ -132,6 +132,8 @@ pub enum Write {
     RemoveEntity {
         /// Which one.
         entity: EntityRef,
+        /// Refuse unless this is the present version.
+        expected_version: Option<u32>,
     },
     /// Note something about an entity. Texts that it has already are not added twice.
     AddObservations {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use caxton_events::log::{AppendError, Appended, Batch, IdempotencyKey, Log};
@@ -50,6 +51,8 @@ pub(super) struct MemoryWriter {
     pub(super) limits: Limits,
     /// Commands whose idempotency key stands in the group before them: they are first in the next one.
     pub(super) deferred: Vec<Pending>,
+    /// The graph's file was found damaged by a reader: nothing may be decided on it.
+    pub(super) damaged: Arc<AtomicBool>,
 }
 
 /// A command that was decided and now waits for the commit.
@@ -270,6 +273,9 @@ impl MemoryWriter {
 
     /// Brings the graph up to the log's head; does nothing when it is there.
     fn fold_to_head(&mut self) -> Result<(), String> {
+        if self.damaged.load(Ordering::Relaxed) {
+            return Err("its file is damaged; restart the server to rebuild it from the log".to_owned());
+        }
         let reader = self.log.reader();
         if self.graph.checkpoint() == reader.head().seq && self.positions.get(Part::Graph).stopped.is_none() {
             return Ok(());

@@ -14,14 +14,15 @@ pub mod submission;
 mod tests;
 mod vector_fold;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use caxton_events::SystemEvent;
 use caxton_events::log::{Log, Reader};
-use caxton_projections::view::View;
+use caxton_events::{Seq, SystemEvent};
+use caxton_projections::view::{Part, View};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 
@@ -49,6 +50,10 @@ struct Inner {
     recovery: Recovery,
     /// Of the writer and all readers.
     sqlite_connections: usize,
+    /// The end of the log when the engine started.
+    started_at: Seq,
+    data_dir: PathBuf,
+    damaged: Arc<AtomicBool>,
 }
 
 struct Threads {
@@ -134,6 +139,26 @@ impl Engine {
     /// The log, to read.
     pub fn log(&self) -> &Reader {
         &self.inner.log
+    }
+
+    /// Notes that the graph's file turned out to be damaged: nothing more is decided on it, health says so, and the
+    /// next start sets it aside and rebuilds it from the log.
+    pub fn graph_is_damaged(&self) {
+        const REASON: &str = "its file is damaged; restart the server to rebuild it from the log";
+        if self.inner.view.positions().get(Part::Graph).stopped.is_some() {
+            return;
+        }
+        tracing::error!("{REASON}");
+        if let Err(error) = start::mark_damaged(&self.inner.data_dir) {
+            tracing::error!(%error, "could not mark the graph as damaged; remove its folder before the next start");
+        }
+        self.inner.damaged.store(true, Ordering::Relaxed);
+        self.inner.view.positions().stop(Part::Graph, REASON.to_owned());
+    }
+
+    /// Whether every projection includes what was in the log when the engine started.
+    pub fn is_caught_up(&self) -> bool {
+        self.inner.view.positions().reached(self.inner.started_at, Wait::Indexed)
     }
 
     /// What starting found and did.

@@ -29,6 +29,8 @@ use crate::failure;
 /// Version of the data directory's layout. A directory of a newer one is refused.
 const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
+/// Says that the graph was found damaged and must be rebuilt.
+const DAMAGED_FILE: &str = "graph.damaged-mark";
 
 /// How an engine is started.
 pub struct EngineOptions {
@@ -196,6 +198,8 @@ impl Engine {
         let view = View::new(graph.reader(), semantic, Arc::clone(&positions));
         let reader = log.reader();
         let (sender, commands) = bounded(options.commands_max);
+        let started_at = reader.head().seq;
+        let damaged = Arc::new(AtomicBool::new(false));
         let writer = MemoryWriter {
             ids: Ids::starting_at(graph.reader().next_id().map_err(StartError::GraphRead)?),
             log,
@@ -208,6 +212,7 @@ impl Engine {
                 analyze_every: options.sqlite.analyze_frequency,
             },
             deferred: Vec::new(),
+            damaged: Arc::clone(&damaged),
         };
         let memory = thread::Builder::new().name("memory-writer".to_owned()).spawn(|| writer.run());
         let threads = Threads { memory: memory.map_err(StartError::Thread)?, vectors: vector_thread };
@@ -221,9 +226,17 @@ impl Engine {
                 index_timeout: options.index_timeout,
                 recovery,
                 sqlite_connections: options.sqlite.readers + 1,
+                started_at,
+                data_dir: options.data_dir.clone(),
+                damaged,
             }),
         })
     }
+}
+
+/// Leaves word for the next start that the graph must be rebuilt.
+pub(super) fn mark_damaged(data_dir: &Path) -> io::Result<()> {
+    fs::File::create(data_dir.join(DAMAGED_FILE))?.sync_all()
 }
 
 /// Refuses a directory of a newer format; marks a new one.
@@ -291,7 +304,13 @@ fn open_graph(
     progress: &mut dyn FnMut(StartStep),
 ) -> Result<Graph, StartError> {
     let dir = options.data_dir.join("graph");
-    let mut graph = match Graph::open(&dir, &options.sqlite) {
+    let marker = options.data_dir.join(DAMAGED_FILE);
+    if marker.exists() && dir.exists() {
+        let reason = "it was found damaged in the last run".to_owned();
+        let graph = reopen_graph(&dir, options, reason, recovery)?;
+        return fold_graph(graph, log, recovery, progress);
+    }
+    let graph = match Graph::open(&dir, &options.sqlite) {
         Ok(graph) if graph.checkpoint() <= log.head().seq => graph,
         // Folded from a log that is not this one, or that lost its end with weak durability.
         Ok(graph) => {
@@ -304,6 +323,23 @@ fn open_graph(
         }
         Err(error) => return Err(StartError::Graph(error)),
     };
+    match fold_graph(graph, log, recovery, progress) {
+        // What SQLite refuses now it refuses at the next start as well.
+        Err(StartError::CatchUp(error @ CatchUpError::Apply { .. })) => {
+            let graph = reopen_graph(&dir, options, failure::chain(&error), recovery)?;
+            fold_graph(graph, log, recovery, progress)
+        }
+        folded => folded,
+    }
+}
+
+/// Brings the graph up to the log.
+fn fold_graph(
+    mut graph: Graph,
+    log: &Reader,
+    recovery: &mut Recovery,
+    progress: &mut dyn FnMut(StartStep),
+) -> Result<Graph, StartError> {
     let behind = log.head().seq.0 - graph.checkpoint().0;
     let mut folding = |at, of| progress(StartStep::Folding { projection: Part::Graph.name(), at, of });
     // From the first record on, the bulk mode is worth its switches.
@@ -334,7 +370,11 @@ fn reopen_graph(
         fs::remove_dir_all(&aside).map_err(failed)?;
     }
     fs::rename(dir, &aside).map_err(failed)?;
-    Graph::open(dir, &options.sqlite).map_err(StartError::Graph)
+    let graph = Graph::open(dir, &options.sqlite).map_err(StartError::Graph)?;
+    match fs::remove_file(options.data_dir.join(DAMAGED_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(graph),
+    }
 }
 
 fn open_vectors(

@@ -180,10 +180,14 @@ fn a_graph_that_is_gone_cut_or_overwritten_is_rebuilt_equal() {
     let engine = start(dir.path());
     let lived = digest(&engine);
     engine.stop();
-    let spoil: [&dyn Fn(); 3] = [
+    let spoil: [&dyn Fn(); 4] = [
         &|| fs::remove_dir_all(&database).unwrap(),
         &|| fs::File::options().write(true).open(&file).unwrap().set_len(5_000).unwrap(),
         &|| fs::write(&file, vec![7; 100_000]).unwrap(),
+        &|| {
+            let half = fs::metadata(&file).unwrap().len() / 2;
+            fs::File::options().write(true).open(&file).unwrap().set_len(half).unwrap();
+        },
     ];
     for spoil in spoil {
         spoil();
@@ -192,6 +196,25 @@ fn a_graph_that_is_gone_cut_or_overwritten_is_rebuilt_equal() {
         assert_eq!(names(&engine).len(), 51);
         engine.stop();
     }
+}
+
+#[test]
+fn a_graph_found_damaged_while_running_is_rebuilt_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    submit(&engine, vec![create("a", "x")]);
+    engine.graph_is_damaged();
+    let refused = engine.submit_blocking(submission(vec![create("b", "y")]));
+    assert!(matches!(refused, Err(SubmitError::Unavailable { name: "graph", .. })), "{refused:?}");
+    engine.stop();
+    let engine = start(dir.path());
+    assert!(engine.recovery().graph_rebuilt.is_some());
+    submit(&engine, vec![create("b", "y")]);
+    assert_eq!(names(&engine), ["a", "b"]);
+    engine.stop();
+    let engine = start(dir.path());
+    assert_eq!(engine.recovery().graph_rebuilt, None);
+    engine.stop();
 }
 
 #[test]

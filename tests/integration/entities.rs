@@ -180,6 +180,10 @@ fn a_stale_change_is_refused() {
     change("If-Match", "\"2\"").expect(200);
     change("If-Match", "*").expect(200);
     assert_eq!(change("If-Match", "\"new\"").problem(422, "VALIDATION_ERROR")["field"], "If-Match");
+    let delete =
+        |tag: &str| server.ask("DELETE", "/memory/entities/Ada?agent_id=ada").header("If-Match", tag).send();
+    delete(&tag).problem(412, "VERSION_CONFLICT");
+    server.get("/memory/entities/Ada?agent_id=ada").expect(200);
     let stale = json!({"entity_type": "Robot", "expected_version": 1});
     server.ask("PATCH", path).json(&stale).send().problem(409, "VERSION_CONFLICT");
 }

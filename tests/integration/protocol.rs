@@ -108,6 +108,12 @@ fn long_answers_are_compressed_for_those_who_can_read_them() {
     assert!(long.body.len() < 2_000 && long.body.starts_with(&[0x1f, 0x8b]));
     assert_eq!(ask("/ready").header("content-encoding"), None);
     assert_eq!(server.get("/memory/entities/Ada?agent_id=ada").header("content-encoding"), None);
+    // A stream: its last part ends the compressed body, too.
+    for format in ["json", "jsonl"] {
+        let export = ask(&format!("/memory/export?agent_id=ada&format={format}"));
+        assert_eq!(export.header("content-encoding"), Some("gzip"));
+        assert!(export.body.starts_with(&[0x1f, 0x8b]));
+    }
     let never = Server::with(RestOptions { compression: None, ..RestOptions::default() });
     never.entity("Ada", "Person", &[&"likes tea ".repeat(1_000)]);
     let reply =

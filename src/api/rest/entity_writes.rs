@@ -107,7 +107,7 @@ fn id_of(reference: &EntityRef) -> Option<MemoryId> {
 fn references(write: &mut Write) -> impl Iterator<Item = &mut EntityRef> {
     let (first, second) = match write {
         Write::UpdateEntity(change) => (Some(&mut change.entity), None),
-        Write::RemoveEntity { entity } | Write::AddObservations { entity, .. } => (Some(entity), None),
+        Write::RemoveEntity { entity, .. } | Write::AddObservations { entity, .. } => (Some(entity), None),
         Write::CreateRelation(wish) => (Some(&mut wish.from), Some(&mut wish.to)),
         Write::CreateEntity(_)
         | Write::UpdateObservation { .. }
@@ -354,10 +354,11 @@ fn precondition(error: SubmitError, headers: &HeaderMap) -> Problem {
 pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(WriteContext::QUERY)?;
     let context = WriteContext::take(&api, &call, &mut query, None);
+    let expected_version = expected_version(call.headers(), &mut query);
     query.finish()?;
-    let write = Write::RemoveEntity { entity: in_path(&call, &context) };
+    let write = Write::RemoveEntity { entity: in_path(&call, &context), expected_version };
     let outcome = api.write(&context, vec![write], true).await;
-    let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
+    let (written, outcome) = only(outcome.map_err(|error| precondition(error, call.headers()))?)?;
     let body = json!({
         "entity_id": Row::Entity.show(written.id),
         "status": written.status,

@@ -80,7 +80,8 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
             Err(problem) => Some((Err(std::io::Error::other(problem.code())), (api, export, Stage::End))),
         }
     });
-    let mut response = Response::new(Body::from_stream(futures::StreamExt::chain(first, rest)));
+    let mut response =
+        Response::new(Body::from_stream(futures::StreamExt::fuse(futures::StreamExt::chain(first, rest))));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     Ok(response)

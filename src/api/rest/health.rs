@@ -53,6 +53,12 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
         return Err(stopping());
     }
     match stopped(api.engine.view()) {
+        None if !api.engine.is_caught_up() => {
+            let detail = "the projections are catching up with the log; searches miss what is not folded yet";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", detail.to_owned())
+                .remedy("wait; GET /api/v1/health/detailed says how far they are")
+                .retry_after(1))
+        }
         None => rows::json(StatusCode::OK, &json!({"ready": true})),
         Some((name, _)) => {
             let detail = format!("projection {name} has stopped");

@@ -71,6 +71,11 @@ impl Api {
         let engine = self.engine.clone();
         let work = move || {
             let result = read(engine.view());
+            if let Err(problem) = &result
+                && problem.code() == refusals::GRAPH_DAMAGED
+            {
+                engine.graph_is_damaged();
+            }
             drop(turn);
             result
         };

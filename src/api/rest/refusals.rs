@@ -133,6 +133,9 @@ fn is_full(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// The code of a graph that is not what SQLite wrote.
+pub(super) const GRAPH_DAMAGED: &str = "GRAPH_DAMAGED";
+
 /// The graph did not answer.
 pub(super) fn graph_failed(error: &ReadError) -> Problem {
     match error {
@@ -151,7 +154,8 @@ pub(super) fn graph_failed(error: &ReadError) -> Problem {
             } else {
                 "try again; see the server's log"
             };
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string()).remedy(remedy)
+            let code = if error.is_damage() { GRAPH_DAMAGED } else { "STORAGE_ERROR" };
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, error.to_string()).remedy(remedy)
         }
     }
 }
@@ -221,11 +225,12 @@ pub(super) fn projection_stopped(name: &str, error: &str, recorded: Option<Seq>)
         None => format!("projection {name} has stopped: {error}"),
     };
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "PROJECTION_STOPPED", detail)
-        .detail("projection", name)
-        .remedy("remove the cause and restart the server: it goes on from the log");
+        .detail("projection", name);
     match recorded {
-        Some(last) => problem.detail("seq", last.0),
-        None => problem,
+        Some(last) => problem.detail("seq", last.0).remedy(
+            "do not repeat the write; remove the cause and restart the server, which goes on from the log",
+        ),
+        None => problem.remedy("remove the cause and restart the server: it goes on from the log"),
     }
 }
 

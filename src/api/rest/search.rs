@@ -211,6 +211,7 @@ async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
     let meter = api.clone();
     api.read(move |view| {
         let searched = Instant::now();
+        let head = meter.engine.log().head().seq.0;
         let found = asked.search.ask(view).map_err(|error| search_failed(&error))?;
         meter.meter.search_finished(searched.elapsed());
         let mut results = Vec::with_capacity(found.hits.len());
@@ -226,6 +227,7 @@ async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
             "memory_scope": asked.context.caller.named.map(|kind| asked.context.caller.scope(kind).kind()),
             "search_time_ms": millis(started),
             "seq": found.seq,
+            "events_behind": head.saturating_sub(found.seq.0),
         });
         let mut response = rows::json(StatusCode::OK, &body)?;
         // The time it took differs each time, so a tag would never match.

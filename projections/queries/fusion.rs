@@ -11,6 +11,10 @@ use crate::vector::VectorHit;
 /// The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009).
 const RECIPROCAL_RANK_K: f32 = 60.0;
 
+/// The least difference of cosines that counts as all the difference there is. Of a large memory the candidates span
+/// about as much; of a small one the worst may be nearly as good as the best, and must not count as nothing.
+const SIMILARITY_SPAN_MIN: f32 = 0.3;
+
 /// An entity that some ranking found, with the best row of each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Candidate {
@@ -61,8 +65,8 @@ pub(super) fn fuse(
         for candidate in candidates.values_mut() {
             let by_words = candidate.keyword_score.map_or(0.0, |score| normalised(score, 0.0, best_keyword));
             let by_meaning = candidate.similarity.map_or(0.0, |similarity| {
-                let worst = similarities.last().copied().unwrap_or(0.0).min(0.0);
                 let best = similarities.first().copied().unwrap_or(0.0);
+                let worst = similarities.last().copied().unwrap_or(0.0).min(best - SIMILARITY_SPAN_MIN);
                 normalised(similarity, worst, best)
             });
             candidate.score = semantic_weight * by_meaning + (1.0 - semantic_weight) * by_words;
@@ -104,6 +108,17 @@ mod tests {
         let keyword = [worded(4, 8.0), worded(2, 7.0)];
         check(Fusion::Weighted { semantic_weight: 0.6 }, &semantic, &keyword, &[2, 1, 4, 3]);
         check(Fusion::ReciprocalRank, &semantic, &keyword, &[2, 1, 4, 3]);
+    }
+
+    #[test]
+    fn a_clear_meaning_beats_a_common_word() {
+        // Found for "draw a plot from a terminal": a plotter by meaning alone, a terminal by its word as well.
+        let semantic = [meant(1, 0.66), meant(2, 0.45), meant(3, 0.41)];
+        let keyword = [worded(4, 10.0), worded(2, 7.5)];
+        check(Fusion::Weighted { semantic_weight: 0.6 }, &semantic, &keyword, &[1, 2, 4, 3]);
+        // Two that mean nearly the same: the word decides.
+        let semantic = [meant(1, 0.48), meant(2, 0.46)];
+        check(Fusion::Weighted { semantic_weight: 0.6 }, &semantic, &[worded(2, 3.0)], &[2, 1]);
     }
 
     #[test]

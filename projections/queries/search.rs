@@ -36,7 +36,7 @@ pub enum SearchMode {
 /// How two rankings become one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fusion {
-    /// The weighted sum of both scores, each divided by its best.
+    /// The weighted sum of both scores, each brought to 0 … 1 among the candidates.
     Weighted {
         /// 0 to 1; the rest goes to the words.
         semantic_weight: f32,

@@ -305,7 +305,9 @@ fn open_graph(
 ) -> Result<Graph, StartError> {
     let dir = options.data_dir.join("graph");
     let marker = options.data_dir.join(DAMAGED_FILE);
-    if marker.exists() && dir.exists() {
+    if marker.exists() {
+        // Somebody may have removed the folder by hand: then there is nothing to set aside.
+        fs::create_dir_all(&dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
         let reason = "it was found damaged in the last run".to_owned();
         let graph = reopen_graph(&dir, options, reason, recovery)?;
         return fold_graph(graph, log, recovery, progress);

@@ -214,6 +214,14 @@ fn a_graph_found_damaged_while_running_is_rebuilt_at_the_next_start() {
     engine.stop();
     let engine = start(dir.path());
     assert_eq!(engine.recovery().graph_rebuilt, None);
+    engine.graph_is_damaged();
+    engine.stop();
+    // An operator removes the folder; the mark must not outlive the rebuild.
+    fs::remove_dir_all(dir.path().join("graph")).unwrap();
+    start(dir.path()).stop();
+    let engine = start(dir.path());
+    assert_eq!(engine.recovery().graph_rebuilt, None);
+    assert_eq!(names(&engine), ["a", "b"]);
     engine.stop();
 }
 

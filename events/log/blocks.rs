@@ -38,16 +38,16 @@ impl Snapshot {
         guarded(|| {
             let before = self.headers.range_owned(..=from.0)?.next_back().transpose()?;
             let start = before.map_or(0, |(key, _)| key.value());
-            Ok(self.headers.range_owned(start..)?)
+            Ok(self.headers.range_owned(start..=self.through.0.max(start))?)
         })
     }
 
     /// Headers of the blocks that hold `until` and everything before it.
     pub(crate) fn headers_until(&self, until: Seq) -> Result<Headers, StoreError> {
-        guarded(|| Ok(self.headers.range_owned(..=until.0)?))
+        guarded(|| Ok(self.headers.range_owned(..=until.min(self.through).0)?))
     }
 
-    /// How many blocks there are.
+    /// How many blocks there are, those beyond [`Snapshot::through`] included.
     pub(crate) fn block_count(&self) -> Result<u64, StoreError> {
         guarded(|| Ok(self.headers.len()?))
     }

@@ -16,6 +16,7 @@ mod bloom;
 pub mod chain;
 pub mod filter;
 mod header;
+mod journal;
 mod keys;
 mod lock;
 mod merge;
@@ -28,7 +29,7 @@ pub mod scan;
 mod shared;
 pub mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod verify;
 mod writer;
 

@@ -3,16 +3,19 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::StorageBackend;
+use redb::backends::FileBackend;
 
 use crate::id::Seq;
 use crate::log::blocks::{damaged, next_header, read_header};
 use crate::log::header::array;
+use crate::log::journal::{Journal, RING_BYTES};
 use crate::log::lock::{DirLock, LockError};
 use crate::log::pack::ChainEnd;
 use crate::log::scan::ReadError;
-use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, StoreError, guarded};
+use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, StoreError, Writable, guarded};
 use crate::log::verify::verify_block;
 
 /// Name of the log's file in a data directory.
@@ -145,8 +148,11 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
         Ok(_) | Err(OpenError::Unclean { .. }) => (),
         Err(error) => return Err(error),
     }
-    let database =
-        guarded(|| Ok(builder(cache_bytes).open(&path)?)).map_err(|error| store_error(&path, error))?;
+    let database = guarded(|| {
+        let file = File::options().read(true).write(true).open(&path).map_err(StoreError::Io)?;
+        writable(Journal::open(medium(file)?, true).map_err(StoreError::Io)?, cache_bytes)
+    })
+    .map_err(|error| store_error(&path, error))?;
     let opened = check(Database::Writable(database), &path)?;
     write_id(dir, opened.log_id).map_err(|source| OpenError::Io { path: dir.join(ID_FILE), source })?;
     Ok(opened)
@@ -158,7 +164,12 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
     if !path.exists() {
         return Err(OpenError::Missing { dir: dir.to_owned(), found: "nothing to read".to_owned() });
     }
-    let database = guarded(|| match builder(cache_bytes).open_read_only(&path) {
+    let journal = guarded(|| {
+        let file = File::open(&path).map_err(StoreError::Io)?;
+        Journal::open(medium(file)?, false).map_err(StoreError::Io)
+    });
+    let journal = journal.map_err(|error| store_error(&path, error))?;
+    let database = guarded(|| match builder(cache_bytes).open_read_only_with_backend(journal.backend()) {
         Ok(database) => Ok(Some(database)),
         Err(redb::DatabaseError::RepairAborted) => Ok(None),
         Err(error) => Err(error.into()),
@@ -168,6 +179,33 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
     check(Database::ReadOnly(database), &path)
 }
 
+fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
+    Ok(Box::new(FileBackend::new(file)?))
+}
+
+/// The database behind `journal`, which redb would lay out anew if it were empty.
+fn writable(journal: Arc<Journal>, cache_bytes: usize) -> Result<Writable, StoreError> {
+    let backend = journal.backend();
+    if backend.len().map_err(StoreError::Io)? == 0 {
+        return Err(StoreError::Damaged("it holds nothing".to_owned()));
+    }
+    let database = builder(cache_bytes).create_with_backend(backend)?;
+    Ok(Writable { database, journal })
+}
+
+/// Lays out an empty log on an empty medium.
+fn create(
+    medium: Box<dyn StorageBackend>,
+    cache_bytes: usize,
+    log_id: [u8; 16],
+) -> Result<Writable, StoreError> {
+    let journal = Journal::create(medium, RING_BYTES).map_err(StoreError::Io)?;
+    let database = builder(cache_bytes).create_with_backend(journal.backend())?;
+    let created = Writable { database, journal };
+    created.write(true, |transaction| initialize(transaction, log_id))?;
+    Ok(created)
+}
+
 /// Opens or creates a log on a medium of the caller's.
 pub(crate) fn open_backend(
     backend: impl StorageBackend,
@@ -175,23 +213,24 @@ pub(crate) fn open_backend(
     log_id: [u8; 16],
 ) -> Result<Opened, OpenError> {
     let path = Path::new("(backend)");
-    let created = guarded(|| {
-        let empty = backend.len().map_err(StoreError::Io)? == 0;
-        let database = builder(cache_bytes).create_with_backend(backend)?;
-        // A crash right after the store was laid out leaves it without our rows, which is as good as empty.
-        if empty || !has_tables(&database)? {
-            initialize(&database, log_id)?;
+    let opened = guarded(|| {
+        let medium: Box<dyn StorageBackend> = Box::new(backend);
+        if medium.len().map_err(StoreError::Io)? == 0 {
+            return create(medium, cache_bytes, log_id);
         }
-        Ok(database)
+        writable(Journal::open(medium, true).map_err(StoreError::Io)?, cache_bytes)
     });
-    check(Database::Writable(created.map_err(|error| store_error(path, error))?), path)
+    check(Database::Writable(opened.map_err(|error| store_error(path, error))?), path)
 }
 
 /// Opens a log on a medium of the caller's for reading.
 #[cfg(test)]
 pub(crate) fn open_backend_read_only(backend: impl StorageBackend) -> Result<Opened, OpenError> {
     let path = Path::new("(backend)");
-    let database = guarded(|| Ok(builder(1 << 20).open_read_only_with_backend(backend)?));
+    let database = guarded(|| {
+        let journal = Journal::open(Box::new(backend), false).map_err(StoreError::Io)?;
+        Ok(builder(1 << 20).open_read_only_with_backend(journal.backend())?)
+    });
     check(Database::ReadOnly(database.map_err(|error| store_error(path, error))?), path)
 }
 
@@ -213,9 +252,9 @@ fn create_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Result<(), O
         Ok(()) | Err(_) => (),
     }
     guarded(|| {
-        let database = builder(cache_bytes).create(&path)?;
-        initialize(&database, log_id)?;
-        Ok(database.close()?)
+        let file =
+            File::options().read(true).write(true).create_new(true).open(&path).map_err(StoreError::Io)?;
+        Ok(create(medium(file)?, cache_bytes, log_id)?.database.close()?)
     })
     .map_err(|error| store_error(&path, error))?;
     fs::rename(&path, dir.join(LOG_FILE)).map_err(io)?;
@@ -243,23 +282,13 @@ fn write_id(dir: &Path, log_id: [u8; 16]) -> io::Result<()> {
     fs::write(path, format!("{:032x}\n", u128::from_be_bytes(log_id)))
 }
 
-fn has_tables(database: &redb::Database) -> Result<bool, StoreError> {
-    let transaction = redb::ReadableDatabase::begin_read(database)?;
-    Ok(transaction.list_tables()?.next().is_some())
-}
-
-fn initialize(database: &redb::Database, log_id: [u8; 16]) -> Result<(), StoreError> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(FORMAT_ROW, LOG_FORMAT.to_le_bytes().as_slice())?;
-        meta.insert(ID_ROW, log_id.as_slice())?;
-        transaction.open_table(HEADERS)?;
-        transaction.open_table(BODIES)?;
-        transaction.open_table(KEYS)?;
-    }
-    transaction.commit()?;
+fn initialize(transaction: &redb::WriteTransaction, log_id: [u8; 16]) -> Result<(), StoreError> {
+    let mut meta = transaction.open_table(META)?;
+    meta.insert(FORMAT_ROW, LOG_FORMAT.to_le_bytes().as_slice())?;
+    meta.insert(ID_ROW, log_id.as_slice())?;
+    transaction.open_table(HEADERS)?;
+    transaction.open_table(BODIES)?;
+    transaction.open_table(KEYS)?;
     Ok(())
 }
 
@@ -287,7 +316,7 @@ fn check(database: Database, path: &Path) -> Result<Opened, OpenError> {
 
 /// Checks the last block against the one before it; the end of the chain.
 fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
-    let snapshot = database.snapshot()?;
+    let snapshot = database.snapshot(Seq(u64::MAX))?;
     let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
     let Some((first, value)) = next_header(&mut headers, true)? else {
         return Ok(ChainEnd::default());

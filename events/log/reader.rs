@@ -154,7 +154,7 @@ impl Reader {
     ///
     /// [`VerifyError`] names the first block that is not what was written.
     pub fn verify(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-        verify::verify(self.shared.snapshot(), progress)
+        verify::verify(self.shared.whole_snapshot(), progress)
     }
 }
 
@@ -163,5 +163,6 @@ pub(crate) fn find_key(snapshot: &Snapshot, key: &str) -> Result<Option<KeyRow>,
     let Some(row) = snapshot.key_row(key)? else {
         return Ok(None);
     };
-    keys::decode(key, row.value()).map(Some).ok_or_else(|| ReadError::Key { key: key.to_owned() })
+    let row = keys::decode(key, row.value()).ok_or_else(|| ReadError::Key { key: key.to_owned() })?;
+    Ok((row.last <= snapshot.through).then_some(row))
 }

@@ -83,8 +83,15 @@ impl Shared {
         database.as_ref().map_or(Err(StoreError::Closed), use_it)
     }
 
+    /// What is durable; a commit that is still on its way to the medium is left out.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.with_database(Database::snapshot)
+        let head = self.head().seq;
+        self.with_database(|database| database.snapshot(head))
+    }
+
+    /// Everything that is committed, be it on the medium or on its way.
+    pub(crate) fn whole_snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.with_database(|database| database.snapshot(Seq(u64::MAX)))
     }
 
     /// Takes the database out; readers get [`StoreError::Closed`] from now on.

@@ -2,8 +2,12 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use redb::{ReadOnlyTable, ReadableDatabase, TableDefinition};
+
+use crate::id::Seq;
+use crate::log::journal::Journal;
 
 /// First seq of a block → its header.
 pub(crate) const HEADERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("headers");
@@ -78,28 +82,64 @@ pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result
     })
 }
 
+/// A database whose commits last once they are flushed.
+pub(crate) struct Writable {
+    pub database: redb::Database,
+    pub journal: Arc<Journal>,
+}
+
+impl Writable {
+    /// Runs `fill` in a transaction of its own and commits it: to the medium if `durable`, else to memory.
+    pub(crate) fn write<T>(
+        &self,
+        durable: bool,
+        fill: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        guarded(|| {
+            let mut transaction = self.database.begin_write()?;
+            let durability = if durable { redb::Durability::Immediate } else { redb::Durability::None };
+            transaction.set_durability(durability)?;
+            // Without it, opening after a crash reads the whole file.
+            transaction.set_quick_repair(true);
+            let filled = fill(&transaction)?;
+            transaction.commit()?;
+            if durable {
+                self.journal.flush().map_err(StoreError::Io)?;
+            }
+            Ok(filled)
+        })
+    }
+}
+
 /// The database, as it was opened.
 pub(crate) enum Database {
-    Writable(redb::Database),
+    Writable(Writable),
     ReadOnly(redb::ReadOnlyDatabase),
 }
 
 /// The tables of a log as of one commit.
 pub(crate) struct Snapshot {
+    /// What lies beyond is committed but may not be on the medium yet.
+    pub through: Seq,
     pub headers: ReadOnlyTable<u64, &'static [u8]>,
     pub bodies: ReadOnlyTable<u64, &'static [u8]>,
     pub keys: ReadOnlyTable<&'static str, &'static [u8]>,
 }
 
 impl Database {
-    /// The tables as last committed.
-    pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+    fn begin_read(&self) -> Result<redb::ReadTransaction, redb::TransactionError> {
+        match self {
+            Self::Writable(Writable { database, .. }) => database.begin_read(),
+            Self::ReadOnly(database) => database.begin_read(),
+        }
+    }
+
+    /// The tables as last committed, up to `through`.
+    pub(crate) fn snapshot(&self, through: Seq) -> Result<Snapshot, StoreError> {
         guarded(|| {
-            let transaction = match self {
-                Self::Writable(database) => database.begin_read()?,
-                Self::ReadOnly(database) => database.begin_read()?,
-            };
+            let transaction = self.begin_read()?;
             Ok(Snapshot {
+                through,
                 headers: transaction.open_table(HEADERS)?,
                 bodies: transaction.open_table(BODIES)?,
                 keys: transaction.open_table(KEYS)?,
@@ -110,10 +150,7 @@ impl Database {
     /// A row of [`META`].
     pub(crate) fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         guarded(|| {
-            let transaction = match self {
-                Self::Writable(database) => database.begin_read()?,
-                Self::ReadOnly(database) => database.begin_read()?,
-            };
+            let transaction = self.begin_read()?;
             let row = transaction.open_table(META)?.get_owned(name)?;
             Ok(row.map(|row| row.value().to_vec()))
         })

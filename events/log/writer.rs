@@ -14,7 +14,7 @@ use crate::log::pack::{ChainEnd, pack};
 use crate::log::prepare::Prepared;
 use crate::log::reader::Head;
 use crate::log::shared::Shared;
-use crate::log::store::{Database, KEYS, StoreError, guarded};
+use crate::log::store::{Database, KEYS, StoreError, Writable, guarded};
 use crate::time::Clock;
 
 /// Batches on their way to the writer.
@@ -84,7 +84,7 @@ impl Writer {
         drop(queue);
         drop(ending);
         let closed = match self.shared.take_database() {
-            Some(Database::Writable(database)) => guarded(|| Ok(database.close()?)),
+            Some(Database::Writable(Writable { database, .. })) => guarded(|| Ok(database.close()?)),
             Some(Database::ReadOnly(_)) | None => Ok(()),
         };
         served
@@ -195,19 +195,7 @@ impl Writer {
             let Database::Writable(database) = database else {
                 return Err(StoreError::Closed);
             };
-            guarded(|| {
-                let mut transaction = database.begin_write()?;
-                transaction.set_durability(if durable {
-                    redb::Durability::Immediate
-                } else {
-                    redb::Durability::None
-                })?;
-                // Without it, opening after a crash reads the whole file.
-                transaction.set_quick_repair(true);
-                let filled = fill(&transaction)?;
-                transaction.commit()?;
-                Ok(filled)
-            })
+            database.write(durable, fill)
         })
     }
 

@@ -9,7 +9,7 @@ use super::Random;
 
 /// What happens from a given operation on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::log) enum Fault {
     /// Every operation fails.
     Dead,
     /// Writes and growth fail, reads and syncs do not.
@@ -39,11 +39,11 @@ struct State {
 
 /// A handle to the disk; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Disk(Arc<(Mutex<State>, Condvar)>);
+pub(in crate::log) struct Disk(Arc<(Mutex<State>, Condvar)>);
 
 /// How much of what was not synced reached the medium.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Survives {
+pub(in crate::log) enum Survives {
     Nothing,
     Everything,
     /// A part of the changes, in any order, one of them torn; drawn from the seed.
@@ -52,7 +52,7 @@ pub(super) enum Survives {
 
 impl Disk {
     /// A disk that holds these bytes.
-    pub(super) fn holding(bytes: Vec<u8>) -> Self {
+    pub(in crate::log) fn holding(bytes: Vec<u8>) -> Self {
         let disk = Self::default();
         disk.with(|state| (state.live, state.synced) = (bytes.clone(), bytes));
         disk
@@ -63,32 +63,32 @@ impl Disk {
     }
 
     /// From the `at`-th write, growth or sync on (from 0), the fault holds.
-    pub(super) fn fail_at(&self, at: u64, fault: Fault) {
+    pub(in crate::log) fn fail_at(&self, at: u64, fault: Fault) {
         self.with(|state| state.fault = Some((at, fault)));
     }
 
     /// Writes, growths and syncs so far.
-    pub(super) fn operations(&self) -> u64 {
+    pub(in crate::log) fn operations(&self) -> u64 {
         self.with(|state| state.operations)
     }
 
-    pub(super) fn syncs(&self) -> u64 {
+    pub(in crate::log) fn syncs(&self) -> u64 {
         self.with(|state| state.syncs)
     }
 
     /// Blocks until there were more than `seen` syncs.
-    pub(super) fn wait_for_sync_after(&self, seen: u64) {
+    pub(in crate::log) fn wait_for_sync_after(&self, seen: u64) {
         let guard = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(guard, |state| state.syncs <= seen).unwrap());
     }
 
     /// Everything as the running system sees it.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(in crate::log) fn bytes(&self) -> Vec<u8> {
         self.with(|state| state.live.clone())
     }
 
     /// The medium after a loss of power.
-    pub(super) fn after_power_cut(&self, survives: Survives) -> Self {
+    pub(in crate::log) fn after_power_cut(&self, survives: Survives) -> Self {
         let (mut image, mut pending) = self.with(|state| (state.synced.clone(), state.pending.clone()));
         match survives {
             Survives::Nothing => pending.clear(),

@@ -4,7 +4,7 @@
 mod append;
 mod crash;
 mod damage;
-mod disk;
+pub(super) mod disk;
 mod merging;
 mod model;
 mod opening;
@@ -92,15 +92,15 @@ pub(super) fn content_of(event: &Event) -> String {
 }
 
 /// Numbers that are the same in each run (xorshift64*).
-pub(super) struct Random(u64);
+pub(in crate::log) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::log) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// Below `bound`.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(in crate::log) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{append, batch, clock, contents, options};
 use crate::Seq;
+use crate::log::journal::Journal;
 use crate::log::{Log, LogOptions, OpenError};
 
 fn open(dir: &Path) -> Result<Log, OpenError> {
@@ -118,7 +119,10 @@ fn nothing_starts_an_empty_log_beside_a_broken_or_lost_one() {
 fn a_log_of_a_newer_format_is_refused_by_name() {
     check(
         |dir| {
-            let database = redb::Database::create(dir.join("events.redb")).unwrap();
+            let file = fs::File::options().read(true).write(true).open(dir.join("events.redb")).unwrap();
+            let medium = redb::backends::FileBackend::new(file).unwrap();
+            let journal = Journal::open(Box::new(medium), true).unwrap();
+            let database = redb::Database::builder().create_with_backend(journal.backend()).unwrap();
             let transaction = database.begin_write().unwrap();
             let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
             transaction.open_table(table).unwrap().insert("format", 2_u32.to_le_bytes().as_slice()).unwrap();

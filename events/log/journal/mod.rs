@@ -1,0 +1,335 @@
+//! A redo journal below redb, in the same file: what redb commits becomes durable with one sync, in two places.
+//!
+//! redb alone syncs twice for each commit and scatters a dozen small pages. Here redb's syncs are only order marks;
+//! [`Journal::flush`], called after each commit that must last, makes everything written so far durable at once, or
+//! nothing of it: small pages and redb's header go into one record of the journal, large pages go to their place, and
+//! the record names each of them with its checksum. After a crash the last record counts only if it is whole and all that
+//! it names is there, which is the state before the flush or the one after it. The journal is emptied by writing its
+//! pages home ([`Journal::checkpoint`]) when it is half full and when the log is closed.
+//!
+//! Writing large pages straight to their place is safe because redb never overwrites, but for its header, what its
+//! last commit refers to. A flush at any time is safe because redb must survive a crash between any two writes.
+//!
+//! The scheme is that of physical redo logging with ordered data (J. Gray, A. Reuter, *Transaction Processing*, 1993,
+//! §10.3; ext4's `data=ordered`).
+//!
+//! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file.
+
+mod layout;
+mod overlay;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use redb::StorageBackend;
+
+pub(crate) use layout::RING_BYTES;
+use layout::{Named, PAGE, RING, RecordHeader, Superblock};
+use overlay::Overlay;
+
+/// Writes of at least so many bytes go straight to their place.
+const LARGE_BYTES: usize = 32 << 10;
+
+/// The journal of one file, and with it the file as redb sees it.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    medium: Box<dyn StorageBackend>,
+    writable: bool,
+    ring_bytes: u64,
+    /// Where redb's part begins.
+    home: u64,
+    state: RwLock<State>,
+    /// The record under construction; held by who flushes.
+    record: Mutex<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Pages that are not home yet.
+    overlay: Overlay,
+    /// Large writes since the last flush: where, how long, and their checksum.
+    large: BTreeMap<u64, Named>,
+    /// What the last record names: it must stay as it is, for that record to count after a crash.
+    held: BTreeMap<u64, Named>,
+    /// Length of the file as redb sees it.
+    len: u64,
+    /// The same when it was last flushed.
+    flushed_len: u64,
+    /// Of the superblock in force.
+    generation: u64,
+    /// Records of this generation.
+    records: u64,
+    /// Where in the ring the next record goes.
+    position: u64,
+    /// Whether a write or a sync failed: what is on the medium since is unknown.
+    failed: bool,
+}
+
+impl State {
+    fn is_flushed(&self) -> bool {
+        self.overlay.unsaved_bytes() == 0 && self.large.is_empty() && self.len == self.flushed_len
+    }
+
+    /// Whether a large write may go to its place now.
+    fn is_free(&self, offset: u64, len: u64) -> bool {
+        let end = offset + len;
+        let same = self.large.get(&offset).is_some_and(|named| named.len == len);
+        (same || !overlaps(&self.large, offset, end))
+            && !overlaps(&self.held, offset, end)
+            && self.overlay.cuts_nothing(offset, end)
+    }
+}
+
+fn overlaps(places: &BTreeMap<u64, Named>, offset: u64, end: u64) -> bool {
+    places.range(..end).next_back().is_some_and(|(start, named)| start + named.len > offset)
+}
+
+impl Journal {
+    /// Lays out an empty medium.
+    ///
+    /// # Errors
+    ///
+    /// The medium's.
+    pub(crate) fn create(medium: Box<dyn StorageBackend>, ring_bytes: u64) -> io::Result<Arc<Self>> {
+        // Written and not only reserved: a record must never wait for the file system to allocate.
+        medium.write(RING, &vec![0; ring_bytes as usize])?;
+        let superblock = Superblock { generation: 1, ring_bytes, len: 0 };
+        medium.write(superblock.place(), &superblock.encode())?;
+        medium.sync_data()?;
+        let state = State { generation: 1, ..State::default() };
+        Ok(Self::new(medium, true, &superblock, state))
+    }
+
+    /// Opens a medium and finds the last state that was flushed, in memory: the medium is not written.
+    ///
+    /// # Errors
+    ///
+    /// The medium's, and [`io::ErrorKind::InvalidData`] where it holds no journal or a damaged one.
+    pub(crate) fn open(medium: Box<dyn StorageBackend>, writable: bool) -> io::Result<Arc<Self>> {
+        let (superblock, state) = recovery::recover(medium.as_ref())?;
+        Ok(Self::new(medium, writable, &superblock, state))
+    }
+
+    fn new(
+        medium: Box<dyn StorageBackend>,
+        writable: bool,
+        superblock: &Superblock,
+        state: State,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            medium,
+            writable,
+            ring_bytes: superblock.ring_bytes,
+            home: superblock.home(),
+            state: RwLock::new(state),
+            record: Mutex::default(),
+        })
+    }
+
+    /// The medium as redb uses it.
+    pub(crate) fn backend(self: &Arc<Self>) -> Backend {
+        Backend(Arc::clone(self))
+    }
+
+    /// Makes everything written so far durable; after a crash that or the state before it is found.
+    ///
+    /// # Errors
+    ///
+    /// The medium's. What is on it since is unknown, so every later write and flush fails too.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let mut record = self.record();
+        if self.state().is_flushed() {
+            return self.check();
+        }
+        self.append(&mut record)?;
+        if self.state().position > self.ring_bytes / 2 {
+            self.empty()?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything home and empties the journal.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    pub(crate) fn checkpoint(&self) -> io::Result<()> {
+        let mut record = self.record();
+        if !self.state().is_flushed() {
+            self.append(&mut record)?;
+        }
+        self.empty()
+    }
+
+    /// Appends a record of all that was written since the last one.
+    fn append(&self, record: &mut Vec<u8>) -> io::Result<()> {
+        self.check()?;
+        let (position, bytes) = {
+            let state = self.state();
+            let header =
+                RecordHeader { generation: state.generation, number: state.records + 1, len: state.len };
+            header.encode(record, state.overlay.unsaved(), &state.large);
+            (state.position, record.len() as u64)
+        };
+        if position + bytes > self.ring_bytes {
+            return self.fail(io::Error::other("the journal has no room for a commit of this size"));
+        }
+        let written = self.medium.write(RING + position, record).and_then(|()| self.medium.sync_data());
+        if let Err(error) = written {
+            return self.fail(error);
+        }
+        let mut state = self.state_mut();
+        state.overlay.save();
+        state.held = std::mem::take(&mut state.large);
+        state.flushed_len = state.len;
+        state.records += 1;
+        state.position = position + bytes;
+        Ok(())
+    }
+
+    /// Brings home what the records hold, and begins a new generation. Everything must be flushed.
+    fn empty(&self) -> io::Result<()> {
+        self.check()?;
+        let (next, shrinks, written) = {
+            let state = self.state();
+            if state.position == 0 {
+                return Ok(());
+            }
+            let mut pieces = state.overlay.pieces();
+            let written = pieces.try_for_each(|(offset, bytes)| self.medium.write(self.home + offset, bytes));
+            let (generation, len) = (state.generation + 1, state.len);
+            let next = Superblock { generation, ring_bytes: self.ring_bytes, len };
+            (next, self.medium.len()? > self.home + len, written)
+        };
+        let superseded = written
+            .and_then(|()| self.medium.sync_data())
+            .and_then(|()| self.medium.write(next.place(), &next.encode()))
+            .and_then(|()| self.medium.sync_data());
+        if let Err(error) = superseded {
+            return self.fail(error);
+        }
+        let mut state = self.state_mut();
+        state.overlay.clear();
+        state.held.clear();
+        (state.generation, state.records, state.position) = (next.generation, 0, 0);
+        drop(state);
+        if shrinks {
+            self.medium.set_len(self.home + next.len).or_else(|error| self.fail(error))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes a large page to its place.
+    fn write_home(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let len = data.len() as u64;
+        let (free, full) = {
+            let state = self.state();
+            (state.is_free(offset, len), state.large.len() as u64 >= self.ring_bytes / 256)
+        };
+        if !free {
+            self.checkpoint()?;
+        } else if full {
+            self.flush()?;
+        }
+        if let Err(error) = self.medium.write(self.home + offset, data) {
+            return self.fail(error);
+        }
+        let named = Named { len, checksum: layout::checksum(data) };
+        let mut state = self.state_mut();
+        state.overlay.cover(offset, offset + len);
+        state.large.insert(offset, named);
+        Ok(())
+    }
+
+    /// Keeps a small page for the next record.
+    fn write_small(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        // A quarter of the ring is free for it: records begin in its first half.
+        if self.state().overlay.unsaved_bytes() + data.len() > self.ring_bytes as usize / 4 {
+            self.flush()?;
+        }
+        self.state_mut().overlay.put(offset, data, true);
+        Ok(())
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.state().failed { Err(io::Error::other("an earlier write failed")) } else { Ok(()) }
+    }
+
+    fn fail<T>(&self, error: io::Error) -> io::Result<T> {
+        self.state_mut().failed = true;
+        Err(error)
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file as redb sees it: without the journal in front.
+#[derive(Debug)]
+pub(crate) struct Backend(Arc<Journal>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.state().len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        // Held until the bytes are there: a page must not move home between the two looks.
+        let state = self.0.state();
+        if state.len < offset + out.len() as u64 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        if state.overlay.read_whole(offset, out) {
+            return Ok(());
+        }
+        self.0.medium.read(self.0.home + offset, out)?;
+        state.overlay.patch(offset, out);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.check()?;
+        // It is made shorter only when the journal is empty: a record may still name what is cut off.
+        if self.0.medium.len()? < self.0.home + len {
+            self.0.medium.set_len(self.0.home + len).or_else(|error| self.0.fail(error))?;
+        }
+        self.0.state_mut().len = len;
+        Ok(())
+    }
+
+    /// An order mark: [`Journal::flush`] is what makes durable, and it keeps the order by doing all or nothing.
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.check()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.check()?;
+        // redb overwrites its first page in place.
+        if offset >= PAGE && data.len() >= LARGE_BYTES {
+            self.0.write_home(offset, data)
+        } else {
+            self.0.write_small(offset, data)
+        }
+    }
+
+    fn close(&self) -> io::Result<()> {
+        if self.0.writable && !self.0.state().failed {
+            self.0.checkpoint()?;
+        }
+        self.0.medium.close()
+    }
+}

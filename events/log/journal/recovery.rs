@@ -1,0 +1,95 @@
+//! Finding the last state that was flushed.
+
+use std::io;
+
+use redb::StorageBackend;
+
+use super::State;
+use super::layout::{PAGE, RING, Record, SUPERBLOCK_BYTES, Superblock, checksum};
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// The superblock in force, and the state as of the last record that counts.
+pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
+    let bytes = medium.len()?;
+    let superblock = newest_superblock(medium, bytes)?.ok_or_else(|| damaged("it has no superblock"))?;
+    let Superblock { generation, ring_bytes, len } = superblock;
+    let home = superblock.home();
+    let mut state = State { len, generation, ..State::default() };
+    if bytes < home {
+        return Err(damaged("it is cut short"));
+    }
+    let mut ring = vec![0; ring_bytes as usize];
+    medium.read(RING, &mut ring)?;
+    let mut records = records(&ring, generation)?;
+    // Only the last one can be from a flush that did not end; nobody was told of it.
+    if let Some(last) = records.last()
+        && !is_complete(medium, home, last)?
+    {
+        records.pop();
+    }
+    for record in records {
+        for (offset, named) in &record.named {
+            state.overlay.cover(*offset, offset + named.len);
+        }
+        for (offset, piece) in record.pieces() {
+            state.overlay.put(offset, piece, false);
+        }
+        state.len = record.header.len;
+        state.records += 1;
+        state.position += record.length();
+        state.held = record.named;
+    }
+    state.flushed_len = state.len;
+    if bytes < home + state.len {
+        return Err(damaged("it is cut short"));
+    }
+    Ok((superblock, state))
+}
+
+fn newest_superblock(medium: &dyn StorageBackend, bytes: u64) -> io::Result<Option<Superblock>> {
+    let mut found = Vec::new();
+    for place in Superblock::places() {
+        if bytes >= place + PAGE {
+            let mut read = [0; SUPERBLOCK_BYTES];
+            medium.read(place, &mut read)?;
+            found.extend(Superblock::decode(&read));
+        }
+    }
+    Ok(found.into_iter().max_by_key(|superblock| superblock.generation))
+}
+
+/// The records of `generation`, in their order, up to the first that is missing or torn.
+fn records(ring: &[u8], generation: u64) -> io::Result<Vec<Record>> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut position = 0;
+    while let Some(record) = Record::read(ring, position) {
+        if record.header.generation > generation {
+            return Err(damaged("its newest superblock is damaged"));
+        }
+        if record.header.generation < generation || record.header.number != records.len() as u64 + 1 {
+            break;
+        }
+        position += record.length();
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// Whether everything that a record names is there.
+fn is_complete(medium: &dyn StorageBackend, home: u64, record: &Record) -> io::Result<bool> {
+    let bytes = medium.len()?;
+    for (offset, named) in &record.named {
+        if bytes < home + offset + named.len {
+            return Ok(false);
+        }
+        let mut page = vec![0; named.len as usize];
+        medium.read(home + offset, &mut page)?;
+        if checksum(&page) != named.checksum {
+            return Ok(false);
+        }
+    }
+    Ok(bytes >= home + record.header.len)
+}

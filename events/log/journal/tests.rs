@@ -1,0 +1,245 @@
+//! The journal alone: what is found after a loss of power at any operation, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::io;
+use std::sync::Arc;
+
+use redb::StorageBackend;
+
+use super::layout::{RING, Superblock};
+use super::{Backend, Journal};
+use crate::log::tests::Random;
+use crate::log::tests::disk::{Disk, Fault, Survives};
+
+/// A place for one large page or sixteen small ones.
+const SLOT: usize = 64 << 10;
+const SLOTS: usize = 12;
+const SMALL: usize = 4_096;
+/// Bytes whose content is known or not, together.
+const GRAIN: usize = 64;
+const RING_BYTES: u64 = 128 << 10;
+
+/// What the file should hold, as far as that is defined.
+#[derive(Clone)]
+struct Model {
+    bytes: Vec<u8>,
+    known: Vec<bool>,
+}
+
+impl Model {
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        self.bytes[offset..offset + data.len()].copy_from_slice(data);
+        self.known[offset / GRAIN..(offset + data.len()).div_ceil(GRAIN)].fill(true);
+    }
+
+    fn forget(&mut self, slot: usize) {
+        self.known[slot * SLOT / GRAIN..(slot + 1) * SLOT / GRAIN].fill(false);
+    }
+
+    fn is_held_by(&self, backend: &Backend) -> bool {
+        let mut found = vec![0; self.bytes.len()];
+        if backend.len().unwrap() < self.bytes.len() as u64 {
+            return false;
+        }
+        backend.read(0, &mut found).unwrap();
+        let grains = found.chunks(GRAIN).zip(self.bytes.chunks(GRAIN)).zip(&self.known);
+        grains.filter(|(_, known)| **known).all(|((found, then), _)| found == then)
+    }
+}
+
+/// Writes as redb does: never over what the last flushed state refers to, but for the first page.
+struct Script {
+    random: Random,
+    model: Model,
+    /// Slots in use now.
+    used: [bool; SLOTS],
+    /// Slots that the last flushed state refers to.
+    flushed: [bool; SLOTS],
+    /// Every state since the last flush that was acknowledged, that one first.
+    states: Vec<Model>,
+}
+
+impl Script {
+    fn new(seed: u64) -> Self {
+        let model = Model { bytes: vec![0; SLOT * SLOTS], known: vec![false; SLOT * SLOTS / GRAIN] };
+        Self {
+            random: Random::new(seed),
+            states: vec![model.clone()],
+            model,
+            used: [false; SLOTS],
+            flushed: [false; SLOTS],
+        }
+    }
+
+    fn write(&mut self, backend: &Backend, offset: usize, len: usize) -> io::Result<()> {
+        let seed = self.random.below(251) as usize;
+        let data: Vec<u8> = (0..len).map(|n| (n / 7 + seed) as u8).collect();
+        self.model.write(offset, &data);
+        // A write that fails may have been on its way to the medium with all before it.
+        self.states.push(self.model.clone());
+        backend.write(offset as u64, &data)
+    }
+
+    fn step(&mut self, journal: &Arc<Journal>, backend: &Backend) -> io::Result<()> {
+        let slot = 1 + self.random.below(SLOTS as u64 - 1) as usize;
+        match self.random.below(10) {
+            0..=1 => {
+                journal.flush()?;
+                self.flushed = self.used;
+                self.states = vec![self.model.clone()];
+            }
+            2 => self.write(backend, 0, 320)?,
+            3 => {
+                self.used[slot] = false;
+                self.model.forget(slot);
+            }
+            4..=6 if !self.used[slot] && !self.flushed[slot] => {
+                self.used[slot] = true;
+                self.write(backend, slot * SLOT, SLOT)?;
+            }
+            _ if !self.flushed[slot] => {
+                self.used[slot] = true;
+                let page = self.random.below(15) as usize;
+                let pages = 1 + self.random.below(2) as usize;
+                self.write(backend, slot * SLOT + page * SMALL, pages * SMALL)?;
+            }
+            _ => backend.sync_data()?,
+        }
+        Ok(())
+    }
+}
+
+fn new_journal(disk: &Disk) -> (Arc<Journal>, Backend) {
+    let journal = Journal::create(Box::new(disk.clone()), RING_BYTES).unwrap();
+    let backend = journal.backend();
+    backend.set_len((SLOT * SLOTS) as u64).unwrap();
+    (journal, backend)
+}
+
+/// The cut comes after some thousand operations at most, so that it meets every part of the ring and every page.
+#[test]
+fn after_a_power_cut_the_last_flushed_state_is_found_or_one_after_it() {
+    let mut cuts = 0;
+    for seed in 0..250 {
+        let disk = Disk::default();
+        let (journal, backend) = new_journal(&disk);
+        journal.flush().unwrap();
+        let mut script = Script::new(seed);
+        disk.fail_at(disk.operations() + Random::new(seed + 7).below(90), Fault::Dead);
+        while script.step(&journal, &backend).is_ok() {
+            assert!(
+                script.model.is_held_by(&backend),
+                "seed {seed}: the running system reads something else"
+            );
+        }
+        for survives in [Survives::Nothing, Survives::Everything, Survives::Some(seed), Survives::Some(!seed)]
+        {
+            let left = disk.after_power_cut(survives);
+            let found = Journal::open(Box::new(left), true)
+                .unwrap_or_else(|error| panic!("seed {seed}, {survives:?}: {error}"))
+                .backend();
+            let held = script.states.iter().any(|state| state.is_held_by(&found));
+            assert!(held, "seed {seed}, {survives:?}: none of {} states was found", script.states.len());
+            cuts += 1;
+        }
+    }
+    assert_eq!(cuts, 1_000);
+}
+
+#[test]
+fn a_state_that_was_found_after_a_cut_is_found_again_after_the_next() {
+    for seed in 0..60 {
+        let disk = Disk::default();
+        let (journal, backend) = new_journal(&disk);
+        let mut script = Script::new(seed);
+        for _ in 0..60 {
+            script.step(&journal, &backend).unwrap();
+        }
+        journal.flush().unwrap();
+        let mut left = disk.after_power_cut(Survives::Nothing);
+        // Found, used for a while without a flush, and cut again: what is not flushed must not harm what was.
+        for round in 0..3 {
+            let journal = Journal::open(Box::new(left.clone()), true).unwrap();
+            let backend = journal.backend();
+            assert!(script.model.is_held_by(&backend), "seed {seed}, round {round}");
+            for slot in (1..SLOTS).filter(|slot| !script.used[*slot]) {
+                backend.write((slot * SLOT) as u64, &vec![round; SLOT]).unwrap();
+            }
+            left = left.after_power_cut(Survives::Some(seed));
+        }
+    }
+}
+
+#[test]
+fn closing_brings_everything_home() {
+    let disk = Disk::default();
+    let (_, backend) = new_journal(&disk);
+    backend.write(0, b"header").unwrap();
+    backend.write(SLOT as u64, &vec![7; SLOT]).unwrap();
+    backend.close().unwrap();
+    let home = (RING + RING_BYTES) as usize;
+    let bytes = disk.after_power_cut(Survives::Nothing).bytes();
+    assert_eq!(&bytes[home..home + 6], b"header");
+    assert_eq!(bytes[home + SLOT..home + 2 * SLOT], vec![7; SLOT]);
+}
+
+#[test]
+fn what_was_cut_off_is_given_back_when_the_journal_is_empty() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"header").unwrap();
+    journal.flush().unwrap();
+    backend.set_len(SLOT as u64).unwrap();
+    assert_eq!(backend.len().unwrap(), SLOT as u64);
+    assert!(backend.read(SLOT as u64, &mut [0]).is_err());
+    journal.checkpoint().unwrap();
+    assert_eq!(disk.bytes().len() as u64, RING + RING_BYTES + SLOT as u64);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_promised_any_more() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"one").unwrap();
+    journal.flush().unwrap();
+    let syncs = disk.syncs();
+    disk.fail_at(0, Fault::SyncFails);
+    backend.write(0, b"two").unwrap();
+    assert_eq!(journal.flush().unwrap_err().to_string(), "the sync failed");
+    for refused in [journal.flush(), journal.checkpoint(), backend.write(0, b"three"), backend.sync_data()] {
+        assert_eq!(refused.unwrap_err().to_string(), "an earlier write failed");
+    }
+    backend.close().unwrap();
+    assert_eq!(disk.syncs(), syncs);
+    let found = Journal::open(Box::new(disk.after_power_cut(Survives::Nothing)), true).unwrap().backend();
+    let mut header = [0; 3];
+    found.read(0, &mut header).unwrap();
+    assert_eq!(&header, b"one");
+}
+
+/// Opens `bytes` after a change and says what is wrong with them.
+#[track_caller]
+fn refusal(mut bytes: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> String {
+    change(&mut bytes);
+    let error = Journal::open(Box::new(Disk::holding(bytes)), true).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    error.to_string()
+}
+
+#[test]
+fn a_damaged_medium_is_refused() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"header").unwrap();
+    journal.checkpoint().unwrap();
+    backend.write(0, b"later").unwrap();
+    journal.flush().unwrap();
+    let bytes = disk.bytes();
+    assert_eq!(refusal(bytes.clone(), |bytes| bytes[..RING as usize].fill(0)), "it has no superblock");
+    assert_eq!(refusal(bytes.clone(), |bytes| bytes.truncate(9_000)), "it is cut short");
+    assert_eq!(refusal(bytes.clone(), |bytes| bytes.truncate(bytes.len() - 1)), "it is cut short");
+    // Without the second superblock, the first would have its own records count, which are gone.
+    let place = Superblock { generation: 2, ring_bytes: 0, len: 0 }.place() as usize;
+    let then = refusal(bytes, |bytes| bytes[place + 9] ^= 1);
+    assert_eq!(then, "its newest superblock is damaged");
+}

@@ -10,6 +10,7 @@
     reason = "a test stops at the first surprise and says what it did"
 )]
 
+mod faults;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};

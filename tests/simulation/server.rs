@@ -17,9 +17,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on free ports and waits until it answers.
     pub(crate) fn start(data_dir: &Path, flags: &[&str]) -> Self {
-        let endpoint = data_dir.join("endpoint");
+        Self::start_by(&mut Command::new(env!("CARGO_BIN_EXE_caxton")), data_dir, data_dir, flags)
+    }
+
+    /// As [`start`](Self::start), with what runs the program given, and where this process sees the data directory.
+    pub(crate) fn start_by(command: &mut Command, data_dir: &Path, seen: &Path, flags: &[&str]) -> Self {
+        let endpoint = seen.join("endpoint");
         let _ = std::fs::remove_file(&endpoint);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_caxton"))
+        let mut child = command
             .arg("serve")
             .args(["--port", "0", "--metrics-port", "0", "--data-dir"])
             .arg(data_dir)

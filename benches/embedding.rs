@@ -1,7 +1,9 @@
-//! How fast texts become vectors: load, one short text, batches of 32, and pairs with candle and with onnxruntime.
+//! How fast texts become vectors: load, one short text, the same with the helper, batches of 32, and pairs with candle
+//! and with onnxruntime.
 //!
 //! `CAXTON_MODEL_DIR=… PEER_PYTHON=venv/bin/python cargo bench --bench embedding`. Without `PEER_PYTHON` onnxruntime
-//! is left out; `benches/peers/onnxruntime_minilm.py` says what that Python needs. One thread each.
+//! is left out; `benches/peers/onnxruntime_minilm.py` says what that Python needs. One thread each, but where the helper
+//! is named.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "its figures are for people")]
@@ -33,6 +35,12 @@ fn main() {
     single(&model, "one text of 12 tokens", SHORT);
     single(&model, "one text of 60 tokens", &text_of(&model, 60, 0));
     single(&model, "one text of 256 tokens", &text_of(&model, 256, 0));
+    let helped = MiniLm::load(&found.dir, &ModelOptions { helper: true, ..ModelOptions::default() }).unwrap();
+    for tokens in [8, 12, 20, 60, 112] {
+        let text = text_of(&model, tokens, 0);
+        let ratios = pairs(201, || time(&helped, &[&text]), || time(&model, &[&text]));
+        report(&format!("one text of {tokens} tokens with the helper"), "without", &ratios);
+    }
     for set in InstructionSet::available() {
         let other = MiniLm::load_for(&found.dir, &ModelOptions::default(), set).unwrap();
         single(&other, &format!("  12 tokens on {set:?}"), SHORT);

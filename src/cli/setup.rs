@@ -124,6 +124,7 @@ fn model_options(config: &Config) -> ModelOptions {
         huge_pages: pages.huge_pages,
         max_tokens: settings.max_sequence_length.min(config::MODEL_TOKENS_MAX),
         threads: 1,
+        helper: config.embedding_threads() > 1,
         batch_size: settings.batch_size,
         length_sorted: config.advanced_memory_tuning.embedding_advanced.batch_optimization,
     }

@@ -101,7 +101,7 @@ section! {
         pub cache_size: usize = 10_000, whole(0, 100_000_000);
         /// Texts of one forward pass.
         pub batch_size: usize = 32, whole(1, 4_096);
-        /// Threads of the model; unset: 4, or the cores when they are fewer.
+        /// Threads of the model; unset: 4, or the cores when they are fewer. From 2 on, two share a single short query.
         pub thread_count: Option<usize> = None, whole(1, 1_024);
         /// Tokens of a text that the model reads. The model's own limit is 256: above it this is cut to 256.
         pub max_sequence_length: usize = MODEL_TOKENS_MAX, whole(8, 512);

@@ -72,7 +72,7 @@ section! {
         /// Touch every page at start.
         pub prefault_pages: bool = true;
         /// Ask for huge pages.
-        pub huge_pages: bool = false;
+        pub huge_pages: bool = true;
     }
 }
 

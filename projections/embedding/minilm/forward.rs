@@ -6,8 +6,9 @@
 use std::io;
 
 use super::buffer::FloatBuffer;
-use super::kernels::{Kernels, PANEL_COLUMNS, Panels, Rows, RowsMut};
-use super::weights::{Layer, Weights};
+use super::helper::{Shared, multiply_panel};
+use super::kernels::{Kernels, Order, PANEL_COLUMNS, Panels, Rows, RowsMut};
+use super::weights::{Product, Weights};
 
 /// Rows that go through a feed-forward part together: a multiple of every kernel's tile but one, 0.7 MB between
 /// the halves.
@@ -85,6 +86,29 @@ impl Scratch {
     }
 }
 
+/// What a pass works with.
+pub(crate) struct Pass<'a> {
+    pub(crate) kernels: Kernels,
+    pub(crate) weights: &'a Weights,
+    /// The thread that takes part, if one does. For one short text.
+    pub(crate) helper: Option<Shared<'a>>,
+}
+
+impl Pass<'_> {
+    /// Writes `product` of layer `layer` to `y`.
+    fn multiply(&mut self, layer: usize, product: Product, x: Rows<'_>, y: &mut RowsMut<'_>) {
+        if let Some(helper) = &mut self.helper
+            && helper.multiply(layer, product, x, y)
+        {
+            return;
+        }
+        let panels = self.weights.panels(layer, product);
+        for index in 0..panels.count() {
+            multiply_panel(self.kernels, product, x, panels, index, Order::Upwards, y);
+        }
+    }
+}
+
 /// The vectors of `texts`, each a list of at least one and at most `weights.shape.positions` tokens: the mean of
 /// their tokens' last states, brought to length 1.
 ///
@@ -92,22 +116,23 @@ impl Scratch {
 ///
 /// The system's, when there is no memory for the intermediate results.
 pub(crate) fn forward(
-    kernels: Kernels,
-    weights: &Weights,
+    mut pass: Pass<'_>,
     texts: &[&[u32]],
     scratch: &mut Scratch,
 ) -> Result<Vec<Vec<f32>>, io::Error> {
+    let (kernels, weights) = (pass.kernels, pass.weights);
     let tokens = texts.iter().map(|text| text.len()).sum();
     let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
     let buffers = scratch.reserve(weights, tokens, longest)?;
     embed_tokens(kernels, weights, texts, buffers);
-    for layer in &weights.layers {
+    for layer in 0..weights.layers.len() {
         let hidden = weights.shape.hidden;
         for first in (0..tokens).step_by(CHUNK_ROWS) {
             let count = CHUNK_ROWS.min(tokens - first);
-            kernels.matmul(
+            pass.multiply(
+                layer,
+                Product::AttentionIn,
                 Rows { numbers: &buffers.hidden[first * hidden..], count, stride: hidden },
-                weights.panels(&layer.attention_in),
                 &mut RowsMut { numbers: &mut buffers.attention[first * 3 * hidden..], stride: 3 * hidden },
             );
         }
@@ -117,7 +142,7 @@ pub(crate) fn forward(
             first += text.len();
         }
         for first in (0..tokens).step_by(CHUNK_ROWS) {
-            finish_layer(kernels, weights, layer, first, CHUNK_ROWS.min(tokens - first), buffers);
+            finish_layer(&mut pass, layer, first, CHUNK_ROWS.min(tokens - first), buffers);
         }
     }
     let mut first = 0;
@@ -187,40 +212,37 @@ fn transpose_keys(keys: &[f32], stride: usize, len: usize, panels: &mut [f32]) {
 }
 
 /// The attention's output and the feed-forward part, for `count` rows from `first` on.
-fn finish_layer(
-    kernels: Kernels,
-    weights: &Weights,
-    layer: &Layer,
-    first: usize,
-    count: usize,
-    buffers: &mut Buffers,
-) {
+fn finish_layer(pass: &mut Pass<'_>, layer: usize, first: usize, count: usize, buffers: &mut Buffers) {
+    let (kernels, weights) = (pass.kernels, pass.weights);
+    let norms = &weights.layers[layer];
     let (hidden, feed_forward) = (weights.shape.hidden, weights.shape.feed_forward);
     let rows = first * hidden..(first + count) * hidden;
     let state = &mut buffers.hidden[rows.clone()];
     let attended = &mut buffers.attended[rows.clone()];
-    kernels.matmul(
+    pass.multiply(
+        layer,
+        Product::AttentionOut,
         Rows { numbers: &buffers.gathered[rows], count, stride: hidden },
-        weights.panels(&layer.attention_out),
         &mut RowsMut { numbers: attended, stride: hidden },
     );
     for (row, before) in attended.chunks_exact_mut(hidden).zip(state.chunks_exact(hidden)) {
-        kernels.add_and_normalise(row, before, &layer.attention_norm);
+        kernels.add_and_normalise(row, before, &norms.attention_norm);
     }
     let between = &mut buffers.between[..count * feed_forward];
-    kernels.matmul(
+    pass.multiply(
+        layer,
+        Product::FeedIn,
         Rows { numbers: attended, count, stride: hidden },
-        weights.panels(&layer.feed_in),
         &mut RowsMut { numbers: between, stride: feed_forward },
     );
-    kernels.gelu(between);
-    kernels.matmul(
+    pass.multiply(
+        layer,
+        Product::FeedOut,
         Rows { numbers: between, count, stride: feed_forward },
-        weights.panels(&layer.feed_out),
         &mut RowsMut { numbers: state, stride: hidden },
     );
     for (row, before) in state.chunks_exact_mut(hidden).zip(attended.chunks_exact(hidden)) {
-        kernels.add_and_normalise(row, before, &layer.feed_norm);
+        kernels.add_and_normalise(row, before, &norms.feed_norm);
     }
 }
 

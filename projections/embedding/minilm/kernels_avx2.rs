@@ -1,10 +1,11 @@
 //! The kernels in AVX2 with FMA.
 
 use std::arch::x86_64::{
-    _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+    _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps,
+    _mm256_storeu_ps,
 };
 
-use super::kernels::{Norm, PANEL_COLUMNS, PREFETCH_ROWS, Tile};
+use super::kernels::{Norm, PANEL_COLUMNS, PREFETCH_FAR_ROWS, PREFETCH_ROWS, Tile};
 use super::kernels_pointwise as pointwise;
 
 /// Most rows of a tile: 2 × 6 sums, 2 weights and a factor take 15 of the 16 registers.
@@ -30,6 +31,7 @@ pub(super) fn tile(tile: &mut Tile<'_>) {
 fn rows<const ROWS: usize, const COLUMN: usize>(tile: &mut Tile<'_>) {
     const { assert!(COLUMN + 16 <= PANEL_COLUMNS) }
     let depth = tile.panel.len();
+    let far = PREFETCH_FAR_ROWS.min(depth);
     // These two cuts are the bounds checks of every access below.
     let x = &tile.x.numbers[..(ROWS - 1) * tile.x.stride + depth];
     let y = &mut tile.y.numbers[..(ROWS - 1) * tile.y.stride + PANEL_COLUMNS];
@@ -42,6 +44,11 @@ fn rows<const ROWS: usize, const COLUMN: usize>(tile: &mut Tile<'_>) {
     let mut sums_high = [high; ROWS];
     for (step, weights) in tile.panel.iter().enumerate() {
         let ahead = weights.as_ptr().wrapping_add(PREFETCH_ROWS * PANEL_COLUMNS + COLUMN);
+        let ahead_far = if step + far < depth {
+            weights.as_ptr().wrapping_add(far * PANEL_COLUMNS + COLUMN)
+        } else {
+            tile.next.wrapping_add((step + far - depth) * PANEL_COLUMNS + COLUMN)
+        };
         // SAFETY: a row of the panel has 32 numbers, and COLUMN + 16 is at most 32.
         let (low, high) = unsafe {
             let weights = weights.as_ptr().add(COLUMN);
@@ -49,6 +56,7 @@ fn rows<const ROWS: usize, const COLUMN: usize>(tile: &mut Tile<'_>) {
         };
         // The address may lie behind the panel; to fetch ahead of use is allowed from anywhere.
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        _mm_prefetch::<_MM_HINT_T1>(ahead_far.cast());
         for row in 0..ROWS {
             // SAFETY: `row` < ROWS and `step` < depth, so this is inside the cut of `x` above.
             let factor = _mm256_set1_ps(unsafe { *x.get_unchecked(row * tile.x.stride + step) });

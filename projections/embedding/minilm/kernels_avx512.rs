@@ -1,10 +1,11 @@
 //! The kernels in AVX-512.
 
 use std::arch::x86_64::{
-    _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
+    _mm512_storeu_ps,
 };
 
-use super::kernels::{Norm, PANEL_COLUMNS, PREFETCH_ROWS, Tile};
+use super::kernels::{Norm, PANEL_COLUMNS, PREFETCH_FAR_ROWS, PREFETCH_ROWS, Tile};
 use super::kernels_pointwise as pointwise;
 
 /// Most rows of a tile: 2 × 14 sums and 2 weights take 30 of the 32 registers.
@@ -22,6 +23,7 @@ pub(super) fn tile(tile: &mut Tile<'_>) {
 #[target_feature(enable = "avx512f,avx2,fma")]
 fn rows<const ROWS: usize>(tile: &mut Tile<'_>) {
     let depth = tile.panel.len();
+    let far = PREFETCH_FAR_ROWS.min(depth);
     // These two cuts are the bounds checks of every access below.
     let x = &tile.x.numbers[..(ROWS - 1) * tile.x.stride + depth];
     let y = &mut tile.y.numbers[..(ROWS - 1) * tile.y.stride + PANEL_COLUMNS];
@@ -38,6 +40,13 @@ fn rows<const ROWS: usize>(tile: &mut Tile<'_>) {
         let ahead = weights.as_ptr().wrapping_add(PREFETCH_ROWS * PANEL_COLUMNS);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
         _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+        let ahead = if step + far < depth {
+            weights.as_ptr().wrapping_add(far * PANEL_COLUMNS)
+        } else {
+            tile.next.wrapping_add((step + far - depth) * PANEL_COLUMNS)
+        };
+        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16).cast());
         for row in 0..ROWS {
             // SAFETY: `row` < ROWS and `step` < depth, so this is inside the cut of `x` above.
             let factor = _mm512_set1_ps(unsafe { *x.get_unchecked(row * tile.x.stride + step) });

@@ -1,9 +1,11 @@
 //! all-MiniLM-L6-v2 with a forward pass of its own: packed weights, no padding, the processor's widest vectors.
 //!
-//! Reading order: `forward` (the pass), `weights` (what it reads), `kernels` (its arithmetic), `tokenize`.
+//! Reading order: `forward` (the pass), `weights` (what it reads), `kernels` (its arithmetic), `helper` (a second
+//! thread for one short text), `tokenize`.
 
 mod buffer;
 pub(super) mod forward;
+mod helper;
 mod kernels;
 #[cfg(target_arch = "x86_64")]
 mod kernels_avx2;
@@ -20,7 +22,7 @@ mod weights;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use kernels::InstructionSet;
 pub use safetensors::TensorError;
@@ -28,6 +30,7 @@ pub use safetensors::TensorError;
 use super::embedder::{EmbedError, Embedder, ModelIdentity};
 use super::{LoadError, ModelOptions, model_files};
 use forward::Scratch;
+use helper::{Helper, Shared};
 use kernels::Kernels;
 use tokenize::Tokens;
 use weights::{Placement, Weights};
@@ -36,13 +39,17 @@ use weights::{Placement, Weights};
 const PASS_TOKENS_MAX: usize = 1_024;
 /// Tokens below which a pass is not split between threads: one chunk of the feed-forward part.
 const PASS_TOKENS_MIN: usize = 112;
+/// Longest text that the helper is called for before its tokens are known, in bytes.
+const HELPED_BYTES_MAX: usize = 4 * helper::TOKENS_MAX;
 
 /// The model, loaded and packed. Any number of threads may call it at once; each call has memory of its own.
 pub struct MiniLm {
     identity: ModelIdentity,
     tokens: Tokens,
-    weights: Weights,
+    weights: Arc<Weights>,
     kernels: Kernels,
+    /// The thread that takes part in the pass of one short text, unless `options.helper` is off.
+    helper: Option<Helper>,
     options: ModelOptions,
     /// Memory of passes that are over, at most one for each thread that may run.
     idle: Mutex<Vec<Scratch>>,
@@ -99,11 +106,15 @@ impl MiniLm {
             };
             (tokens, weights)
         });
+        let (tokens, weights) = (tokens?, Arc::new(weights?));
+        // Without a helper a short text takes longer, and gets the same vector.
+        let helper = options.helper.then(|| Helper::start(Arc::clone(&weights), kernels).ok()).flatten();
         Ok(Self {
             identity: found.identity,
-            tokens: tokens?,
-            weights: weights?,
+            tokens,
+            weights,
             kernels,
+            helper,
             options: options.clone(),
             idle: Mutex::new(Vec::new()),
         })
@@ -146,11 +157,12 @@ impl MiniLm {
         passes
     }
 
-    fn run(&self, pass: &Pass, ids: &[Vec<u32>]) {
+    fn run(&self, pass: &Pass, ids: &[Vec<u32>], helper: Option<Shared<'_>>) {
         let texts: Vec<&[u32]> = pass.texts.iter().map(|index| ids[*index].as_slice()).collect();
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = idle().pop().unwrap_or_default();
-        let vectors = forward::forward(self.kernels, &self.weights, &texts, &mut scratch);
+        let forward = forward::Pass { kernels: self.kernels, weights: &self.weights, helper };
+        let vectors = forward::forward(forward, &texts, &mut scratch);
         let mut idle = idle();
         if idle.len() < self.options.threads.max(1) {
             idle.push(scratch);
@@ -160,12 +172,20 @@ impl MiniLm {
         drop(pass.vectors.set(vectors));
     }
 
+    /// The helper, where `texts` are one that may be short enough for it and no other call has it.
+    fn call_helper(&self, texts: &[&str]) -> Option<Shared<'_>> {
+        match (&self.helper, texts) {
+            (Some(helper), [text]) if text.len() <= HELPED_BYTES_MAX => helper.call(),
+            _ => None,
+        }
+    }
+
     /// Runs all passes, on up to `threads` threads of which the caller's is one.
     fn run_all(&self, passes: &[Pass], ids: &[Vec<u32>]) {
         let next = AtomicUsize::new(0);
         let work = || {
             while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.run(pass, ids);
+                self.run(pass, ids, None);
             }
         };
         let helpers = self.options.threads.min(passes.len()).saturating_sub(1);
@@ -187,13 +207,23 @@ impl Embedder for MiniLm {
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        // It wakes while the text is split.
+        let helper = self.call_helper(texts);
         let ids = texts
             .iter()
             .enumerate()
             .map(|(index, text)| self.tokens.ids(text, index))
             .collect::<Result<Vec<_>, _>>()?;
         let passes = self.passes(&ids);
-        self.run_all(&passes, &ids);
+        match (helper, passes.as_slice()) {
+            (Some(helper), [pass]) if ids[0].len() <= helper::TOKENS_MAX => {
+                self.run(pass, &ids, Some(helper));
+            }
+            (helper, _) => {
+                drop(helper);
+                self.run_all(&passes, &ids);
+            }
+        }
         let mut answers = vec![Vec::new(); texts.len()];
         for pass in passes {
             let vectors = pass

@@ -4,8 +4,11 @@
 
 use super::kernels::{Norm, PANEL_COLUMNS, Panels, Rows, RowsMut};
 use super::weights::testing::{SMALL, small_weights};
+use std::time::Duration;
+
 use super::*;
 use crate::embedding::testing::{cosine, model_dir, reference_texts};
+use crate::embedding::{CacheOptions, EmbeddingService, ServiceOptions};
 
 /// Numbers in [-1, 1) that look random and are the same at each call.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -20,6 +23,11 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
 
 fn all_kernels() -> Vec<Kernels> {
     InstructionSet::available().into_iter().map(|set| Kernels::of(set).unwrap()).collect()
+}
+
+/// A pass on this thread alone.
+fn run(kernels: Kernels, weights: &Weights, texts: &[&[u32]], scratch: &mut Scratch) -> Vec<Vec<f32>> {
+    forward::forward(forward::Pass { kernels, weights, helper: None }, texts, scratch).unwrap()
 }
 
 #[track_caller]
@@ -173,22 +181,22 @@ fn every_kernel_gives_the_same_vectors_alone_and_in_a_batch() {
         .collect();
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let portable = Kernels::of(InstructionSet::Portable).unwrap();
-    let truth = forward::forward(portable, &weights, &texts, &mut Scratch::default()).unwrap();
+    let truth = run(portable, &weights, &texts, &mut Scratch::default());
     for kernels in all_kernels() {
         let mut scratch = Scratch::default();
         for (text, truth) in texts.iter().zip(&truth) {
-            let alone = forward::forward(kernels, &weights, &[text], &mut scratch).unwrap();
+            let alone = run(kernels, &weights, &[text], &mut scratch);
             let truth: Vec<f64> = truth.iter().map(|number| f64::from(*number)).collect();
             assert_close(&alone[0], &truth, 1e-5, &format!("{:?}, {} tokens", kernels.set(), text.len()));
         }
         // The memory of the passes before is used again and must not show.
-        let batch = forward::forward(kernels, &weights, &texts, &mut scratch).unwrap();
+        let batch = run(kernels, &weights, &texts, &mut scratch);
         for (found, truth) in batch.iter().zip(&truth) {
             assert!(cosine(found, truth) > 0.999_999, "{:?}", kernels.set());
             assert!((cosine(found, found) - 1.0).abs() < 1e-6, "a vector has length 1");
         }
     }
-    assert!(forward::forward(portable, &weights, &[], &mut Scratch::default()).unwrap().is_empty());
+    assert!(run(portable, &weights, &[], &mut Scratch::default()).is_empty());
 }
 
 #[test]
@@ -210,11 +218,53 @@ fn every_kernel_agrees_with_pytorch() {
 }
 
 #[test]
+fn queries_of_many_threads_get_the_bits_they_get_alone() {
+    let Some(dir) = model_dir("queries_of_many_threads_get_the_bits_they_get_alone") else { return };
+    let texts: Vec<String> =
+        ["", "one", "a plot in a terminal", "naïve café", &"forty words or so ".repeat(10)]
+            .iter()
+            .map(|text| (*text).to_owned())
+            .chain([20, 27, 28, 37, 60, 300].map(|words| "agent ".repeat(words)))
+            .collect();
+    let alone = MiniLm::load(&dir, &ModelOptions::default()).unwrap();
+    let expected: Vec<_> = texts.iter().map(|text| alone.embed(&[text]).unwrap()).collect();
+    let helped =
+        Arc::new(MiniLm::load(&dir, &ModelOptions { helper: true, ..ModelOptions::default() }).unwrap());
+    let options = ServiceOptions {
+        cache: CacheOptions { entries_max: 0, ..CacheOptions::default() },
+        threads: 2,
+        ..ServiceOptions::new(Arc::new(|| Duration::ZERO))
+    };
+    let service = EmbeddingService::start(Arc::clone(&helped) as Arc<dyn Embedder>, options).unwrap();
+    for (text, expected) in texts.iter().zip(&expected) {
+        for _ in 0..5 {
+            assert_eq!(&helped.embed(&[text]).unwrap(), expected, "{text:?}");
+        }
+    }
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (service, texts, expected) = (&service, &texts, &expected);
+            scope.spawn(move || {
+                for index in (0..texts.len()).cycle().skip(thread).take(3 * texts.len()) {
+                    let found = service.embed_query(&texts[index]).unwrap();
+                    // Several may share a pass, whose tiles then have other rows; the sums are the same.
+                    assert!(cosine(&found, &expected[index][0]) > 0.999_999, "{:?}", texts[index]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn how_the_weights_are_held_does_not_change_the_vectors() {
     let Some(dir) = model_dir("how_the_weights_are_held_does_not_change_the_vectors") else { return };
     let mapped = MiniLm::load(&dir, &ModelOptions::default()).unwrap();
-    let read =
-        ModelOptions { memory_map: false, huge_pages: true, length_sorted: false, ..ModelOptions::default() };
+    let read = ModelOptions {
+        memory_map: false,
+        huge_pages: false,
+        length_sorted: false,
+        ..ModelOptions::default()
+    };
     let read = MiniLm::load(&dir, &read).unwrap();
     let texts = ["one", "a longer text than the others by far", "two words"];
     assert_eq!(mapped.embed(&texts).unwrap(), read.embed(&texts).unwrap());

@@ -54,16 +54,26 @@ pub(crate) struct Weights {
 /// One layer of the encoder.
 pub(crate) struct Layer {
     /// Query, key and value side by side.
-    pub(crate) attention_in: Matrix,
-    pub(crate) attention_out: Matrix,
+    attention_in: Matrix,
+    attention_out: Matrix,
     pub(crate) attention_norm: Norm,
-    pub(crate) feed_in: Matrix,
-    pub(crate) feed_out: Matrix,
+    feed_in: Matrix,
+    feed_out: Matrix,
     pub(crate) feed_norm: Norm,
 }
 
+/// A product of each layer, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Product {
+    AttentionIn,
+    AttentionOut,
+    /// Followed by the Gaussian error linear unit.
+    FeedIn,
+    FeedOut,
+}
+
 /// Where a packed matrix lies, and its bias.
-pub(crate) struct Matrix {
+struct Matrix {
     numbers: Range<usize>,
     depth: usize,
     bias: Vec<f32>,
@@ -164,8 +174,15 @@ impl Weights {
         &self.positions[index * self.shape.hidden..][..self.shape.hidden]
     }
 
-    /// The packed numbers of `matrix`.
-    pub(crate) fn panels<'a>(&'a self, matrix: &'a Matrix) -> Panels<'a> {
+    /// The packed numbers that `product` of layer `layer` multiplies by.
+    pub(crate) fn panels(&self, layer: usize, product: Product) -> Panels<'_> {
+        let layer = &self.layers[layer];
+        let matrix = match product {
+            Product::AttentionIn => &layer.attention_in,
+            Product::AttentionOut => &layer.attention_out,
+            Product::FeedIn => &layer.feed_in,
+            Product::FeedOut => &layer.feed_out,
+        };
         Panels {
             numbers: &self.packed[matrix.numbers.clone()],
             depth: matrix.depth,

@@ -166,7 +166,9 @@ fn a_damaged_block_is_named_and_never_started_over() {
         let places: Vec<usize> =
             (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text)).collect();
         assert!(!places.is_empty());
-        places.iter().for_each(|at| bytes[*at] ^= 1);
+        for at in places {
+            bytes[at] ^= 1;
+        }
         std::fs::write(&log, &bytes).unwrap();
         bytes
     };

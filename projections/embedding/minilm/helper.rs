@@ -6,14 +6,15 @@
 //! from the back, until they meet. Each column is computed as it would be alone, so the results are the same bits.
 //!
 //! Nobody depends on the helper. It works on a copy of the input and keeps its output to itself; where it is late,
-//! because its core has other work, the pass computes that part too and goes on alone.
+//! because its core has other work, the pass computes that part too.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
 use super::buffer::FloatBuffer;
+use super::cores::{self, Movable};
 use super::kernels::{Kernels, Order, PANEL_COLUMNS, Panels, Rows, RowsMut};
 use super::weights::{Product, Weights};
 
@@ -30,6 +31,9 @@ const LOOKS_MAX: u32 = 2_000;
 const SPINS_MIN: usize = 1_000;
 /// See [`SPINS_MIN`].
 const WORK_PER_SPIN: usize = 16;
+
+/// Times in a pass that the helper may be late.
+const LATE_MAX: u32 = 3;
 
 /// The thread, which ends when this is dropped.
 pub(crate) struct Helper {
@@ -49,6 +53,10 @@ struct Desk {
     /// Whether the pass that asked last still goes on.
     open: AtomicBool,
     stop: AtomicBool,
+    /// The core on which the helper was when it last came or went.
+    core: AtomicUsize,
+    /// The helper, as soon as it runs.
+    movable: OnceLock<Movable>,
     task: RwLock<Task>,
     /// See [`Claims`].
     claims: AtomicU64,
@@ -107,8 +115,8 @@ impl Done {
 pub(crate) struct Shared<'a> {
     desk: &'a Desk,
     turn: MutexGuard<'a, u32>,
-    /// The helper was late: the rest of the pass does without it.
-    alone: bool,
+    /// How often the helper was late. After [`LATE_MAX`] times the rest of the pass does without it.
+    late: u32,
 }
 
 impl Shared<'_> {
@@ -122,8 +130,7 @@ impl Shared<'_> {
     ) -> bool {
         let desk = self.desk;
         let panels = desk.weights.panels(layer, product);
-        if self.alone || !self.lay_out(layer, product, x, panels) {
-            self.alone = true;
+        if self.late >= LATE_MAX || !self.lay_out(layer, product, x, panels) {
             return false;
         }
         while let Some(index) = desk.claim_front() {
@@ -131,7 +138,7 @@ impl Shared<'_> {
         }
         let first = usize::from(Claims::unpack(desk.claims.load(Ordering::Relaxed)).front);
         if first < panels.count() && !self.collect(first, x.count, panels, y) {
-            self.alone = true;
+            self.late += 1;
             for index in first..panels.count() {
                 multiply_panel(desk.kernels, product, x, panels, index, Order::Upwards, y);
             }
@@ -139,7 +146,7 @@ impl Shared<'_> {
         true
     }
 
-    /// Lets the helper see a product; `false` when it is still busy with one that a pass finished without it.
+    /// Lets the helper see a product; `false` when it is still busy with one that was finished without it.
     fn lay_out(&mut self, layer: usize, product: Product, x: Rows<'_>, panels: Panels<'_>) -> bool {
         let (Ok(mut task), Ok(back)) = (self.desk.task.try_write(), u16::try_from(panels.count())) else {
             return false;
@@ -225,9 +232,10 @@ impl Helper {
             Err(TryLockError::WouldBlock) => return None,
         };
         self.desk.open.store(true, Ordering::Relaxed);
+        self.desk.part_from_caller();
         self.desk.calls.fetch_add(1, Ordering::Release);
         self.waker.unpark();
-        Some(Shared { desk: &self.desk, turn, alone: false })
+        Some(Shared { desk: &self.desk, turn, late: 0 })
     }
 }
 
@@ -254,6 +262,8 @@ impl Desk {
             calls: AtomicU32::new(0),
             open: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            core: AtomicUsize::new(usize::MAX),
+            movable: OnceLock::new(),
             task: RwLock::new(Task { turn: 0, layer: 0, product: Product::AttentionIn, rows: 0, x }),
             claims: AtomicU64::new(0),
             finished: AtomicU64::new(0),
@@ -264,14 +274,36 @@ impl Desk {
     /// What the helper does all the time.
     fn stand_by(&self) {
         let mut answered = 0;
+        if let Some(this) = Movable::this_thread() {
+            // Nobody else sets it.
+            let _ = self.movable.set(this);
+        }
         while !self.stop.load(Ordering::Acquire) {
             let calls = self.calls.load(Ordering::Acquire);
             if calls == answered {
                 std::thread::park();
             } else {
                 answered = calls;
+                self.note_core();
                 self.take_part();
+                self.note_core();
             }
+        }
+    }
+
+    fn note_core(&self) {
+        self.core.store(cores::current().unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// Sees to it that the helper wakes on another core than the caller's.
+    ///
+    /// A thread wakes where it slept if the system knows of no core nearby that is idle, as virtual machines often do
+    /// not, and then waits for the caller's core until it is moved: milliseconds, when the pass is over.
+    fn part_from_caller(&self) {
+        if let (Some(here), Some(helper)) = (cores::current(), self.movable.get())
+            && here == self.core.load(Ordering::Relaxed)
+        {
+            helper.keep_off(here);
         }
     }
 

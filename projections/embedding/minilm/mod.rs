@@ -4,6 +4,7 @@
 //! thread for one short text), `tokenize`.
 
 mod buffer;
+mod cores;
 pub(super) mod forward;
 mod helper;
 mod kernels;

@@ -106,7 +106,7 @@ fn a_helper_that_takes_a_panel_and_does_not_finish_it_costs_no_result() {
         for product in PRODUCTS {
             let before = taken.load(Ordering::Relaxed);
             while taken.load(Ordering::Relaxed) == before {
-                let mut shared = Shared { desk: &desk, turn: turn.lock().unwrap(), alone: false };
+                let mut shared = Shared { desk: &desk, turn: turn.lock().unwrap(), late: 0 };
                 let (x, mut y) = task(&weights, product, 60);
                 let panels = weights.panels(1, product);
                 let x = Rows { numbers: &x, count: 60, stride: panels.depth };
@@ -126,7 +126,7 @@ fn a_pass_goes_on_alone_while_the_helper_still_reads_an_earlier_one() {
     let turn = Mutex::new(0);
     let reading = desk.task.read().unwrap();
     let text = text(12);
-    let shared = Shared { desk: &desk, turn: turn.lock().unwrap(), alone: false };
+    let shared = Shared { desk: &desk, turn: turn.lock().unwrap(), late: 0 };
     let run = |helper| {
         let pass = Pass { kernels, weights: &weights, helper };
         forward(pass, &[&text], &mut Scratch::default()).unwrap()
@@ -134,7 +134,7 @@ fn a_pass_goes_on_alone_while_the_helper_still_reads_an_earlier_one() {
     assert_eq!(run(Some(shared)), run(None));
     assert_eq!(*turn.lock().unwrap(), 0, "nothing was laid out");
     drop(reading);
-    let shared = Shared { desk: &desk, turn: turn.lock().unwrap(), alone: false };
+    let shared = Shared { desk: &desk, turn: turn.lock().unwrap(), late: 0 };
     run(Some(shared));
     assert_eq!(*turn.lock().unwrap(), 4 * SMALL.layers as u32);
 }

@@ -1,0 +1,107 @@
+//! Which core a thread runs on, and keeping a thread off one.
+//!
+//! For Linux. Elsewhere nobody knows the core, and nothing is done.
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::{Movable, current};
+
+#[cfg(not(target_os = "linux"))]
+pub(super) use elsewhere::{Movable, current};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use libc::{CPU_CLR, CPU_COUNT, CPU_ISSET, CPU_SETSIZE, cpu_set_t, pid_t};
+
+    /// The core that the calling thread runs on, at least a moment ago.
+    pub(in super::super) fn current() -> Option<usize> {
+        // SAFETY: the function takes nothing and only gives a number.
+        usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+    }
+
+    /// A thread that can be kept off a core.
+    pub(in super::super) struct Movable {
+        thread: pid_t,
+        /// The cores it could use when this was made.
+        cores: cpu_set_t,
+    }
+
+    impl Movable {
+        /// The calling thread; `None` when the system says nothing about it, or has one core for it.
+        pub(in super::super) fn this_thread() -> Option<Self> {
+            // SAFETY: a set of cores is an array of integers, for which zeros are a value: no core.
+            let mut cores: cpu_set_t = unsafe { std::mem::zeroed() };
+            // SAFETY: `cores` is as large as it is said to be; 0 is the calling thread.
+            let failed = unsafe { libc::sched_getaffinity(0, size_of::<cpu_set_t>(), &raw mut cores) };
+            // SAFETY: the function takes nothing and only gives a number.
+            let thread = unsafe { libc::gettid() };
+            // SAFETY: the function reads the set alone.
+            let count = unsafe { CPU_COUNT(&cores) };
+            (failed == 0 && count > 1).then_some(Self { thread, cores })
+        }
+
+        /// Lets the thread run on each of its cores but `core`.
+        ///
+        /// Where the system refuses, the thread runs where it ran before, and nothing is lost but time.
+        pub(in super::super) fn keep_off(&self, core: usize) {
+            let mut cores = self.cores;
+            // SAFETY: the number is below the size of the set.
+            if core < CPU_SETSIZE as usize && unsafe { CPU_ISSET(core, &cores) } {
+                // SAFETY: as above.
+                unsafe { CPU_CLR(core, &mut cores) };
+                // SAFETY: `cores` is as large as it is said to be. The thread lives as long as the one owner of
+                // this value calls; a number that is no thread's any more would be refused.
+                let _refused =
+                    unsafe { libc::sched_setaffinity(self.thread, size_of::<cpu_set_t>(), &raw const cores) };
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    /// No core is known.
+    pub(in super::super) const fn current() -> Option<usize> {
+        None
+    }
+
+    /// No thread can be moved.
+    pub(in super::super) struct Movable;
+
+    impl Movable {
+        pub(in super::super) const fn this_thread() -> Option<Self> {
+            None
+        }
+
+        pub(in super::super) const fn keep_off(&self, _core: usize) {}
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::{Movable, current};
+
+    #[test]
+    fn a_thread_leaves_the_core_it_is_kept_off() {
+        let leave = || {
+            // Where there is one core, there is nothing to test.
+            let Some(this) = Movable::this_thread() else { return };
+            for _ in 0..10 {
+                let before = current().unwrap();
+                this.keep_off(before);
+                assert_ne!(current().unwrap(), before);
+            }
+        };
+        // A thread of its own, because it does not come back to all cores.
+        std::thread::scope(|scope| scope.spawn(leave).join().unwrap());
+    }
+
+    #[test]
+    fn a_core_that_the_thread_does_not_have_changes_nothing() {
+        let Some(this) = Movable::this_thread() else { return };
+        this.keep_off(1_023);
+        this.keep_off(usize::MAX);
+        assert!(Movable::this_thread().is_some());
+    }
+}

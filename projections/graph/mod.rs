@@ -12,6 +12,7 @@ mod fold;
 mod history;
 mod keyword;
 mod list;
+mod moment;
 mod options;
 mod pool;
 mod reader;
@@ -25,6 +26,7 @@ pub use filter::{
     Direction, EntityFilter, RelationFilter, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,
     WalkNode, WalkQuery, WalkStrategy,
 };
+pub use moment::GraphMoment;
 pub use options::{AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy};
 pub use reader::GraphReader;
 pub use rows::{Entity, Fact, GraphStats, HistoryRow, Observation, Relation, ScopeStats};

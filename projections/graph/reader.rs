@@ -1,13 +1,15 @@
 //! The reading side: rows by number, by name, by neighbour.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use caxton_events::{AgentId, MemoryId, Scope, Seq};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::connection::unread;
 use super::pool::Pool;
-use super::{Direction, Entity, GraphStats, Observation, ReadError, Relation, ScopeStats, columns};
+use super::{
+    Direction, Entity, GraphMoment, GraphStats, Observation, ReadError, Relation, ScopeStats, columns,
+};
 
 /// A handle for queries of the graph; cheap to clone, usable from any thread.
 ///
@@ -297,6 +299,23 @@ impl GraphReader {
         len(path) + len(journal.as_ref())
     }
 
+    /// Asks several questions about one state. `read` must not ask the reader itself: it holds a connection, and
+    /// there may be no other.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], and what `read` fails with.
+    pub fn at_once<T>(
+        &self,
+        read: impl FnOnce(&GraphMoment<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let connection = self.pool.borrow()?;
+        let transaction = connection.unchecked_transaction().map_err(unread("the graph"))?;
+        let answer = read(&GraphMoment::new(&transaction))?;
+        transaction.commit().map_err(unread("the graph"))?;
+        Ok(answer)
+    }
+
     /// Reads with a borrowed connection. One statement sees one state.
     pub(super) fn with<T>(
         &self,
@@ -377,46 +396,58 @@ pub(super) fn relation_sql(condition: &str) -> String {
     )
 }
 
-fn entity_by_id(connection: &Connection, id: MemoryId) -> rusqlite::Result<Option<Entity>> {
-    let sql = format!(
-        "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
-         WHERE e.id = ?1 AND e.removed_seq IS NULL",
-        columns::ENTITY
-    );
-    connection.prepare_cached(&sql)?.query_row((id.0 as i64,), columns::entity).optional()
+pub(super) fn entity_by_id(connection: &Connection, id: MemoryId) -> rusqlite::Result<Option<Entity>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
+             WHERE e.id = ?1 AND e.removed_seq IS NULL",
+            columns::ENTITY
+        )
+    });
+    connection.prepare_cached(&SQL)?.query_row((id.0 as i64,), columns::entity).optional()
 }
 
-fn observation_by_id(connection: &Connection, id: MemoryId) -> rusqlite::Result<Option<Observation>> {
-    let sql = format!(
-        "SELECT {} FROM observations o WHERE o.id = ?1 AND o.removed_seq IS NULL",
-        columns::OBSERVATION
-    );
-    connection.prepare_cached(&sql)?.query_row((id.0 as i64,), columns::observation).optional()
+pub(super) fn observation_by_id(
+    connection: &Connection,
+    id: MemoryId,
+) -> rusqlite::Result<Option<Observation>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {} FROM observations o WHERE o.id = ?1 AND o.removed_seq IS NULL",
+            columns::OBSERVATION
+        )
+    });
+    connection.prepare_cached(&SQL)?.query_row((id.0 as i64,), columns::observation).optional()
 }
 
 /// Which way from an observation.
 #[derive(Clone, Copy)]
-enum Side {
+pub(super) enum Side {
     Before,
     After,
 }
 
 /// Observations of an entity on one side of a number, nearest first.
-fn observations_beyond(
+pub(super) fn observations_beyond(
     connection: &Connection,
     side: Side,
     entity: MemoryId,
     from: MemoryId,
     limit: usize,
 ) -> rusqlite::Result<Vec<Observation>> {
-    let (compare, order) = match side {
-        Side::Before => ("<", "DESC"),
-        Side::After => (">", "ASC"),
+    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
+        [("<", "DESC"), (">", "ASC")].map(|(compare, order)| {
+            format!(
+                "SELECT {} FROM observations o WHERE o.entity_id = ?1 AND o.id {compare} ?2
+                 AND o.removed_seq IS NULL ORDER BY o.id {order} LIMIT ?3",
+                columns::OBSERVATION
+            )
+        })
+    });
+    let [before, after] = &*SQL;
+    let sql = match side {
+        Side::Before => before,
+        Side::After => after,
     };
-    let sql = format!(
-        "SELECT {} FROM observations o WHERE o.entity_id = ?1 AND o.id {compare} ?2 AND o.removed_seq IS NULL
-         ORDER BY o.id {order} LIMIT ?3",
-        columns::OBSERVATION
-    );
-    rows(connection, &sql, (entity.0 as i64, from.0 as i64, limit as i64), columns::observation)
+    rows(connection, sql, (entity.0 as i64, from.0 as i64, limit as i64), columns::observation)
 }

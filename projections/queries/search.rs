@@ -7,7 +7,7 @@ use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 
 use super::fusion::{Candidate, fuse};
 use crate::embedding::EmbedError;
-use crate::graph::{Direction, Entity, Observation, ReadError, Relation};
+use crate::graph::{Direction, Entity, GraphMoment, Observation, ReadError, Relation};
 use crate::text::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit};
 use crate::vector::{VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
 use crate::view::View;
@@ -18,6 +18,8 @@ const ROWS_PER_HIT: usize = 5;
 const ROWS_MIN: usize = 64;
 /// Rows asked of each ranking at the most, when filters throw much away.
 const ROWS_MAX: usize = 8_192;
+/// Entities looked at together where a filter on them may refuse some.
+const PAGE_MIN: usize = 16;
 /// Relations listed with a hit.
 const RELATIONS_MAX: usize = 50;
 
@@ -74,6 +76,8 @@ pub struct Search {
     pub min_similarity: Option<f32>,
     /// At most so many hits.
     pub limit: usize,
+    /// Observations of each hit to show, the first ones.
+    pub observations: usize,
     /// Observations of the same entity to show that were written just before and after the matched one, on each side.
     pub neighbours: usize,
     /// Whether to list each hit's relations.
@@ -95,6 +99,8 @@ pub struct SearchHit {
     pub keyword_score: Option<f32>,
     /// The observation that matched best; `None` when name and type did.
     pub matched: Option<Observation>,
+    /// Its first observations, as many as asked for.
+    pub observations: Vec<Observation>,
     /// Which rankings found it: `semantic`, `keyword`.
     pub matched_by: Vec<&'static str>,
     /// Whether a word of the query is in its name or type.
@@ -103,6 +109,14 @@ pub struct SearchHit {
     pub neighbours: Vec<Observation>,
     /// Its relations, if asked for.
     pub relations: Vec<Relation>,
+}
+
+/// What the graph says of a candidate.
+struct HitRow<'a> {
+    entity: Entity,
+    found: &'a Candidate,
+    observations: Vec<Observation>,
+    matched: Option<Observation>,
 }
 
 /// The answer to a [`Search`].
@@ -233,30 +247,52 @@ impl Search {
     /// The first `limit` candidates that pass the filters on entities, with all that is shown of them.
     fn hits(&self, view: &View, ranked: Vec<(MemoryId, Candidate)>) -> Result<Vec<SearchHit>, SearchError> {
         let mut hits = Vec::with_capacity(self.limit.min(ranked.len()));
+        let filtered = self.owner.is_some() || self.valid_between.is_some();
         let mut ranked = ranked.into_iter();
         while hits.len() < self.limit {
-            let page: Vec<_> = ranked.by_ref().take((self.limit - hits.len()).max(16)).collect();
+            let missing = self.limit - hits.len();
+            let page = ranked.by_ref().take(if filtered { missing.max(PAGE_MIN) } else { missing });
+            let page: Vec<_> = page.collect();
             if page.is_empty() {
                 break;
             }
-            let ids: Vec<MemoryId> = page.iter().map(|(id, _)| *id).collect();
-            // Entities come back in the order asked; one that was removed meanwhile is missing.
-            let mut entities = view.graph().entities(&ids)?.into_iter().peekable();
-            let rows: Vec<MemoryId> = page.iter().filter_map(|(id, found)| matched_row(*id, found)).collect();
-            let observations = view.graph().observations(&rows)?;
-            for (id, found) in page {
-                let Some(entity) = entities.next_if(|entity| entity.id == id) else {
-                    continue;
-                };
-                if hits.len() < self.limit && self.admits(&entity) {
-                    let row = matched_row(id, &found);
-                    let matched =
-                        observations.iter().find(|observation| Some(observation.id) == row).cloned();
-                    hits.push(self.hit(view, entity, &found, matched)?);
-                }
+            let rows = view.graph().at_once(|graph| self.rows(graph, &page, missing))?;
+            for row in rows {
+                hits.push(self.hit(view, row)?);
             }
         }
         Ok(hits)
+    }
+
+    /// What is shown of the first `limit` of `page` that are still there and pass the filters.
+    fn rows<'a>(
+        &self,
+        graph: &GraphMoment<'_>,
+        page: &'a [(MemoryId, Candidate)],
+        limit: usize,
+    ) -> Result<Vec<HitRow<'a>>, ReadError> {
+        let mut rows = Vec::with_capacity(limit.min(page.len()));
+        for (id, found) in page {
+            if rows.len() == limit {
+                break;
+            }
+            let Some(entity) = graph.entity(*id)?.filter(|entity| self.admits(entity)) else {
+                continue;
+            };
+            let observations = match self.observations {
+                0 => Vec::new(),
+                count => graph.observations_of(*id, count)?,
+            };
+            let matched = match matched_row(*id, found) {
+                None => None,
+                Some(row) => match observations.iter().find(|observation| observation.id == row) {
+                    Some(observation) => Some(observation.clone()),
+                    None => graph.observation(row)?,
+                },
+            };
+            rows.push(HitRow { entity, found, observations, matched });
+        }
+        Ok(rows)
     }
 
     fn admits(&self, entity: &Entity) -> bool {
@@ -264,13 +300,8 @@ impl Search {
         owned && self.valid_between.is_none_or(|(from, to)| overlaps(entity.validity, from, to))
     }
 
-    fn hit(
-        &self,
-        view: &View,
-        entity: Entity,
-        found: &Candidate,
-        matched: Option<Observation>,
-    ) -> Result<SearchHit, SearchError> {
+    fn hit(&self, view: &View, row: HitRow<'_>) -> Result<SearchHit, SearchError> {
+        let HitRow { entity, found, observations, matched } = row;
         let neighbours = match &matched {
             Some(observation) if self.neighbours > 0 => {
                 view.graph().neighbours(observation.id, self.neighbours, self.neighbours)?
@@ -299,6 +330,7 @@ impl Search {
             similarity: found.similarity,
             keyword_score: found.keyword_score,
             matched,
+            observations,
             matched_by,
             matched_name: found.keyword_in_name,
             neighbours,

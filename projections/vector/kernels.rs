@@ -3,7 +3,14 @@
 //! Every kernel gives the same integers, so which one runs never changes an answer.
 
 use crate::embedding::DIMENSIONS;
+use crate::embedding::store::Vector;
 use crate::vector::quantise::Code;
+
+/// Rows that are fetched into the core's second cache ahead of use.
+///
+/// A scan waits for memory, not for arithmetic, and what the processor fetches by itself is too little: without this
+/// 30,000 rows take up to three times as long; 8 to 32 rows make no difference.
+const AHEAD_ROWS: usize = 16;
 
 /// A query in 16 bits: every number within ±32,767.
 #[derive(Debug, Clone)]
@@ -46,6 +53,28 @@ impl Kernel {
         kernels
     }
 
+    /// Brings the first of `codes` near, which are multiplied soon.
+    pub(crate) fn fetch_first(self, codes: &[Code]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni | Self::Avx2 => x86::fetch_first(codes),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Vnni | Self::Avx2 => _ = codes,
+            Self::Portable => (),
+        }
+    }
+
+    /// Brings `vector` near, which is compared soon.
+    pub(crate) fn fetch_vector(self, vector: &Vector) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni | Self::Avx2 => x86::fetch(vector),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Vnni | Self::Avx2 => _ = vector,
+            Self::Portable => (),
+        }
+    }
+
     /// Writes the dot product of `query` with `codes[rows[i]]` to `dots[i]`.
     ///
     /// Exact: 384 × 32,767 × 127 is below 2³¹. Panics if a row is not in `codes`.
@@ -83,18 +112,44 @@ fn portable(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
 )]
 mod x86 {
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_shuffle_epi32,
-        _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_extracti128_si256,
-        _mm256_load_si256, _mm256_madd_epi16, _mm256_setzero_si256, _mm512_add_epi32, _mm512_cvtepi8_epi16,
-        _mm512_dpwssd_epi32, _mm512_load_si512, _mm512_reduce_add_epi32, _mm512_setzero_si512,
+        __m256i, __m512i, _MM_HINT_T1, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_prefetch,
+        _mm_shuffle_epi32, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+        _mm256_extracti128_si256, _mm256_load_si256, _mm256_madd_epi16, _mm256_setzero_si256,
+        _mm512_add_epi32, _mm512_cvtepi8_epi16, _mm512_dpwssd_epi32, _mm512_load_si512,
+        _mm512_reduce_add_epi32, _mm512_setzero_si512,
     };
 
-    use super::{Code, DIMENSIONS, Wide};
+    use super::{AHEAD_ROWS, Code, DIMENSIONS, Wide};
 
     /// Codes that fill one 512-bit register once widened to 16 bits.
     const STEP_512: usize = 32;
     /// The same for 256 bits.
     const STEP_256: usize = 16;
+
+    /// Bytes that are fetched together.
+    const LINE_BYTES: usize = 64;
+
+    /// Fetches the row that comes [`AHEAD_ROWS`] after row `at` of `rows`.
+    #[inline]
+    fn fetch_ahead(codes: &[Code], rows: &[u8], at: usize) {
+        if let Some(&row) = rows.get(at + AHEAD_ROWS) {
+            fetch(&codes[usize::from(row)].0);
+        }
+    }
+
+    /// Fetches the first rows of a block that is scanned after the one at hand.
+    pub(super) fn fetch_first(codes: &[Code]) {
+        codes.iter().take(AHEAD_ROWS).for_each(|code| fetch(&code.0));
+    }
+
+    /// Fetches all of `numbers`.
+    #[inline]
+    pub(super) fn fetch<Number>(numbers: &[Number]) {
+        for line in numbers.chunks(LINE_BYTES / size_of::<Number>()) {
+            // SAFETY: every x86-64 processor has SSE, which brought this instruction; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
 
     /// # Safety
     ///
@@ -106,7 +161,8 @@ mod x86 {
             // SAFETY: `Wide` is aligned to 64 bytes and chunks are 64 bytes long.
             *register = unsafe { _mm512_load_si512(numbers.as_ptr().cast::<__m512i>()) };
         }
-        for (dot, &row) in dots.iter_mut().zip(rows) {
+        for (at, (dot, &row)) in dots.iter_mut().zip(rows).enumerate() {
+            fetch_ahead(codes, rows, at);
             let code = &codes[usize::from(row)];
             let mut sums = [_mm512_setzero_si512(); 2];
             for (step, numbers) in code.0.chunks_exact(STEP_512).enumerate() {
@@ -123,7 +179,8 @@ mod x86 {
     /// The processor must have avx2.
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn dots_avx2(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
-        for (dot, &row) in dots.iter_mut().zip(rows) {
+        for (at, (dot, &row)) in dots.iter_mut().zip(rows).enumerate() {
+            fetch_ahead(codes, rows, at);
             let code = &codes[usize::from(row)];
             let mut sums = [_mm256_setzero_si256(); 2];
             let parts = code.0.chunks_exact(STEP_256).zip(query.0.chunks_exact(STEP_256));

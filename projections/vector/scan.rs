@@ -8,6 +8,20 @@ use crate::vector::kernels::Kernel;
 use crate::vector::quantise::{Query, similarity};
 use crate::vector::slab::{BLOCK_ROWS, Block, Filter, Slab};
 
+/// The rows of a full block.
+const ALL_ROWS: [u8; BLOCK_ROWS] = {
+    let mut rows = [0; BLOCK_ROWS];
+    let mut at = 0;
+    while at < BLOCK_ROWS {
+        rows[at] = at as u8;
+        at += 1;
+    }
+    rows
+};
+
+/// Candidates whose vectors are fetched ahead of use.
+const AHEAD_VECTORS: usize = 4;
+
 /// A total order of finite numbers for heaps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Score(f32);
@@ -90,8 +104,15 @@ impl<'a> Scan<'a> {
         let first = from as usize / BLOCK_ROWS;
         for (number, block) in slab.blocks.iter().enumerate().skip(first) {
             let start = if number == first { from as usize % BLOCK_ROWS } else { 0 };
-            let count = block.select(start, filter, &mut rows);
-            self.add_rows(source, (number * BLOCK_ROWS) as u32, block, &rows[..count]);
+            if start == 0 && block.passes_whole(filter) {
+                if let Some(next) = slab.blocks.get(number + 1) {
+                    self.kernel.fetch_first(&next.codes);
+                }
+                self.add_block(source, (number * BLOCK_ROWS) as u32, block);
+            } else {
+                let count = block.select(start, filter, &mut rows);
+                self.add_rows(source, (number * BLOCK_ROWS) as u32, block, &rows[..count]);
+            }
         }
     }
 
@@ -101,6 +122,35 @@ impl<'a> Scan<'a> {
         self.add_rows(source, row - at as u32, block, &[at as u8]);
     }
 
+    /// Looks at all rows of a full block: as [`add_rows`](Self::add_rows), without a branch for each row.
+    fn add_block(&mut self, source: u32, first: u32, block: &Block) {
+        let mut dots = [0; BLOCK_ROWS];
+        self.kernel.dots(&self.query.wide, &block.codes, &ALL_ROWS, &mut dots);
+        let (mut estimates, mut bounds) = ([0.0; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
+        for ((estimate, &dot), &scale) in estimates.iter_mut().zip(&dots).zip(&block.scales) {
+            *estimate = self.query.estimate(dot, scale);
+        }
+        for (bound, &error) in bounds.iter_mut().zip(&block.errors) {
+            *bound = self.query.bound(error);
+        }
+        for (eight, (estimates, bounds)) in estimates.chunks_exact(8).zip(bounds.chunks_exact(8)).enumerate()
+        {
+            let uppers = estimates.iter().zip(bounds).map(|(estimate, bound)| estimate + bound);
+            // Most rows are far away: eight of them are passed over in one step.
+            if uppers.fold(f32::NEG_INFINITY, f32::max) < self.floor {
+                continue;
+            }
+            for (at, (&estimate, &bound)) in estimates.iter().zip(bounds).enumerate() {
+                self.add_candidate(Candidate {
+                    estimate,
+                    bound,
+                    source,
+                    row: first + (eight * 8 + at) as u32,
+                });
+            }
+        }
+    }
+
     fn add_rows(&mut self, source: u32, first: u32, block: &Block, rows: &[u8]) {
         let mut dots = [0; BLOCK_ROWS];
         self.kernel.dots(&self.query.wide, &block.codes, rows, &mut dots[..rows.len()]);
@@ -108,11 +158,16 @@ impl<'a> Scan<'a> {
             let place = usize::from(at);
             let estimate = self.query.estimate(dot, block.scales[place]);
             let bound = self.query.bound(block.errors[place]);
-            // The bound is added with a rounding; `ROUNDING_MAX` in it has room for that.
-            if estimate + bound >= self.floor {
-                self.candidates.push(Candidate { estimate, bound, source, row: first + u32::from(at) });
-                self.raise(estimate - bound);
-            }
+            self.add_candidate(Candidate { estimate, bound, source, row: first + u32::from(at) });
+        }
+    }
+
+    /// Keeps a row that could be an answer.
+    fn add_candidate(&mut self, candidate: Candidate) {
+        // The bound is added with a rounding; `ROUNDING_MAX` in it has room for that.
+        if candidate.upper() >= self.floor {
+            self.candidates.push(candidate);
+            self.raise(candidate.estimate - candidate.bound);
         }
     }
 
@@ -141,12 +196,19 @@ impl<'a> Scan<'a> {
         self.candidates.sort_unstable_by(|a, b| b.upper().total_cmp(&a.upper()));
         let mut damaged = 0;
         let mut best: BinaryHeap<Reverse<Entry>> = BinaryHeap::new();
-        for candidate in &self.candidates {
+        let locate = |candidate: &Candidate| slabs[candidate.source as usize].locate(candidate.row);
+        for (number, candidate) in self.candidates.iter().enumerate() {
+            // The vectors lie far apart, so the next ones are on their way while this one is compared.
+            if let Some((block, at)) = self.candidates.get(number + AHEAD_VECTORS).map(locate)
+                && let Some(vector) = vectors.vector(block.slots[at])
+            {
+                self.kernel.fetch_vector(vector);
+            }
             let full = best.len() == self.limit;
             if full && best.peek().is_some_and(|least| candidate.upper() < least.0.0.0) {
                 break;
             }
-            let (block, at) = slabs[candidate.source as usize].locate(candidate.row);
+            let (block, at) = locate(candidate);
             let exact = vectors.vector(block.slots[at]).map(|vector| similarity(&self.query.vector, vector));
             let score = match exact {
                 Some(exact) if (exact - candidate.estimate).abs() <= candidate.bound => exact,

@@ -133,6 +133,14 @@ impl Block {
             })
     }
 
+    /// Whether the block is full and every row of it passes `filter`: what can be told without a look at the rows.
+    pub(crate) fn passes_whole(&self, filter: &Filter) -> bool {
+        self.len() == BLOCK_ROWS
+            && self.alive == [u64::MAX; BLOCK_ROWS / 64]
+            && filter.kinds.is_none()
+            && (filter.valid_at.is_none() || self.spans.is_none())
+    }
+
     /// Writes the rows from `from` on that pass `filter` to `rows` and says how many there are.
     pub(crate) fn select(&self, from: usize, filter: &Filter, rows: &mut [u8; BLOCK_ROWS]) -> usize {
         let mut marks = [0; BLOCK_ROWS];

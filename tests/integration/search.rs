@@ -188,3 +188,39 @@ fn others_get_embeddings_as_they_know_them() {
     let body = json!({"model": "letters", "input": "x"});
     Ask::new(without.address, "POST", "/v1/embeddings").json(&body).send().problem(503, "NO_MODEL");
 }
+
+#[test]
+fn what_matched_is_named_whether_it_is_shown_or_not() {
+    let server = Server::start();
+    server.entity("gnuplot", "Tool", &["reads columns", "reads rows", "draws a violin"]);
+    for (shown, count) in [(0, None), (1, Some(1)), (3, Some(3)), (10, Some(3))] {
+        let path = format!("/memory/search?agent_id=ada&query=violin&observation_limit={shown}");
+        let hit = server.get(&path).expect(200).json()["results"][0].clone();
+        assert_eq!(hit["why"]["matched_observation"]["content"], "draws a violin", "{hit}");
+        assert_eq!(hit["observations"].as_array().map(Vec::len), count, "{hit}");
+    }
+}
+
+#[test]
+fn a_filter_on_owners_looks_beyond_the_best_rows() {
+    let server = Server::start();
+    let write = |agent: &str, name: &str, text: &str| {
+        let body = json!({
+            "agent_id": agent, "memory_scope": "global", "entity_name": name, "entity_type": "Tool",
+            "observations": [text],
+        });
+        server.post("/memory/entities", &body).expect(201);
+    };
+    for number in 0..40 {
+        write("bob", &format!("violin {number}"), "a violin");
+    }
+    for number in 0..3 {
+        write("ada", &format!("tool {number}"), "one of the many things that one may see beside a violin");
+    }
+    let find = |query: &str| {
+        names(&server.get(&format!("/memory/search?agent_id=ada&query=violin{query}")).expect(200).json())
+    };
+    assert!(find("&limit=2").iter().all(|name| name.starts_with("violin")));
+    assert_eq!(find("&limit=2&owner=ada"), ["tool 0", "tool 1"]);
+    assert_eq!(find("&limit=100&owner=ada").len(), 3);
+}

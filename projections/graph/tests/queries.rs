@@ -5,6 +5,7 @@ use caxton_events::{MemoryEvent, MemoryId, Scope, Timestamp};
 
 use super::{Fixture, Story};
 use crate::graph::{Direction, EntityFilter, ReadError, RelationFilter, WalkQuery, WalkStrategy};
+use crate::projection::Projection as _;
 
 fn scopes(texts: &[&str]) -> Vec<Scope> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -245,4 +246,31 @@ fn figures_count_the_present_by_scope() {
     assert_eq!(count(None), (2, 1, 1));
     assert_eq!(count(Some(&scopes(&["agent:ada"]))), (1, 1, 0));
     assert_eq!(count(Some(&[])), (0, 0, 0));
+}
+
+#[test]
+fn questions_asked_at_once_see_one_state() {
+    let mut story = Story::default();
+    let apple = story.entity("global", "apple", "fruit");
+    let notes = [story.note(apple, "red"), story.note(apple, "round")];
+    let told = story.records.len();
+    story.note(apple, "sweet");
+    let mut fixture = Fixture::new();
+    fixture.graph.apply(&story.records[..told]).unwrap();
+    let reader = fixture.graph.reader();
+    let (entity, red) = (reader.entity(apple).unwrap(), reader.observation(notes[0]).unwrap());
+    let ids = |found: Vec<crate::graph::Observation>| -> Vec<_> { found.iter().map(|row| row.id).collect() };
+    reader
+        .at_once(|moment| {
+            assert_eq!(moment.entity(apple)?, entity);
+            fixture.graph.apply(&story.records[told..]).unwrap();
+            assert_eq!(ids(moment.observations_of(apple, 10)?), notes, "what came meanwhile is not seen");
+            assert_eq!(ids(moment.observations_of(apple, 1)?), notes[..1]);
+            assert_eq!(moment.observation(notes[0])?, red);
+            assert_eq!(moment.observation(apple)?, None);
+            assert_eq!(moment.entity(notes[0])?, None);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(reader.at_once(|moment| moment.observations_of(apple, 10)).unwrap().len(), 3);
 }

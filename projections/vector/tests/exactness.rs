@@ -210,3 +210,20 @@ fn every_row_is_found_once_when_all_are_asked_for() {
     let rows = asked.rows(&house.reader());
     assert_eq!((rows.len(), rows.iter().collect::<HashSet<_>>().len()), (2_999, 2_999));
 }
+
+#[test]
+fn full_blocks_are_scanned_as_single_rows_are() {
+    let mut house = House::new();
+    let rows = (2..1_400).map(|id| super::observation(id, 1, &format!("text {id}")));
+    house.add(std::iter::once(entity(1, "global", "a", "t")).chain(rows));
+    let reader = house.reader();
+    for question in ["text 2", "text 257", "text 1399", "a (t)", "something else"] {
+        for (limit, min_similarity) in [(1, None), (10, None), (64, Some(0.05)), (1_000, None), (2_000, None)]
+        {
+            let whole = Ask { min_similarity, ..ask(question, limit) };
+            // A filter that all rows pass is looked at row by row.
+            let single = Ask { entity_types: vec!["t".into()], min_similarity, ..ask(question, limit) };
+            assert_eq!(whole.hits(&reader), single.hits(&reader), "{question}, {limit}");
+        }
+    }
+}

@@ -5,11 +5,10 @@ use std::time::Instant;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use caxton_events::{Clock as _, Timestamp};
+use caxton_events::{Clock as _, Seq, Timestamp};
 use caxton_projections::queries::{Fusion, Search, SearchHit, SearchMode};
 use caxton_projections::view::{View, Wait};
 use serde::Serialize;
-use serde_json::json;
 
 use super::Api;
 use super::batch::millis;
@@ -17,7 +16,7 @@ use super::call::{Call, ReadContext};
 use super::fields::Fields;
 use super::options::SearchDefaults;
 use super::problem::Problem;
-use super::refusals::{graph_failed, search_failed};
+use super::refusals::search_failed;
 use super::rows::{self, EntityRow, ObservationRow, RelationRow};
 use crate::engine::SystemClock;
 
@@ -61,7 +60,6 @@ const TEMPORAL: &[(&str, Temporal)] =
 struct Asked {
     context: ReadContext,
     search: Search,
-    observations: usize,
 }
 
 /// `GET /memory/search`.
@@ -108,14 +106,14 @@ fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
         limit: fields
             .integer("limit", 1..=defaults.limit_max as u64)
             .map_or(defaults.limit, |limit| limit as usize),
+        observations: fields.integer("observation_limit", 0..=SHOWN_MAX).unwrap_or(10) as usize,
         neighbours: fields
             .integer("neighbours", 0..=SHOWN_MAX)
             .map_or(defaults.neighbours, |count| count as usize),
         include_relations: fields.flag("include_relations").unwrap_or(false),
         exact: fields.flag("exact").unwrap_or(defaults.exact),
     };
-    let observations = fields.integer("observation_limit", 0..=SHOWN_MAX).unwrap_or(10) as usize;
-    Asked { context, search, observations }
+    Asked { context, search }
 }
 
 fn fusion(default: Fusion, fields: &mut Fields) -> Fusion {
@@ -177,15 +175,30 @@ fn time_filter(fields: &mut Fields) -> Moments {
     (None, None)
 }
 
-/// A hit as clients see it.
+/// An answer as clients see it.
+///
+/// Written as it is, without a tree of values between: with its hits that would take hundreds of allocations.
+#[derive(Serialize)]
+struct Answer<'a> {
+    query: &'a str,
+    mode: Option<&'static str>,
+    total_results: usize,
+    results: Vec<HitRow>,
+    memory_scope: Option<&'static str>,
+    search_time_ms: f64,
+    seq: Seq,
+    events_behind: u64,
+}
+
+/// A hit as clients see it. Scores are shown as the `f64` that is equal to the `f32`, digit by digit.
 #[derive(Serialize)]
 struct HitRow {
     #[serde(flatten)]
     entity: EntityRow,
     /// The cosine; null where only words found it.
-    similarity_score: Option<f32>,
+    similarity_score: Option<f64>,
     /// What ranks.
-    score: f32,
+    score: f64,
     why: Why,
     #[serde(skip_serializing_if = "Option::is_none")]
     neighbours: Option<Vec<ObservationRow>>,
@@ -197,8 +210,8 @@ struct HitRow {
 #[derive(Serialize)]
 struct Why {
     matched_by: Vec<&'static str>,
-    cosine: Option<f32>,
-    bm25: Option<f32>,
+    cosine: Option<f64>,
+    bm25: Option<f64>,
     matched_name: bool,
     matched_observation: Option<ObservationRow>,
 }
@@ -219,16 +232,17 @@ async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
             results.push(shown(view, hit, &asked)?);
         }
         let mode = MODES.iter().find(|(_, mode)| *mode == found.mode).map(|(word, _)| *word);
-        let body = json!({
-            "query": asked.search.text,
-            "mode": mode,
-            "total_results": results.len(),
-            "results": results,
-            "memory_scope": asked.context.caller.named.map(|kind| asked.context.caller.scope(kind).kind()),
-            "search_time_ms": millis(started),
-            "seq": found.seq,
-            "events_behind": head.saturating_sub(found.seq.0),
-        });
+        let caller = &asked.context.caller;
+        let body = Answer {
+            query: &asked.search.text,
+            mode,
+            total_results: results.len(),
+            results,
+            memory_scope: caller.named.map(|kind| caller.scope(kind).kind()),
+            search_time_ms: millis(started),
+            seq: found.seq,
+            events_behind: head.saturating_sub(found.seq.0),
+        };
         let mut response = rows::json(StatusCode::OK, &body)?;
         // The time it took differs each time, so a tag would never match.
         response.headers_mut().insert(
@@ -241,12 +255,9 @@ async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
 }
 
 fn shown(view: &View, hit: SearchHit, asked: &Asked) -> Result<HitRow, Problem> {
-    let id = hit.entity.id;
     let mut entity = EntityRow::from(hit.entity);
-    if asked.observations > 0 {
-        let observations = view.graph().observations_of(id, None, asked.observations);
-        let observations = observations.map_err(|error| graph_failed(&error))?;
-        entity.observations = Some(observations.into_iter().map(ObservationRow::from).collect());
+    if asked.search.observations > 0 {
+        entity.observations = Some(hit.observations.into_iter().map(ObservationRow::from).collect());
     }
     let relations =
         if asked.search.include_relations { Some(RelationRow::all(view, hit.relations)?) } else { None };
@@ -254,12 +265,12 @@ fn shown(view: &View, hit: SearchHit, asked: &Asked) -> Result<HitRow, Problem> 
         (asked.search.neighbours > 0).then(|| hit.neighbours.into_iter().map(ObservationRow::from).collect());
     Ok(HitRow {
         entity,
-        similarity_score: hit.similarity,
-        score: hit.score,
+        similarity_score: hit.similarity.map(f64::from),
+        score: f64::from(hit.score),
         why: Why {
             matched_by: hit.matched_by,
-            cosine: hit.similarity,
-            bm25: hit.keyword_score,
+            cosine: hit.similarity.map(f64::from),
+            bm25: hit.keyword_score.map(f64::from),
             matched_name: hit.matched_name,
             matched_observation: hit.matched.map(ObservationRow::from),
         },

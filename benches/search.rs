@@ -1,9 +1,10 @@
 //! How long searching by similarity takes, how much it finds, and how soon it is ready after a start.
 //!
 //! `cargo bench --bench search -- [ROWS…]` prints a table for each number of rows (default: 10,000 100,000). The
-//! vectors are unit vectors around a thousand centres, made from hashes, so every run measures the same. With
-//! `--keep DIR` the data stays in DIR (and `--reuse` skips what is there already): the `.vecs` file there is plain `f32`, 384 a row, for other programs to
-//! build their index over.
+//! vectors are unit vectors around a thousand centres, made from hashes, so every run measures the same. Scopes
+//! get an HNSW index from `--index-from ROWS` on, and searches use it where it is cheaper. With `--keep DIR` the data
+//! stays in DIR (and `--reuse` skips what is there already): the `.vecs` file there is plain `f32`, 384 a row, for
+//! other programs to build their index over.
 //!
 //! With `--model DIR --texts FILE` the vectors are those of the model in DIR: one row for each line of FILE, but the
 //! last 300, which are the questions. `apt-cache dumpavail | sed -n 's/^Description-en: //p' | sort -Ru` makes such a
@@ -77,6 +78,8 @@ struct House {
     /// Real texts, a row each; none: made up.
     texts: Vec<String>,
     questions: Vec<String>,
+    /// Rows from which on there is an HNSW index, where not the default.
+    index_from: Option<u32>,
 }
 
 /// Entities of one observation: half, a tenth and a hundredth of them of a type.
@@ -120,7 +123,9 @@ fn log_of(rows: u64, texts: &[String]) -> Vec<Record> {
 fn open(house: &House) -> Vectors {
     let store = VectorStore::open(&house.dir.join("store"), house.embedder.identity()).unwrap();
     let dir = house.dir.join("vectors");
-    Vectors::open(&dir, VectorOptions::default(), store, Arc::clone(&house.embedder)).unwrap()
+    let options = VectorOptions::default();
+    let options = VectorOptions { index_from: house.index_from.unwrap_or(options.index_from), ..options };
+    Vectors::open(&dir, options, store, Arc::clone(&house.embedder)).unwrap()
 }
 
 fn say(what: &str, took: Duration, used: Duration) {
@@ -228,18 +233,19 @@ fn house(model: Option<&Path>, texts: Option<&Path>) -> House {
             ModelIdentity { name: "hashing".into(), weights_sha256: "b".repeat(64), dimensions: DIMENSIONS };
         let questions = (0..QUESTIONS).map(|number| format!("question {number}")).collect();
         let embedder = Arc::new(Hashing(identity));
-        return House { dir: PathBuf::new(), embedder, texts: Vec::new(), questions };
+        return House { dir: PathBuf::new(), embedder, texts: Vec::new(), questions, index_from: None };
     };
     let embedder = Arc::new(MiniLm::load(model, &ModelOptions::default()).unwrap());
     let texts = std::fs::read_to_string(texts).unwrap();
     let mut texts: Vec<String> = texts.lines().map(str::to_owned).collect();
     let questions = texts.split_off(texts.len() - QUESTIONS);
-    House { dir: PathBuf::new(), embedder, texts, questions }
+    House { dir: PathBuf::new(), embedder, texts, questions, index_from: None }
 }
 
 fn main() {
     let mut sizes: Vec<u64> = Vec::new();
     let (mut keep, mut model, mut texts, mut reuse) = (None, None, None, false);
+    let mut index_from = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -247,11 +253,13 @@ fn main() {
             "--model" => model = arguments.next().map(PathBuf::from),
             "--texts" => texts = arguments.next().map(PathBuf::from),
             "--reuse" => reuse = true,
+            "--index-from" => index_from = arguments.next().map(|rows| rows.parse().unwrap()),
             // Cargo adds `--bench`.
             rows => sizes.extend(rows.parse::<u64>()),
         }
     }
     let mut house = house(model.as_deref(), texts.as_deref());
+    house.index_from = index_from;
     if !house.texts.is_empty() {
         sizes = vec![house.texts.len() as u64];
     } else if sizes.is_empty() {

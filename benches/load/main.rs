@@ -97,7 +97,7 @@ fn ingest(server: &Server, options: &Options) {
 }
 
 /// Rows above which a scope gets an index, as the server has it.
-const INDEX_FROM: u64 = 20_000;
+const INDEX_FROM: u64 = 1_000_000;
 
 /// Waits until the vectors are at the log's head and their index covers them, and says how long it took.
 fn wait_for_vectors(server: &Server) {

@@ -7,6 +7,7 @@
 use crate::embedding::DIMENSIONS;
 use crate::embedding::store::Vector;
 use crate::vector::kernels::Wide;
+use crate::vector::sketch::Probe;
 
 /// A row in 8 bits: every number within ±127.
 #[derive(Debug, Clone)]
@@ -99,6 +100,8 @@ pub(crate) struct Query {
     pub(crate) vector: Vector,
     /// In 16 bits.
     pub(crate) wide: Wide,
+    /// In 4 bits.
+    pub(crate) probe: Probe,
     scale: f32,
     /// φ·(‖x‖ at most) plus rounding: the part of the bound that is the same for every row.
     base: f32,
@@ -136,6 +139,7 @@ impl Query {
         }
         let (phi, norm) = (off.sqrt(), squared.sqrt());
         Ok(Self {
+            probe: Probe::new(&vector),
             vector,
             wide,
             scale,

@@ -1,4 +1,5 @@
-//! The exact search: an 8-bit pass over all rows, then the real similarity of every row that could be among the best.
+//! The scan: a pass over all rows in 8 bits, or in one bit first where there are many, then the real similarity of
+//! every row that could be among the best.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -18,6 +19,9 @@ const ALL_ROWS: [u8; BLOCK_ROWS] = {
     }
     rows
 };
+
+/// Rows of a block from which on their sketches are looked at first: they come for all rows of it at once.
+const SKETCHED_ROWS_MIN: usize = 32;
 
 /// Candidates whose vectors are fetched ahead of use.
 const AHEAD_VECTORS: usize = 4;
@@ -80,12 +84,22 @@ pub(crate) struct Scan<'a> {
     /// No row below can be an answer.
     floor: f32,
     candidates: Vec<Candidate>,
+    /// Whether a row was passed over because its sketch is far.
+    passed_over: bool,
 }
 
 impl<'a> Scan<'a> {
     /// A search for the `limit` best rows that are at least `floor` similar.
     pub(crate) fn new(query: &'a Query, kernel: Kernel, limit: usize, floor: f32) -> Self {
-        Self { query, kernel, limit, certain: BinaryHeap::new(), floor, candidates: Vec::new() }
+        Self {
+            query,
+            kernel,
+            limit,
+            certain: BinaryHeap::new(),
+            floor,
+            candidates: Vec::new(),
+            passed_over: false,
+        }
     }
 
     /// Rows wanted at most.
@@ -96,6 +110,41 @@ impl<'a> Scan<'a> {
     /// What is searched for.
     pub(crate) const fn query(&self) -> &'a Query {
         self.query
+    }
+
+    /// Whether rows were passed over by their sketches alone, so that one may be missing.
+    pub(crate) const fn passed_over(&self) -> bool {
+        self.passed_over
+    }
+
+    /// Looks at the sketch of every row of `slab` from row `from` on that passes `filter`, and closer at those that
+    /// may be among the best.
+    pub(crate) fn add_sketched(&mut self, source: u32, slab: &Slab, from: u32, filter: &Filter) {
+        let mut rows = [0; BLOCK_ROWS];
+        let mut uppers = [0.0; BLOCK_ROWS];
+        let first = from as usize / BLOCK_ROWS;
+        for (number, block) in slab.blocks.iter().enumerate().skip(first) {
+            let start = if number == first { from as usize % BLOCK_ROWS } else { 0 };
+            let mut count = if start == 0 && block.passes_whole(filter) {
+                rows = ALL_ROWS;
+                BLOCK_ROWS
+            } else {
+                block.select(start, filter, &mut rows)
+            };
+            if count >= SKETCHED_ROWS_MIN {
+                self.query.probe.uppers(&block.sketches, &mut uppers);
+                let mut near = 0;
+                for at in 0..count {
+                    let row = rows[at];
+                    // Written always and kept only if it counts: no branch to mispredict.
+                    rows[near] = row;
+                    near += usize::from(uppers[usize::from(row)] >= self.floor);
+                }
+                self.passed_over |= near < count;
+                count = near;
+            }
+            self.add_rows(source, (number * BLOCK_ROWS) as u32, block, &rows[..count]);
+        }
     }
 
     /// Looks at every row of `slab` from row `from` on that passes `filter`.

@@ -48,7 +48,7 @@ pub struct VectorHit {
 pub struct VectorAnswer {
     /// The nearest first; equally near ones by row and chunk.
     pub hits: Vec<VectorHit>,
-    /// Whether every row was considered, so that no nearer one was missed.
+    /// Whether it is certain that no nearer row was missed.
     pub exact: bool,
 }
 
@@ -118,8 +118,8 @@ impl VectorReader {
 
     /// The rows most similar to a vector.
     ///
-    /// Scopes are scanned exactly, unless they are large, have an index, and the filter leaves enough for the
-    /// index to be cheaper. Similarities are exact either way.
+    /// Small scopes are scanned exactly, large ones by their sketches, and very large ones that have an index with
+    /// it where the filter leaves enough for that to be cheaper. Similarities are exact in each case.
     ///
     /// # Errors
     ///
@@ -147,8 +147,14 @@ impl VectorReader {
                 add_from_index(&mut scan, source as u32, view, index, &filter, rows_per_candidate)
             });
             exact &= from.is_none();
-            scan.add(source as u32, &view.slab, from.unwrap_or(0), &filter);
+            let (source, from) = (source as u32, from.unwrap_or(0));
+            if ask.exact || view.slab.rows < self.shared.options.sketch_from {
+                scan.add(source, &view.slab, from, &filter);
+            } else {
+                scan.add_sketched(source, &view.slab, from, &filter);
+            }
         }
+        exact &= !scan.passed_over();
         let slabs: Vec<&Slab> = views.iter().map(|view| &view.slab).collect();
         // Taken after the slabs: every slot they name is in it.
         let (best, damaged) = scan.finish(&slabs, &self.shared.store.view(), minimum);

@@ -8,8 +8,9 @@ use caxton_events::memory::Validity;
 
 use crate::embedding::store::Slot;
 use crate::vector::quantise::{Code, Quantised};
+use crate::vector::sketch::Sketches;
 
-/// Rows of a block: 107 KB, which a change copies once.
+/// Rows of a block: 120 KB, which a change copies once.
 pub(crate) const BLOCK_ROWS: usize = 256;
 
 /// A row's name: `MemoryId << 12 | chunk`.
@@ -89,6 +90,7 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Block {
     pub(crate) codes: Vec<Code>,
+    pub(crate) sketches: Sketches,
     pub(crate) scales: Vec<f32>,
     pub(crate) errors: Vec<f32>,
     pub(crate) keys: Vec<RowKey>,
@@ -195,6 +197,7 @@ impl Block {
 
     fn push(&mut self, row: Row) {
         let at = self.len();
+        self.sketches.push(&row.vector.code, row.vector.scale);
         self.codes.push(row.vector.code);
         self.scales.push(row.vector.scale);
         self.errors.push(row.vector.error);
@@ -317,7 +320,7 @@ impl Slab {
 
     /// Memory of the rows, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let row = size_of::<Row>() - size_of::<Spans>();
+        let row = size_of::<Row>() - size_of::<Spans>() + Sketches::ROW_BYTES;
         let spans = |block: &Block| block.spans.as_ref().map_or(0, |spans| spans.len() * size_of::<Spans>());
         self.blocks.iter().map(|block| block.len() * row + spans(block)).sum()
     }

@@ -227,6 +227,10 @@ fn block_of(source: &mut Content, len: usize, kinds: u32, slots: u64) -> io::Res
         block.kinds.push(u32_of(source)?);
         block.slots.push(Slot(u32_of(source)?));
     }
+    // What follows from the rest is not in the file.
+    for (code, &scale) in block.codes.iter().zip(&block.scales) {
+        block.sketches.push(code, scale);
+    }
     if block.kinds.iter().any(|&kind| kind >= kinds) {
         return Err(nonsense("a row has a type that does not exist"));
     }

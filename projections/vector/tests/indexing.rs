@@ -17,6 +17,7 @@ const ROWS: u64 = 10_000;
 /// An index early, and used early.
 fn options(index_from: u32) -> VectorOptions {
     VectorOptions {
+        sketch_from: u32::MAX,
         index_from,
         expansion_add: 64,
         expansion_search: 64,

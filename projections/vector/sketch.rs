@@ -31,6 +31,9 @@ const SPREADS: f32 = 3.5;
 #[repr(C, align(64))]
 struct Signs([[u64; LANES]; WORDS]);
 
+/// A query's numbers in steps: bit b of number i is bit i of plane b.
+type Planes = [[u64; WORDS]; PLANES];
+
 /// The sketches of a block's rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sketches {
@@ -66,43 +69,59 @@ impl Sketches {
         clippy::inline_always,
         reason = "it takes on the instructions of the function it is called from"
     )]
-    fn uppers(&self, probe: &Probe, uppers: &mut [f32; BLOCK_ROWS]) {
-        let mut sums = [0_u64; BLOCK_ROWS];
-        let mut ones = [0_u64; BLOCK_ROWS];
-        let lanes = sums.chunks_exact_mut(LANES).zip(ones.chunks_exact_mut(LANES));
-        for (signs, (sums, ones)) in self.signs.iter().zip(lanes) {
-            let (mut sum, mut one) = ([[0_u64; LANES]; PLANES], [0_u64; LANES]);
-            for (word, words) in signs.0.iter().enumerate() {
-                for (sum, plane) in sum.iter_mut().zip(&probe.planes) {
-                    for (sum, signs) in sum.iter_mut().zip(words) {
-                        *sum += u64::from((signs & plane[word]).count_ones());
-                    }
-                }
-                for (one, signs) in one.iter_mut().zip(words) {
-                    *one += u64::from(signs.count_ones());
-                }
-            }
-            for lane in 0..LANES {
-                sums[lane] = sum.iter().enumerate().map(|(bit, sum)| sum[lane] << bit).sum();
-                ones[lane] = one[lane];
-            }
-        }
-        let counts = sums.iter().zip(&ones).zip(&self.weights);
+    fn weigh(&self, probe: &Probe, counts: &Counts, uppers: &mut [f32; BLOCK_ROWS]) {
+        let counts = counts.sums.iter().zip(&counts.ones).zip(&self.weights);
         for (upper, ((&sum, &ones), &weight)) in uppers.iter_mut().zip(counts) {
-            // Both are at most 384 · 15.
-            let (sum, ones) = (f32::from(sum as u16), f32::from(ones as u16));
-            let product = 2.0 * (probe.lowest * ones + probe.step * sum) - probe.total;
+            let product = 2.0 * (probe.lowest * ones as f32 + probe.step * sum as f32) - probe.total;
             let spread = (weight * weight * probe.widened - 1.0).max(0.0) * probe.share;
             *upper = product * weight + spread.sqrt();
         }
     }
 }
 
+/// What the rows of a block have in common with a query.
+struct Counts {
+    /// The query's steps at the numbers that are positive in the row, added up: at most 384 · 15.
+    sums: [i32; BLOCK_ROWS],
+    /// Numbers that are positive in the row.
+    ones: [i32; BLOCK_ROWS],
+}
+
+impl Counts {
+    const ZERO: Self = Self { sums: [0; BLOCK_ROWS], ones: [0; BLOCK_ROWS] };
+
+    /// The counts of eight rows each.
+    fn lanes(&mut self) -> impl Iterator<Item = (&mut [i32; LANES], &mut [i32; LANES])> {
+        self.sums.as_chunks_mut().0.iter_mut().zip(self.ones.as_chunks_mut().0)
+    }
+
+    /// The counts of `signs`, in plain Rust.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it takes on the instructions of the function it is called from"
+    )]
+    fn of(signs: &[Signs], planes: &Planes) -> Self {
+        let mut counts = Self::ZERO;
+        for (signs, (sums, ones)) in signs.iter().zip(counts.lanes()) {
+            for (at, words) in signs.0.iter().enumerate() {
+                for (lane, word) in words.iter().enumerate() {
+                    ones[lane] += word.count_ones() as i32;
+                    for (bit, plane) in planes.iter().enumerate() {
+                        sums[lane] += ((word & plane[at]).count_ones() << bit) as i32;
+                    }
+                }
+            }
+        }
+        counts
+    }
+}
+
 /// A query, made ready to be compared with many sketches.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
-    /// Its numbers in steps from the lowest: bit b of number i is bit i of plane b.
-    planes: [[u64; WORDS]; PLANES],
+    /// Its numbers in steps from the lowest.
+    planes: Planes,
     lowest: f32,
     step: f32,
     /// The sum of its numbers as they are in the planes.
@@ -150,7 +169,7 @@ impl Probe {
                 return unsafe { uppers_avx2(self, sketches, uppers) };
             }
         }
-        sketches.uppers(self, uppers);
+        sketches.weigh(self, &Counts::of(&sketches.signs, &self.planes), uppers);
     }
 }
 
@@ -159,8 +178,37 @@ impl Probe {
 /// The processor must have avx512f and avx512vpopcntdq.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
+#[expect(clippy::cast_ptr_alignment, reason = "these stores need no alignment")]
 unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; BLOCK_ROWS]) {
-    sketches.uppers(probe, uppers);
+    use std::arch::x86_64::{
+        __m256i, _mm256_storeu_si256, _mm512_add_epi64, _mm512_and_si512, _mm512_cvtepi64_epi32,
+        _mm512_load_si512, _mm512_popcnt_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_slli_epi64,
+    };
+    // Left to itself, the compiler spends its time on shuffling lanes.
+    let planes = probe.planes.map(|plane| plane.map(|word| _mm512_set1_epi64(word.cast_signed())));
+    let mut counts = Counts::ZERO;
+    for (signs, (sums, ones)) in sketches.signs.iter().zip(counts.lanes()) {
+        let (mut common, mut all) = ([_mm512_setzero_si512(); PLANES], _mm512_setzero_si512());
+        for (at, words) in signs.0.iter().enumerate() {
+            // SAFETY: `Signs` is aligned to 64 bytes, and its words are 64 bytes long.
+            let words = unsafe { _mm512_load_si512(words.as_ptr().cast()) };
+            all = _mm512_add_epi64(all, _mm512_popcnt_epi64(words));
+            for (common, plane) in common.iter_mut().zip(&planes) {
+                let both = _mm512_and_si512(words, plane[at]);
+                *common = _mm512_add_epi64(*common, _mm512_popcnt_epi64(both));
+            }
+        }
+        let [first, second, third, fourth] = common;
+        let low = _mm512_add_epi64(first, _mm512_slli_epi64::<1>(second));
+        let high = _mm512_add_epi64(_mm512_slli_epi64::<2>(third), _mm512_slli_epi64::<3>(fourth));
+        let sum = _mm512_cvtepi64_epi32(_mm512_add_epi64(low, high));
+        // SAFETY: both are 32 bytes long.
+        unsafe {
+            _mm256_storeu_si256(sums.as_mut_ptr().cast::<__m256i>(), sum);
+            _mm256_storeu_si256(ones.as_mut_ptr().cast::<__m256i>(), _mm512_cvtepi64_epi32(all));
+        }
+    }
+    sketches.weigh(probe, &counts, uppers);
 }
 
 /// # Safety
@@ -169,14 +217,14 @@ unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; B
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt")]
 unsafe fn uppers_avx2(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; BLOCK_ROWS]) {
-    sketches.uppers(probe, uppers);
+    sketches.weigh(probe, &Counts::of(&sketches.signs, &probe.planes), uppers);
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-    use super::{Probe, SPREADS, Sketches};
+    use super::{Counts, Probe, SPREADS, Sketches};
     use crate::embedding::DIMENSIONS;
     use crate::vector::quantise::{Query, quantise, similarity};
     use crate::vector::slab::BLOCK_ROWS;
@@ -200,7 +248,7 @@ mod tests {
         let (probe, mut uppers) = (Probe::new(query), [f32::NEG_INFINITY; BLOCK_ROWS]);
         probe.uppers(&sketches, &mut uppers);
         let mut plain = [f32::NEG_INFINITY; BLOCK_ROWS];
-        sketches.uppers(&probe, &mut plain);
+        sketches.weigh(&probe, &Counts::of(&sketches.signs, &probe.planes), &mut plain);
         assert_eq!(uppers.map(f32::to_bits), plain.map(f32::to_bits), "all instructions agree");
         uppers
     }

@@ -64,6 +64,21 @@ impl Kernel {
         }
     }
 
+    /// Brings those `rows` of `codes` near, which are multiplied soon.
+    pub(crate) fn fetch_rows(self, codes: &[Code], rows: &[u8]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni | Self::Avx2 => {
+                for &row in rows {
+                    x86::fetch(&codes[usize::from(row)].0);
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Vnni | Self::Avx2 => _ = (codes, rows),
+            Self::Portable => (),
+        }
+    }
+
     /// Brings `vector` near, which is compared soon.
     pub(crate) fn fetch_vector(self, vector: &Vector) {
         match self {
@@ -110,7 +125,7 @@ fn portable(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
     clippy::cast_ptr_alignment,
     reason = "the arrays are aligned to 64 bytes and read in steps that divide it"
 )]
-mod x86 {
+pub(in crate::vector) mod x86 {
     use std::arch::x86_64::{
         __m256i, __m512i, _MM_HINT_T1, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_prefetch,
         _mm_shuffle_epi32, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
@@ -144,7 +159,7 @@ mod x86 {
 
     /// Fetches all of `numbers`.
     #[inline]
-    pub(super) fn fetch<Number>(numbers: &[Number]) {
+    pub(in crate::vector) fn fetch<Number>(numbers: &[Number]) {
         for line in numbers.chunks(LINE_BYTES / size_of::<Number>()) {
             // SAFETY: every x86-64 processor has SSE, which brought this instruction; it reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };

@@ -56,7 +56,7 @@ const PROJECTION_VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VectorOptions {
     /// Rows from which on a scope is searched by its sketches: rows that are surely far are passed over, and one of
-    /// some 4,000 rows may be missed. Below, every row is compared. Default: 20,000.
+    /// some 700 near rows may be missed. Below, every row is compared. Default: 20,000.
     pub sketch_from: u32,
     /// Rows from which on a scope gets an HNSW index. Default: 1,000,000. Below, sketches need no building and found
     /// all of the ten nearest among 300,000 texts of common words, where an index found 65 %

@@ -120,31 +120,41 @@ impl<'a> Scan<'a> {
     /// Looks at the sketch of every row of `slab` from row `from` on that passes `filter`, and closer at those that
     /// may be among the best.
     pub(crate) fn add_sketched(&mut self, source: u32, slab: &Slab, from: u32, filter: &Filter) {
-        let mut rows = [0; BLOCK_ROWS];
-        let mut uppers = [0.0; BLOCK_ROWS];
         let first = from as usize / BLOCK_ROWS;
+        let mut uppers = [0.0; BLOCK_ROWS];
+        // A block's rows are compared when those of the next are known: until then they come from memory.
+        let (mut rows, mut count, mut before) = ([0; BLOCK_ROWS], 0, first);
         for (number, block) in slab.blocks.iter().enumerate().skip(first) {
             let start = if number == first { from as usize % BLOCK_ROWS } else { 0 };
-            let mut count = if start == 0 && block.passes_whole(filter) {
-                rows = ALL_ROWS;
-                BLOCK_ROWS
-            } else {
-                block.select(start, filter, &mut rows)
-            };
-            if count >= SKETCHED_ROWS_MIN {
-                self.query.probe.uppers(&block.sketches, &mut uppers);
-                let mut near = 0;
-                for at in 0..count {
-                    let row = rows[at];
-                    // Written always and kept only if it counts: no branch to mispredict.
-                    rows[near] = row;
-                    near += usize::from(uppers[usize::from(row)] >= self.floor);
-                }
-                self.passed_over |= near < count;
-                count = near;
+            let (mut wanted, mut near) = (ALL_ROWS, BLOCK_ROWS);
+            if start > 0 || !block.passes_whole(filter) {
+                near = block.select(start, filter, &mut wanted);
             }
-            self.add_rows(source, (number * BLOCK_ROWS) as u32, block, &rows[..count]);
+            if near >= SKETCHED_ROWS_MIN {
+                let next = slab.blocks.get(number + 1).map(|next| &next.sketches);
+                self.query.probe.uppers(&block.sketches, next, &mut uppers);
+                near = self.keep_near(&uppers, &mut wanted, near);
+            }
+            self.kernel.fetch_rows(&block.codes, &wanted[..near]);
+            self.add_rows(source, (before * BLOCK_ROWS) as u32, &slab.blocks[before], &rows[..count]);
+            (rows, count, before) = (wanted, near, number);
         }
+        if count > 0 {
+            self.add_rows(source, (before * BLOCK_ROWS) as u32, &slab.blocks[before], &rows[..count]);
+        }
+    }
+
+    /// Moves those of the first `count` rows whose sketches reach the floor to the front and says how many there are.
+    fn keep_near(&mut self, uppers: &[f32; BLOCK_ROWS], rows: &mut [u8; BLOCK_ROWS], count: usize) -> usize {
+        let mut near = 0;
+        for at in 0..count {
+            let row = rows[at];
+            // Written always and kept only if it counts: no branch to mispredict.
+            rows[near] = row;
+            near += usize::from(uppers[usize::from(row)] >= self.floor);
+        }
+        self.passed_over |= near < count;
+        near
     }
 
     /// Looks at every row of `slab` from row `from` on that passes `filter`.

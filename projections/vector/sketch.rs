@@ -11,6 +11,8 @@
 //! about the rest.
 
 use crate::embedding::DIMENSIONS;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::kernels::x86::fetch;
 use crate::vector::quantise::Code;
 use crate::vector::slab::BLOCK_ROWS;
 
@@ -22,9 +24,9 @@ const LANES: usize = 8;
 const PLANES: usize = 4;
 /// Largest number of the query.
 const STEPS: f32 = ((1 << PLANES) - 1) as f32;
-/// Spreads that an estimate may be too low before its row is missed: one row of some 4,000 is by chance, and among
-/// the 64 nearest of 300,000 none of 6,400 was.
-const SPREADS: f32 = 3.5;
+/// Spreads that an estimate may be too low before its row is missed: one row of some 700 is by chance, and none of the
+/// 6,400 that were the 64 nearest among 300,000 to a hundred queries. Half a spread more compares 1.6 × the rows.
+const SPREADS: f32 = 3.0;
 
 /// The signs of eight rows, word by word.
 #[derive(Debug, Clone)]
@@ -156,19 +158,31 @@ impl Probe {
 
     /// Writes to `uppers` for each row of `sketches` what its similarity hardly exceeds; the rest stays as it is.
     ///
-    /// Every processor gives the same numbers.
-    pub(crate) fn uppers(&self, sketches: &Sketches, uppers: &mut [f32; BLOCK_ROWS]) {
+    /// `next` is what will be looked at after it: a scan waits for memory, so that is on its way meanwhile. Every
+    /// processor gives the same numbers.
+    pub(crate) fn uppers(
+        &self,
+        sketches: &Sketches,
+        next: Option<&Sketches>,
+        uppers: &mut [f32; BLOCK_ROWS],
+    ) {
+        let next = next.map_or(&[][..], |next| &next.signs);
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
                 // SAFETY: the processor has what the function needs.
-                return unsafe { uppers_avx512(self, sketches, uppers) };
+                return unsafe { uppers_avx512(self, sketches, next, uppers) };
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+                for signs in next {
+                    fetch(signs.0.as_flattened());
+                }
                 // SAFETY: as above.
                 return unsafe { uppers_avx2(self, sketches, uppers) };
             }
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = next;
         sketches.weigh(self, &Counts::of(&sketches.signs, &self.planes), uppers);
     }
 }
@@ -179,7 +193,7 @@ impl Probe {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
 #[expect(clippy::cast_ptr_alignment, reason = "these stores need no alignment")]
-unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; BLOCK_ROWS]) {
+unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, next: &[Signs], uppers: &mut [f32; BLOCK_ROWS]) {
     use std::arch::x86_64::{
         __m256i, _mm256_storeu_si256, _mm512_add_epi64, _mm512_and_si512, _mm512_cvtepi64_epi32,
         _mm512_load_si512, _mm512_popcnt_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_slli_epi64,
@@ -187,7 +201,10 @@ unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; B
     // Left to itself, the compiler spends its time on shuffling lanes.
     let planes = probe.planes.map(|plane| plane.map(|word| _mm512_set1_epi64(word.cast_signed())));
     let mut counts = Counts::ZERO;
-    for (signs, (sums, ones)) in sketches.signs.iter().zip(counts.lanes()) {
+    for (number, (signs, (sums, ones))) in sketches.signs.iter().zip(counts.lanes()).enumerate() {
+        if let Some(next) = next.get(number) {
+            fetch(next.0.as_flattened());
+        }
         let (mut common, mut all) = ([_mm512_setzero_si512(); PLANES], _mm512_setzero_si512());
         for (at, words) in signs.0.iter().enumerate() {
             // SAFETY: `Signs` is aligned to 64 bytes, and its words are 64 bytes long.
@@ -246,7 +263,7 @@ mod tests {
             sketches.push(&row.code, row.scale);
         }
         let (probe, mut uppers) = (Probe::new(query), [f32::NEG_INFINITY; BLOCK_ROWS]);
-        probe.uppers(&sketches, &mut uppers);
+        probe.uppers(&sketches, None, &mut uppers);
         let mut plain = [f32::NEG_INFINITY; BLOCK_ROWS];
         sketches.weigh(&probe, &Counts::of(&sketches.signs, &probe.planes), &mut plain);
         assert_eq!(uppers.map(f32::to_bits), plain.map(f32::to_bits), "all instructions agree");
@@ -265,8 +282,8 @@ mod tests {
                 slack += f64::from(upper - truth);
             }
         }
-        // 10,240 rows; 2.4 of them are to be expected.
-        assert!(missed <= 12, "{missed}");
+        // 10,240 rows; 14 of them are to be expected.
+        assert!(missed <= 30, "{missed}");
         // The spread of a random row is about 0.038; more slack than so would rule out nothing.
         let mean = slack / f64::from(40 * BLOCK_ROWS as u32);
         assert!(mean < f64::from(SPREADS) * 0.045, "{mean}");

@@ -27,7 +27,7 @@ fn options(index_from: u32) -> VectorOptions {
 }
 
 /// An entity of a type that one in `n` rows has, for n = 1, 2, 10, 100, and its observation, for each number.
-fn rows(numbers: std::ops::Range<u64>) -> impl Iterator<Item = super::MemoryEvent> {
+pub(super) fn rows(numbers: std::ops::Range<u64>) -> impl Iterator<Item = super::MemoryEvent> {
     numbers.flat_map(|number| {
         let kind = match number % 100 {
             0 => "hundredth",
@@ -49,7 +49,7 @@ fn indexed(reader: &VectorReader) -> u64 {
 
 /// The share of the ten nearest rows that a search which may use the index finds, over 100 questions; and how many
 /// of the answers were exact.
-fn recall(reader: &VectorReader, change: impl Fn(&mut Ask)) -> (f64, usize) {
+pub(super) fn recall(reader: &VectorReader, change: impl Fn(&mut Ask)) -> (f64, usize) {
     let (mut found, mut wanted, mut exact) = (0, 0, 0);
     for number in 0..100 {
         let mut asked = ask(&format!("question {number}"), 10);

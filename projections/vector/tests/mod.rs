@@ -6,6 +6,7 @@ mod exactness;
 mod folding;
 mod indexing;
 mod restarting;
+mod sketching;
 
 use std::ops::Range;
 use std::path::Path;

@@ -188,22 +188,24 @@ impl GraphReader {
         })
     }
 
-    /// The relation that says `relation_type` from one entity to another, if it is in the present.
+    /// The relation that says `relation_type` from one entity to another in `scope`, if it is in the present.
     ///
     /// # Errors
     ///
     /// [`ReadError`].
     pub fn relation_by_triple(
         &self,
+        scope: &Scope,
         from: MemoryId,
         to: MemoryId,
         relation_type: &str,
     ) -> Result<Option<Relation>, ReadError> {
-        let sql = relation_sql("r.relation_type = ?1 AND r.from_entity = ?2 AND r.to_entity = ?3");
+        let sql =
+            relation_sql("r.relation_type = ?1 AND r.from_entity = ?2 AND r.to_entity = ?3 AND s.scope = ?4");
         self.with("a relation by its ends", |connection| {
             connection
                 .prepare_cached(&sql)?
-                .query_row((relation_type, from.0 as i64, to.0 as i64), columns::relation)
+                .query_row((relation_type, from.0 as i64, to.0 as i64, scope.to_string()), columns::relation)
                 .optional()
         })
     }

@@ -6,6 +6,7 @@ use caxton_projections::graph::ReadError;
 use super::overlay::Overlay;
 use super::present::{Present, PresentEntity};
 use super::refusal::{Refusal, RefusalCode};
+use super::seen::Seen;
 use super::write::{EntityRef, Write, Written};
 use super::{check, entities, relations};
 
@@ -98,7 +99,8 @@ pub fn decide(
     let mut results = Vec::with_capacity(writes.len());
     for (index, write) in writes.iter().enumerate() {
         let drawn = *ids;
-        let verdict = decide_write(&layer, write, ids).and_then(|verdict| own(verdict, actor, workspace));
+        let seen = Seen { memory: &layer, actor, workspace };
+        let verdict = decide_write(&seen, write, ids).and_then(|verdict| own(verdict, &seen));
         match verdict {
             Ok(verdict) => {
                 let stream = verdict.scope.to_string();
@@ -130,19 +132,14 @@ pub fn decide(
     Ok(Decision { events, results })
 }
 
-/// Refuses a row of somebody else's scope, in the words of a row that is not there: who may not see it need not know.
-fn own(verdict: Verdict, actor: &AgentId, workspace: &WorkspaceId) -> Result<Verdict, DecideError> {
-    let own = match &verdict.scope {
-        Scope::Agent(owner) => owner == actor,
-        Scope::Workspace(name) => name == workspace,
-        Scope::Global => true,
-    };
-    if own {
+/// Refuses to write to somebody else's scope.
+fn own(verdict: Verdict, seen: &Seen<'_>) -> Result<Verdict, DecideError> {
+    if seen.sees(&verdict.scope) {
         return Ok(verdict);
     }
-    let message = format!("there is no such row in agent:{actor}, workspace:{workspace} or global");
-    let remedy = "name a row of a scope you can see";
-    Err(check::refuse(RefusalCode::EntityNotFound, "scope", message, remedy).into())
+    let message =
+        format!("{} is none of agent:{}, workspace:{} and global", verdict.scope, seen.actor, seen.workspace);
+    Err(check::refuse(RefusalCode::Validation, "scope", message, "name a scope you can see").into())
 }
 
 fn decide_write(present: &dyn Present, write: &Write, ids: &mut Ids) -> Result<Verdict, DecideError> {
@@ -181,23 +178,22 @@ pub(super) fn resolve(
     field: &str,
     reference: &EntityRef,
 ) -> Result<PresentEntity, DecideError> {
-    let (found, wanted) = match reference {
-        EntityRef::Id(id) => (present.entity(*id)?, format!("ent_{id}")),
-        EntityRef::Named { name, scopes } => {
-            check::check_name(field, name)?;
-            let mut found = None;
-            for scope in scopes {
-                found = present.entity_named(scope, name)?;
-                if found.is_some() {
-                    break;
-                }
-            }
-            let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-            (found, format!("{} in {}", check::excerpt(name), scopes.join(", ")))
-        }
+    let (by_number, name, scopes) = match reference {
+        EntityRef::Id { id, scopes } => (present.entity(*id)?, &format!("ent_{id}"), scopes),
+        EntityRef::Named { name, scopes } => (None, name, scopes),
     };
-    found.ok_or_else(|| {
-        let message = format!("there is no entity {wanted}");
+    if let Some(found) = by_number {
+        return Ok(found);
+    }
+    check::check_name(field, name)?;
+    for scope in scopes {
+        if let Some(found) = present.entity_named(scope, name)? {
+            return Ok(found);
+        }
+    }
+    Err({
+        let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+        let message = format!("there is no entity {} in {}", check::excerpt(name), scopes.join(", "));
         let remedy = "create it first, or name another scope";
         check::refuse(RefusalCode::EntityNotFound, field, message, remedy).into()
     })

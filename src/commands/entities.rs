@@ -214,7 +214,13 @@ pub(super) fn clear(
     for id in &entities {
         remove_into(present, *id, &mut gone, &mut events)?;
     }
-    let status = if entities.is_empty() { WriteStatus::Unchanged } else { WriteStatus::Removed };
+    // A relation of this scope may connect entities of wider ones, which stay.
+    for id in if entity_types.is_empty() { present.relations_in(scope)? } else { Vec::new() } {
+        if gone.insert(id) {
+            events.push(MemoryEvent::RelationRemoved { id });
+        }
+    }
+    let status = if events.is_empty() { WriteStatus::Unchanged } else { WriteStatus::Removed };
     let mut written = written(WrittenKind::Scope, status, MemoryId(0), 0);
     written.removed_entities = entities.len() as u64;
     written.removed_relations = gone.len() as u64;

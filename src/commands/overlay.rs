@@ -253,24 +253,39 @@ impl Present for Overlay<'_> {
 
     fn relation_between(
         &self,
+        scope: &Scope,
         from: MemoryId,
         to: MemoryId,
         relation_type: &str,
     ) -> Result<Option<PresentRelation>, ReadError> {
         let here = self.relations_by_entity.get(&from).into_iter().flatten().find_map(|id| {
             let row = self.relations.get(id)?.as_ref()?;
-            (row.from == from && row.to == to && row.relation_type == relation_type).then(|| row.clone())
+            let same =
+                row.scope == *scope && row.from == from && row.to == to && row.relation_type == relation_type;
+            same.then(|| row.clone())
         });
         if here.is_some() {
             return Ok(here);
         }
-        let below = self.below.relation_between(from, to, relation_type)?;
+        let below = self.below.relation_between(scope, from, to, relation_type)?;
         Ok(below.filter(|row| !self.relations.contains_key(&row.id)))
     }
 
     fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
         let below = self.below.relations_of(entity)?;
         Ok(Self::merged(below, self.relations_by_entity.get(&entity), &self.relations))
+    }
+
+    fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError> {
+        let mut all: BTreeSet<MemoryId> = self.below.relations_in(scope)?.into_iter().collect();
+        for (id, row) in &self.relations {
+            if row.as_ref().is_some_and(|row| row.scope == *scope) {
+                all.insert(*id);
+            } else {
+                all.remove(id);
+            }
+        }
+        Ok(all.into_iter().collect())
     }
 
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {

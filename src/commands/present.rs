@@ -81,15 +81,18 @@ pub trait Present {
     fn observations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError>;
     /// The relation with this number.
     fn relation(&self, id: MemoryId) -> Result<Option<PresentRelation>, ReadError>;
-    /// The relation of this type between two entities, in this direction.
+    /// The relation of this type between two entities, in this direction, that was written to this very scope.
     fn relation_between(
         &self,
+        scope: &Scope,
         from: MemoryId,
         to: MemoryId,
         relation_type: &str,
     ) -> Result<Option<PresentRelation>, ReadError>;
     /// Numbers of all relations that start or end at an entity, ascending.
     fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError>;
+    /// Numbers of the relations written to a scope, ascending.
+    fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError>;
     /// Whether an agent has been registered.
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError>;
 }

@@ -1,13 +1,13 @@
 //! The rules for relations.
 
-use caxton_events::{MemoryEvent, MemoryId};
+use caxton_events::{MemoryEvent, MemoryId, Scope};
 
 use super::check::{self, refuse};
 use super::decide::{DecideError, Ids, Verdict, resolve};
 use super::entities::written;
-use super::present::{Present, PresentRelation};
+use super::present::{Present, PresentEntity, PresentRelation};
 use super::refusal::RefusalCode;
-use super::write::{NewRelation, OnExisting, RelationChange, WriteStatus, WrittenKind};
+use super::write::{EntityRef, NewRelation, OnExisting, RelationChange, WriteStatus, WrittenKind};
 
 pub(super) fn create(
     present: &dyn Present,
@@ -19,8 +19,8 @@ pub(super) fn create(
     check::check_share("confidence", wish.confidence)?;
     check::check_metadata(wish.metadata.as_deref())?;
     check::check_validity(wish.validity)?;
-    let from = resolve(present, "from_entity", &wish.from)?.id;
-    let to = resolve(present, "to_entity", &wish.to)?.id;
+    let from = end(present, "from_entity", &wish.from, &wish.scope)?.id;
+    let to = end(present, "to_entity", &wish.to, &wish.scope)?.id;
     if from == to {
         let message = format!("both ends are ent_{from}");
         return Err(
@@ -38,6 +38,26 @@ pub(super) fn create(
     Ok(verdict)
 }
 
+/// An end of a relation in `scope`: whoever sees the relation must see it, so it lives there or in a wider scope.
+fn end(
+    present: &dyn Present,
+    field: &str,
+    reference: &EntityRef,
+    scope: &Scope,
+) -> Result<PresentEntity, DecideError> {
+    let entity = resolve(present, field, reference)?;
+    let seen_by_all = match (scope, &entity.scope) {
+        (_, Scope::Global) | (Scope::Agent(_), Scope::Workspace(_)) => true,
+        (scope, other) => scope == other,
+    };
+    if seen_by_all {
+        return Ok(entity);
+    }
+    let message = format!("ent_{} lives in {}, which not all who see {scope} see", entity.id, entity.scope);
+    let remedy = "write the relation to the scope of its narrower end";
+    Err(refuse(RefusalCode::Validation, field, message, remedy).into())
+}
+
 /// One direction.
 fn connect(
     present: &dyn Present,
@@ -46,7 +66,7 @@ fn connect(
     to: MemoryId,
     ids: &mut Ids,
 ) -> Result<Verdict, DecideError> {
-    let Some(existing) = present.relation_between(from, to, &wish.relation_type)? else {
+    let Some(existing) = present.relation_between(&wish.scope, from, to, &wish.relation_type)? else {
         let id = ids.draw();
         let event = MemoryEvent::RelationCreated {
             id,

@@ -39,6 +39,7 @@ impl Present for Nothing {
     }
     fn relation_between(
         &self,
+        _: &Scope,
         _: MemoryId,
         _: MemoryId,
         _: &str,
@@ -46,6 +47,9 @@ impl Present for Nothing {
         Ok(None)
     }
     fn relations_of(&self, _: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
+        Ok(Vec::new())
+    }
+    fn relations_in(&self, _: &Scope) -> Result<Vec<MemoryId>, ReadError> {
         Ok(Vec::new())
     }
     fn agent_known(&self, _: &AgentId) -> Result<bool, ReadError> {
@@ -105,6 +109,17 @@ fn connected(id: u64, from: u64, to: u64) -> Event {
         validity: Validity::default(),
     }
     .into()
+}
+
+/// The same in another scope.
+fn placed(mut event: Event, scope: &str) -> Event {
+    if let Event::Memory(
+        MemoryEvent::EntityCreated { scope: place, .. } | MemoryEvent::RelationCreated { scope: place, .. },
+    ) = &mut event
+    {
+        *place = scope.parse().unwrap();
+    }
+    event
 }
 
 fn memory(event: MemoryEvent) -> Event {
@@ -389,18 +404,91 @@ fn an_unchanged_row_writes_nothing_and_says_so() {
 
 #[test]
 fn rows_of_other_agents_and_workspaces_cannot_be_written() {
-    let theirs = |scope: &str| {
-        let mut event = created(1, "Bob");
-        if let Event::Memory(MemoryEvent::EntityCreated { scope: place, .. }) = &mut event {
-            *place = scope.parse().unwrap();
-        }
-        event
-    };
-    let remove = [Write::RemoveEntity { entity: EntityRef::Id(MemoryId(1)), expected_version: None }];
+    let theirs = |scope: &str| placed(created(1, "Bob"), scope);
+    let entity = EntityRef::Id { id: MemoryId(1), scopes: vec![Scope::Agent(ada())] };
+    let remove = [Write::RemoveEntity { entity, expected_version: None }];
     for scope in ["agent:eve", "workspace:other"] {
-        check_refused(&[theirs(scope)], &remove, RefusalCode::EntityNotFound, "scope");
+        check_refused(&[theirs(scope)], &remove, RefusalCode::EntityNotFound, "entity");
     }
     for scope in ["agent:ada", "workspace:lab", "global"] {
         check(&[theirs(scope)], &remove, &[memory(MemoryEvent::EntityRemoved { id: MemoryId(1) })]);
     }
+}
+
+#[test]
+fn observations_and_relations_of_others_are_not_there() {
+    let given = [
+        placed(created(1, "Bob"), "agent:eve"),
+        added(2, 1, "likes tea"),
+        created(3, "Rob"),
+        created(4, "Tom"),
+        placed(connected(5, 3, 4), "agent:eve"),
+    ];
+    let change = RelationChange {
+        id: MemoryId(5),
+        strength: Some(1.0),
+        confidence: None,
+        metadata: None,
+        validity: None,
+    };
+    for (write, code, field) in [
+        (Write::RemoveObservation { id: MemoryId(2) }, RefusalCode::ObservationNotFound, "observation_id"),
+        (
+            Write::UpdateObservation { id: MemoryId(2), content: Some("x".to_owned()), validity: None },
+            RefusalCode::ObservationNotFound,
+            "observation_id",
+        ),
+        (Write::RemoveRelation { id: MemoryId(5) }, RefusalCode::RelationNotFound, "relation_id"),
+        (Write::UpdateRelation(change), RefusalCode::RelationNotFound, "relation_id"),
+    ] {
+        check_refused(&given, &[write], code, field);
+    }
+}
+
+#[test]
+fn a_name_that_reads_like_a_number_counts_where_the_number_does_not() {
+    let given = [placed(created(1, "Bob"), "agent:eve"), created(2, "ent_1")];
+    let entity = EntityRef::Id { id: MemoryId(1), scopes: vec![Scope::Global] };
+    let remove = [Write::RemoveEntity { entity, expected_version: None }];
+    check(&given, &remove, &[memory(MemoryEvent::EntityRemoved { id: MemoryId(2) })]);
+}
+
+#[test]
+fn every_scope_has_relations_of_its_own_between_shared_entities() {
+    let given = [created(1, "Bob"), created(2, "Eve"), placed(connected(3, 1, 2), "agent:eve")];
+    let own = NewRelation { scope: Scope::Agent(ada()), strength: 0.9, ..connect("Bob", "Eve") };
+    let mut then = placed(connected(100, 1, 2), "agent:ada");
+    if let Event::Memory(MemoryEvent::RelationCreated { strength, .. }) = &mut then {
+        *strength = 0.9;
+    }
+    check(&given, &[Write::CreateRelation(own)], &[then]);
+    check(&given, &[Write::CreateRelation(connect("Bob", "Eve"))], &[connected(100, 1, 2)]);
+}
+
+#[test]
+fn a_relation_never_leads_into_a_narrower_scope() {
+    let given = [placed(created(1, "Bob"), "agent:ada"), created(2, "Eve")];
+    let scopes = vec![Scope::Global];
+    let from = EntityRef::Id { id: MemoryId(1), scopes };
+    let out = NewRelation { from, ..connect("Bob", "Eve") };
+    for scope in ["global", "workspace:lab"] {
+        let wide = NewRelation { scope: scope.parse().unwrap(), ..out.clone() };
+        check_refused(&given, &[Write::CreateRelation(wide)], RefusalCode::Validation, "from_entity");
+    }
+    let own = NewRelation { scope: Scope::Agent(ada()), ..out };
+    check(&given, &[Write::CreateRelation(own)], &[placed(connected(100, 1, 2), "agent:ada")]);
+}
+
+#[test]
+fn clearing_a_scope_takes_its_relations_between_shared_entities_too() {
+    let given = [
+        created(1, "Bob"),
+        created(2, "Eve"),
+        placed(connected(3, 1, 2), "agent:ada"),
+        placed(connected(4, 1, 2), "agent:eve"),
+    ];
+    let clear = Write::ClearScope { scope: Scope::Agent(ada()), entity_types: Vec::new() };
+    check(&given, &[clear], &[memory(MemoryEvent::RelationRemoved { id: MemoryId(3) })]);
+    let some = Write::ClearScope { scope: Scope::Agent(ada()), entity_types: vec!["person".to_owned()] };
+    check(&given, &[some], &[]);
 }

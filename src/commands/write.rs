@@ -7,8 +7,13 @@ use serde::{Deserialize, Serialize};
 /// An entity that a command means: by number, or by name in the first of some scopes that has it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EntityRef {
-    /// By number.
-    Id(MemoryId),
+    /// By number. Where no such entity is seen, a name that reads like the number (`ent_12`) will do.
+    Id {
+        /// Its number.
+        id: MemoryId,
+        /// Where to look for the name, most specific first.
+        scopes: Vec<Scope>,
+    },
     /// By name, looked up in the scopes in this order.
     Named {
         /// Its name.

@@ -2,7 +2,7 @@
 
 use caxton_events::{AgentId, MemoryId, Scope};
 use caxton_projections::graph::{
-    Direction, Entity, EntityFilter, GraphReader, Observation, ReadError, Relation,
+    Direction, Entity, EntityFilter, GraphReader, Observation, ReadError, Relation, RelationFilter,
 };
 
 use crate::commands::{Present, PresentEntity, PresentObservation, PresentRelation};
@@ -101,17 +101,30 @@ impl Present for Folded {
 
     fn relation_between(
         &self,
+        scope: &Scope,
         from: MemoryId,
         to: MemoryId,
         relation_type: &str,
     ) -> Result<Option<PresentRelation>, ReadError> {
-        Ok(self.0.relation_by_triple(from, to, relation_type)?.map(relation))
+        Ok(self.0.relation_by_triple(scope, from, to, relation_type)?.map(relation))
     }
 
     fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
         all_pages(|after| {
             let rows = self.0.relations_of(entity, Direction::Both, &[], 0.0, after, PAGE_ROWS)?;
             Ok(rows.into_iter().map(|row| row.id).collect())
+        })
+    }
+
+    fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError> {
+        all_pages(|after| {
+            let filter = RelationFilter {
+                scopes: vec![scope.clone()],
+                after,
+                limit: PAGE_ROWS,
+                ..RelationFilter::default()
+            };
+            Ok(self.0.list_relations(&filter)?.into_iter().map(|row| row.id).collect())
         })
     }
 

@@ -133,3 +133,44 @@ fn a_walk_meets_what_is_connected() {
     let deep = server.get("/memory/graph/Ada?agent_id=ada&max_depth=11");
     assert_eq!(deep.problem(422, "VALIDATION_ERROR")["field"], "max_depth");
 }
+
+#[test]
+fn agents_relate_shared_entities_without_meeting_each_other() {
+    let server = Server::start();
+    let shared = |name: &str| {
+        let body = json!({
+            "agent_id": "ada", "memory_scope": "global", "entity_name": name, "entity_type": "T",
+            "observations": [],
+        });
+        server.post("/memory/entities", &body).expect(201);
+    };
+    shared("tea");
+    shared("rain");
+    let relate = |agent: &str, strength: f64| {
+        let body = json!({
+            "agent_id": agent, "from_entity": "tea", "to_entity": "rain", "relation_type": "suits",
+            "strength": strength,
+        });
+        server.post("/memory/relations", &body).expect(201).json()["relation_id"].as_str().unwrap().to_owned()
+    };
+    let (hers, his) = (relate("ada", 0.9), relate("bob", 0.2));
+    assert_ne!(hers, his);
+    let seen = server.get("/memory/relations?agent_id=bob").expect(200).json();
+    assert_eq!((&seen["count"], &seen["relations"][0]["strength"]), (&json!(1), &json!(0.2)));
+    let path = format!("/memory/relations/{hers}?agent_id=bob");
+    server.delete(&path).problem(404, "RELATION_NOT_FOUND");
+    let ask = server.ask("PATCH", &path).json(&json!({"strength": 0}));
+    ask.send().problem(404, "RELATION_NOT_FOUND");
+
+    let own = server.entity("diary", "T", &[]);
+    let public = json!({
+        "agent_id": "ada", "memory_scope": "global", "from_entity": own["entity_id"], "to_entity": "tea",
+        "relation_type": "mentions",
+    });
+    let problem = server.post("/memory/relations", &public).problem(422, "INVALID_ENTITY_DATA");
+    assert_eq!(problem["field"], "from_entity");
+
+    let cleared = server.delete("/memory/ada?confirm=true").expect(200).json();
+    assert_eq!((&cleared["entities_deleted"], &cleared["relations_deleted"]), (&json!(1), &json!(1)));
+    server.get(&format!("/memory/relations/{his}?agent_id=bob")).expect(200);
+}

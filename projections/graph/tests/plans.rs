@@ -125,7 +125,9 @@ fn hot_queries() -> Vec<(String, &'static str)> {
         ),
         (relation_sql("r.id = 1"), "USING INDEX idx_relations_id"),
         (
-            relation_sql("r.relation_type = 'next' AND r.from_entity = 1 AND r.to_entity = 2"),
+            relation_sql(
+                "r.relation_type = 'next' AND r.from_entity = 1 AND r.to_entity = 2 AND s.scope = 'global'",
+            ),
             "USING INDEX idx_relations_from",
         ),
         (relation_sql("r.from_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_from"),

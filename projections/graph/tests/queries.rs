@@ -113,6 +113,8 @@ fn relations_are_found_by_end_by_triple_and_in_pages() {
     let ba = story.relate(b, a, "likes", 0.9);
     let ac = story.relate(a, c, "likes", 0.1);
     let aa = story.relate(a, a, "knows", 1.0);
+    let global = caxton_events::Scope::Global;
+    let own: caxton_events::Scope = "agent:ada".parse().unwrap();
     let reader = Fixture::told(&story, 2).graph.reader();
     let of = |direction, types: &[&str], strength, after, limit| {
         let found = reader.relations_of(a, direction, &texts(types), strength, after, limit).unwrap();
@@ -124,8 +126,9 @@ fn relations_are_found_by_end_by_triple_and_in_pages() {
     assert_eq!(of(Direction::Both, &["likes"], 0.0, None, 9), [ba, ac]);
     assert_eq!(of(Direction::Both, &["likes", "knows"], 0.5, None, 9), [ab, ba, aa]);
     assert_eq!(of(Direction::Both, &[], 0.0, Some(ab), 2), [ba, ac]);
-    assert_eq!(reader.relation_by_triple(a, c, "likes").unwrap().unwrap().id, ac);
-    assert_eq!(reader.relation_by_triple(c, a, "likes").unwrap(), None);
+    assert_eq!(reader.relation_by_triple(&global, a, c, "likes").unwrap().unwrap().id, ac);
+    assert_eq!(reader.relation_by_triple(&global, c, a, "likes").unwrap(), None);
+    assert_eq!(reader.relation_by_triple(&own, a, c, "likes").unwrap(), None);
     let list = |filter: RelationFilter| {
         let filter = RelationFilter { limit: 9, ..filter };
         reader.list_relations(&filter).unwrap().iter().map(|relation| relation.id).collect::<Vec<_>>()

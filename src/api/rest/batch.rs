@@ -144,7 +144,7 @@ pub(super) fn millis(started: Instant) -> f64 {
 pub(super) fn label(write: &Write) -> Map<String, Value> {
     let mut label = Map::new();
     let name = |entity: &EntityRef| match entity {
-        EntityRef::Id(id) => Row::Entity.show(*id),
+        EntityRef::Id { id, .. } => Row::Entity.show(*id),
         EntityRef::Named { name, .. } => name.clone(),
     };
     match write {

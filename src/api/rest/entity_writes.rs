@@ -55,74 +55,16 @@ impl Api {
         atomic: bool,
     ) -> Result<Outcome, SubmitError> {
         let started = std::time::Instant::now();
-        let writes = self.without_foreign_ids(context, writes).await?;
         let outcome = self.engine.submit(context.submission(writes, atomic)).await?;
         self.meter.store_finished(started.elapsed());
         Ok(outcome)
     }
-
-    /// `writes`, in which ids of entities outside the caller's scopes are taken for names: so they are not found, and
-    /// the refusal is the one of any other name.
-    pub(super) async fn without_foreign_ids(
-        &self,
-        context: &WriteContext,
-        mut writes: Vec<Write>,
-    ) -> Result<Vec<Write>, SubmitError> {
-        if writes.iter_mut().all(|write| references(write).next().is_none()) {
-            return Ok(writes);
-        }
-        let visible = context.caller.visible();
-        let engine = self.engine.clone();
-        let work = move || {
-            let mut ids: Vec<MemoryId> = Vec::new();
-            for write in &mut writes {
-                ids.extend(references(write).filter_map(|reference| id_of(reference)));
-            }
-            let entities = engine.view().graph().entities(&ids).map_err(SubmitError::Graph)?;
-            let foreign: Vec<MemoryId> = entities
-                .into_iter()
-                .filter(|entity| !visible.contains(&entity.scope))
-                .map(|entity| entity.id)
-                .collect();
-            for reference in writes.iter_mut().flat_map(references) {
-                if let Some(id) = id_of(reference).filter(|id| foreign.contains(id)) {
-                    *reference = EntityRef::Named { name: Row::Entity.show(id), scopes: visible.clone() };
-                }
-            }
-            Ok(writes)
-        };
-        // A panic in there is a defect; the client is told that the server stopped answering it.
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(SubmitError::Stopped))
-    }
-}
-
-fn id_of(reference: &EntityRef) -> Option<MemoryId> {
-    match reference {
-        EntityRef::Id(id) => Some(*id),
-        EntityRef::Named { .. } => None,
-    }
-}
-
-/// The references by id in a write.
-fn references(write: &mut Write) -> impl Iterator<Item = &mut EntityRef> {
-    let (first, second) = match write {
-        Write::UpdateEntity(change) => (Some(&mut change.entity), None),
-        Write::RemoveEntity { entity, .. } | Write::AddObservations { entity, .. } => (Some(entity), None),
-        Write::CreateRelation(wish) => (Some(&mut wish.from), Some(&mut wish.to)),
-        Write::CreateEntity(_)
-        | Write::UpdateObservation { .. }
-        | Write::RemoveObservation { .. }
-        | Write::UpdateRelation(_)
-        | Write::RemoveRelation { .. }
-        | Write::ClearScope { .. } => (None, None),
-    };
-    first.into_iter().chain(second).filter(|reference| matches!(reference, EntityRef::Id(_)))
 }
 
 /// The entity that a text in a request means: an id, or a name looked up in `scopes`.
 pub(super) fn reference(text: String, scopes: Vec<Scope>) -> EntityRef {
     match Row::Entity.parse(&text) {
-        Some(id) => EntityRef::Id(id),
+        Some(id) => EntityRef::Id { id, scopes },
         None => EntityRef::Named { name: text, scopes },
     }
 }

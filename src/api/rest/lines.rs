@@ -77,7 +77,6 @@ pub(super) async fn offered(
     chunk: usize,
     writes: Vec<Write>,
 ) -> Result<Outcome, SubmitError> {
-    let writes = api.without_foreign_ids(context, writes).await?;
     let mut pause = Duration::from_millis(10);
     for _ in 1..OFFERS_MAX {
         match api.engine.submit(context.chunk(chunk, writes.clone())).await {

@@ -95,18 +95,6 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     .await
 }
 
-/// Refuses an observation of somebody else. One that is not folded yet is left to the engine, which knows it.
-async fn not_foreign(api: &Api, context: &WriteContext, id: MemoryId) -> Result<(), Problem> {
-    let visible = context.caller.visible();
-    api.query(move |view| {
-        if view.graph().observation(id).map_err(|error| graph_failed(&error))?.is_some() {
-            find(view, id, &visible)?;
-        }
-        Ok(())
-    })
-    .await
-}
-
 /// `PATCH /memory/observations/{id}`.
 pub(super) async fn patch(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(WriteContext::QUERY)?;
@@ -117,7 +105,6 @@ pub(super) async fn patch(State(api): State<Api>, call: Call) -> Result<Response
     body.absorb(query);
     body.finish()?;
     let id = Row::Observation.in_path(call.path("id"))?;
-    not_foreign(&api, &context, id).await?;
     write_one(&api, &context, id, Write::UpdateObservation { id, content, validity }).await
 }
 
@@ -127,7 +114,6 @@ pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Respons
     let context = WriteContext::take(&api, &call, &mut query, None);
     query.finish()?;
     let id = Row::Observation.in_path(call.path("id"))?;
-    not_foreign(&api, &context, id).await?;
     write_one(&api, &context, id, Write::RemoveObservation { id }).await
 }
 

@@ -13,6 +13,9 @@ use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items};
 use super::progress::Progress;
 
+/// Version of exports whose last line does not count their rows.
+const EXPORT_VERSION_WITHOUT_END: &str = "1.0";
+
 /// A request ends after so many bytes, however few lines it has: half of what a server takes by default.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
 
@@ -107,6 +110,13 @@ pub(super) fn import(
     }
     drop(progress);
     out.value(&totals)?;
+    if let Some(missing) = lines.missing() {
+        let message = format!(
+            "{} is not the whole export: {missing}; what it holds is written; export again and import that",
+            import.file.display()
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
     match totals.failed() {
         0 => Ok(()),
         failed => Err(Failure::new(
@@ -150,32 +160,84 @@ struct Chunks<R> {
     reader: R,
     lines_max: usize,
     line: u64,
+    /// Rows read so far.
+    rows: u64,
+    /// Whether the first line says that the last one counts the rows.
+    counts_rows: bool,
+    /// What the last line counts.
+    counted: Option<u64>,
 }
 
 impl<R: BufRead> Chunks<R> {
     const fn new(reader: R, lines_max: usize) -> Self {
-        Self { reader, lines_max, line: 0 }
+        Self { reader, lines_max, line: 0, rows: 0, counts_rows: false, counted: None }
     }
 
     /// The next chunk; `None` at the end.
     fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
-        let first_line = self.line + 1;
-        let mut bytes = Vec::new();
-        for _ in 0..self.lines_max {
-            if self.reader.read_until(b'\n', &mut bytes)? == 0 {
-                break;
+        loop {
+            let (first_line, mut bytes) = (self.line + 1, Vec::new());
+            for _ in 0..self.lines_max {
+                let start = bytes.len();
+                if self.reader.read_until(b'\n', &mut bytes)? == 0 {
+                    break;
+                }
+                self.line += 1;
+                if self.line == 1 && opens_document(&bytes) {
+                    self.reader.read_to_end(&mut bytes)?;
+                    return Ok(Some(Chunk { first_line, bytes, is_document: true }));
+                }
+                if self.note(&bytes[start..]) {
+                    // An empty line in its place keeps the numbers of the others.
+                    bytes.truncate(start);
+                    bytes.push(b'\n');
+                }
+                if bytes.len() >= CHUNK_BYTES_MAX {
+                    break;
+                }
             }
-            self.line += 1;
-            if self.line == 1 && opens_document(&bytes) {
-                self.reader.read_to_end(&mut bytes)?;
-                return Ok(Some(Chunk { first_line, bytes, is_document: true }));
+            if !bytes.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Some(Chunk { first_line, bytes, is_document: false }));
             }
-            if bytes.len() >= CHUNK_BYTES_MAX {
-                break;
+            if bytes.is_empty() {
+                return Ok(None);
             }
         }
-        let blank = bytes.iter().all(u8::is_ascii_whitespace);
-        Ok((!blank).then_some(Chunk { first_line, bytes, is_document: false }))
+    }
+
+    /// Counts a line; whether it stands at an end of an export and is for this reader alone: the requests are pieces.
+    fn note(&mut self, line: &[u8]) -> bool {
+        let marks = self.line == 1 || line.windows(5).any(|window| window == b"\"end\"");
+        let value: Value = if marks { serde_json::from_slice(line).unwrap_or_default() } else { Value::Null };
+        match value["type"].as_str() {
+            Some("metadata") => {
+                let version = value["export_metadata"]["version"].as_str();
+                self.counts_rows = version.is_some_and(|version| version != EXPORT_VERSION_WITHOUT_END);
+                true
+            }
+            Some("end") => {
+                let rows = |name: &str| value[name].as_u64().unwrap_or_default();
+                self.counted = Some(rows("entities").saturating_add(rows("relations")));
+                true
+            }
+            Some(_) | None => {
+                self.rows += u64::from(!line.iter().all(u8::is_ascii_whitespace));
+                false
+            }
+        }
+    }
+
+    /// What an export that was not read whole lacks; to be asked at the end.
+    fn missing(&self) -> Option<String> {
+        match self.counted {
+            Some(counted) if counted != self.rows => {
+                Some(format!("it holds {} rows, its last line counts {counted}", self.rows))
+            }
+            None if self.counts_rows => {
+                Some(format!("it was cut short after {} rows: its last line is missing", self.rows))
+            }
+            Some(_) | None => None,
+        }
     }
 }
 
@@ -266,6 +328,27 @@ mod tests {
         check("{}\n{}\n{}", 2, &[(1, "{}\n{}\n", false), (3, "{}", false)]);
         check("", 2, &[]);
         check("\n \n", 2, &[]);
+        check("{}\n\n\n\n{}\n", 1, &[(1, "{}\n", false), (5, "{}\n", false)]);
+    }
+
+    #[test]
+    fn an_export_that_is_not_whole_is_noticed() {
+        let head = "{\"export_metadata\": {\"version\": \"1.1\"}, \"type\": \"metadata\"}\n";
+        let end = "{\"type\": \"end\", \"entities\": 1, \"relations\": 1}\n";
+        let row = "{\"entity_name\": \"end\"}\n";
+        for (text, missing) in [
+            (format!("{head}{row}{row}{end}"), None),
+            (format!("{row}{row}"), None),
+            (head.replace("1.1", "1.0") + row, None),
+            (format!("{head}{row}"), Some("it was cut short after 1 rows: its last line is missing")),
+            (format!("{head}{row}{end}"), Some("it holds 1 rows, its last line counts 2")),
+        ] {
+            for lines_max in [1, 2, 100] {
+                let mut chunks = Chunks::new(text.as_bytes(), lines_max);
+                while chunks.next_chunk().expect("memory is readable").is_some() {}
+                assert_eq!(chunks.missing().as_deref(), missing, "{text}");
+            }
+        }
     }
 
     #[test]

@@ -92,6 +92,33 @@ fn an_unknown_member_is_named_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_member_given_twice_is_refused_with_its_place() {
+    let server = Server::start();
+    for (body, field) in [
+        (
+            "{\"agent_id\": \"ada\", \"entity_name\": \"a\", \"entity_name\": \"b\", \"entity_type\": \"T\"}",
+            "entity_name",
+        ),
+        (
+            "{\"agent_id\": \"ada\", \"entity_name\": \"a\", \"entity_type\": \"T\", \"metadata\": {\"k\": 1, \"k\": 2}}",
+            "metadata.k",
+        ),
+    ] {
+        let send = |server: &Server| {
+            let ask = server.ask("POST", "/memory/entities").header("Content-Type", "application/json");
+            ask.raw(body.as_bytes()).send()
+        };
+        refused(&server, send, 422, "VALIDATION_ERROR", field);
+    }
+    let line = "{\"entity_name\": \"a\", \"entity_type\": \"T\", \"entity_type\": \"U\"}";
+    let answer = server.ask("POST", "/memory/entities/batch?agent_id=ada").lines(line).send().expect(200);
+    assert_eq!(
+        (&answer.lines()[0]["code"], &answer.lines()[0]["field"]),
+        (&json!("VALIDATION_ERROR"), &json!("entity_type"))
+    );
+}
+
+#[test]
 fn strengths_that_are_no_shares_are_refused() {
     let server = Server::start();
     server.entity("a", "T", &[]);

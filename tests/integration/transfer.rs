@@ -69,7 +69,9 @@ fn a_line_export_comes_in_whole_elsewhere() {
     fill(&server);
     let export = server.get("/memory/export?agent_id=ada&format=jsonl").expect(200);
     assert_eq!(export.header("content-type"), Some("application/x-ndjson"));
-    assert_eq!(export.lines().len(), 253);
+    assert_eq!(export.lines().len(), 254);
+    let end = json!({"type": "end", "entities": 251, "relations": 1});
+    assert_eq!(export.lines().last(), Some(&end));
     let text = String::from_utf8(export.body).unwrap();
     let other = Server::start();
     let ask =
@@ -85,6 +87,33 @@ fn a_line_export_comes_in_whole_elsewhere() {
     assert_eq!(answer["errors"][0]["code"], "MALFORMED_JSON");
     ask("{}").expect(422);
     ask("\n\n").problem(422, "VALIDATION_ERROR");
+}
+
+#[test]
+fn a_line_export_that_was_cut_short_is_refused_before_anything_is_written() {
+    let server = Server::start();
+    server.entity("a", "T", &["x"]);
+    server.entity("b", "T", &[]);
+    server.relation("a", "b", "precedes");
+    let export = server.get("/memory/export?agent_id=ada&format=jsonl").expect(200);
+    let text = String::from_utf8(export.body).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let other = Server::start();
+    let ask =
+        |lines: &[&str]| other.ask("POST", "/memory/import?agent_id=bob").lines(&lines.join("\n")).send();
+    let head = other.engine.log().head().seq;
+    for cut in 1..lines.len() {
+        assert_eq!(ask(&lines[..cut]).problem(400, "BODY_INCOMPLETE")["field"], "body");
+        let hole = [&lines[..cut], &lines[cut + 1..]].concat();
+        ask(&hole).problem(400, "BODY_INCOMPLETE");
+    }
+    assert_eq!(other.engine.log().head().seq, head, "something was written");
+    // Without the line that makes it an export it is as good as any lines.
+    ask(&lines[1..3]).expect(201);
+    ask(&lines).expect(201);
+    let old = text.replace("\"version\":\"1.1\"", "\"version\":\"1.0\"");
+    let old: Vec<&str> = old.lines().take(3).collect();
+    ask(&old).expect(201);
 }
 
 #[test]

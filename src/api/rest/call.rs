@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::Api;
 use super::caller::{CALLER, Caller};
 use super::fields::Fields;
+use super::json::parse_json;
 use super::middleware::request_id::RequestId;
 use super::problem::Problem;
 use crate::commands::Write;
@@ -165,33 +166,6 @@ impl Call {
         }
         Some(Idempotency { key: text.to_owned(), fingerprint: self.fingerprint(caller) })
     }
-}
-
-/// A JSON value out of bytes.
-///
-/// # Errors
-///
-/// A [`Problem`] with the place where it ends being one.
-pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
-    if let Err(error) = std::str::from_utf8(bytes) {
-        let detail = format!("the body is not UTF-8 from byte {} on", error.valid_up_to());
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "INVALID_UTF8", detail)
-            .field("body")
-            .remedy("encode the body as UTF-8"));
-    }
-    serde_json::from_slice(bytes).map_err(|error| {
-        let (detail, remedy) = if bytes.iter().all(u8::is_ascii_whitespace) {
-            ("the body is empty".to_owned(), "send a JSON object")
-        } else if error.is_eof() {
-            (format!("the JSON ends too early: {error}"), "send the whole document")
-        } else {
-            (
-                format!("the body is no JSON: {error}"),
-                "correct it there; NaN and Infinity are no JSON numbers",
-            )
-        };
-        Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", detail).field("body").remedy(remedy)
-    })
 }
 
 /// What every write has in common.

@@ -18,6 +18,10 @@ use super::refusals::{embedding_failed, graph_failed, no_model};
 use super::rows::{EntityRow, ObservationRow, RelationRow};
 use crate::engine::SystemClock;
 
+/// Version of what is written. From 1.1 on, JSONL ends with a line that counts its rows.
+pub(super) const EXPORT_VERSION: &str = "1.1";
+/// The version without that line.
+pub(super) const EXPORT_VERSION_WITHOUT_END: &str = "1.0";
 /// Rows read at a time.
 const PAGE: usize = 200;
 
@@ -38,12 +42,14 @@ enum Stage {
     End,
 }
 
-#[derive(Clone)]
 struct Export {
     scope: Scope,
     agent: String,
     format: Format,
     embeddings: bool,
+    /// Rows written so far, for the last line: readers tell by it that none is missing.
+    entities: usize,
+    relations: usize,
 }
 
 /// `GET /memory/export`.
@@ -57,6 +63,8 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
         agent: context.caller.agent.to_string(),
         format: format.unwrap_or(Format::Json),
         embeddings: query.flag("include_embeddings").unwrap_or(false),
+        entities: 0,
+        relations: 0,
     };
     query.finish()?;
     if export.embeddings && api.engine.view().semantic().is_none() {
@@ -68,17 +76,16 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
         Format::Lines => "application/x-ndjson",
     };
     // The head is read before the answer begins, so that a broken graph is still a problem with a status.
-    let (head, next) = page(&api, export.clone(), Stage::Head).await?;
+    let (export, head, next) = page(&api, export, Stage::Head).await?;
     let first = stream::once(async move { Ok::<_, std::io::Error>(head) });
-    let rest = stream::unfold((api, export, next), |(api, export, stage)| async move {
-        if matches!(stage, Stage::End) {
-            return None;
-        }
-        match page(&api, export.clone(), stage).await {
-            Ok((bytes, next)) => Some((Ok(bytes), (api, export, next))),
-            // The status is out already: breaking off tells the client that the document is not whole.
-            Err(problem) => Some((Err(std::io::Error::other(problem.code())), (api, export, Stage::End))),
-        }
+    let rest = stream::unfold(Some((api, export, next)), |state| async move {
+        let (api, export, stage) = state.filter(|(_, _, stage)| !matches!(stage, Stage::End))?;
+        // The status is out already when a page fails: breaking off tells the client that the document is not whole.
+        let page = page(&api, export, stage).await.map_err(|problem| std::io::Error::other(problem.code()));
+        Some(match page {
+            Ok((export, bytes, next)) => (Ok(bytes), Some((api, export, next))),
+            Err(error) => (Err(error), None),
+        })
     });
     let mut response =
         Response::new(Body::from_stream(futures::StreamExt::fuse(futures::StreamExt::chain(first, rest))));
@@ -87,7 +94,7 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
     Ok(response)
 }
 
-async fn page(api: &Api, export: Export, stage: Stage) -> Result<(Bytes, Stage), Problem> {
+async fn page(api: &Api, mut export: Export, stage: Stage) -> Result<(Export, Bytes, Stage), Problem> {
     api.read(move |view| {
         let (text, next) = match stage {
             Stage::Head => (export.head(view)?, Stage::Entities(None)),
@@ -95,7 +102,7 @@ async fn page(api: &Api, export: Export, stage: Stage) -> Result<(Bytes, Stage),
             Stage::Relations(after) => export.relations(view, after)?,
             Stage::Tail | Stage::End => (export.tail(), Stage::End),
         };
-        Ok((Bytes::from(text), next))
+        Ok((export, Bytes::from(text), next))
     })
     .await
 }
@@ -112,7 +119,7 @@ impl Export {
             "entity_count": stats.entities,
             "relation_count": stats.relations,
             "format": if self.format == Format::Json { "json" } else { "jsonl" },
-            "version": "1.0",
+            "version": EXPORT_VERSION,
             "seq": view.seq(),
         });
         Ok(match self.format {
@@ -124,7 +131,12 @@ impl Export {
     fn tail(&self) -> String {
         match self.format {
             Format::Json => "]}\n".to_owned(),
-            Format::Lines => String::new(),
+            Format::Lines => {
+                format!(
+                    "{}\n",
+                    json!({"type": "end", "entities": self.entities, "relations": self.relations})
+                )
+            }
         }
     }
 
@@ -143,12 +155,13 @@ impl Export {
         }
     }
 
-    fn entities(&self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
+    fn entities(&mut self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
         let filter =
             EntityFilter { scopes: vec![self.scope.clone()], after, limit: PAGE, ..EntityFilter::default() };
         let page = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
         let vectors = if self.embeddings { headers(view, &page)? } else { Vec::new() };
         let (mut text, last, len) = (String::new(), page.last().map(|entity| entity.id), page.len());
+        self.entities += len;
         for (index, entity) in page.into_iter().enumerate() {
             let id = entity.id;
             let mut row = EntityRow::from(entity);
@@ -168,7 +181,7 @@ impl Export {
         Ok((text, Stage::Relations(None)))
     }
 
-    fn relations(&self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
+    fn relations(&mut self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
         let filter = RelationFilter {
             scopes: vec![self.scope.clone()],
             after,
@@ -177,6 +190,7 @@ impl Export {
         };
         let page = view.graph().list_relations(&filter).map_err(|error| graph_failed(&error))?;
         let (mut text, last, len) = (String::new(), page.last().map(|relation| relation.id), page.len());
+        self.relations += len;
         for (index, row) in RelationRow::all(view, page)?.into_iter().enumerate() {
             self.row(&mut text, json!(row), "relation", after.is_none() && index == 0);
         }

@@ -11,10 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::batch::{Tally, failed, millis};
-use super::call::{Call, WriteContext, parse_json};
+use super::call::{Call, WriteContext};
 use super::caller::CALLER;
 use super::entity_writes::{ENTITY, OBSERVATION, answer, new_entity};
+use super::export::EXPORT_VERSION_WITHOUT_END;
 use super::fields::Fields;
+use super::json::parse_json;
 use super::lines::{Lines, offered};
 use super::problem::{Complaint, Problem};
 use super::refusals;
@@ -138,6 +140,7 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
     let context = WriteContext::take(&api, &call, &mut query, None);
     let strategy = query.choice("merge_strategy", STRATEGIES).unwrap_or(OnExisting::Update);
     query.finish()?;
+    whole_export(&call.body)?;
     let (mut lines, mut report) = (Lines::of(call.body.clone()), Report::default());
     let mut last = Seq::ZERO;
     for chunk in 0.. {
@@ -190,19 +193,43 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
     rows::json(status, &report.body(last, started))
 }
 
-/// One line as a write; `None` for the line with the export's metadata.
+/// Refuses an export that was cut short, before anything of it is written: its last line counts its rows.
+fn whole_export(body: &Bytes) -> Result<(), Problem> {
+    let mut lines =
+        body.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace));
+    let parsed = |line: &[u8]| serde_json::from_slice::<Value>(line).unwrap_or_default();
+    let first = lines.next().map(parsed).unwrap_or_default();
+    let version = first["export_metadata"]["version"].as_str();
+    if version.is_none_or(|version| version == EXPORT_VERSION_WITHOUT_END) {
+        return Ok(());
+    }
+    let (rows, last) = lines.fold((0_u64, None), |(rows, _), line| (rows + 1, Some(line)));
+    let end = last.map(parsed).filter(|end| end["type"] == "end");
+    let counted = |end: &Value| end["entities"].as_u64()?.checked_add(end["relations"].as_u64()?);
+    let detail = match end.as_ref().map(counted) {
+        Some(counted) if counted == rows.checked_sub(1) => return Ok(()),
+        Some(Some(counted)) => format!("the export holds {} rows, its last line counts {counted}", rows - 1),
+        Some(None) => "the last line of the export counts no rows".to_owned(),
+        None => format!("the export was cut short after {rows} rows: the line of type end is missing"),
+    };
+    Err(Problem::new(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", detail)
+        .field("body")
+        .remedy("export again; or remove the lines of type metadata and end to import what is there"))
+}
+
+/// One line as a write; `None` for the lines around an export's rows.
 fn row(line: &Bytes, context: &WriteContext, strategy: OnExisting) -> Result<Option<Write>, Complaint> {
     let value = parse_json(line).map_err(|problem| problem.as_complaint())?;
     let kind = value.get("type").and_then(Value::as_str).map(str::to_owned);
     let is_relation = match kind.as_deref() {
-        Some("metadata") => return Ok(None),
+        Some("metadata" | "end") => return Ok(None),
         Some("relation") => true,
         Some("entity") => false,
         Some(_) | None => value.get("relation_type").is_some(),
     };
     let known: &[&[&str]] = if is_relation { &[RELATION, EXPORTED] } else { &[ENTITY, EXPORTED] };
     let mut fields = Fields::object(value, String::new(), known);
-    fields.choice("type", &[("entity", ()), ("relation", ()), ("metadata", ())]);
+    fields.choice("type", &[("entity", ()), ("relation", ()), ("metadata", ()), ("end", ())]);
     let write = if is_relation {
         relation(&mut fields, context, strategy)
     } else {

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::batch::{Kind, done, failed, label};
-use super::call::{WriteContext, parse_json};
+use super::call::WriteContext;
 use super::fields::Fields;
+use super::json::parse_json;
 use super::problem::Complaint;
 use super::refusals;
 use crate::commands::{Refusal, Write, Written};

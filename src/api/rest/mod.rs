@@ -1,7 +1,7 @@
 //! The REST door: routes under `/api/v1` over the engine, problems as `application/problem+json`.
 //!
 //! Reading order: [`options`] (what it is told), [`serve`] (connections), `routes` (what there is), `middleware` (what
-//! happens around every request), `call` and `fields` (how a request is read), `refusals` (the one table from errors to
+//! happens around every request), `call`, `json` and `fields` (how a request is read), `refusals` (the one table from errors to
 //! statuses), then one file per resource.
 
 mod batch;
@@ -17,6 +17,7 @@ mod graph_walk;
 mod health;
 mod ids;
 mod import;
+mod json;
 mod lines;
 mod meter;
 mod middleware;

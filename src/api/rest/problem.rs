@@ -135,6 +135,9 @@ impl Problem {
     /// The problem as one complaint in a list.
     pub(super) fn as_complaint(&self) -> Complaint {
         let inner = &self.0;
+        if let Some(first) = inner.errors.first() {
+            return first.clone();
+        }
         Complaint {
             field: inner.field.clone().unwrap_or_default(),
             code: inner.code,

@@ -1,0 +1,193 @@
+//! JSON out of bytes, strictly: UTF-8, one whole document, no member given twice.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use axum::http::StatusCode;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::problem::{Complaint, Problem, shortened};
+
+/// A JSON value out of bytes.
+///
+/// # Errors
+///
+/// A [`Problem`] with the place where it ends being one.
+pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let detail = format!("the body is not UTF-8 from byte {} on", error.valid_up_to());
+        Problem::new(StatusCode::BAD_REQUEST, "INVALID_UTF8", detail)
+            .field("body")
+            .remedy("encode the body as UTF-8")
+    })?;
+    let doubled = RefCell::new(None);
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = Document { doubled: &doubled }.deserialize(&mut reader);
+    value.and_then(|value| reader.end().map(|()| value)).map_err(|error| match doubled.take() {
+        Some(field) => given_twice(field),
+        None => malformed(text, &error),
+    })
+}
+
+fn malformed(text: &str, error: &serde_json::Error) -> Problem {
+    let (detail, remedy) = if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
+        ("the body is empty".to_owned(), "send a JSON object")
+    } else if error.is_eof() {
+        (format!("the JSON ends too early: {error}"), "send the whole document")
+    } else {
+        (format!("the body is no JSON: {error}"), "correct it there; NaN and Infinity are no JSON numbers")
+    };
+    Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", detail).field("body").remedy(remedy)
+}
+
+/// Of two values one would have to be dropped, and which one differs from reader to reader.
+fn given_twice(field: String) -> Problem {
+    let complaint = Complaint {
+        field: shortened(&field),
+        code: "VALIDATION_ERROR",
+        value: None,
+        message: "is given twice".to_owned(),
+        remedy: "give it once".to_owned(),
+    };
+    Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, vec![complaint])
+}
+
+/// Reads a value and notes the path of a member that comes twice, which ends the reading.
+#[derive(Clone, Copy)]
+struct Document<'place> {
+    doubled: &'place RefCell<Option<String>>,
+}
+
+impl Document<'_> {
+    /// Puts what leads to a doubled member before its path.
+    fn within(self, place: impl FnOnce() -> String) {
+        if let Some(path) = self.doubled.borrow_mut().as_mut() {
+            let dot = if path.starts_with('[') { "" } else { "." };
+            *path = format!("{}{dot}{path}", place());
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Document<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        loop {
+            match items.next_element_seed(self) {
+                Ok(Some(item)) => list.push(item),
+                Ok(None) => return Ok(Value::Array(list)),
+                Err(error) => {
+                    self.within(|| format!("[{}]", list.len()));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if object.contains_key(&name) {
+                self.doubled.replace(Some(name));
+                return Err(A::Error::custom("a member is given twice"));
+            }
+            match members.next_value_seed(self) {
+                Ok(value) => object.insert(name, value),
+                Err(error) => {
+                    self.within(|| name);
+                    return Err(error);
+                }
+            };
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+    use serde_json::{Value, json};
+
+    use super::parse_json;
+
+    #[test]
+    fn what_is_read_is_what_serde_json_reads() {
+        for text in [
+            "null",
+            "[]",
+            "{}",
+            "[1, -2, 18446744073709551615, 0.5, 1e300, -0]",
+            "{\"a\": {\"b\": [true, false, null, \"\\u00e9\\n\"]}, \"\": \"\"}",
+            " {\"text\": \"plain\"} \n",
+        ] {
+            assert_eq!(parse_json(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_member_given_twice_is_named_with_its_place() {
+        for (text, field) in [
+            ("{\"a\": 1, \"a\": 1}", "a"),
+            ("{\"m\": {\"a\": 1, \"b\": 2, \"a\": 3}}", "m.a"),
+            ("{\"list\": [{}, {\"x\": [[], [{\"a\": 1, \"\\u0061\": 2}]]}]}", "list[1].x[1][0].a"),
+            ("[{\"a\": 1, \"a\": 2}]", "[0].a"),
+        ] {
+            let problem = parse_json(text.as_bytes()).err().unwrap();
+            assert_eq!(problem.code(), "VALIDATION_ERROR");
+            let complaint = problem.as_complaint();
+            assert_eq!((complaint.field.as_str(), complaint.message.as_str()), (field, "is given twice"));
+        }
+        assert_eq!(parse_json(b"{\"a\": {\"b\": 1}, \"b\": 2}").unwrap(), json!({"a": {"b": 1}, "b": 2}));
+    }
+
+    #[test]
+    fn depth_is_bounded_and_the_end_is_the_end() {
+        for text in ["[".repeat(100_000), "{} {}".to_owned(), "{\"a\": 1e999}".to_owned(), "{\"a".to_owned()]
+        {
+            assert_eq!(parse_json(text.as_bytes()).err().unwrap().code(), "MALFORMED_JSON");
+        }
+    }
+}

@@ -21,3 +21,5 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const BLOCK_BYTES_MAX: usize = (256 << 10) - 64;
 /// Batches that may wait for the log's writer.
 pub const LOG_QUEUE_MAX: usize = 2_048;
+/// Jobs that may wait for the model, of queries and of bulk each.
+pub const EMBEDDING_QUEUE_MAX: usize = 1_024;

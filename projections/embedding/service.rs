@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use caxton_events::limits::EMBEDDING_QUEUE_MAX;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 
 use super::embedder::{EmbedError, Embedder, ModelIdentity};
@@ -18,7 +19,7 @@ pub struct ServiceOptions {
     pub threads: usize,
     /// Texts of all callers that one thread takes together. Default: 32. At least 1.
     pub batch_size: usize,
-    /// Jobs that may wait, of queries and of bulk each. Default: 1,024. At least 1.
+    /// Jobs that may wait, of queries and of bulk each. Default: [`EMBEDDING_QUEUE_MAX`]. At least 1.
     pub queue_max: usize,
     /// The cache of queries.
     pub cache: CacheOptions,
@@ -29,7 +30,13 @@ pub struct ServiceOptions {
 impl ServiceOptions {
     /// The defaults, with the clock `now`.
     pub fn new(now: Arc<dyn Fn() -> Duration + Send + Sync>) -> Self {
-        Self { threads: 1, batch_size: 32, queue_max: 1_024, cache: CacheOptions::default(), now }
+        Self {
+            threads: 1,
+            batch_size: 32,
+            queue_max: EMBEDDING_QUEUE_MAX,
+            cache: CacheOptions::default(),
+            now,
+        }
     }
 }
 

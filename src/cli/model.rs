@@ -27,7 +27,7 @@ const SHOWN_NUMBERS: usize = 6;
 pub(super) fn run(command: &ModelCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let ModelCommand::Pull = command;
     let loaded = setup::load(common, Vec::new())?;
-    let dir = find_or_pull(&loaded, common)?;
+    let dir = find_or_pull(&loaded, common, Missing::Fetch)?;
     if out.is_json() {
         return out.json(&json!({ "model": ALL_MINILM_L6_V2.name, "dir": dir }));
     }
@@ -48,7 +48,7 @@ pub(super) fn embed(embed: &EmbedText, common: &Common, out: &mut Output) -> Res
         return Err(Failure::new(Exit::Usage, "the text is empty; say something"));
     }
     let loaded = setup::load(common, Vec::new())?;
-    let dir = find_or_pull(&loaded, common)?;
+    let dir = find_or_pull(&loaded, common, Missing::RefuseConfigured)?;
     let service = setup::embedding_service(&loaded.config, &dir)?;
     let vector = service.embed_query(&text).map_err(|error: EmbedError| Failure::of(Exit::Failed, &error))?;
     let tokens = service.count_tokens(&text);
@@ -60,8 +60,17 @@ pub(super) fn embed(embed: &EmbedText, common: &Common, out: &mut Output) -> Res
     out.line(format_args!("{} numbers from {tokens} tokens: {} …", vector.len(), shown.join(" ")))
 }
 
-/// The folder of the whole and verified model; fetched first where no folder has it.
-pub(super) fn find_or_pull(loaded: &Loaded, common: &Common) -> Result<PathBuf, Failure> {
+/// What happens when no folder has the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It is fetched: into the folder that was named, or else into the cache.
+    Fetch,
+    /// A folder that was named is taken at its word: a copy was said to be there. Otherwise it is fetched.
+    RefuseConfigured,
+}
+
+/// The folder of the whole and verified model.
+pub(super) fn find_or_pull(loaded: &Loaded, common: &Common, missing: Missing) -> Result<PathBuf, Failure> {
     let config = &loaded.config;
     let path = &config.memory.embedding_config.model_path;
     let configured = loaded.origin(PATH_KEY).map(|_| path.as_path());
@@ -81,8 +90,24 @@ pub(super) fn find_or_pull(loaded: &Loaded, common: &Common) -> Result<PathBuf, 
             let said: Vec<String> = damages.iter().map(|damage| chain(damage)).collect();
             Err(Failure::new(Exit::Failed, format!("the embedding model is damaged: {}", said.join("; "))))
         }
+        Finding::Missing if missing == Missing::RefuseConfigured && places.configured.is_some() => {
+            Err(Failure::new(Exit::NotFound, not_where_named(&destination, &candidates)))
+        }
         Finding::Missing => fetch(&destination, common),
     }
+}
+
+/// What was looked for in vain, and what to do.
+fn not_where_named(named: &Path, candidates: &[PathBuf]) -> String {
+    let files: Vec<&str> = ALL_MINILM_L6_V2.files.iter().map(|file| file.name).collect();
+    let folders: Vec<String> = candidates.iter().map(|folder| folder.display().to_string()).collect();
+    let dir = named.display();
+    format!(
+        "the embedding model is not in {dir}, which was named as its folder: looked for {} in {}; name a folder that \
+         has them, fetch them with `caxton model pull --model-path {dir}`, or search by words with --keyword-only",
+        files.join(", "),
+        folders.join(" and ")
+    )
 }
 
 fn fetch(destination: &Path, common: &Common) -> Result<PathBuf, Failure> {

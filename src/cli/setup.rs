@@ -15,7 +15,7 @@ use caxton_projections::queries::{Fusion, SearchMode};
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
-use super::model;
+use super::model::{self, Missing};
 use super::progress::Progress;
 use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
 use crate::config::{self, Config, Flag, Loaded, Sources};
@@ -73,7 +73,7 @@ pub(super) fn engine(loaded: &Loaded, common: &Common, progress: &mut Progress) 
     let embedding = if loaded.config.embedding.keyword_only {
         None
     } else {
-        let found = model::find_or_pull(loaded, common)?;
+        let found = model::find_or_pull(loaded, common, Missing::RefuseConfigured)?;
         Some(embedding_service(&loaded.config, &found)?)
     };
     let options = engine_options(&loaded.config, embedding);

@@ -106,6 +106,9 @@ fn an_export_reads_back_and_wrong_lines_are_named() {
         &[&["memory", "import", &file][..], &to].concat(),
         &["entities imported 2", "relations imported 1"],
     );
+    let whole = fs::read_to_string(&file).unwrap();
+    fs::write(&file, whole.lines().take(3).map(|line| line.to_owned() + "\n").collect::<String>()).unwrap();
+    check_failure(&[&["memory", "import", &file][..], &to].concat(), 1, "cut short after 2 rows");
     let wrong =
         "{\"entity_name\": \"c\", \"entity_type\": \"t\", \"observations\": []}\n\n{\"entity_name\": 3}\n";
     fs::write(&file, wrong).unwrap();
@@ -132,6 +135,24 @@ fn exit_codes_say_what_went_wrong() {
     check_failure(&["corpus", "debian", "--from", "/dev/null"], 3, "no package descriptions");
     check_failure(&["embed", " "], 2, "the text is empty");
     check_failure(&["key", "create", "a b"], 2, "no name for a key");
+}
+
+#[test]
+fn a_folder_named_for_the_model_is_taken_at_its_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().to_str().unwrap();
+    let says = "looked for config.json, tokenizer.json, model.safetensors in";
+    check_failure(&["embed", "--model-path", empty, "text"], 3, says);
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    check_failure(
+        &["serve", "--port", "0", "--metrics-port", "off", "--data-dir", data, "--model-path", empty],
+        3,
+        says,
+    );
+    let left =
+        fs::read_dir(empty).unwrap().map(|entry| entry.unwrap().file_name()).filter(|name| name != "data");
+    assert_eq!(left.count(), 0, "something was put there");
 }
 
 #[test]

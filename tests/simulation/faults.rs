@@ -86,6 +86,16 @@ fn count(base: &str) -> u64 {
     stats["global_stats"]["total_entities"].as_u64().unwrap()
 }
 
+/// A text that does not get shorter by compressing it.
+fn noise(seed: u64) -> String {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b"abcdefghijklmnopqrstuvwxyz      "[(state >> 59) as usize])
+    };
+    (0..300_000).map(|_| letter()).collect()
+}
+
 /// Runs `caxton` to its end.
 fn caxton(args: &[&str], data_dir: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
@@ -129,6 +139,38 @@ fn a_full_disk_is_named_and_what_was_acknowledged_is_there_when_it_has_room_agai
     // The refused writes were recorded where the answer said so.
     let found = count(server.base());
     assert!((acknowledged..=acknowledged + 2).contains(&found), "{found} of {acknowledged}");
+    assert_eq!(post(server.base(), "/api/v1/memory/entities", &entity("room", "again")).unwrap().0, 201);
+    server.stop();
+}
+
+#[test]
+fn a_log_without_room_answers_507_and_goes_on_when_it_has_room_again() {
+    let Some(disk) = SmallDisk::mount("size=24m") else { return };
+    // The graph lies on a disk that has room: what fills up is the log's alone.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (data, graph) = (disk.data(), elsewhere.path().display());
+    let link = format!("mkdir '{0}' && ln -s '{graph}' '{0}/graph'", data.display());
+    assert!(disk.inside("sh").args(["-c", &link]).status().unwrap().success());
+    let server = disk.serve();
+    let mut acknowledged = 0;
+    let (status, refusal) = loop {
+        assert!(acknowledged < 400, "the disk never fills up");
+        let wish = entity(&format!("e{acknowledged}"), &noise(acknowledged));
+        let (status, answer) = post(server.base(), "/api/v1/memory/entities", &wish).unwrap();
+        if status != 201 {
+            break (status, answer);
+        }
+        acknowledged += 1;
+    };
+    assert_eq!((status, &refusal["code"]), (507, &json!("DISK_FULL")), "{refusal}");
+    assert!(refusal["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{refusal}");
+    // Reading goes on.
+    assert_eq!(count(server.base()), acknowledged);
+    drop(server);
+    disk.remount("size=256m");
+    let server = disk.serve();
+    let found = count(server.base());
+    assert!((acknowledged..=acknowledged + 1).contains(&found), "{found} of {acknowledged}");
     assert_eq!(post(server.base(), "/api/v1/memory/entities", &entity("room", "again")).unwrap().0, 201);
     server.stop();
 }

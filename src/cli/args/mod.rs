@@ -68,7 +68,7 @@ pub(super) struct Common {
     /// Do without the embedding model: search by words only
     #[arg(long, global = true, help_heading = "Common")]
     pub(super) keyword_only: bool,
-    /// Folder of the embedding model's files
+    /// Folder that has the embedding model's files; `model pull` puts them there
     #[arg(long, global = true, value_name = "DIR", help_heading = "Common")]
     pub(super) model_path: Option<PathBuf>,
     /// Print JSON instead of tables

@@ -25,7 +25,7 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Document { doubled: &doubled }.deserialize(&mut reader);
     value.and_then(|value| reader.end().map(|()| value)).map_err(|error| match doubled.take() {
-        Some(field) => given_twice(field),
+        Some(field) => given_twice(&field),
         None => malformed(text, &error),
     })
 }
@@ -42,9 +42,9 @@ fn malformed(text: &str, error: &serde_json::Error) -> Problem {
 }
 
 /// Of two values one would have to be dropped, and which one differs from reader to reader.
-fn given_twice(field: String) -> Problem {
+fn given_twice(field: &str) -> Problem {
     let complaint = Complaint {
-        field: shortened(&field),
+        field: shortened(field),
         code: "VALIDATION_ERROR",
         value: None,
         message: "is given twice".to_owned(),

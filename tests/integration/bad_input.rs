@@ -82,6 +82,20 @@ fn values_of_the_wrong_kind_are_refused_with_their_field() {
 }
 
 #[test]
+fn an_unknown_scope_is_refused_wherever_it_is_named() {
+    let server = Server::start();
+    for path in ["entities?", "search?query=x&", "graph/a?", "relations?", "export?", "stats?"] {
+        let send = |server: &Server| server.get(&format!("/memory/{path}agent_id=ada&memory_scope=team"));
+        refused(&server, send, 422, "VALIDATION_ERROR", "memory_scope");
+    }
+    let clear = |server: &Server| server.delete("/memory/ada?confirm=true&memory_scope=team");
+    refused(&server, clear, 422, "VALIDATION_ERROR", "memory_scope");
+    let import = json!({"agent_id": "ada", "memory_scope": "team", "data": {"entities": []}});
+    let send = |server: &Server| server.post("/memory/import", &import);
+    refused(&server, send, 422, "VALIDATION_ERROR", "memory_scope");
+}
+
+#[test]
 fn an_unknown_member_is_named_with_the_nearest_known_one() {
     let server = Server::start();
     let body = json!({"agent_id": "ada", "entity_nmae": "a", "entity_type": "T"});

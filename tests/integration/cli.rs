@@ -156,6 +156,33 @@ fn a_folder_named_for_the_model_is_taken_at_its_word() {
 }
 
 #[test]
+fn a_model_file_that_is_not_what_it_should_be_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: u64| {
+        fs::File::create(dir.path().join(name)).unwrap().set_len(bytes).unwrap();
+    };
+    // Of the right size, and full of zeros.
+    file("config.json", 612);
+    file("tokenizer.json", 466_247);
+    file("model.safetensors", 90_868_376);
+    let path = dir.path().to_str().unwrap();
+    let data = dir.path().join("data");
+    let serve = ["serve", "--port", "0", "--metrics-port", "off", "--model-path", path];
+    let serve = [&serve[..], &["--data-dir", data.to_str().unwrap()]].concat();
+    check_failure(&serve, 1, "the embedding model is damaged");
+    check_failure(&serve, 1, "config.json");
+    file("model.safetensors", 1_000);
+    check_failure(&serve, 1, "model.safetensors");
+}
+
+#[test]
+fn shells_get_completions() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        check(&["completions", shell], &["caxton", "memory", "keyword-only"]);
+    }
+}
+
+#[test]
 fn a_configuration_is_checked_and_shown() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("caxton.yaml");
@@ -204,6 +231,25 @@ fn a_served_directory_is_found_and_left_in_order() {
     assert!(server.wait().unwrap().success());
     assert!(!dir.path().join("endpoint").exists());
     check(&[&["memory", "graph", "a"][..], &place].concat(), &["1 thing,"]);
+}
+
+#[test]
+fn every_preset_starts() {
+    for preset in ["throughput", "latency", "memory-optimised"] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+        let serve = ["serve", "--preset", preset, "--port", "0", "--metrics-port", "off"];
+        let mut server = caxton(&[&serve[..], &place].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let report = until(server.stdout.as_mut().unwrap(), "no effect  ");
+        assert!(report.contains("is ready"), "{preset}: {report}");
+        check(&[&["memory", "add", "a", "about a"][..], &place].concat(), &["created a"]);
+        terminate(server.id());
+        assert!(server.wait().unwrap().success(), "{preset}");
+    }
 }
 
 /// Reads until `text` has come.

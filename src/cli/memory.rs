@@ -26,7 +26,7 @@ pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> 
         MemoryCommand::Search(search) => find(&backend, &search, out),
         MemoryCommand::Graph(graph) => walk(&backend, &graph, out),
         MemoryCommand::Stats(stats) => count(&backend, &stats, out),
-        MemoryCommand::Export(export) => transfer::export(&backend, &export, out),
+        MemoryCommand::Export(export) => transfer::export(&backend, &export, common, out),
         MemoryCommand::Import(import) => transfer::import(&backend, &import, common, out),
     }
 }

@@ -63,17 +63,24 @@ pub(super) fn write_out(
 }
 
 /// Writes the memory as JSON lines.
-pub(super) fn export(backend: &Backend, export: &Export, out: &mut Output) -> Result<(), Failure> {
+pub(super) fn export(
+    backend: &Backend,
+    export: &Export,
+    common: &Common,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let request = Request::get("/api/v1/memory/export")
         .with("format", "jsonl")
         .with_some("include_embeddings", export.embeddings.then_some("true"))
         .from(&export.who);
-    let mut body = backend.read(request)?;
+    let mut body = BufReader::new(backend.read(request)?);
+    let mut progress = Progress::new("exporting", "rows", !common.no_progress);
     let mut bytes = 0;
     write_out(&export.out, |file| {
-        bytes = io::copy(&mut body, file)?;
+        bytes = copy_rows(&mut body, file, &mut |rows, of| progress.set(rows, of))?;
         Ok(())
     })?;
+    drop(progress);
     if is_dash(&export.out) {
         return Ok(());
     }
@@ -81,6 +88,34 @@ pub(super) fn export(backend: &Backend, export: &Export, out: &mut Output) -> Re
         return out.json(&json!({ "file": export.out, "bytes": bytes }));
     }
     out.line(format_args!("wrote {bytes} bytes to {}", export.out.display()))
+}
+
+/// Copies an export and says after each piece how many rows of how many are written; answers its bytes.
+fn copy_rows(
+    body: &mut impl BufRead,
+    file: &mut dyn Write,
+    said: &mut dyn FnMut(u64, u64),
+) -> io::Result<u64> {
+    let mut head = Vec::new();
+    body.read_until(b'\n', &mut head)?;
+    file.write_all(&head)?;
+    let value: Value = serde_json::from_slice(&head).unwrap_or_default();
+    let count = |name: &str| value["export_metadata"][name].as_u64().unwrap_or_default();
+    let of = count("entity_count").saturating_add(count("relation_count"));
+    let (mut bytes, mut rows) = (head.len() as u64, 0);
+    loop {
+        let piece = body.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(bytes);
+        }
+        file.write_all(piece)?;
+        let len = piece.len();
+        bytes += len as u64;
+        rows += piece.split(|byte| *byte == b'\n').skip(1).count() as u64;
+        body.consume(len);
+        // The last line is no row.
+        said(rows.min(of), of);
+    }
 }
 
 /// Reads JSON lines, or one JSON document, into the memory.
@@ -372,6 +407,20 @@ mod tests {
         let then =
             "2 requests, entities imported 5, failed 1, seq 9\nline 1003: entity_name: is empty; give a name";
         assert_eq!((totals.to_string().as_str(), totals.failed()), (then, 1));
+    }
+
+    #[test]
+    fn an_export_is_copied_as_it_is_and_its_rows_are_counted() {
+        let text = "{\"export_metadata\": {\"entity_count\": 2, \"relation_count\": 1}}\n{}\n{}\n{}\n{\"type\": \"end\"}\n";
+        let (mut copy, mut said) = (Vec::new(), Vec::new());
+        let mut body = io::BufReader::with_capacity(4, text.as_bytes());
+        let bytes = super::copy_rows(&mut body, &mut copy, &mut |rows, of| said.push((rows, of)));
+        assert_eq!(
+            (bytes.expect("memory is readable"), copy.as_slice()),
+            (text.len() as u64, text.as_bytes())
+        );
+        assert!(said.is_sorted() && said.iter().all(|(_, of)| *of == 3), "{said:?}");
+        assert_eq!(said.last(), Some(&(3, 3)));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use caxton_events::Timestamp;
 use caxton_events::memory::Validity;
 
 use crate::embedding::store::Slot;
+use crate::vector::column::Column;
 use crate::vector::quantise::{Code, Quantised};
 use crate::vector::sketch::Sketches;
 
-/// Rows of a block: 120 KB, which a change copies once.
+/// Rows of a block: 120 KB, of which a change to a full block copies 11.
 pub(crate) const BLOCK_ROWS: usize = 256;
 
 /// A row's name: `MemoryId << 12 | chunk`.
@@ -89,10 +90,10 @@ pub(crate) struct Row {
 /// Up to [`BLOCK_ROWS`] rows, by column.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Block {
-    pub(crate) codes: Vec<Code>,
+    pub(crate) codes: Column<Code>,
     pub(crate) sketches: Sketches,
-    pub(crate) scales: Vec<f32>,
-    pub(crate) errors: Vec<f32>,
+    pub(crate) scales: Column<f32>,
+    pub(crate) errors: Column<f32>,
     pub(crate) keys: Vec<RowKey>,
     pub(crate) entities: Vec<MemoryId>,
     pub(crate) kinds: Vec<u32>,
@@ -211,6 +212,17 @@ impl Block {
         } else if row.spans != Spans::ALWAYS {
             self.set_spans(at, row.spans);
         }
+        self.seal_if_full();
+    }
+
+    /// Lays what a scan reads beside that of other blocks, where no row will come any more.
+    pub(crate) fn seal_if_full(&mut self) {
+        if self.len() == BLOCK_ROWS {
+            self.codes.seal();
+            self.sketches.seal();
+            self.scales.seal();
+            self.errors.seal();
+        }
     }
 
     fn set_spans(&mut self, at: usize, then: Spans) {
@@ -227,11 +239,7 @@ impl Block {
             kind: self.kinds[at],
             spans: self.spans_of(at),
             slot: self.slots[at],
-            vector: Quantised {
-                code: self.codes[at].clone(),
-                scale: self.scales[at],
-                error: self.errors[at],
-            },
+            vector: Quantised { code: self.codes[at], scale: self.scales[at], error: self.errors[at] },
         }
     }
 }

@@ -175,14 +175,13 @@ impl Regions {
             return None;
         }
         let fits = |region: &Region| region.slot_bytes == slot_bytes && !region.free.is_empty();
-        let number = match self.0.iter().position(fits) {
-            Some(number) => number,
-            None => {
-                let region = Region::new(slot_bytes)?;
-                let number = self.0.partition_point(|other| other.start < region.start);
-                self.0.insert(number, region);
-                number
-            }
+        let number = if let Some(number) = self.0.iter().position(fits) {
+            number
+        } else {
+            let region = Region::new(slot_bytes)?;
+            let number = self.0.partition_point(|other| other.start < region.start);
+            self.0.insert(number, region);
+            number
         };
         let region = &mut self.0[number];
         let slot = region.free.pop()?;
@@ -261,7 +260,9 @@ mod tests {
         regions.give_back(last);
         assert_eq!(regions.take(98_304), Some(last));
         regions.give_back(last);
-        taken.into_iter().for_each(|slot| regions.give_back(slot));
+        for slot in taken {
+            regions.give_back(slot);
+        }
         assert!(regions.0.is_empty());
     }
 }

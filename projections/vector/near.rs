@@ -5,7 +5,7 @@
 
 use crate::vector::pass::{Pass, Sketched};
 use crate::vector::scan::Scan;
-use crate::vector::slab::{BLOCK_ROWS, Slab};
+use crate::vector::slab::Slab;
 
 /// Blocks whose best rows are compared first, for each row that is wanted.
 const FIRST_BLOCKS_PER_ROW: usize = 4;
@@ -57,7 +57,7 @@ fn collect(block: &Sketched<'_>, from: f32, to: f32, found: &mut Vec<(f32, u32, 
     let from = from.max(f32::MIN);
     for (eight, uppers) in block.uppers.as_chunks::<8>().0.iter().enumerate() {
         // Most rows are far away: eight of them are passed over in one step.
-        if uppers.iter().fold(false, |any, &upper| any | (upper >= from)) {
+        if uppers.iter().map(|&upper| u8::from(upper >= from)).max() == Some(1) {
             for (at, &upper) in uppers.iter().enumerate() {
                 if upper >= from && upper <= to {
                     found.push((upper, block.source, block.first + (eight * 8 + at) as u32));
@@ -65,5 +65,4 @@ fn collect(block: &Sketched<'_>, from: f32, to: f32, found: &mut Vec<(f32, u32, 
             }
         }
     }
-    debug_assert!(block.uppers.len() == BLOCK_ROWS);
 }

@@ -196,7 +196,7 @@ impl Block {
         }
     }
 
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, row: &Row) {
         let at = self.len();
         self.sketches.push(&row.vector.code, row.vector.scale);
         self.codes.push(row.vector.code);
@@ -271,7 +271,7 @@ impl Slab {
         (Arc::make_mut(&mut self.blocks[row as usize / BLOCK_ROWS]), row as usize % BLOCK_ROWS)
     }
 
-    pub(crate) fn push(&mut self, row: Row) -> u32 {
+    pub(crate) fn push(&mut self, row: &Row) -> u32 {
         let number = self.rows;
         if number as usize / BLOCK_ROWS == self.blocks.len() {
             self.blocks.push(Arc::default());
@@ -338,7 +338,7 @@ impl Slab {
         let mut slab = Self { generation: self.generation + 1, ..Self::default() };
         for row in (0..self.rows).filter(|&row| keep(row)) {
             let (block, at) = self.locate(row);
-            let number = slab.push(block.row(at));
+            let number = slab.push(&block.row(at));
             if !block.is_alive(at) {
                 slab.remove(number);
             }

@@ -27,7 +27,7 @@ fn questions(exact: bool) -> Vec<Ask> {
     let question = |number: usize| {
         let entity_types = kinds[number % 4].iter().map(|&kind| kind.to_owned()).collect();
         let limit = [10, 1, 64, 700][number / 4 % 4];
-        Ask { exact, entity_types, ..ask(&format!("question {number}"), limit) }
+        Ask { entity_types, exact, ..ask(&format!("question {number}"), limit) }
     };
     (0..32).map(question).collect()
 }

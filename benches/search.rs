@@ -80,6 +80,8 @@ struct House {
     questions: Vec<String>,
     /// Rows from which on there is an HNSW index, where not the default.
     index_from: Option<u32>,
+    /// Threads of a scan.
+    threads: usize,
 }
 
 /// Entities of one observation: half, a tenth and a hundredth of them of a type.
@@ -124,7 +126,8 @@ fn open(house: &House) -> Vectors {
     let store = VectorStore::open(&house.dir.join("store"), house.embedder.identity()).unwrap();
     let dir = house.dir.join("vectors");
     let options = VectorOptions::default();
-    let options = VectorOptions { index_from: house.index_from.unwrap_or(options.index_from), ..options };
+    let index_from = house.index_from.unwrap_or(options.index_from);
+    let options = VectorOptions { index_from, scan_threads: house.threads, ..options };
     Vectors::open(&dir, options, store, Arc::clone(&house.embedder)).unwrap()
 }
 
@@ -233,19 +236,26 @@ fn house(model: Option<&Path>, texts: Option<&Path>) -> House {
             ModelIdentity { name: "hashing".into(), weights_sha256: "b".repeat(64), dimensions: DIMENSIONS };
         let questions = (0..QUESTIONS).map(|number| format!("question {number}")).collect();
         let embedder = Arc::new(Hashing(identity));
-        return House { dir: PathBuf::new(), embedder, texts: Vec::new(), questions, index_from: None };
+        return House {
+            dir: PathBuf::new(),
+            embedder,
+            texts: Vec::new(),
+            questions,
+            index_from: None,
+            threads: 1,
+        };
     };
     let embedder = Arc::new(MiniLm::load(model, &ModelOptions::default()).unwrap());
     let texts = std::fs::read_to_string(texts).unwrap();
     let mut texts: Vec<String> = texts.lines().map(str::to_owned).collect();
     let questions = texts.split_off(texts.len() - QUESTIONS);
-    House { dir: PathBuf::new(), embedder, texts, questions, index_from: None }
+    House { dir: PathBuf::new(), embedder, texts, questions, index_from: None, threads: 1 }
 }
 
 fn main() {
     let mut sizes: Vec<u64> = Vec::new();
     let (mut keep, mut model, mut texts, mut reuse) = (None, None, None, false);
-    let mut index_from = None;
+    let (mut index_from, mut threads) = (None, std::thread::available_parallelism().map_or(1, usize::from));
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -254,12 +264,13 @@ fn main() {
             "--texts" => texts = arguments.next().map(PathBuf::from),
             "--reuse" => reuse = true,
             "--index-from" => index_from = arguments.next().map(|rows| rows.parse().unwrap()),
+            "--threads" => threads = arguments.next().map_or(1, |threads| threads.parse().unwrap()),
             // Cargo adds `--bench`.
             rows => sizes.extend(rows.parse::<u64>()),
         }
     }
     let mut house = house(model.as_deref(), texts.as_deref());
-    house.index_from = index_from;
+    (house.index_from, house.threads) = (index_from, threads);
     if !house.texts.is_empty() {
         sizes = vec![house.texts.len() as u64];
     } else if sizes.is_empty() {

@@ -51,7 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["src/api/", "tests/"]),
     ("hyper-util", &["src/api/", "tests/"]),
     ("indicatif", &["src/cli/"]),
-    ("libc", &["projections/embedding/"]),
+    ("libc", &["projections/embedding/", "projections/vector/"]),
     ("lz4_flex", &["events/"]),
     ("memmap2", &["projections/embedding/", "projections/vector/"]),
     ("metrics", &["src/telemetry"]),

@@ -4,6 +4,7 @@
 //! [`minilm`] (the model as it runs), [`reference`](mod@reference) (the same model, slower, to compare with),
 //! [`service`] (batches across callers), [`query_cache`] and [`store`] (vectors on disk, found by their text).
 
+pub(crate) mod cores;
 pub mod embedder;
 pub mod minilm;
 pub mod model_files;

@@ -277,7 +277,7 @@ fn take(step: Step, vectors: &[(Slot, Quantised)], slab: &mut Slab, links: &mut 
                     slab.remove(old);
                 }
                 let new = Row { key, entity, kind, spans, slot: *slot, vector: vector.clone() };
-                links.push(slab.push(new), key, entity);
+                links.push(slab.push(&new), key, entity);
             }
             remove_from(row, chunks, slab, links);
         }

@@ -64,21 +64,6 @@ impl Kernel {
         }
     }
 
-    /// Brings those `rows` of `codes` near, which are multiplied soon.
-    pub(crate) fn fetch_rows(self, codes: &[Code], rows: &[u8]) {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni | Self::Avx2 => {
-                for &row in rows {
-                    x86::fetch(&codes[usize::from(row)].0);
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni | Self::Avx2 => _ = (codes, rows),
-            Self::Portable => (),
-        }
-    }
-
     /// Brings `vector` near, which is compared soon.
     pub(crate) fn fetch_vector(self, vector: &Vector) {
         match self {
@@ -94,28 +79,38 @@ impl Kernel {
     ///
     /// Exact: 384 × 32,767 × 127 is below 2³¹. Panics if a row is not in `codes`.
     pub(crate) fn dots(self, query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
+        self.dots_at(query, |at| rows.get(at).map(|&row| &codes[usize::from(row)]), dots);
+    }
+
+    /// Writes the dot product of `query` with `codes[i]` to `dots[i]`.
+    pub(crate) fn dots_of(self, query: &Wide, codes: &[&Code], dots: &mut [i32]) {
+        self.dots_at(query, |at| codes.get(at).copied(), dots);
+    }
+
+    /// Writes the dot product of `query` with what `code_at` says of i to `dots[i]`, as long as it says something.
+    fn dots_at<'a>(self, query: &Wide, code_at: impl Fn(usize) -> Option<&'a Code>, dots: &mut [i32]) {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 // SAFETY: `available` is the only place that makes this variant in this crate's scans, after it
                 // found avx512f, avx512bw and avx512vnni on this processor.
-                unsafe { x86::dots_avx512(query, codes, rows, dots) }
+                unsafe { x86::dots_avx512(query, code_at, dots) }
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 // SAFETY: as above, with avx2.
-                unsafe { x86::dots_avx2(query, codes, rows, dots) }
+                unsafe { x86::dots_avx2(query, code_at, dots) }
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni | Self::Avx2 => portable(query, codes, rows, dots),
-            Self::Portable => portable(query, codes, rows, dots),
+            Self::Avx512Vnni | Self::Avx2 => portable(query, code_at, dots),
+            Self::Portable => portable(query, code_at, dots),
         }
     }
 }
 
-fn portable(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
-    for (dot, &row) in dots.iter_mut().zip(rows) {
-        let code = &codes[usize::from(row)];
+fn portable<'a>(query: &Wide, code_at: impl Fn(usize) -> Option<&'a Code>, dots: &mut [i32]) {
+    for (at, dot) in dots.iter_mut().enumerate() {
+        let Some(code) = code_at(at) else { return };
         *dot = query.0.iter().zip(&code.0).map(|(&q, &c)| i32::from(q) * i32::from(c)).sum();
     }
 }
@@ -144,14 +139,6 @@ pub(in crate::vector) mod x86 {
     /// Bytes that are fetched together.
     const LINE_BYTES: usize = 64;
 
-    /// Fetches the row that comes [`AHEAD_ROWS`] after row `at` of `rows`.
-    #[inline]
-    fn fetch_ahead(codes: &[Code], rows: &[u8], at: usize) {
-        if let Some(&row) = rows.get(at + AHEAD_ROWS) {
-            fetch(&codes[usize::from(row)].0);
-        }
-    }
-
     /// Fetches the first rows of a block that is scanned after the one at hand.
     pub(super) fn fetch_first(codes: &[Code]) {
         codes.iter().take(AHEAD_ROWS).for_each(|code| fetch(&code.0));
@@ -170,15 +157,21 @@ pub(in crate::vector) mod x86 {
     ///
     /// The processor must have avx512f, avx512bw and avx512vnni.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) unsafe fn dots_avx512(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
+    pub(super) unsafe fn dots_avx512<'a>(
+        query: &Wide,
+        code_at: impl Fn(usize) -> Option<&'a Code>,
+        dots: &mut [i32],
+    ) {
         let mut q = [_mm512_setzero_si512(); DIMENSIONS / STEP_512];
         for (register, numbers) in q.iter_mut().zip(query.0.chunks_exact(STEP_512)) {
             // SAFETY: `Wide` is aligned to 64 bytes and chunks are 64 bytes long.
             *register = unsafe { _mm512_load_si512(numbers.as_ptr().cast::<__m512i>()) };
         }
-        for (at, (dot, &row)) in dots.iter_mut().zip(rows).enumerate() {
-            fetch_ahead(codes, rows, at);
-            let code = &codes[usize::from(row)];
+        for (at, dot) in dots.iter_mut().enumerate() {
+            let Some(code) = code_at(at) else { return };
+            if let Some(ahead) = code_at(at + AHEAD_ROWS) {
+                fetch(&ahead.0);
+            }
             let mut sums = [_mm512_setzero_si512(); 2];
             for (step, numbers) in code.0.chunks_exact(STEP_512).enumerate() {
                 // SAFETY: `Code` is aligned to 64 bytes and chunks are 32 bytes long.
@@ -193,10 +186,16 @@ pub(in crate::vector) mod x86 {
     ///
     /// The processor must have avx2.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn dots_avx2(query: &Wide, codes: &[Code], rows: &[u8], dots: &mut [i32]) {
-        for (at, (dot, &row)) in dots.iter_mut().zip(rows).enumerate() {
-            fetch_ahead(codes, rows, at);
-            let code = &codes[usize::from(row)];
+    pub(super) unsafe fn dots_avx2<'a>(
+        query: &Wide,
+        code_at: impl Fn(usize) -> Option<&'a Code>,
+        dots: &mut [i32],
+    ) {
+        for (at, dot) in dots.iter_mut().enumerate() {
+            let Some(code) = code_at(at) else { return };
+            if let Some(ahead) = code_at(at + AHEAD_ROWS) {
+                fetch(&ahead.0);
+            }
             let mut sums = [_mm256_setzero_si256(); 2];
             let parts = code.0.chunks_exact(STEP_256).zip(query.0.chunks_exact(STEP_256));
             for (step, (narrow, wide)) in parts.enumerate() {
@@ -239,6 +238,9 @@ mod tests {
         for kernel in Kernel::available() {
             let mut dots = vec![0; rows.len()];
             kernel.dots(&wide, &codes, &rows, &mut dots);
+            assert!(dots.iter().map(|&dot| i64::from(dot)).eq(then.iter().copied()), "{kernel:?}: {dots:?}");
+            let mut dots = vec![0; rows.len()];
+            kernel.dots_of(&wide, &codes.iter().rev().collect::<Vec<_>>(), &mut dots);
             assert!(dots.iter().map(|&dot| i64::from(dot)).eq(then.iter().copied()), "{kernel:?}: {dots:?}");
         }
     }

@@ -4,15 +4,20 @@
 //! The rows of a scope lie together: 8 bits a number in memory to be scanned, the `f32` vectors in the store beside
 //! the log to be compared exactly. Large scopes get an HNSW index, built in the background.
 //!
-//! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` (rows of a scope), `quantise` and
-//! `kernels` (8-bit similarity and its error), `scan` (the exact search), `search` ([`VectorReader`]), `index` and
-//! `builder` (HNSW), `state` and `files` (disk).
+//! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` and `column` (rows of a scope),
+//! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `pass` and `near`
+//! (the search of many rows, on several threads: `helpers`), `search` ([`VectorReader`]), `index` and `builder` (HNSW),
+//! `state` and `files` (disk).
 
 mod builder;
+mod column;
 mod files;
 mod fold;
+mod helpers;
 mod index;
 mod kernels;
+mod near;
+mod pass;
 mod quantise;
 mod scan;
 mod search;
@@ -72,6 +77,9 @@ pub struct VectorOptions {
     /// Rows that are scanned in the time an index takes for each candidate it keeps: searches use whichever is
     /// cheaper. Default: 900: the 160 measured with 8-bit codes, times what a sketch is smaller, and a little less.
     pub scan_rows_per_candidate: u32,
+    /// Threads of a scan, the caller's included; those beside it stand by, for one search at a time. Answers do not
+    /// depend on it. Default: 1. Bounds: 1 to 8; what lies outside counts as the bound.
+    pub scan_threads: usize,
 }
 
 impl Default for VectorOptions {
@@ -83,6 +91,7 @@ impl Default for VectorOptions {
             expansion_search: 256,
             build_threads: 1,
             scan_rows_per_candidate: 900,
+            scan_threads: 1,
         }
     }
 }

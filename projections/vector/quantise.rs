@@ -10,7 +10,7 @@ use crate::vector::kernels::Wide;
 use crate::vector::sketch::Probe;
 
 /// A row in 8 bits: every number within ±127.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(crate) struct Code(pub(crate) [i8; DIMENSIONS]);
 

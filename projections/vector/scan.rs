@@ -1,16 +1,15 @@
-//! The scan: a pass over all rows in 8 bits, or in one bit first where there are many, then the real similarity of
-//! every row that could be among the best.
+//! Rows compared in 8 bits, then the real similarity of every row that could be among the best.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use crate::embedding::store::StoreView;
 use crate::vector::kernels::Kernel;
-use crate::vector::quantise::{Query, similarity};
+use crate::vector::quantise::{Code, Query, similarity};
 use crate::vector::slab::{BLOCK_ROWS, Block, Filter, Slab};
 
 /// The rows of a full block.
-const ALL_ROWS: [u8; BLOCK_ROWS] = {
+pub(crate) const ALL_ROWS: [u8; BLOCK_ROWS] = {
     let mut rows = [0; BLOCK_ROWS];
     let mut at = 0;
     while at < BLOCK_ROWS {
@@ -19,9 +18,6 @@ const ALL_ROWS: [u8; BLOCK_ROWS] = {
     }
     rows
 };
-
-/// Rows of a block from which on their sketches are looked at first: they come for all rows of it at once.
-const SKETCHED_ROWS_MIN: usize = 32;
 
 /// Candidates whose vectors are fetched ahead of use.
 const AHEAD_VECTORS: usize = 4;
@@ -84,22 +80,37 @@ pub(crate) struct Scan<'a> {
     /// No row below can be an answer.
     floor: f32,
     candidates: Vec<Candidate>,
-    /// Whether a row was passed over because its sketch is far.
-    passed_over: bool,
+}
+
+/// What a part of a search found, to be added to what others found.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    candidates: Vec<Candidate>,
+    certain: Vec<f32>,
 }
 
 impl<'a> Scan<'a> {
     /// A search for the `limit` best rows that are at least `floor` similar.
     pub(crate) fn new(query: &'a Query, kernel: Kernel, limit: usize, floor: f32) -> Self {
-        Self {
-            query,
-            kernel,
-            limit,
-            certain: BinaryHeap::new(),
-            floor,
-            candidates: Vec::new(),
-            passed_over: false,
-        }
+        Self { query, kernel, limit, certain: BinaryHeap::new(), floor, candidates: Vec::new() }
+    }
+
+    /// What no answer is below.
+    pub(crate) const fn floor(&self) -> f32 {
+        self.floor
+    }
+
+    /// What was found, for [`absorb`](Self::absorb).
+    pub(crate) fn found(self) -> Found {
+        let certain = self.certain.into_iter().map(|Reverse(Score(least))| least).collect();
+        Found { candidates: self.candidates, certain }
+    }
+
+    /// Adds what another part of the search found, in other rows.
+    pub(crate) fn absorb(&mut self, found: &Found) {
+        found.certain.iter().for_each(|&least| self.raise(least));
+        let floor = self.floor;
+        self.candidates.extend(found.candidates.iter().filter(|candidate| candidate.upper() >= floor));
     }
 
     /// Rows wanted at most.
@@ -107,89 +118,53 @@ impl<'a> Scan<'a> {
         self.limit
     }
 
-    /// What is searched for.
-    pub(crate) const fn query(&self) -> &'a Query {
-        self.query
-    }
-
-    /// Whether rows were passed over by their sketches alone, so that one may be missing.
-    pub(crate) const fn passed_over(&self) -> bool {
-        self.passed_over
-    }
-
-    /// Looks at the sketch of every row of `slab` from row `from` on that passes `filter`, and closer at those that
-    /// may be among the best.
-    pub(crate) fn add_sketched(&mut self, source: u32, slab: &Slab, from: u32, filter: &Filter) {
-        let first = from as usize / BLOCK_ROWS;
-        let mut uppers = [0.0; BLOCK_ROWS];
-        // A block's rows are compared when those of the next are known: until then they come from memory.
-        let (mut rows, mut count, mut before) = ([0; BLOCK_ROWS], 0, first);
-        for (number, block) in slab.blocks.iter().enumerate().skip(first) {
-            let start = if number == first { from as usize % BLOCK_ROWS } else { 0 };
-            let (mut wanted, mut near) = (ALL_ROWS, BLOCK_ROWS);
-            if start > 0 || !block.passes_whole(filter) {
-                near = block.select(start, filter, &mut wanted);
+    /// Looks at every row of block `number` of `slab` from row `start` of it on that passes `filter`.
+    pub(crate) fn add_block(
+        &mut self,
+        source: u32,
+        slab: &Slab,
+        number: usize,
+        start: usize,
+        filter: &Filter,
+    ) {
+        let (block, first) = (&*slab.blocks[number], (number * BLOCK_ROWS) as u32);
+        if start == 0 && block.passes_whole(filter) {
+            if let Some(next) = slab.blocks.get(number + 1) {
+                self.kernel.fetch_first(&next.codes);
             }
-            if near >= SKETCHED_ROWS_MIN {
-                let next = slab.blocks.get(number + 1).map(|next| &next.sketches);
-                self.query.probe.uppers(&block.sketches, next, &mut uppers);
-                near = self.keep_near(&uppers, &mut wanted, near);
-            }
-            self.kernel.fetch_rows(&block.codes, &wanted[..near]);
-            self.add_rows(source, (before * BLOCK_ROWS) as u32, &slab.blocks[before], &rows[..count]);
-            (rows, count, before) = (wanted, near, number);
-        }
-        if count > 0 {
-            self.add_rows(source, (before * BLOCK_ROWS) as u32, &slab.blocks[before], &rows[..count]);
+            self.add_whole(source, first, block);
+        } else {
+            let mut rows = [0; BLOCK_ROWS];
+            let count = block.select(start, filter, &mut rows);
+            self.add_rows(source, first, block, &rows[..count]);
         }
     }
 
-    /// Moves those of the first `count` rows whose sketches reach the floor to the front and says how many there are.
-    fn keep_near(&mut self, uppers: &[f32; BLOCK_ROWS], rows: &mut [u8; BLOCK_ROWS], count: usize) -> usize {
-        let mut near = 0;
-        for at in 0..count {
-            let row = rows[at];
-            // Written always and kept only if it counts: no branch to mispredict.
-            rows[near] = row;
-            near += usize::from(uppers[usize::from(row)] >= self.floor);
-        }
-        self.passed_over |= near < count;
-        near
-    }
-
-    /// Looks at every row of `slab` from row `from` on that passes `filter`.
-    pub(crate) fn add(&mut self, source: u32, slab: &Slab, from: u32, filter: &Filter) {
-        let mut rows = [0; BLOCK_ROWS];
-        let first = from as usize / BLOCK_ROWS;
-        for (number, block) in slab.blocks.iter().enumerate().skip(first) {
-            let start = if number == first { from as usize % BLOCK_ROWS } else { 0 };
-            if start == 0 && block.passes_whole(filter) {
-                if let Some(next) = slab.blocks.get(number + 1) {
-                    self.kernel.fetch_first(&next.codes);
-                }
-                self.add_block(source, (number * BLOCK_ROWS) as u32, block);
-            } else {
-                let count = block.select(start, filter, &mut rows);
-                self.add_rows(source, (number * BLOCK_ROWS) as u32, block, &rows[..count]);
+    /// Looks at rows of `slabs` by source and number.
+    pub(crate) fn add_scattered(&mut self, slabs: &[&Slab], rows: &[(u32, u32)]) {
+        for rows in rows.chunks(BLOCK_ROWS) {
+            let places: Vec<(&Block, usize)> =
+                rows.iter().map(|&(source, row)| slabs[source as usize].locate(row)).collect();
+            let codes: Vec<&Code> = places.iter().map(|&(block, at)| &block.codes[at]).collect();
+            let mut dots = [0; BLOCK_ROWS];
+            self.kernel.dots_of(&self.query.wide, &codes, &mut dots[..rows.len()]);
+            for ((&(source, row), &(block, at)), &dot) in rows.iter().zip(&places).zip(&dots) {
+                let estimate = self.query.estimate(dot, block.scales[at]);
+                let bound = self.query.bound(block.errors[at]);
+                self.add_candidate(Candidate { estimate, bound, source, row });
             }
         }
-    }
-
-    /// Looks at one row.
-    pub(crate) fn add_row(&mut self, source: u32, slab: &Slab, row: u32) {
-        let (block, at) = slab.locate(row);
-        self.add_rows(source, row - at as u32, block, &[at as u8]);
     }
 
     /// Looks at all rows of a full block: as [`add_rows`](Self::add_rows), without a branch for each row.
-    fn add_block(&mut self, source: u32, first: u32, block: &Block) {
+    fn add_whole(&mut self, source: u32, first: u32, block: &Block) {
         let mut dots = [0; BLOCK_ROWS];
         self.kernel.dots(&self.query.wide, &block.codes, &ALL_ROWS, &mut dots);
         let (mut estimates, mut bounds) = ([0.0; BLOCK_ROWS], [0.0; BLOCK_ROWS]);
-        for ((estimate, &dot), &scale) in estimates.iter_mut().zip(&dots).zip(&block.scales) {
+        for ((estimate, &dot), &scale) in estimates.iter_mut().zip(&dots).zip(block.scales.iter()) {
             *estimate = self.query.estimate(dot, scale);
         }
-        for (bound, &error) in bounds.iter_mut().zip(&block.errors) {
+        for (bound, &error) in bounds.iter_mut().zip(block.errors.iter()) {
             *bound = self.query.bound(error);
         }
         for (eight, (estimates, bounds)) in estimates.chunks_exact(8).zip(bounds.chunks_exact(8)).enumerate()
@@ -210,7 +185,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn add_rows(&mut self, source: u32, first: u32, block: &Block, rows: &[u8]) {
+    /// Looks at those `rows` of the block that starts at row `first`.
+    pub(crate) fn add_rows(&mut self, source: u32, first: u32, block: &Block, rows: &[u8]) {
         let mut dots = [0; BLOCK_ROWS];
         self.kernel.dots(&self.query.wide, &block.codes, rows, &mut dots[..rows.len()]);
         for (&at, &dot) in rows.iter().zip(&dots) {

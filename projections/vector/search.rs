@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 
 use crate::vector::index::Hnsw;
+use crate::vector::near::add_near;
+use crate::vector::pass::{Aim, Part, Pass};
 use crate::vector::quantise::{Query, QueryVectorError};
-use crate::vector::scan::Scan;
 use crate::vector::shared::{Shared, View};
-use crate::vector::slab::{Filter, Slab};
+use crate::vector::slab::Filter;
 
 /// What a search asks for.
 #[derive(Debug, Clone, Copy)]
@@ -138,24 +139,31 @@ impl VectorReader {
         scopes.dedup();
         let views: Vec<Arc<View>> =
             scopes.iter().filter_map(|scope| self.shared.cell(scope)).map(|cell| cell.view()).collect();
-        let mut scan = Scan::new(&query, self.shared.kernel, ask.limit, minimum);
-        let mut exact = true;
-        for (source, view) in views.iter().enumerate() {
+        let options = &self.shared.options;
+        let (mut parts, mut indexed, mut whole) = (Vec::with_capacity(views.len()), Vec::new(), true);
+        for (source, view) in views.into_iter().enumerate() {
             let index = view.index.as_deref().filter(|_| !ask.exact);
-            let from = index.and_then(|index| {
-                let rows_per_candidate = self.shared.options.scan_rows_per_candidate;
-                add_from_index(&mut scan, source as u32, view, index, &filter, rows_per_candidate)
-            });
-            exact &= from.is_none();
-            let (source, from) = (source as u32, from.unwrap_or(0));
-            if ask.exact || view.slab.rows < self.shared.options.sketch_from {
-                scan.add(source, &view.slab, from, &filter);
-            } else {
-                scan.add_sketched(source, &view.slab, from, &filter);
+            let rows_per_candidate = options.scan_rows_per_candidate;
+            let found = index
+                .and_then(|index| by_index(&query, ask.limit, &view, index, &filter, rows_per_candidate));
+            let from = found.as_ref().map_or(0, |(_, covered)| *covered);
+            if let Some((rows, _)) = found {
+                whole = false;
+                indexed.extend(rows.into_iter().map(|row| (source as u32, row)));
             }
+            let sketched = !ask.exact && view.slab.rows >= options.sketch_from;
+            parts.push(Part { view, from, sketched });
         }
-        exact &= !scan.passed_over();
-        let slabs: Vec<&Slab> = views.iter().map(|view| &view.slab).collect();
+        let aim = Aim { query, kernel: self.shared.kernel, filter, limit: ask.limit, minimum };
+        let pass = Arc::new(Pass::new(aim, parts, Arc::clone(&self.shared.buffers)));
+        let called = if pass.is_long() { self.shared.helpers.call(&pass) } else { None };
+        pass.work();
+        let mut scan = pass.scan(minimum);
+        drop(called);
+        let slabs = pass.slabs();
+        scan.add_scattered(&slabs, &indexed);
+        let passed_over = add_near(&mut scan, &pass, &slabs);
+        let exact = whole && !passed_over;
         // Taken after the slabs: every slot they name is in it.
         let (best, damaged) = scan.finish(&slabs, &self.shared.store.view(), minimum);
         if damaged > 0 {
@@ -216,17 +224,17 @@ impl VectorReader {
     }
 }
 
-/// Adds what the index finds to `scan` and says from which row on the slab must still be scanned. `None` when the
-/// whole slab must be: because that is cheaper, or because the index found less than there is.
-fn add_from_index(
-    scan: &mut Scan<'_>,
-    source: u32,
+/// The rows that the index finds, and from which row on the slab must still be scanned. `None` when the whole slab
+/// must be: because that is cheaper, or because the index found less than there is.
+fn by_index(
+    query: &Query,
+    limit: usize,
     view: &View,
     index: &Hnsw,
     filter: &Filter,
     rows_per_candidate: u32,
-) -> Option<u32> {
-    let (slab, limit, covered) = (&view.slab, scan.limit(), f64::from(index.rows()));
+) -> Option<(Vec<u32>, u32)> {
+    let (slab, covered) = (&view.slab, f64::from(index.rows()));
     let index_cost = |count: usize| index.expansion(count) as f64 * f64::from(rows_per_candidate);
     if index_cost(limit) >= covered {
         return None;
@@ -247,12 +255,6 @@ fn add_from_index(
             block.passes(at, filter)
         }
     };
-    let rows = index.search(scan.query(), count, if whole { None } else { Some(&wanted) })?;
-    if rows.len() < limit.min(passing as usize) {
-        return None;
-    }
-    for row in rows {
-        scan.add_row(source, slab, row);
-    }
-    Some(index.rows())
+    let rows = index.search(query, count, if whole { None } else { Some(&wanted) })?;
+    (rows.len() >= limit.min(passing as usize)).then(|| (rows, index.rows()))
 }

@@ -8,8 +8,10 @@ use caxton_events::{MemoryId, Scope, Seq};
 
 use crate::embedding::store::VectorStore;
 use crate::vector::VectorOptions;
+use crate::vector::helpers::Helpers;
 use crate::vector::index::Hnsw;
 use crate::vector::kernels::Kernel;
+use crate::vector::pass::Buffers;
 use crate::vector::slab::{RowKey, Slab};
 
 /// A scope as searches see it.
@@ -131,6 +133,8 @@ pub(crate) struct Shared {
     pub(crate) options: VectorOptions,
     pub(crate) kernel: Kernel,
     pub(crate) store: VectorStore,
+    pub(crate) helpers: Helpers,
+    pub(crate) buffers: Arc<Buffers>,
     cells: RwLock<BTreeMap<Scope, Arc<Cell>>>,
     kinds: RwLock<Kinds>,
     checkpoint: AtomicU64,
@@ -146,6 +150,8 @@ impl Shared {
             options,
             kernel: Kernel::detect(),
             store,
+            helpers: Helpers::start(options.scan_threads.saturating_sub(1)),
+            buffers: Arc::default(),
             cells: RwLock::default(),
             kinds: RwLock::default(),
             checkpoint: AtomicU64::new(0),

@@ -11,6 +11,7 @@
 //! about the rest.
 
 use crate::embedding::DIMENSIONS;
+use crate::vector::column::Column;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::kernels::x86::fetch;
 use crate::vector::quantise::Code;
@@ -29,7 +30,7 @@ const STEPS: f32 = ((1 << PLANES) - 1) as f32;
 const SPREADS: f32 = 3.0;
 
 /// The signs of eight rows, word by word.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 struct Signs([[u64; LANES]; WORDS]);
 
@@ -39,9 +40,9 @@ type Planes = [[u64; WORDS]; PLANES];
 /// The sketches of a block's rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sketches {
-    signs: Vec<Signs>,
+    signs: Column<Signs>,
     /// 1/(ρ·√D) by row: what a product with the signs is worth.
-    weights: Vec<f32>,
+    weights: Column<f32>,
 }
 
 impl Sketches {
@@ -51,7 +52,7 @@ impl Sketches {
         if lane == 0 {
             self.signs.push(Signs([[0; LANES]; WORDS]));
         }
-        let signs = &mut self.signs[row / LANES].0;
+        let signs = &mut self.signs.open()[row / LANES].0;
         for (word, numbers) in signs.iter_mut().zip(code.0.chunks_exact(64)) {
             let bits = numbers.iter().enumerate().map(|(at, &number)| u64::from(number > 0) << at);
             word[lane] = bits.fold(0, |word, bit| word | bit);
@@ -60,6 +61,12 @@ impl Sketches {
         let squares: i32 = code.0.iter().map(|&number| i32::from(number).pow(2)).sum();
         // A code of nothing but zeros says nothing: its spread is 0 and so is its estimate.
         self.weights.push(scale * squares as f32 / sum.max(1) as f32);
+    }
+
+    /// No row comes any more.
+    pub(crate) fn seal(&mut self) {
+        self.signs.seal();
+        self.weights.seal();
     }
 
     /// Memory of a row, in bytes.
@@ -72,7 +79,7 @@ impl Sketches {
         reason = "it takes on the instructions of the function it is called from"
     )]
     fn weigh(&self, probe: &Probe, counts: &Counts, uppers: &mut [f32; BLOCK_ROWS]) {
-        let counts = counts.sums.iter().zip(&counts.ones).zip(&self.weights);
+        let counts = counts.sums.iter().zip(&counts.ones).zip(self.weights.iter());
         for (upper, ((&sum, &ones), &weight)) in uppers.iter_mut().zip(counts) {
             let product = 2.0 * (probe.lowest * ones as f32 + probe.step * sum as f32) - probe.total;
             let spread = (weight * weight * probe.widened - 1.0).max(0.0) * probe.share;
@@ -166,7 +173,7 @@ impl Probe {
         next: Option<&Sketches>,
         uppers: &mut [f32; BLOCK_ROWS],
     ) {
-        let next = next.map_or(&[][..], |next| &next.signs);
+        let next = next.map_or(&[][..], |next| &*next.signs);
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {

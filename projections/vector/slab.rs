@@ -7,10 +7,11 @@ use caxton_events::Timestamp;
 use caxton_events::memory::Validity;
 
 use crate::embedding::store::Slot;
+use crate::vector::column::Column;
 use crate::vector::quantise::{Code, Quantised};
 use crate::vector::sketch::Sketches;
 
-/// Rows of a block: 120 KB, which a change copies once.
+/// Rows of a block: 120 KB, of which a change to a full block copies 11.
 pub(crate) const BLOCK_ROWS: usize = 256;
 
 /// A row's name: `MemoryId << 12 | chunk`.
@@ -89,10 +90,10 @@ pub(crate) struct Row {
 /// Up to [`BLOCK_ROWS`] rows, by column.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Block {
-    pub(crate) codes: Vec<Code>,
+    pub(crate) codes: Column<Code>,
     pub(crate) sketches: Sketches,
-    pub(crate) scales: Vec<f32>,
-    pub(crate) errors: Vec<f32>,
+    pub(crate) scales: Column<f32>,
+    pub(crate) errors: Column<f32>,
     pub(crate) keys: Vec<RowKey>,
     pub(crate) entities: Vec<MemoryId>,
     pub(crate) kinds: Vec<u32>,
@@ -195,7 +196,7 @@ impl Block {
         }
     }
 
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, row: &Row) {
         let at = self.len();
         self.sketches.push(&row.vector.code, row.vector.scale);
         self.codes.push(row.vector.code);
@@ -210,6 +211,17 @@ impl Block {
             spans.push(row.spans);
         } else if row.spans != Spans::ALWAYS {
             self.set_spans(at, row.spans);
+        }
+        self.seal_if_full();
+    }
+
+    /// Lays what a scan reads beside that of other blocks, where no row will come any more.
+    pub(crate) fn seal_if_full(&mut self) {
+        if self.len() == BLOCK_ROWS {
+            self.codes.seal();
+            self.sketches.seal();
+            self.scales.seal();
+            self.errors.seal();
         }
     }
 
@@ -227,11 +239,7 @@ impl Block {
             kind: self.kinds[at],
             spans: self.spans_of(at),
             slot: self.slots[at],
-            vector: Quantised {
-                code: self.codes[at].clone(),
-                scale: self.scales[at],
-                error: self.errors[at],
-            },
+            vector: Quantised { code: self.codes[at], scale: self.scales[at], error: self.errors[at] },
         }
     }
 }
@@ -263,7 +271,7 @@ impl Slab {
         (Arc::make_mut(&mut self.blocks[row as usize / BLOCK_ROWS]), row as usize % BLOCK_ROWS)
     }
 
-    pub(crate) fn push(&mut self, row: Row) -> u32 {
+    pub(crate) fn push(&mut self, row: &Row) -> u32 {
         let number = self.rows;
         if number as usize / BLOCK_ROWS == self.blocks.len() {
             self.blocks.push(Arc::default());
@@ -330,7 +338,7 @@ impl Slab {
         let mut slab = Self { generation: self.generation + 1, ..Self::default() };
         for row in (0..self.rows).filter(|&row| keep(row)) {
             let (block, at) = self.locate(row);
-            let number = slab.push(block.row(at));
+            let number = slab.push(&block.row(at));
             if !block.is_alive(at) {
                 slab.remove(number);
             }

@@ -187,7 +187,7 @@ impl Snapshot {
 }
 
 fn put_block(sink: &mut Sink, block: &Block) -> io::Result<()> {
-    for code in &block.codes {
+    for code in block.codes.iter() {
         sink.write_all(&code.0.map(|step| step as u8))?;
     }
     for at in 0..block.len() {
@@ -228,9 +228,10 @@ fn block_of(source: &mut Content, len: usize, kinds: u32, slots: u64) -> io::Res
         block.slots.push(Slot(u32_of(source)?));
     }
     // What follows from the rest is not in the file.
-    for (code, &scale) in block.codes.iter().zip(&block.scales) {
+    for (code, &scale) in block.codes.iter().zip(block.scales.iter()) {
         block.sketches.push(code, scale);
     }
+    block.seal_if_full();
     if block.kinds.iter().any(|&kind| kind >= kinds) {
         return Err(nonsense("a row has a type that does not exist"));
     }

@@ -12,6 +12,7 @@ use caxton_projections::graph::{
     AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy,
 };
 use caxton_projections::queries::{Fusion, SearchMode};
+use caxton_projections::vector::VectorOptions;
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
@@ -136,6 +137,7 @@ fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingService>>) -> 
         log_cache_bytes: (config.log.cache_mb as usize).saturating_mul(MIB),
         compress_above: config.compress_above(),
         sqlite: sqlite_options(config),
+        vectors: VectorOptions { scan_threads: config.scan_threads(), ..VectorOptions::default() },
         embedding,
         commands_max: config.memory_writes.max_pending_writes,
         transaction_records_max: config.memory_writes.max_transaction_size,

@@ -126,6 +126,11 @@ impl Config {
         self.memory.embedding_config.thread_count.unwrap_or_else(|| cores().min(4))
     }
 
+    /// Threads that scan vectors for one search: `scan_threads`, else the cores but at most 4.
+    pub fn scan_threads(&self) -> usize {
+        self.advanced_memory_tuning.vector_similarity.scan_threads.unwrap_or_else(|| cores().min(4))
+    }
+
     /// Size in bytes from which an event is compressed; `None` when compression is off.
     pub fn compress_above(&self) -> Option<usize> {
         let writes = &self.memory_writes;

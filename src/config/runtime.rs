@@ -191,6 +191,8 @@ section! {
         pub precision_threshold: f64 = 0.0, Limits::Real { min: 0.0, max: 0.5 };
         /// Use the approximate index for large scopes; else every search compares all vectors.
         pub early_termination: bool = true;
+        /// Threads that scan for one search; unset: 4, or the cores when they are fewer. Others scan alone meanwhile.
+        pub scan_threads: Option<usize> = None, whole(1, 8);
     }
 }
 

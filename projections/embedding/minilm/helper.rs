@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
 use super::buffer::FloatBuffer;
-use super::cores::{self, Movable};
 use super::kernels::{Kernels, Order, PANEL_COLUMNS, Panels, Rows, RowsMut};
 use super::weights::{Product, Weights};
+use crate::embedding::cores::{self, Movable};
 
 /// Tokens of a text that is shared, at most. A longer one is rare as a query, and takes room here.
 pub(crate) const TOKENS_MAX: usize = 112;

@@ -4,7 +4,6 @@
 //! thread for one short text), `tokenize`.
 
 mod buffer;
-mod cores;
 pub(super) mod forward;
 mod helper;
 mod kernels;

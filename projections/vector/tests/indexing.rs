@@ -23,6 +23,7 @@ fn options(index_from: u32) -> VectorOptions {
         expansion_search: 64,
         build_threads: 2,
         scan_rows_per_candidate: 40,
+        scan_threads: 2,
     }
 }
 

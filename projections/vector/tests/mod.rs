@@ -7,6 +7,7 @@ mod folding;
 mod indexing;
 mod restarting;
 mod sketching;
+mod threading;
 
 use std::ops::Range;
 use std::path::Path;

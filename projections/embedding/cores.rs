@@ -3,23 +3,23 @@
 //! For Linux. Elsewhere nobody knows the core, and nothing is done.
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{Movable, current};
+pub(crate) use linux::{Movable, current};
 
 #[cfg(not(target_os = "linux"))]
-pub(super) use elsewhere::{Movable, current};
+pub(crate) use elsewhere::{Movable, current};
 
 #[cfg(target_os = "linux")]
 mod linux {
     use libc::{CPU_CLR, CPU_COUNT, CPU_ISSET, CPU_SETSIZE, cpu_set_t, pid_t};
 
     /// The core that the calling thread runs on, at least a moment ago.
-    pub(in super::super) fn current() -> Option<usize> {
+    pub(crate) fn current() -> Option<usize> {
         // SAFETY: the function takes nothing and only gives a number.
         usize::try_from(unsafe { libc::sched_getcpu() }).ok()
     }
 
     /// A thread that can be kept off a core.
-    pub(in super::super) struct Movable {
+    pub(crate) struct Movable {
         thread: pid_t,
         /// The cores it could use when this was made.
         cores: cpu_set_t,
@@ -27,7 +27,7 @@ mod linux {
 
     impl Movable {
         /// The calling thread; `None` when the system says nothing about it, or has one core for it.
-        pub(in super::super) fn this_thread() -> Option<Self> {
+        pub(crate) fn this_thread() -> Option<Self> {
             // SAFETY: a set of cores is an array of integers, for which zeros are a value: no core.
             let mut cores: cpu_set_t = unsafe { std::mem::zeroed() };
             // SAFETY: `cores` is as large as it is said to be; 0 is the calling thread.
@@ -42,7 +42,7 @@ mod linux {
         /// Lets the thread run on each of its cores but `core`.
         ///
         /// Where the system refuses, the thread runs where it ran before, and nothing is lost but time.
-        pub(in super::super) fn keep_off(&self, core: usize) {
+        pub(crate) fn keep_off(&self, core: usize) {
             let mut cores = self.cores;
             // SAFETY: the number is below the size of the set.
             if core < CPU_SETSIZE as usize && unsafe { CPU_ISSET(core, &cores) } {
@@ -60,19 +60,19 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
     /// No core is known.
-    pub(in super::super) const fn current() -> Option<usize> {
+    pub(crate) const fn current() -> Option<usize> {
         None
     }
 
     /// No thread can be moved.
-    pub(in super::super) struct Movable;
+    pub(crate) struct Movable;
 
     impl Movable {
-        pub(in super::super) const fn this_thread() -> Option<Self> {
+        pub(crate) const fn this_thread() -> Option<Self> {
             None
         }
 
-        pub(in super::super) const fn keep_off(&self, _core: usize) {}
+        pub(crate) const fn keep_off(&self, _core: usize) {}
     }
 }
 

@@ -228,7 +228,8 @@ fn main() {
     fs::create_dir_all(house.dir.join("vectors")).unwrap();
     let mut vectors = house.open(u32::MAX);
     let log = log_of(&texts);
-    for records in log.chunks(512).filter(|records| records[0].seq > vectors.checkpoint()) {
+    let saved = vectors.checkpoint();
+    for records in log.chunks(512).filter(|records| records[0].seq > saved) {
         vectors.apply(records).unwrap();
     }
     vectors.save().unwrap();

@@ -88,15 +88,21 @@ pub(super) fn conversation(event: &ConversationEvent) -> Value {
         ConversationEvent::MessageExpired { sent, message, receivers } => {
             json!({ "sent_seq": sent, "message_id": message, "receivers": receivers })
         }
-        ConversationEvent::ReplyOverdue { sent, message } => json!({ "sent_seq": sent, "message_id": message }),
-        ConversationEvent::DeliveryRetried { sent, message, receiver, attempts, not_before, error } => json!({
-            "sent_seq": sent, "message_id": message, "receiver": receiver, "attempts": attempts,
-            "not_before": not_before, "error": error,
-        }),
-        ConversationEvent::MessageDeadLettered { sent, message, receiver, reason, attempts, detail } => json!({
-            "sent_seq": sent, "message_id": message, "receiver": receiver, "reason": reason,
-            "attempts": attempts, "detail": detail,
-        }),
+        ConversationEvent::ReplyOverdue { sent, message } => {
+            json!({ "sent_seq": sent, "message_id": message })
+        }
+        ConversationEvent::DeliveryRetried { sent, message, receiver, attempts, not_before, error } => {
+            json!({
+                "sent_seq": sent, "message_id": message, "receiver": receiver, "attempts": attempts,
+                "not_before": not_before, "error": error,
+            })
+        }
+        ConversationEvent::MessageDeadLettered { sent, message, receiver, reason, attempts, detail } => {
+            json!({
+                "sent_seq": sent, "message_id": message, "receiver": receiver, "reason": reason,
+                "attempts": attempts, "detail": detail,
+            })
+        }
         ConversationEvent::DeadLetterReplayed { dead_letter, message } => {
             json!({ "dead_letter_seq": dead_letter, "message_id": message })
         }
@@ -184,7 +190,9 @@ pub(super) fn turn(event: &TurnEvent) -> Value {
             "turn_id": turn, "step": step, "provider": provider, "model": model, "error": error,
             "will_retry": will_retry,
         }),
-        TurnEvent::ToolStarted { turn, call, tool } => json!({ "turn_id": turn, "call_id": call, "tool": tool }),
+        TurnEvent::ToolStarted { turn, call, tool } => {
+            json!({ "turn_id": turn, "call_id": call, "tool": tool })
+        }
         TurnEvent::ToolAnswered { turn, call, tool, result, failed, took_micros } => json!({
             "turn_id": turn, "call_id": call, "tool": tool, "result": result, "failed": failed,
             "took_micros": took_micros,

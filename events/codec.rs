@@ -7,12 +7,14 @@ use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::agent::AgentEvent;
-use crate::event::{Event, Kind};
+use crate::conversation::ConversationEvent;
+use crate::event::{Event, Family, Kind};
 use crate::id::Seq;
 use crate::limits::EVENT_BYTES_MAX;
 use crate::memory::MemoryEvent;
 use crate::record::Draft;
 use crate::system::SystemEvent;
+use crate::turn::TurnEvent;
 
 /// The limit only guards reading: a length that lies cannot make the reader allocate more than an event may have.
 const CONFIG: Configuration<LittleEndian, Varint, Limit<EVENT_BYTES_MAX>> =
@@ -88,6 +90,8 @@ pub(crate) fn encode_payload(event: &Event, out: &mut Vec<u8>) {
     match event {
         Event::Memory(event) => put(event, out),
         Event::Agent(event) => put(event, out),
+        Event::Conversation(event) => put(event, out),
+        Event::Turn(event) => put(event, out),
         Event::System(event) => put(event, out),
     }
 }
@@ -117,20 +121,12 @@ pub fn decode_envelope(bytes: &[u8]) -> Result<(Envelope<'_>, &[u8]), DecodeErro
 
 /// Reads a payload written in the newest version of `kind`.
 pub(crate) fn decode_current(kind: Kind, payload: &[u8]) -> Result<Event, DecodeError> {
-    let event = match kind {
-        Kind::EntityCreated
-        | Kind::EntityUpdated
-        | Kind::EntityRemoved
-        | Kind::ObservationAdded
-        | Kind::ObservationUpdated
-        | Kind::ObservationRemoved
-        | Kind::RelationCreated
-        | Kind::RelationUpdated
-        | Kind::RelationRemoved => Event::Memory(get::<MemoryEvent>(payload)?),
-        Kind::ExternalAgentRegistered => Event::Agent(get::<AgentEvent>(payload)?),
-        Kind::ServerStarted | Kind::ServerStopped | Kind::EmbeddingModelChanged => {
-            Event::System(get::<SystemEvent>(payload)?)
-        }
+    let event = match kind.family() {
+        Family::Memory => Event::Memory(get::<MemoryEvent>(payload)?),
+        Family::Agent => Event::Agent(get::<AgentEvent>(payload)?),
+        Family::Conversation => Event::Conversation(get::<ConversationEvent>(payload)?),
+        Family::Turn => Event::Turn(get::<TurnEvent>(payload)?),
+        Family::System => Event::System(get::<SystemEvent>(payload)?),
     };
     if event.kind() == kind {
         Ok(event)

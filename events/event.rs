@@ -1,8 +1,10 @@
 //! Everything that can happen, by family.
 
 use crate::agent::AgentEvent;
+use crate::conversation::ConversationEvent;
 use crate::memory::MemoryEvent;
 use crate::system::SystemEvent;
+use crate::turn::TurnEvent;
 
 /// A fact, named in the past tense and never edited.
 ///
@@ -13,8 +15,47 @@ pub enum Event {
     Memory(MemoryEvent),
     /// About an agent.
     Agent(AgentEvent),
+    /// About messages and conversations.
+    Conversation(ConversationEvent),
+    /// About an agent's handling of a message.
+    Turn(TurnEvent),
     /// About the server.
     System(SystemEvent),
+}
+
+/// The families of events, one enum each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// [`MemoryEvent`].
+    Memory,
+    /// [`AgentEvent`].
+    Agent,
+    /// [`ConversationEvent`].
+    Conversation,
+    /// [`TurnEvent`].
+    Turn,
+    /// [`SystemEvent`].
+    System,
+}
+
+impl Family {
+    /// Every kind of these families, by number.
+    pub fn kinds(families: &[Self]) -> Vec<Kind> {
+        Kind::ALL.iter().copied().filter(|kind| families.contains(&kind.family())).collect()
+    }
+}
+
+impl Kind {
+    /// The family it belongs to, which is the first part of its name.
+    pub const fn family(self) -> Family {
+        match self.tag() {
+            ..16 => Family::Memory,
+            16..32 => Family::Conversation,
+            32..64 => Family::Agent,
+            64..80 => Family::System,
+            80.. => Family::Turn,
+        }
+    }
 }
 
 macro_rules! kinds {
@@ -86,8 +127,68 @@ kinds! {
     RelationUpdated = 8, "memory.relation_updated", Self::Memory(MemoryEvent::RelationUpdated { .. }),
     /// [`MemoryEvent::RelationRemoved`].
     RelationRemoved = 9, "memory.relation_removed", Self::Memory(MemoryEvent::RelationRemoved { .. }),
+    /// [`ConversationEvent::Opened`].
+    ConversationOpened = 16, "conversation.opened",
+        Self::Conversation(ConversationEvent::Opened { .. }),
+    /// [`ConversationEvent::MessageSent`].
+    MessageSent = 17, "conversation.message_sent",
+        Self::Conversation(ConversationEvent::MessageSent(..)),
+    /// [`ConversationEvent::MessageExpired`].
+    MessageExpired = 18, "conversation.message_expired",
+        Self::Conversation(ConversationEvent::MessageExpired { .. }),
+    /// [`ConversationEvent::ReplyOverdue`].
+    ReplyOverdue = 19, "conversation.reply_overdue",
+        Self::Conversation(ConversationEvent::ReplyOverdue { .. }),
+    /// [`ConversationEvent::DeliveryRetried`].
+    DeliveryRetried = 20, "conversation.delivery_retried",
+        Self::Conversation(ConversationEvent::DeliveryRetried { .. }),
+    /// [`ConversationEvent::MessageDeadLettered`].
+    MessageDeadLettered = 21, "conversation.message_dead_lettered",
+        Self::Conversation(ConversationEvent::MessageDeadLettered { .. }),
+    /// [`ConversationEvent::DeadLetterReplayed`].
+    DeadLetterReplayed = 22, "conversation.dead_letter_replayed",
+        Self::Conversation(ConversationEvent::DeadLetterReplayed { .. }),
+    /// [`ConversationEvent::InboxAcknowledged`].
+    InboxAcknowledged = 23, "conversation.inbox_acknowledged",
+        Self::Conversation(ConversationEvent::InboxAcknowledged { .. }),
+    /// [`ConversationEvent::Extended`].
+    ConversationExtended = 24, "conversation.extended",
+        Self::Conversation(ConversationEvent::Extended { .. }),
+    /// [`ConversationEvent::Closed`].
+    ConversationClosed = 25, "conversation.closed",
+        Self::Conversation(ConversationEvent::Closed { .. }),
+    /// [`ConversationEvent::Archived`].
+    ConversationArchived = 26, "conversation.archived",
+        Self::Conversation(ConversationEvent::Archived { .. }),
     /// [`AgentEvent::ExternalRegistered`].
     ExternalAgentRegistered = 32, "agent.external_registered", Self::Agent(AgentEvent::ExternalRegistered { .. }),
+    /// [`AgentEvent::ConfigLoaded`].
+    AgentConfigLoaded = 33, "agent.config_loaded",
+        Self::Agent(AgentEvent::ConfigLoaded { .. }),
+    /// [`AgentEvent::ConfigRejected`].
+    AgentConfigRejected = 34, "agent.config_rejected",
+        Self::Agent(AgentEvent::ConfigRejected { .. }),
+    /// [`AgentEvent::ConfigRemoved`].
+    AgentConfigRemoved = 35, "agent.config_removed",
+        Self::Agent(AgentEvent::ConfigRemoved { .. }),
+    /// [`AgentEvent::StatusChanged`].
+    AgentStatusChanged = 36, "agent.status_changed",
+        Self::Agent(AgentEvent::StatusChanged { .. }),
+    /// [`AgentEvent::CapabilityRegistered`].
+    CapabilityRegistered = 37, "agent.capability_registered",
+        Self::Agent(AgentEvent::CapabilityRegistered { .. }),
+    /// [`AgentEvent::CapabilityUpdated`].
+    CapabilityUpdated = 38, "agent.capability_updated",
+        Self::Agent(AgentEvent::CapabilityUpdated { .. }),
+    /// [`AgentEvent::CapabilityRemoved`].
+    CapabilityRemoved = 39, "agent.capability_removed",
+        Self::Agent(AgentEvent::CapabilityRemoved { .. }),
+    /// [`AgentEvent::HealthChanged`].
+    AgentHealthChanged = 40, "agent.health_changed",
+        Self::Agent(AgentEvent::HealthChanged { .. }),
+    /// [`AgentEvent::CircuitChanged`].
+    AgentCircuitChanged = 41, "agent.circuit_changed",
+        Self::Agent(AgentEvent::CircuitChanged { .. }),
     /// [`SystemEvent::ServerStarted`].
     ServerStarted = 64, "system.server_started", Self::System(SystemEvent::ServerStarted { .. }),
     /// [`SystemEvent::ServerStopped`].
@@ -95,6 +196,33 @@ kinds! {
     /// [`SystemEvent::EmbeddingModelChanged`].
     EmbeddingModelChanged = 66, "system.embedding_model_changed",
         Self::System(SystemEvent::EmbeddingModelChanged { .. }),
+    /// [`TurnEvent::Started`].
+    TurnStarted = 80, "turn.started",
+        Self::Turn(TurnEvent::Started { .. }),
+    /// [`TurnEvent::ContextPrepared`].
+    ContextPrepared = 81, "turn.context_prepared",
+        Self::Turn(TurnEvent::ContextPrepared { .. }),
+    /// [`TurnEvent::ModelAnswered`].
+    ModelAnswered = 82, "turn.model_answered",
+        Self::Turn(TurnEvent::ModelAnswered { .. }),
+    /// [`TurnEvent::ModelFailed`].
+    ModelFailed = 83, "turn.model_failed",
+        Self::Turn(TurnEvent::ModelFailed { .. }),
+    /// [`TurnEvent::ToolStarted`].
+    ToolStarted = 84, "turn.tool_started",
+        Self::Turn(TurnEvent::ToolStarted { .. }),
+    /// [`TurnEvent::ToolAnswered`].
+    ToolAnswered = 85, "turn.tool_answered",
+        Self::Turn(TurnEvent::ToolAnswered { .. }),
+    /// [`TurnEvent::ToolRefused`].
+    ToolRefused = 86, "turn.tool_refused",
+        Self::Turn(TurnEvent::ToolRefused { .. }),
+    /// [`TurnEvent::Finished`].
+    TurnFinished = 87, "turn.finished",
+        Self::Turn(TurnEvent::Finished { .. }),
+    /// [`TurnEvent::Failed`].
+    TurnFailed = 88, "turn.failed",
+        Self::Turn(TurnEvent::Failed { .. }),
 }
 
 impl From<MemoryEvent> for Event {
@@ -109,8 +237,35 @@ impl From<AgentEvent> for Event {
     }
 }
 
+impl From<ConversationEvent> for Event {
+    fn from(event: ConversationEvent) -> Self {
+        Self::Conversation(event)
+    }
+}
+
+impl From<TurnEvent> for Event {
+    fn from(event: TurnEvent) -> Self {
+        Self::Turn(event)
+    }
+}
+
 impl From<SystemEvent> for Event {
     fn from(event: SystemEvent) -> Self {
         Self::System(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Family, Kind};
+
+    #[test]
+    fn a_kind_belongs_to_the_family_its_name_begins_with() {
+        for kind in Kind::ALL {
+            let family = format!("{:?}", kind.family()).to_lowercase();
+            assert_eq!(kind.name().split('.').next(), Some(family.as_str()), "{kind:?}");
+            assert_eq!(Kind::from_name(kind.name()), Some(*kind));
+        }
+        assert_eq!(Family::kinds(&[Family::System]).len(), 3);
     }
 }

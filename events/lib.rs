@@ -4,23 +4,32 @@
 //! they are kept).
 
 pub mod agent;
+pub mod choice;
 pub mod codec;
+pub mod conversation;
 pub mod event;
 pub mod id;
 pub mod limits;
 pub mod log;
 pub mod memory;
 pub mod record;
+#[cfg(test)]
+mod samples;
 pub mod scope;
 pub mod system;
 pub mod time;
+pub mod turn;
 pub mod upcast;
 
 pub use agent::AgentEvent;
-pub use event::{Event, Kind};
-pub use id::{AgentId, MemoryId, Seq, WorkspaceId};
+pub use conversation::ConversationEvent;
+pub use event::{Event, Family, Kind};
+pub use id::{
+    AgentId, CapabilityName, ConversationId, MemoryId, MessageId, RegistrationId, Seq, TurnId, WorkspaceId,
+};
 pub use memory::MemoryEvent;
 pub use record::{Draft, Record};
 pub use scope::Scope;
 pub use system::SystemEvent;
 pub use time::{Clock, Timestamp};
+pub use turn::TurnEvent;

@@ -23,3 +23,19 @@ pub const BLOCK_BYTES_MAX: usize = (256 << 10) - 64;
 pub const LOG_QUEUE_MAX: usize = 2_048;
 /// Jobs that may wait for the model, of queries and of bulk each.
 pub const EMBEDDING_QUEUE_MAX: usize = 1_024;
+/// Longest name of a capability, in bytes.
+pub const CAPABILITY_NAME_BYTES_MAX: usize = 100;
+/// Longest content of one message, in bytes.
+pub const MESSAGE_CONTENT_BYTES_MAX: usize = 10 << 20;
+/// All the free fields of one message together as JSON, in bytes.
+pub const MESSAGE_EXTRAS_BYTES_MAX: usize = 256 << 10;
+/// Longest `reply_with` and `in_reply_to`, in bytes.
+pub const REPLY_WORD_BYTES_MAX: usize = 255;
+/// Receivers of one message.
+pub const RECEIVERS_MAX: usize = 10_000;
+/// Providers that a recorded routing decision names.
+pub const CANDIDATES_MAX: usize = 16;
+/// Longest topic of a conversation, in bytes.
+pub const TOPIC_BYTES_MAX: usize = 1_024;
+/// Longest text of a config agent, in bytes.
+pub const AGENT_FILE_BYTES_MAX: usize = 256 << 10;

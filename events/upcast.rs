@@ -21,7 +21,36 @@ pub const fn version(kind: Kind) -> u8 {
         | Kind::ExternalAgentRegistered
         | Kind::ServerStarted
         | Kind::ServerStopped
-        | Kind::EmbeddingModelChanged => 1,
+        | Kind::EmbeddingModelChanged
+        | Kind::ConversationOpened
+        | Kind::MessageSent
+        | Kind::MessageExpired
+        | Kind::ReplyOverdue
+        | Kind::DeliveryRetried
+        | Kind::MessageDeadLettered
+        | Kind::DeadLetterReplayed
+        | Kind::InboxAcknowledged
+        | Kind::ConversationExtended
+        | Kind::ConversationClosed
+        | Kind::ConversationArchived
+        | Kind::AgentConfigLoaded
+        | Kind::AgentConfigRejected
+        | Kind::AgentConfigRemoved
+        | Kind::AgentStatusChanged
+        | Kind::CapabilityRegistered
+        | Kind::CapabilityUpdated
+        | Kind::CapabilityRemoved
+        | Kind::AgentHealthChanged
+        | Kind::AgentCircuitChanged
+        | Kind::TurnStarted
+        | Kind::ContextPrepared
+        | Kind::ModelAnswered
+        | Kind::ModelFailed
+        | Kind::ToolStarted
+        | Kind::ToolAnswered
+        | Kind::ToolRefused
+        | Kind::TurnFinished
+        | Kind::TurnFailed => 1,
     }
 }
 
@@ -73,7 +102,7 @@ pub(crate) mod tests {
     use super::{Upcaster, decode, decode_with, version};
     use crate::codec::{DecodeError, encode_payload, get};
     use crate::memory::Validity;
-    use crate::{AgentEvent, Event, Kind, MemoryEvent, MemoryId, Scope, SystemEvent, Timestamp};
+    use crate::{Event, Kind, MemoryEvent, MemoryId, Scope, SystemEvent, Timestamp};
 
     /// One event of every kind, with every optional part present where it has one.
     pub(crate) fn samples() -> Vec<Event> {
@@ -120,10 +149,6 @@ pub(crate) mod tests {
             MemoryEvent::RelationUpdated { id, strength: 0.0, confidence: 1.0, metadata, validity },
             MemoryEvent::RelationRemoved { id },
         ];
-        let agent = AgentEvent::ExternalRegistered {
-            agent: "ada".parse().unwrap(),
-            workspace: "default".parse().unwrap(),
-        };
         let system = [
             SystemEvent::ServerStarted { version: "0.1.0".to_owned() },
             SystemEvent::ServerStopped,
@@ -134,7 +159,9 @@ pub(crate) mod tests {
             },
         ];
         let mut samples: Vec<Event> = memory.into_iter().map(Event::from).collect();
-        samples.push(agent.into());
+        samples.extend(crate::samples::agents().into_iter().map(Event::from));
+        samples.extend(crate::samples::conversations().into_iter().map(Event::from));
+        samples.extend(crate::samples::turns().into_iter().map(Event::from));
         samples.extend(system.into_iter().map(Event::from));
         samples
     }

@@ -135,7 +135,7 @@ fn text_bytes(record: &Record) -> usize {
             | MemoryEvent::ObservationRemoved { .. }
             | MemoryEvent::RelationRemoved { .. } => 0,
         },
-        Event::Agent(_) | Event::System(_) => 0,
+        Event::Agent(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => 0,
     }
 }
 

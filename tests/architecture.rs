@@ -15,8 +15,14 @@ const MODULES: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("model", &["config"]),
     ("engine", &["commands", "config", "failure", "telemetry"]),
-    ("api", &["commands", "config", "engine", "failure", "telemetry"]),
-    ("cli", &["api", "commands", "config", "engine", "failure", "model", "telemetry"]),
+    ("llm", &["config", "failure", "telemetry"]),
+    ("toolbox", &["commands", "config", "engine", "failure", "llm", "telemetry"]),
+    ("agents", &["commands", "config", "engine", "failure", "llm", "telemetry", "toolbox"]),
+    ("api", &["agents", "commands", "config", "engine", "failure", "telemetry"]),
+    (
+        "cli",
+        &["agents", "api", "commands", "config", "engine", "failure", "llm", "model", "telemetry", "toolbox"],
+    ),
 ];
 
 /// Which crate of this repository may depend on which.
@@ -44,7 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("comfy-table", &["src/cli/"]),
     ("criterion", &["benches/"]),
     ("crossbeam-channel", &["events/log/", "projections/", "src/engine/", "src/telemetry", "benches/"]),
-    ("futures", &["src/api/", "src/engine/", "tests/"]),
+    ("futures", &["src/", "tests/"]),
     ("getrandom", &["src/"]),
     ("http-body-util", &["src/api/", "tests/"]),
     ("humantime", &["src/config/", "src/cli/"]),

@@ -80,8 +80,8 @@ impl<'a> Fold<'a> {
                     .execute((agent.as_str(), workspace.as_str(), place.at, place.seq))?;
                 Ok(())
             }
-            // Of the server, not of its memory.
-            Event::System(_) => Ok(()),
+            // Of agents, their talk and the server, not of the memory.
+            Event::Agent(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => Ok(()),
         }
     }
 

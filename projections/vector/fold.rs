@@ -86,7 +86,7 @@ impl<'a> Plan<'a> {
     pub(crate) fn add(&mut self, record: &'a Record) -> Result<(), ApplyError> {
         match &record.event {
             Event::Memory(event) => self.add_memory(record.seq, event),
-            Event::Agent(_) | Event::System(_) => Ok(()),
+            Event::Agent(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => Ok(()),
         }
     }
 

@@ -48,7 +48,7 @@ impl<'below> Overlay<'below> {
                 self.agents.insert(agent.clone());
                 Ok(())
             }
-            Event::System(_) => Ok(()),
+            Event::Agent(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => Ok(()),
         }
     }
 

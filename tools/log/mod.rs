@@ -5,6 +5,7 @@ mod line;
 mod overview;
 mod payload;
 mod tail;
+mod talk;
 
 pub use check::{Intact, verify};
 pub use line::Line;

@@ -2,16 +2,16 @@
 //! another matter (`events/codec.rs`).
 
 use caxton_events::memory::Validity;
-use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, SystemEvent};
+use caxton_events::{Event, MemoryEvent, MemoryId, SystemEvent};
 use serde_json::{Value, json};
 
 /// The event's own fields. Metadata is the object it is; open ends of a validity are null.
 pub(super) fn payload(event: &Event) -> Value {
     match event {
         Event::Memory(event) => memory(event),
-        Event::Agent(AgentEvent::ExternalRegistered { agent, workspace }) => {
-            json!({ "agent_id": agent, "workspace": workspace })
-        }
+        Event::Agent(event) => super::talk::agent(event),
+        Event::Conversation(event) => super::talk::conversation(event),
+        Event::Turn(event) => super::talk::turn(event),
         Event::System(event) => system(event),
     }
 }
@@ -96,7 +96,7 @@ fn relation_id(id: MemoryId) -> String {
 }
 
 /// Metadata was checked to be JSON when it was written; a text that is none is shown as it is.
-fn object(metadata: Option<&str>) -> Value {
+pub(super) fn object(metadata: Option<&str>) -> Value {
     metadata.map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)))
 }
 

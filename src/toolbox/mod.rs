@@ -1,0 +1,100 @@
+//! What an agent may call.
+//!
+//! Reading order: this file (what a tool is), then one file a provider of tools.
+
+use std::fmt;
+use std::time::Duration;
+
+use caxton_events::{AgentId, ConversationId, Seq, TurnId, WorkspaceId};
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::llm::ToolSpec;
+
+/// Who calls a tool, and what it may do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caller {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its workspace.
+    pub workspace: WorkspaceId,
+    /// The turn the call belongs to: what it writes is attributed to it.
+    pub turn: TurnId,
+    /// The conversation of the turn.
+    pub conversation: ConversationId,
+    /// The record that led to the call.
+    pub cause: Seq,
+    /// The number of the call: a repetition after a crash is recognised by it.
+    pub call: String,
+    /// What the agent's file allows.
+    pub permissions: Permissions,
+    /// Time for the call.
+    pub timeout: Duration,
+}
+
+/// What an agent's file allows its tools.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Permissions {
+    /// Tools it may call, by name; `mcp:SERVER` and `mcp:SERVER/TOOL` for tools of MCP servers.
+    pub tools: Vec<String>,
+    /// Hosts that HTTP requests may go to: `api.example.com`, or `*.example.com` for everything below it.
+    pub allowed_hosts: Vec<String>,
+    /// Whether addresses of this machine and of private networks may be asked.
+    pub private_addresses: bool,
+    /// HTTP requests in a row that an answer may redirect to.
+    pub redirects_max: u32,
+    /// Bytes of an answer at most.
+    pub result_bytes_max: usize,
+    /// Results of one memory search at most.
+    pub memory_results_max: usize,
+    /// Whether it may write to memory.
+    pub memory_writes: bool,
+    /// Calls of one turn at most.
+    pub calls_max: u32,
+}
+
+/// Why a tool gave no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ToolError {
+    /// The agent may not. Nothing happened.
+    #[error("{0}")]
+    Refused(String),
+    /// The arguments are not what the tool takes. Nothing happened.
+    #[error("{field}: {reason}; {remedy}")]
+    Arguments {
+        /// Which one.
+        field: String,
+        /// What is wrong.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// It took too long; it may have happened.
+    #[error("no result within {0:?}")]
+    Timeout(Duration),
+    /// It was tried and failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A source of tools. Dropping a call's future ends it where that is possible.
+pub trait ToolProvider: Send + Sync + fmt::Debug {
+    /// The tools there are now, for the model to read. Opens what must be opened first.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::Failed`] when a server of tools does not answer.
+    fn tools(&self) -> BoxFuture<'_, Result<Vec<ToolSpec>, ToolError>>;
+
+    /// Calls a tool; the result is text, or JSON as text.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError`].
+    fn call<'a>(
+        &'a self,
+        caller: &'a Caller,
+        tool: &'a str,
+        arguments: &'a Value,
+    ) -> BoxFuture<'a, Result<String, ToolError>>;
+}

@@ -3,11 +3,13 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use caxton_projections::embedding::model_files::{self, ALL_MINILM_L6_V2, Finding};
+use caxton_projections::embedding::model_files::{
+    self, ALL_MINILM_L6_V2, Finding, LockedModel, SMOLLM2_135M_INSTRUCT,
+};
 use caxton_projections::embedding::{EmbedError, Embedder as _};
 use serde_json::json;
 
-use super::args::{Common, EmbedText, ModelCommand};
+use super::args::{Common, EmbedText, ModelCommand, ModelName};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Progress;
@@ -25,13 +27,24 @@ const SHOWN_NUMBERS: usize = 6;
 
 /// `caxton model pull`.
 pub(super) fn run(command: &ModelCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
-    let ModelCommand::Pull = command;
+    let ModelCommand::Pull { name } = command;
     let loaded = setup::load(common, Vec::new())?;
-    let dir = find_or_pull(&loaded, common)?;
+    let (model, dir) = match name {
+        ModelName::Minilm => (&ALL_MINILM_L6_V2, find_or_pull(&loaded, common)?),
+        ModelName::Smollm2 => {
+            let model = &SMOLLM2_135M_INSTRUCT;
+            let data_dir = &loaded.config.server.data_dir;
+            let places = model_files::Places { configured: None, ..model::places(None, Some(data_dir)) };
+            (
+                model,
+                found_or_fetched(model, &model_files::candidates(&places, model), &places, &loaded, common)?,
+            )
+        }
+    };
     if out.is_json() {
-        return out.json(&json!({ "model": ALL_MINILM_L6_V2.name, "dir": dir }));
+        return out.json(&json!({ "model": model.name, "dir": dir }));
     }
-    out.line(format_args!("{} is in {}, verified", ALL_MINILM_L6_V2.name, dir.display()))
+    out.line(format_args!("{} is in {}, verified", model.name, dir.display()))
 }
 
 /// `caxton embed`.
@@ -70,35 +83,45 @@ pub(super) fn find_or_pull(loaded: &Loaded, common: &Common) -> Result<PathBuf, 
     if places.configured.is_none() {
         candidates.insert(0, path.join(ALL_MINILM_L6_V2.name));
     }
+    found_or_fetched(&ALL_MINILM_L6_V2, &candidates, &places, loaded, common)
+}
+
+/// The folder among `candidates` that holds `model`, whole; else where it was fetched to.
+fn found_or_fetched(
+    model: &'static LockedModel,
+    candidates: &[PathBuf],
+    places: &model_files::Places,
+    loaded: &Loaded,
+    common: &Common,
+) -> Result<PathBuf, Failure> {
     let destination = match (&places.configured, &places.home) {
         (Some(configured), _) => configured.clone(),
-        (None, Some(home)) => home.join(".cache/caxton/models").join(ALL_MINILM_L6_V2.name),
-        (None, None) => config.server.data_dir.join("models").join(ALL_MINILM_L6_V2.name),
+        (None, Some(home)) => home.join(".cache/caxton/models").join(model.name),
+        (None, None) => loaded.config.server.data_dir.join("models").join(model.name),
     };
-    match model_files::find(&candidates) {
+    match model_files::find_model(candidates, model) {
         Finding::Found(found) => Ok(found.dir),
         Finding::Damaged(damages) => {
             let said: Vec<String> = damages.iter().map(|damage| chain(damage)).collect();
-            Err(Failure::new(Exit::Failed, format!("the embedding model is damaged: {}", said.join("; "))))
+            Err(Failure::new(Exit::Failed, format!("{} is damaged: {}", model.name, said.join("; "))))
         }
-        Finding::Missing => fetch(&destination, common),
+        Finding::Missing => fetch(model, &destination, common),
     }
 }
 
-fn fetch(destination: &Path, common: &Common) -> Result<PathBuf, Failure> {
+fn fetch(model: &'static LockedModel, destination: &Path, common: &Common) -> Result<PathBuf, Failure> {
     let mut bar = Progress::new("fetching the model", "bytes", !common.no_progress);
     let say = |text: String| {
         // A terminal that has gone does not stop the download.
         let _ = writeln!(io::stderr(), "{text}");
     };
-    say(format!("fetching {} into {}", ALL_MINILM_L6_V2.name, destination.display()));
-    let pulled =
-        model::pull(&ALL_MINILM_L6_V2, destination, &PullOptions::default(), &mut |step| match step {
-            model::Progress::Asking { source } => say(format!("asking {source}")),
-            model::Progress::Transferred { bytes, total, .. } => bar.set(bytes, total),
-            model::Progress::Failed { source, reason } => say(format!("{source}: {reason}")),
-            model::Progress::Installed { .. } => (),
-        });
+    say(format!("fetching {} into {}", model.name, destination.display()));
+    let pulled = model::pull(model, destination, &PullOptions::default(), &mut |step| match step {
+        model::Progress::Asking { source } => say(format!("asking {source}")),
+        model::Progress::Transferred { bytes, total, .. } => bar.set(bytes, total),
+        model::Progress::Failed { source, reason } => say(format!("{source}: {reason}")),
+        model::Progress::Installed { .. } => (),
+    });
     match pulled {
         Ok(found) => Ok(found.dir),
         Err(error) => Err(Failure::of(Exit::Failed, &error)),

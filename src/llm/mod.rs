@@ -1,7 +1,7 @@
 //! Language models behind one trait.
 //!
 //! Reading order: this file (what is asked and answered), then one file a provider: [`extractive`], [`scripted`],
-//! `openai` and `anthropic` over `http` and `sse`, `local`. Around each stand [`meter`], [`resilient`] (retries,
+//! `openai` and `anthropic` over `http` and `sse`, [`local`]. Around each stand [`meter`], [`resilient`] (retries,
 //! limits, circuit breaker), [`fallback`] and [`cache`]; [`registry`] puts them together by the configuration.
 
 mod anthropic;
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod extractive;
 pub mod fallback;
 pub mod http;
+pub mod local;
 pub mod meter;
 mod openai;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! The models of a configuration, by name.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,19 @@ use super::clock::{Chance, Clock, SystemChance, SystemClock};
 use super::extractive::Extractive;
 use super::fallback::Fallback;
 use super::http::{self, ClientError, HttpOptions};
+use super::local::Local;
 use super::meter::Metered;
 use super::resilient::{BreakerOptions, Resilience, Resilient};
 use super::scripted::{ScriptError, Scripted};
 use super::{KeyError, LanguageModel, Secret};
-use crate::config::{EXTRACTIVE, Llm, LlmProvider, ProviderKind};
+use crate::config::{EXTRACTIVE, LOCAL, Llm, LlmProvider, ProviderKind};
 
 /// What the models need from outside.
 pub struct Surroundings<'a> {
     /// Variables of the environment.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// File of the small model, verified; `None` when it is not here.
+    pub local_model: Option<PathBuf>,
     /// Age of kept answers at most; zero: none are kept.
     pub cache_ttl: Duration,
     /// Time.
@@ -31,7 +35,7 @@ impl<'a> Surroundings<'a> {
     /// The machine's own time and chance.
     pub fn of_machine(environment: &'a dyn Fn(&str) -> Option<String>, cache_ttl: Duration) -> Self {
         let (clock, chance) = (Arc::new(SystemClock::default()), Arc::new(SystemChance));
-        Self { environment, cache_ttl, clock, chance }
+        Self { environment, local_model: None, cache_ttl, clock, chance }
     }
 }
 
@@ -91,6 +95,7 @@ impl Registry {
     pub fn build(llm: &Llm, around: &Surroundings<'_>) -> Result<Self, RegistryError> {
         let mut bare: BTreeMap<String, Arc<dyn LanguageModel>> = BTreeMap::new();
         bare.insert(EXTRACTIVE.to_owned(), metered(Arc::new(Extractive::new(EXTRACTIVE)), around));
+        bare.insert(LOCAL.to_owned(), local(LOCAL, around));
         for row in llm.providers.iter() {
             bare.insert(row.name.clone(), provider(row, around)?);
         }
@@ -137,13 +142,16 @@ fn metered(model: Arc<dyn LanguageModel>, around: &Surroundings<'_>) -> Arc<dyn 
     Arc::new(Metered::new(model, Arc::clone(&around.clock)))
 }
 
+fn local(name: &str, around: &Surroundings<'_>) -> Arc<dyn LanguageModel> {
+    metered(Arc::new(Local::new(name, around.local_model.clone())), around)
+}
+
 /// The provider of a row, with its limits and retries.
 fn provider(row: &LlmProvider, around: &Surroundings<'_>) -> Result<Arc<dyn LanguageModel>, RegistryError> {
     let name = || row.name.clone();
     let model: Arc<dyn LanguageModel> = match row.kind {
-        ProviderKind::Extractive | ProviderKind::Local => {
-            return Ok(metered(Arc::new(Extractive::new(&row.name)), around));
-        }
+        ProviderKind::Extractive => return Ok(metered(Arc::new(Extractive::new(&row.name)), around)),
+        ProviderKind::Local => return Ok(local(&row.name, around)),
         ProviderKind::Scripted => {
             let path = row.script.clone().unwrap_or_default();
             let loaded = Scripted::load(&row.name, &path, Arc::clone(&around.clock));

@@ -36,6 +36,9 @@ async fn nothing_configured_quotes_memory() {
     let answer = answered.unwrap();
     assert_eq!((answer.text.as_str(), answer.model.as_str()), ("Tea is green. [obs_5]", "extractive"));
     assert!(heard.concat() == answer.text && answer.usage.estimated);
+    assert_eq!(registry.names().collect::<Vec<_>>(), ["extractive", "local"]);
+    let local = ask(&*registry.get("local").unwrap(), &question("tea")).await.0;
+    assert_eq!(local.unwrap().model, "extractive", "without facts there is nothing to word");
     let error = registry.get("gpt").unwrap_err().to_string();
     assert!(error.contains("\"gpt\"") && error.contains("extractive"), "{error}");
 }

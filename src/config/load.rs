@@ -393,9 +393,10 @@ fn wrong_value(given: &Given, wrong: Wrong) -> Problem {
     with_snippet(problem, &given.document)
 }
 
-/// Adds the line to look at. Not for keys of `auth`: the line may hold a secret that was pasted by mistake.
+/// Adds the line to look at. Not for keys of `auth` and of providers: the line may hold a secret that was pasted by
+/// mistake.
 fn with_snippet(mut problem: Problem, document: &Document) -> Problem {
-    if !problem.key.starts_with("auth") {
+    if !["auth", "llm.providers"].iter().any(|secret| problem.key.starts_with(secret)) {
         problem.snippet = problem.place.and_then(|at| document.line(at.line)).map(str::to_owned);
     }
     problem

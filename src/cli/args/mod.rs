@@ -11,7 +11,7 @@ pub(super) use memory::{
     Add, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
 };
 pub(super) use operate::{
-    ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand,
+    ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand, ModelName,
     ProjectionCommand, Serve,
 };
 

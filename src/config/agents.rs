@@ -1,5 +1,6 @@
 //! `agents`, `conversation_processing`, `request_handling`: limits and queues of agents.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::setting::{DAY, Limits, Rows, choice, millis, section, whole};
@@ -7,6 +8,10 @@ use super::setting::{DAY, Limits, Rows, choice, millis, section, whole};
 section! {
     /// `agents`: limits of agents.
     pub struct Agents {
+        /// Folder of the agents' files; unset: `agents` in the data directory.
+        pub directory: Option<PathBuf> = None;
+        /// Refuse agent files with unknown keys and other doubtful parts.
+        pub strict: bool = false;
         /// Time to validate and swap a changed agent file; then the old one stays.
         pub hot_reload_timeout: Duration = Duration::from_secs(5), millis(1, DAY);
         /// Validation results kept, by content.

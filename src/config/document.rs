@@ -13,6 +13,9 @@ use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqA
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Nodes of one document at most, with every alias counted as often as it is used.
 const NODES_MAX: u32 = 100_000;
+/// Bytes of a document's values beyond twice its text, with every alias counted as often as it is used: an escape can
+/// grow to twice its size, and anything above comes from aliases.
+const ALIAS_BYTES_MAX: usize = 64 << 10;
 
 /// A line and a column of a text, both from 1; the column counts characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -112,7 +115,7 @@ impl Document {
         let Some(first) = documents.next() else {
             return Ok(Self { text: text.to_owned(), root: Node { id: NodeId(0), value: Yaml::Null } });
         };
-        let root = Walk { count: 0, fail_at: None }.node(first).map_err(|error| syntax_error(&error))?;
+        let root = Walk::new(text, None).node(first).map_err(|error| syntax_error(&error))?;
         if let Some(second) = documents.next() {
             serde::de::IgnoredAny::deserialize(second).map_err(|error| syntax_error(&error))?;
             return Err(SyntaxError {
@@ -126,8 +129,23 @@ impl Document {
     /// Where `node` stands. `None` only for an empty text.
     pub(crate) fn place(&self, node: NodeId) -> Option<Place> {
         let document = serde_yaml::Deserializer::from_str(&self.text).next()?;
-        let error = Walk { count: 0, fail_at: Some(node.0) }.node(document).err()?;
+        let error = Walk::new(&self.text, Some(node.0)).node(document).err()?;
         place_of(&error)
+    }
+
+    /// The text that `node` holds; `None` where it holds none.
+    pub(crate) fn text_of(&self, node: NodeId) -> Option<&str> {
+        fn find(from: &Node, id: NodeId) -> Option<&Node> {
+            if from.id == id {
+                return Some(from);
+            }
+            match &from.value {
+                Yaml::List(items) => items.iter().find_map(|item| find(item, id)),
+                Yaml::Map(entries) => entries.iter().find_map(|entry| find(&entry.value, id)),
+                Yaml::Null | Yaml::Bool(_) | Yaml::Whole(_) | Yaml::Real(_) | Yaml::Text(_) => None,
+            }
+        }
+        find(&self.root, node)?.value.text()
     }
 
     /// The text of a line, from 1.
@@ -155,9 +173,24 @@ fn syntax_error(error: &serde_yaml::Error) -> SyntaxError {
 struct Walk {
     count: u32,
     fail_at: Option<u32>,
+    /// Bytes that values may still take.
+    bytes_left: usize,
 }
 
 impl Walk {
+    fn new(text: &str, fail_at: Option<u32>) -> Self {
+        Self { count: 0, fail_at, bytes_left: 2 * text.len() + ALIAS_BYTES_MAX }
+    }
+
+    /// Takes the bytes of a text from what is left.
+    fn spend<E: de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(bytes)
+            .ok_or_else(|| E::custom("its aliases repeat more text than a document may hold"))?;
+        Ok(())
+    }
+
     fn node<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<Node, D::Error> {
         NodeSeed(self).deserialize(from)
     }
@@ -231,6 +264,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
+        self.0.spend(value.len())?;
         self.leaf(Yaml::Text(value.to_owned()))
     }
 
@@ -277,6 +311,7 @@ impl Visitor<'_> for KeySeed<'_> {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<(String, NodeId), E> {
+        self.0.spend(key.len())?;
         let id = self.0.number()?;
         Ok((key.to_owned(), id))
     }

@@ -32,6 +32,7 @@ const NO_ADVICE: &str = "a move to a larger store is not advised yet";
 
 /// The table.
 const RULES: &[Rule] = &[
+    always("agents.directory", NO_AGENTS),
     always("agents.hot_reload_timeout", NO_AGENTS),
     always("agents.validation_cache_size", NO_AGENTS),
     always("agents.tool_call_timeout", NO_AGENTS),

@@ -10,7 +10,7 @@ mod agents;
 mod aliases;
 mod check;
 mod checks;
-mod document;
+pub(crate) mod document;
 mod effect;
 mod environment;
 mod keys;

@@ -186,6 +186,23 @@ pub fn writes_pending(count: usize) {
     gauge!(names::MEMORY_PENDING_WRITES).set(count as f64);
 }
 
+/// A changed agent file is in use (or was rejected) this long after it was seen.
+pub fn agent_reloaded(took: Duration) {
+    histogram!(names::CONFIG_RELOAD_TIME).record(took.as_secs_f64());
+    histogram!(names::AGENT_RELOAD_DURATION).record(took.as_secs_f64());
+}
+
+/// Agents of the directory that are in use.
+pub fn config_agents_counted(count: usize) {
+    gauge!(names::AGENT_CONFIG_COUNT).set(count as f64);
+}
+
+/// Judgements of agent files that are kept now; texts that were found there, and all, since the start.
+pub fn agent_validations_counted(entries: usize, hits: u64, all: u64) {
+    gauge!(names::AGENT_VALIDATION_CACHE_SIZE).set(entries as f64);
+    gauge!(names::AGENT_VALIDATION_CACHE_HIT_RATE).set(share(hits, all));
+}
+
 /// `part` of `all`, 0 when there is nothing.
 fn share(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
@@ -251,6 +268,20 @@ mod tests {
         for name in names::PRESENT_FROM_THE_START {
             has(&text, &format!("{name} 0"));
         }
+    }
+
+    #[test]
+    fn agents_from_files_are_counted_and_timed() {
+        let text = rendered(|| {
+            agent_reloaded(Duration::from_millis(20));
+            config_agents_counted(8);
+            agent_validations_counted(5, 1, 4);
+        });
+        has(&text, "caxton_agent_config_count 8");
+        has(&text, "caxton_agent_validation_cache_size 5");
+        has(&text, "caxton_agent_validation_cache_hit_rate 0.25");
+        has(&text, "caxton_config_reload_time_count 1");
+        has(&text, "caxton_agent_reload_duration_seconds_count 1");
     }
 
     #[test]

@@ -37,6 +37,11 @@ pub(super) const LLM_TOKENS: &str = "caxton_llm_token_usage_total";
 pub(super) const LLM_CIRCUIT_OPEN: &str = "caxton_llm_circuit_open";
 pub(super) const LLM_CACHE_HITS: &str = "caxton_llm_cache_hits_total";
 pub(super) const LLM_CACHE_MISSES: &str = "caxton_llm_cache_misses_total";
+pub(super) const AGENT_CONFIG_COUNT: &str = "caxton_agent_config_count";
+pub(super) const AGENT_RELOAD_DURATION: &str = "caxton_agent_reload_duration_seconds";
+pub(super) const CONFIG_RELOAD_TIME: &str = "caxton_config_reload_time";
+pub(super) const AGENT_VALIDATION_CACHE_SIZE: &str = "caxton_agent_validation_cache_size";
+pub(super) const AGENT_VALIDATION_CACHE_HIT_RATE: &str = "caxton_agent_validation_cache_hit_rate";
 
 /// Gauges that are exported as 0 until they are set, so that a dashboard finds them on an idle server.
 pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
@@ -52,6 +57,7 @@ pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
     SERVER_SQLITE_CONNECTIONS,
     SERVER_REQUESTS_PER_SECOND,
     SERVER_ACTIVE_CONNECTIONS,
+    AGENT_CONFIG_COUNT,
 ];
 
 /// Gives each metric its help text, and the idle ones their first value.
@@ -76,6 +82,9 @@ pub(super) fn describe() {
             "Requests answered a second, over the last seconds.",
         ),
         (SERVER_ACTIVE_CONNECTIONS, Unit::Count, "Connections to clients."),
+        (AGENT_CONFIG_COUNT, Unit::Count, "Agents from files that are in use."),
+        (AGENT_VALIDATION_CACHE_SIZE, Unit::Count, "Judgements of agent files kept in memory."),
+        (AGENT_VALIDATION_CACHE_HIT_RATE, Unit::Count, "Share of agent files whose judgement was kept."),
         (LOG_SIZE, Unit::Bytes, "Size of the event log."),
         (PROJECTION_LAG, Unit::Count, "Events of the log that a projection has not folded yet."),
         (LLM_ACTIVE, Unit::Count, "Requests to a language model under way, by provider."),
@@ -90,6 +99,8 @@ pub(super) fn describe() {
         (SQLITE_QUERY_TIME, "Time of a question to SQLite."),
         (API_REQUEST_DURATION, "Time of a request, by route and status."),
         (LLM_REQUEST_DURATION, "Time of a request to a language model, by provider."),
+        (AGENT_RELOAD_DURATION, "Time from a change of an agent file to its use."),
+        (CONFIG_RELOAD_TIME, "The same as caxton_agent_reload_duration_seconds."),
         (LOG_APPEND, "Time of an append, from hand-over to as durable as configured."),
     ] {
         describe_histogram!(name, Unit::Seconds, help);

@@ -7,6 +7,7 @@ mod batches;
 mod cli;
 mod client;
 mod concurrency;
+mod config_agents;
 mod connections;
 mod entities;
 mod observations;

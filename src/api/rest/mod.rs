@@ -7,6 +7,7 @@
 mod batch;
 mod call;
 mod caller;
+mod config_agents;
 mod embeddings;
 mod entities;
 mod entity_writes;

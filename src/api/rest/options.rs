@@ -7,6 +7,7 @@ use std::time::Duration;
 use caxton_projections::queries::{Fusion, SearchMode};
 
 use super::caller::ScopeKind;
+use crate::agents::AgentDirectory;
 
 /// Checks a key that a client sends and names its owner; it must take the same time for every wrong key.
 type Verify = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -92,6 +93,8 @@ pub struct RestOptions {
     pub search: SearchDefaults,
     /// What `GET /memory/config` answers: the effective configuration of the memory, without secrets.
     pub memory_config: serde_json::Value,
+    /// The agents directory; `None`: no agents run in this process. Default: none.
+    pub agents: Option<AgentDirectory>,
 }
 
 /// What a search does unless the request says otherwise.
@@ -144,6 +147,7 @@ impl Default for RestOptions {
             default_scope: ScopeKind::Agent,
             search: SearchDefaults::default(),
             memory_config: serde_json::Value::Object(serde_json::Map::new()),
+            agents: None,
         }
     }
 }

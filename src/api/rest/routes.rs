@@ -11,13 +11,17 @@ use tower_http::compression::predicate::SizeAbove;
 
 use super::problem::{Problem, nearest, shortened};
 use super::{
-    Api, RestOptions, batch, embeddings, entities, entity_writes, events, export, graph_walk, health, import,
-    middleware, observations, relations, search, stats,
+    Api, RestOptions, batch, config_agents, embeddings, entities, entity_writes, events, export, graph_walk,
+    health, import, middleware, observations, relations, search, stats,
 };
 use crate::engine::Engine;
 
 /// Paths without parameters, for the hint in a 404.
 const PATHS: &[&str] = &[
+    "/api/v1/config-agents",
+    "/api/v1/config-agents/reload",
+    "/api/v1/config-agents/templates",
+    "/api/v1/config-agents/validate",
     "/api/v1/events",
     "/api/v1/health",
     "/api/v1/health/detailed",
@@ -65,7 +69,7 @@ fn with_layers(api: Api) -> Router {
 }
 
 fn resources() -> Router<Api> {
-    Router::new()
+    config_agents::routes()
         .route("/memory/entities", get(entities::list).post(entity_writes::create))
         .route("/memory/entities/batch", post(batch::entities))
         .route(

@@ -1,5 +1,6 @@
 //! What can be typed: the commands with their flags.
 
+mod agents;
 mod memory;
 mod operate;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate};
 pub(super) use memory::{
     Add, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
 };
@@ -93,6 +95,9 @@ pub(super) enum Command {
     /// Write to and ask the memory
     #[command(subcommand)]
     Memory(MemoryCommand),
+    /// Look after agents from files
+    #[command(subcommand)]
+    Agents(AgentsCommand),
     /// Look at the event log
     #[command(subcommand)]
     Log(LogCommand),

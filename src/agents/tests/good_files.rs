@@ -1,0 +1,201 @@
+//! Files that can be used, and what they say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::limits::{Caps, Limits};
+use super::super::templates::{FillError, TEMPLATES, Template};
+use super::super::{Definition, Surroundings, judge};
+use super::{file, told};
+use crate::config::{self, Config, MemoryScope};
+
+#[track_caller]
+fn read(file: &str) -> Definition {
+    let judgement = judge(file.as_bytes(), &Surroundings::default());
+    judgement.definition.unwrap_or_else(|| panic!("{file}\n{}", told(&judgement.problems)))
+}
+
+/// The example of the tuning guide.
+const GUIDE: &str = "---
+name: OptimizedAgent
+version: \"1.0.0\"
+capabilities:
+  - data-processing
+tools:
+  - http_client
+parameters:
+  response_timeout: \"10s\"
+  max_context_length: 4000
+resource_limits:
+  memory_scope: agent
+  max_conversations: 50
+  max_memory_entities: 1000
+  tool_call_timeout: \"5s\"
+  memory_search_limit: 100
+performance:
+  cache_responses: true
+  preload_memory: false
+  lazy_tool_loading: true
+  optimize_prompts: true
+---
+
+# Optimized Agent
+
+You process data.
+";
+
+#[test]
+fn the_example_of_the_tuning_guide_means_what_it_says() {
+    let definition = read(GUIDE);
+    assert_eq!(definition.name.as_str(), "OptimizedAgent");
+    assert_eq!(definition.system_prompt, "# Optimized Agent\n\nYou process data.");
+    assert_eq!(definition.permissions.tools, ["http_client"]);
+    assert_eq!(definition.permissions.memory_results_max, 100);
+    assert_eq!(definition.limits.max_context_length, Some(4_000));
+    assert_eq!(definition.limits.response_timeout, Some(Duration::from_secs(10)));
+    assert_eq!(definition.limits.tool_call_timeout, Some(Duration::from_secs(5)));
+    assert!(definition.performance.cache_responses);
+    assert_eq!(definition.capabilities[0].priority, 50);
+}
+
+#[test]
+fn marks_line_ends_and_comments_of_editors_do_no_harm() {
+    let plain = read(GUIDE);
+    assert_eq!(read(&format!("\u{feff}{GUIDE}")), plain);
+    assert_eq!(read(&GUIDE.replace('\n', "\r\n")), plain);
+    assert_eq!(read(&GUIDE.replacen("---\n", "---  \n# a comment\n\n", 1)), plain);
+    let tabs =
+        read(&GUIDE.replace("name: OptimizedAgent", "name:\tOptimizedAgent\nsystem_prompt: |\n  a\n  \tb"));
+    assert_eq!(tabs.system_prompt, "a\n\tb", "a tab inside a text is a tab");
+}
+
+#[test]
+fn doubtful_parts_are_told_and_refused_only_when_asked() {
+    let text = "---\nname: Ada\nversion: 1.0.0\ncapabilites: [b]\ncapabilities: [answering]\nschedule: daily\nresource_limits:\n  max_conversation: 5\n---\nHi\n";
+    let lenient = judge(text.as_bytes(), &Surroundings::default());
+    assert!(lenient.definition.is_some());
+    let told_of = "4:1 capabilites: unknown key capabilites; did you mean capabilities?\n\
+                   6:1 schedule: schedule has no effect here; remove it, or leave it as a note\n\
+                   8:3 resource_limits.max_conversation: unknown key max_conversation; did you mean max_conversations?\n";
+    assert_eq!(told(&lenient.warnings), told_of);
+    let strict = judge(text.as_bytes(), &Surroundings { strict: true, ..Surroundings::default() });
+    assert!(strict.definition.is_none() && strict.warnings.is_empty());
+    assert_eq!(told(&strict.problems), told_of);
+    assert_eq!(strict.name.map(String::from).as_deref(), Some("Ada"));
+}
+
+#[test]
+fn tools_and_permissions_add_up() {
+    let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [ocr:v2, b.c]\nrequires: [other]\ncapability_metadata:\n  ocr: {priority: 900, languages: [de]}\n\
+                tools:\n  - name: http_client\n    permissions: {allowed_hosts: [API.example.com]}\n  - memory\n  - mcp:files/read\n\
+                permissions:\n  allowed_domains: ['*.b.c']\n  restricted_tools: [memory]\n  max_tool_calls: 5\n  memory_writes: false\n\
+                tool_config:\n  http_client: {max_redirects: 0, max_response_size: 1000, headers: {a: b}}\n---\nHi\n";
+    let mut around = Surroundings::default();
+    around.tools.insert("mcp:files".to_owned());
+    let judgement = judge(text.as_bytes(), &around);
+    let definition = judgement.definition.unwrap_or_else(|| panic!("{}", told(&judgement.problems)));
+    let permissions = &definition.permissions;
+    assert_eq!(permissions.tools, ["http_client", "mcp:files/read"]);
+    assert_eq!(permissions.allowed_hosts, ["api.example.com", "*.b.c"]);
+    assert_eq!(
+        (permissions.redirects_max, permissions.result_bytes_max, permissions.calls_max),
+        (0, 1_000, 5)
+    );
+    assert!(!permissions.memory_writes && !permissions.private_addresses);
+    assert_eq!(definition.tool_config["http_client"]["headers"]["a"], "b");
+    let offers: Vec<_> =
+        definition.capabilities.iter().map(|o| (o.name.as_str(), o.version.as_str(), o.priority)).collect();
+    assert_eq!(offers, [("ocr", "2.0.0", 900), ("b.c", "1.0.0", 50)]);
+    assert_eq!(definition.capabilities[0].metadata.as_ref().unwrap()["languages"][0], "de");
+}
+
+/// The limits of a file with these lines under this configuration.
+fn limits(lines: &str, agents: &str) -> Limits {
+    let mut config = Config::default();
+    config.agents =
+        config::load_text(agents).map_or_else(|error| panic!("{error}"), |loaded| loaded.config.agents);
+    let text = format!("---\nname: Ada\nversion: 1.0.0\ncapabilities: [a]\n{lines}\n---\nHi\n");
+    let caps = Caps { max_conversations: 500, tool_call_timeout: config.agents.tool_call_timeout };
+    Limits::of(&read(&text), &config.agents, caps)
+}
+
+#[test]
+fn the_file_wins_over_its_type_and_that_over_the_defaults_below_the_caps() {
+    let agents = "agents:\n  tool_call_timeout: 8s\n  memory_scope: workspace\n  default_limits: {max_conversations: 100, tool_call_timeout: 4s}\n  \
+                  overrides:\n    - {agent_type: heavy, max_conversations: 200, tool_call_timeout: 30s, memory_scope: global}\n    - {agent_type: heavy, max_conversations: 1}\n";
+    let seconds = Duration::from_secs;
+    let plain = limits("description: x", agents);
+    assert_eq!((plain.max_conversations, plain.tool_call_timeout), (100, seconds(4)));
+    assert_eq!((plain.memory_scope, plain.memory_search_limit), (MemoryScope::Workspace, 100));
+    let heavy = limits("agent_type: heavy", agents);
+    assert_eq!((heavy.max_conversations, heavy.tool_call_timeout), (200, seconds(8)));
+    assert_eq!(heavy.memory_scope, MemoryScope::Global);
+    let own = "agent_type: heavy\nresource_limits: {max_conversations: 900, tool_call_timeout: 1s, memory_scope: agent}";
+    let own = limits(own, agents);
+    assert_eq!((own.max_conversations, own.tool_call_timeout), (500, seconds(1)));
+    assert_eq!((own.memory_scope, own.response_timeout), (MemoryScope::Agent, seconds(30)));
+}
+
+#[test]
+fn every_built_in_template_makes_a_good_file() {
+    let strict = Surroundings { strict: true, ..Surroundings::default() };
+    for template in TEMPLATES {
+        let examples = template.parameters.iter().filter(|parameter| parameter.required);
+        let required: BTreeMap<_, _> = examples.map(|p| (p.name.to_owned(), p.example.to_owned())).collect();
+        let text = template.fill(&required).unwrap();
+        let judgement = judge(text.as_bytes(), &strict);
+        assert_eq!(told(&judgement.problems), "", "{}", template.id);
+        let definition = judgement.definition.unwrap();
+        let offered: Vec<_> = definition.capabilities.iter().map(|offer| offer.name.as_str()).collect();
+        assert_eq!(offered, template.capabilities, "{}", template.id);
+        assert_eq!(definition.permissions.tools, template.required_tools, "{}", template.id);
+        assert!(
+            matches!(template.fill(&BTreeMap::new()), Err(FillError::Missing("NAME"))),
+            "{}",
+            template.id
+        );
+    }
+}
+
+#[test]
+fn values_of_templates_cannot_add_keys() {
+    let template = Template::find("data-analyzer").unwrap();
+    let fill = |name: &str, subject: &str| {
+        let values =
+            [("NAME", name), ("SUBJECT", subject)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        template.fill(&values.into())
+    };
+    for name in ["A\ntools: [x]", "", "a b", "x: y"] {
+        assert!(matches!(fill(name, "x"), Err(FillError::Value { parameter: "NAME", .. })), "{name}");
+    }
+    assert!(fill("Ada", "a\nb").is_err() && fill("Ada", "{{request}}").is_err());
+    let definition = read(&fill("Ada", "\"quotes\", back\\slashes: and # signs").unwrap());
+    assert!(definition.about.description.unwrap().contains("'quotes', back'slashes: and # signs"));
+    let unknown = template.fill(&[("NAEM".to_owned(), "x".to_owned())].into()).unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no parameter NAEM; did you mean NAME?");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// No file, however it was cut or mixed, stops the judge, and none is both good and bad.
+    #[test]
+    fn any_bytes_are_judged(cut in 0_usize..600, at in 0_usize..600, noise in prop::collection::vec(any::<u8>(), 0..8)) {
+        let mut bytes = GUIDE.as_bytes().to_vec();
+        let at = at.min(bytes.len());
+        bytes.splice(at..at, noise);
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        let judgement = judge(&bytes, &Surroundings::default());
+        prop_assert_eq!(judgement.definition.is_some(), judgement.problems.is_empty());
+        for problem in judgement.problems.iter().chain(&judgement.warnings) {
+            prop_assert!(!problem.reason.is_empty() && !problem.remedy.is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_smallest_file_is_enough() {
+    assert_eq!(read(&file("Ada", "1.0.0")).workspace.as_str(), "default");
+}

@@ -1,0 +1,252 @@
+//! Agents from files: a page, one, make, change, remove, restart, take back, judge.
+
+mod answers;
+mod templates;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use caxton_events::{AgentId, Seq};
+use serde_json::{Value, json};
+
+use super::Api;
+use super::call::Call;
+use super::fields::Fields;
+use super::problem::{Complaint, Problem};
+use super::rows;
+use crate::agents::{AgentDirectory, Earlier, report};
+use answers::{changes, detail, not_granted, summary, updated};
+
+/// The routes below `/api/v1`.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/config-agents", get(list).post(create))
+        .route("/config-agents/validate", post(validate))
+        .route("/config-agents/reload", post(reload))
+        .route("/config-agents/templates", get(templates::list))
+        .route("/config-agents/templates/{id}", get(templates::get))
+        .route("/config-agents/templates/{id}/generate", post(templates::generate))
+        .route("/config-agents/{id}", get(show).put(replace).delete(remove))
+        .route("/config-agents/{id}/restart", post(restart))
+        .route("/config-agents/{id}/rollback", post(roll_back))
+}
+
+/// The directory, where there is one.
+fn directory(api: &Api) -> Result<&AgentDirectory, Problem> {
+    api.options.agents.as_ref().ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "AGENTS_NOT_RUNNING", "no agents run in this process")
+            .remedy("ask a server that was started with `caxton serve`")
+    })
+}
+
+/// The agent that the path names. A name that can be none is one that nobody has.
+fn named(call: &Call) -> Result<AgentId, Problem> {
+    let name = call.path("id");
+    name.parse().map_err(|_| answers::not_found(name))
+}
+
+/// The text of the answer to a GET or the body of a request, which must be there and be no longer than a file may be.
+fn content(body: &mut Fields) -> String {
+    // How long it may be is the file's rule, and told with the file's other faults.
+    body.required_text("content")
+}
+
+/// `GET /config-agents`: by name; `files_rejected` are the files that could not be used.
+async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[&["workspace", "capability", "status", "limit", "offset"]])?;
+    let limit = query.integer("limit", 1..=200).unwrap_or(50) as usize;
+    let offset = query.integer("offset", 0..=u64::from(u32::MAX)).unwrap_or(0) as usize;
+    let (workspace, capability) = (query.text("workspace"), query.text("capability"));
+    let words: Vec<(&str, &str)> =
+        ["running", "draining", "stopped", "error"].into_iter().map(|word| (word, word)).collect();
+    let status = query.choice("status", &words);
+    query.finish()?;
+    let roster = directory(&api)?.roster();
+    let fits = |agent: &&std::sync::Arc<crate::agents::LoadedAgent>| {
+        let registered = &agent.registered;
+        workspace.as_deref().is_none_or(|workspace| registered.workspace.as_str() == workspace)
+            && status.is_none_or(|status| registered.status.as_str() == status)
+            && capability.as_deref().is_none_or(|wanted| {
+                registered.capabilities.keys().any(|capability| capability.as_str() == wanted)
+            })
+    };
+    let agents: Vec<_> = roster.agents.values().filter(fits).collect();
+    let page: Vec<Value> = agents.iter().skip(offset).take(limit).map(|agent| summary(agent)).collect();
+    let rejected: Vec<Value> = roster.rejected.iter().map(answers::rejected).collect();
+    let total = agents.len();
+    rows::json(
+        StatusCode::OK,
+        &json!({ "agents": page, "total": total, "limit": limit, "offset": offset, "files_rejected": rejected }),
+    )
+}
+
+/// `GET /config-agents/{id}`.
+async fn show(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let name = named(&call)?;
+    let roster = directory(&api)?.roster();
+    let agent = roster.agents.get(&name).ok_or_else(|| answers::not_found(name.as_str()))?;
+    rows::json(StatusCode::OK, &detail(agent, &roster))
+}
+
+/// `POST /config-agents`.
+async fn create(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let mut body = call.members(&[&["name", "content", "auto_start", "workspace"]])?;
+    let name = body.required_text("name");
+    let parsed = name.parse::<AgentId>();
+    if parsed.is_err() && !name.is_empty() {
+        let remedy = "use 2 to 64 letters, digits, '-' or '_', beginning with a letter";
+        body.complain("name", Some(&name), "is no name of an agent", remedy);
+    }
+    let content = content(&mut body);
+    let start = body.flag("auto_start").unwrap_or(true);
+    let workspace = body.text("workspace");
+    let directory = directory(&api)?;
+    let content = match workspace {
+        Some(workspace) => in_workspace(directory, content, &workspace, &mut body),
+        None => content,
+    };
+    body.finish()?;
+    let name = parsed.map_err(|_| answers::not_found(&name))?;
+    let agent = directory.create(name, content, start).await.map_err(not_granted)?;
+    let mut response = rows::json(StatusCode::CREATED, &summary(&agent))?;
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/config-agents/{}", agent.name)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The text with the workspace that the request names: added where the text names none, refused where it names another.
+fn in_workspace(directory: &AgentDirectory, content: String, workspace: &str, body: &mut Fields) -> String {
+    if workspace.parse::<caxton_events::WorkspaceId>().is_err() {
+        let remedy = "use letters, digits, '-', '_', '.', ':' or '@'";
+        body.complain("workspace", Some(workspace), "is no name of a workspace", remedy);
+        return content;
+    }
+    let front_matter = &directory.validate(&content).judgement.front_matter;
+    match front_matter.get("workspace").and_then(Value::as_str) {
+        Some(own) if own == workspace => content,
+        Some(own) => {
+            let message = format!("is not the workspace of the text, which is {own}");
+            body.complain("workspace", Some(workspace), &message, "leave it out, or change the text");
+            content
+        }
+        None if workspace == "default" || !front_matter.is_object() => content,
+        None => match content.split_once('\n') {
+            Some((fence, rest)) => {
+                let end = if fence.ends_with('\r') { "\r\n" } else { "\n" };
+                // Quoted: a name such as `1` or `no` is a text.
+                format!("{fence}\nworkspace: \"{workspace}\"{end}{rest}")
+            }
+            None => content,
+        },
+    }
+}
+
+/// `PUT /config-agents/{id}`.
+async fn replace(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let name = named(&call)?;
+    let mut body = call.members(&[&["content", "restart"]])?;
+    let content = content(&mut body);
+    let restart = body.flag("restart").unwrap_or(true);
+    body.finish()?;
+    let directory = directory(&api)?;
+    let before = directory.roster().agents.get(&name).cloned();
+    let after = directory.replace(name, content, restart).await.map_err(not_granted)?;
+    let changed = before.map_or_else(Vec::new, |before| changes(directory, &before.content, &after.content));
+    rows::json(StatusCode::OK, &updated(&after, "changes", &json!(changed)))
+}
+
+/// `DELETE /config-agents/{id}`.
+async fn remove(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[&["force"]])?;
+    let force = query.flag("force").unwrap_or(false);
+    query.finish()?;
+    directory(&api)?.remove(named(&call)?, force).await.map_err(not_granted)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /config-agents/{id}/restart`.
+async fn restart(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let directory = directory(&api)?;
+    let agent = directory.restart(named(&call)?).await.map_err(not_granted)?;
+    rows::json(StatusCode::OK, &updated(&agent, "restarted_at", &json!(directory.roster().at)))
+}
+
+/// `POST /config-agents/{id}/rollback`: to `version`, to the text at `seq`, or to the one before.
+async fn roll_back(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let mut body = if call.body.is_empty() {
+        Fields::object(json!({}), String::new(), &[])
+    } else {
+        call.members(&[&["version", "seq"]])?
+    };
+    let (version, seq) = (body.text("version"), body.integer("seq", 1..=u64::MAX));
+    let to = match (version, seq) {
+        (Some(version), None) => Earlier::Version(version),
+        (None, Some(seq)) => Earlier::At(Seq(seq)),
+        (None, None) => Earlier::Previous,
+        (Some(version), Some(_)) => {
+            body.complain("seq", None, "stands beside version", "give one of them");
+            Earlier::Version(version)
+        }
+    };
+    body.finish()?;
+    let agent = directory(&api)?.roll_back(named(&call)?, to).await.map_err(not_granted)?;
+    rows::json(StatusCode::OK, &updated(&agent, "pinned", &json!(agent.registered.pinned.is_some())))
+}
+
+/// `POST /config-agents/reload`: looks through the directory now.
+async fn reload(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let roster = directory(&api)?.reload().await.map_err(not_granted)?;
+    let agents: Vec<Value> = roster.agents.values().map(|agent| summary(agent)).collect();
+    let rejected: Vec<Value> = roster.rejected.iter().map(answers::rejected).collect();
+    rows::json(
+        StatusCode::OK,
+        &json!({ "agents": agents, "total": agents.len(), "files_rejected": rejected, "seq": roster.seq }),
+    )
+}
+
+/// `POST /config-agents/validate`: 200 with what the text says, or 422 with everything that is wrong.
+async fn validate(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let mut body = call.members(&[&["content"]])?;
+    let content = content(&mut body);
+    body.finish()?;
+    let checked = directory(&api)?.validate(&content);
+    let judgement = &checked.judgement;
+    let warnings: Vec<Value> = judgement.warnings.iter().map(report::to_json).collect();
+    if judgement.definition.is_some() {
+        let parsed = &judgement.front_matter;
+        let answer =
+            json!({ "valid": true, "parsed_config": parsed, "warnings": warnings, "sha256": checked.sha256 });
+        return rows::json(StatusCode::OK, &answer);
+    }
+    let errors: Vec<Value> = judgement.problems.iter().map(report::to_json).collect();
+    let answer = json!({ "valid": false, "errors": errors, "warnings": warnings, "sha256": checked.sha256 });
+    rows::json(StatusCode::UNPROCESSABLE_ENTITY, &answer)
+}
+
+/// A fault of a file as one of a request.
+fn complaint(problem: &caxton_events::agent::ConfigProblem) -> Complaint {
+    let place = if problem.line > 0 {
+        format!(" (line {}, column {})", problem.line, problem.column)
+    } else {
+        String::new()
+    };
+    let field =
+        if problem.field.is_empty() { "content".to_owned() } else { format!("content.{}", problem.field) };
+    Complaint {
+        field,
+        code: "VALIDATION_ERROR",
+        value: None,
+        message: format!("{}{place}", problem.reason),
+        remedy: problem.remedy.clone(),
+    }
+}

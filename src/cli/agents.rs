@@ -1,0 +1,281 @@
+//! `caxton agents list | show | validate | reload | rollback`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use caxton_events::limits::AGENT_FILE_BYTES_MAX;
+use serde_json::{Value, json};
+
+use super::args::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate, Common};
+use super::backend::{self, Backend, Request, encoded};
+use super::failure::{Exit, Failure};
+use super::output::{Output, cell, counted, items};
+use super::setup;
+use super::transfer::is_dash;
+use crate::agents::{Judgement, Surroundings, judge, report};
+
+/// Runs a command about agents from files.
+pub(super) fn run(command: &AgentsCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        AgentsCommand::List(list) => print_list(list, common, out),
+        AgentsCommand::Show(show) => print_one(show, common, out),
+        AgentsCommand::Validate(validate) => check_files(validate, common, out),
+        AgentsCommand::Reload => reload(common, out),
+        AgentsCommand::Rollback(rollback) => roll_back(rollback, common, out),
+    }
+}
+
+/// The server that agents run in: without one there are none.
+fn server(common: &Common) -> Result<Backend, Failure> {
+    backend::running(common)?.map(Backend::Http).ok_or_else(|| {
+        let message = "no server runs here, and agents run in servers; start one with `caxton serve`";
+        Failure::new(Exit::Unreachable, message)
+    })
+}
+
+fn print_list(list: &AgentsList, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let request = Request::get("/api/v1/config-agents")
+        .with("limit", "200")
+        .with_some("workspace", list.workspace.as_deref())
+        .with_some("capability", list.capability.as_deref())
+        .with_some("status", list.status.as_deref());
+    let backend = server(common)?;
+    let mut answer = backend.ask(request.clone())?;
+    let total = answer["total"].as_u64().unwrap_or_default();
+    while (items(&answer, "agents").len() as u64) < total {
+        let offset = items(&answer, "agents").len().to_string();
+        let next = backend.ask(request.clone().with("offset", &offset))?;
+        let page = items(&next, "agents").to_vec();
+        if page.is_empty() {
+            break;
+        }
+        if let Some(agents) = answer["agents"].as_array_mut() {
+            agents.extend(page);
+        }
+    }
+    print_agents(&answer, out)
+}
+
+fn print_agents(answer: &Value, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.json(answer);
+    }
+    let agents = items(answer, "agents");
+    let rows = agents.iter().map(|agent| {
+        let words = items(agent, "capabilities").iter().filter_map(Value::as_str).collect::<Vec<_>>();
+        let version = cell(agent, "version");
+        let pinned = agent["pinned"].as_bool().unwrap_or_default();
+        vec![
+            cell(agent, "name"),
+            if pinned { format!("{version} (pinned)") } else { version },
+            cell(agent, "status"),
+            cell(agent, "workspace"),
+            words.join(", "),
+            cell(agent, "path"),
+        ]
+    });
+    out.table(&["agent", "version", "status", "workspace", "capabilities", "file"], rows.collect())?;
+    out.line(counted(agents.len(), "agent"))?;
+    print_rejected(answer, out)
+}
+
+/// Files that are not in use, each with its first faults.
+fn print_rejected(answer: &Value, out: &mut Output) -> Result<(), Failure> {
+    for file in items(answer, "files_rejected") {
+        let path = cell(file, "path");
+        for error in items(file, "errors") {
+            let place = &error["location"];
+            let place = match (place["line"].as_u64(), place["column"].as_u64()) {
+                (Some(line), Some(column)) => format!("{path}:{line}:{column}"),
+                _ => path.clone(),
+            };
+            let (field, message, remedy) =
+                (cell(error, "field"), cell(error, "message"), cell(error, "remedy"));
+            let field = if field.is_empty() { field } else { format!("{field}: ") };
+            out.line(format_args!("not in use: {place}: {field}{message}; {remedy}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_one(show: &AgentShow, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let path = format!("/api/v1/config-agents/{}", encoded(&show.name));
+    let agent = server(common)?.ask(Request::get(&path))?;
+    if show.content {
+        return out.line(cell(&agent, "content").trim_end());
+    }
+    if out.is_json() {
+        return out.json(&agent);
+    }
+    let mut rows = Vec::new();
+    for name in
+        ["name", "version", "status", "status_reason", "workspace", "description", "path", "memory_scope"]
+    {
+        rows.push(vec![name.replace('_', " "), cell(&agent, name)]);
+    }
+    for name in ["capabilities", "tools"] {
+        let words = items(&agent, name).iter().filter_map(Value::as_str).collect::<Vec<_>>();
+        rows.push(vec![name.to_owned(), words.join(", ")]);
+    }
+    if let Some(limits) = agent["limits"].as_object() {
+        rows.extend(limits.keys().map(|name| vec![name.replace('_', " "), cell(&agent["limits"], name)]));
+    }
+    out.table(&["what", "value"], rows)?;
+    let versions = items(&agent, "versions").iter().map(|version| {
+        let in_use = version["in_use"].as_bool().unwrap_or_default();
+        let sha256: String = cell(version, "sha256").chars().take(12).collect();
+        let used = if in_use { "in use" } else { "" };
+        vec![
+            cell(version, "seq"),
+            cell(version, "version"),
+            cell(version, "loaded_at"),
+            sha256,
+            used.to_owned(),
+        ]
+    });
+    out.line("")?;
+    out.table(&["seq", "version", "loaded at", "sha256", ""], versions.collect())?;
+    print_rejected(&agent, out)
+}
+
+fn reload(common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let answer = server(common)?.ask(Request::post("/api/v1/config-agents/reload", &json!({})))?;
+    print_agents(&answer, out)
+}
+
+fn roll_back(rollback: &AgentRollback, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let body = match (&rollback.to_version, rollback.to_seq) {
+        (Some(version), _) => json!({ "version": version }),
+        (None, Some(seq)) => json!({ "seq": seq }),
+        (None, None) => json!({}),
+    };
+    let path = format!("/api/v1/config-agents/{}/rollback", encoded(&rollback.name));
+    let answer = server(common)?.ask(Request::post(&path, &body))?;
+    if out.is_json() {
+        return out.json(&answer);
+    }
+    let (name, version) = (cell(&answer, "name"), cell(&answer, "version"));
+    out.line(format_args!("{name} is back at {version}, until its file changes"))
+}
+
+/// One file as it was judged.
+struct Judged {
+    path: String,
+    text: String,
+    judgement: Judgement,
+}
+
+fn check_files(validate: &AgentsValidate, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let strict = validate.strict || setup::load(common, Vec::new())?.config.agents.strict;
+    let around = Surroundings { strict, ..Surroundings::default() };
+    let mut judged = Vec::new();
+    for path in expanded(&validate.files)? {
+        let bytes = read(&path)?;
+        let path = if is_dash(&path) { "standard input".to_owned() } else { path.display().to_string() };
+        let judgement = judge(&bytes, &around);
+        judged.push(Judged { path, text: String::from_utf8_lossy(&bytes).into_owned(), judgement });
+    }
+    name_doubles(&mut judged);
+    let bad = judged.iter().filter(|file| !file.judgement.problems.is_empty()).count();
+    if out.is_json() {
+        let shown: Vec<Value> = judged.iter().map(to_json).collect();
+        out.json(&json!({ "valid": bad == 0, "files": shown }))?;
+    } else {
+        for file in &judged {
+            print_judged(file, out)?;
+        }
+    }
+    if bad == 0 {
+        return Ok(());
+    }
+    let all = counted(judged.len(), "file");
+    Err(Failure::new(Exit::Refused, format!("{bad} of {all} cannot be used; see above")))
+}
+
+/// The files, with those of folders in order of their names.
+fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if is_dash(path) || !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let failed = |error: &io::Error| Failure::file("read", path, error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path).map_err(|error| failed(&error))? {
+            let entry = entry.map_err(|error| failed(&error))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(".md") && !name.starts_with('.') {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+/// A file up to a byte more than it may have.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let limit = AGENT_FILE_BYTES_MAX as u64 + 1;
+    let read = if is_dash(path) {
+        io::stdin().take(limit).read_to_end(&mut bytes)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::file("read", path, &error))?;
+    Ok(bytes)
+}
+
+/// Tells of files with one name: a server uses one of them.
+fn name_doubles(judged: &mut [Judged]) {
+    let mut first: BTreeMap<String, String> = BTreeMap::new();
+    for file in judged.iter_mut() {
+        let Some(definition) = &file.judgement.definition else { continue };
+        let name = definition.name.to_string();
+        let Some(other) = first.get(&name) else {
+            first.insert(name, file.path.clone());
+            continue;
+        };
+        let problem = caxton_events::agent::ConfigProblem {
+            line: 0,
+            column: 0,
+            field: "name".to_owned(),
+            reason: format!("{} and {other} both define the agent {name}", file.path),
+            remedy: "give one of them another name".to_owned(),
+        };
+        file.judgement.problems.push(problem);
+    }
+}
+
+fn to_json(file: &Judged) -> Value {
+    let judgement = &file.judgement;
+    let shown = |problems: &[_]| problems.iter().map(report::to_json).collect::<Vec<_>>();
+    json!({
+        "path": file.path,
+        "name": judgement.name,
+        "valid": judgement.problems.is_empty(),
+        "errors": shown(&judgement.problems),
+        "warnings": shown(&judgement.warnings),
+    })
+}
+
+fn print_judged(file: &Judged, out: &mut Output) -> Result<(), Failure> {
+    let judgement = &file.judgement;
+    if judgement.problems.is_empty()
+        && let Some(definition) = &judgement.definition
+    {
+        let (name, version) = (&definition.name, &definition.version);
+        out.line(format_args!("{}: {name} {version} can be used", file.path))?;
+    }
+    let text = format!(
+        "{}{}",
+        report::render(&file.path, &file.text, &judgement.problems, '×'),
+        report::render(&file.path, &file.text, &judgement.warnings, '⚠')
+    );
+    if text.is_empty() { Ok(()) } else { out.line(text.trim_end()) }
+}

@@ -23,6 +23,7 @@ mod server;
 mod setting;
 mod show;
 mod table;
+mod tools;
 mod units;
 mod values;
 
@@ -57,6 +58,7 @@ pub use runtime::{
 pub use server::{ApiOptimization, Auth, Format, HttpServer, LogFormat, Logging, METRICS_PORT, PORT, Server};
 pub use setting::Rows;
 pub use show::{known_keys, show};
+pub use tools::McpServer;
 pub use units::{Bytes, format_duration, parse_duration};
 
 setting::section! {
@@ -86,6 +88,8 @@ setting::section! {
         pub runtime: Runtime = Runtime::default();
         /// `agents`.
         pub agents: Agents = Agents::default();
+        /// `mcp_servers`: servers of tools that agents may be allowed to call.
+        pub mcp_servers: Rows<McpServer> = Rows::default();
         /// `conversation_processing`.
         pub conversation_processing: ConversationProcessing = ConversationProcessing::default();
         /// `request_handling`.

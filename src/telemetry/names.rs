@@ -28,6 +28,10 @@ pub(super) const LOG_APPEND: &str = "caxton_log_append_seconds";
 pub(super) const LOG_SIZE: &str = "caxton_log_size_bytes";
 pub(super) const PROJECTION_LAG: &str = "caxton_projection_lag_events";
 pub(super) const REPLAY_RATE: &str = "caxton_replay_events_per_second";
+pub(super) const TOOL_CALLS: &str = "caxton_agent_tool_calls_total";
+pub(super) const TOOL_CALL_DURATION: &str = "caxton_agent_tool_call_duration_seconds";
+pub(super) const TOOL_DENIALS: &str = "caxton_tool_access_denials_total";
+pub(super) const TOOL_SERVER_STARTS: &str = "caxton_mcp_server_starts_total";
 
 /// Gauges that are exported as 0 until they are set, so that a dashboard finds them on an idle server.
 pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
@@ -78,6 +82,7 @@ pub(super) fn describe() {
         (EMBEDDING_DURATION, "Time to turn one text into a vector."),
         (SQLITE_QUERY_TIME, "Time of a question to SQLite."),
         (API_REQUEST_DURATION, "Time of a request, by route and status."),
+        (TOOL_CALL_DURATION, "Time of a call of a tool, by tool."),
         (LOG_APPEND, "Time of an append, from hand-over to as durable as configured."),
     ] {
         describe_histogram!(name, Unit::Seconds, help);
@@ -85,6 +90,9 @@ pub(super) fn describe() {
     for (name, help) in [
         (EMBEDDING_TEXTS, "Texts that the model turned into vectors."),
         (API_AUTHENTICATION_FAILURES, "Requests without a known key."),
+        (TOOL_CALLS, "Calls of tools by agents, by tool and outcome."),
+        (TOOL_DENIALS, "Calls of tools that an agent may not make, by tool."),
+        (TOOL_SERVER_STARTS, "Starts of MCP servers, by server and whether they answered."),
         (LOG_EVENTS, "Events in the log: its last position."),
     ] {
         describe_counter!(name, Unit::Count, help);

@@ -14,7 +14,7 @@ use super::ToolError;
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// The arguments of one call. `null` is as good as absent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Arguments<'a>(&'a Map<String, Value>);
 
 impl<'a> Arguments<'a> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::join_all;
@@ -79,15 +79,19 @@ impl Toolbox {
         self.providers.contains_key(&family(name))
     }
 
-    /// The tools that these permissions allow. Opens what must be opened; what does not open is named with its reason.
-    pub async fn offer(&self, permissions: &Permissions) -> Offer {
+    /// The tools that these permissions allow. Opens what must be opened; what does not open within `timeout` is named
+    /// with its reason, and may be there the next time.
+    pub async fn offer(&self, permissions: &Permissions, timeout: Duration) -> Offer {
         let mut asked: BTreeMap<String, &str> = BTreeMap::new();
         for name in &permissions.tools {
             asked.entry(family(name)).or_insert(name);
         }
         let ask = asked.into_iter().map(|(family, name)| async move {
             let found = match self.providers.get(&family) {
-                Some(provider) => provider.tools().await.map_err(|error| error.to_string()),
+                Some(provider) => {
+                    let found = tokio::time::timeout(timeout, provider.tools()).await;
+                    found.unwrap_or(Err(ToolError::Timeout(timeout))).map_err(|error| error.to_string())
+                }
                 None => Err(self.missing(name)),
             };
             (name, found)

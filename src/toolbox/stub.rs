@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(super) fn caller() -> Caller {
             memory_scope: MemoryScope::Workspace,
             ..Permissions::default()
         },
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
     }
 }
 
@@ -61,11 +62,11 @@ pub(super) enum Reply {
 
 /// A whole answer.
 pub(super) fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-    let mut bytes = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
-        bytes.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(head, "{name}: {value}\r\n");
     }
-    let mut bytes = (bytes + "\r\n").into_bytes();
+    let mut bytes = (head + "\r\n").into_bytes();
     bytes.extend_from_slice(body);
     Reply::Bytes(bytes)
 }

@@ -14,6 +14,8 @@ use super::stub::{Reply, Server, caller};
 use super::{Caller, Offer, Permissions, ToolError, ToolProvider, Toolbox, Unavailable};
 use crate::llm::ToolSpec;
 
+const TIME: Duration = Duration::from_mins(1);
+
 /// Tools that answer, hang, panic, or give more than anyone wants.
 #[derive(Debug, Default)]
 struct Odd {
@@ -49,13 +51,21 @@ impl ToolProvider for Odd {
     }
 }
 
-/// A provider that does not open.
+/// A provider that does not open, or not in time.
 #[derive(Debug)]
-struct Dead;
+enum Dead {
+    Fails,
+    Hangs,
+}
 
 impl ToolProvider for Dead {
     fn tools(&self) -> BoxFuture<'_, Result<Vec<ToolSpec>, ToolError>> {
-        Box::pin(async { Err(ToolError::Failed("is dead".to_owned())) })
+        Box::pin(async {
+            match self {
+                Self::Fails => Err(ToolError::Failed("is dead".to_owned())),
+                Self::Hangs => std::future::pending().await,
+            }
+        })
     }
 
     fn call<'a>(
@@ -77,7 +87,7 @@ fn allowed(tools: &[&str]) -> Caller {
 fn toolbox() -> (Toolbox, Arc<Odd>) {
     let odd = Arc::new(Odd::default());
     let toolbox = Toolbox::new().with("mcp:odd", Arc::clone(&odd) as Arc<dyn ToolProvider>);
-    (toolbox.with("mcp:dead", Arc::new(Dead)), odd)
+    (toolbox.with("mcp:dead", Arc::new(Dead::Fails)), odd)
 }
 
 #[track_caller]
@@ -162,13 +172,22 @@ async fn fifty_megabytes_and_a_panic_are_failures_of_their_call_alone() {
 async fn nothing_is_opened_before_it_is_allowed_and_asked_for() {
     let (toolbox, odd) = toolbox();
     assert!(toolbox.knows("mcp:odd/anything") && toolbox.knows("mcp__odd__x") && !toolbox.knows("mcp:none"));
-    assert_eq!(toolbox.offer(&allowed(&[]).permissions).await, Offer::default());
+    assert_eq!(toolbox.offer(&allowed(&[]).permissions, TIME).await, Offer::default());
     assert_eq!(odd.opened.load(Ordering::Relaxed), 0);
-    let offer = toolbox.offer(&allowed(&["mcp:odd/echo", "mcp:dead", "mcp:none/x"]).permissions).await;
+    let offer = toolbox.offer(&allowed(&["mcp:odd/echo", "mcp:dead", "mcp:none/x"]).permissions, TIME).await;
     assert_eq!(odd.opened.load(Ordering::Relaxed), 1);
     assert_eq!(offer.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["mcp__odd__echo"]);
     let missing = "there is no tool mcp:none/x; there are mcp:dead, mcp:odd";
     let unavailable =
         |name: &str, reason: &str| Unavailable { name: name.to_owned(), reason: reason.to_owned() };
     assert_eq!(offer.unavailable, [unavailable("mcp:dead", "is dead"), unavailable("mcp:none/x", missing)]);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_open_in_time_is_named_and_the_others_are_there() {
+    let toolbox = toolbox().0.with("mcp:slow", Arc::new(Dead::Hangs));
+    let time = Duration::from_millis(20);
+    let offer = toolbox.offer(&allowed(&["mcp:odd", "mcp:slow"]).permissions, time).await;
+    assert_eq!(offer.tools.len(), 2);
+    assert_eq!(offer.unavailable[0].reason, "no result within 20ms");
 }

@@ -28,6 +28,8 @@ pub(super) fn allowed(patterns: &[String], host: &str, port: u16) -> bool {
         let (name, only) = split_port(pattern);
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let same = match name.strip_prefix("*.") {
+            // Numbers have nothing below them.
+            Some(_) if literal(host).is_some() => false,
             Some(parent) => {
                 host.strip_suffix(parent).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
             }
@@ -36,6 +38,11 @@ pub(super) fn allowed(patterns: &[String], host: &str, port: u16) -> bool {
         same && only.is_none_or(|only| only == port)
     };
     !host.is_empty() && patterns.iter().any(matches)
+}
+
+/// The address that a host is, when it is no name.
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// The name and the port of a pattern. A bare IPv6 address has colons and no port.
@@ -211,6 +218,7 @@ mod tests {
             ("*.example.com", "example.com", 443),
             ("*.example.com", ".example.com", 443),
             ("*.example.com", "evilexample.com", 443),
+            ("*.0.0.1", "127.0.0.1", 80),
             ("localhost:8080", "localhost", 8081),
             ("", "", 80),
             ("*", "", 80),

@@ -227,16 +227,13 @@ async fn answer(
             break;
         }
     }
-    match text(&body, more) {
-        Some(text) => {
-            let fits = fitting(text, room);
-            shown.insert("truncated".to_owned(), json!(more || fits.len() < text.len()));
-            shown.insert("body".to_owned(), json!(fits));
-        }
-        None => {
-            shown.insert("truncated".to_owned(), json!(more));
-            shown.insert("binary_bytes".to_owned(), json!(body.len()));
-        }
+    if let Some(text) = text(&body, more) {
+        let fits = fitting(text, room);
+        shown.insert("truncated".to_owned(), json!(more || fits.len() < text.len()));
+        shown.insert("body".to_owned(), json!(fits));
+    } else {
+        shown.insert("truncated".to_owned(), json!(more));
+        shown.insert("binary_bytes".to_owned(), json!(body.len()));
     }
     Ok(Value::Object(shown).to_string())
 }

@@ -91,8 +91,7 @@ impl Request {
             };
             return Some(format!("{host}:{port} is not among the hosts that this agent may ask: {hosts}"));
         }
-        let literal = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-        reach.check(host, literal).err().map(|blocked| blocked.to_string())
+        reach.check(host, hosts::literal(host)?).err().map(|blocked| blocked.to_string())
     }
 
     /// The request that the answer redirects to; `None` when it does not.
@@ -152,14 +151,12 @@ fn url(text: &str) -> Result<Url, ToolError> {
 
 fn method(text: &str) -> Result<Method, ToolError> {
     let upper = text.to_ascii_uppercase();
-    match METHODS.iter().find(|known| **known == upper) {
-        Some(known) => Method::from_bytes(known.as_bytes())
-            .map_err(|error| ToolError::argument("method", error.to_string(), "use GET")),
-        None => {
-            let reason = format!("{:?} is not allowed", shortened(text));
-            Err(ToolError::argument("method", reason, format!("use one of {}", METHODS.join(", "))))
-        }
-    }
+    let known =
+        METHODS.contains(&upper.as_str()).then(|| Method::from_bytes(upper.as_bytes()).ok()).flatten();
+    known.ok_or_else(|| {
+        let reason = format!("{:?} is not allowed", shortened(text));
+        ToolError::argument("method", reason, format!("use one of {}", METHODS.join(", ")))
+    })
 }
 
 fn headers(arguments: &Arguments<'_>) -> Result<HeaderMap, ToolError> {

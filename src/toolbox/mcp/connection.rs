@@ -132,7 +132,16 @@ impl Connection {
 
     /// The failure with the server's name before it.
     pub(super) fn failed(&self, reason: &str) -> ToolError {
-        ToolError::Failed(format!("MCP server {} {reason}", self.server.name))
+        ToolError::Failed(format!("MCP server {} {}", self.server.name, self.without_query(reason)))
+    }
+
+    /// `text` without the query of the server's URL, which may hold a key.
+    fn without_query(&self, text: &str) -> String {
+        let query = self.server.url.as_ref().and_then(|url| url.split_once('?')).map(|(_, query)| query);
+        match query.filter(|query| !query.is_empty()) {
+            Some(query) => text.replace(query, "…"),
+            None => text.to_owned(),
+        }
     }
 
     /// Notes that a call was answered.
@@ -160,6 +169,7 @@ impl Connection {
             Ok(running) => Ok(Arc::clone(open.insert(Arc::new(running)))),
             Err(reason) => {
                 self.note_failure();
+                let reason = self.without_query(&reason);
                 tracing::warn!(server = self.server.name, reason, "an MCP server did not start");
                 Err(reason)
             }

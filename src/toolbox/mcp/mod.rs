@@ -34,6 +34,8 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 const DESCRIPTION_BYTES_MAX: usize = 4 << 10;
 /// Longest schema of a tool's arguments, in bytes; a tool with a longer one is not offered.
 const SCHEMA_BYTES_MAX: usize = 64 << 10;
+/// What of a server's error is told, in bytes.
+const ERROR_BYTES_MAX: usize = 1 << 10;
 /// Room for the note that a result was cut.
 const NOTE_BYTES_MAX: usize = 64;
 
@@ -79,11 +81,12 @@ impl McpTools {
                 result_text(&result, caller.permissions.result_bytes_max)
             }
             Ok(_) => Err(self.connection.failed("asks for what agents cannot give: input, or time")),
-            Err(ServiceError::TransportClosed | ServiceError::TransportSend(_)) => Err(self
+            Err(ServiceError::TransportClosed) => Err(self
                 .connection
                 .failed("died in the middle of the call; it is started again when it is needed")),
             Err(error) => {
-                Err(self.connection.failed(&format!("failed: {}", shortened(&failure::chain(&error)))))
+                let text = failure::chain(&error);
+                Err(self.connection.failed(&format!("failed: {}", cut(&text, ERROR_BYTES_MAX))))
             }
         }
     }

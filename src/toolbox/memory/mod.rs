@@ -372,13 +372,11 @@ fn may_write(permissions: &Permissions) -> Result<(), ToolError> {
 fn scope_word(arguments: &Arguments<'_>) -> Result<Option<MemoryScope>, ToolError> {
     let Some(word) = arguments.text("scope")? else { return Ok(None) };
     let scopes = [MemoryScope::Agent, MemoryScope::Workspace, MemoryScope::Global];
-    match scopes.into_iter().find(|scope| scope.as_str() == word) {
-        Some(scope) => Ok(Some(scope)),
-        None => {
-            let remedy = format!("use one of {}", MemoryScope::WORDS.join(", "));
-            Err(ToolError::argument("scope", format!("{:?} is no scope", cut(word, 64)), remedy))
-        }
-    }
+    let found = scopes.into_iter().find(|scope| scope.as_str() == word);
+    found.map(Some).ok_or_else(|| {
+        let remedy = format!("use one of {}", MemoryScope::WORDS.join(", "));
+        ToolError::argument("scope", format!("{:?} is no scope", cut(word, 64)), remedy)
+    })
 }
 
 fn scope_of(caller: &Caller, scope: MemoryScope) -> Scope {
@@ -418,24 +416,20 @@ fn entity_ref(caller: &Caller, text: &str) -> EntityRef {
 
 /// What became of a write without outcome, with the names that the tool uses.
 fn not_submitted(error: SubmitError) -> ToolError {
-    match error {
-        SubmitError::Refused(refusals) => match refusals.into_iter().next() {
-            Some(refusal) => {
-                let (first, rest) = match refusal.field.find(['.', '[']) {
-                    Some(end) => refusal.field.split_at(end),
-                    None => (refusal.field.as_str(), ""),
-                };
-                let first = match first {
-                    "name" => "entity",
-                    "relation_type" => "relation",
-                    other => other,
-                };
-                ToolError::argument(&format!("{first}{rest}"), refusal.message, refusal.remedy)
-            }
-            None => ToolError::Failed("the memory refused without a reason".to_owned()),
-        },
-        other => ToolError::Failed(failure::chain(&other)),
-    }
+    let SubmitError::Refused(refusals) = error else { return ToolError::Failed(failure::chain(&error)) };
+    let Some(refusal) = refusals.into_iter().next() else {
+        return ToolError::Failed("the memory refused without a reason".to_owned());
+    };
+    let (first, rest) = match refusal.field.find(['.', '[']) {
+        Some(end) => refusal.field.split_at(end),
+        None => (refusal.field.as_str(), ""),
+    };
+    let first = match first {
+        "name" | "entity_name" => "entity",
+        "relation_type" => "relation",
+        other => other,
+    };
+    ToolError::argument(&format!("{first}{rest}"), refusal.message, refusal.remedy)
 }
 
 fn is_damage(error: &SearchError) -> bool {

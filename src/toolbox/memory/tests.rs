@@ -212,7 +212,7 @@ async fn what_is_wrong_with_the_arguments_is_named() {
             (json!({"operation": "store", "observations": ["x"]}), "entity"),
             (json!({"operation": "store", "entity": "b"}), "observations"),
             (json!({"operation": "store", "entity": "b", "observations": [1]}), "observations[0]"),
-            (json!({"operation": "store", "entity": "b", "observations": [""]}), "observations[0].content"),
+            (json!({"operation": "store", "entity": "b", "observations": [""]}), "observations[0]"),
             (json!({"operation": "store", "entity": "x".repeat(2_000), "observations": ["x"]}), "entity"),
             (
                 json!({"operation": "store", "entity": "a", "entity_type": "b", "observations": ["x"]}),
@@ -259,15 +259,22 @@ async fn results_are_as_many_and_as_long_as_they_may_be() {
     .await;
 }
 
-#[tokio::test]
-async fn a_search_that_takes_too_long_is_given_up() {
-    with_memory(async |_, memory| {
+#[test]
+fn a_search_that_takes_too_long_is_given_up() {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(with_memory(async |_, memory| {
+        // The only thread that may block is busy until the search was given up.
+        let (done, busy) = std::sync::mpsc::channel::<()>();
+        let other = tokio::task::spawn_blocking(move || busy.recv());
+        let timeout = Duration::from_millis(20);
         let mut caller = next(1);
-        caller.permissions.memory_search_timeout = Some(Duration::ZERO);
+        caller.permissions.memory_search_timeout = Some(timeout);
         let result = call(memory, &caller, json!({"operation": "search", "query": "x"})).await;
-        assert_eq!(result, Err(ToolError::Timeout(Duration::ZERO)));
-    })
-    .await;
+        assert_eq!(result, Err(ToolError::Timeout(timeout)));
+        done.send(()).unwrap();
+        other.await.unwrap().unwrap();
+    }));
 }
 
 #[tokio::test]

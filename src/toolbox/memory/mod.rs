@@ -426,6 +426,8 @@ fn not_submitted(error: SubmitError) -> ToolError {
     };
     let first = match first {
         "name" | "entity_name" => "entity",
+        "from_entity" => "from",
+        "to_entity" => "to",
         "relation_type" => "relation",
         other => other,
     };

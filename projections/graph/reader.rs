@@ -282,6 +282,17 @@ impl GraphReader {
         })
     }
 
+    /// How many entities of the present this agent created, in all scopes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn entities_owned(&self, owner: &AgentId) -> Result<u64, ReadError> {
+        let sql = "SELECT count(*) FROM entities WHERE owner = ?1 AND removed_seq IS NULL";
+        self.one("the entities of an agent", sql, (owner.as_str(),), |row| row.get::<_, i64>(0))
+            .map(|count| count as u64)
+    }
+
     /// Whether this agent ever wrote.
     ///
     /// # Errors

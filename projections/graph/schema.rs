@@ -17,6 +17,7 @@
 //! | `idx_relations_to` | one hop and walks against the direction, without touching the rows |
 //! | `idx_observations_entity` | observations of an entity, their neighbours and their number |
 //! | `idx_observations_content` | an observation by its text, over the first 64 bytes |
+//! | `idx_entities_owner` (ours) | how many entities an agent has, without touching the rows |
 //! | `idx_embeddings_vector`, `_similarity` | other programs' SQL; `embeddings` stays empty unless an export fills it: vectors live in their own store beside this file |
 
 /// Grows when an older file must not be read.
@@ -120,6 +121,7 @@ CREATE INDEX idx_relations_past_to ON relations(to_entity) WHERE removed_seq IS 
 /// The indexes that only queries need: a rebuild makes them last.
 pub(super) const INDEXES: &str = "
 CREATE INDEX IF NOT EXISTS idx_entities_scope ON entities(scope_id, id) WHERE removed_seq IS NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_owner ON entities(owner, removed_seq) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_entities_type ON entities(entity_type, scope_id, id) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_entities_name ON entities(name, scope_id, id) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_entities_type_name ON entities(entity_type, name) WHERE removed_seq IS NULL;

@@ -274,6 +274,7 @@ impl<'a> Turn<'a> {
             tools: if with_tools { known.tools } else { Vec::new() },
             facts: known.facts,
             question: self.delivery.message.content.as_str().to_owned(),
+            performative: self.delivery.message.performative.as_str().to_owned(),
             temperature: model.temperature,
             top_p: model.top_p,
             max_tokens: model.max_tokens,
@@ -312,6 +313,8 @@ impl<'a> Turn<'a> {
         took: Duration,
     ) -> Result<(), PortError> {
         let usage = if answer.usage == Usage::default() { estimated(ask, &answer) } else { answer.usage };
+        // A chain of stand-ins says who answered; a provider by itself need not.
+        let provider = if answer.provider.is_empty() { provider } else { answer.provider };
         self.note(TurnEvent::ModelAnswered {
             turn: self.id,
             step,
@@ -320,7 +323,7 @@ impl<'a> Turn<'a> {
             text: answer.text,
             tool_calls: self.state.numbered(answer.tool_calls),
             usage,
-            cached: false,
+            cached: answer.cached,
             took_micros: micros(took),
         })
         .await

@@ -33,6 +33,7 @@ pub(crate) fn check(
     checks.rows(config);
     checks.models(config);
     checks.logging(config);
+    checks.mcp_servers(config);
     if config.memory.scaling.auto_migrate_enabled {
         let key = "memory.scaling.auto_migrate_enabled";
         checks.problem(key, "Caxton does not move data by itself", "set it to false");
@@ -203,6 +204,20 @@ impl Checks<'_> {
                 let known: Vec<&str> = names.iter().copied().collect();
                 let message = format!("there is no provider {name:?}");
                 self.problem(key, &message, &format!("the providers are {}", known.join(", ")));
+            }
+        }
+    }
+
+    fn mcp_servers(&mut self, config: &Config) {
+        let mut names = BTreeSet::new();
+        for (index, server) in config.mcp_servers.iter().enumerate() {
+            let row = format!("row {}", index + 1);
+            for (message, remedy) in server.faults() {
+                self.problem("mcp_servers", &format!("{row}: {message}"), remedy);
+            }
+            if !server.name.is_empty() && !names.insert(server.name.as_str()) {
+                let message = format!("two servers are called {}", server.name);
+                self.problem("mcp_servers", &message, "give each its own name");
             }
         }
     }

@@ -43,6 +43,7 @@ const RULES: &[Rule] = &[
     always("agents.default_limits", NO_AGENTS),
     always("agents.overrides", NO_AGENTS),
     always("llm", NO_AGENTS),
+    always("mcp_servers", NO_AGENTS),
     always("conversation_processing", NO_AGENTS),
     always("request_handling", NO_AGENTS),
     always("memory_allocation.agent_memory", NO_AGENTS),

@@ -24,6 +24,7 @@ mod server;
 mod setting;
 mod show;
 mod table;
+mod tools;
 mod units;
 mod values;
 
@@ -60,6 +61,7 @@ pub use runtime::{
 pub use server::{ApiOptimization, Auth, Format, HttpServer, LogFormat, Logging, METRICS_PORT, PORT, Server};
 pub use setting::Rows;
 pub use show::{known_keys, show};
+pub use tools::McpServer;
 pub use units::{Bytes, format_duration, parse_duration};
 
 setting::section! {
@@ -91,6 +93,8 @@ setting::section! {
         pub agents: Agents = Agents::default();
         /// `llm`: language models.
         pub llm: Llm = Llm::default();
+        /// `mcp_servers`: servers of tools that agents may be allowed to call.
+        pub mcp_servers: Rows<McpServer> = Rows::default();
         /// `conversation_processing`.
         pub conversation_processing: ConversationProcessing = ConversationProcessing::default();
         /// `request_handling`.

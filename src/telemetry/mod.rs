@@ -203,6 +203,52 @@ pub fn agent_validations_counted(entries: usize, hits: u64, all: u64) {
     gauge!(names::AGENT_VALIDATION_CACHE_HIT_RATE).set(share(hits, all));
 }
 
+/// How a call of a tool ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolOutcome {
+    /// With a result.
+    Done,
+    /// The agent may not.
+    Refused,
+    /// The arguments are not what the tool takes.
+    Arguments,
+    /// Not in time.
+    Timeout,
+    /// It was tried and failed.
+    Failed,
+}
+
+impl ToolOutcome {
+    /// The word in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Arguments => "arguments",
+            Self::Timeout => "timeout",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An agent called a tool of the provider `tool`.
+pub fn tool_called(tool: &str, outcome: ToolOutcome, took: Duration) {
+    let labels = [("tool", tool.to_owned()), ("outcome", outcome.as_str().to_owned())];
+    counter!(names::TOOL_CALLS, &labels).increment(1);
+    if outcome == ToolOutcome::Refused {
+        counter!(names::TOOL_DENIALS, "tool" => tool.to_owned()).increment(1);
+    } else {
+        histogram!(names::TOOL_CALL_DURATION, "tool" => tool.to_owned()).record(took.as_secs_f64());
+    }
+}
+
+/// An MCP server was started, or did not start.
+pub fn tool_server_started(server: &str, answered: bool) {
+    let outcome = if answered { "done" } else { "failed" };
+    let labels = [("server", server.to_owned()), ("outcome", outcome.to_owned())];
+    counter!(names::TOOL_SERVER_STARTS, &labels).increment(1);
+}
+
 /// `part` of `all`, 0 when there is nothing.
 fn share(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
@@ -365,6 +411,24 @@ mod tests {
             "caxton_agent_queue_late_total{queue=\"critical\"} 1",
             "caxton_agent_queue_refused_total{queue=\"background\"} 1",
             "caxton_agent_batch_conversations_sum 10",
+        ] {
+            has(&text, line);
+        }
+    }
+
+    #[test]
+    fn calls_of_tools_are_counted_by_tool_and_outcome() {
+        let text = rendered(|| {
+            tool_called("memory", ToolOutcome::Done, Duration::from_secs(1));
+            tool_called("memory", ToolOutcome::Refused, Duration::ZERO);
+            tool_server_started("files", false);
+        });
+        for line in [
+            "caxton_agent_tool_calls_total{tool=\"memory\",outcome=\"done\"} 1",
+            "caxton_agent_tool_calls_total{tool=\"memory\",outcome=\"refused\"} 1",
+            "caxton_tool_access_denials_total{tool=\"memory\"} 1",
+            "caxton_agent_tool_call_duration_seconds_count{tool=\"memory\"} 1",
+            "caxton_mcp_server_starts_total{server=\"files\",outcome=\"failed\"} 1",
         ] {
             has(&text, line);
         }

@@ -42,6 +42,10 @@ pub(super) const AGENT_RELOAD_DURATION: &str = "caxton_agent_reload_duration_sec
 pub(super) const CONFIG_RELOAD_TIME: &str = "caxton_config_reload_time";
 pub(super) const AGENT_VALIDATION_CACHE_SIZE: &str = "caxton_agent_validation_cache_size";
 pub(super) const AGENT_VALIDATION_CACHE_HIT_RATE: &str = "caxton_agent_validation_cache_hit_rate";
+pub(super) const TOOL_CALLS: &str = "caxton_agent_tool_calls_total";
+pub(super) const TOOL_CALL_DURATION: &str = "caxton_agent_tool_call_duration_seconds";
+pub(super) const TOOL_DENIALS: &str = "caxton_tool_access_denials_total";
+pub(super) const TOOL_SERVER_STARTS: &str = "caxton_mcp_server_starts_total";
 
 /// Gauges that are exported as 0 until they are set, so that a dashboard finds them on an idle server.
 pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
@@ -101,6 +105,7 @@ pub(super) fn describe() {
         (LLM_REQUEST_DURATION, "Time of a request to a language model, by provider."),
         (AGENT_RELOAD_DURATION, "Time from a change of an agent file to its use."),
         (CONFIG_RELOAD_TIME, "The same as caxton_agent_reload_duration_seconds."),
+        (TOOL_CALL_DURATION, "Time of a call of a tool, by tool."),
         (LOG_APPEND, "Time of an append, from hand-over to as durable as configured."),
     ] {
         describe_histogram!(name, Unit::Seconds, help);
@@ -114,6 +119,9 @@ pub(super) fn describe() {
         (LLM_TOKENS, "Tokens that language models read (input) and wrote (output), by provider."),
         (LLM_CACHE_HITS, "Answers of language models that were found among those kept."),
         (LLM_CACHE_MISSES, "Answers of language models that were not found among those kept."),
+        (TOOL_CALLS, "Calls of tools by agents, by tool and outcome."),
+        (TOOL_DENIALS, "Calls of tools that an agent may not make, by tool."),
+        (TOOL_SERVER_STARTS, "Starts of MCP servers, by server and whether they answered."),
         (LOG_EVENTS, "Events in the log: its last position."),
     ] {
         describe_counter!(name, Unit::Count, help);

@@ -1,6 +1,20 @@
 //! What an agent may call.
 //!
-//! Reading order: this file (what a tool is), then one file a provider of tools.
+//! Reading order: this file (what a tool is), [`Toolbox`] (who may call what, within which bounds), then one module a
+//! provider of tools: [`memory`], [`http_client`], [`message`], [`mcp`].
+
+mod arguments;
+mod calls;
+pub mod http_client;
+pub mod mcp;
+pub mod memory;
+pub mod message;
+mod names;
+#[cfg(test)]
+mod stub;
+#[cfg(test)]
+mod tests;
+mod tls;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +23,11 @@ use caxton_events::{AgentId, ConversationId, Seq, TurnId, WorkspaceId};
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use crate::config::MemoryScope;
 use crate::llm::ToolSpec;
+
+pub use calls::{Offer, Toolbox, Unavailable};
+pub use names::{allows, model_name};
 
 /// Who calls a tool, and what it may do.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +67,12 @@ pub struct Permissions {
     pub memory_results_max: usize,
     /// Whether it may write to memory.
     pub memory_writes: bool,
+    /// The widest scope it may write to, and the one it writes to unless a call names a narrower one.
+    pub memory_scope: MemoryScope,
+    /// Entities it may own; `None`: as many as it likes.
+    pub memory_entities_max: Option<u64>,
+    /// Time for one search of memory; `None`: as long as the call.
+    pub memory_search_timeout: Option<Duration>,
     /// Calls of one turn at most.
     pub calls_max: u32,
 }
@@ -75,6 +99,13 @@ pub enum ToolError {
     /// It was tried and failed.
     #[error("{0}")]
     Failed(String),
+}
+
+impl ToolError {
+    /// The argument `field` is wrong.
+    pub(crate) fn argument(field: &str, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Arguments { field: field.to_owned(), reason: reason.into(), remedy: remedy.into() }
+    }
 }
 
 /// A source of tools. Dropping a call's future ends it where that is possible.

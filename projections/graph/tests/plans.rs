@@ -110,6 +110,10 @@ fn hot_queries() -> Vec<(String, &'static str)> {
             "SELECT scope_id FROM entities WHERE id = 1 AND removed_seq IS NULL".to_owned(),
             "USING INDEX idx_entities_id",
         ),
+        (
+            "SELECT count(*) FROM entities WHERE owner = 'ada' AND removed_seq IS NULL".to_owned(),
+            "USING COVERING INDEX idx_entities_owner",
+        ),
         (observation("o.id = 1"), "USING INDEX idx_observations_id"),
         (
             observation("o.entity_id = 1 AND o.id > 5") + " ORDER BY o.id",

@@ -1,0 +1,266 @@
+//! One MCP server: opened at its first use, opened again when it died, left alone for a while when it keeps dying.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, ProtocolVersion, Tool,
+};
+use rmcp::service::{
+    ClientInitializeError, ClientLifecycleMode, NotificationContext, Peer, RunningService,
+    serve_client_with_lifecycle,
+};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ClientHandler, RoleClient};
+use tokio::sync::Mutex;
+
+use super::MESSAGE_BYTES_MAX;
+use super::process::{self, Child};
+use crate::config::McpServer;
+use crate::failure;
+use crate::toolbox::{ToolError, tls};
+use crate::{VERSION, telemetry};
+
+/// Tools of one server that are offered.
+const TOOLS_MAX: usize = 256;
+/// Pages of a list of tools that are asked for.
+const PAGES_MAX: usize = 64;
+/// Longest rest between two starts.
+const REST_MAX: Duration = Duration::from_mins(1);
+/// Time to connect to a server by HTTP.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One server.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) server: McpServer,
+    open: Mutex<Option<Arc<Running>>>,
+    health: StdMutex<Health>,
+}
+
+/// A server that answered.
+#[derive(Debug)]
+pub(super) struct Running {
+    service: RunningService<RoleClient, Client>,
+    tools: StdMutex<Arc<Vec<Tool>>>,
+    _child: Option<Child>,
+}
+
+/// How often a server failed in a row, and until when it is left alone.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failures: u32,
+    rest_until: Option<Instant>,
+}
+
+impl Health {
+    /// Refuses a start before its time.
+    pub(super) fn gate(&self, now: Instant) -> Result<(), String> {
+        match self.rest_until {
+            Some(until) if now < until => {
+                let seconds = (until - now).as_secs() + 1;
+                Err(format!("failed {} times in a row and is tried again in {seconds} s", self.failures))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The server did not start, or died. After the first time it may be started at once.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        let rest = match self.failures {
+            0 | 1 => Duration::ZERO,
+            more => REST_MAX.min(Duration::from_secs(1 << (more - 2).min(30))),
+        };
+        self.rest_until = Some(now + rest);
+    }
+
+    /// The server did what it was asked.
+    pub(super) fn worked(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What servers may ask of us: nothing. They may tell that their tools have changed.
+#[derive(Debug, Default)]
+struct Client {
+    changed: AtomicBool,
+}
+
+impl ClientHandler for Client {
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    fn get_info(&self) -> ClientConfig {
+        ClientConfig::new(ClientCapabilities::default(), Implementation::new("caxton", VERSION))
+            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+    }
+}
+
+impl Running {
+    /// Where requests go.
+    pub(super) fn peer(&self) -> &Peer<RoleClient> {
+        self.service.peer()
+    }
+
+    /// Its tools, asked for again after it said that they have changed.
+    pub(super) async fn tools(&self) -> Result<Arc<Vec<Tool>>, String> {
+        if self.service.service().changed.swap(false, Ordering::Relaxed) {
+            let tools = Arc::new(list(self.peer()).await?);
+            *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = tools;
+        }
+        Ok(Arc::clone(&self.tools.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Connection {
+    pub(super) fn new(server: McpServer) -> Self {
+        Self { server, open: Mutex::new(None), health: StdMutex::default() }
+    }
+
+    /// The server, started if it does not run. A start goes on when the one who asked for it is gone, so that it is
+    /// there for the next, or counts as failed.
+    pub(super) async fn running(self: &Arc<Self>) -> Result<Arc<Running>, ToolError> {
+        let this = Arc::clone(self);
+        let opened = tokio::spawn(async move { this.open().await }).await;
+        let opened = opened.unwrap_or_else(|error| Err(format!("could not be started: {error}")));
+        opened.map_err(|reason| self.failed(&reason))
+    }
+
+    /// The failure with the server's name before it.
+    pub(super) fn failed(&self, reason: &str) -> ToolError {
+        ToolError::Failed(format!("MCP server {} {}", self.server.name, self.without_query(reason)))
+    }
+
+    /// `text` without the query of the server's URL, which may hold a key.
+    fn without_query(&self, text: &str) -> String {
+        let query = self.server.url.as_ref().and_then(|url| url.split_once('?')).map(|(_, query)| query);
+        match query.filter(|query| !query.is_empty()) {
+            Some(query) => text.replace(query, "…"),
+            None => text.to_owned(),
+        }
+    }
+
+    /// Notes that a call was answered.
+    pub(super) fn worked(&self) {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).worked();
+    }
+
+    async fn open(&self) -> Result<Arc<Running>, String> {
+        let mut open = self.open.lock().await;
+        match open.take() {
+            Some(running) if !running.peer().is_transport_closed() => {
+                return Ok(Arc::clone(open.insert(running)));
+            }
+            Some(_dead) => self.note_failure(),
+            None => (),
+        }
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).gate(Instant::now())?;
+        let timeout = self.server.timeout;
+        let started = match tokio::time::timeout(timeout, self.start()).await {
+            Ok(started) => started,
+            Err(_) => Err(format!("did not answer within {timeout:?} of its start")),
+        };
+        telemetry::tool_server_started(&self.server.name, started.is_ok());
+        match started {
+            Ok(running) => Ok(Arc::clone(open.insert(Arc::new(running)))),
+            Err(reason) => {
+                self.note_failure();
+                let reason = self.without_query(&reason);
+                tracing::warn!(server = self.server.name, reason, "an MCP server did not start");
+                Err(reason)
+            }
+        }
+    }
+
+    fn note_failure(&self) {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now());
+    }
+
+    /// Starts the server with the handshake that most know; one that refuses it is asked in the newest protocol, which
+    /// has none.
+    async fn start(&self) -> Result<Running, String> {
+        match self.connect(ClientLifecycleMode::Initialize).await {
+            Err(Unopened::Handshake(error)) if matches!(*error, ClientInitializeError::JsonRpcError(_)) => {
+                let preferred_versions = vec![ProtocolVersion::LATEST];
+                let newest = self.connect(ClientLifecycleMode::Discover { preferred_versions }).await;
+                newest.map_err(|_| Unopened::Handshake(error).told())
+            }
+            other => other.map_err(Unopened::told),
+        }
+    }
+
+    async fn connect(&self, lifecycle: ClientLifecycleMode) -> Result<Running, Unopened> {
+        let server = &self.server;
+        let (service, child) = match (&server.command, &server.url) {
+            (Some(command), _) => {
+                let (child, pipe) = process::start(&server.name, command, &server.args, &server.env)
+                    .map_err(|error| {
+                        Unopened::Start(format!("could not be started as {command:?}: {error}"))
+                    })?;
+                let service = serve_client_with_lifecycle(Client::default(), pipe, lifecycle).await;
+                (service, Some(child))
+            }
+            (None, Some(url)) => {
+                let transport = http(server, url).map_err(Unopened::Start)?;
+                (serve_client_with_lifecycle(Client::default(), transport, lifecycle).await, None)
+            }
+            (None, None) => return Err(Unopened::Start("has neither command nor url".to_owned())),
+        };
+        let service = service.map_err(|error| Unopened::Handshake(Box::new(error)))?;
+        let tools = list(service.peer()).await.map_err(Unopened::Start)?;
+        Ok(Running { service, tools: StdMutex::new(Arc::new(tools)), _child: child })
+    }
+}
+
+/// Why a server did not open.
+enum Unopened {
+    /// It could not be started, or did not list its tools.
+    Start(String),
+    /// It did not understand us, or we it.
+    Handshake(Box<ClientInitializeError>),
+}
+
+impl Unopened {
+    fn told(self) -> String {
+        match self {
+            Self::Start(reason) => reason,
+            Self::Handshake(error) => format!("did not open: {}", failure::chain(&*error)),
+        }
+    }
+}
+
+fn http(server: &McpServer, url: &str) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
+    let client = tls::client(|builder| builder.connect_timeout(CONNECT_TIMEOUT))
+        .map_err(|error| format!("could not be reached: {}", failure::chain(&error)))?;
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url)
+        .max_sse_event_size(MESSAGE_BYTES_MAX)
+        .max_json_response_size(MESSAGE_BYTES_MAX);
+    if let Some(variable) = &server.token_variable {
+        let token = std::env::var(variable)
+            .map_err(|_| format!("needs a token, and the variable {variable} of the environment has none"))?;
+        config = config.auth_header(token);
+    }
+    Ok(StreamableHttpClientTransport::with_client(client, config))
+}
+
+/// The tools of a server, page by page; a list without end is cut.
+async fn list(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, String> {
+    let mut tools = Vec::new();
+    let mut cursor = None;
+    for _ in 0..PAGES_MAX {
+        let params = PaginatedRequestParams::default().with_cursor(cursor);
+        let page = peer.list_tools(Some(params)).await;
+        let page = page.map_err(|error| format!("did not list its tools: {}", failure::chain(&error)))?;
+        tools.extend(page.tools);
+        cursor = page.next_cursor;
+        if cursor.is_none() || tools.len() >= TOOLS_MAX {
+            break;
+        }
+    }
+    tools.truncate(TOOLS_MAX);
+    Ok(tools)
+}

@@ -1,0 +1,292 @@
+//! The tool `message`: an agent sends to another agent, or to whoever has a capability.
+//!
+//! The number of the message is made of turn and call: a call that is repeated after a crash sends nothing twice.
+
+use std::fmt;
+use std::sync::Arc;
+
+use caxton_events::conversation::{Content, Performative, Priority, Strategy};
+use caxton_events::limits::MESSAGE_CONTENT_BYTES_MAX;
+use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, Seq, TurnId, WorkspaceId};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::arguments::Arguments;
+use super::{Caller, ToolError, ToolProvider};
+use crate::llm::ToolSpec;
+
+/// The tool's name.
+pub const NAME: &str = "message";
+
+const ARGUMENTS: &[&str] =
+    &["to", "capability", "strategy", "performative", "content", "conversation", "priority", "in_reply_to"];
+
+/// Who gets a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    /// One agent.
+    Agent(AgentId),
+    /// Whoever has a capability.
+    Capability {
+        /// Its name.
+        name: CapabilityName,
+        /// How one of several is chosen; `None`: as configured.
+        strategy: Option<Strategy>,
+    },
+}
+
+/// A message that an agent sends in a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentMessage {
+    /// Its number: the same for the same call, so that a repetition is recognised.
+    pub id: MessageId,
+    /// Who sends it.
+    pub sender: AgentId,
+    /// The sender's workspace.
+    pub workspace: WorkspaceId,
+    /// What it does.
+    pub performative: Performative,
+    /// Who gets it.
+    pub to: Recipient,
+    /// What it says.
+    pub content: Content,
+    /// The conversation it belongs to: the one named, else the turn's.
+    pub conversation: ConversationId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The word or number of the message that it answers.
+    pub in_reply_to: Option<String>,
+    /// The turn in which it is sent.
+    pub turn: TurnId,
+    /// The record that led to it.
+    pub cause: Seq,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentMessage {
+    /// Where it stands.
+    pub seq: Seq,
+    /// Who gets it; empty: nobody could be found, and it is a dead letter.
+    pub receivers: Vec<AgentId>,
+    /// How they were found, in one sentence; empty when the agent named them.
+    pub reason: String,
+}
+
+/// The way out of an agent into the conversations.
+pub trait Messages: Send + Sync + fmt::Debug {
+    /// Sends; the message is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::Arguments`] or [`ToolError::Refused`] when the rules say no, [`ToolError::Failed`] when it could
+    /// not be recorded.
+    fn send(&self, message: AgentMessage) -> BoxFuture<'_, Result<SentMessage, ToolError>>;
+}
+
+/// Sends messages for agents.
+#[derive(Debug, Clone)]
+pub struct MessageTool {
+    messages: Arc<dyn Messages>,
+}
+
+impl MessageTool {
+    /// A tool that sends by `messages`.
+    pub fn new(messages: Arc<dyn Messages>) -> Self {
+        Self { messages }
+    }
+}
+
+impl ToolProvider for MessageTool {
+    fn tools(&self) -> BoxFuture<'_, Result<Vec<ToolSpec>, ToolError>> {
+        let spec = ToolSpec {
+            name: NAME.to_owned(),
+            description:
+                "Sends a message to another agent, by name or by capability. The answer comes as a message."
+                    .to_owned(),
+            parameters: json!({
+                "type": "object",
+                "properties": {
+                    "to": {"type": "string", "description": "an agent's name; or give capability"},
+                    "capability": {"type": "string", "description": "what the receiver must be able to do"},
+                    "strategy": {"type": "string", "enum": Strategy::WORDS},
+                    "performative": {
+                        "type": "string", "enum": Performative::WORDS, "description": "INFORM when absent",
+                    },
+                    "content": {"description": "a text, or JSON"},
+                    "conversation": {"type": "string", "description": "another conversation than this one"},
+                    "priority": {"type": "string", "enum": Priority::WORDS},
+                    "in_reply_to": {"type": "string"},
+                },
+                "required": ["content"],
+                "additionalProperties": false,
+            }),
+        };
+        Box::pin(async { Ok(vec![spec]) })
+    }
+
+    fn call<'a>(
+        &'a self,
+        caller: &'a Caller,
+        _tool: &'a str,
+        arguments: &'a Value,
+    ) -> BoxFuture<'a, Result<String, ToolError>> {
+        Box::pin(async move {
+            let message = read(caller, arguments)?;
+            let id = message.id;
+            let sent = self.messages.send(message).await?;
+            let mut shown = json!({ "message_id": id, "seq": sent.seq, "receivers": sent.receivers });
+            if !sent.reason.is_empty() {
+                shown["reason"] = json!(sent.reason);
+            }
+            Ok(shown.to_string())
+        })
+    }
+}
+
+fn read(caller: &Caller, arguments: &Value) -> Result<AgentMessage, ToolError> {
+    let arguments = Arguments::of(arguments, ARGUMENTS)?;
+    let strategy: Option<Strategy> = arguments.parsed("strategy")?;
+    let to = match (arguments.parsed("to")?, arguments.parsed("capability")?) {
+        (Some(agent), None) if agent == caller.agent => {
+            return Err(ToolError::argument("to", "is the sender itself", "name another agent"));
+        }
+        (Some(_), None) if strategy.is_some() => {
+            return Err(ToolError::argument("strategy", "does not go with to", "leave one of them out"));
+        }
+        (Some(agent), None) => Recipient::Agent(agent),
+        (None, Some(name)) => Recipient::Capability { name, strategy },
+        (Some(_), Some(_)) => {
+            return Err(ToolError::argument("to", "does not go with capability", "leave one of them out"));
+        }
+        (None, None) => {
+            return Err(ToolError::argument("to", "is missing", "name an agent, or give a capability"));
+        }
+    };
+    let content = match arguments.value("content") {
+        None => return Err(ToolError::argument("content", "is missing", "add it: it is required")),
+        Some(Value::String(text)) => Content::Text(text.clone()),
+        Some(json) => Content::Json(json.to_string()),
+    };
+    let bytes = content.as_str().len();
+    if bytes == 0 || bytes > MESSAGE_CONTENT_BYTES_MAX {
+        let reason = format!("takes {bytes} bytes, which must be 1 to {MESSAGE_CONTENT_BYTES_MAX}");
+        return Err(ToolError::argument("content", reason, "say what is needed"));
+    }
+    Ok(AgentMessage {
+        id: message_id(caller),
+        sender: caller.agent.clone(),
+        workspace: caller.workspace.clone(),
+        performative: arguments.parsed("performative")?.unwrap_or(Performative::Inform),
+        to,
+        content,
+        conversation: arguments.parsed("conversation")?.unwrap_or_else(|| caller.conversation.clone()),
+        priority: arguments.parsed("priority")?.unwrap_or(Priority::Normal),
+        in_reply_to: arguments.text("in_reply_to")?.map(str::to_owned),
+        turn: caller.turn,
+        cause: caller.cause,
+    })
+}
+
+/// A UUID of version 8 (RFC 9562): the hash of turn and call.
+fn message_id(caller: &Caller) -> MessageId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&caller.turn.bytes());
+    hasher.update(caller.call.as_bytes());
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    MessageId::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::toolbox::stub::caller;
+
+    /// Messages that end in a list.
+    #[derive(Debug, Default)]
+    struct Kept(Mutex<Vec<AgentMessage>>);
+
+    impl Messages for Kept {
+        fn send(&self, message: AgentMessage) -> BoxFuture<'_, Result<SentMessage, ToolError>> {
+            let (receivers, reason) = match &message.to {
+                Recipient::Agent(agent) => (vec![agent.clone()], String::new()),
+                Recipient::Capability { .. } => (Vec::new(), "nobody has it".to_owned()),
+            };
+            self.0.lock().unwrap().push(message);
+            Box::pin(async { Ok(SentMessage { seq: Seq(7), receivers, reason }) })
+        }
+    }
+
+    async fn send(caller: &Caller, arguments: Value) -> (Result<Value, ToolError>, Vec<AgentMessage>) {
+        let kept = Arc::new(Kept::default());
+        let tool = MessageTool::new(Arc::clone(&kept) as Arc<dyn Messages>);
+        let result = tool.call(caller, NAME, &arguments).await;
+        let kept = kept.0.lock().unwrap().clone();
+        (result.map(|text| serde_json::from_str(&text).unwrap()), kept)
+    }
+
+    #[tokio::test]
+    async fn a_message_goes_to_an_agent_or_to_a_capability() {
+        let caller = caller();
+        let (result, kept) = send(&caller, json!({"to": "bob", "content": "hi"})).await;
+        assert_eq!(result.unwrap()["receivers"], json!(["bob"]));
+        let [message] = kept.as_slice() else { panic!("{kept:?}") };
+        assert_eq!(message.performative, Performative::Inform);
+        assert_eq!(message.content, Content::Text("hi".to_owned()));
+        assert_eq!((&message.conversation, message.cause), (&caller.conversation, caller.cause));
+
+        let wish = json!({
+            "capability": "data-analysis", "strategy": "round_robin", "performative": "request",
+            "content": {"rows": 3}, "conversation": "other", "priority": "high", "in_reply_to": "r1",
+        });
+        let (result, kept) = send(&caller, wish).await;
+        assert_eq!(result.unwrap()["reason"], json!("nobody has it"));
+        assert_eq!(kept[0].content, Content::Json("{\"rows\":3}".to_owned()));
+        let strategy = Some(Strategy::RoundRobin);
+        assert_eq!(kept[0].to, Recipient::Capability { name: "data-analysis".parse().unwrap(), strategy });
+        assert_eq!((kept[0].performative, kept[0].priority), (Performative::Request, Priority::High));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named_and_nothing_is_sent() {
+        for (arguments, field) in [
+            (json!({"content": "x"}), "to"),
+            (json!({"to": "a", "capability": "b", "content": "x"}), "to"),
+            (json!({"to": "ada", "content": "x"}), "to"),
+            (json!({"to": "a b", "content": "x"}), "to"),
+            (json!({"to": "bob", "strategy": "priority", "content": "x"}), "strategy"),
+            (json!({"capability": "Not Kebab", "content": "x"}), "capability"),
+            (json!({"capability": "a", "strategy": "guess", "content": "x"}), "strategy"),
+            (json!({"to": "bob"}), "content"),
+            (json!({"to": "bob", "content": ""}), "content"),
+            (json!({"to": "bob", "content": "x".repeat(MESSAGE_CONTENT_BYTES_MAX + 1)}), "content"),
+            (json!({"to": "bob", "content": "x", "performative": "SHOUT"}), "performative"),
+            (json!({"to": "bob", "content": "x", "priority": 3}), "priority"),
+            (json!({"to": "bob", "content": "x", "cc": "eve"}), "cc"),
+        ] {
+            let (result, kept) = send(&caller(), arguments).await;
+            assert!(
+                matches!(&result, Err(ToolError::Arguments { field: found, .. }) if found == field),
+                "{result:?}"
+            );
+            assert!(kept.is_empty(), "{field}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_same_call_has_the_same_number_and_another_call_another() {
+        let arguments = json!({"to": "bob", "content": "hi"});
+        let (first, second) = (caller(), Caller { call: "c2".to_owned(), ..caller() });
+        let number = async |caller| send(caller, arguments.clone()).await.1[0].id;
+        let (one, again, other) = (number(&first).await, number(&first).await, number(&second).await);
+        assert!(one == again && one != other, "{one} {again} {other}");
+        assert_eq!(&one.to_string()[14..15], "8");
+    }
+}

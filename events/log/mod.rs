@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `pack` and `merge` (on the writer's), `header` and `block` (the bytes), [`reader`],
-//! [`scan`] and [`verify`] (out), [`open`] (start).
+//! [`scan`] and [`verify`] (out), [`open`] (start). `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -18,6 +18,7 @@ pub mod filter;
 mod header;
 mod journal;
 mod keys;
+mod lanes;
 mod lock;
 mod merge;
 pub mod open;

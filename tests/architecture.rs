@@ -59,6 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("proptest", &["events/", "projections/", "tools/", "src/", "tests/"]),
     ("redb", &["events/log/", "tests/", "benches/"]),
     ("rusqlite", &["projections/graph/", "projections/text/"]),
+    ("rustix", &["events/log/journal/"]),
     ("serde", &[""]),
     ("serde_json", &[""]),
     ("serde_yaml", &["src/config/"]),
@@ -326,7 +327,9 @@ fn dependencies(folder: &str) -> Vec<(String, bool)> {
     for line in manifest.lines() {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
-        } else if matches!(section, "dependencies" | "dev-dependencies") {
+        } else if matches!(section, "dependencies" | "dev-dependencies")
+            || section.ends_with("'.dependencies")
+        {
             let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
             if !name.is_empty() && !name.starts_with('#') {
                 found.push((name.to_owned(), section == "dev-dependencies"));

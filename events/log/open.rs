@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::StorageBackend;
-use redb::backends::FileBackend;
 
 use crate::id::Seq;
 use crate::log::blocks::{damaged, next_header, read_header};
 use crate::log::header::array;
-use crate::log::journal::{Journal, RING_BYTES};
+use crate::log::journal::{FileMedium, Journal, RING_BYTES};
 use crate::log::lock::{DirLock, LockError};
 use crate::log::pack::ChainEnd;
 use crate::log::scan::ReadError;
@@ -180,7 +179,7 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
 }
 
 fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
-    Ok(Box::new(FileBackend::new(file)?))
+    Ok(Box::new(FileMedium::new(file).map_err(StoreError::Io)?))
 }
 
 /// The database behind `journal`, which redb would lay out anew if it were empty.

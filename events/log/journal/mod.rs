@@ -13,8 +13,10 @@
 //! The scheme is that of physical redo logging with ordered data (J. Gray, A. Reuter, *Transaction Processing*, 1993,
 //! §10.3; ext4's `data=ordered`).
 //!
-//! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file.
+//! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file; `file` is the
+//! medium below, where that is a file.
 
+mod file;
 mod layout;
 mod overlay;
 mod recovery;
@@ -27,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use redb::StorageBackend;
 
+pub(crate) use file::FileMedium;
 pub(crate) use layout::RING_BYTES;
 use layout::{Named, PAGE, RING, RecordHeader, Superblock};
 use overlay::Overlay;

@@ -201,7 +201,10 @@ fn create(
     let journal = Journal::create(medium, RING_BYTES).map_err(StoreError::Io)?;
     let database = builder(cache_bytes).create_with_backend(journal.backend())?;
     let created = Writable { database, journal };
-    created.write(true, |transaction| initialize(transaction, log_id))?;
+    let ((), sealed) = created.write(true, |transaction| initialize(transaction, log_id))?;
+    if let Some(mut sealed) = sealed {
+        sealed.persist().and_then(|()| sealed.settle()).map_err(StoreError::Io)?;
+    }
     Ok(created)
 }
 

@@ -21,6 +21,8 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const BLOCK_BYTES_MAX: usize = (256 << 10) - 64;
 /// Batches that may wait for the log's writer.
 pub const LOG_QUEUE_MAX: usize = 2_048;
+/// Commits of the log that may be on their way to the medium: one that is flushed, and one that waits behind it.
+pub const LOG_COMMITS_MAX: usize = 2;
 /// Jobs that may wait for the model, of queries and of bulk each.
 pub const EMBEDDING_QUEUE_MAX: usize = 1_024;
 /// Longest name of a capability, in bytes.

@@ -75,6 +75,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["src/llm/", "src/toolbox/"]),
     ("rmcp", &["src/toolbox/mcp/"]),
     ("rusqlite", &["projections/graph/", "projections/text/"]),
+    ("rustix", &["events/log/journal/"]),
     ("rustls", &["src/llm/", "src/toolbox/tls.rs"]),
     ("semver", &["src/agents/"]),
     ("serde", &[""]),
@@ -344,7 +345,9 @@ fn dependencies(folder: &str) -> Vec<(String, bool)> {
     for line in manifest.lines() {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
-        } else if matches!(section, "dependencies" | "dev-dependencies") {
+        } else if matches!(section, "dependencies" | "dev-dependencies")
+            || section.ends_with("'.dependencies")
+        {
             let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
             if !name.is_empty() && !name.starts_with('#') {
                 found.push((name.to_owned(), section == "dev-dependencies"));

@@ -89,7 +89,7 @@ impl<'a> Group<'a> {
         if let Some(row) = self.keys.get(key) {
             return Ok(Some(row.clone()));
         }
-        let snapshot = self.shared.snapshot().map_err(|error| unchecked(error.into()))?;
+        let snapshot = self.shared.whole_snapshot().map_err(|error| unchecked(error.into()))?;
         find_key(&snapshot, key).map_err(unchecked)
     }
 
@@ -109,7 +109,7 @@ impl<'a> Group<'a> {
         }
         if end.is_none() {
             let filter = Filter { stream: Some(stream.to_owned()), ..Filter::default() };
-            let newest = Scan::new(self.shared.snapshot(), Seq(u64::MAX), &filter, true).next();
+            let newest = Scan::new(self.shared.whole_snapshot(), Seq(u64::MAX), &filter, true).next();
             end = newest.transpose().map_err(unchecked)?.map(|record| record.seq);
         }
         if self.ends.0.len() >= STREAMS_MAX {

@@ -1,16 +1,22 @@
 //! The Merkle tree over all events: leaves, nodes, and the frontier that yields the root after each event.
 //!
-//! The tree is that of RFC 6962 §2.1 with BLAKE3 and one byte in front that keeps leaves and nodes apart:
+//! The tree is that of RFC 6962 §2.1 with keyed BLAKE3. Instead of a byte in front, a key of their own keeps leaves and
+//! nodes apart, so that each is a single block of BLAKE3's and many are hashed side by side:
 //!
-//! - leaf = `BLAKE3(0x00 | seq: u64 LE | recorded at, µs: u64 LE | BLAKE3(stored body): 32)`
-//! - node = `BLAKE3(0x01 | left: 32 | right: 32)`
+//! - leaf = `BLAKE3(key "caxton log: the leaf of an event", seq: u64 LE | recorded at, µs: u64 LE |
+//!   BLAKE3(stored body): 32 | zeros: 16)`
+//! - node = `BLAKE3(key "caxton log: node of two subtrees", left: 32 | right: 32)`
 //!
 //! It knows nothing of blocks, so merging blocks changes no root.
 
 use std::fmt;
 
 use crate::id::Seq;
+use crate::log::lanes::keyed_each;
 use crate::time::Timestamp;
+
+const LEAF_KEY: &[u8; 32] = b"caxton log: the leaf of an event";
+const NODE_KEY: &[u8; 32] = b"caxton log: node of two subtrees";
 
 /// A BLAKE3 hash; its text form is lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -35,19 +41,38 @@ pub(crate) fn hash(bytes: &[u8]) -> Hash {
 
 /// The leaf of one event.
 pub fn leaf(seq: Seq, recorded_at: Timestamp, body: &Hash) -> Hash {
-    let mut bytes = [0; 49];
-    bytes[1..9].copy_from_slice(&seq.0.to_le_bytes());
-    bytes[9..17].copy_from_slice(&recorded_at.unix_micros().to_le_bytes());
-    bytes[17..].copy_from_slice(&body.0);
-    hash(&bytes)
+    Hash(*blake3::keyed_hash(LEAF_KEY, &leaf_block(seq, recorded_at, body)).as_bytes())
+}
+
+/// The leaves of events that follow each other from `first` on, all recorded at once.
+pub(crate) fn leaves<'a>(
+    first: Seq,
+    recorded_at: Timestamp,
+    bodies: impl Iterator<Item = &'a Hash>,
+) -> Vec<Hash> {
+    let places = (first.0..).zip(bodies);
+    let blocks: Vec<[u8; 64]> = places.map(|(seq, body)| leaf_block(Seq(seq), recorded_at, body)).collect();
+    keyed_each(LEAF_KEY, blocks.iter())
+}
+
+fn leaf_block(seq: Seq, recorded_at: Timestamp, body: &Hash) -> [u8; 64] {
+    let mut block = [0; 64];
+    block[..8].copy_from_slice(&seq.0.to_le_bytes());
+    block[8..16].copy_from_slice(&recorded_at.unix_micros().to_le_bytes());
+    block[16..48].copy_from_slice(&body.0);
+    block
 }
 
 /// The node over two subtrees.
 pub fn node(left: &Hash, right: &Hash) -> Hash {
-    let mut bytes = [1; 65];
-    bytes[1..33].copy_from_slice(&left.0);
-    bytes[33..].copy_from_slice(&right.0);
-    hash(&bytes)
+    Hash(*blake3::keyed_hash(NODE_KEY, &node_block(left, right)).as_bytes())
+}
+
+fn node_block(left: &Hash, right: &Hash) -> [u8; 64] {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(&left.0);
+    block[32..].copy_from_slice(&right.0);
+    block
 }
 
 /// The roots of the complete subtrees over all events so far, largest first: all that is needed to go on.
@@ -76,6 +101,30 @@ impl Frontier {
         self.count += 1;
     }
 
+    /// Adds the leaves of the next events, in order: as [`Frontier::push`] for each, a level of the tree at a time.
+    pub(crate) fn extend(&mut self, leaves: Vec<Hash>) {
+        let mut before = self.count;
+        self.count += leaves.len() as u64;
+        let mut level = leaves;
+        let mut peaks = Vec::new();
+        while before > 0 || !level.is_empty() {
+            if before & 1 == 1
+                && let Some(peak) = self.peaks.pop()
+            {
+                level.insert(0, peak);
+            }
+            if level.len() % 2 == 1 {
+                peaks.extend(level.pop());
+            }
+            let pairs: Vec<[u8; 64]> =
+                level.chunks_exact(2).map(|pair| node_block(&pair[0], &pair[1])).collect();
+            level = keyed_each(NODE_KEY, pairs.iter());
+            before >>= 1;
+        }
+        peaks.reverse();
+        self.peaks = peaks;
+    }
+
     /// The root over all events so far; the hash of nothing before the first.
     pub fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
@@ -98,7 +147,7 @@ impl Frontier {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frontier, Hash, hash, leaf, node};
+    use super::{Frontier, Hash, hash, leaf, leaves, node};
     use crate::{Seq, Timestamp};
 
     /// The definition in RFC 6962 §2.1, word for word.
@@ -126,6 +175,29 @@ mod tests {
             frontier.push(next);
         }
         assert_eq!(Frontier::from_peaks(3, leaves[..1].to_vec()), None);
+    }
+
+    #[test]
+    fn many_leaves_at_once_lead_to_the_frontier_that_they_lead_to_one_by_one() {
+        let bodies: Vec<Hash> = (0..200_u8).map(|n| hash(&[n])).collect();
+        let at = Timestamp::from_unix_micros(5);
+        for before in 0..70 {
+            for count in [0, 1, 2, 3, 4, 7, 8, 31, 64, 130] {
+                let mut one_by_one = Frontier::default();
+                let mut at_once = Frontier::default();
+                for (seq, body) in (1..).zip(&bodies[..before]) {
+                    one_by_one.push(leaf(Seq(seq), at, body));
+                }
+                at_once.extend(leaves(Seq(1), at, bodies[..before].iter()));
+                assert_eq!(at_once, one_by_one, "{before}");
+                let next = Seq(before as u64 + 1);
+                for (seq, body) in (next.0..).zip(&bodies[before..before + count]) {
+                    one_by_one.push(leaf(Seq(seq), at, body));
+                }
+                at_once.extend(leaves(next, at, bodies[before..before + count].iter()));
+                assert_eq!(at_once, one_by_one, "{before} and {count}");
+            }
+        }
     }
 
     #[test]

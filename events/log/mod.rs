@@ -1,8 +1,8 @@
 //! The append-only log: packed, hash-chained blocks in redb, one writer, many readers.
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
-//! thread), `writer`, `admit`, `pack` and `merge` (on the writer's), `header` and `block` (the bytes), [`reader`],
-//! [`scan`] and [`verify`] (out), [`open`] (start).
+//! thread), `writer`, `admit`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block` (the
+//! bytes), [`reader`], [`scan`] and [`verify`] (out), [`open`] (start). `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -15,9 +15,11 @@ mod blocks;
 mod bloom;
 pub mod chain;
 pub mod filter;
+mod flusher;
 mod header;
 mod journal;
 mod keys;
+mod lanes;
 mod lock;
 mod merge;
 pub mod open;
@@ -34,6 +36,7 @@ pub mod verify;
 mod writer;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -53,6 +56,7 @@ pub use verify::{Verified, VerifyError};
 
 use crate::id::Seq;
 use crate::time::Clock;
+use flusher::Flusher;
 use lock::DirLock;
 use merge::SmallRun;
 use open::Opened;
@@ -159,6 +163,8 @@ impl Log {
         let small = found.map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
         let (queue, submissions) = bounded(options.queue_max.max(1));
         let compress_above = options.compress_above;
+        let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
+        let flusher = Flusher::start(Arc::clone(&shared)).map_err(io)?;
         let writer = Writer {
             shared: Arc::clone(&shared),
             options,
@@ -166,15 +172,20 @@ impl Log {
             end,
             small,
             streams: admit::StreamEnds::default(),
+            flusher,
             unsynced: false,
         };
-        let io = |source: io::Error| OpenError::Io { path, source };
         let thread = thread::Builder::new().name("log-writer".to_owned());
         let writer = thread.spawn(move || {
-            let written = writer.run(submissions);
+            let written = catch_unwind(AssertUnwindSafe(|| writer.run(&submissions)));
             // Released last: who gets the directory next finds it closed.
             drop(lock);
-            written
+            // A submission that is left in the queue would keep its caller waiting as long as the log is there. Dropped,
+            // it tells its caller why the log was closed.
+            for submission in submissions {
+                drop(submission);
+            }
+            written.unwrap_or_else(|panic| resume_unwind(panic))
         });
         let writer = Some(writer.map_err(io)?);
         Ok(Self { shared, compress_above, queue: Some(queue), writer })

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::StorageBackend;
-use redb::backends::FileBackend;
 
 use crate::id::Seq;
 use crate::log::blocks::{damaged, next_header, read_header};
 use crate::log::header::array;
-use crate::log::journal::{Journal, RING_BYTES};
+use crate::log::journal::{FileMedium, Journal, RING_BYTES};
 use crate::log::lock::{DirLock, LockError};
 use crate::log::pack::ChainEnd;
 use crate::log::scan::ReadError;
@@ -180,7 +179,7 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
 }
 
 fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
-    Ok(Box::new(FileBackend::new(file)?))
+    Ok(Box::new(FileMedium::new(file).map_err(StoreError::Io)?))
 }
 
 /// The database behind `journal`, which redb would lay out anew if it were empty.
@@ -202,7 +201,10 @@ fn create(
     let journal = Journal::create(medium, RING_BYTES).map_err(StoreError::Io)?;
     let database = builder(cache_bytes).create_with_backend(journal.backend())?;
     let created = Writable { database, journal };
-    created.write(true, |transaction| initialize(transaction, log_id))?;
+    let ((), sealed) = created.write(true, |transaction| initialize(transaction, log_id))?;
+    if let Some(mut sealed) = sealed {
+        sealed.persist().and_then(|()| sealed.settle()).map_err(StoreError::Io)?;
+    }
     Ok(created)
 }
 

@@ -6,7 +6,7 @@ use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::log::block::{ENTRY_BYTES, Entry};
 use crate::log::bloom;
-use crate::log::chain::{Frontier, Hash, hash, leaf};
+use crate::log::chain::{Frontier, Hash, hash, leaves};
 use crate::log::header::Header;
 use crate::log::prepare::{Prepared, PreparedEvent};
 use crate::log::store::{BODIES, HEADERS, StoreError};
@@ -124,7 +124,8 @@ fn write_body(
     let (entries, stored) = value.as_mut().split_at_mut(cut.count as usize * ENTRY_BYTES);
     let prev_root = end.frontier.root();
     let mut summary = Summary::default();
-    let (mut cursor, mut seq, mut stored_end) = (cut.from, first, 0_usize);
+    let (mut cursor, mut stored_end) = (cut.from, 0_usize);
+    let mut body_hashes = Vec::with_capacity(cut.count as usize);
     for slot in entries.chunks_exact_mut(ENTRY_BYTES) {
         let Some(event) = cursor.event(cut.batches) else {
             break;
@@ -139,11 +140,11 @@ fn write_body(
             body_hash: event.body_hash,
         };
         slot.copy_from_slice(&entry.encode());
-        end.frontier.push(leaf(seq, cut.now, &event.body_hash));
+        body_hashes.push(event.body_hash);
         summary.add(event.kind, event.items);
         cursor.advance(cut.batches, event);
-        seq = seq.next();
     }
+    end.frontier.extend(leaves(first, cut.now, body_hashes.iter()));
     copy_bodies(cut, stored);
     end.bytes_through += stored.len() as u64;
     end.recorded_at = cut.now;

@@ -7,7 +7,8 @@ use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::log::batch::{AppendError, Batch, Expected, IdempotencyKey};
 use crate::log::block::{ENTRY_BYTES, FLAG_LZ4};
 use crate::log::bloom::{Item, item_hash};
-use crate::log::chain::{Hash, hash};
+use crate::log::chain::Hash;
+use crate::log::lanes::hash_each;
 use crate::record::Draft;
 use crate::upcast;
 
@@ -79,10 +80,15 @@ pub(crate) fn prepare(batch: Batch, compress_above: Option<usize>) -> Result<Pre
             version: upcast::version(kind),
             flags,
             len: (bytes.len() - start) as u32,
-            body_hash: hash(&bytes[start..]),
+            body_hash: Hash::default(),
             items,
         });
         before = Some(draft);
+    }
+    let mut rest = bytes.as_slice();
+    let bodies = events.iter().filter_map(|event| rest.split_off(..event.len as usize));
+    for (event, body_hash) in hash_each(bodies).into_iter().enumerate() {
+        events[event].body_hash = body_hash;
     }
     Ok(Prepared { events, bytes, streams, key: batch.key, expected: batch.expected })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redb::{ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use crate::id::Seq;
-use crate::log::journal::Journal;
+use crate::log::journal::{Journal, Sealed};
 
 /// First seq of a block → its header.
 pub(crate) const HEADERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("headers");
@@ -89,12 +89,12 @@ pub(crate) struct Writable {
 }
 
 impl Writable {
-    /// Runs `fill` in a transaction of its own and commits it: to the medium if `durable`, else to memory.
+    /// Runs `fill` in a transaction of its own and commits it; if `durable`, with what makes it last once persisted.
     pub(crate) fn write<T>(
         &self,
         durable: bool,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<(T, Option<Sealed>), StoreError> {
         guarded(|| {
             let mut transaction = self.database.begin_write()?;
             let durability = if durable { redb::Durability::Immediate } else { redb::Durability::None };
@@ -103,10 +103,8 @@ impl Writable {
             transaction.set_quick_repair(true);
             let filled = fill(&transaction)?;
             transaction.commit()?;
-            if durable {
-                self.journal.flush().map_err(StoreError::Io)?;
-            }
-            Ok(filled)
+            let sealed = if durable { self.journal.seal().map_err(StoreError::Io)? } else { None };
+            Ok((filled, sealed))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The one thread that appends: it takes what is queued, commits it as one group, and answers everybody in it.
+//! The one thread that appends: it takes what is queued, commits it as one group, and hands that over to be flushed.
 
 use std::sync::Arc;
 
@@ -7,6 +7,8 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select, tick};
 use crate::id::Seq;
 use crate::log::admit::{Group, StreamEnds};
 use crate::log::batch::{Answer, AppendError};
+use crate::log::flusher::{Commit, Failure, Flusher, chain_of, fail};
+use crate::log::journal::Sealed;
 use crate::log::keys;
 use crate::log::merge::SmallRun;
 use crate::log::options::{Durability, LogOptions};
@@ -39,7 +41,8 @@ pub(crate) struct Writer {
     pub end: ChainEnd,
     pub small: SmallRun,
     pub streams: StreamEnds,
-    /// Whether something is committed that is not yet on disk.
+    pub flusher: Flusher,
+    /// Whether something is committed that neither is on disk nor on its way there.
     pub unsynced: bool,
 }
 
@@ -53,17 +56,12 @@ impl Drop for Ending {
     }
 }
 
-/// Why the writer stopped before its end: the first position that was not appended, and what failed.
-struct Failure {
-    first: Seq,
-    source: Arc<StoreError>,
-}
-
 enum Next {
     Append(Submission),
     Sync,
     Merge,
     End,
+    Failed,
 }
 
 impl Writer {
@@ -72,16 +70,16 @@ impl Writer {
     /// # Errors
     ///
     /// [`AppendError::Io`] with what the store said.
-    pub(crate) fn run(mut self, queue: Receiver<Submission>) -> Result<(), AppendError> {
+    pub(crate) fn run(mut self, queue: &Receiver<Submission>) -> Result<(), AppendError> {
         let ending = Ending(Arc::clone(&self.shared));
-        let served = self.serve(&queue);
+        let served = self.serve(queue);
+        // What the flusher met came first; what the writer met is mostly the consequence.
+        let served = self.flusher.finish().map_or(served, Err);
         if let Err(Failure { source, .. }) = &served {
             self.shared.closed.set(&format!("an earlier write failed: {}", chain_of(source)));
         } else {
             self.shared.closed.set("it was closed in order");
         }
-        // Submissions that are still queued are dropped here; their callers learn the reason set above.
-        drop(queue);
         drop(ending);
         let closed = match self.shared.take_database() {
             Some(Database::Writable(Writable { database, .. })) => guarded(|| Ok(database.close()?)),
@@ -103,23 +101,27 @@ impl Writer {
                 Next::Sync => self.sync()?,
                 Next::Merge => self.merge()?,
                 Next::End => return self.sync(),
+                Next::Failed => return Err(self.failure(StoreError::Closed)),
             }
         }
     }
 
     /// What to do now; blocks while there is nothing.
     fn next<T>(&self, queue: &Receiver<Submission>, ticker: &Receiver<T>) -> Next {
-        if self.options.merge_blocks && self.small.is_due() {
+        if self.options.merge_blocks && self.small.is_due() && !self.flusher.has_failed() {
             match queue.try_recv() {
                 Ok(submission) => return Next::Append(submission),
                 Err(TryRecvError::Empty) => return Next::Merge,
                 Err(TryRecvError::Disconnected) => return Next::End,
             }
         }
-        select! {
+        let next = select! {
             recv(queue) -> submission => submission.map_or(Next::End, Next::Append),
             recv(ticker) -> _ => Next::Sync,
-        }
+            recv(self.flusher.failed()) -> _ => Next::Failed,
+        };
+        // Who was told of the failure and comes again is told why, and not that its own write failed.
+        if self.flusher.has_failed() { Next::Failed } else { next }
     }
 
     /// Commits `first` and what else is queued, up to the limits, and answers every caller.
@@ -135,7 +137,7 @@ impl Writer {
             submissions.push(submission);
         }
         let now = self.clock.now().max(self.end.recorded_at);
-        let next = Seq(self.end.frontier.count() + 1);
+        let next = self.next_seq();
         let shared = Arc::clone(&self.shared);
         let mut streams = std::mem::take(&mut self.streams);
         let mut group = Group::new(&shared, &mut streams, next, now);
@@ -146,25 +148,32 @@ impl Writer {
             waiting.push((answer, results));
         }
         let committed = self.commit(&group);
+        let head = (!group.placed.is_empty()).then(|| self.head());
         self.streams = streams;
-        if let Err(failure) = &committed {
-            waiting.iter_mut().flat_map(|(_, results)| results).for_each(|result| fail(result, failure));
+        match committed {
+            Ok(sealed) => {
+                self.flusher.hand(Commit { first: next, sealed, head, waiting });
+                Ok(())
+            }
+            Err(failure) => {
+                let failure = self.flusher.finish().unwrap_or(failure);
+                waiting.iter_mut().flat_map(|(_, results)| results).for_each(|result| fail(result, &failure));
+                for (answer, results) in waiting {
+                    let _ = answer.send(results);
+                }
+                Err(failure)
+            }
         }
-        for (answer, results) in waiting {
-            // A caller may have given up its ticket; its batches are written all the same.
-            let _ = answer.send(results);
-        }
-        committed
     }
 
-    /// Writes what the group has placed as blocks, in one commit, and makes it visible.
-    fn commit(&mut self, group: &Group<'_>) -> Result<(), Failure> {
+    /// Writes what the group has placed as blocks, in one commit; what makes that durable, if it is to be.
+    fn commit(&mut self, group: &Group<'_>) -> Result<Option<Sealed>, Failure> {
         if group.placed.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let mut end = self.end.clone();
         let durable = self.options.durability == Durability::Always;
-        let places = self
+        let (places, sealed) = self
             .write(durable, |transaction| {
                 let places = pack(transaction, &group.placed, &mut end, group.now)?;
                 if !group.keys.is_empty() {
@@ -178,11 +187,10 @@ impl Writer {
             .map_err(|source| self.failure(source))?;
         self.end = end;
         self.unsynced = !durable;
-        self.shared.publish(self.head());
         for place in places {
             self.small.note(place);
         }
-        Ok(())
+        Ok(sealed)
     }
 
     /// Runs `fill` in a transaction of its own and commits it.
@@ -190,7 +198,7 @@ impl Writer {
         &self,
         durable: bool,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<(T, Option<Sealed>), StoreError> {
         self.shared.with_database(|database| {
             let Database::Writable(database) = database else {
                 return Err(StoreError::Closed);
@@ -199,21 +207,32 @@ impl Writer {
         })
     }
 
-    /// Brings everything committed so far to the disk.
+    /// Sends everything committed so far on its way to the disk.
     fn sync(&mut self) -> Result<(), Failure> {
         if self.unsynced {
-            self.write(true, |_| Ok(())).map_err(|source| self.failure(source))?;
+            let ((), sealed) = self.write(true, |_| Ok(())).map_err(|source| self.failure(source))?;
             self.unsynced = false;
+            self.flusher.hand(Commit { first: self.next_seq(), sealed, head: None, waiting: Vec::new() });
         }
         Ok(())
     }
 
     /// Merges small blocks, without a sync of its own: until the next one the unmerged blocks are on disk.
+    ///
+    /// Readers see blocks up to the head, so no block may be merged that the head does not include yet.
     fn merge(&mut self) -> Result<(), Failure> {
+        self.flusher.drain(self.next_seq());
+        if self.flusher.has_failed() {
+            return Ok(());
+        }
         let mut small = std::mem::take(&mut self.small);
         self.write(false, |transaction| small.merge(transaction)).map_err(|source| self.failure(source))?;
         self.small = small;
         Ok(())
+    }
+
+    fn next_seq(&self) -> Seq {
+        Seq(self.end.frontier.count() + 1)
     }
 
     fn head(&self) -> Head {
@@ -225,27 +244,6 @@ impl Writer {
     }
 
     fn failure(&self, source: StoreError) -> Failure {
-        Failure { first: Seq(self.end.frontier.count() + 1), source: Arc::new(source) }
+        Failure { first: self.next_seq(), source: Arc::new(source) }
     }
-}
-
-/// Turns an acknowledgement that was not to be into the failure. Replays and refusals stand.
-fn fail(result: &mut Result<crate::log::batch::Appended, AppendError>, failure: &Failure) {
-    if let Ok(appended) = result
-        && appended.first >= failure.first
-    {
-        *result = Err(AppendError::Io { first: appended.first, source: Arc::clone(&failure.source) });
-    }
-}
-
-/// An error and its causes in one line.
-fn chain_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }

@@ -111,7 +111,7 @@ pub(super) struct Record {
 }
 
 impl RecordHeader {
-    /// Builds the record in `record`.
+    /// Builds the record in `record`, but for its checksum: see [`put_checksum`].
     pub(super) fn encode<'a>(
         &self,
         record: &mut Vec<u8>,
@@ -142,9 +142,13 @@ impl RecordHeader {
         {
             record[8 + place * 8..16 + place * 8].copy_from_slice(&number.to_le_bytes());
         }
-        let checksum = record_checksum(record);
-        record[RECORD_HEADER_BYTES - CHECKSUM_BYTES..RECORD_HEADER_BYTES].copy_from_slice(&checksum);
     }
+}
+
+/// Completes a record that was built.
+pub(super) fn put_checksum(record: &mut [u8]) {
+    let checksum = record_checksum(record);
+    record[RECORD_HEADER_BYTES - CHECKSUM_BYTES..RECORD_HEADER_BYTES].copy_from_slice(&checksum);
 }
 
 /// Of everything but the place of the checksum itself.

@@ -13,8 +13,11 @@
 //! The scheme is that of physical redo logging with ordered data (J. Gray, A. Reuter, *Transaction Processing*, 1993,
 //! §10.3; ext4's `data=ordered`).
 //!
-//! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file.
+//! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file; `file` is the
+//! medium below, where that is a file.
 
+mod file;
+mod flush;
 mod layout;
 mod overlay;
 mod recovery;
@@ -23,12 +26,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::StorageBackend;
 
+pub(crate) use file::FileMedium;
+use flush::Flight;
+pub(crate) use flush::Sealed;
 pub(crate) use layout::RING_BYTES;
-use layout::{Named, PAGE, RING, RecordHeader, Superblock};
+use layout::{Named, PAGE, RING, Superblock};
 use overlay::Overlay;
 
 /// Writes of at least so many bytes go straight to their place.
@@ -43,8 +49,9 @@ pub(crate) struct Journal {
     /// Where redb's part begins.
     home: u64,
     state: RwLock<State>,
-    /// The record under construction; held by who flushes.
-    record: Mutex<Vec<u8>>,
+    flight: Flight,
+    /// The memory of records that landed, for the next ones.
+    buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug, Default)]
@@ -126,69 +133,14 @@ impl Journal {
             ring_bytes: superblock.ring_bytes,
             home: superblock.home(),
             state: RwLock::new(state),
-            record: Mutex::default(),
+            flight: Flight::default(),
+            buffers: Mutex::default(),
         })
     }
 
     /// The medium as redb uses it.
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         Backend(Arc::clone(self))
-    }
-
-    /// Makes everything written so far durable; after a crash that or the state before it is found.
-    ///
-    /// # Errors
-    ///
-    /// The medium's. What is on it since is unknown, so every later write and flush fails too.
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        let mut record = self.record();
-        if self.state().is_flushed() {
-            return self.check();
-        }
-        self.append(&mut record)?;
-        if self.state().position > self.ring_bytes / 2 {
-            self.empty()?;
-        }
-        Ok(())
-    }
-
-    /// Writes everything home and empties the journal.
-    ///
-    /// # Errors
-    ///
-    /// As [`flush`](Self::flush).
-    pub(crate) fn checkpoint(&self) -> io::Result<()> {
-        let mut record = self.record();
-        if !self.state().is_flushed() {
-            self.append(&mut record)?;
-        }
-        self.empty()
-    }
-
-    /// Appends a record of all that was written since the last one.
-    fn append(&self, record: &mut Vec<u8>) -> io::Result<()> {
-        self.check()?;
-        let (position, bytes) = {
-            let state = self.state();
-            let header =
-                RecordHeader { generation: state.generation, number: state.records + 1, len: state.len };
-            header.encode(record, state.overlay.unsaved(), &state.large);
-            (state.position, record.len() as u64)
-        };
-        if position + bytes > self.ring_bytes {
-            return self.fail(io::Error::other("the journal has no room for a commit of this size"));
-        }
-        let written = self.medium.write(RING + position, record).and_then(|()| self.medium.sync_data());
-        if let Err(error) = written {
-            return self.fail(error);
-        }
-        let mut state = self.state_mut();
-        state.overlay.save();
-        state.held = std::mem::take(&mut state.large);
-        state.flushed_len = state.len;
-        state.records += 1;
-        state.position = position + bytes;
-        Ok(())
     }
 
     /// Brings home what the records hold, and begins a new generation. Everything must be flushed.
@@ -225,7 +177,9 @@ impl Journal {
     }
 
     /// Writes a large page to its place.
-    fn write_home(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn write_home(self: &Arc<Self>, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.flight.wait_for_all();
+        self.check()?;
         let len = data.len() as u64;
         let (free, full) = {
             let state = self.state();
@@ -247,7 +201,9 @@ impl Journal {
     }
 
     /// Keeps a small page for the next record.
-    fn write_small(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn write_small(self: &Arc<Self>, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.flight.wait_for_room();
+        self.check()?;
         // A quarter of the ring is free for it: records begin in its first half.
         if self.state().overlay.unsaved_bytes() + data.len() > self.ring_bytes as usize / 4 {
             self.flush()?;
@@ -273,8 +229,12 @@ impl Journal {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buffer(&self) -> Vec<u8> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }
 
@@ -302,6 +262,7 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.flight.wait_for_room();
         self.0.check()?;
         // It is made shorter only when the journal is empty: a record may still name what is cut off.
         if self.0.medium.len()? < self.0.home + len {
@@ -317,7 +278,6 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.check()?;
         // redb overwrites its first page in place.
         if offset >= PAGE && data.len() >= LARGE_BYTES {
             self.0.write_home(offset, data)

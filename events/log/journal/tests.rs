@@ -3,6 +3,8 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use redb::StorageBackend;
 
@@ -215,6 +217,69 @@ fn after_a_failed_sync_nothing_is_promised_any_more() {
     let mut header = [0; 3];
     found.read(0, &mut header).unwrap();
     assert_eq!(&header, b"one");
+}
+
+/// The first bytes of the file and whether the slot is full of `byte`, after a loss of power.
+fn found_after(disk: &Disk, survives: Survives, byte: u8) -> (Vec<u8>, bool) {
+    let found = Journal::open(Box::new(disk.after_power_cut(survives)), true).unwrap().backend();
+    let (mut header, mut slot) = (vec![0; 5], vec![0; SLOT]);
+    found.read(0, &mut header).unwrap();
+    found.read(SLOT as u64, &mut slot).unwrap();
+    (header, slot.iter().all(|found| *found == byte))
+}
+
+/// redb gives a page free in the commit that stops referring to it, and the next commit may write there. Until the first
+/// of them is durable, the commit before both is the one that is found.
+#[test]
+fn what_the_record_on_its_way_gave_free_is_not_overwritten_before_it_is_durable() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"one..").unwrap();
+    backend.write(SLOT as u64, &vec![1; SLOT]).unwrap();
+    journal.checkpoint().unwrap();
+    backend.write(0, b"two..").unwrap();
+    let mut sealed = journal.seal().unwrap().unwrap();
+    backend.write(0, b"three").unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn({
+            let (done, journal, backend) = (&done, &journal, &backend);
+            move || {
+                backend.write(SLOT as u64, &vec![3; SLOT]).unwrap();
+                done.store(true, Ordering::SeqCst);
+                journal.flight.nudge();
+            }
+        });
+        journal.flight.wait_for_waiter(|| done.load(Ordering::SeqCst));
+        for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1), Survives::Some(2)] {
+            assert_eq!(found_after(&disk, survives, 1), (b"one..".to_vec(), true), "{survives:?}");
+        }
+        sealed.persist().unwrap();
+        sealed.settle().unwrap();
+        writer.join().unwrap();
+    });
+    assert_eq!(found_after(&disk, Survives::Nothing, 1), (b"two..".to_vec(), true));
+    journal.flush().unwrap();
+    assert_eq!(found_after(&disk, Survives::Nothing, 3), (b"three".to_vec(), true));
+}
+
+#[test]
+fn a_record_that_is_dropped_takes_the_journal_with_it_and_leaves_nobody_waiting() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"one..").unwrap();
+    journal.flush().unwrap();
+    backend.write(0, b"two..").unwrap();
+    let lost = journal.seal().unwrap().unwrap();
+    backend.write(0, b"three").unwrap();
+    let mut after = journal.seal().unwrap().unwrap();
+    drop(lost);
+    assert_eq!(after.persist().unwrap_err().to_string(), "an earlier write failed");
+    drop(after);
+    for refused in [backend.write(SLOT as u64, &vec![3; SLOT]), journal.flush(), journal.checkpoint()] {
+        assert_eq!(refused.unwrap_err().to_string(), "an earlier write failed");
+    }
+    assert_eq!(found_after(&disk, Survives::Everything, 0).0, b"one..");
 }
 
 /// Opens `bytes` after a change and says what is wrong with them.

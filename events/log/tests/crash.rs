@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::disk::{Disk, Fault, Survives};
 use super::{batch, clock, content_of, contents, keyed, options};
-use crate::log::{AppendError, Batch, Durability, Log, LogClosed, LogOptions};
+use crate::log::{AppendError, Batch, Durability, Log, LogClosed, LogOptions, Ticket};
 use crate::{Seq, log::Appended};
 
 /// Twelve commits of all sizes: lone events, a keyed pair, one that takes several blocks.
@@ -22,6 +22,23 @@ fn sent(batch: &Batch) -> Vec<String> {
 
 fn plain() -> LogOptions {
     LogOptions { compress_above: None, ..options() }
+}
+
+/// Submits the whole script before it waits for anything, a batch a commit, so that one commit is flushed while the next
+/// is made; how many batches were acknowledged.
+fn run_ahead(disk: &Disk) -> usize {
+    let options = LogOptions { group_events_max: 1, ..plain() };
+    let Ok(log) = Log::open_on(disk.clone(), options, clock()) else {
+        return 0;
+    };
+    let tickets: Vec<_> = script().into_iter().map(|batch| log.submit(vec![batch])).collect();
+    let answers: Vec<bool> = tickets
+        .into_iter()
+        .map(|ticket| ticket.and_then(Ticket::wait).is_ok_and(|mut results| results.remove(0).is_ok()))
+        .collect();
+    let acknowledged = answers.iter().take_while(|answer| **answer).count();
+    assert!(!answers[acknowledged..].contains(&true), "{answers:?}: acknowledged behind a failure");
+    acknowledged
 }
 
 /// Runs the script until the disk fails; how many batches were acknowledged.
@@ -103,6 +120,22 @@ fn a_full_disk_or_a_failed_sync_closes_the_log_and_loses_nothing_acknowledged() 
             let acknowledged = run(&disk, plain());
             let left = disk.after_power_cut(Survives::Some(at));
             check_survivors(&left, acknowledged, &format!("{fault:?} at {at}"));
+        }
+    }
+}
+
+#[test]
+fn commits_that_overlap_survive_as_those_that_do_not() {
+    let operations = operations();
+    for fault in [Fault::Dead, Fault::Full, Fault::SyncFails] {
+        for at in operations.clone() {
+            let disk = created();
+            disk.fail_at(at, fault);
+            let acknowledged = run_ahead(&disk);
+            for survives in [Survives::Nothing, Survives::Everything, Survives::Some(at)] {
+                let left = disk.after_power_cut(survives);
+                check_survivors(&left, acknowledged, &format!("{fault:?} at {at}, {survives:?}"));
+            }
         }
     }
 }

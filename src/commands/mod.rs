@@ -10,6 +10,7 @@ pub mod overlay;
 pub mod present;
 pub mod refusal;
 mod relations;
+pub mod talk;
 pub mod write;
 
 #[cfg(test)]

@@ -251,7 +251,8 @@ pub enum ConversationEvent {
     },
     /// A message will not be delivered to a receiver unless somebody replays it.
     MessageDeadLettered {
-        /// Where it stands.
+        /// Where it stands. [`Seq::ZERO`]: it is the message in front of this event in the same batch, with nothing but
+        /// other dead letters of it in between.
         sent: Seq,
         /// Its number.
         message: MessageId,

@@ -1,7 +1,7 @@
 //! Keeps a projection up to date: reads what follows its checkpoint and folds it in, batch by batch.
 
 use caxton_events::log::{Filter, ReadError, Reader};
-use caxton_events::{Event, MemoryEvent, Record, Seq};
+use caxton_events::{AgentEvent, ConversationEvent, Event, MemoryEvent, Record, Seq};
 
 use crate::projection::{ApplyError, Projection};
 
@@ -83,13 +83,19 @@ pub fn catch_up(
         return Err(CatchUpError::Ahead { name: projection.name(), checkpoint, head });
     }
     if checkpoint < head {
-        let filter = Filter { until: Some(head), ..Filter::default() };
-        let records = reader.scan(checkpoint.next(), &filter);
-        fold(records, head, projection, progress)?;
+        let filter = Filter { until: Some(head), kinds: Some(projection.kinds()), ..Filter::default() };
+        let mut records = reader.scan(checkpoint.next(), &filter);
+        fold(&mut records, head, projection, progress)?;
+        let found = records.stats().reached;
+        if found < head {
+            return Err(CatchUpError::Short { found, head });
+        }
+        finish(head, projection, progress)?;
     }
     Ok(projection.checkpoint())
 }
 
+/// Folds the records batch by batch. They come in order, but not without gaps: those of other kinds are left out.
 fn fold(
     records: impl Iterator<Item = Result<Record, ReadError>>,
     head: Seq,
@@ -103,21 +109,41 @@ fn fold(
     for record in records {
         let record =
             record.map_err(|source| CatchUpError::Read { name, after: projection.checkpoint(), source })?;
-        if record.seq != last.next() {
+        if record.seq <= last {
             return Err(CatchUpError::Gap { expected: last.next(), found: record.seq });
         }
         last = record.seq;
         bytes += text_bytes(&record);
         batch.push(record);
-        if batch.len() == BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX || last == head {
-            let after = projection.checkpoint();
-            projection.apply(&batch).map_err(|source| CatchUpError::Apply { name, after, source })?;
-            progress(projection.checkpoint(), head);
+        if batch.len() == BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX {
+            apply(&batch, last, projection)?;
+            progress(last, head);
             batch.clear();
             bytes = 0;
         }
     }
-    if last == head { Ok(()) } else { Err(CatchUpError::Short { found: last, head }) }
+    if batch.is_empty() {
+        return Ok(());
+    }
+    apply(&batch, last, projection)
+}
+
+/// Moves the checkpoint over what lies behind the last record of its kinds.
+fn finish(
+    head: Seq,
+    projection: &mut dyn Projection,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<(), CatchUpError> {
+    if projection.checkpoint() < head {
+        apply(&[], head, projection)?;
+    }
+    progress(head, head);
+    Ok(())
+}
+
+fn apply(records: &[Record], through: Seq, projection: &mut dyn Projection) -> Result<(), CatchUpError> {
+    let (name, after) = (projection.name(), projection.checkpoint());
+    projection.fold(records, through).map_err(|source| CatchUpError::Apply { name, after, source })
 }
 
 /// Bytes of the texts in a record that can be long.
@@ -135,6 +161,8 @@ fn text_bytes(record: &Record) -> usize {
             | MemoryEvent::ObservationRemoved { .. }
             | MemoryEvent::RelationRemoved { .. } => 0,
         },
+        Event::Conversation(ConversationEvent::MessageSent(message)) => message.content.as_str().len(),
+        Event::Agent(AgentEvent::ConfigLoaded { content, .. }) => content.len(),
         Event::Agent(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => 0,
     }
 }
@@ -144,9 +172,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
     use caxton_events::log::ReadError;
-    use caxton_events::{Event, Record, Seq, SystemEvent, Timestamp};
+    use caxton_events::{Event, Kind, Record, Seq, SystemEvent, Timestamp};
 
-    use super::{BATCH_RECORDS_MAX, CatchUpError, fold};
+    use super::{BATCH_RECORDS_MAX, CatchUpError, finish, fold};
     use crate::projection::{ApplyError, Projection};
 
     /// Remembers the sizes of its batches; refuses one that holds `bad`.
@@ -170,12 +198,16 @@ mod tests {
             self.checkpoint
         }
 
-        fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
+        fn kinds(&self) -> Vec<Kind> {
+            Kind::ALL.to_vec()
+        }
+
+        fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
             if let Some(record) = records.iter().find(|record| Some(record.seq) == self.bad) {
                 return Err(ApplyError::Unknown { seq: record.seq, what: "entity", id: 1 });
             }
             self.sizes.push(records.len());
-            self.checkpoint = records.last().unwrap().seq;
+            self.checkpoint = through;
             Ok(())
         }
 
@@ -208,15 +240,23 @@ mod tests {
         let head = BATCH_RECORDS_MAX as u64 + 3;
         fold(read(1..=head), Seq(head), &mut projection, &mut |at, head| heard.push((at, head))).unwrap();
         assert_eq!(projection.sizes, [BATCH_RECORDS_MAX, 3]);
-        assert_eq!(heard, [(Seq(BATCH_RECORDS_MAX as u64), Seq(head)), (Seq(head), Seq(head))]);
+        assert_eq!(projection.checkpoint, Seq(head));
+        assert_eq!(heard, [(Seq(BATCH_RECORDS_MAX as u64), Seq(head))]);
     }
 
     #[test]
-    fn a_missing_record_stops_the_fold() {
-        let skipped = fold(read([1, 3]), Seq(3), &mut Batches::default(), &mut |_, _| ());
-        assert!(matches!(skipped, Err(CatchUpError::Gap { expected: Seq(2), found: Seq(3) })), "{skipped:?}");
-        let short = fold(read([1]), Seq(2), &mut Batches::default(), &mut |_, _| ());
-        assert!(matches!(short, Err(CatchUpError::Short { found: Seq(1), head: Seq(2) })), "{short:?}");
+    fn records_out_of_order_stop_the_fold() {
+        let back = fold(read([1, 3, 3]), Seq(3), &mut Batches::default(), &mut |_, _| ());
+        assert!(matches!(back, Err(CatchUpError::Gap { expected: Seq(4), found: Seq(3) })), "{back:?}");
+    }
+
+    #[test]
+    fn a_checkpoint_moves_over_what_the_projection_does_not_fold() {
+        let mut projection = Batches::default();
+        fold(read([2, 5]), Seq(9), &mut projection, &mut |_, _| ()).unwrap();
+        assert_eq!(projection.checkpoint, Seq(5));
+        finish(Seq(9), &mut projection, &mut |_, _| ()).unwrap();
+        assert_eq!(projection.checkpoint, Seq(9));
     }
 
     #[test]

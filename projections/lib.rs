@@ -1,15 +1,18 @@
-//! State: what the log adds up to, as graph, text and vectors, and the way to keep it up to date.
+//! State: what the log adds up to, as graph, text, vectors and talk, and the way to keep it up to date.
 //!
 //! Reading order: [`projection`] (what a projection is), [`driver`] (how it follows the log), [`graph`] (entities,
 //! observations and relations in SQLite), [`text`] (words to rows, in the same database), [`embedding`] (texts to
-//! vectors), [`vector`] (vectors to rows), then [`view`] (all of them together) and [`queries`].
+//! vectors), [`vector`] (vectors to rows), [`talk`] (agents and conversations), then [`view`] (all of them together) and [`queries`].
 
+pub mod agents;
+pub mod conversations;
 pub mod driver;
 pub mod embedding;
 pub mod graph;
 mod positions;
 pub mod projection;
 pub mod queries;
+pub mod talk;
 pub mod text;
 pub mod vector;
 pub mod view;

@@ -24,6 +24,8 @@ pub enum Part {
     Graph,
     /// Vectors.
     Vectors,
+    /// Agents and conversations.
+    Talk,
 }
 
 impl Part {
@@ -32,6 +34,7 @@ impl Part {
         match self {
             Self::Graph => "graph",
             Self::Vectors => "vectors",
+            Self::Talk => "talk",
         }
     }
 }
@@ -73,7 +76,7 @@ pub enum WaitError {
 /// The positions of all projections, shared by those who move them and those who wait.
 #[derive(Debug)]
 pub struct Positions {
-    parts: Mutex<[Position; 2]>,
+    parts: Mutex<[Position; 3]>,
     moved: Condvar,
     /// Without vectors, waiting for them is waiting for the graph.
     has_vectors: bool,
@@ -85,7 +88,7 @@ impl Positions {
         Self { parts: Mutex::default(), moved: Condvar::new(), has_vectors }
     }
 
-    fn parts(&self) -> MutexGuard<'_, [Position; 2]> {
+    fn parts(&self) -> MutexGuard<'_, [Position; 3]> {
         // Every critical section below leaves whole values, so a panic elsewhere does not spoil them.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,7 +123,7 @@ impl Positions {
     /// [`WaitError`]: time is over, or a projection has stopped before `seq`.
     pub fn wait_for(&self, seq: Seq, wait: Wait, timeout: Duration) -> Result<(), WaitError> {
         for part in self.parts_of(wait) {
-            let behind = |parts: &mut [Position; 2]| {
+            let behind = |parts: &mut [Position; 3]| {
                 let position = &parts[*part as usize];
                 position.seq < seq && position.stopped.is_none()
             };

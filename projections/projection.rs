@@ -1,6 +1,6 @@
 //! What a projection is: state folded from records, with a checkpoint, that may be thrown away.
 
-use caxton_events::{Record, Seq};
+use caxton_events::{Kind, Record, Seq};
 
 /// State that is folded from the log.
 ///
@@ -15,13 +15,37 @@ pub trait Projection: Send {
     /// The last record it includes; [`Seq::ZERO`] when it is empty.
     fn checkpoint(&self) -> Seq;
 
-    /// Folds `records` in and moves the checkpoint, all or nothing. Records up to the checkpoint are passed over, so
-    /// that a batch may be offered twice.
+    /// The kinds of records it folds; all others mean nothing to it and need not be shown to it.
+    fn kinds(&self) -> Vec<Kind>;
+
+    /// Folds `records` in and moves the checkpoint to `through`, all or nothing. They lie behind the checkpoint, ascend,
+    /// and are every record of its [`kinds`](Self::kinds) up to `through`; others among them are passed over.
     ///
     /// # Errors
     ///
     /// [`ApplyError`]; the state is then as before the call.
-    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError>;
+    fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError>;
+
+    /// Folds a gapless run of records of any kind. Those up to the checkpoint are passed over, so that a batch may be
+    /// offered twice.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`]; the state is then as before the call.
+    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
+        let checkpoint = self.checkpoint();
+        let records = records.get(records.partition_point(|record| record.seq <= checkpoint)..);
+        let records = records.unwrap_or_default();
+        let Some(last) = records.last() else { return Ok(()) };
+        let mut expected = checkpoint;
+        for record in records {
+            expected = expected.next();
+            if record.seq != expected {
+                return Err(ApplyError::Gap { expected, found: record.seq });
+            }
+        }
+        self.fold(records, last.seq)
+    }
 
     /// Forgets everything; the checkpoint is [`Seq::ZERO`] again.
     ///

@@ -8,6 +8,7 @@ use caxton_events::Seq;
 use crate::embedding::EmbeddingService;
 use crate::graph::GraphReader;
 pub use crate::positions::{Part, Position, Positions, Wait, WaitError};
+use crate::talk::TalkReader;
 use crate::vector::VectorReader;
 
 /// Handles to read every projection. Cheap to clone, usable from any thread, never in the way of the writers.
@@ -15,6 +16,7 @@ use crate::vector::VectorReader;
 pub struct View {
     graph: GraphReader,
     semantic: Option<Semantic>,
+    talk: TalkReader,
     positions: Arc<Positions>,
 }
 
@@ -29,8 +31,13 @@ pub struct Semantic {
 
 impl View {
     /// Puts the handles together.
-    pub fn new(graph: GraphReader, semantic: Option<Semantic>, positions: Arc<Positions>) -> Self {
-        Self { graph, semantic, positions }
+    pub fn new(
+        graph: GraphReader,
+        semantic: Option<Semantic>,
+        talk: TalkReader,
+        positions: Arc<Positions>,
+    ) -> Self {
+        Self { graph, semantic, talk, positions }
     }
 
     /// Graph and text.
@@ -43,12 +50,17 @@ impl View {
         self.semantic.as_ref()
     }
 
+    /// Agents and conversations.
+    pub const fn talk(&self) -> &TalkReader {
+        &self.talk
+    }
+
     /// How far the projections are.
     pub fn positions(&self) -> &Positions {
         &self.positions
     }
 
-    /// The last record that every projection includes.
+    /// The last record that every projection of the memory includes.
     pub fn seq(&self) -> Seq {
         let graph = self.positions.get(Part::Graph).seq;
         match self.semantic {

@@ -55,12 +55,14 @@ pub use store::StoreError;
 pub use verify::{Verified, VerifyError};
 
 use crate::id::Seq;
+use crate::record::Draft;
 use crate::time::Clock;
 use flusher::Flusher;
 use lock::DirLock;
 use merge::SmallRun;
 use open::Opened;
 use pack::ChainEnd;
+use prepare::Prepared;
 use shared::Shared;
 use writer::{Submission, Writer};
 
@@ -208,12 +210,25 @@ impl Log {
     ///
     /// [`LogClosed`] after a failure or an orderly end.
     pub fn submit(&self, batches: Vec<Batch>) -> Result<Ticket, LogClosed> {
-        let batches = batches.into_iter().map(|batch| prepare::prepare(batch, self.compress_above)).collect();
+        self.send(batches.into_iter().map(|batch| prepare::prepare(batch, self.compress_above)).collect())
+    }
+
+    fn send(&self, batches: Vec<Result<Prepared, AppendError>>) -> Result<Ticket, LogClosed> {
         let (answer, answered) = bounded(1);
         let closed = || self.shared.closed.error();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
         queue.send(Submission { batches, answer }).map_err(|_| closed())?;
         Ok(Ticket { answer: answered, closed: Arc::clone(&self.shared.closed) })
+    }
+
+    /// The same for one batch without conditions, whose drafts stay with the caller.
+    ///
+    /// # Errors
+    ///
+    /// [`LogClosed`] after a failure or an orderly end.
+    pub fn submit_drafts(&self, drafts: &[Draft]) -> Result<Ticket, LogClosed> {
+        let prepared = prepare::prepare_drafts(drafts, None, None, self.compress_above);
+        self.send(vec![prepared])
     }
 
     /// A handle to read. It outlives the log: then its reads say that the log is closed.

@@ -45,19 +45,30 @@ impl Prepared {
 
 /// Encodes, compresses and hashes a batch, or refuses it.
 pub(crate) fn prepare(batch: Batch, compress_above: Option<usize>) -> Result<Prepared, AppendError> {
-    if batch.drafts.is_empty() {
+    let Batch { drafts, key, expected } = batch;
+    prepare_drafts(&drafts, key, expected, compress_above)
+}
+
+/// The same for drafts that stay with the caller.
+pub(crate) fn prepare_drafts(
+    drafts: &[Draft],
+    key: Option<IdempotencyKey>,
+    expected: Option<(String, Expected)>,
+    compress_above: Option<usize>,
+) -> Result<Prepared, AppendError> {
+    if drafts.is_empty() {
         return Err(AppendError::Empty);
     }
-    if let Some(IdempotencyKey { key, .. }) = &batch.key
+    if let Some(IdempotencyKey { key, .. }) = &key
         && !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())
     {
         return Err(AppendError::KeyLength { bytes: key.len() });
     }
-    let mut events: Vec<PreparedEvent> = Vec::with_capacity(batch.drafts.len());
+    let mut events: Vec<PreparedEvent> = Vec::with_capacity(drafts.len());
     let mut bytes = Vec::new();
     let mut streams: HashMap<String, usize> = HashMap::new();
     let mut before: Option<&Draft> = None;
-    for (index, draft) in batch.drafts.iter().enumerate() {
+    for (index, draft) in drafts.iter().enumerate() {
         let start = bytes.len();
         codec::encode(draft, &mut bytes);
         let len = bytes.len() - start;
@@ -67,7 +78,7 @@ pub(crate) fn prepare(batch: Batch, compress_above: Option<usize>) -> Result<Pre
         let flags = compress(&mut bytes, start, compress_above);
         // Reserved from the first event's size, so that a large batch is not copied again and again as it grows.
         if index == 0 {
-            bytes.reserve((bytes.len() + bytes.len() / 8) * (batch.drafts.len() - 1));
+            bytes.reserve((bytes.len() + bytes.len() / 8) * (drafts.len() - 1));
         }
         let items = items(draft, before.zip(events.last()).map(|(before, event)| (before, event.items)));
         match streams.get_mut(&draft.stream) {
@@ -90,7 +101,7 @@ pub(crate) fn prepare(batch: Batch, compress_above: Option<usize>) -> Result<Pre
     for (event, body_hash) in hash_each(bodies).into_iter().enumerate() {
         events[event].body_hash = body_hash;
     }
-    Ok(Prepared { events, bytes, streams, key: batch.key, expected: batch.expected })
+    Ok(Prepared { events, bytes, streams, key, expected })
 }
 
 /// Compresses what lies behind `start` if it is long enough and gets smaller; the flags say which.

@@ -48,6 +48,8 @@ pub struct ScanStats {
     pub blocks_read: u64,
     /// Blocks passed over by their header alone.
     pub blocks_skipped: u64,
+    /// Last position (going up) or first one (going down) of the furthest block that was read or passed over.
+    pub reached: Seq,
 }
 
 /// Records in order of position, as the log stood when the scan began. Ends after the first error.
@@ -159,6 +161,7 @@ impl Walk {
             if self.matcher.is_past(near) {
                 return Ok(false);
             }
+            stats.reached = far;
             if !self.matcher.may_match(&header) {
                 stats.blocks_skipped += 1;
                 continue;

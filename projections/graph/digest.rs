@@ -37,7 +37,11 @@ impl GraphReader {
 }
 
 /// Each value as its type, its length where it has one, and its bytes, so that no two sequences of values look alike.
-fn hash_rows(connection: &Connection, sql: &str, hasher: &mut blake3::Hasher) -> rusqlite::Result<()> {
+pub(crate) fn hash_rows(
+    connection: &Connection,
+    sql: &str,
+    hasher: &mut blake3::Hasher,
+) -> rusqlite::Result<()> {
     hasher.update(sql.as_bytes());
     let mut statement = connection.prepare(sql)?;
     let columns = statement.column_count();

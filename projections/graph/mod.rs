@@ -21,6 +21,7 @@ mod schema;
 mod walk;
 mod writer;
 
+pub(crate) use digest::hash_rows;
 pub use error::{GraphError, ReadError};
 pub use filter::{
     Direction, EntityFilter, RelationFilter, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,

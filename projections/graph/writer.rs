@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use caxton_events::{Record, Seq};
+use caxton_events::{Family, Kind, Record, Seq};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
@@ -215,7 +215,7 @@ impl Graph {
         ApplyError::Store { after: self.checkpoint, source: Box::new(source) }
     }
 
-    fn fold(&mut self, records: &[Record], last: Seq) -> Result<(), FoldError> {
+    fn write(&mut self, records: &[Record], last: Seq) -> Result<(), FoldError> {
         let transaction = self.connection.unchecked_transaction()?;
         let mut fold = Fold::new(&transaction, &mut self.memo)?;
         for record in records {
@@ -240,25 +240,21 @@ impl Projection for Graph {
         self.checkpoint
     }
 
-    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
-        let known = records.partition_point(|record| record.seq <= self.checkpoint);
-        let records = records.get(known..).unwrap_or_default();
-        let Some(last) = records.last() else { return Ok(()) };
-        let mut expected = self.checkpoint;
-        for record in records {
-            expected = expected.next();
-            if record.seq != expected {
-                return Err(ApplyError::Gap { expected, found: record.seq });
-            }
-        }
-        self.fold(records, last.seq).map_err(|error| {
+    fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = Family::kinds(&[Family::Memory]);
+        kinds.push(Kind::ExternalAgentRegistered);
+        kinds
+    }
+
+    fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
+        self.write(records, through).map_err(|error| {
             self.memo = Memo::default();
             match error {
                 FoldError::Sqlite(source) => self.failed(source),
                 FoldError::Unknown { seq, what, id } => ApplyError::Unknown { seq, what, id },
             }
         })?;
-        self.checkpoint = last.seq;
+        self.checkpoint = through;
         Ok(())
     }
 

@@ -34,7 +34,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use caxton_events::{MemoryId, Record, Seq};
+use caxton_events::{Family, Kind, MemoryId, Record, Seq};
 
 use crate::embedding::Embedder;
 use crate::embedding::store::VectorStore;
@@ -238,23 +238,21 @@ impl Projection for Vectors {
         self.shared.checkpoint()
     }
 
-    fn apply(&mut self, records: &[Record]) -> Result<(), ApplyError> {
+    fn kinds(&self) -> Vec<Kind> {
+        Family::kinds(&[Family::Memory])
+    }
+
+    fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
         let checkpoint = self.checkpoint();
-        let records = &records[records.partition_point(|record| record.seq <= checkpoint)..];
-        let mut expected = checkpoint.next();
         let mut plan = Plan::new(&self.shared, self.embedder.as_ref(), &self.entities);
         for record in records {
-            if record.seq != expected {
-                return Err(ApplyError::Gap { expected, found: record.seq });
-            }
             plan.add(record)?;
-            expected = expected.next();
         }
         let changes = plan
             .resolve()
             .map_err(|source| ApplyError::Store { after: checkpoint, source: Box::new(source) })?;
         let cells = changes.make(&mut self.entities, self.shared.options.index_from);
-        self.shared.set_checkpoint(expected.previous());
+        self.shared.set_checkpoint(through);
         self.unsaved += records.len() as u64;
         if cells.iter().any(|cell| wants_work(&cell.view(), &self.shared.options)) {
             self.builder.wake();

@@ -11,6 +11,7 @@ pub mod present;
 pub mod refusal;
 mod relations;
 mod seen;
+pub mod talk;
 pub mod write;
 
 #[cfg(test)]

@@ -25,6 +25,32 @@ pub enum RefusalCode {
     TooLarge,
     /// The idempotency key was used for another request.
     IdempotencyConflict,
+    /// There is no such agent.
+    AgentNotFound,
+    /// There is no such conversation.
+    ConversationNotFound,
+    /// The conversation has ended.
+    ConversationClosed,
+    /// There is no such message.
+    MessageNotFound,
+    /// The number of the message was used for another one.
+    MessageConflict,
+    /// The message does not fit the protocol of what it answers.
+    ProtocolViolation,
+    /// A moment to come was asked for, and it is over.
+    Expired,
+    /// A limit of a conversation is reached.
+    LimitReached,
+    /// An inbox takes no more for now.
+    QueueFull,
+    /// The thing is in a state in which this cannot be done.
+    WrongState,
+    /// There is no such registration.
+    RegistrationNotFound,
+    /// The agent offers the capability already.
+    DuplicateRegistration,
+    /// There is no such dead letter.
+    DeadLetterNotFound,
 }
 
 impl RefusalCode {
@@ -41,6 +67,19 @@ impl RefusalCode {
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::TooLarge => "TOO_LARGE",
             Self::IdempotencyConflict => "IDEMPOTENCY_KEY_CONFLICT",
+            Self::AgentNotFound => "AGENT_NOT_FOUND",
+            Self::ConversationNotFound => "CONVERSATION_NOT_FOUND",
+            Self::ConversationClosed => "CONVERSATION_CLOSED",
+            Self::MessageNotFound => "MESSAGE_NOT_FOUND",
+            Self::MessageConflict => "MESSAGE_ID_CONFLICT",
+            Self::ProtocolViolation => "PROTOCOL_VIOLATION",
+            Self::Expired => "EXPIRED",
+            Self::LimitReached => "LIMIT_REACHED",
+            Self::QueueFull => "QUEUE_FULL",
+            Self::WrongState => "WRONG_STATE",
+            Self::RegistrationNotFound => "REGISTRATION_NOT_FOUND",
+            Self::DuplicateRegistration => "DUPLICATE_REGISTRATION",
+            Self::DeadLetterNotFound => "DEAD_LETTER_NOT_FOUND",
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::{failure, telemetry};
 /// How long the writer waits for a command before it looks after its database.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How long it waits while the log holds records of others that the graph has not passed yet.
+const BEHIND: Duration = Duration::from_millis(20);
 /// Free pages given back at a time.
 const VACUUM_PAGES: u32 = 1_000;
 
@@ -43,7 +45,7 @@ pub(super) struct Limits {
 }
 
 pub(super) struct MemoryWriter {
-    pub(super) log: Log,
+    pub(super) log: Arc<Log>,
     pub(super) graph: Graph,
     pub(super) ids: Ids,
     pub(super) positions: Arc<Positions>,
@@ -65,12 +67,13 @@ struct Decided {
 
 impl MemoryWriter {
     /// Works until every sender is gone, then gives the log back.
-    pub(super) fn run(mut self) -> Log {
+    pub(super) fn run(mut self) -> Arc<Log> {
         let mut analyzed = Instant::now();
         let mut folded = self.graph.checkpoint();
         loop {
             let first = if self.deferred.is_empty() {
-                match self.commands.recv_timeout(IDLE) {
+                let behind = self.is_behind();
+                match self.commands.recv_timeout(if behind { BEHIND } else { IDLE }) {
                     Ok(pending) => Some(pending),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -81,6 +84,9 @@ impl MemoryWriter {
             if let Some(first) = first {
                 let group = self.drain(first);
                 self.commit(group);
+            } else if self.is_behind() {
+                // A failure has been made visible; the next command says it again.
+                let _ = self.fold_to_head();
             } else if self.graph.checkpoint() > folded && analyzed.elapsed() >= self.limits.analyze_every {
                 folded = self.graph.checkpoint();
                 analyzed = Instant::now();
@@ -91,6 +97,13 @@ impl MemoryWriter {
             tracing::warn!(%error, "could not move the journal of the graph into its file");
         }
         self.log
+    }
+
+    /// Whether the log holds records, of messages mostly, that the graph has not passed.
+    fn is_behind(&self) -> bool {
+        self.graph.checkpoint() < self.log.head().seq
+            && self.positions.get(Part::Graph).stopped.is_none()
+            && !self.damaged.load(Ordering::Relaxed)
     }
 
     /// Refreshes the statistics of the database and gives free pages back, while nobody waits.

@@ -2,14 +2,21 @@
 //! answered. Starting and stopping it in order.
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
-//! on its own), [`start`] (recovery).
+//! on its own), [`talk`] (messages in and out), [`message_router`] and [`talk_fold`] (their pipeline), [`inboxes`], [`start`] (recovery).
 
 pub mod clock;
 mod gauges;
+pub mod inboxes;
 mod memory_writer;
+mod message_router;
 mod present;
 mod start;
+mod start_talk;
 pub mod submission;
+pub mod talk;
+mod talk_fold;
+#[cfg(test)]
+mod talk_tests;
 #[cfg(test)]
 mod tests;
 mod vector_fold;
@@ -30,6 +37,7 @@ pub use clock::SystemClock;
 pub use gauges::Timed;
 pub use start::{EngineOptions, StartError, StartStep};
 pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
+pub use talk::{Done, SentOutcome, SentResults, TalkError};
 
 use memory_writer::Pending;
 
@@ -44,6 +52,10 @@ struct Inner {
     log: Reader,
     /// Taken when the engine stops: then nothing more is accepted.
     commands: RwLock<Option<Sender<Pending>>>,
+    /// The same for the message router.
+    requests: RwLock<Option<Sender<talk::Request>>>,
+    wakers: Arc<inboxes::Wakers>,
+    leases: inboxes::Leases,
     threads: Mutex<Option<Threads>>,
     stopping: Arc<AtomicBool>,
     index_timeout: Duration,
@@ -57,8 +69,13 @@ struct Inner {
 }
 
 struct Threads {
-    memory: JoinHandle<Log>,
+    memory: JoinHandle<Arc<Log>>,
     vectors: Option<JoinHandle<()>>,
+    router: JoinHandle<()>,
+    talk_fold: JoinHandle<()>,
+    talk_store: JoinHandle<()>,
+    /// Dropped to end the thread that stores.
+    stop_store: Sender<()>,
 }
 
 /// What starting found and did.
@@ -68,6 +85,8 @@ pub struct Recovery {
     pub replayed: u64,
     /// Why the graph was rebuilt from the first record, if it was.
     pub graph_rebuilt: Option<String>,
+    /// Why agents and conversations were rebuilt from the first record, if they were.
+    pub talk_rebuilt: Option<String>,
     /// What was found in the vectors' files, if it was not the expected.
     pub vectors: Option<String>,
 }
@@ -177,10 +196,20 @@ impl Engine {
         self.inner.stopping.store(true, Ordering::Relaxed);
         // Dropping the only sender ends the memory writer after its last group.
         drop(self.inner.commands.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.inner.requests.write().unwrap_or_else(PoisonError::into_inner).take());
         let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(threads) = threads else {
             return;
         };
+        for (name, thread) in [("message-router", threads.router), ("talk-fold", threads.talk_fold)] {
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread panicked; the log is whole, the next start recovers");
+            }
+        }
+        drop(threads.stop_store);
+        if threads.talk_store.join().is_err() {
+            tracing::error!("the thread that stores the talk panicked; the next start folds it from the log");
+        }
         let Ok(log) = threads.memory.join() else {
             tracing::error!("the memory writer panicked; the log is whole, the next start recovers");
             return;
@@ -193,6 +222,8 @@ impl Engine {
         {
             tracing::error!("the vector thread panicked; vectors are recovered at the next start");
         }
+        // The router and the memory writer are gone: this is the last handle.
+        let Some(log) = Arc::into_inner(log) else { return };
         if let Err(error) = log.close() {
             tracing::error!(%error, "could not close the log in order");
         }

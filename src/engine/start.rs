@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use caxton_events::log::{
@@ -16,14 +16,18 @@ use caxton_projections::driver::{CatchUpError, catch_up};
 use caxton_projections::embedding::{Embedder, EmbeddingService, ModelIdentity, StoreError, VectorStore};
 use caxton_projections::graph::{self, Graph, GraphError, SqliteOptions};
 use caxton_projections::projection::{ApplyError, Projection};
+use caxton_projections::talk::OpenTalkError;
 use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
 use caxton_projections::view::{Part, Positions, Semantic, View};
 use crossbeam_channel::bounded;
 
+use super::inboxes::{Leases, Wakers};
 use super::memory_writer::{Limits, MemoryWriter};
+use super::start_talk::{open_talk, start_talk};
 use super::vector_fold::VectorFold;
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
 use crate::commands::Ids;
+use crate::commands::talk::Settings;
 use crate::failure;
 
 /// Version of the data directory's layout. A directory of a newer one is refused.
@@ -58,6 +62,10 @@ pub struct EngineOptions {
     pub index_timeout: Duration,
     /// How often vectors are saved, so that a crash replays little.
     pub save_vectors_every: Duration,
+    /// Limits of messages and conversations.
+    pub talk: Settings,
+    /// Requests that may wait for the message router; more are refused as overload.
+    pub requests_max: usize,
 }
 
 impl EngineOptions {
@@ -76,6 +84,8 @@ impl EngineOptions {
             transaction_records_max: 5_000,
             index_timeout: Duration::from_secs(30),
             save_vectors_every: Duration::from_mins(1),
+            talk: Settings::default(),
+            requests_max: 10_000,
         }
     }
 }
@@ -137,6 +147,12 @@ pub enum StartError {
     /// The graph could not be prepared for a rebuild.
     #[error("could not rebuild the graph")]
     Rebuild(#[source] ApplyError),
+    /// Agents and conversations did not open.
+    #[error("could not open agents and conversations")]
+    Talk(#[source] OpenTalkError),
+    /// The system gave no random numbers.
+    #[error("could not draw a random number")]
+    Random(#[source] getrandom::Error),
     /// The store of vectors did not open.
     #[error("could not open the store of vectors")]
     Store(#[source] StoreError),
@@ -178,25 +194,15 @@ impl Engine {
         let positions = Arc::new(Positions::new(options.embedding.is_some()));
         positions.advance(Part::Graph, graph.checkpoint());
         let stopping = Arc::new(AtomicBool::new(false));
-        let mut semantic = None;
-        let mut vector_thread = None;
-        if let Some(embedding) = &options.embedding {
-            progress(StartStep::LoadingVectors);
-            let vectors = open_vectors(options, embedding, &log.reader(), &mut recovery)?;
-            positions.advance(Part::Vectors, vectors.checkpoint());
-            semantic = Some(Semantic { vectors: vectors.reader(), embedding: Arc::clone(embedding) });
-            let fold = VectorFold {
-                vectors,
-                log: log.reader(),
-                positions: Arc::clone(&positions),
-                stopping: Arc::clone(&stopping),
-                save_every: options.save_vectors_every,
-            };
-            let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());
-            vector_thread = Some(thread.map_err(StartError::Thread)?);
-        }
-        let view = View::new(graph.reader(), semantic, Arc::clone(&positions));
+        let (talk, store) = open_talk(options, &log.reader(), &mut recovery, progress)?;
+        positions.advance(Part::Talk, talk.checkpoint());
+        let (semantic, vector_thread) =
+            start_vectors(options, &log.reader(), (&positions, &stopping), &mut recovery, progress)?;
+        let view = View::new(graph.reader(), semantic, talk.reader(), Arc::clone(&positions));
         let reader = log.reader();
+        let log = Arc::new(log);
+        let wakers = Arc::new(Wakers::new());
+        let talking = start_talk(options, &log, (talk, store), &positions, &wakers)?;
         let (sender, commands) = bounded(options.commands_max);
         let started_at = reader.head().seq;
         let damaged = Arc::new(AtomicBool::new(false));
@@ -215,12 +221,22 @@ impl Engine {
             damaged: Arc::clone(&damaged),
         };
         let memory = thread::Builder::new().name("memory-writer".to_owned()).spawn(|| writer.run());
-        let threads = Threads { memory: memory.map_err(StartError::Thread)?, vectors: vector_thread };
+        let threads = Threads {
+            memory: memory.map_err(StartError::Thread)?,
+            vectors: vector_thread,
+            router: talking.router,
+            talk_fold: talking.fold,
+            talk_store: talking.store,
+            stop_store: talking.stop_store,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 view,
                 log: reader,
                 commands: RwLock::new(Some(sender)),
+                requests: RwLock::new(Some(talking.requests)),
+                wakers,
+                leases: Leases::default(),
                 threads: Mutex::new(Some(threads)),
                 stopping,
                 index_timeout: options.index_timeout,
@@ -377,6 +393,30 @@ fn reopen_graph(
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(graph),
     }
+}
+
+/// Loads the vectors and starts the thread that keeps them, where there is a model.
+fn start_vectors(
+    options: &EngineOptions,
+    log: &Reader,
+    (positions, stopping): (&Arc<Positions>, &Arc<AtomicBool>),
+    recovery: &mut Recovery,
+    progress: &mut dyn FnMut(StartStep),
+) -> Result<(Option<Semantic>, Option<JoinHandle<()>>), StartError> {
+    let Some(embedding) = &options.embedding else { return Ok((None, None)) };
+    progress(StartStep::LoadingVectors);
+    let vectors = open_vectors(options, embedding, log, recovery)?;
+    positions.advance(Part::Vectors, vectors.checkpoint());
+    let semantic = Semantic { vectors: vectors.reader(), embedding: Arc::clone(embedding) };
+    let fold = VectorFold {
+        vectors,
+        log: log.clone(),
+        positions: Arc::clone(positions),
+        stopping: Arc::clone(stopping),
+        save_every: options.save_vectors_every,
+    };
+    let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());
+    Ok((Some(semantic), Some(thread.map_err(StartError::Thread)?)))
 }
 
 fn open_vectors(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use caxton_events::Record;
 use caxton_events::log::{Filter, Reader};
-use caxton_events::{Record, Seq};
 use caxton_projections::projection::Projection;
 use caxton_projections::vector::Vectors;
 use caxton_projections::view::{Part, Positions};
@@ -58,12 +58,17 @@ impl VectorFold {
     }
 
     fn fold_next(&mut self) -> Result<(), String> {
-        let from = self.vectors.checkpoint().next();
-        let until = Seq(from.0 + RECORDS_MAX as u64 - 1);
-        let filter = Filter { until: Some(until), ..Filter::default() };
-        let records: Vec<Record> =
-            self.log.scan(from, &filter).collect::<Result<_, _>>().map_err(|error| failure::chain(&error))?;
-        self.vectors.apply(&records).map_err(|error| failure::chain(&error))?;
+        let head = self.log.head().seq;
+        let kinds = Some(self.vectors.kinds());
+        let filter = Filter { until: Some(head), kinds, ..Filter::default() };
+        let records: Vec<Record> = self
+            .log
+            .scan(self.vectors.checkpoint().next(), &filter)
+            .take(RECORDS_MAX)
+            .collect::<Result<_, _>>()
+            .map_err(|error| failure::chain(&error))?;
+        let through = records.last().filter(|_| records.len() == RECORDS_MAX).map_or(head, |last| last.seq);
+        self.vectors.fold(&records, through).map_err(|error| failure::chain(&error))?;
         self.positions.advance(Part::Vectors, self.vectors.checkpoint());
         Ok(())
     }

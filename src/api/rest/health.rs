@@ -42,7 +42,7 @@ fn status(api: &Api) -> &'static str {
 
 /// The projection that has stopped, with its error.
 fn stopped(view: &View) -> Option<(&'static str, String)> {
-    [Part::Graph, Part::Vectors]
+    [Part::Graph, Part::Vectors, Part::Talk]
         .into_iter()
         .find_map(|part| view.positions().get(part).stopped.map(|error| (part.name(), error)))
 }

@@ -17,14 +17,27 @@ use crate::failure::chain;
 /// The status of a rule that said no.
 pub(super) const fn status_of(code: RefusalCode) -> StatusCode {
     match code {
-        RefusalCode::Validation => StatusCode::UNPROCESSABLE_ENTITY,
-        RefusalCode::EntityNotFound | RefusalCode::ObservationNotFound | RefusalCode::RelationNotFound => {
-            StatusCode::NOT_FOUND
+        RefusalCode::Validation | RefusalCode::ProtocolViolation | RefusalCode::Expired => {
+            StatusCode::UNPROCESSABLE_ENTITY
         }
+        RefusalCode::EntityNotFound
+        | RefusalCode::ObservationNotFound
+        | RefusalCode::RelationNotFound
+        | RefusalCode::AgentNotFound
+        | RefusalCode::ConversationNotFound
+        | RefusalCode::MessageNotFound
+        | RefusalCode::RegistrationNotFound
+        | RefusalCode::DeadLetterNotFound => StatusCode::NOT_FOUND,
+        RefusalCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,
         RefusalCode::TypeConflict
         | RefusalCode::RelationConflict
         | RefusalCode::VersionConflict
         | RefusalCode::AlreadyExists
+        | RefusalCode::ConversationClosed
+        | RefusalCode::MessageConflict
+        | RefusalCode::LimitReached
+        | RefusalCode::WrongState
+        | RefusalCode::DuplicateRegistration
         | RefusalCode::IdempotencyConflict => StatusCode::CONFLICT,
         RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
     }
@@ -258,6 +271,10 @@ mod tests {
             (RefusalCode::AlreadyExists, 409),
             (RefusalCode::TooLarge, 413),
             (RefusalCode::IdempotencyConflict, 409),
+            (RefusalCode::AgentNotFound, 404),
+            (RefusalCode::ConversationClosed, 409),
+            (RefusalCode::ProtocolViolation, 422),
+            (RefusalCode::QueueFull, 429),
         ] {
             assert_eq!(status_of(code).as_u16(), status, "{code:?}");
         }

@@ -1,0 +1,320 @@
+//! Who said what when, and who has still to hear it: conversations, inboxes, deadlines, dead letters. Contents stay in
+//! the log; here are positions.
+
+mod exchange;
+mod fold;
+mod inbox;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use caxton_events::conversation::{ConversationEnd, DeadLetterReason};
+use caxton_events::{AgentId, ConversationId, MessageId, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use exchange::{Exchange, Phase};
+pub use inbox::Inbox;
+
+use crate::agents::{micros, opt_micros};
+use crate::talk::changes::{Changes, List, Table};
+pub use crate::talk::postings::Postings;
+
+/// The name that messages of the server itself bear. It is no agent and has no inbox.
+pub const SYSTEM: &str = "system";
+
+/// How a conversation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Why.
+    pub end: ConversationEnd,
+    /// Where that stands.
+    pub seq: Seq,
+    /// When it was.
+    #[serde(with = "micros")]
+    pub at: Timestamp,
+}
+
+/// A conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Its name.
+    pub id: ConversationId,
+    /// What it is about.
+    pub topic: Option<String>,
+    /// The interaction protocol it follows.
+    pub protocol: Option<String>,
+    /// The conversation it came out of.
+    pub parent: Option<ConversationId>,
+    /// It ends after so long without a message, in milliseconds.
+    pub idle_timeout_millis: u64,
+    /// It ends after so long altogether, in milliseconds.
+    pub life_timeout_millis: u64,
+    /// Agents that may take part.
+    pub participants_max: u32,
+    /// Messages it may hold.
+    pub messages_max: u32,
+    /// Where it was opened.
+    pub opened: Seq,
+    /// When that was.
+    #[serde(with = "micros")]
+    pub opened_at: Timestamp,
+    /// Who sent or got a message in it, in that order.
+    pub participants: Vec<AgentId>,
+    /// When the last message was recorded; when it was opened, while there is none.
+    #[serde(with = "micros")]
+    pub last_at: Timestamp,
+    /// How it ended, if it did.
+    pub ending: Option<Ending>,
+    /// It is left out of lists unless asked for.
+    pub archived: bool,
+    /// Messages that wait for an answer, the oldest first; at most [`Exchange::OPEN_MAX`].
+    pub exchanges: Vec<Exchange>,
+    /// Where its messages stand.
+    #[serde(skip)]
+    pub messages: Postings,
+    #[serde(skip)]
+    dirty: bool,
+}
+
+impl Conversation {
+    /// Whether it takes messages.
+    pub const fn is_open(&self) -> bool {
+        self.ending.is_none()
+    }
+
+    /// When it ends by itself, if nothing is said before.
+    pub fn deadline(&self) -> Timestamp {
+        let after = |at: Timestamp, millis: u64| {
+            Timestamp::from_unix_micros(at.unix_micros().saturating_add(millis.saturating_mul(1_000)))
+        };
+        after(self.last_at, self.idle_timeout_millis).min(after(self.opened_at, self.life_timeout_millis))
+    }
+
+    /// Why it ends at [`Conversation::deadline`].
+    pub fn end_at_deadline(&self) -> ConversationEnd {
+        let life =
+            self.opened_at.unix_micros().saturating_add(self.life_timeout_millis.saturating_mul(1_000));
+        if self.deadline().unix_micros() == life {
+            ConversationEnd::LifeTimeout
+        } else {
+            ConversationEnd::IdleTimeout
+        }
+    }
+
+    /// The message that carries this `reply_with` or this number and waits for an answer, the latest first.
+    pub fn exchange(&self, word: &str) -> Option<&Exchange> {
+        let id = word.parse::<MessageId>().ok();
+        self.exchanges.iter().rev().find(|exchange| {
+            exchange.reply_with.as_deref() == Some(word) || id.is_some_and(|id| exchange.id == id)
+        })
+    }
+}
+
+/// A message with a deadline that nothing has ended yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// Where the message stands.
+    pub sent: Seq,
+    /// Its number.
+    pub id: MessageId,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// An answer is wanted before this moment.
+    #[serde(with = "opt_micros")]
+    pub reply_by: Option<Timestamp>,
+    /// It need not be delivered from this moment on.
+    #[serde(with = "opt_micros")]
+    pub expires_at: Option<Timestamp>,
+    /// Who has not acknowledged it.
+    pub receivers: Vec<AgentId>,
+}
+
+/// Which of a message's two deadlines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Deadline {
+    /// `reply_by`.
+    Reply,
+    /// `expires_at`.
+    Expiry,
+}
+
+/// A message whose handling failed and is to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Where it stands.
+    pub sent: Seq,
+    /// Whose attempt failed.
+    pub receiver: AgentId,
+    /// How many attempts failed so far.
+    pub attempts: u32,
+    /// The next attempt is not made before this moment.
+    #[serde(with = "micros")]
+    pub not_before: Timestamp,
+    /// What failed.
+    pub error: String,
+}
+
+/// A message that a receiver does not get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Where the dead letter stands.
+    pub seq: Seq,
+    /// Where the message stands.
+    pub sent: Seq,
+    /// The message's number.
+    pub message: MessageId,
+    /// Who does not get it; `None` when routing found nobody.
+    pub receiver: Option<AgentId>,
+    /// Why.
+    pub reason: DeadLetterReason,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// More about it.
+    pub detail: String,
+    /// When it was given up.
+    #[serde(with = "micros")]
+    pub at: Timestamp,
+    /// The messages it was sent again as.
+    pub replayed: Vec<MessageId>,
+}
+
+/// Conversations and inboxes.
+#[derive(Debug, Default)]
+pub struct Conversations {
+    pub(crate) all: HashMap<ConversationId, Conversation>,
+    pub(crate) inboxes: HashMap<AgentId, Inbox>,
+    pub(crate) timers: BTreeMap<Seq, Timer>,
+    due: BTreeSet<(Timestamp, Seq, Deadline)>,
+    pub(crate) retries: BTreeMap<(Seq, AgentId), Retry>,
+    pub(crate) dead_letters: BTreeMap<Seq, DeadLetter>,
+    pub(crate) routed: HashMap<String, u64>,
+    open: usize,
+    messages: u64,
+}
+
+impl Conversations {
+    /// A conversation by its name.
+    pub fn get(&self, id: &ConversationId) -> Option<&Conversation> {
+        self.all.get(id)
+    }
+
+    /// Every conversation, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Conversation> {
+        self.all.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// How many are open.
+    pub const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Messages in all of them.
+    pub const fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// The inbox of an agent, once it sent or got something.
+    pub fn inbox(&self, agent: &AgentId) -> Option<&Inbox> {
+        self.inboxes.get(agent)
+    }
+
+    /// Messages with this deadline not after `now`, the earliest first.
+    pub fn due(&self, now: Timestamp) -> impl Iterator<Item = (&Timer, Deadline)> {
+        let due = self.due.iter().take_while(move |(at, ..)| *at <= now);
+        due.filter_map(|(_, sent, which)| Some((self.timers.get(sent)?, *which)))
+    }
+
+    /// Whether this deadline of the message is still to come, or came and has no event yet.
+    pub fn is_pending(&self, sent: Seq, which: Deadline) -> bool {
+        self.timers.get(&sent).is_some_and(|timer| match which {
+            Deadline::Reply => timer.reply_by.is_some(),
+            Deadline::Expiry => timer.expires_at.is_some(),
+        })
+    }
+
+    /// The earliest deadline of a message.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, ..)| *at)
+    }
+
+    /// The retry that a receiver's message waits for.
+    pub fn retry(&self, sent: Seq, receiver: &AgentId) -> Option<&Retry> {
+        self.retries.get(&(sent, receiver.clone()))
+    }
+
+    /// Every retry that is still to be made.
+    pub fn retries(&self) -> impl Iterator<Item = &Retry> {
+        self.retries.values()
+    }
+
+    /// Every dead letter, by position.
+    pub const fn dead_letters(&self) -> &BTreeMap<Seq, DeadLetter> {
+        &self.dead_letters
+    }
+
+    /// Messages that were routed to this capability so far.
+    pub fn routed(&self, capability: &str) -> u64 {
+        self.routed.get(capability).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn restore_conversation(&mut self, conversation: Conversation) {
+        self.open += usize::from(conversation.is_open());
+        self.all.insert(conversation.id.clone(), conversation);
+    }
+
+    pub(crate) fn restore_timer(&mut self, timer: Timer) {
+        self.due.extend(timer.reply_by.map(|at| (at, timer.sent, Deadline::Reply)));
+        self.due.extend(timer.expires_at.map(|at| (at, timer.sent, Deadline::Expiry)));
+        self.timers.insert(timer.sent, timer);
+    }
+
+    /// Counts what was restored.
+    pub(crate) fn restored(&mut self) {
+        self.messages = self.all.values().map(|conversation| conversation.messages.len()).sum();
+    }
+
+    /// The list of positions that a stored block belongs to.
+    pub(crate) fn list(&mut self, list: List, owner: &str) -> Option<&mut Postings> {
+        match list {
+            List::Conversation => {
+                let id: ConversationId = owner.parse().ok()?;
+                self.all.get_mut(&id).map(|conversation| &mut conversation.messages)
+            }
+            List::Inbox => {
+                let agent: AgentId = owner.parse().ok()?;
+                self.inboxes.get_mut(&agent).map(|inbox| &mut inbox.messages)
+            }
+        }
+    }
+
+    /// Notes the rows of all that changed.
+    pub(crate) fn write(&mut self, changes: &mut Changes) {
+        for id in std::mem::take(&mut changes.conversations) {
+            if let Some(conversation) = self.all.get_mut(&id) {
+                conversation.dirty = false;
+                changes.put(Table::Conversations, id.as_str(), conversation);
+                changes.postings(List::Conversation, id.as_str(), &mut conversation.messages);
+            }
+        }
+        for agent in std::mem::take(&mut changes.inboxes) {
+            if let Some(inbox) = self.inboxes.get_mut(&agent) {
+                inbox.dirty = false;
+                changes.put(Table::Inboxes, agent.as_str(), inbox);
+                changes.postings(List::Inbox, agent.as_str(), &mut inbox.messages);
+            }
+        }
+        for capability in std::mem::take(&mut changes.routed) {
+            let count = self.routed(&capability);
+            changes.put(Table::Routed, &capability, &count);
+        }
+    }
+}

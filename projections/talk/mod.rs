@@ -1,0 +1,170 @@
+//! Agents and conversations as one projection: state in memory, stored in a SQLite file of its own in the background.
+//!
+//! Reading order: [`postings`] (lists of positions), [`crate::agents`] and [`crate::conversations`] (the state),
+//! `changes` (what a flush writes), [`store`] (the file).
+//!
+//! A crash loses what was not flushed; the checkpoint is in the same transaction as the rows, so the next start folds
+//! the rest from the log again.
+
+pub(crate) mod changes;
+pub mod postings;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use caxton_events::{Event, Family, Kind, MessageId, Record, Seq};
+
+pub use store::{OpenTalkError, TalkStore};
+
+use crate::agents::Registry;
+use crate::conversations::Conversations;
+use crate::projection::{ApplyError, Projection};
+use changes::Changes;
+use store::Ids;
+
+/// Version of the state; another one is rebuilt from the log.
+pub const TALK_VERSION: u32 = 1;
+
+/// Agents and conversations at one moment.
+#[derive(Debug, Default)]
+pub struct TalkState {
+    /// Who there is.
+    pub registry: Registry,
+    /// Who said what.
+    pub conversations: Conversations,
+    /// The last record included.
+    pub checkpoint: Seq,
+    /// The writer's own count of what it handed over; starts at zero and is not stored.
+    pub mark: u64,
+    changes: Changes,
+    /// Numbers that are on their way to the file.
+    storing: std::collections::HashMap<MessageId, Seq>,
+}
+
+impl TalkState {
+    fn fold(&mut self, record: &Record) {
+        match &record.event {
+            Event::Agent(event) => self.registry.apply(record, event, &mut self.changes),
+            Event::Conversation(event) => self.conversations.apply(record, event, &mut self.changes),
+            Event::Memory(_) | Event::Turn(_) | Event::System(_) => (),
+        }
+    }
+
+    /// Takes out everything that is to be stored.
+    fn take_changes(&mut self) -> Changes {
+        let mut changes = std::mem::take(&mut self.changes);
+        let agents: Vec<_> = changes.agents.drain().collect();
+        self.registry.write(&mut changes, &agents);
+        self.conversations.write(&mut changes);
+        self.storing.clone_from(&changes.ids);
+        changes
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: RwLock<TalkState>,
+    ids: Mutex<Ids>,
+}
+
+impl Shared {
+    // A panic while the state is changed leaves it half folded; its thread then ends and nothing is folded any more.
+    fn read(&self) -> RwLockReadGuard<'_, TalkState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, TalkState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The projection's writing side.
+#[derive(Debug)]
+pub struct Talk {
+    shared: Arc<Shared>,
+}
+
+impl Talk {
+    /// Folds as [`Projection::fold`] does, and sets [`TalkState::mark`] at the same moment.
+    pub fn fold_marked(&mut self, records: &[Record], through: Seq, mark: u64) {
+        let mut state = self.shared.write();
+        for record in records {
+            state.fold(record);
+        }
+        state.checkpoint = state.checkpoint.max(through);
+        state.mark = mark;
+    }
+
+    /// A handle for queries; cheap to clone.
+    pub fn reader(&self) -> TalkReader {
+        TalkReader { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Projection for Talk {
+    fn name(&self) -> &'static str {
+        "talk"
+    }
+
+    fn version(&self) -> u32 {
+        TALK_VERSION
+    }
+
+    fn checkpoint(&self) -> Seq {
+        self.shared.read().checkpoint
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        Family::kinds(&[Family::Agent, Family::Conversation])
+    }
+
+    fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
+        let mut state = self.shared.write();
+        for record in records {
+            state.fold(record);
+        }
+        state.checkpoint = through;
+        Ok(())
+    }
+
+    fn reset(&mut self) -> Result<(), ApplyError> {
+        let changes = Changes { reset: true, ..Changes::default() };
+        let mut state = self.shared.write();
+        *state = TalkState { changes, mark: state.mark, ..TalkState::default() };
+        Ok(())
+    }
+}
+
+/// Reads agents and conversations. A guard holds up the fold: keep it short, and never over a read of the log.
+#[derive(Debug, Clone)]
+pub struct TalkReader {
+    shared: Arc<Shared>,
+}
+
+impl TalkReader {
+    /// The state now.
+    pub fn read(&self) -> RwLockReadGuard<'_, TalkState> {
+        self.shared.read()
+    }
+
+    /// Where the message stands whose sender gave it this number.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when the file could not be read.
+    pub fn message(&self, id: MessageId) -> Result<Option<Seq>, ApplyError> {
+        let state = self.shared.read();
+        if state.changes.reset {
+            return Ok(state.changes.ids.get(&id).copied());
+        }
+        if let Some(seq) = state.changes.ids.get(&id).or_else(|| state.storing.get(&id)) {
+            return Ok(Some(*seq));
+        }
+        let after = state.checkpoint;
+        drop(state);
+        let ids = self.shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.find(id).map_err(|source| ApplyError::Store { after, source: Box::new(source) })
+    }
+}

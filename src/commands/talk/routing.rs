@@ -1,0 +1,215 @@
+//! Who gets a message to a capability: strategies over candidates, each score with its reason.
+
+use caxton_events::agent::Health;
+use caxton_events::conversation::{Candidate, Strategy};
+use caxton_events::limits::CANDIDATES_MAX;
+use caxton_events::{AgentId, CapabilityName};
+
+/// Open messages from which on an agent counts as fully loaded.
+pub const FULL_LOAD: u64 = 1_000;
+
+/// A provider as routing sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provider<'a> {
+    /// Who.
+    pub agent: &'a AgentId,
+    /// The version it offers.
+    pub version: &'a str,
+    /// 0 to 1,000; higher is preferred.
+    pub priority: u16,
+    /// How it is.
+    pub health: Health,
+    /// Why it cannot be chosen at all, such as an open circuit.
+    pub unavailable: Option<&'static str>,
+    /// Messages to it that it is not done with.
+    pub load: u64,
+    /// Its average time to answer, once it has answered.
+    pub response_micros: Option<u64>,
+    /// Share of its answers that were no failures, 0 to 1.
+    pub success: f32,
+    /// It takes part in the conversation already.
+    pub in_conversation: bool,
+}
+
+/// Who was chosen, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Who gets the message.
+    pub receivers: Vec<AgentId>,
+    /// Who was looked at, the best first.
+    pub candidates: Vec<Candidate>,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// Nobody can be chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NoChoice {
+    /// Nobody offers it, or not in this version.
+    NoProvider {
+        /// The versions there are, when only the version is missing.
+        versions: Vec<String>,
+    },
+    /// Somebody offers it, but none can take a message now.
+    AllUnavailable {
+        /// Who, each with its reason.
+        candidates: Vec<Candidate>,
+    },
+}
+
+impl Provider<'_> {
+    fn health_factor(&self) -> f32 {
+        match self.health {
+            Health::Healthy => 1.0,
+            Health::Degraded => 0.5,
+            Health::Unhealthy => 0.0,
+        }
+    }
+
+    /// How loaded it is, 0 to 1.
+    pub fn load_score(&self) -> f32 {
+        self.load.min(FULL_LOAD) as f32 / FULL_LOAD as f32
+    }
+
+    fn speed(&self) -> f32 {
+        // Who has not answered yet is tried before it is judged.
+        self.response_micros.map_or(1.0, |micros| 1.0 / (1.0 + micros as f32 / 1e6))
+    }
+
+    fn passed_over(&self) -> Option<&'static str> {
+        self.unavailable.or_else(|| (self.health == Health::Unhealthy).then_some("it is unhealthy"))
+    }
+
+    fn score(&self, strategy: Strategy) -> (f32, String) {
+        let (priority, load) = (f32::from(self.priority), self.load_score());
+        match strategy {
+            Strategy::Priority | Strategy::Failover => (
+                priority * self.health_factor() * (1.0 - load),
+                format!(
+                    "priority {} × health {} × (1 − load {load:.3})",
+                    self.priority,
+                    self.health_factor()
+                ),
+            ),
+            Strategy::LeastLoaded => {
+                (1.0 / (1.0 + self.load as f32), format!("{} messages under way", self.load))
+            }
+            Strategy::FastestResponse => (
+                self.speed(),
+                self.response_micros.map_or_else(
+                    || "it has not answered yet".to_owned(),
+                    |micros| format!("answers after {micros} µs"),
+                ),
+            ),
+            Strategy::RoundRobin | Strategy::Broadcast => (1.0, "available".to_owned()),
+            Strategy::BestMatch | Strategy::ContextContinuity => {
+                let score = 0.35 * self.health_factor()
+                    + 0.25 * (1.0 - load)
+                    + 0.15 * self.speed()
+                    + 0.15 * self.success
+                    + 0.10 * priority / 1_000.0;
+                let familiar = strategy == Strategy::ContextContinuity && self.in_conversation;
+                let because = format!(
+                    "{}health {}, load {load:.3}, speed {:.3}, success {:.3}, priority {}",
+                    if familiar { "in the conversation; " } else { "" },
+                    self.health_factor(),
+                    self.speed(),
+                    self.success,
+                    self.priority
+                );
+                (score + f32::from(u8::from(familiar)), because)
+            }
+        }
+    }
+}
+
+/// Whether a provider's version is the one asked for: `2` is any 2.x, `2.1` any 2.1.x.
+pub fn fits(version: &str, wanted: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| {
+        version == wanted || version.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
+/// Chooses among `providers`. `turn` counts what was routed to the capability before. The answer depends on the
+/// arguments alone.
+///
+/// # Errors
+///
+/// [`NoChoice`] when nobody can take the message.
+pub fn choose(strategy: Strategy, providers: &[Provider<'_>], turn: u64) -> Result<Choice, NoChoice> {
+    if providers.is_empty() {
+        return Err(NoChoice::NoProvider { versions: Vec::new() });
+    }
+    let mut able: Vec<(f32, String, &Provider<'_>)> = Vec::with_capacity(providers.len());
+    let mut passed_over = Vec::new();
+    for provider in providers {
+        match provider.passed_over() {
+            None => {
+                let (score, because) = provider.score(strategy);
+                able.push((score, because, provider));
+            }
+            Some(why) => passed_over.push(Candidate {
+                agent: provider.agent.clone(),
+                score: 0.0,
+                because: why.to_owned(),
+            }),
+        }
+    }
+    if able.is_empty() {
+        passed_over.truncate(CANDIDATES_MAX);
+        return Err(NoChoice::AllUnavailable { candidates: passed_over });
+    }
+    if strategy == Strategy::RoundRobin {
+        able.sort_unstable_by(|a, b| a.2.agent.cmp(b.2.agent));
+        let len = able.len() as u64;
+        able.rotate_left((turn % len) as usize);
+    } else {
+        able.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.2.agent.cmp(b.2.agent)));
+    }
+    let count = able.len();
+    let receivers: Vec<AgentId> = if strategy == Strategy::Broadcast {
+        able.iter().map(|(_, _, provider)| provider.agent.clone()).collect()
+    } else {
+        vec![able[0].2.agent.clone()]
+    };
+    let first = able[0].2.agent;
+    let reason = match strategy {
+        Strategy::Broadcast => format!("all {count} providers that can take a message"),
+        Strategy::RoundRobin => format!("{first} is next of {count}"),
+        Strategy::ContextContinuity if able[0].2.in_conversation => {
+            format!("{first} is in the conversation already")
+        }
+        Strategy::BestMatch
+        | Strategy::Priority
+        | Strategy::LeastLoaded
+        | Strategy::FastestResponse
+        | Strategy::Failover
+        | Strategy::ContextContinuity => format!("{first} is first of {count}: {}", able[0].1),
+    };
+    let mut candidates: Vec<Candidate> = able
+        .into_iter()
+        .take(CANDIDATES_MAX)
+        .map(|(score, because, provider)| Candidate { agent: provider.agent.clone(), score, because })
+        .collect();
+    candidates.extend(passed_over);
+    candidates.truncate(CANDIDATES_MAX);
+    Ok(Choice { receivers, candidates, reason })
+}
+
+/// Names of capabilities that look like `wanted`, the nearest first: same first level, or few letters apart.
+pub fn similar<'a>(
+    wanted: &str,
+    known: impl Iterator<Item = (&'a CapabilityName, usize)>,
+) -> Vec<(&'a CapabilityName, usize)> {
+    const SHOWN_MAX: usize = 5;
+    let top = |name: &str| name.split('.').next().map(str::to_owned);
+    let mut near: Vec<(f64, &CapabilityName, usize)> = known
+        .map(|(name, count)| {
+            let same_top = f64::from(u8::from(top(name.as_str()) == top(wanted)));
+            (strsim::jaro_winkler(wanted, name.as_str()) + same_top, name, count)
+        })
+        .filter(|(score, ..)| *score > 0.75)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    near.into_iter().take(SHOWN_MAX).map(|(_, name, count)| (name, count)).collect()
+}

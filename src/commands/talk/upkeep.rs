@@ -1,0 +1,291 @@
+//! The rules of conversations, inboxes and offers.
+
+use caxton_events::limits::{METADATA_BYTES_MAX, TOPIC_BYTES_MAX};
+use caxton_events::{AgentEvent, ConversationEvent, Draft, Seq};
+use caxton_projections::conversations::SYSTEM;
+
+use super::draft;
+use super::send::{Numbers, nearest};
+use super::situation::{Overlay, Situation};
+use super::wish::{NewCapability, NewConversation, Upkeep};
+use crate::commands::check::{excerpt, refuse};
+use crate::commands::{Refusal, RefusalCode};
+
+/// Largest priority of an offer.
+const PRIORITY_MAX: u16 = 1_000;
+
+/// Decides one wish: its events are added to `drafts`; none when everything is as asked already. `head` is the end of
+/// the log.
+///
+/// # Errors
+///
+/// The first rule that says no; `own` and `drafts` are then as before.
+pub fn decide_upkeep(
+    situation: &Situation<'_>,
+    own: &mut Overlay,
+    actor: &str,
+    wish: &Upkeep,
+    head: Seq,
+    numbers: &mut Numbers,
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    match wish {
+        Upkeep::RegisterAgent { agent, workspace } => {
+            if agent.as_str() == SYSTEM {
+                let message = format!("{SYSTEM} is the name of the server itself");
+                return Err(refuse(RefusalCode::Validation, "name", message, "use another name"));
+            }
+            if !situation.is_known(own, agent) {
+                let event =
+                    AgentEvent::ExternalRegistered { agent: agent.clone(), workspace: workspace.clone() };
+                drafts.push(draft("agents", actor, None, event));
+                own.agents.insert(agent.clone());
+            }
+            Ok(())
+        }
+        Upkeep::Open(wish) => open(situation, own, actor, wish, numbers, drafts),
+        Upkeep::Close { conversation, end } => {
+            let Some(standing) = situation.conversation(own, conversation) else {
+                return Err(no_conversation(conversation.as_str()));
+            };
+            if standing.open {
+                let event = ConversationEvent::Closed { conversation: conversation.clone(), end: *end };
+                drafts.push(draft(conversation.as_str(), actor, None, event));
+                own.conversations.entry(conversation.clone()).or_default().ended = true;
+            }
+            Ok(())
+        }
+        Upkeep::Archive { conversation } => {
+            let Some(standing) = situation.conversation(own, conversation) else {
+                return Err(no_conversation(conversation.as_str()));
+            };
+            if standing.open {
+                let message = format!("conversation {conversation} is open");
+                return Err(refuse(RefusalCode::WrongState, "conversation", message, "close it first"));
+            }
+            if !situation.state.conversations.get(conversation).is_some_and(|folded| folded.archived) {
+                let event = ConversationEvent::Archived { conversation: conversation.clone() };
+                drafts.push(draft(conversation.as_str(), actor, None, event));
+            }
+            Ok(())
+        }
+        Upkeep::Acknowledge { agent, through, also } => {
+            acknowledge(situation, own, (agent, *through, also), head, drafts)
+        }
+        Upkeep::Offer(offer) => register(situation, own, actor, offer, numbers, drafts),
+        Upkeep::ChangeOffer { .. } => change(situation, actor, wish, drafts),
+        Upkeep::Withdraw { agent, capability } => {
+            withdraw(situation, own, actor, (agent, capability), drafts)
+        }
+    }
+}
+
+/// An offer with other properties.
+fn change(
+    situation: &Situation<'_>,
+    actor: &str,
+    wish: &Upkeep,
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    let Upkeep::ChangeOffer { registration, priority, metadata, health_check_url } = wish else {
+        return Ok(());
+    };
+    let Some(row) = situation.state.registry.registration(*registration) else {
+        let message = format!("there is no registration {registration}");
+        let remedy = "see GET /capabilities for the registrations there are";
+        return Err(refuse(RefusalCode::RegistrationNotFound, "registration_id", message, remedy));
+    };
+    check_offer(priority.unwrap_or(row.priority), metadata.as_deref())?;
+    let event = AgentEvent::CapabilityUpdated {
+        registration: *registration,
+        priority: priority.unwrap_or(row.priority),
+        metadata: metadata.clone().or_else(|| row.metadata.clone()),
+        health_check_url: health_check_url.clone().or_else(|| row.health_check_url.clone()),
+    };
+    drafts.push(draft("agents", actor, None, event));
+    Ok(())
+}
+
+fn withdraw(
+    situation: &Situation<'_>,
+    own: &mut Overlay,
+    actor: &str,
+    (agent, capability): (&caxton_events::AgentId, &caxton_events::CapabilityName),
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    let mut rows = situation.state.registry.providers(capability);
+    let row = rows.find(|row| {
+        let gone = situation.under_way.iter().any(|layer| layer.withdrawn.contains(&row.id));
+        row.agent == *agent && !gone && !own.withdrawn.contains(&row.id)
+    });
+    let Some(row) = row else {
+        let message = format!("{agent} does not offer {capability}");
+        let remedy = "see GET /capabilities for who offers what";
+        return Err(refuse(RefusalCode::RegistrationNotFound, "capability", message, remedy));
+    };
+    let (agent, capability) = (agent.clone(), capability.clone());
+    let event = AgentEvent::CapabilityRemoved { registration: row.id, agent, capability };
+    drafts.push(draft("agents", actor, None, event));
+    own.withdrawn.insert(row.id);
+    Ok(())
+}
+
+fn no_conversation(id: &str) -> Refusal {
+    let message = format!("there is no conversation {id}");
+    refuse(RefusalCode::ConversationNotFound, "conversation", message, "see GET /conversations")
+}
+
+fn open(
+    situation: &Situation<'_>,
+    own: &mut Overlay,
+    actor: &str,
+    wish: &NewConversation,
+    numbers: &mut Numbers,
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    for (field, text) in [("topic", &wish.topic), ("protocol", &wish.protocol)] {
+        if let Some(text) = text.as_ref().filter(|text| text.len() > TOPIC_BYTES_MAX) {
+            let message = format!("takes {} bytes, the limit is {TOPIC_BYTES_MAX}", text.len());
+            return Err(refuse(RefusalCode::TooLarge, field, message, "shorten it"));
+        }
+    }
+    if let Some(parent) = &wish.parent
+        && situation.conversation(own, parent).is_none()
+    {
+        let message = format!("there is no conversation {parent}");
+        return Err(refuse(
+            RefusalCode::ConversationNotFound,
+            "parent_conversation",
+            message,
+            "correct the name, or leave it out",
+        ));
+    }
+    let id = match &wish.id {
+        Some(id) if situation.conversation(own, id).is_some() => {
+            let message = format!("conversation {id} exists");
+            return Err(refuse(
+                RefusalCode::AlreadyExists,
+                "conversation_id",
+                message,
+                "choose another name",
+            ));
+        }
+        Some(id) => id.clone(),
+        None => numbers.conversation(situation.now)?,
+    };
+    let settings = situation.settings;
+    let participants_max = wish.participants_max.unwrap_or(settings.participants_max);
+    let messages_max = wish.messages_max.unwrap_or(settings.messages_max);
+    let event = ConversationEvent::Opened {
+        conversation: id.clone(),
+        topic: wish.topic.clone(),
+        protocol: wish.protocol.clone(),
+        parent: wish.parent.clone(),
+        idle_timeout_millis: wish.idle_timeout_millis.unwrap_or(settings.idle_timeout_millis),
+        life_timeout_millis: wish.life_timeout_millis.unwrap_or(settings.life_timeout_millis),
+        participants_max,
+        messages_max,
+    };
+    drafts.push(draft(id.as_str(), actor, None, event));
+    own.conversations.entry(id).or_default().opened = Some((participants_max, messages_max));
+    Ok(())
+}
+
+fn acknowledge(
+    situation: &Situation<'_>,
+    own: &Overlay,
+    (agent, through, also): (&caxton_events::AgentId, Seq, &[Seq]),
+    head: Seq,
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    if !situation.is_known(own, agent) {
+        let message = format!("there is no agent {agent}");
+        let remedy = match nearest(situation, agent) {
+            near if near.is_empty() => "register it with POST /agents".to_owned(),
+            near => format!("did you mean {}?", near.join(", ")),
+        };
+        return Err(refuse(RefusalCode::AgentNotFound, "agent", message, &remedy));
+    }
+    if let Some(beyond) = std::iter::once(&through).chain(also).find(|seq| **seq > head) {
+        let message = format!("{} is beyond the end of the log, {}", beyond.0, head.0);
+        return Err(refuse(RefusalCode::Validation, "seq", message, "acknowledge what the inbox gave"));
+    }
+    let Some(inbox) = situation.state.conversations.inbox(agent) else { return Ok(()) };
+    let mut fresh: Vec<Seq> = also
+        .iter()
+        .copied()
+        .filter(|seq| *seq > through && !inbox.is_done(*seq) && inbox.messages.contains(*seq))
+        .collect();
+    fresh.sort_unstable();
+    fresh.dedup();
+    let moves = inbox.open_after(Seq::ZERO).next().is_some_and(|first| first <= through);
+    if moves || !fresh.is_empty() {
+        let through = if moves { through } else { inbox.low };
+        let event = ConversationEvent::InboxAcknowledged { agent: agent.clone(), through, also: fresh };
+        drafts.push(draft("inboxes", agent.as_str(), None, event));
+    }
+    Ok(())
+}
+
+fn check_offer(priority: u16, metadata: Option<&str>) -> Result<(), Refusal> {
+    if priority > PRIORITY_MAX {
+        let message = format!("{priority} is no priority");
+        return Err(refuse(
+            RefusalCode::Validation,
+            "priority",
+            message,
+            "use 0 to 1000; higher is preferred",
+        ));
+    }
+    if let Some(bytes) = metadata.map(str::len).filter(|bytes| *bytes > METADATA_BYTES_MAX) {
+        let message = format!("takes {bytes} bytes, the limit is {METADATA_BYTES_MAX}");
+        return Err(refuse(RefusalCode::TooLarge, "metadata", message, "shorten it"));
+    }
+    Ok(())
+}
+
+fn register(
+    situation: &Situation<'_>,
+    own: &mut Overlay,
+    actor: &str,
+    offer: &NewCapability,
+    numbers: &mut Numbers,
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    check_offer(offer.priority, offer.metadata.as_deref())?;
+    let version_is_plain = (1..=64).contains(&offer.version.len())
+        && offer.version.chars().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, '.' | '-' | '+'));
+    if !version_is_plain {
+        let message = format!("{} is no version", excerpt(&offer.version));
+        return Err(refuse(RefusalCode::Validation, "version", message, "write it as in 1.0.0"));
+    }
+    if !situation.is_known(own, &offer.agent) {
+        let message = format!("there is no agent {}", offer.agent);
+        let remedy = match nearest(situation, &offer.agent) {
+            near if near.is_empty() => "register it with POST /agents".to_owned(),
+            near => format!("did you mean {}?", near.join(", ")),
+        };
+        return Err(refuse(RefusalCode::AgentNotFound, "agent_id", message, &remedy));
+    }
+    let key = (offer.agent.clone(), offer.capability.clone());
+    let offers = situation.under_way.iter().chain(std::iter::once(&*own));
+    let known = situation.state.registry.providers(&offer.capability).any(|row| row.agent == offer.agent)
+        || offers.into_iter().any(|layer| layer.offers.contains(&key));
+    if known {
+        let message = format!("{} offers {} already", offer.agent, offer.capability);
+        let remedy = "change it with PUT /capabilities/{registration_id}, or withdraw it first";
+        return Err(refuse(RefusalCode::DuplicateRegistration, "capability", message, remedy));
+    }
+    let event = AgentEvent::CapabilityRegistered {
+        registration: numbers.registration(situation.now),
+        agent: offer.agent.clone(),
+        capability: offer.capability.clone(),
+        version: offer.version.clone(),
+        priority: offer.priority,
+        metadata: offer.metadata.clone(),
+        health_check_url: offer.health_check_url.clone(),
+    };
+    drafts.push(draft("agents", actor, None, event));
+    own.offers.insert(key);
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Starting what agents say to each other: open the projection, fold the tail, start its threads.
+
+use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::fs;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use caxton_events::Seq;
+use caxton_events::log::{Log, Reader};
+use caxton_projections::driver::catch_up;
+use caxton_projections::projection::Projection as _;
+use caxton_projections::talk::{Talk, TalkStore};
+use caxton_projections::view::{Part, Positions};
+use crossbeam_channel::{Sender, bounded};
+
+use super::Recovery;
+use super::inboxes::Wakers;
+use super::message_router::MessageRouter;
+use super::start::{EngineOptions, StartError, StartStep};
+use super::talk::Request;
+use super::talk_fold::{TalkFold, store};
+use crate::commands::talk::Numbers;
+use crate::failure;
+
+/// Groups that are decided and not folded at the most: one syncs while the next is decided.
+const GROUPS_IN_FLIGHT: usize = 2;
+
+/// Opens agents and conversations and brings them up to the log. They are rebuilt when their file is missing, damaged, of
+/// another version, or ahead of the log.
+pub(super) fn open_talk(
+    options: &EngineOptions,
+    log: &Reader,
+    recovery: &mut Recovery,
+    progress: &mut dyn FnMut(StartStep),
+) -> Result<(Talk, TalkStore), StartError> {
+    let dir = options.data_dir.join("talk");
+    let opened = match TalkStore::open(&dir) {
+        Ok((talk, _)) if talk.checkpoint() > log.head().seq => {
+            Err(format!("it was at {}, the log ends at {}", talk.checkpoint(), log.head().seq))
+        }
+        Ok(opened) => Ok(opened),
+        Err(error) => Err(failure::chain(&error)),
+    };
+    let (mut talk, mut store) = match opened {
+        Ok(opened) => opened,
+        Err(reason) => {
+            tracing::warn!(%reason, "agents and conversations are rebuilt from the log");
+            recovery.talk_rebuilt = Some(reason);
+            let failed = |source| StartError::Directory { path: dir.clone(), source };
+            if dir.exists() {
+                fs::remove_dir_all(&dir).map_err(failed)?;
+            }
+            TalkStore::open(&dir).map_err(StartError::Talk)?
+        }
+    };
+    let behind = log.head().seq.0 - talk.checkpoint().0;
+    let mut folding = |at: Seq, of| progress(StartStep::Folding { projection: Part::Talk.name(), at, of });
+    catch_up(log, &mut talk, &mut folding).map_err(StartError::CatchUp)?;
+    // A long tail is not folded again at the next start, whatever happens to this run.
+    if behind > 100_000
+        && let Err(error) = store.flush()
+    {
+        tracing::warn!(error = %failure::chain(&error), "could not store agents and conversations");
+    }
+    Ok((talk, store))
+}
+
+/// The threads of messages.
+pub(super) struct Talking {
+    pub(super) requests: Sender<Request>,
+    pub(super) router: JoinHandle<()>,
+    pub(super) fold: JoinHandle<()>,
+    pub(super) store: JoinHandle<()>,
+    pub(super) stop_store: Sender<()>,
+}
+
+/// Starts the router, the fold and the store.
+pub(super) fn start_talk(
+    options: &EngineOptions,
+    log: &Arc<Log>,
+    (talk, talk_store): (Talk, TalkStore),
+    positions: &Arc<Positions>,
+    wakers: &Arc<Wakers>,
+) -> Result<Talking, StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(StartError::Random)?;
+    let (requests, incoming) = bounded(options.requests_max.max(1));
+    let (folds, groups) = bounded(GROUPS_IN_FLIGHT);
+    let (stop_store, stop) = bounded::<()>(0);
+    let router = MessageRouter {
+        log: Arc::clone(log),
+        talk: talk.reader(),
+        requests: incoming,
+        folds,
+        settings: options.talk,
+        numbers: Numbers::seeded(&seed),
+        handed: 0,
+        under_way: VecDeque::new(),
+        deadlines: BinaryHeap::new(),
+        fired: HashSet::new(),
+        deferred: VecDeque::new(),
+        must_settle: false,
+    };
+    let fold = TalkFold {
+        talk,
+        log: log.reader(),
+        groups,
+        positions: Arc::clone(positions),
+        wakers: Arc::clone(wakers),
+    };
+    let thread = |name: &str| thread::Builder::new().name(name.to_owned());
+    let fold = thread("talk-fold").spawn(|| fold.run()).map_err(StartError::Thread)?;
+    let router = thread("message-router").spawn(|| router.run()).map_err(StartError::Thread)?;
+    let store = thread("talk-store").spawn(move || store(talk_store, &stop)).map_err(StartError::Thread)?;
+    Ok(Talking { requests, router, fold, store, stop_store })
+}

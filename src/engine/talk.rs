@@ -1,0 +1,370 @@
+//! What goes to the message router and what comes back.
+
+use caxton_events::conversation::{Message, Routing};
+use caxton_events::log::{AppendError, Filter, ReadError};
+use caxton_events::{
+    AgentId, ConversationEvent, ConversationId, Draft, Event, Kind, MessageId, Record, Seq, Timestamp,
+};
+use crossbeam_channel::TrySendError;
+use tokio::sync::oneshot;
+
+use super::Engine;
+use crate::commands::talk::{Answered, Outgoing, Upkeep};
+use crate::commands::{Refusal, RefusalCode};
+
+/// Messages of a conversation that are looked through for the one that is answered.
+const LOOKED_THROUGH_MAX: usize = 1_000;
+/// Positions between two wanted records over which one scan goes on instead of a new one beginning.
+const GAP_MAX: u64 = 256;
+
+/// A message that was recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SentOutcome {
+    /// Where it stands.
+    pub seq: Seq,
+    /// Its number.
+    pub id: MessageId,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Who gets it; empty when routing found nobody.
+    pub receivers: Vec<AgentId>,
+    /// How they were found.
+    pub routing: Option<Routing>,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// The number was known with the same content: this is the first message.
+    pub replayed: bool,
+}
+
+impl SentOutcome {
+    pub(super) fn of(seq: Seq, recorded_at: Timestamp, message: &Message, replayed: bool) -> Self {
+        Self {
+            seq,
+            id: message.id,
+            conversation: message.conversation.clone(),
+            receivers: message.receivers.clone(),
+            routing: message.routing.clone(),
+            recorded_at,
+            replayed,
+        }
+    }
+}
+
+/// Something besides messages that was done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// Where it stands; the end of the log when nothing had to be written.
+    pub seq: Seq,
+    /// What was recorded last for it, if anything was.
+    pub record: Option<Record>,
+}
+
+/// Why something was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum TalkError {
+    /// The rules said no. Nothing was written.
+    #[error("the command was refused")]
+    Refused(Vec<Refusal>),
+    /// Too much waits. Nothing was written: try again later.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// The server is stopping. Nothing was written.
+    #[error("the server is stopping")]
+    Stopped,
+    /// The log failed.
+    #[error("could not record the command")]
+    Log(#[source] AppendError),
+    /// The log could not be read to decide the command. Nothing was written.
+    #[error("could not read the log to decide the command")]
+    Read(#[source] ReadError),
+    /// The numbers of messages could not be looked up. Nothing was written.
+    #[error("could not look up the number of the message")]
+    Store(#[source] caxton_projections::ApplyError),
+}
+
+/// What one request of messages becomes: one result each, refusals only when it was not atomic.
+pub type SentResults = Vec<Result<SentOutcome, Refusal>>;
+
+/// A request on its way to the router.
+pub(super) enum Request {
+    Send { wishes: Vec<Outgoing>, atomic: bool, answer: Answer<SentResults> },
+    Upkeep { actor: String, wish: Upkeep, answer: Answer<Done> },
+    Record { drafts: Vec<Draft>, answer: Answer<Vec<Seq>> },
+    Replay { dead_letter: Seq, wish: Box<Outgoing>, answer: Answer<SentResults> },
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, TalkError>>;
+type Answered1<T> = oneshot::Receiver<Result<T, TalkError>>;
+
+impl Request {
+    /// How much of a group it takes.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Send { wishes, .. } => wishes.len(),
+            Self::Record { drafts, .. } => drafts.len(),
+            Self::Upkeep { .. } | Self::Replay { .. } => 1,
+        }
+    }
+}
+
+impl Engine {
+    /// Sends a message: answers when it is durable and routed.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub async fn send(&self, wish: Outgoing) -> Result<SentOutcome, TalkError> {
+        one(self.send_many(vec![wish], true).await?)
+    }
+
+    /// The same for callers outside of async code.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub fn send_blocking(&self, wish: Outgoing) -> Result<SentOutcome, TalkError> {
+        one(self.send_many_blocking(vec![wish], true)?)
+    }
+
+    /// Sends messages in their order; atomic: all or none, else each for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub async fn send_many(&self, mut wishes: Vec<Outgoing>, atomic: bool) -> Result<SentResults, TalkError> {
+        if wishes.iter().any(|wish| wish.in_reply_to.is_some() && wish.answered.is_none()) {
+            // The message that is answered may lie far back in the log.
+            let engine = self.clone();
+            let found = tokio::task::spawn_blocking(move || {
+                engine.find_answered(&mut wishes)?;
+                Ok(wishes)
+            });
+            wishes = found.await.unwrap_or(Err(TalkError::Stopped))?;
+        }
+        self.ask(|answer| Request::Send { wishes, atomic, answer })?.await.unwrap_or(Err(TalkError::Stopped))
+    }
+
+    /// The same for callers outside of async code.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub fn send_many_blocking(
+        &self,
+        mut wishes: Vec<Outgoing>,
+        atomic: bool,
+    ) -> Result<SentResults, TalkError> {
+        self.find_answered(&mut wishes)?;
+        let answer = self.ask(|answer| Request::Send { wishes, atomic, answer })?;
+        answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))
+    }
+
+    /// Does something besides sending: opens, closes, acknowledges, registers.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub async fn upkeep(&self, actor: &AgentId, wish: Upkeep) -> Result<Done, TalkError> {
+        let actor = actor.as_str().to_owned();
+        self.ask(|answer| Request::Upkeep { actor, wish, answer })?.await.unwrap_or(Err(TalkError::Stopped))
+    }
+
+    /// The same for callers outside of async code.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub fn upkeep_blocking(&self, actor: &AgentId, wish: Upkeep) -> Result<Done, TalkError> {
+        let actor = actor.as_str().to_owned();
+        let answer = self.ask(|answer| Request::Upkeep { actor, wish, answer })?;
+        answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))
+    }
+
+    /// Records events of agents and turns, all or none, and answers with their positions when they are durable and
+    /// folded. The caller vouches for them: no rule is checked.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub fn record(&self, drafts: Vec<Draft>) -> Result<Vec<Seq>, TalkError> {
+        let answer = self.ask(|answer| Request::Record { drafts, answer })?;
+        answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))
+    }
+
+    /// The same in async code.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub async fn record_async(&self, drafts: Vec<Draft>) -> Result<Vec<Seq>, TalkError> {
+        self.ask(|answer| Request::Record { drafts, answer })?.await.unwrap_or(Err(TalkError::Stopped))
+    }
+
+    /// Sends the message of a dead letter again, as a new message in its conversation, or in a new one when that has
+    /// ended. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError`].
+    pub fn replay_blocking(&self, dead_letter: Seq) -> Result<SentOutcome, TalkError> {
+        let (letter, ended) = {
+            let state = self.view().talk().read();
+            let letter = state.conversations.dead_letters().get(&dead_letter).cloned();
+            let Some(letter) = letter else { return Err(no_dead_letter(dead_letter)) };
+            (letter, state.checkpoint)
+        };
+        let found = self.records(&[letter.sent])?;
+        let Some(Event::Conversation(ConversationEvent::MessageSent(message))) =
+            found.into_iter().next().map(|record| record.event)
+        else {
+            return Err(no_dead_letter(dead_letter));
+        };
+        debug_assert!(letter.seq <= ended, "a dead letter that is not folded");
+        let mut wish = again(*message, letter.receiver);
+        let open = {
+            let state = self.view().talk().read();
+            let conversation = wish.conversation.as_ref().and_then(|id| state.conversations.get(id));
+            conversation.is_some_and(caxton_projections::conversations::Conversation::is_open)
+        };
+        if !open {
+            wish.parent = wish.conversation.take();
+        }
+        wish.causation = Some(dead_letter);
+        let wish = Box::new(wish);
+        let answer = self.ask(|answer| Request::Replay { dead_letter, wish, answer })?;
+        one(answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))?)
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<Answered1<T>, TalkError> {
+        let (answer, answered) = oneshot::channel();
+        let requests = self.inner.requests.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let sender = requests.as_ref().ok_or(TalkError::Stopped)?;
+        match sender.try_send(request(answer)) {
+            Ok(()) => Ok(answered),
+            Err(TrySendError::Full(_)) => Err(TalkError::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Err(TalkError::Stopped),
+        }
+    }
+
+    /// Records by position, in that order; positions must ascend. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError::Read`].
+    pub fn records(&self, seqs: &[Seq]) -> Result<Vec<Record>, TalkError> {
+        let mut records = Vec::with_capacity(seqs.len());
+        let mut rest = seqs;
+        while let Some(first) = rest.first() {
+            let near = rest.windows(2).take_while(|pair| pair[1].0 - pair[0].0 <= GAP_MAX).count() + 1;
+            let (run, later) = rest.split_at(near);
+            let filter = Filter { until: run.last().copied(), ..Filter::default() };
+            let mut wanted = run.iter().peekable();
+            for record in self.log().scan(*first, &filter) {
+                let record = record.map_err(TalkError::Read)?;
+                if wanted.peek().is_some_and(|seq| **seq == record.seq) {
+                    wanted.next();
+                    records.push(record);
+                }
+            }
+            rest = later;
+        }
+        Ok(records)
+    }
+
+    /// Looks up what messages answer.
+    fn find_answered(&self, wishes: &mut [Outgoing]) -> Result<(), TalkError> {
+        for wish in wishes {
+            if let (Some(word), Some(conversation), None) =
+                (&wish.in_reply_to, &wish.conversation, &wish.answered)
+            {
+                wish.answered = self.answered(conversation, word)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The message of a conversation with this `reply_with` or this number. Blocks when it does not wait for an answer
+    /// any more, and has to be read.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError::Read`], [`TalkError::Store`].
+    pub fn answered(&self, conversation: &ConversationId, word: &str) -> Result<Option<Answered>, TalkError> {
+        let recent = {
+            let state = self.view().talk().read();
+            let Some(row) = state.conversations.get(conversation) else { return Ok(None) };
+            if let Some(exchange) = row.exchange(word) {
+                return Ok(Some(Answered {
+                    seq: exchange.sent,
+                    performative: exchange.performative,
+                    sender: exchange.sender.clone(),
+                    receivers: exchange.receivers.clone(),
+                }));
+            }
+            row.messages.before(Seq(u64::MAX), LOOKED_THROUGH_MAX)
+        };
+        let id = word.parse::<MessageId>().ok();
+        let found = match id {
+            Some(id) => self.view().talk().message(id).map_err(TalkError::Store)?,
+            None => None,
+        };
+        let is_it = |message: &Message| {
+            message.conversation == *conversation
+                && (message.reply_with.as_deref() == Some(word) || id == Some(message.id))
+        };
+        let (Some(newest), Some(oldest)) = (recent.first(), recent.last()) else { return Ok(None) };
+        let filter = Filter {
+            until: Some(found.unwrap_or(*oldest)),
+            kinds: Some(vec![Kind::MessageSent]),
+            stream: Some(conversation.as_str().to_owned()),
+            ..Filter::default()
+        };
+        for record in self.log().scan_back(found.unwrap_or(*newest), &filter) {
+            let record = record.map_err(TalkError::Read)?;
+            if let Event::Conversation(ConversationEvent::MessageSent(message)) = record.event
+                && is_it(&message)
+            {
+                let Message { performative, sender, receivers, .. } = *message;
+                return Ok(Some(Answered { seq: record.seq, performative, sender, receivers }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn one(results: SentResults) -> Result<SentOutcome, TalkError> {
+    match results.into_iter().next() {
+        Some(Ok(outcome)) => Ok(outcome),
+        Some(Err(refusal)) => Err(TalkError::Refused(vec![refusal])),
+        None => Err(TalkError::Stopped),
+    }
+}
+
+fn no_dead_letter(seq: Seq) -> TalkError {
+    TalkError::Refused(vec![Refusal {
+        code: RefusalCode::DeadLetterNotFound,
+        index: 0,
+        field: "dead_letter".to_owned(),
+        message: format!("there is no dead letter at {}", seq.0),
+        remedy: "see GET /dead-letters for those there are".to_owned(),
+    }])
+}
+
+/// The wish to send a message again, to one receiver or to who can be found now.
+fn again(message: Message, receiver: Option<AgentId>) -> Outgoing {
+    use crate::commands::talk::To;
+    let to = match (receiver, message.routing) {
+        (Some(receiver), _) => To::Agents(vec![receiver]),
+        (None, Some(routing)) => {
+            To::Capability { name: routing.capability, version: None, strategy: routing.strategy }
+        }
+        (None, None) => To::Agents(message.receivers),
+    };
+    Outgoing {
+        conversation: Some(message.conversation),
+        priority: message.priority,
+        reply_with: message.reply_with,
+        extras: message.extras,
+        ..Outgoing::new(message.sender, message.performative, to, message.content)
+    }
+}

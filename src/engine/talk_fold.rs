@@ -1,0 +1,169 @@
+//! Folds what the router had recorded, as soon as it is durable; then answers, and wakes who waits for messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_events::conversation::ConversationEvent;
+use caxton_events::log::{AppendError, Appended, Filter, Reader};
+use caxton_events::{Draft, Event, Record, Seq};
+use caxton_projections::driver::catch_up;
+use caxton_projections::projection::Projection as _;
+use caxton_projections::talk::{Talk, TalkStore};
+use caxton_projections::view::{Part, Positions};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::inboxes::Wakers;
+use super::message_router::{Group, Part as Batch, Place, Waiting};
+use super::talk::{Done, SentOutcome, TalkError};
+use crate::failure;
+
+/// How long the thread waits for a group before it looks for records of others.
+const IDLE: Duration = Duration::from_millis(20);
+/// How often what is in memory is stored.
+const STORE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct TalkFold {
+    pub(super) talk: Talk,
+    pub(super) log: Reader,
+    pub(super) groups: Receiver<Group>,
+    pub(super) positions: Arc<Positions>,
+    pub(super) wakers: Arc<Wakers>,
+}
+
+impl TalkFold {
+    /// Works until the router is gone.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.groups.recv_timeout(IDLE) {
+                Ok(group) => self.take(group),
+                Err(RecvTimeoutError::Timeout) => self.follow(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, group: Group) {
+        let last = group.parts.len().saturating_sub(1);
+        for (index, Batch { drafts, ticket, waiting }) in group.parts.into_iter().enumerate() {
+            let mark = if index == last { group.number } else { group.number - 1 };
+            match ticket.wait().map_err(AppendError::from).and_then(|mut results| results.remove(0)) {
+                Ok(appended) => self.placed(drafts, &appended, waiting, mark),
+                Err(error) => waiting.into_iter().for_each(|waiting| waiting.fail(&error)),
+            }
+        }
+        // Also when a batch failed: what follows must not wait for it.
+        let checkpoint = self.talk.checkpoint();
+        self.talk.fold_marked(&[], checkpoint, group.number);
+    }
+
+    fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, waiting: Vec<Waiting>, mark: u64) {
+        let records = records(drafts, appended);
+        let checkpoint = self.talk.checkpoint();
+        if checkpoint.next() < appended.first
+            && let Err(error) = self.pass_to(appended.first.previous())
+        {
+            self.stopped(&error);
+        }
+        let checkpoint = self.talk.checkpoint();
+        if checkpoint.next() >= appended.first {
+            let fresh = records.partition_point(|record| record.seq <= checkpoint);
+            self.talk.fold_marked(&records[fresh..], appended.last, mark);
+            self.positions.advance(Part::Talk, self.talk.checkpoint());
+        }
+        for waiting in waiting {
+            answer(waiting, &records);
+        }
+        self.wakers.wake(&records);
+    }
+
+    /// Folds what others recorded up to `through`.
+    fn pass_to(&mut self, through: Seq) -> Result<(), String> {
+        let filter = Filter { until: Some(through), kinds: Some(self.talk.kinds()), ..Filter::default() };
+        let records =
+            self.log.scan(self.talk.checkpoint().next(), &filter).collect::<Result<Vec<Record>, _>>();
+        let records = records.map_err(|error| failure::chain(&error))?;
+        self.talk.fold(&records, through).map_err(|error| failure::chain(&error))
+    }
+
+    /// Follows the log while no group is under way.
+    fn follow(&mut self) {
+        if self.log.head().seq == self.talk.checkpoint() || !self.groups.is_empty() {
+            return;
+        }
+        match catch_up(&self.log, &mut self.talk, &mut |_, _| ()) {
+            Ok(seq) => self.positions.advance(Part::Talk, seq),
+            Err(error) => self.stopped(&failure::chain(&error)),
+        }
+    }
+
+    fn stopped(&self, error: &str) {
+        if self.positions.get(Part::Talk).stopped.is_none() {
+            tracing::error!(projection = Part::Talk.name(), %error, "a projection has stopped");
+            self.positions.stop(Part::Talk, error.to_owned());
+        }
+    }
+}
+
+/// Gives drafts their places.
+fn records(drafts: Vec<Draft>, appended: &Appended) -> Vec<Record> {
+    let placed = drafts.into_iter().zip(appended.first.0..);
+    placed
+        .map(|(draft, seq)| Record {
+            seq: Seq(seq),
+            recorded_at: appended.recorded_at,
+            stream: draft.stream,
+            actor: draft.actor,
+            correlation: draft.correlation,
+            causation: draft.causation,
+            event: draft.event,
+        })
+        .collect()
+}
+
+fn answer(waiting: Waiting, records: &[Record]) {
+    match waiting {
+        Waiting::Send(results, answer) => {
+            if answer.is_closed() {
+                return;
+            }
+            let outcome = |at: usize| {
+                let record = records.get(at)?;
+                let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
+                    return None;
+                };
+                Some(SentOutcome::of(record.seq, record.recorded_at, message, false))
+            };
+            let results = results.into_iter().filter_map(|result| match result {
+                Ok(Place::Draft(at)) => outcome(at).map(Ok),
+                Ok(Place::Known(known)) => Some(Ok(*known)),
+                Err(refusal) => Some(Err(refusal)),
+            });
+            let _ = answer.send(Ok(results.collect()));
+        }
+        Waiting::Upkeep(range, answer) => {
+            let record = records.get(range).and_then(<[Record]>::last).cloned();
+            let done = record.map(|record| Done { seq: record.seq, record: Some(record) });
+            let _ = answer.send(done.ok_or(TalkError::Stopped));
+        }
+        Waiting::Record(count, answer) => {
+            let _ = answer.send(Ok(records.iter().take(count).map(|record| record.seq).collect()));
+        }
+    }
+}
+
+/// Stores what is in memory now and then, and at the end.
+pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
+    loop {
+        let going_on = matches!(stop.recv_timeout(STORE_EVERY), Err(RecvTimeoutError::Timeout));
+        if let Err(error) = store.flush() {
+            tracing::error!(error = %failure::chain(&error), "could not store agents and conversations; the next start folds them from the log");
+            return;
+        }
+        if !going_on {
+            break;
+        }
+    }
+    if let Err(error) = store.close() {
+        tracing::warn!(%error, "could not move the journal of the talk into its file");
+    }
+}

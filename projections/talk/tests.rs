@@ -59,7 +59,7 @@ fn message(seq: u64, performative: Performative, from: u64, to: u64, conv: u64) 
     id[..8].copy_from_slice(&seq.to_be_bytes());
     Message {
         id: MessageId::from_bytes(id),
-        id_given: seq % 3 == 0,
+        id_given: seq.is_multiple_of(3),
         performative,
         sender: agent(from),
         receivers: vec![agent(to)],
@@ -277,7 +277,7 @@ fn compare(a: &Talk, b: &Talk) {
             Some(inbox.open_after(Seq::ZERO).collect::<Vec<_>>())
         };
         assert_eq!(waiting(&a), waiting(&b));
-        let open = a.conversations.inbox(&agent(number)).map(|inbox| inbox.waiting());
+        let open = a.conversations.inbox(&agent(number)).map(crate::conversations::Inbox::waiting);
         assert_eq!(open, waiting(&a).map(|open| open.len() as u64));
     }
     let due = |state: &super::TalkState| {

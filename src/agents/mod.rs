@@ -15,6 +15,7 @@ pub mod circuit;
 pub mod context;
 pub mod definition;
 mod directory;
+mod engine_log;
 mod envelope;
 mod fault;
 mod files;
@@ -48,6 +49,7 @@ mod wish;
 
 pub use definition::Definition;
 pub use directory::{AgentDirectory, Conversations, DirectoryOptions, Noticing, StartError};
+pub use engine_log::{EngineLog, open_conversations};
 pub use log::{AgentLog, LogError, MemoryLog};
 pub use parse::{Judgement, Surroundings, judge};
 pub use placeholders::{RESERVED, TemplateFault, fill, placeholders};

@@ -111,7 +111,10 @@ fn found_or_fetched(
         Finding::Found(found) => Ok(found.dir),
         Finding::Damaged(damages) => {
             let said: Vec<String> = damages.iter().map(|damage| chain(damage)).collect();
-            Err(Failure::new(Exit::Failed, format!("{} is damaged: {}", model.name, said.join("; "))))
+            Err(Failure::new(
+                Exit::Failed,
+                format!("the model {} is damaged: {}", model.name, said.join("; ")),
+            ))
         }
         Finding::Missing if missing == Missing::RefuseConfigured && places.configured.is_some() => {
             Err(Failure::new(Exit::NotFound, not_where_named(&destination, candidates)))

@@ -16,7 +16,9 @@ use super::backend::ENDPOINT_FILE;
 use super::failure::{Exit, Failure};
 use super::progress::Progress;
 use super::setup;
+use crate::agents::AgentDirectory;
 use crate::api;
+use crate::api::rest::RestOptions;
 use crate::config::{Config, Flag, KeyHashes, Loaded};
 use crate::engine::Engine;
 use crate::telemetry::{self, Telemetry};
@@ -37,13 +39,16 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
         let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
         setup::engine(&loaded, common, &mut progress)?
     };
+    let agents = setup::agents(config, &engine).inspect_err(|_| engine.stop())?;
     let served = Endpoint::write(&config.server.data_dir, doors.address).and_then(|endpoint| {
-        report(&loaded, &engine, &doors, &keys)?;
+        report(&loaded, &engine, &agents, &doors, &keys)?;
         telemetry::server_started(started.elapsed());
-        let served = runtime.block_on(until_stopped(doors, &engine, config, keys, telemetry));
+        let options = RestOptions { agents: Some(agents.clone()), ..setup::rest_options(config, Some(keys)) };
+        let served = runtime.block_on(until_stopped(doors, &engine, options, telemetry));
         drop(endpoint);
         served
     });
+    agents.stop();
     engine.stop();
     // Requests that did not end in time have nobody to answer them any more.
     runtime.shutdown_background();
@@ -122,8 +127,7 @@ fn bind(runtime: &Runtime, address: SocketAddr, flag: &str) -> Result<(TcpListen
 async fn until_stopped(
     doors: Doors,
     engine: &Engine,
-    config: &Config,
-    keys: KeyHashes,
+    options: RestOptions,
     telemetry: Telemetry,
 ) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
@@ -151,7 +155,6 @@ async fn until_stopped(
             }
         });
     }
-    let options = setup::rest_options(config, Some(keys));
     api::rest::serve(doors.rest, engine.clone(), options, until(stopped))
         .await
         .map_err(|error| Failure::of(Exit::Failed, &error))
@@ -197,7 +200,13 @@ fn url(address: SocketAddr) -> String {
 }
 
 /// Says what runs where, and what must be known about it.
-fn report(loaded: &Loaded, engine: &Engine, doors: &Doors, keys: &KeyHashes) -> Result<(), Failure> {
+fn report(
+    loaded: &Loaded,
+    engine: &Engine,
+    agents: &AgentDirectory,
+    doors: &Doors,
+    keys: &KeyHashes,
+) -> Result<(), Failure> {
     let config = &loaded.config;
     let mut text = format!("Caxton {} is ready\n", env!("CARGO_PKG_VERSION"));
     let mut line = |name: &str, value: &str| {
@@ -222,6 +231,12 @@ fn report(loaded: &Loaded, engine: &Engine, doors: &Doors, keys: &KeyHashes) -> 
         format!("{} known", keys.len())
     };
     line("API keys", &who);
+    let roster = agents.roster();
+    let rejected = match roster.rejected.len() {
+        0 => String::new(),
+        count => format!(", {count} rejected (caxton agents list)"),
+    };
+    line("agents", &format!("{} from files{rejected}", roster.agents.len()));
     let recovery = engine.recovery();
     line("log", &format!("{} events, {} replayed", engine.log().head().seq.0, recovery.replayed));
     if let Some(reason) = &recovery.graph_rebuilt {

@@ -18,6 +18,7 @@ use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::model::{self, Missing};
 use super::progress::Progress;
+use crate::agents::{AgentDirectory, DirectoryOptions, EngineLog, open_conversations};
 use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
 use crate::config::{self, Config, Flag, Loaded, Sources};
 use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
@@ -86,6 +87,14 @@ pub(super) fn engine(loaded: &Loaded, common: &Common, progress: &mut Progress) 
         let locked = matches!(error, StartError::Log(OpenError::Locked { .. }));
         Failure::of(if locked { Exit::Unreachable } else { Exit::Failed }, &error)
     })
+}
+
+/// The agents of the directory that `config` names, looked after from now on.
+pub(super) fn agents(config: &Config, engine: &Engine) -> Result<AgentDirectory, Failure> {
+    let options = DirectoryOptions::new(config, &config.server.data_dir);
+    let options = DirectoryOptions { conversations: open_conversations(engine.clone()), ..options };
+    AgentDirectory::start(Arc::new(EngineLog::of(engine.clone())), options)
+        .map_err(|error| Failure::of(Exit::Failed, &error))
 }
 
 /// The model in `dir` behind its service.

@@ -25,20 +25,16 @@ const fn always(name: &'static str, reason: &'static str) -> Rule {
     Rule { name, reason, applies: |_| true }
 }
 
-const NO_AGENTS: &str = "agents from files do not run yet";
+const NO_AGENTS: &str = "agents from files do not answer messages yet";
 const ONE_TRANSACTION: &str = "a step folds max_transaction_size records of any kind";
 const NO_CLEANUP: &str = "nothing is removed by itself yet";
 const NO_ADVICE: &str = "a move to a larger store is not advised yet";
 
 /// The table.
 const RULES: &[Rule] = &[
-    always("agents.directory", NO_AGENTS),
-    always("agents.hot_reload_timeout", NO_AGENTS),
-    always("agents.validation_cache_size", NO_AGENTS),
     always("agents.tool_call_timeout", NO_AGENTS),
     always("agents.max_memory_entities_per_agent", "the number of entities is not limited yet"),
     always("agents.response_cache_ttl", NO_AGENTS),
-    always("agents.max_agents", NO_AGENTS),
     always("agents.conversation_limit", NO_AGENTS),
     always("agents.default_limits", NO_AGENTS),
     always("agents.overrides", NO_AGENTS),

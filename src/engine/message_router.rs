@@ -74,6 +74,9 @@ pub(super) struct MessageRouter {
     pub(super) must_settle: bool,
 }
 
+/// What a message whose number was used before comes to.
+type Known = Result<SentOutcome, Refusal>;
+
 /// A group while it is put together.
 #[derive(Default)]
 struct Draw {
@@ -143,7 +146,7 @@ impl MessageRouter {
         let mut draw = Draw::default();
         let mut rest = group.into_iter();
         let mut bytes = 0;
-        while let Some(request) = rest.next() {
+        for request in rest.by_ref() {
             if self.must_wait(&request, &draw.own) {
                 self.must_settle = true;
                 self.deferred.push_back(request);
@@ -255,7 +258,7 @@ impl MessageRouter {
     }
 
     /// Messages whose numbers were used before: the first answer, or a conflict.
-    fn known(&self, wishes: &[Outgoing]) -> Result<Vec<(usize, Result<SentOutcome, Refusal>)>, TalkError> {
+    fn known(&self, wishes: &[Outgoing]) -> Result<Vec<(usize, Known)>, TalkError> {
         let mut known = Vec::new();
         for (index, wish) in wishes.iter().enumerate() {
             let Some(id) = wish.id else { continue };
@@ -345,7 +348,9 @@ impl MessageRouter {
             Ok(ticket) => draw.parts.push(Part { drafts, ticket, waiting }),
             Err(closed) => {
                 let error = AppendError::from(closed);
-                waiting.into_iter().for_each(|waiting| waiting.fail(&error));
+                for waiting in waiting {
+                    waiting.fail(&error);
+                }
             }
         }
     }

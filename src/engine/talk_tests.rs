@@ -62,9 +62,11 @@ fn refused(result: Result<SentOutcome, TalkError>) -> RefusalCode {
 
 fn contents(engine: &Engine, agent: &str) -> Vec<String> {
     let records = engine.inbox_records(&name(agent), Seq::ZERO, 100_000).unwrap();
-    let texts = records.into_iter().map(|record| match record.event {
-        Event::Conversation(ConversationEvent::MessageSent(message)) => message.content.as_str().to_owned(),
-        other => panic!("{other:?}"),
+    let texts = records.into_iter().map(|record| {
+        let Event::Conversation(ConversationEvent::MessageSent(message)) = record.event else {
+            panic!("no message is at {}", record.seq);
+        };
+        message.content.as_str().to_owned()
     });
     texts.collect()
 }
@@ -287,22 +289,20 @@ fn deadlines_are_kept_by_events() {
     let mut seen = Vec::new();
     let mut at = sent.seq;
     while seen.len() < 3 {
-        let head = engine.log().wait_beyond(at, Duration::from_secs(60));
+        let head = engine.log().wait_beyond(at, Duration::from_mins(1));
         assert!(head > at, "nothing came");
         for record in engine.log().scan(at.next(), &caxton_events::log::Filter::default()) {
             let record = record.unwrap();
             at = record.seq;
-            match record.event {
-                Event::Conversation(ConversationEvent::ReplyOverdue { .. }) => seen.push("overdue"),
-                Event::Conversation(ConversationEvent::MessageExpired { receivers, .. }) => {
-                    assert_eq!(receivers, [name("bob")]);
-                    seen.push("expired");
-                }
-                Event::Conversation(ConversationEvent::Closed { conversation, end }) => {
-                    assert_eq!((conversation, end), (id.clone(), ConversationEnd::IdleTimeout));
-                    seen.push("closed");
-                }
-                _ => (),
+            let Event::Conversation(event) = record.event else { continue };
+            if let ConversationEvent::ReplyOverdue { .. } = event {
+                seen.push("overdue");
+            } else if let ConversationEvent::MessageExpired { receivers, .. } = event {
+                assert_eq!(receivers, [name("bob")]);
+                seen.push("expired");
+            } else if let ConversationEvent::Closed { conversation, end } = event {
+                assert_eq!((conversation, end), (id.clone(), ConversationEnd::IdleTimeout));
+                seen.push("closed");
             }
         }
     }
@@ -342,7 +342,7 @@ async fn who_waits_for_an_inbox_is_woken() {
     assert!(!engine.wait_inbox(&name("bob"), Seq::ZERO, Duration::ZERO).await);
     let waiting = tokio::spawn({
         let engine = engine.clone();
-        async move { engine.wait_inbox(&name("bob"), Seq::ZERO, Duration::from_secs(60)).await }
+        async move { engine.wait_inbox(&name("bob"), Seq::ZERO, Duration::from_mins(1)).await }
     });
     engine.send(text("ada", "bob", "hi")).await.unwrap();
     assert!(waiting.await.unwrap());

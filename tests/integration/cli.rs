@@ -169,7 +169,7 @@ fn a_model_file_that_is_not_what_it_should_be_is_named() {
     let data = dir.path().join("data");
     let serve = ["serve", "--port", "0", "--metrics-port", "off", "--model-path", path];
     let serve = [&serve[..], &["--data-dir", data.to_str().unwrap()]].concat();
-    check_failure(&serve, 1, "the embedding model is damaged");
+    check_failure(&serve, 1, "the model all-MiniLM-L6-v2 is damaged");
     check_failure(&serve, 1, "config.json");
     file("model.safetensors", 1_000);
     check_failure(&serve, 1, "model.safetensors");

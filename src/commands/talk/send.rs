@@ -463,15 +463,12 @@ fn note(
         .filter(|agent| agent.as_str() != SYSTEM && !situation.takes_part(own, conversation, agent))
         .cloned()
         .collect();
-    match own.conversations.get_mut(conversation) {
-        Some(delta) => {
-            delta.messages += 1;
-            delta.joined.extend(joining);
-        }
-        None => {
-            let delta = super::situation::Delta { messages: 1, joined: joining, ..Default::default() };
-            own.conversations.insert(conversation.clone(), delta);
-        }
+    if let Some(delta) = own.conversations.get_mut(conversation) {
+        delta.messages += 1;
+        delta.joined.extend(joining);
+    } else {
+        let delta = super::situation::Delta { messages: 1, joined: joining, ..Default::default() };
+        own.conversations.insert(conversation.clone(), delta);
     }
     for agent in &addressed.receivers {
         match own.load.get_mut(agent) {

@@ -170,7 +170,11 @@ impl<'a> Situation<'a> {
     }
 
     pub(super) fn load(&self, own: &Overlay, agent: &AgentId) -> u64 {
-        let folded = self.state.conversations.inbox(agent).map_or(0, |inbox| inbox.waiting());
+        let folded = self
+            .state
+            .conversations
+            .inbox(agent)
+            .map_or(0, caxton_projections::conversations::Inbox::waiting);
         folded + self.layers(own).filter_map(|layer| layer.load.get(agent)).sum::<u64>()
     }
 

@@ -51,6 +51,7 @@ fn to(names: &[&str]) -> To {
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn every_rule_of_a_message_names_its_field() {
+    use Performative as P;
     use RefusalCode as R;
     let text = |text: &str| Content::Text(text.to_owned());
     let at = |micros: u64| Some(Timestamp::from_unix_micros(micros));
@@ -98,7 +99,6 @@ fn every_rule_of_a_message_names_its_field() {
             receivers: vec![agent(receiver)],
         });
     };
-    use Performative as P;
     check(|wish| answer(wish, P::Request, "bob", "ada", P::Inform), None);
     check(
         |wish| answer(wish, P::Request, "bob", "eve", P::Inform),

@@ -71,7 +71,7 @@ async fn what_is_stored_is_found_and_connected() {
         });
         call(memory, &next(2), more).await.unwrap();
         let relation =
-            json!({"operation": "relate", "from": "redb", "to": "ent_3", "relation": "sits_beside"});
+            json!({"operation": "relate", "from": "redb", "to": "ent_3", "relation": "sits_beside", "scope": "agent"});
         let related = call(memory, &next(3), relation).await.unwrap();
         assert_eq!((&related["relation_id"], &related["status"]), (&json!("rel_5"), &json!("created")));
         let found =

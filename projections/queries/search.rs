@@ -16,6 +16,10 @@ use crate::view::View;
 const ROWS_PER_HIT: usize = 5;
 /// Rows asked of each ranking at the least.
 const ROWS_MIN: usize = 64;
+/// The same where meaning alone ranks: no score depends on the rows behind the hits, so as few are asked for as mostly
+/// make enough hits.
+const SEMANTIC_ROWS_PER_HIT: usize = 3;
+const SEMANTIC_ROWS_MIN: usize = 32;
 /// Rows asked of each ranking at the most, when filters throw much away.
 const ROWS_MAX: usize = 8_192;
 /// Entities looked at together where a filter on them may refuse some.
@@ -168,7 +172,11 @@ impl Search {
             }
             _ => None,
         };
-        let mut rows = (self.limit * ROWS_PER_HIT).clamp(ROWS_MIN, ROWS_MAX);
+        let (per_hit, least) = match mode {
+            SearchMode::Semantic => (SEMANTIC_ROWS_PER_HIT, SEMANTIC_ROWS_MIN),
+            SearchMode::Keyword | SearchMode::Hybrid => (ROWS_PER_HIT, ROWS_MIN),
+        };
+        let mut rows = (self.limit * per_hit).clamp(least, ROWS_MAX);
         loop {
             let VectorAnswer { hits: semantic, exact } = self.by_meaning(view, query.as_deref(), rows)?;
             let keyword = self.by_words(view, mode, rows)?;

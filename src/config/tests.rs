@@ -489,7 +489,7 @@ fn what_is_shown_can_be_loaded_again() {
 #[test]
 fn what_is_shown_says_where_it_came_from() {
     let loaded = loaded(
-        "embedding_config: {batch_size: 16}\nagents: {tool_call_timeout: 3s}",
+        "embedding_config: {batch_size: 16}\nserver: {max_concurrent_conversations: 3}",
         &[("CAXTON_SERVER_PORT", "1")],
         &[],
     );
@@ -502,7 +502,7 @@ fn what_is_shown_says_where_it_came_from() {
         line("bind_address:").ends_with("# follows server.port, the variable CAXTON_SERVER_PORT"),
         "{shown}"
     );
-    assert!(line("tool_call_timeout: 3s").contains("; no effect yet: "), "{shown}");
+    assert!(line("max_concurrent_conversations: 3").contains("; no effect yet: "), "{shown}");
     assert!(line("cache_mb: 32").ends_with("# default"), "{shown}");
     let json: serde_json::Value = serde_json::from_str(&show(&loaded, true)).unwrap();
     let keys = json["keys"].as_array().unwrap();

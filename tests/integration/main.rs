@@ -10,6 +10,7 @@ mod concurrency;
 mod config_agents;
 mod connections;
 mod entities;
+mod messages;
 mod observations;
 mod protocol;
 mod relations;

@@ -33,6 +33,7 @@ mod rows;
 mod search;
 mod serve;
 mod stats;
+mod talk;
 mod watch;
 
 use std::ops::Deref;

@@ -12,16 +12,20 @@ use tower_http::compression::predicate::SizeAbove;
 use super::problem::{Problem, nearest, shortened};
 use super::{
     Api, RestOptions, batch, config_agents, embeddings, entities, entity_writes, events, export, graph_walk,
-    health, import, middleware, observations, relations, search, stats,
+    health, import, middleware, observations, relations, search, stats, talk,
 };
 use crate::engine::Engine;
 
 /// Paths without parameters, for the hint in a 404.
 const PATHS: &[&str] = &[
+    "/api/v1/agents",
+    "/api/v1/capabilities",
     "/api/v1/config-agents",
     "/api/v1/config-agents/reload",
     "/api/v1/config-agents/templates",
     "/api/v1/config-agents/validate",
+    "/api/v1/conversations",
+    "/api/v1/dead-letters",
     "/api/v1/events",
     "/api/v1/health",
     "/api/v1/health/detailed",
@@ -38,6 +42,8 @@ const PATHS: &[&str] = &[
     "/api/v1/memory/relations/batch",
     "/api/v1/memory/search",
     "/api/v1/memory/stats",
+    "/api/v1/messages",
+    "/api/v1/messages/batch",
     "/api/v1/ready",
     "/v1/embeddings",
 ];
@@ -70,6 +76,7 @@ fn with_layers(api: Api) -> Router {
 
 fn resources() -> Router<Api> {
     config_agents::routes()
+        .merge(talk::routes())
         .route("/memory/entities", get(entities::list).post(entity_writes::create))
         .route("/memory/entities/batch", post(batch::entities))
         .route(

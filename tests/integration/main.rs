@@ -16,5 +16,6 @@ mod protocol;
 mod relations;
 mod search;
 mod server;
+mod streams;
 mod system;
 mod transfer;

@@ -14,6 +14,7 @@ use super::super::fields::Fields;
 use super::super::problem::Problem;
 use super::super::refusals::whole;
 use super::super::rows;
+use super::super::stream::{Source, answer, last_event_id};
 use super::shown::message;
 use super::{known_agent, not_done, seqs};
 use crate::commands::talk::Upkeep;
@@ -83,7 +84,7 @@ impl Reading {
             let newest = newest(api, &self.agent).max(self.after);
             let found = self.now(api);
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-            if !found.is_empty() || left.is_zero() || api.engine.is_stopping() {
+            if !found.is_empty() || left.is_zero() || api.is_leaving() {
                 return found;
             }
             api.engine.wait_inbox(&self.agent, newest, left.min(LOOK)).await;
@@ -129,6 +130,17 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         rows::json(StatusCode::OK, &body)
     })
     .await
+}
+
+/// `GET /agents/{id}/inbox/stream`: messages behind `Last-Event-ID` or `after` that the agent is not done with, as they
+/// come.
+pub(super) async fn stream(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[&["after"]])?;
+    let agent = known_agent(&api, &call)?;
+    let after = query.integer("after", 0..=u64::MAX).map(Seq);
+    let resumed = last_event_id(&call, &mut query);
+    query.finish()?;
+    Ok(answer(api, Source::Inbox(agent), resumed.or(after).unwrap_or(Seq::ZERO)))
 }
 
 /// `POST /agents/{id}/inbox/ack`: the agent is done with everything up to `through`, and with `seqs`.

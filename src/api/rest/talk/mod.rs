@@ -9,7 +9,7 @@ mod inbox;
 mod messages;
 mod outgoing;
 mod registry;
-mod shown;
+pub(super) mod shown;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -35,6 +35,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/agents", get(registry::agents).post(registry::register))
         .route("/agents/{agent}", get(registry::agent))
         .route("/agents/{agent}/inbox", get(inbox::list))
+        .route("/agents/{agent}/inbox/stream", get(inbox::stream))
         .route("/agents/{agent}/inbox/ack", post(inbox::acknowledge))
         .route("/agents/{agent}/inbox/release", post(inbox::release))
         .route("/conversations", get(conversations::list).post(conversations::open))

@@ -59,7 +59,7 @@ pub(super) fn candidate(row: &Candidate) -> Value {
 }
 
 /// The message in a record; `None` when it holds something else.
-pub(super) fn message(record: &Record) -> Option<Value> {
+pub(in crate::api::rest) fn message(record: &Record) -> Option<Value> {
     let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else { return None };
     let mut shown = json!({
         "seq": record.seq,

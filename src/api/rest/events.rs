@@ -25,8 +25,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Records looked at for one page; a filter that keeps little answers early with a `next_seq`.
 const SCANNED_MAX: usize = 200_000;
 
-const EVENTS: &[&str] =
-    &["from_seq", "limit", "kinds", "actor", "stream", "correlation_id", "since", "until", "wait_seconds"];
+/// Parameters that choose events.
+pub(super) const FILTER: &[&str] = &["kinds", "actor", "stream", "correlation_id", "since", "until"];
 
 /// `GET /log/head`: the position and the Merkle root of everything recorded.
 pub(super) async fn head(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
@@ -44,23 +44,15 @@ pub(super) async fn head(State(api): State<Api>, call: Call) -> Result<Response,
 
 /// `GET /events`: events from `from_seq` on, at most `limit`; with `wait_seconds` it waits for the next one.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[EVENTS])?;
+    let mut query = call.query(&[FILTER, &["from_seq", "limit", "wait_seconds"]])?;
     let from = Seq(query.integer("from_seq", 1..=u64::MAX).unwrap_or(1));
     let limit = query.integer("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT) as usize;
     let wait = query.integer("wait_seconds", 0..=WAIT_SECONDS_MAX).unwrap_or(0);
-    let filter = Filter {
-        until: None,
-        kinds: kinds(&mut query),
-        stream: query.text("stream"),
-        actor: query.text("actor"),
-        correlation: query.text("correlation_id"),
-        recorded_from: query.time("since"),
-        recorded_before: query.time("until"),
-    };
+    let filter = filter(&mut query);
     query.finish()?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
     while api.engine.log().head().seq < from && tokio::time::Instant::now() < deadline {
-        if api.engine.is_stopping() {
+        if api.is_leaving() {
             break;
         }
         tokio::time::sleep(POLL).await;
@@ -89,6 +81,19 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         rows::json(StatusCode::OK, &body)
     })
     .await
+}
+
+/// What the parameters choose.
+pub(super) fn filter(query: &mut Fields) -> Filter {
+    Filter {
+        until: None,
+        kinds: kinds(query),
+        stream: query.text("stream"),
+        actor: query.text("actor"),
+        correlation: query.text("correlation_id"),
+        recorded_from: query.time("since"),
+        recorded_before: query.time("until"),
+    }
 }
 
 fn kinds(query: &mut Fields) -> Option<Vec<Kind>> {

@@ -33,10 +33,13 @@ mod rows;
 mod search;
 mod serve;
 mod stats;
+mod stream;
+mod talk;
 mod watch;
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use caller::ScopeKind;
@@ -62,6 +65,7 @@ struct Shared {
     meter: Meter,
     checks: health::Checks,
     started: Instant,
+    leaving: AtomicBool,
 }
 
 impl Api {
@@ -73,9 +77,15 @@ impl Api {
             meter: Meter::default(),
             checks: health::Checks::default(),
             started: Instant::now(),
+            leaving: AtomicBool::new(false),
             engine,
             options,
         }))
+    }
+
+    /// Whether the door closes: then who waits is answered with what there is, and streams end.
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.engine.is_stopping()
     }
 }
 

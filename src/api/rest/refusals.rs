@@ -101,7 +101,7 @@ pub(super) fn not_submitted(error: SubmitError, place: Place<'_>) -> Problem {
 }
 
 /// The log did not take the write.
-fn log_failed(error: &AppendError) -> Problem {
+pub(super) fn log_failed(error: &AppendError) -> Problem {
     tracing::error!(error = %chain(error), "the log failed");
     let detail = error.to_string();
     match error {

@@ -7,22 +7,27 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
 use super::problem::{Problem, nearest, shortened};
 use super::{
     Api, RestOptions, batch, config_agents, embeddings, entities, entity_writes, events, export, graph_walk,
-    health, import, middleware, observations, relations, search, stats,
+    health, import, middleware, observations, relations, search, stats, stream, talk,
 };
 use crate::engine::Engine;
 
 /// Paths without parameters, for the hint in a 404.
 const PATHS: &[&str] = &[
+    "/api/v1/agents",
+    "/api/v1/capabilities",
     "/api/v1/config-agents",
     "/api/v1/config-agents/reload",
     "/api/v1/config-agents/templates",
     "/api/v1/config-agents/validate",
+    "/api/v1/conversations",
+    "/api/v1/dead-letters",
     "/api/v1/events",
+    "/api/v1/events/stream",
     "/api/v1/health",
     "/api/v1/health/detailed",
     "/api/v1/health/memory",
@@ -38,16 +43,19 @@ const PATHS: &[&str] = &[
     "/api/v1/memory/relations/batch",
     "/api/v1/memory/search",
     "/api/v1/memory/stats",
+    "/api/v1/messages",
+    "/api/v1/messages/batch",
     "/api/v1/ready",
     "/v1/embeddings",
 ];
 
 /// The whole door as a service, without its connections.
 pub fn router(engine: Engine, options: RestOptions) -> Router {
-    with_layers(Api::new(engine, options))
+    with_layers(&Api::new(engine, options))
 }
 
-fn with_layers(api: Api) -> Router {
+/// The same over an `api` that is there.
+pub(super) fn with_layers(api: &Api) -> Router {
     let compression = api.options.compression;
     let router = Router::new()
         .nest("/api/v1", resources())
@@ -56,13 +64,13 @@ fn with_layers(api: Api) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(api.clone(), middleware::around))
-        .with_state(api);
+        .with_state(api.clone());
     match compression {
         Some(compression) => router.layer(
             CompressionLayer::new()
                 .gzip(true)
                 .quality(CompressionLevel::Precise(i32::from(compression.level.clamp(1, 9))))
-                .compress_when(SizeAbove::new(compression.above_bytes)),
+                .compress_when(SizeAbove::new(compression.above_bytes).and(NotForContentType::SSE)),
         ),
         None => router,
     }
@@ -70,6 +78,7 @@ fn with_layers(api: Api) -> Router {
 
 fn resources() -> Router<Api> {
     config_agents::routes()
+        .merge(talk::routes())
         .route("/memory/entities", get(entities::list).post(entity_writes::create))
         .route("/memory/entities/batch", post(batch::entities))
         .route(
@@ -102,6 +111,7 @@ fn resources() -> Router<Api> {
         .route("/memory/{agent_id}", axum::routing::delete(entity_writes::clear))
         .route("/log/head", get(events::head))
         .route("/events", get(events::list))
+        .route("/events/stream", get(stream::events))
         .route("/health", get(health::health))
         .route("/health/memory", get(health::memory))
         .route("/health/detailed", get(health::detailed))

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,9 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+use super::Api;
 use super::options::RestOptions;
 use super::refusals::overloaded;
-use super::routes::router;
+use super::routes::with_layers;
 use super::watch::{Activity, Held, Limits, Watched};
 use crate::engine::Engine;
 use crate::telemetry;
@@ -67,8 +69,9 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     tracing::info!(%address, "the REST API listens");
+    let api = Api::new(engine, options.clone());
     let door = Door {
-        router: router(engine, options.clone()),
+        router: with_layers(&api),
         places: Arc::new(Semaphore::new(options.connections_max.max(1))),
         turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
         options: Arc::new(options),
@@ -92,6 +95,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    api.leaving.store(true, Ordering::Relaxed);
     let _ = stop.send(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(door.options.drain_timeout, drained).await.is_err() {

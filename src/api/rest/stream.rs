@@ -1,0 +1,181 @@
+//! Server-sent events: the log as it grows, and an inbox as it fills.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use caxton_events::log::Filter;
+use caxton_events::{AgentId, Seq};
+use caxton_tools::log::Line;
+use futures::stream;
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Api;
+use super::call::Call;
+use super::events::{FILTER, filter};
+use super::fields::Fields;
+use super::problem::Problem;
+use super::refusals::{internal, log_unreadable};
+use super::talk::shown::message;
+
+/// How often the end of the log is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a wait for a message lasts before the server's own state is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// A stream on which nothing happens says so after this long, so that nobody in between takes it for dead.
+const ALIVE: Duration = Duration::from_secs(15);
+/// Records that are read at a time.
+const CHUNK: usize = 256;
+
+/// What is streamed.
+#[derive(Clone)]
+pub(super) enum Source {
+    /// The log, what the filter keeps of it.
+    Log(Filter),
+    /// The messages to an agent that it is not done with.
+    Inbox(AgentId),
+}
+
+/// `GET /events/stream`: events behind `Last-Event-ID`, from `from_seq` on, or from now on.
+pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[FILTER, &["from_seq"]])?;
+    let from = query.integer("from_seq", 1..=u64::MAX).map(|from| Seq(from - 1));
+    let filter = filter(&mut query);
+    let resumed = last_event_id(&call, &mut query);
+    query.finish()?;
+    let after = resumed.or(from).unwrap_or_else(|| api.engine.log().head().seq);
+    Ok(answer(api, Source::Log(filter), after))
+}
+
+/// Where a client that lost its connection goes on.
+pub(super) fn last_event_id(call: &Call, query: &mut Fields) -> Option<Seq> {
+    let text = call.headers().get("last-event-id")?.to_str().unwrap_or_default();
+    let seq = text.parse().ok().map(Seq);
+    if seq.is_none() {
+        query.complain(
+            "Last-Event-ID",
+            Some(text),
+            "is no position",
+            "send the id of the last event, or nothing",
+        );
+    }
+    seq
+}
+
+/// The stream of everything behind `after`.
+pub(super) fn answer(api: Api, source: Source, after: Seq) -> Response {
+    let streaming = Streaming { api, source, after, ended: false };
+    let opened = stream::once(async { Ok(Bytes::from_static(b": open\n\n")) });
+    let events = stream::unfold(streaming, |mut streaming| async move {
+        let bytes = streaming.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(bytes), streaming))
+    });
+    let mut response = Response::new(Body::from_stream(futures::StreamExt::chain(opened, events)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+struct Streaming {
+    api: Api,
+    source: Source,
+    after: Seq,
+    ended: bool,
+}
+
+impl Streaming {
+    /// The next events, or a sign of life; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        let alive = Instant::now() + ALIVE;
+        loop {
+            if self.ended || self.api.is_leaving() {
+                return None;
+            }
+            match self.read().await {
+                Ok(text) if text.is_empty() => (),
+                Ok(text) => return Some(Bytes::from(text)),
+                // Many read at the moment: what is there now is there in a moment, too.
+                Err(problem) if problem.code() == "OVERLOADED" => tokio::time::sleep(LOOK).await,
+                Err(problem) => {
+                    self.ended = true;
+                    let complaint = problem.as_complaint();
+                    let data = json!({"code": complaint.code, "detail": complaint.message});
+                    return Some(Bytes::from(format!("event: error\ndata: {data}\n\n")));
+                }
+            }
+            if Instant::now() >= alive {
+                return Some(Bytes::from_static(b": here\n\n"));
+            }
+            match &self.source {
+                Source::Log(_) => tokio::time::sleep(POLL).await,
+                Source::Inbox(agent) => {
+                    self.api.engine.wait_inbox(agent, self.after, LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// What there is behind the last event now.
+    async fn read(&mut self) -> Result<String, Problem> {
+        let (text, after) = match &self.source {
+            Source::Log(filter) => self.read_log(filter.clone()).await?,
+            Source::Inbox(agent) => self.read_inbox(agent).await?,
+        };
+        self.after = after;
+        Ok(text)
+    }
+
+    async fn read_log(&self, mut filter: Filter) -> Result<(String, Seq), Problem> {
+        let (log, after) = (self.api.engine.log().clone(), self.after);
+        let head = log.head().seq;
+        if head <= after {
+            return Ok((String::new(), after));
+        }
+        filter.until = Some(head);
+        self.api
+            .read(move |_| {
+                let (mut text, mut count) = (String::new(), 0);
+                for record in log.scan(after.next(), &filter) {
+                    let record = record.map_err(|error| log_unreadable(&error))?;
+                    let seq = record.seq;
+                    let line = Line::of(&log, record);
+                    event(&mut text, seq, &line.kind, &line)?;
+                    count += 1;
+                    if count == CHUNK {
+                        return Ok((text, seq));
+                    }
+                }
+                Ok((text, head))
+            })
+            .await
+    }
+
+    async fn read_inbox(&self, agent: &AgentId) -> Result<(String, Seq), Problem> {
+        let engine = self.api.engine.clone();
+        let seqs = engine.inbox(agent, self.after, CHUNK);
+        let Some(last) = seqs.last().copied() else { return Ok((String::new(), self.after)) };
+        self.api
+            .read(move |_| {
+                let records = engine.records(&seqs).map_err(|error| internal(&error))?;
+                let mut text = String::new();
+                for record in &records {
+                    event(&mut text, record.seq, "message", &message(record))?;
+                }
+                Ok((text, last))
+            })
+            .await
+    }
+}
+
+/// One event in the format of the wire. JSON on one line needs no further care.
+fn event(text: &mut String, seq: Seq, kind: &str, data: &impl Serialize) -> Result<(), Problem> {
+    let data = serde_json::to_string(data).map_err(|error| internal(&error))?;
+    let _ = write!(text, "id: {}\nevent: {kind}\ndata: {data}\n\n", seq.0);
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Agents among themselves: messages, inboxes, conversations, offers, dead letters.
+//!
+//! Reading order: [`outgoing`] (a message is read), [`messages`] (and sent), [`shown`] (what is shown of one),
+//! [`inbox`], [`conversations`], [`registry`] (agents and what they offer), [`dead_letters`].
+
+mod conversations;
+mod dead_letters;
+mod inbox;
+mod messages;
+mod outgoing;
+mod registry;
+pub(super) mod shown;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use caxton_events::{AgentId, Seq};
+
+use super::Api;
+use super::call::Call;
+use super::fields::Fields;
+use super::problem::{Complaint, Problem, shortened};
+use super::refusals::{self, Place};
+use crate::commands::{Refusal, RefusalCode};
+use crate::engine::TalkError;
+
+/// Most positions that one request may name.
+const SEQS_MAX: usize = 10_000;
+
+/// The routes below `/api/v1`.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/messages", post(messages::create))
+        .route("/messages/batch", post(messages::batch))
+        .route("/agents", get(registry::agents).post(registry::register))
+        .route("/agents/{agent}", get(registry::agent))
+        .route("/agents/{agent}/inbox", get(inbox::list))
+        .route("/agents/{agent}/inbox/stream", get(inbox::stream))
+        .route("/agents/{agent}/inbox/ack", post(inbox::acknowledge))
+        .route("/agents/{agent}/inbox/release", post(inbox::release))
+        .route("/conversations", get(conversations::list).post(conversations::open))
+        .route("/conversations/{conversation}", get(conversations::get))
+        .route("/conversations/{conversation}/messages", get(conversations::messages))
+        .route("/conversations/{conversation}/close", post(conversations::close))
+        .route("/conversations/{conversation}/archive", post(conversations::archive))
+        .route("/capabilities", get(registry::capabilities).post(registry::offer))
+        .route("/capabilities/{name}", get(registry::capability).put(registry::change))
+        .route("/capabilities/{name}/{capability}", axum::routing::delete(registry::withdraw))
+        .route("/dead-letters", get(dead_letters::list))
+        .route("/dead-letters/{seq}/replay", post(dead_letters::replay))
+}
+
+/// A refusal as the client is told.
+fn complaint(refusal: Refusal, place: Place<'_>) -> Complaint {
+    // The rules of the memory have a code of their own; what is wrong with a message is wrong with the request.
+    let is_validation = refusal.code == RefusalCode::Validation;
+    let code = if is_validation { "VALIDATION_ERROR" } else { refusal.code.as_str() };
+    let field = match refusal.field.as_str() {
+        "name" | "agent" => "agent_id",
+        "conversation" => "conversation_id",
+        "dead_letter" => "seq",
+        other => other,
+    };
+    Complaint {
+        field: format!("{}{field}", place(refusal.index)),
+        code,
+        value: None,
+        message: refusal.message,
+        remedy: refusal.remedy,
+    }
+}
+
+/// Refusals of something of which nothing was written. The status is the first one's.
+fn refused(refusals: Vec<Refusal>, place: Place<'_>) -> Problem {
+    let first = refusals.first().map(|refusal| refusals::status_of(refusal.code));
+    let complaints = refusals.into_iter().map(|refusal| complaint(refusal, place)).collect();
+    Problem::complaints(first.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY), complaints)
+}
+
+/// What became of a wish that has no outcome.
+fn not_done(error: TalkError, place: Place<'_>) -> Problem {
+    match error {
+        TalkError::Refused(refusals) => refused(refusals, place),
+        TalkError::Overloaded => refusals::overloaded("too many messages are waiting"),
+        TalkError::Stopped => refusals::stopping(),
+        TalkError::Log(error) => refusals::log_failed(&error),
+        TalkError::Read(error) => refusals::log_unreadable(&error),
+        TalkError::Store(error) => refusals::internal(&error),
+    }
+}
+
+/// The agent that the path names, when there is one.
+fn known_agent(api: &Api, call: &Call) -> Result<AgentId, Problem> {
+    let text = call.path("agent");
+    let name = text.parse().ok();
+    let known = name.filter(|name| api.engine.view().talk().read().registry.is_known(name));
+    known.ok_or_else(|| {
+        let detail = format!("there is no agent {:?}", shortened(text));
+        Problem::new(StatusCode::NOT_FOUND, RefusalCode::AgentNotFound.as_str(), detail)
+            .field("agent_id")
+            .value(text)
+            .remedy("register it with POST /agents, or see GET /agents")
+    })
+}
+
+/// Positions in the log as a list of whole numbers.
+fn seqs(fields: &mut Fields, name: &str) -> Vec<Seq> {
+    let items = fields.list(name, false, SEQS_MAX);
+    let mut seqs = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        match item.as_u64() {
+            Some(seq) => seqs.push(Seq(seq)),
+            None => fields.complain(
+                &format!("{name}[{index}]"),
+                Some(&item.to_string()),
+                "must be a whole number",
+                "give the seq of a message, as the inbox shows it",
+            ),
+        }
+    }
+    seqs
+}

@@ -1,0 +1,128 @@
+//! Server-sent events: what happens is told while it happens, and nothing is lost over a broken connection.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use super::client::connect;
+use super::server::Server;
+
+/// A stream that is being read.
+struct Events {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Events {
+    fn open(server: &Server, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut ask = server.ask("GET", path);
+        for (name, value) in headers {
+            ask = ask.header(name, value);
+        }
+        let mut stream = connect(server.address);
+        stream.write_all(&ask.bytes()).unwrap();
+        let mut events = Self { stream, text: String::new() };
+        events.read_until(": open\n\n");
+        assert!(events.text.starts_with("HTTP/1.1 200"), "{}", events.text);
+        assert!(events.text.contains("content-type: text/event-stream"), "{}", events.text);
+        assert!(!events.text.contains("content-encoding"), "{}", events.text);
+        events
+    }
+
+    fn more(&mut self) -> bool {
+        let mut buffer = [0; 4_096];
+        let len = self.stream.read(&mut buffer).unwrap();
+        self.text.push_str(std::str::from_utf8(&buffer[..len]).unwrap());
+        len > 0
+    }
+
+    fn read_until(&mut self, wanted: &str) {
+        while !self.text.contains(wanted) {
+            assert!(self.more(), "the stream ended without {wanted:?}: {}", self.text);
+        }
+    }
+
+    /// The next `count` events: id, kind, data.
+    fn next(&mut self, count: usize) -> Vec<(u64, String, Value)> {
+        while self.text.matches("data: ").count() < count || !self.text.ends_with("\n\n\r\n") {
+            assert!(self.more(), "the stream ended: {}", self.text);
+        }
+        let member = |event: &str, name: &str| {
+            let line = event.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("no {name} in {event}")).to_owned()
+        };
+        let events = self.text.split("\n\n").filter(|event| event.contains("data: "));
+        let events = events.map(|event| {
+            let data = serde_json::from_str(&member(event, "data: ")).unwrap();
+            (member(event, "id: ").parse().unwrap(), member(event, "event: "), data)
+        });
+        let events = events.collect();
+        self.text.clear();
+        events
+    }
+}
+
+fn send(server: &Server, content: &str) -> u64 {
+    let body = json!({"performative": "INFORM", "sender": "ada", "receiver": "bob", "content": content});
+    server.post("/messages", &body).expect(201).json()["seq"].as_u64().unwrap()
+}
+
+#[test]
+fn the_log_is_told_as_it_grows_and_goes_on_after_the_last_event() {
+    let server = Server::start();
+    server.post("/agents", &json!({"agent_id": "before"})).expect(201);
+    let path = "/events/stream?kinds=agent.external_registered";
+    let mut events = Events::open(&server, path, &[("Accept-Encoding", "gzip")]);
+    server.post("/conversations", &json!({"conversation_id": "plan"})).expect(201);
+    server.post("/agents", &json!({"agent_id": "ada"})).expect(201);
+    let told = events.next(1);
+    assert_eq!((told.len(), told[0].1.as_str()), (1, "agent.external_registered"));
+    assert_eq!(told[0].2["seq"], told[0].0);
+    assert_eq!(told[0].2["data"]["agent_id"], "ada");
+    drop(events);
+
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    let last = told[0].0.to_string();
+    let missed = Events::open(&server, path, &[("Last-Event-ID", &last)]).next(1);
+    assert_eq!((missed.len(), &missed[0].2["data"]["agent_id"]), (1, &json!("bob")));
+    let all = Events::open(&server, &format!("{path}&from_seq=1"), &[]).next(3);
+    assert_eq!(all.len(), 3);
+    let bad = server.ask("GET", path).header("Last-Event-ID", "x").send();
+    assert_eq!(bad.problem(422, "VALIDATION_ERROR")["field"], "Last-Event-ID");
+    server.get("/events/stream?kinds=agent.none").problem(422, "VALIDATION_ERROR");
+}
+
+#[test]
+fn an_inbox_is_told_as_it_fills_without_what_is_done_with() {
+    let server = Server::start();
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    let first = send(&server, "one");
+    let mut events = Events::open(&server, "/agents/bob/inbox/stream", &[]);
+    assert_eq!(events.next(1)[0].2["content"], "one");
+    let second = send(&server, "two");
+    let told = events.next(1);
+    assert_eq!((told[0].0, told[0].1.as_str(), &told[0].2["content"]), (second, "message", &json!("two")));
+    drop(events);
+
+    server.post("/agents/bob/inbox/ack", &json!({"seqs": [first]})).expect(200);
+    assert_eq!(Events::open(&server, "/agents/bob/inbox/stream", &[]).next(1)[0].0, second);
+    let third = send(&server, "three");
+    let last = second.to_string();
+    let told = Events::open(&server, "/agents/bob/inbox/stream", &[("Last-Event-ID", &last)]).next(1);
+    assert_eq!(told[0].0, third);
+    server.get("/agents/nobody/inbox/stream").problem(404, "AGENT_NOT_FOUND");
+}
+
+#[test]
+fn streams_and_waiting_readers_do_not_hold_up_the_end() {
+    let mut server = Server::start();
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    let mut log = Events::open(&server, "/events/stream", &[]);
+    let mut inbox = Events::open(&server, "/agents/bob/inbox/stream", &[]);
+    server.stop();
+    for events in [&mut log, &mut inbox] {
+        while events.more() {}
+        assert!(events.text.ends_with("0\r\n\r\n"), "{}", events.text);
+    }
+}

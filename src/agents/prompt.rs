@@ -9,21 +9,8 @@ use std::fmt::Write as _;
 use caxton_events::conversation::{Content, Message, Performative};
 use minijinja::{Environment, UndefinedBehavior, Value};
 
+pub use super::placeholders::RESERVED;
 use super::spec::AgentSpec;
-
-/// Names that every turn fills; parameters of these names are hidden by them.
-pub const RESERVED: &[&str] = &[
-    "request",
-    "context",
-    "data",
-    "user_id",
-    "timestamp",
-    "memory_context",
-    "conversation_history",
-    "message_content",
-    "sender_agent",
-    "capability",
-];
 
 const SYSTEM: &str = "system_prompt";
 const USER: &str = "user_prompt_template";

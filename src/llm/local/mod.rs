@@ -1,6 +1,6 @@
 //! A small model in this process that words what memory knows, and is believed only when it adds nothing.
 //!
-//! It is given the facts that [`extractive`](super::extractive) would quote. Its sentence is used when everything it
+//! It is given the facts that [`extractive`] would quote. Its sentence is used when everything it
 //! says stands in one of them (`grounding`); else the facts are quoted. One thread runs it, behind a bounded queue; the
 //! model is loaded by the first question.
 

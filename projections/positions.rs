@@ -1,5 +1,6 @@
 //! How far each projection has come, and waiting until it has come far enough.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,17 +81,33 @@ pub struct Positions {
     moved: Condvar,
     /// Without vectors, waiting for them is waiting for the graph.
     has_vectors: bool,
+    memory_changes: AtomicU64,
 }
 
 impl Positions {
     /// All at the start. Without vectors, [`Wait::Indexed`] means [`Wait::Applied`].
     pub fn new(has_vectors: bool) -> Self {
-        Self { parts: Mutex::default(), moved: Condvar::new(), has_vectors }
+        Self {
+            parts: Mutex::default(),
+            moved: Condvar::new(),
+            has_vectors,
+            memory_changes: AtomicU64::new(0),
+        }
     }
 
     fn parts(&self) -> MutexGuard<'_, [Position; 3]> {
         // Every critical section below leaves whole values, so a panic elsewhere does not spoil them.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that something of the memory changed for those who read it.
+    pub fn memory_changed(&self) {
+        self.memory_changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often that was noted: while it stays the same, the same question has the same answer.
+    pub fn memory_changes(&self) -> u64 {
+        self.memory_changes.load(Ordering::Acquire)
     }
 
     /// Where a projection is.

@@ -8,7 +8,7 @@
 //! It answers messages: [`spec`] (what an agent is made of), [`turn`] and [`reply`] (one message, as a state machine
 //! without input and output), [`prompt`] and [`context`] (what the model reads), [`ports`] (what a turn needs from
 //! the rest of the server), [`runner`] (one message, with the world attached), [`queues`], [`batching`] and
-//! [`circuit`] (who is next), [`scheduler`] (all of it together).
+//! [`circuit`] (who is next), [`scheduler`] (all of it together), [`runtime`] (all of it over the engine).
 
 pub mod batching;
 pub mod circuit;
@@ -34,6 +34,7 @@ pub mod reply;
 pub mod report;
 mod roster;
 pub mod runner;
+pub mod runtime;
 pub mod scheduler;
 #[cfg(test)]
 mod scripted;
@@ -55,5 +56,6 @@ pub use parse::{Judgement, Surroundings, judge};
 pub use placeholders::{RESERVED, TemplateFault, fill, placeholders};
 pub use registry::{Past, Registered, Registration, Registry, Rejection};
 pub use roster::{LoadedAgent, RejectedFile, Roster};
+pub use runtime::{AgentRuntime, Equipment, Piece, RuntimeError};
 pub use validator::{Checked, Validator};
 pub use wish::{DirectoryError, Earlier};

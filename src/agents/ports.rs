@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use caxton_events::conversation::Message;
 use caxton_events::{
@@ -61,6 +62,9 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// The agent is done with the message, for good: the inbox is acknowledged so far.
     fn done<'a>(&'a self, agent: &'a AgentId, seq: Seq) -> BoxFuture<'a, Result<(), PortError>>;
 
+    /// Whether the agent is done with a message that was taken: somebody else may have seen to that.
+    fn is_done(&self, agent: &AgentId, seq: Seq) -> bool;
+
     /// The agent does not run any more; the message is given again when it does.
     fn put_back(&self, delivery: Delivery);
 }
@@ -104,6 +108,26 @@ pub trait Replies: Send + Sync + fmt::Debug {
     ///
     /// [`ReplyError`].
     fn send(&self, reply: OutgoingReply) -> BoxFuture<'_, Result<(), ReplyError>>;
+
+    /// Gives a message that was routed with `failover`, and that `turn` is the last attempt at, to the next provider.
+    /// `false`: it is not such a message, or everyone had it. Once passed on, it is not passed on again.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError`].
+    fn pass_on<'a>(&'a self, delivery: &'a Delivery, turn: TurnId)
+    -> BoxFuture<'a, Result<bool, ReplyError>>;
+
+    /// From now on a conversation ends after `idle` without a message; nothing happens when that is so already.
+    ///
+    /// # Errors
+    ///
+    /// [`PortError`].
+    fn limit_idle<'a>(
+        &'a self,
+        conversation: &'a ConversationId,
+        idle: Duration,
+    ) -> BoxFuture<'a, Result<(), PortError>>;
 }
 
 /// Where turns are recorded.
@@ -144,6 +168,8 @@ pub struct MemoryAsk {
     pub semantic_weight: Option<f64>,
     /// Show what results are related to.
     pub include_relationships: bool,
+    /// The same question is not searched for again within this time, while memory is as it was.
+    pub keep_for: Duration,
 }
 
 /// What memory answers, the best first.
@@ -163,6 +189,14 @@ pub trait Sources: Send + Sync + fmt::Debug {
     /// Searches memory for several questions at once, so that they become vectors in one pass. As many answers as
     /// questions, in the same order.
     fn search(&self, asks: Vec<MemoryAsk>) -> BoxFuture<'_, Vec<Found>>;
+
+    /// Messages that the agent sent in a conversation; not counted further than `enough`.
+    fn said_by<'a>(
+        &'a self,
+        agent: &'a AgentId,
+        conversation: &'a ConversationId,
+        enough: usize,
+    ) -> BoxFuture<'a, Result<usize, PortError>>;
 
     /// What others in the workspace offer.
     fn capabilities<'a>(
@@ -246,6 +280,11 @@ impl Agents {
     /// The version that runs.
     pub fn get(&self, agent: &AgentId) -> Option<Arc<Agent>> {
         self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+    }
+
+    /// Whether nobody runs.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Waits for a change since the last call.

@@ -1,5 +1,6 @@
 //! One turn with the world attached: does what [`turn`](super::turn) says is next, and records it before it is used.
 
+mod keep;
 mod prepare;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use prepare::Known;
-pub use prepare::memory_ask;
+pub use prepare::{memory_ask, memory_ask_of};
 
 use super::circuit::later;
 use super::context::tokens;
@@ -35,7 +36,7 @@ use crate::llm::{Answer, Ask, ModelErrorKind};
 use crate::toolbox::{Caller, ToolError};
 
 /// Tools whose calls are recognised by turn and call, or only read: repeated, they have the effect of one.
-const REPEATABLE: &[&str] = &["memory"];
+const REPEATABLE: &[&str] = &["memory", "message"];
 
 /// Hears the text of an answer while it is being made.
 pub type Heard = Arc<dyn Fn(&AgentId, &ConversationId, &str) + Send + Sync>;
@@ -210,7 +211,13 @@ impl<'a> Turn<'a> {
     async fn drive(&mut self) -> Result<Outcome, PortError> {
         loop {
             match self.state.next(&self.rules) {
-                Action::Begin { attempt } => self.begin(attempt).await?,
+                Action::Begin { attempt } => {
+                    self.begin(attempt).await?;
+                    if let Some(reason) = self.one_too_many().await? {
+                        let reply = failure_reply(self.delivery.message.performative, &reason);
+                        return self.fail(reason, reply).await;
+                    }
+                }
                 Action::PrepareContext => self.prepare_context().await?,
                 Action::AskModel { step, with_tools } => self.ask(step, with_tools).await?,
                 Action::CallTools(calls) => self.call(calls).await?,
@@ -223,8 +230,9 @@ impl<'a> Turn<'a> {
                         TurnEvent::ToolRefused { turn: self.id, call: call.id, tool: call.tool, reason };
                     self.note(refused).await?;
                 }
-                Action::Reply(reply) => match self.send(reply).await {
+                Action::Reply(reply) => match self.send(reply.clone()).await {
                     Ok(()) => {
+                        self.keep_what_was_said(Some(&reply)).await?;
                         let reply = Some(reply_id(self.id));
                         self.note(TurnEvent::Finished { turn: self.id, reply }).await?;
                     }
@@ -233,7 +241,10 @@ impl<'a> Turn<'a> {
                     }
                     Err(ReplyError::Unavailable(error)) => return Err(error),
                 },
-                Action::Finish => self.note(TurnEvent::Finished { turn: self.id, reply: None }).await?,
+                Action::Finish => {
+                    self.keep_what_was_said(None).await?;
+                    self.note(TurnEvent::Finished { turn: self.id, reply: None }).await?;
+                }
                 Action::Retry { reason } => return self.retry(reason).await,
                 Action::Fail { reason, reply } => return self.fail(reason, reply).await,
                 Action::Done(Ended::Finished(_)) => return Ok(Outcome::Finished),
@@ -278,6 +289,9 @@ impl<'a> Turn<'a> {
             temperature: model.temperature,
             top_p: model.top_p,
             max_tokens: model.max_tokens,
+            frequency_penalty: model.frequency_penalty,
+            presence_penalty: model.presence_penalty,
+            reuse: spec.performance.cache_responses,
         };
         let heard = |piece: &str| {
             if let Some(heard) = &self.world.heard {
@@ -346,19 +360,9 @@ impl<'a> Turn<'a> {
             TurnEvent::ToolStarted { turn: self.id, call: call.id.clone(), tool: call.tool.clone() }
         });
         self.note_all(started.collect()).await?;
-        let (world, delivery, spec) = (self.world, self.delivery, &self.agent.spec);
-        let limit =
-            spec.limits.tool_call_timeout.min(self.deadline.saturating_duration_since(Instant::now()));
-        let caller = Caller {
-            agent: delivery.agent.clone(),
-            workspace: spec.workspace.clone(),
-            turn: self.id,
-            conversation: delivery.message.conversation.clone(),
-            cause: self.cause,
-            call: String::new(),
-            permissions: spec.permissions.clone(),
-            timeout: limit,
-        };
+        let world = self.world;
+        let caller = self.caller();
+        let limit = caller.timeout;
         let mut running: FuturesUnordered<_> = calls
             .into_iter()
             .map(|call| {
@@ -382,6 +386,24 @@ impl<'a> Turn<'a> {
             self.note(event).await?;
         }
         Ok(())
+    }
+
+    /// Who calls, without the number of the call.
+    fn caller(&self) -> Caller {
+        let (delivery, spec) = (self.delivery, &self.agent.spec);
+        Caller {
+            agent: delivery.agent.clone(),
+            workspace: spec.workspace.clone(),
+            turn: self.id,
+            conversation: delivery.message.conversation.clone(),
+            cause: self.cause,
+            call: String::new(),
+            permissions: spec.permissions.clone(),
+            timeout: spec
+                .limits
+                .tool_call_timeout
+                .min(self.deadline.saturating_duration_since(Instant::now())),
+        }
     }
 
     fn answered(&self, call: ToolCall, result: String, failed: bool, took: Duration) -> TurnEvent {
@@ -425,7 +447,12 @@ impl<'a> Turn<'a> {
     }
 
     async fn fail(&mut self, reason: String, reply: Option<Reply>) -> Result<Outcome, PortError> {
-        if let Some(reply) = reply {
+        let passed_on = match self.world.replies.pass_on(self.delivery, self.id).await {
+            Ok(passed_on) => passed_on,
+            Err(ReplyError::Refused(_)) => false,
+            Err(ReplyError::Unavailable(error)) => return Err(error),
+        };
+        if let Some(reply) = reply.filter(|_| !passed_on) {
             match self.send(reply).await {
                 Ok(()) | Err(ReplyError::Refused(_)) => (),
                 Err(ReplyError::Unavailable(error)) => return Err(error),

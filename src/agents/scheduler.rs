@@ -430,7 +430,12 @@ async fn handle(
     delivery: &Delivery,
     prepared: Prepared,
 ) -> Outcome {
-    let outcome = run_turn(world, agent, delivery, prepared).await;
+    // A tool of an earlier turn may have waited for this message.
+    let outcome = if inbox.is_done(&delivery.agent, delivery.seq) {
+        Outcome::Finished
+    } else {
+        run_turn(world, agent, delivery, prepared).await
+    };
     if !matches!(outcome, Outcome::Finished | Outcome::Failed { .. }) {
         return outcome;
     }

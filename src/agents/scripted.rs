@@ -1,14 +1,14 @@
 //! A world for tests: log, inboxes, model and tools in plain collections, doing what a script says.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use caxton_events::conversation::{Content, Message, Performative, Priority, Routing, Strategy};
 use caxton_events::turn::ToolCall;
 use caxton_events::{
-    AgentId, Clock, ConversationId, Draft, Event, MessageId, Seq, Timestamp, TurnEvent, WorkspaceId,
+    AgentId, Clock, ConversationId, Draft, Event, MessageId, Seq, Timestamp, TurnEvent, TurnId, WorkspaceId,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -174,6 +174,9 @@ pub(super) struct Sent {
     pub(super) refuse: Mutex<Option<String>>,
     /// Sends that fail before one works.
     pub(super) failures: AtomicUsize,
+    /// Somebody else takes what is given up.
+    pub(super) passes_on: AtomicBool,
+    pub(super) idle: Mutex<Option<Duration>>,
 }
 
 impl Sent {
@@ -205,6 +208,19 @@ impl Replies for Sent {
             Ok(())
         }
         .boxed()
+    }
+
+    fn pass_on<'a>(&'a self, _: &'a Delivery, _: TurnId) -> BoxFuture<'a, Result<bool, ReplyError>> {
+        async { Ok(self.passes_on.load(Ordering::SeqCst)) }.boxed()
+    }
+
+    fn limit_idle<'a>(
+        &'a self,
+        _: &'a ConversationId,
+        idle: Duration,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
+        *self.idle.lock().unwrap() = Some(idle);
+        async { Ok(()) }.boxed()
     }
 }
 
@@ -282,6 +298,8 @@ pub(super) struct Known {
     pub(super) fail: Mutex<Vec<&'static str>>,
     /// Questions of each search.
     pub(super) searches: Mutex<Vec<usize>>,
+    /// Messages that the agent has sent in the conversation.
+    pub(super) said: usize,
 }
 
 impl Known {
@@ -308,6 +326,15 @@ impl Sources for Known {
             asks.iter().map(|_| self.answer("memory", self.facts.clone())).collect()
         }
         .boxed()
+    }
+
+    fn said_by<'a>(
+        &'a self,
+        _: &'a AgentId,
+        _: &'a ConversationId,
+        _: usize,
+    ) -> BoxFuture<'a, Result<usize, PortError>> {
+        async { Ok(self.said) }.boxed()
     }
 
     fn capabilities<'a>(
@@ -455,6 +482,10 @@ impl Inbox for Letters {
     fn done<'a>(&'a self, _: &'a AgentId, seq: Seq) -> BoxFuture<'a, Result<(), PortError>> {
         self.done.lock().unwrap().push(seq.0);
         async { Ok(()) }.boxed()
+    }
+
+    fn is_done(&self, _: &AgentId, _: Seq) -> bool {
+        false
     }
 
     fn put_back(&self, delivery: Delivery) {

@@ -67,6 +67,10 @@ pub struct ModelSettings {
     pub top_p: Option<f32>,
     /// Tokens of an answer at most.
     pub max_tokens: Option<u32>,
+    /// -2 to 2.
+    pub frequency_penalty: Option<f32>,
+    /// -2 to 2.
+    pub presence_penalty: Option<f32>,
 }
 
 /// What a turn may take.
@@ -84,6 +88,10 @@ pub struct Limits {
     pub context_tokens_max: u32,
     /// Turns of this agent at a time. Default: 100.
     pub conversations_max: usize,
+    /// Messages that it answers in one conversation; further ones are refused. Default: 50.
+    pub turns_max: u32,
+    /// Time without a message after which its conversations end; none: the server's.
+    pub idle_timeout: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -95,6 +103,8 @@ impl Default for Limits {
             memory_search_timeout: Duration::from_secs(5),
             context_tokens_max: 4_000,
             conversations_max: 100,
+            turns_max: 50,
+            idle_timeout: None,
         }
     }
 }
@@ -114,6 +124,8 @@ pub struct MemorySettings {
     pub query_template: Option<String>,
     /// Show what results are related to. Default: false.
     pub include_relationships: bool,
+    /// Keep what was asked and answered. Default: false.
+    pub auto_store: bool,
 }
 
 impl Default for MemorySettings {
@@ -125,6 +137,7 @@ impl Default for MemorySettings {
             semantic_weight: None,
             query_template: None,
             include_relationships: false,
+            auto_store: false,
         }
     }
 }
@@ -138,11 +151,24 @@ pub struct Performance {
     pub lazy_tool_loading: bool,
     /// Calls of tools at a time. Default: 1.
     pub concurrent_tools: usize,
+    /// How long an answer of memory to the same question is good for, while memory is as it was. Default: 0.
+    pub context_cache_ttl: Duration,
+    /// An answer of the model to exactly the same request may be given again. Default: false.
+    pub cache_responses: bool,
+    /// Look at its memory when the version is loaded, so that its first turn finds it at hand. Default: false.
+    pub preload_memory: bool,
 }
 
 impl Default for Performance {
     fn default() -> Self {
-        Self { optimize_prompts: true, lazy_tool_loading: true, concurrent_tools: 1 }
+        Self {
+            optimize_prompts: true,
+            lazy_tool_loading: true,
+            concurrent_tools: 1,
+            context_cache_ttl: Duration::ZERO,
+            cache_responses: false,
+            preload_memory: false,
+        }
     }
 }
 

@@ -16,11 +16,12 @@ use super::backend::ENDPOINT_FILE;
 use super::failure::{Exit, Failure};
 use super::progress::Progress;
 use super::setup;
-use crate::agents::AgentDirectory;
+use crate::agents::{AgentDirectory, AgentRuntime};
 use crate::api;
 use crate::api::rest::RestOptions;
 use crate::config::{Config, Flag, KeyHashes, Loaded};
 use crate::engine::Engine;
+use crate::llm;
 use crate::telemetry::{self, Telemetry};
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -33,26 +34,50 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     let _upkeep = telemetry.start_upkeep().map_err(|error| Failure::of(Exit::Failed, &error))?;
     let keys = config.api_keys().map_err(|problem| Failure::new(Exit::Usage, problem.to_string()))?;
     config.check_exposure(&keys).map_err(|error| Failure::of(Exit::Usage, &error))?;
+    let models = setup::language_models(config)?;
     let runtime = runtime(config)?;
     let doors = Doors::open(&runtime, config)?;
     let engine = {
         let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
         setup::engine(&loaded, common, &mut progress)?
     };
-    let agents = setup::agents(config, &engine).inspect_err(|_| engine.stop())?;
+    let (agents, turns) = start_agents(config, models, &engine).inspect_err(|_| engine.stop())?;
     let served = Endpoint::write(&config.server.data_dir, doors.address).and_then(|endpoint| {
         report(&loaded, &engine, &agents, &doors, &keys)?;
         telemetry::server_started(started.elapsed());
-        let options = RestOptions { agents: Some(agents.clone()), ..setup::rest_options(config, Some(keys)) };
+        let options = RestOptions {
+            agents: Some(agents.clone()),
+            turns: Some(turns.clone()),
+            ..setup::rest_options(config, Some(keys))
+        };
         let served = runtime.block_on(until_stopped(doors, &engine, options, telemetry));
         drop(endpoint);
         served
     });
+    turns.stop();
     agents.stop();
     engine.stop();
     // Requests that did not end in time have nobody to answer them any more.
     runtime.shutdown_background();
     served
+}
+
+/// The agents of files: looked after, and running.
+fn start_agents(
+    config: &Config,
+    models: llm::Registry,
+    engine: &Engine,
+) -> Result<(AgentDirectory, AgentRuntime), Failure> {
+    let equipment = setup::equipment(config, engine, models);
+    let agents = setup::agents(config, engine, &equipment)?;
+    let turns = AgentRuntime::start(config, engine, &agents, equipment);
+    match turns {
+        Ok(turns) => Ok((agents, turns)),
+        Err(error) => {
+            agents.stop();
+            Err(Failure::of(Exit::Failed, &error))
+        }
+    }
 }
 
 /// The configuration with the flags of this command.

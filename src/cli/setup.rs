@@ -18,10 +18,14 @@ use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::model::{self, Missing};
 use super::progress::Progress;
-use crate::agents::{AgentDirectory, DirectoryOptions, EngineLog, open_conversations};
+use crate::agents::{
+    AgentDirectory, DirectoryOptions, EngineLog, Equipment, Surroundings, open_conversations,
+};
 use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
 use crate::config::{self, Config, Flag, Loaded, Sources};
 use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
+use crate::llm;
+use crate::toolbox::memory::Ranking;
 
 /// Folder of the graph inside the data directory.
 pub(super) const GRAPH_DIR: &str = "graph";
@@ -90,11 +94,39 @@ pub(super) fn engine(loaded: &Loaded, common: &Common, progress: &mut Progress) 
 }
 
 /// The agents of the directory that `config` names, looked after from now on.
-pub(super) fn agents(config: &Config, engine: &Engine) -> Result<AgentDirectory, Failure> {
+pub(super) fn agents(
+    config: &Config,
+    engine: &Engine,
+    equipment: &Equipment,
+) -> Result<AgentDirectory, Failure> {
     let options = DirectoryOptions::new(config, &config.server.data_dir);
-    let options = DirectoryOptions { conversations: open_conversations(engine.clone()), ..options };
+    let surroundings = Surroundings {
+        tools: equipment.tools.names().map(str::to_owned).collect(),
+        providers: equipment.models.names().map(str::to_owned).collect(),
+        ..options.surroundings
+    };
+    let conversations = open_conversations(engine.clone());
+    let options = DirectoryOptions { conversations, surroundings, ..options };
     AgentDirectory::start(Arc::new(EngineLog::of(engine.clone())), options)
         .map_err(|error| Failure::of(Exit::Failed, &error))
+}
+
+/// The language models that `config` names, checked; those of the agents' files are among them.
+pub(super) fn language_models(config: &Config) -> Result<llm::Registry, Failure> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let caches = config.conversation_processing.response_cache_enabled;
+    let ttl = if caches { config.agents.response_cache_ttl } else { Duration::ZERO };
+    let around = llm::Surroundings {
+        local_model: crate::model::small_language_model(Some(&config.server.data_dir)),
+        ..llm::Surroundings::of_machine(&environment, ttl)
+    };
+    llm::Registry::build(&config.llm, &around).map_err(|error| Failure::of(Exit::Usage, &error))
+}
+
+/// What agents of files work with, over `engine`.
+pub(super) fn equipment(config: &Config, engine: &Engine, models: llm::Registry) -> Equipment {
+    let SearchDefaults { mode, fusion, .. } = search_defaults(config);
+    Equipment::new(config, engine, models, Ranking { mode, fusion })
 }
 
 /// The model in `dir` behind its service.

@@ -48,7 +48,7 @@ choice! {
 section! {
     /// `agents.default_limits`: limits of every agent.
     pub struct DefaultLimits {
-        /// Open conversations of one agent.
+        /// Conversations that one agent works on at a time; messages of others wait in the queues.
         pub max_conversations: usize = 100, whole(1, 10_000_000);
         /// Entities that one agent may own.
         pub max_memory_entities: u64 = 5_000, whole(1, u64::MAX);
@@ -66,7 +66,7 @@ section! {
     pub struct AgentOverride {
         /// The agents it is for.
         pub agent_type: String = String::new(), Limits::NotEmpty;
-        /// Open conversations of one agent.
+        /// Conversations that one agent works on at a time; messages of others wait in the queues.
         pub max_conversations: Option<usize> = None, whole(1, 10_000_000);
         /// Entities that one agent may own.
         pub max_memory_entities: Option<u64> = None, whole(1, u64::MAX);

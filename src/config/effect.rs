@@ -25,28 +25,17 @@ const fn always(name: &'static str, reason: &'static str) -> Rule {
     Rule { name, reason, applies: |_| true }
 }
 
-const NO_AGENTS: &str = "agents from files do not answer messages yet";
+const NO_POOLS: &str = "the allocator reuses memory; pools of objects gained nothing";
+const NO_LIST_CACHE: &str = "the list of agents is in memory as it is";
 const ONE_TRANSACTION: &str = "a step folds max_transaction_size records of any kind";
 const NO_CLEANUP: &str = "nothing is removed by itself yet";
 const NO_ADVICE: &str = "a move to a larger store is not advised yet";
 
 /// The table.
 const RULES: &[Rule] = &[
-    always("agents.tool_call_timeout", NO_AGENTS),
-    always("agents.max_memory_entities_per_agent", "the number of entities is not limited yet"),
-    always("agents.response_cache_ttl", NO_AGENTS),
-    always("agents.conversation_limit", NO_AGENTS),
-    always("agents.default_limits", NO_AGENTS),
-    always("agents.overrides", NO_AGENTS),
-    always("llm", NO_AGENTS),
-    always("mcp_servers", NO_AGENTS),
-    always("conversation_processing", NO_AGENTS),
-    always("request_handling", NO_AGENTS),
-    always("memory_allocation.agent_memory", NO_AGENTS),
-    always("server.max_concurrent_conversations", NO_AGENTS),
-    always("runtime.cpu_optimization.agent_worker_threads", NO_AGENTS),
-    always("api_optimization.cache_agent_list", NO_AGENTS),
-    always("api_optimization.cache_ttl", NO_AGENTS),
+    always("memory_allocation.agent_memory", NO_POOLS),
+    always("api_optimization.cache_agent_list", NO_LIST_CACHE),
+    always("api_optimization.cache_ttl", NO_LIST_CACHE),
     always("memory.cleanup", NO_CLEANUP),
     always("advanced_memory_tuning.cleanup_advanced", NO_CLEANUP),
     always("memory.scaling", NO_ADVICE),

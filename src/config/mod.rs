@@ -130,6 +130,11 @@ impl Config {
         explicit.or(self.http_server.worker_threads).unwrap_or_else(cores)
     }
 
+    /// Threads that run the turns of agents: `agent_worker_threads`, else the cores but at most 4.
+    pub fn agent_worker_threads(&self) -> usize {
+        self.runtime.cpu_optimization.agent_worker_threads.unwrap_or_else(|| cores().min(4))
+    }
+
     /// Threads that run the embedding model: `thread_count`, else the cores but at most 4.
     pub fn embedding_threads(&self) -> usize {
         self.memory.embedding_config.thread_count.unwrap_or_else(|| cores().min(4))

@@ -22,7 +22,7 @@ section! {
         pub metrics_port: Option<u16> = Some(METRICS_PORT);
         /// Folder of everything Caxton keeps; made when missing.
         pub data_dir: PathBuf = PathBuf::from("./caxton-data");
-        /// Open conversations of all agents together.
+        /// Conversations that all agents work on at a time; messages of others wait in the queues.
         pub max_concurrent_conversations: usize = 1_000, whole(1, 10_000_000);
         /// Time for one request, from its first byte to the end of the answer; then 504.
         pub request_timeout: Duration = Duration::from_secs(30), millis(1, DAY);

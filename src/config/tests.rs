@@ -462,13 +462,12 @@ fn bounds_follow_each_other_unless_both_are_explicit() {
 
 #[test]
 fn keys_without_effect_are_listed_when_they_were_set() {
-    let text =
-        "agents: {response_cache_ttl: 20s}\nserver: {port: 8080}\nmemory_allocation: {allocator: system}\n";
+    let text = "memory_allocation: {allocator: system, agent_memory: {pool_size: 5}}\nserver: {port: 8080}\n";
     let without_effect = load_text(text).unwrap().without_effect();
     let names: Vec<_> = without_effect.iter().map(|one| one.key.as_str()).collect();
-    assert_eq!(names, ["agents.response_cache_ttl"]);
-    let alias = load_text("agents: {conversation_limit: 3}").unwrap().without_effect();
-    assert_eq!(alias[0].key, "agents.conversation_limit", "as it was written");
+    assert_eq!(names, ["memory_allocation.agent_memory.pool_size"]);
+    let alias = load_text("memory_writes: {flush_interval: 1s}").unwrap().without_effect();
+    assert_eq!(alias[0].key, "memory_writes.flush_interval", "as it was written");
     let jemalloc = load_text("memory_allocation: {allocator: jemalloc}").unwrap().without_effect();
     assert_eq!((jemalloc.len(), &jemalloc[0].value), (1, &serde_json::json!("jemalloc")));
     let flush = |text: &str| load_text(text).unwrap().without_effect().len();
@@ -489,7 +488,7 @@ fn what_is_shown_can_be_loaded_again() {
 #[test]
 fn what_is_shown_says_where_it_came_from() {
     let loaded = loaded(
-        "embedding_config: {batch_size: 16}\nserver: {max_concurrent_conversations: 3}",
+        "embedding_config: {batch_size: 16}\nmemory_allocation: {agent_memory: {pool_size: 3}}",
         &[("CAXTON_SERVER_PORT", "1")],
         &[],
     );
@@ -502,7 +501,7 @@ fn what_is_shown_says_where_it_came_from() {
         line("bind_address:").ends_with("# follows server.port, the variable CAXTON_SERVER_PORT"),
         "{shown}"
     );
-    assert!(line("max_concurrent_conversations: 3").contains("; no effect yet: "), "{shown}");
+    assert!(line("pool_size: 3").contains("; no effect yet: "), "{shown}");
     assert!(line("cache_mb: 32").ends_with("# default"), "{shown}");
     let json: serde_json::Value = serde_json::from_str(&show(&loaded, true)).unwrap();
     let keys = json["keys"].as_array().unwrap();

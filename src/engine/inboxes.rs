@@ -10,6 +10,7 @@ use caxton_events::{AgentId, Event, Record, Seq};
 use tokio::sync::{oneshot, watch};
 
 use super::Engine;
+use super::deliveries::Deliveries;
 use super::talk::TalkError;
 
 /// Leases that one consumer of an inbox holds at the most.
@@ -21,12 +22,13 @@ pub(super) struct Wakers {
     waiting: Mutex<HashMap<AgentId, Vec<oneshot::Sender<()>>>>,
     count: AtomicUsize,
     moved: watch::Sender<Seq>,
+    pub(super) deliveries: Deliveries,
 }
 
 impl Wakers {
     pub(super) fn new() -> Self {
         let (waiting, count) = (Mutex::default(), AtomicUsize::new(0));
-        Self { waiting, count, moved: watch::channel(Seq::ZERO).0 }
+        Self { waiting, count, moved: watch::channel(Seq::ZERO).0, deliveries: Deliveries::default() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<AgentId, Vec<oneshot::Sender<()>>>> {
@@ -35,6 +37,7 @@ impl Wakers {
 
     /// Wakes the receivers of these messages.
     pub(super) fn wake(&self, records: &[Record]) {
+        self.deliveries.fold(records);
         if let Some(last) = records.last() {
             self.moved.send_replace(last.seq);
         }

@@ -171,6 +171,7 @@ impl MemoryWriter {
             }
         }
         let folded = self.fold(&records);
+        self.positions.memory_changed();
         for (answer, outcome) in waiting {
             let _ = answer.send(match &folded {
                 Ok(()) => Ok(outcome),

@@ -2,9 +2,11 @@
 //! answered. Starting and stopping it in order.
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
-//! on its own), [`talk`] (messages in and out), [`message_router`] and [`talk_fold`] (their pipeline), [`inboxes`], [`start`] (recovery).
+//! on its own), [`talk`] (messages in and out), [`message_router`] and [`talk_fold`] (their pipeline), [`inboxes`] and [`deliveries`] (who hears of them), [`start`]
+//! (recovery).
 
 pub mod clock;
+pub mod deliveries;
 mod gauges;
 pub mod inboxes;
 mod memory_writer;
@@ -148,6 +150,11 @@ impl Engine {
     pub fn pending(&self) -> usize {
         let commands = self.inner.commands.read().unwrap_or_else(PoisonError::into_inner);
         commands.as_ref().map_or(0, Sender::len)
+    }
+
+    /// How often the memory changed since the start: while this stays the same, a question has the same answer.
+    pub fn memory_changes(&self) -> u64 {
+        self.inner.view.positions().memory_changes()
     }
 
     /// All projections.

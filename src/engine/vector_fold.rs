@@ -70,6 +70,9 @@ impl VectorFold {
         let through = records.last().filter(|_| records.len() == RECORDS_MAX).map_or(head, |last| last.seq);
         self.vectors.fold(&records, through).map_err(|error| failure::chain(&error))?;
         self.positions.advance(Part::Vectors, self.vectors.checkpoint());
+        if !records.is_empty() {
+            self.positions.memory_changed();
+        }
         Ok(())
     }
 

@@ -45,6 +45,9 @@ impl LanguageModel for Cached {
 
     fn ask<'a>(&'a self, ask: &'a Ask, pieces: Pieces<'a>) -> BoxFuture<'a, Result<Answer, ModelError>> {
         Box::pin(async move {
+            if !ask.reuse {
+                return self.inner.ask(ask, pieces).await;
+            }
             let key = fingerprint(self.provider(), ask);
             let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let found = kept().get(&key, self.clock.now());
@@ -185,5 +188,7 @@ fn fingerprint(provider: &str, ask: &Ask) -> Key {
     part(&bits(ask.temperature.map(f32::to_bits)));
     part(&bits(ask.top_p.map(f32::to_bits)));
     part(&bits(ask.max_tokens));
+    part(&bits(ask.frequency_penalty.map(f32::to_bits)));
+    part(&bits(ask.presence_penalty.map(f32::to_bits)));
     *hasher.finalize().as_bytes()
 }

@@ -31,7 +31,7 @@ use std::time::Duration;
 use caxton_events::turn::{ToolCall, Usage};
 use futures::future::BoxFuture;
 
-pub use registry::{Registry, RegistryError};
+pub use registry::{Registry, RegistryError, Surroundings};
 pub use secret::{KeyError, Secret};
 
 /// Who said a message of a chat.
@@ -105,6 +105,12 @@ pub struct Ask {
     pub top_p: Option<f32>,
     /// Tokens of the answer at most; `None`: the provider's default.
     pub max_tokens: Option<u32>,
+    /// Against repeating words, −2 to 2; `None`: the provider's default. Anthropic's interface has none.
+    pub frequency_penalty: Option<f32>,
+    /// Against staying with a subject, −2 to 2; `None`: the provider's default. Anthropic's interface has none.
+    pub presence_penalty: Option<f32>,
+    /// An answer that was kept from exactly the same request will do.
+    pub reuse: bool,
 }
 
 /// What a model answered.

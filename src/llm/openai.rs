@@ -52,6 +52,13 @@ impl Dialect for ChatCompletions {
         if let Some(top_p) = ask.top_p {
             body["top_p"] = decimal(top_p);
         }
+        for (name, penalty) in
+            [("frequency_penalty", ask.frequency_penalty), ("presence_penalty", ask.presence_penalty)]
+        {
+            if let Some(penalty) = penalty {
+                body[name] = decimal(penalty);
+            }
+        }
         if let Some(tokens) = ask.max_tokens.or(shape.max_tokens) {
             let of_openai = shape.base_url.contains(OPENAI_HOST);
             body[if of_openai { "max_completion_tokens" } else { "max_tokens" }] = tokens.into();

@@ -38,6 +38,15 @@ impl<'a> Arguments<'a> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// Yes or no.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, ToolError> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(wrong(name, other, "true or false")),
+        }
+    }
+
     /// A text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, ToolError> {
         match self.value(name) {

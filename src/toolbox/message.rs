@@ -18,8 +18,17 @@ use crate::llm::ToolSpec;
 /// The tool's name.
 pub const NAME: &str = "message";
 
-const ARGUMENTS: &[&str] =
-    &["to", "capability", "strategy", "performative", "content", "conversation", "priority", "in_reply_to"];
+const ARGUMENTS: &[&str] = &[
+    "to",
+    "capability",
+    "strategy",
+    "performative",
+    "content",
+    "conversation",
+    "priority",
+    "in_reply_to",
+    "wait",
+];
 
 /// Who gets a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +82,32 @@ pub struct SentMessage {
     pub reason: String,
 }
 
+/// What was answered to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Where the answer stands.
+    pub seq: Seq,
+    /// Who answered.
+    pub sender: AgentId,
+    /// What the answer does.
+    pub performative: Performative,
+    /// What it says.
+    pub content: Content,
+}
+
+/// A message whose answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Who sent it.
+    pub sender: &'a AgentId,
+    /// Its conversation.
+    pub conversation: &'a ConversationId,
+    /// Where it stands.
+    pub seq: Seq,
+    /// Its number.
+    pub id: MessageId,
+}
+
 /// The way out of an agent into the conversations.
 pub trait Messages: Send + Sync + fmt::Debug {
     /// Sends; the message is durable when this returns.
@@ -82,6 +117,14 @@ pub trait Messages: Send + Sync + fmt::Debug {
     /// [`ToolError::Arguments`] or [`ToolError::Refused`] when the rules say no, [`ToolError::Failed`] when it could
     /// not be recorded.
     fn send(&self, message: AgentMessage) -> BoxFuture<'_, Result<SentMessage, ToolError>>;
+
+    /// Waits for the answer to a message, for as long as the caller likes. The sender is then done with the answer: it
+    /// does not come to it as a message of its own. Asked again, it gives the same answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError::Failed`] when it could not be read.
+    fn answer<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Answer, ToolError>>;
 }
 
 /// Sends messages for agents.
@@ -102,7 +145,8 @@ impl ToolProvider for MessageTool {
         let spec = ToolSpec {
             name: NAME.to_owned(),
             description:
-                "Sends a message to another agent, by name or by capability. The answer comes as a message."
+                "Sends a message to another agent, by name or by capability. The answer comes as a message of its own, or, \
+                 with wait, as the result."
                     .to_owned(),
             parameters: json!({
                 "type": "object",
@@ -117,6 +161,7 @@ impl ToolProvider for MessageTool {
                     "conversation": {"type": "string", "description": "another conversation than this one"},
                     "priority": {"type": "string", "enum": Priority::WORDS},
                     "in_reply_to": {"type": "string"},
+                    "wait": {"type": "boolean", "description": "wait for the answer and give it as the result"},
                 },
                 "required": ["content"],
                 "additionalProperties": false,
@@ -132,19 +177,30 @@ impl ToolProvider for MessageTool {
         arguments: &'a Value,
     ) -> BoxFuture<'a, Result<String, ToolError>> {
         Box::pin(async move {
-            let message = read(caller, arguments)?;
-            let id = message.id;
+            let (message, waits) = read(caller, arguments)?;
+            let (id, conversation) = (message.id, message.conversation.clone());
             let sent = self.messages.send(message).await?;
             let mut shown = json!({ "message_id": id, "seq": sent.seq, "receivers": sent.receivers });
             if !sent.reason.is_empty() {
                 shown["reason"] = json!(sent.reason);
+            }
+            if waits {
+                let asked = Asked { sender: &caller.agent, conversation: &conversation, seq: sent.seq, id };
+                let answer = self.messages.answer(asked).await?;
+                shown["answer"] = json!({
+                    "seq": answer.seq,
+                    "sender": answer.sender,
+                    "performative": answer.performative.as_str(),
+                    "content": answer.content.as_str(),
+                });
             }
             Ok(shown.to_string())
         })
     }
 }
 
-fn read(caller: &Caller, arguments: &Value) -> Result<AgentMessage, ToolError> {
+/// The message, and whether its answer is waited for.
+fn read(caller: &Caller, arguments: &Value) -> Result<(AgentMessage, bool), ToolError> {
     let arguments = Arguments::of(arguments, ARGUMENTS)?;
     let strategy: Option<Strategy> = arguments.parsed("strategy")?;
     let to = match (arguments.parsed("to")?, arguments.parsed("capability")?) {
@@ -173,11 +229,17 @@ fn read(caller: &Caller, arguments: &Value) -> Result<AgentMessage, ToolError> {
         let reason = format!("takes {bytes} bytes, which must be 1 to {MESSAGE_CONTENT_BYTES_MAX}");
         return Err(ToolError::argument("content", reason, "say what is needed"));
     }
-    Ok(AgentMessage {
+    let performative = arguments.parsed("performative")?.unwrap_or(Performative::Inform);
+    let waits = arguments.flag("wait")?.unwrap_or(false);
+    if waits && !performative.expects_reply() {
+        let reason = format!("is for what is answered, and {performative} is not");
+        return Err(ToolError::argument("wait", reason, "leave it out, or use REQUEST or QUERY"));
+    }
+    let message = AgentMessage {
         id: message_id(caller),
         sender: caller.agent.clone(),
         workspace: caller.workspace.clone(),
-        performative: arguments.parsed("performative")?.unwrap_or(Performative::Inform),
+        performative,
         to,
         content,
         conversation: arguments.parsed("conversation")?.unwrap_or_else(|| caller.conversation.clone()),
@@ -185,7 +247,8 @@ fn read(caller: &Caller, arguments: &Value) -> Result<AgentMessage, ToolError> {
         in_reply_to: arguments.text("in_reply_to")?.map(str::to_owned),
         turn: caller.turn,
         cause: caller.cause,
-    })
+    };
+    Ok((message, waits))
 }
 
 /// A UUID of version 8 (RFC 9562): the hash of turn and call.
@@ -222,6 +285,12 @@ mod tests {
             self.0.lock().unwrap().push(message);
             Box::pin(async { Ok(SentMessage { seq: Seq(7), receivers, reason }) })
         }
+
+        fn answer<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Answer, ToolError>> {
+            let content = Content::Text(format!("to {}", asked.seq));
+            let (sender, performative) = ("bob".parse().unwrap(), Performative::Inform);
+            Box::pin(async move { Ok(Answer { seq: Seq(9), sender, performative, content }) })
+        }
     }
 
     async fn send(caller: &Caller, arguments: Value) -> (Result<Value, ToolError>, Vec<AgentMessage>) {
@@ -255,6 +324,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_is_waited_for_is_the_result() {
+        let wish = json!({"to": "bob", "content": "hi", "performative": "REQUEST", "wait": true});
+        let (result, kept) = send(&caller(), wish).await;
+        let answer = json!({"seq": 9, "sender": "bob", "performative": "INFORM", "content": "to #7"});
+        assert_eq!((result.unwrap()["answer"].clone(), kept.len()), (answer, 1));
+    }
+
+    #[tokio::test]
     async fn what_is_wrong_is_named_and_nothing_is_sent() {
         for (arguments, field) in [
             (json!({"content": "x"}), "to"),
@@ -270,6 +347,8 @@ mod tests {
             (json!({"to": "bob", "content": "x", "performative": "SHOUT"}), "performative"),
             (json!({"to": "bob", "content": "x", "priority": 3}), "priority"),
             (json!({"to": "bob", "content": "x", "cc": "eve"}), "cc"),
+            (json!({"to": "bob", "content": "x", "wait": true}), "wait"),
+            (json!({"to": "bob", "content": "x", "performative": "REQUEST", "wait": "yes"}), "wait"),
         ] {
             let (result, kept) = send(&caller(), arguments).await;
             assert!(

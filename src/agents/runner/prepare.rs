@@ -42,6 +42,23 @@ pub fn memory_ask(agent: &Agent, delivery: &Delivery) -> Option<MemoryAsk> {
         min_similarity: memory.min_similarity,
         semantic_weight: memory.semantic_weight,
         include_relationships: memory.include_relationships,
+        keep_for: spec.performance.context_cache_ttl,
+    })
+}
+
+/// A question about what this agent does, to have its memory at hand; `None` when it does not search.
+pub fn memory_ask_of(agent: &Agent) -> Option<MemoryAsk> {
+    let spec = &agent.spec;
+    let offers: Vec<&str> = spec.capabilities.iter().map(caxton_events::CapabilityName::as_str).collect();
+    (spec.memory.enabled && spec.memory.results_max > 0).then(|| MemoryAsk {
+        agent: spec.agent.clone(),
+        workspace: spec.workspace.clone(),
+        query: offers.join(" "),
+        limit: spec.memory.results_max,
+        min_similarity: spec.memory.min_similarity,
+        semantic_weight: spec.memory.semantic_weight,
+        include_relationships: spec.memory.include_relationships,
+        keep_for: Duration::ZERO,
     })
 }
 

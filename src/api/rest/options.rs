@@ -7,7 +7,7 @@ use std::time::Duration;
 use caxton_projections::queries::{Fusion, SearchMode};
 
 use super::caller::ScopeKind;
-use crate::agents::AgentDirectory;
+use crate::agents::{AgentDirectory, AgentRuntime};
 
 /// Checks a key that a client sends and names its owner; it must take the same time for every wrong key.
 type Verify = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -95,6 +95,8 @@ pub struct RestOptions {
     pub memory_config: serde_json::Value,
     /// The agents directory; `None`: no agents run in this process. Default: none.
     pub agents: Option<AgentDirectory>,
+    /// What runs them; `None`: messages to them wait. Default: none.
+    pub turns: Option<AgentRuntime>,
 }
 
 /// What a search does unless the request says otherwise.
@@ -148,6 +150,7 @@ impl Default for RestOptions {
             search: SearchDefaults::default(),
             memory_config: serde_json::Value::Object(serde_json::Map::new()),
             agents: None,
+            turns: None,
         }
     }
 }

@@ -298,8 +298,11 @@ fn address(situation: &Situation<'_>, own: &Overlay, wish: &Outgoing) -> Result<
         }
         To::Capability { name, version, strategy } => (name, version.as_deref(), *strategy),
     };
-    let (providers, versions) =
+    let (mut providers, versions) =
         situation.providers(own, name, version, Some(&wish.sender), wish.conversation.as_ref());
+    for provider in providers.iter_mut().filter(|provider| wish.passed_over.contains(provider.agent)) {
+        provider.unavailable = Some("it had this message and failed");
+    }
     let routing =
         |candidates, reason| Some(Routing { capability: name.clone(), strategy, candidates, reason });
     match choose(strategy, &providers, situation.turn(own, name)) {

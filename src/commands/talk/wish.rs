@@ -75,6 +75,8 @@ pub struct Outgoing {
     pub causation: Option<Seq>,
     /// Ties together what one request caused.
     pub correlation: Option<String>,
+    /// Providers that are not chosen: they had the message and failed.
+    pub passed_over: Vec<AgentId>,
 }
 
 impl Outgoing {
@@ -100,6 +102,7 @@ impl Outgoing {
             extras: None,
             causation: None,
             correlation: None,
+            passed_over: Vec::new(),
         }
     }
 

@@ -20,8 +20,9 @@
 //! ```
 //!
 //! In `answer` and in texts of `arguments`, `{{question}}`, `{{last}}` (the newest message), `{{result}}` (the newest
-//! result of a tool), `{{fact}}` and `{{source}}` (the best of memory), `{{step}}`, and the groups of `matches` by name
-//! or number stand for their values. Values are not looked at again.
+//! result of a tool), `{{result.answer.content}}` (a member of it, where it is JSON), `{{fact}}` and `{{source}}` (the
+//! best of memory), `{{step}}`, and the groups of `matches` by name or number stand for their values. Values are not
+//! looked at again.
 
 mod parse;
 mod template;

@@ -8,6 +8,24 @@ use crate::llm::Fact;
 /// Names that every template knows.
 const NAMES: &[&str] = &["question", "last", "result", "fact", "source", "step"];
 
+/// What a name begins with that means a member of the newest result, which is JSON: `result.answer.content`.
+const RESULT_PART: &str = "result.";
+
+/// A member of JSON as text; nothing where there is none.
+fn part_of(json: &str, path: &str) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(json) else { return String::new() };
+    for name in path.split('.') {
+        let member = match &mut value {
+            Value::Object(members) => members.remove(name),
+            Value::Array(items) => name.parse().ok().and_then(|at: usize| items.get_mut(at)).map(Value::take),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+        };
+        let Some(member) = member else { return String::new() };
+        value = member;
+    }
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// What stands for the names.
 pub(super) struct Values<'a> {
     pub(super) question: &'a str,
@@ -27,6 +45,7 @@ impl Values<'_> {
             "fact" => self.fact.map_or_else(String::new, |fact| fact.text.clone()),
             "source" => self.fact.map_or_else(String::new, |fact| fact.source.clone()),
             "step" => self.step.to_string(),
+            name if name.starts_with(RESULT_PART) => part_of(self.result, &name[RESULT_PART.len()..]),
             group => {
                 let found = self.groups.as_ref().and_then(|groups| match group.parse() {
                     Ok(number) => groups.get(number),
@@ -58,7 +77,8 @@ impl Template {
                 return Err("`{{` has no `}}`".to_owned());
             };
             let name = name.trim();
-            if !NAMES.contains(&name) && !groups.iter().any(|group| group == name) {
+            let known = NAMES.contains(&name) || name.starts_with(RESULT_PART);
+            if !known && !groups.iter().any(|group| group == name) {
                 let known: Vec<&str> =
                     NAMES.iter().copied().chain(groups.iter().map(String::as_str)).collect();
                 return Err(format!("`{{{{{name}}}}}` stands for nothing; known are {}", known.join(", ")));

@@ -66,6 +66,7 @@ pub(super) fn call(id: &str, tool: &str, arguments: &str) -> ToolCall {
 /// A question with a tool.
 pub(super) fn question(text: &str) -> Ask {
     Ask {
+        reuse: true,
         model: "m1".to_owned(),
         system: "You are a librarian.".to_owned(),
         messages: vec![said(Role::User, text)],

@@ -20,7 +20,7 @@ use super::super::refusals::{Place, status_of, whole};
 use super::super::rows;
 use super::outgoing::{EXTRAS, MESSAGE, outgoing};
 use super::shown::sent;
-use super::{complaint, not_done, refused};
+use super::{complaint, not_done, refused, room};
 use crate::commands::Refusal;
 use crate::commands::talk::Outgoing;
 use crate::engine::{SentOutcome, SentResults, TalkError};
@@ -56,7 +56,9 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     let mut fields = call.members(&[MESSAGE, EXTRAS])?;
     let wish = outgoing(&mut fields, &call.request_id);
     fields.finish()?;
-    let outcome = api.engine.send(read(wish)?).await.map_err(|error| not_done(error, &whole))?;
+    let wish = read(wish)?;
+    room(&api, &wish)?;
+    let outcome = api.engine.send(wish).await.map_err(|error| not_done(error, &whole))?;
     let status = if outcome.replayed { StatusCode::OK } else { StatusCode::CREATED };
     rows::json(status, &sent(&api, &outcome, explain))
 }
@@ -79,6 +81,7 @@ pub(super) async fn batch(State(api): State<Api>, call: Call) -> Result<Response
     }
     body.finish()?;
     let wishes = wishes.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    wishes.iter().try_for_each(|wish| room(&api, wish))?;
     let place = |index: usize| format!("messages[{index}].");
     let results = api.engine.send_many(wishes, atomic).await;
     let results = results.map_err(|error| not_done(error, &place))?;
@@ -134,13 +137,18 @@ struct Job {
 }
 
 impl Job {
-    fn parsed(&self, line: &Bytes) -> Result<Outgoing, Complaint> {
-        let value = parse_json(line).map_err(|problem| problem.as_complaint())?;
+    fn parsed(&self, line: &Bytes) -> Result<Outgoing, (Complaint, StatusCode)> {
+        let told = |problem: Problem| (problem.as_complaint(), problem.status());
+        let value = parse_json(line).map_err(told)?;
         let mut fields = Fields::object(value, String::new(), &[MESSAGE, EXTRAS]);
         let wish = outgoing(&mut fields, &self.request_id);
         match fields.into_complaint() {
-            Some(complaint) => Err(complaint),
-            None => read(wish).map_err(|problem| problem.as_complaint()),
+            Some(complaint) => Err((complaint, StatusCode::UNPROCESSABLE_ENTITY)),
+            None => {
+                let wish = read(wish).map_err(told)?;
+                room(&self.api, &wish).map_err(told)?;
+                Ok(wish)
+            }
         }
     }
 
@@ -163,9 +171,7 @@ impl Job {
         let mut text = String::new();
         for (number, complaint) in items {
             let mut shown = match (complaint, &problem) {
-                (Some(complaint), _) => {
-                    failed(Map::new(), &complaint, StatusCode::UNPROCESSABLE_ENTITY).into()
-                }
+                (Some((complaint, status)), _) => failed(Map::new(), &complaint, status).into(),
                 (None, Some(problem)) => failed(Map::new(), &problem.as_complaint(), problem.status()).into(),
                 (None, None) => match results.next() {
                     Some(result) => item(&self.api, &result, self.explain, &whole),

@@ -21,6 +21,7 @@ use super::call::Call;
 use super::fields::Fields;
 use super::problem::{Complaint, Problem, shortened};
 use super::refusals::{self, Place};
+use crate::commands::talk::Outgoing;
 use crate::commands::{Refusal, RefusalCode};
 use crate::engine::TalkError;
 
@@ -87,6 +88,18 @@ fn not_done(error: TalkError, place: Place<'_>) -> Problem {
         TalkError::Read(error) => refusals::log_unreadable(&error),
         TalkError::Store(error) => refusals::internal(&error),
     }
+}
+
+/// Whether the queues of agents that run here have room for a message from outside.
+fn room(api: &Api, wish: &Outgoing) -> Result<(), Problem> {
+    let Some(turns) = &api.options.turns else { return Ok(()) };
+    turns.check(wish).map_err(|full| {
+        let seconds = u32::try_from(full.retry_after.as_secs()).unwrap_or(u32::MAX).max(1);
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, RefusalCode::QueueFull.as_str(), full.to_string())
+            .remedy(format!("try again in {seconds} s, or raise queue_size of the queue {:?}", full.queue))
+            .detail("queue", full.queue)
+            .retry_after(seconds)
+    })
 }
 
 /// The agent that the path names, when there is one.

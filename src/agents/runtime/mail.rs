@@ -1,0 +1,228 @@
+//! The inboxes of the agents that run, out of the engine: what is new is handed over as it is folded, what is old is read.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use caxton_events::conversation::{ConversationEvent, Message};
+use caxton_events::{AgentId, Event, Seq};
+use futures::future::BoxFuture;
+use tokio::sync::Notify;
+
+use super::backlog::{Backlog, Key};
+use super::journal::Journal;
+use super::past::Past;
+use crate::agents::ports::{Delivery, Inbox, PortError};
+use crate::agents::queues::Classifier;
+use crate::commands::talk::Upkeep;
+use crate::engine::Engine;
+use crate::failure;
+
+/// Messages that are read at a time.
+const READ_MAX: usize = 512;
+/// Wait before a log that could not be read is tried again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// The inboxes of all agents that run here.
+pub(super) struct Mail {
+    engine: Engine,
+    classifier: Classifier,
+    journal: Arc<Journal>,
+    past: Arc<Past>,
+    state: Mutex<State>,
+    /// Something was read.
+    ready: Notify,
+    /// Something is to be read.
+    to_read: Notify,
+}
+
+struct State {
+    backlog: Backlog,
+    served: HashSet<AgentId>,
+}
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mail").field("served", &self.state().served.len()).finish_non_exhaustive()
+    }
+}
+
+impl Mail {
+    /// Nobody is served yet.
+    pub(super) fn new(
+        engine: Engine,
+        classifier: Classifier,
+        queues: usize,
+        journal: Arc<Journal>,
+        past: Arc<Past>,
+    ) -> Self {
+        let state = Mutex::new(State { backlog: Backlog::new(queues), served: HashSet::new() });
+        Self { engine, classifier, journal, past, state, ready: Notify::new(), to_read: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the agent's messages are given out, those that wait already included.
+    pub(super) fn serve(&self, agent: &AgentId) {
+        if !self.state().served.insert(agent.clone()) {
+            return;
+        }
+        // Handed over before its inbox is looked at, so that nothing falls between the two.
+        self.engine.hand_over(agent);
+        let waiting = self.engine.inbox(agent, Seq::ZERO, usize::MAX);
+        if waiting.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        for seq in waiting {
+            state.backlog.note(agent, seq);
+        }
+        drop(state);
+        self.to_read.notify_one();
+    }
+
+    /// From now on they stay where they are.
+    pub(super) fn serve_no_more(&self, agent: &AgentId) {
+        self.engine.hand_over_no_more(agent);
+        let mut state = self.state();
+        state.served.remove(agent);
+        state.backlog.forget(agent);
+    }
+
+    /// Reads what has to be read, for as long as the server runs.
+    pub(super) async fn read(&self) {
+        loop {
+            let keys = self.state().backlog.to_read(READ_MAX);
+            if keys.is_empty() {
+                self.to_read.notified().await;
+                continue;
+            }
+            let (mut seqs, engine): (Vec<Seq>, _) =
+                (keys.iter().map(|(seq, _)| *seq).collect(), self.engine.clone());
+            seqs.sort_unstable();
+            seqs.dedup();
+            match tokio::task::spawn_blocking(move || engine.records(&seqs)).await {
+                Ok(Ok(records)) => {
+                    let messages = records.into_iter().filter_map(|record| match record.event {
+                        Event::Conversation(ConversationEvent::MessageSent(message)) => {
+                            Some((record.seq, Arc::<Message>::from(message)))
+                        }
+                        _ => None,
+                    });
+                    self.were_read(&keys, messages.collect());
+                    self.ready.notify_one();
+                }
+                Ok(Err(error)) => {
+                    let error = failure::chain(&error);
+                    tracing::error!(error, "messages could not be read; they are tried again");
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
+                // The server stops.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn were_read(&self, keys: &[Key], messages: Vec<(Seq, Arc<Message>)>) {
+        let talk = self.engine.view().talk().read();
+        let mut state = self.state();
+        for key in keys {
+            let (seq, agent) = key;
+            let Ok(at) = messages.binary_search_by_key(seq, |(seq, _)| *seq) else {
+                tracing::error!(%agent, %seq, "an inbox names a message that is not in the log");
+                state.backlog.lost(key);
+                continue;
+            };
+            let message = &messages[at].1;
+            let not_before = talk.conversations.retry(*seq, agent).map(|retry| retry.not_before);
+            let queue = self.queue(message);
+            state.backlog.read(agent, *seq, message, queue, not_before);
+        }
+    }
+
+    fn queue(&self, message: &Message) -> usize {
+        let capability = message.routing.as_ref().map(|routing| &routing.capability);
+        self.classifier.queue(capability, message.priority)
+    }
+
+    /// Takes over what the engine handed over, and then what there is room for.
+    fn take(&self, room: &[usize]) -> Vec<Delivery> {
+        let new = self.engine.handed_over();
+        let talk = self.engine.view().talk().read();
+        let mut state = self.state();
+        for delivered in new {
+            let (agent, seq) = (delivered.agent, delivered.seq);
+            match delivered.message {
+                _ if !state.served.contains(&agent) => (),
+                // Behind those that are read first, or the order of a conversation would be lost.
+                Some(message) if !state.backlog.has_unread(&agent) => {
+                    let queue = self.queue(&message);
+                    state.backlog.add(&agent, seq, message, queue);
+                }
+                Some(_) | None => state.backlog.note(&agent, seq),
+            }
+        }
+        let is_open = |agent: &AgentId, seq: Seq| {
+            talk.conversations.inbox(agent).is_none_or(|inbox| !inbox.is_done(seq))
+        };
+        let taken = state.backlog.take(room, is_open);
+        if !state.backlog.to_read(1).is_empty() {
+            self.to_read.notify_one();
+        }
+        drop((state, talk));
+        for delivery in &taken {
+            self.past.remember(delivery.seq, &delivery.message);
+        }
+        taken
+    }
+}
+
+impl Inbox for Mail {
+    fn next<'a>(&'a self, room: &'a [usize]) -> BoxFuture<'a, Vec<Delivery>> {
+        Box::pin(async move {
+            loop {
+                let taken = self.take(room);
+                if !taken.is_empty() {
+                    return taken;
+                }
+                tokio::select! {
+                    () = self.ready.notified() => (),
+                    () = self.engine.more_handed_over() => (),
+                }
+            }
+        })
+    }
+
+    fn done<'a>(&'a self, agent: &'a AgentId, seq: Seq) -> BoxFuture<'a, Result<(), PortError>> {
+        Box::pin(async move {
+            let wish = Upkeep::Acknowledge { agent: agent.clone(), through: Seq::ZERO, also: vec![seq] };
+            self.engine.upkeep(agent, wish).await.map_err(|error| PortError {
+                tried: "could not acknowledge a message",
+                source: Box::new(error),
+            })?;
+            self.state().backlog.done(agent, seq);
+            self.journal.forget(agent, seq);
+            Ok(())
+        })
+    }
+
+    fn is_done(&self, agent: &AgentId, seq: Seq) -> bool {
+        let talk = self.engine.view().talk().read();
+        talk.conversations.inbox(agent).is_some_and(|inbox| inbox.is_done(seq))
+    }
+
+    fn put_back(&self, delivery: Delivery) {
+        let queue = self.queue(&delivery.message);
+        let mut state = self.state();
+        if state.served.contains(&delivery.agent) {
+            state.backlog.put_back(delivery, queue);
+            drop(state);
+            self.ready.notify_one();
+        } else {
+            // It is found in the inbox again when its agent runs again.
+            state.backlog.done(&delivery.agent, delivery.seq);
+        }
+    }
+}

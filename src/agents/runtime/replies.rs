@@ -1,0 +1,289 @@
+//! What agents say, on its way to the engine.
+
+use std::time::Duration;
+
+use caxton_events::conversation::{Message, Performative, Strategy};
+use caxton_events::{AgentId, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, TurnId};
+use futures::future::BoxFuture;
+
+use crate::agents::ports::{Delivery, OutgoingReply, PortError, Replies, ReplyError};
+use crate::commands::talk::{Answered, Outgoing, To, Upkeep};
+use crate::commands::{Refusal, RefusalCode};
+use crate::engine::{Engine, SentOutcome, TalkError};
+use crate::failure;
+use crate::toolbox::ToolError;
+use crate::toolbox::message::{AgentMessage, Answer, Asked, Messages, Recipient, SentMessage};
+
+/// Messages that are looked through at a time for an answer.
+const READ_MAX: usize = 512;
+/// Longest wait between two looks for an answer; a message ends it.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
+/// The way out of agents.
+#[derive(Clone)]
+pub(super) struct Out {
+    engine: Engine,
+    strategy: Strategy,
+}
+
+impl std::fmt::Debug for Out {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Out").field("strategy", &self.strategy).finish_non_exhaustive()
+    }
+}
+
+impl Out {
+    /// To `engine`; `strategy` is for messages to a capability that name none.
+    pub(super) const fn new(engine: Engine, strategy: Strategy) -> Self {
+        Self { engine, strategy }
+    }
+
+    async fn reply(&self, reply: OutgoingReply) -> Result<(), ReplyError> {
+        let asked = &reply.answers;
+        let to = To::Agents(vec![asked.sender.clone()]);
+        let wish = Outgoing {
+            workspace: reply.workspace,
+            id: Some(reply.id),
+            conversation: Some(asked.conversation.clone()),
+            priority: asked.priority,
+            in_reply_to: Some(asked.reply_with.clone().unwrap_or_else(|| asked.id.to_string())),
+            answered: Some(Answered {
+                seq: reply.answers_seq,
+                performative: asked.performative,
+                sender: asked.sender.clone(),
+                receivers: asked.receivers.clone(),
+            }),
+            correlation: Some(reply.turn.to_string()),
+            ..Outgoing::new(reply.agent, reply.reply.performative, to, reply.reply.content)
+        };
+        sent(self.engine.send(wish).await)
+    }
+
+    /// The message of `delivery` to the next provider of its capability, as from its sender.
+    async fn pass_on(&self, delivery: &Delivery, turn: TurnId) -> Result<bool, ReplyError> {
+        let Some(routing) =
+            delivery.message.routing.as_ref().filter(|one| one.strategy == Strategy::Failover)
+        else {
+            return Ok(false);
+        };
+        let (engine, seq, first) = (self.engine.clone(), delivery.seq, delivery.message.clone());
+        let tried = tokio::task::spawn_blocking(move || tried(&engine, seq, &first)).await;
+        let tried = tried.unwrap_or(Err(TalkError::Stopped)).map_err(unavailable)?;
+        if routing.candidates.iter().all(|candidate| tried.contains(&candidate.agent)) {
+            return Ok(false);
+        }
+        let message = Message::clone(&delivery.message);
+        let to =
+            To::Capability { name: routing.capability.clone(), version: None, strategy: Strategy::Failover };
+        let wish = Outgoing {
+            id: Some(passed_on_id(turn)),
+            conversation: Some(message.conversation),
+            priority: message.priority,
+            reply_with: message.reply_with.or_else(|| Some(message.id.to_string())),
+            reply_by: message.reply_by,
+            expires_at: message.expires_at,
+            extras: message.extras,
+            causation: Some(delivery.seq),
+            correlation: Some(turn.to_string()),
+            passed_over: tried,
+            ..Outgoing::new(message.sender, message.performative, to, message.content)
+        };
+        match self.engine.send(wish).await {
+            // When nobody is left who can take it, routing has told the sender.
+            Ok(_) => Ok(true),
+            Err(error) => match sent(Err(error)) {
+                Ok(()) => Ok(true),
+                Err(ReplyError::Refused(_)) => Ok(false),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+/// Who had this message already, by the messages that it was passed on from.
+fn tried(engine: &Engine, seq: Seq, message: &Message) -> Result<Vec<AgentId>, TalkError> {
+    let mut tried = message.receivers.clone();
+    let mut at = seq;
+    loop {
+        let cause = engine.records(&[at])?.pop().and_then(|record| record.causation);
+        let Some(before) =
+            cause.map(|cause| engine.records(&[cause])).transpose()?.and_then(|mut found| found.pop())
+        else {
+            return Ok(tried);
+        };
+        match before.event {
+            Event::Conversation(ConversationEvent::MessageSent(earlier))
+                if earlier.sender == message.sender
+                    && earlier.conversation == message.conversation
+                    && earlier.content == message.content
+                    && earlier.routing.as_ref().is_some_and(|one| one.strategy == Strategy::Failover) =>
+            {
+                tried.extend(earlier.receivers);
+                at = before.seq;
+            }
+            _ => return Ok(tried),
+        }
+    }
+}
+
+/// The number of the message that a turn passes on, the same whenever it is resumed.
+fn passed_on_id(turn: TurnId) -> MessageId {
+    let mut hash = blake3::Hasher::new_derive_key("caxton: number of a message that a turn passes on");
+    let mut bytes = [0; 16];
+    hash.update(&turn.bytes()).finalize_xof().fill(&mut bytes);
+    // A UUID of version 8: its meaning is ours.
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    MessageId::from_bytes(bytes)
+}
+
+fn unavailable(error: TalkError) -> ReplyError {
+    ReplyError::Unavailable(PortError { tried: "could not send an answer", source: Box::new(error) })
+}
+
+fn sent(result: Result<SentOutcome, TalkError>) -> Result<(), ReplyError> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(TalkError::Refused(refusals)) => match refusals.first() {
+            // A turn that is resumed may say it in other words: what was said first counts.
+            Some(refusal) if refusal.code == RefusalCode::MessageConflict => Ok(()),
+            Some(refusal) if refusal.code == RefusalCode::QueueFull => {
+                Err(unavailable(TalkError::Refused(refusals)))
+            }
+            refusal => Err(ReplyError::Refused(said(refusal))),
+        },
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+fn said(refusal: Option<&Refusal>) -> String {
+    refusal.map_or_else(|| "without a reason".to_owned(), |refusal| refusal.message.clone())
+}
+
+impl Replies for Out {
+    fn send(&self, reply: OutgoingReply) -> BoxFuture<'_, Result<(), ReplyError>> {
+        Box::pin(self.reply(reply))
+    }
+
+    fn pass_on<'a>(
+        &'a self,
+        delivery: &'a Delivery,
+        turn: TurnId,
+    ) -> BoxFuture<'a, Result<bool, ReplyError>> {
+        Box::pin(self.pass_on(delivery, turn))
+    }
+
+    fn limit_idle<'a>(
+        &'a self,
+        conversation: &'a ConversationId,
+        idle: Duration,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
+        Box::pin(async move {
+            let millis = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+            let life = {
+                let talk = self.engine.view().talk().read();
+                let row = talk.conversations.get(conversation).filter(|row| row.is_open());
+                row.filter(|row| row.idle_timeout_millis != millis).map(|row| row.life_timeout_millis)
+            };
+            let Some(life_timeout_millis) = life else { return Ok(()) };
+            let extended = ConversationEvent::Extended {
+                conversation: conversation.clone(),
+                idle_timeout_millis: millis,
+                life_timeout_millis,
+            };
+            let draft = Draft {
+                stream: conversation.to_string(),
+                actor: "system".to_owned(),
+                correlation: None,
+                causation: None,
+                event: extended.into(),
+            };
+            let recorded = self.engine.record_async(vec![draft]).await;
+            recorded.map(|_| ()).map_err(|error| PortError {
+                tried: "could not record a conversation's idle time",
+                source: Box::new(error),
+            })
+        })
+    }
+}
+
+impl Messages for Out {
+    fn send(&self, message: AgentMessage) -> BoxFuture<'_, Result<SentMessage, ToolError>> {
+        let to = match message.to {
+            Recipient::Agent(agent) => To::Agents(vec![agent]),
+            Recipient::Capability { name, strategy } => {
+                To::Capability { name, version: None, strategy: strategy.unwrap_or(self.strategy) }
+            }
+        };
+        let wish = Outgoing {
+            workspace: message.workspace,
+            id: Some(message.id),
+            conversation: Some(message.conversation),
+            priority: message.priority,
+            in_reply_to: message.in_reply_to,
+            causation: Some(message.cause),
+            correlation: Some(message.turn.to_string()),
+            ..Outgoing::new(message.sender, message.performative, to, message.content)
+        };
+        Box::pin(async move {
+            match self.engine.send(wish).await {
+                Ok(outcome) => Ok(SentMessage {
+                    seq: outcome.seq,
+                    receivers: outcome.receivers,
+                    reason: outcome.routing.map(|routing| routing.reason).unwrap_or_default(),
+                }),
+                Err(TalkError::Refused(refusals)) => Err(match refusals.into_iter().next() {
+                    Some(refusal) => ToolError::argument(&refusal.field, refusal.message, refusal.remedy),
+                    None => ToolError::Failed("the message was refused".to_owned()),
+                }),
+                Err(error) => Err(ToolError::Failed(failure::chain(&error))),
+            }
+        })
+    }
+
+    fn answer<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Answer, ToolError>> {
+        Box::pin(async move {
+            let mut looked_at = asked.seq;
+            loop {
+                let (engine, agent) = (self.engine.clone(), asked.sender.clone());
+                let read = tokio::task::spawn_blocking(move || came_behind(&engine, &agent, looked_at)).await;
+                let came = read.unwrap_or(Err(TalkError::Stopped));
+                let came = came.map_err(|error| ToolError::Failed(failure::chain(&error)))?;
+                looked_at = came.last().map_or(looked_at, |(seq, _)| *seq);
+                if let Some((seq, message)) = came.into_iter().find(|(_, message)| answers(message, asked)) {
+                    let wish = Upkeep::Acknowledge {
+                        agent: asked.sender.clone(),
+                        through: Seq::ZERO,
+                        also: vec![seq],
+                    };
+                    let done = self.engine.upkeep(asked.sender, wish).await;
+                    done.map_err(|error| ToolError::Failed(failure::chain(&error)))?;
+                    let Message { sender, performative, content, .. } = message;
+                    return Ok(Answer { seq, sender, performative, content });
+                }
+                self.engine.wait_inbox(asked.sender, looked_at, ANSWER_WAIT).await;
+            }
+        })
+    }
+}
+
+/// The messages to `agent` behind a position, also those that it is done with.
+fn came_behind(engine: &Engine, agent: &AgentId, after: Seq) -> Result<Vec<(Seq, Message)>, TalkError> {
+    let seqs: Vec<Seq> = {
+        let talk = engine.view().talk().read();
+        let inbox = talk.conversations.inbox(agent);
+        inbox.map_or_else(Vec::new, |inbox| inbox.messages.after(after).take(READ_MAX).collect())
+    };
+    let messages = engine.records(&seqs)?.into_iter().filter_map(|record| match record.event {
+        Event::Conversation(ConversationEvent::MessageSent(message)) => Some((record.seq, *message)),
+        _ => None,
+    });
+    Ok(messages.collect())
+}
+
+/// Whether a message ends the wait for an answer: one that only says that there will be one does not.
+fn answers(message: &Message, asked: Asked<'_>) -> bool {
+    message.conversation == *asked.conversation
+        && message.performative != Performative::Agree
+        && message.in_reply_to.as_deref() == Some(asked.id.to_string().as_str())
+}

@@ -1,0 +1,215 @@
+//! What turns are told: earlier messages, memory, and what others can do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use caxton_events::{AgentId, Clock as _, ConversationId, Scope, Seq, WorkspaceId};
+use caxton_projections::graph::{Observation, Relation};
+use caxton_projections::queries::{Fusion, Search, SearchHit};
+use caxton_projections::view::View;
+use futures::future::{BoxFuture, join_all};
+
+use super::past::Past;
+use crate::agents::context::{Offered, Said};
+use crate::agents::ports::{Found, MemoryAsk, PortError, Sources};
+use crate::engine::{Engine, SystemClock};
+use crate::llm::Fact;
+use crate::telemetry;
+use crate::toolbox::memory::Ranking;
+
+/// Observations of a hit that become facts, the best one included.
+const FACTS_OF_HIT: usize = 3;
+/// Capabilities that a turn is told of.
+const CAPABILITIES_MAX: usize = 100;
+/// Prepared answers that are kept.
+const KEPT_MAX: usize = 10_000;
+
+/// The engine as turns see it.
+pub(super) struct Known {
+    engine: Engine,
+    ranking: Ranking,
+    past: Arc<Past>,
+    /// Questions of one call of the model.
+    asks_max: usize,
+    kept: Mutex<HashMap<String, Kept>>,
+}
+
+/// What was found for a question. It is good while memory is as it was, and not too old.
+struct Kept {
+    at: Instant,
+    changes: u64,
+    facts: Vec<Fact>,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").field("ranking", &self.ranking).finish_non_exhaustive()
+    }
+}
+
+impl Known {
+    /// What `engine` knows. Of several questions at once, so many go through the model together.
+    pub(super) fn new(engine: Engine, ranking: Ranking, past: Arc<Past>, asks_max: usize) -> Self {
+        Self { engine, ranking, past, asks_max: asks_max.max(1), kept: Mutex::default() }
+    }
+
+    fn kept(&self, ask: &MemoryAsk, changes: u64) -> Option<Vec<Fact>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.get(&key(ask))?;
+        (found.changes == changes && found.at.elapsed() < ask.keep_for).then(|| found.facts.clone())
+    }
+
+    fn keep(&self, ask: &MemoryAsk, changes: u64, facts: &[Fact]) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_MAX {
+            kept.retain(|_, found| found.changes == changes && found.at.elapsed() < ask.keep_for);
+            if kept.len() >= KEPT_MAX {
+                kept.clear();
+            }
+        }
+        kept.insert(key(ask), Kept { at: Instant::now(), changes, facts: facts.to_vec() });
+    }
+
+    async fn found(&self, ask: MemoryAsk) -> Found {
+        // Counted before the search: what changes meanwhile makes it stale, never the other way round.
+        let changes = self.engine.memory_changes();
+        let keeps = !ask.keep_for.is_zero();
+        if keeps && let Some(facts) = self.kept(&ask, changes) {
+            return Ok(facts);
+        }
+        let (engine, ranking, asked) = (self.engine.clone(), self.ranking, ask.clone());
+        let found = tokio::task::spawn_blocking(move || facts(engine.view(), ranking, &asked)).await;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| PortError {
+            tried: "could not search memory",
+            source,
+        };
+        let facts = found.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
+        if keeps {
+            self.keep(&ask, changes, &facts);
+        }
+        Ok(facts)
+    }
+}
+
+fn key(ask: &MemoryAsk) -> String {
+    format!("{ask:?}")
+}
+
+fn facts(
+    view: &View,
+    ranking: Ranking,
+    ask: &MemoryAsk,
+) -> Result<Vec<Fact>, caxton_projections::queries::SearchError> {
+    let fusion = match ask.semantic_weight {
+        Some(weight) => Fusion::Weighted { semantic_weight: weight as f32 },
+        None => ranking.fusion,
+    };
+    let search = Search {
+        text: ask.query.clone(),
+        mode: ranking.mode,
+        fusion,
+        scopes: vec![Scope::Agent(ask.agent.clone()), Scope::Workspace(ask.workspace.clone()), Scope::Global],
+        valid_at: Some(SystemClock.now()),
+        min_similarity: ask.min_similarity.map(|cosine| cosine as f32),
+        limit: ask.limit,
+        observations: FACTS_OF_HIT,
+        include_relations: ask.include_relationships,
+        ..Search::default()
+    };
+    let started = Instant::now();
+    let answer = search.ask(view)?;
+    telemetry::search_finished(started.elapsed());
+    let names: HashMap<_, _> =
+        answer.hits.iter().map(|hit| (hit.entity.id, hit.entity.name.clone())).collect();
+    Ok(answer.hits.iter().flat_map(|hit| of_hit(hit, &names)).collect())
+}
+
+/// A hit as facts: what matched, then what else is known first; a thing without observations by its name and type.
+fn of_hit(hit: &SearchHit, names: &HashMap<caxton_events::MemoryId, String>) -> Vec<Fact> {
+    let entity = &hit.entity;
+    let fact =
+        |source: String, text: String| Fact { source, entity: entity.name.clone(), text, score: hit.score };
+    let of = |one: &Observation| fact(format!("obs_{}", one.id), one.content.clone());
+    let matched = hit.matched.as_ref().map(|matched| matched.id);
+    let others = hit.observations.iter().filter(|one| Some(one.id) != matched);
+    let mut facts: Vec<Fact> = hit.matched.iter().chain(others).take(FACTS_OF_HIT).map(of).collect();
+    if facts.is_empty() {
+        facts.push(fact(format!("ent_{}", entity.id), format!("{} ({})", entity.name, entity.entity_type)));
+    }
+    let name = |id| names.get(&id).cloned().unwrap_or_else(|| format!("ent_{id}"));
+    facts.extend(hit.relations.iter().map(|Relation { id, from, to, relation_type, .. }| {
+        fact(format!("rel_{id}"), format!("{} {relation_type} {}", name(*from), name(*to)))
+    }));
+    facts
+}
+
+impl Sources for Known {
+    fn history<'a>(
+        &'a self,
+        agent: &'a AgentId,
+        conversation: &'a ConversationId,
+        before: Seq,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<Vec<Said>, PortError>> {
+        Box::pin(async move {
+            let said = self.past.of(agent, conversation, before, depth).await;
+            said.map_err(|error| PortError {
+                tried: "could not read what was said before",
+                source: Box::new(error),
+            })
+        })
+    }
+
+    fn search(&self, asks: Vec<MemoryAsk>) -> BoxFuture<'_, Vec<Found>> {
+        Box::pin(async move {
+            let mut found = Vec::with_capacity(asks.len());
+            let mut asks = asks.into_iter().peekable();
+            while asks.peek().is_some() {
+                // Asked at the same time, questions share one pass of the model.
+                found.extend(join_all(asks.by_ref().take(self.asks_max).map(|ask| self.found(ask))).await);
+            }
+            found
+        })
+    }
+
+    fn said_by<'a>(
+        &'a self,
+        agent: &'a AgentId,
+        conversation: &'a ConversationId,
+        enough: usize,
+    ) -> BoxFuture<'a, Result<usize, PortError>> {
+        Box::pin(async move {
+            self.past.said_by(agent, conversation, enough).await.map_err(|error| PortError {
+                tried: "could not count what was said",
+                source: Box::new(error),
+            })
+        })
+    }
+
+    fn capabilities<'a>(
+        &'a self,
+        agent: &'a AgentId,
+        workspace: &'a WorkspaceId,
+    ) -> BoxFuture<'a, Result<Vec<Offered>, PortError>> {
+        let talk = self.engine.view().talk().read();
+        let mut offered: Vec<(u64, Offered)> = Vec::new();
+        for (capability, _) in talk.registry.capabilities() {
+            let providers = talk.registry.providers(capability).filter(|row| row.agent != *agent);
+            let there = providers.filter(|row| {
+                let known = talk.registry.agent(&row.agent);
+                known.is_some_and(|known| known.workspace == *workspace && !known.removed)
+            });
+            let agents: Vec<String> = there.map(|row| row.agent.to_string()).collect();
+            if !agents.is_empty() {
+                let asked = talk.conversations.routed(capability.as_str());
+                offered.push((asked, Offered { capability: capability.to_string(), agents }));
+            }
+        }
+        drop(talk);
+        // What is asked for most is the most useful; names tell equals apart.
+        offered.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| one.capability.cmp(&other.capability)));
+        let offered = offered.into_iter().take(CAPABILITIES_MAX).map(|(_, offered)| offered).collect();
+        Box::pin(async { Ok(offered) })
+    }
+}

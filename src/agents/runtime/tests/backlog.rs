@@ -1,0 +1,107 @@
+//! What waits, in memory.
+
+use std::sync::Arc;
+
+use caxton_events::Seq;
+use caxton_events::conversation::Message;
+
+use super::super::backlog::Backlog;
+use super::name;
+use crate::agents::ports::Delivery;
+use crate::agents::scripted;
+
+fn said(conversation: &str) -> Arc<Message> {
+    Arc::new(Message { conversation: conversation.parse().unwrap(), ..scripted::message("x") })
+}
+
+fn seqs(taken: &[Delivery]) -> Vec<u64> {
+    taken.iter().map(|delivery| delivery.seq.0).collect()
+}
+
+/// Messages of `ada` as (seq, conversation, queue).
+fn waiting(messages: &[(u64, &str, usize)]) -> Backlog {
+    let mut backlog = Backlog::new(2);
+    for (seq, conversation, queue) in messages {
+        backlog.add(&name("ada"), Seq(*seq), said(conversation), *queue);
+    }
+    backlog
+}
+
+#[test]
+fn what_is_urgent_overtakes_what_is_not_but_never_in_its_own_conversation() {
+    let mut backlog = waiting(&[(1, "a", 1), (2, "a", 0), (3, "b", 0), (4, "c", 1)]);
+    assert_eq!(seqs(&backlog.take(&[9, 0], |_, _| true)), [3], "2 waits for 1, which has no room");
+    assert_eq!(seqs(&backlog.take(&[9, 1], |_, _| true)), [1, 2]);
+    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [4]);
+    assert!(backlog.take(&[9, 9], |_, _| true).is_empty());
+}
+
+#[test]
+fn nothing_is_taken_twice_and_what_is_put_back_keeps_its_place() {
+    let mut backlog = waiting(&[(1, "a", 0), (2, "a", 0), (3, "a", 0)]);
+    let taken = backlog.take(&[2, 0], |_, _| true);
+    backlog.add(&name("ada"), Seq(1), said("a"), 0);
+    for delivery in taken {
+        backlog.put_back(delivery, 0);
+    }
+    let taken = backlog.take(&[9, 9], |_, _| true);
+    assert_eq!(seqs(&taken), [1, 2, 3]);
+    backlog.done(&name("ada"), Seq(1));
+    backlog.add(&name("ada"), Seq(1), said("a"), 0);
+    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [1], "after that it is a message like any other");
+}
+
+#[test]
+fn what_is_done_with_elsewhere_is_dropped() {
+    let mut backlog = waiting(&[(1, "a", 0), (2, "a", 0), (3, "b", 0)]);
+    assert_eq!(seqs(&backlog.take(&[9, 9], |_, seq| seq != Seq(1))), [2, 3]);
+}
+
+#[test]
+fn what_has_to_be_read_keeps_its_place() {
+    let mut backlog = Backlog::new(2);
+    let ada = name("ada");
+    backlog.note(&ada, Seq(1));
+    backlog.note(&ada, Seq(2));
+    assert!(backlog.has_unread(&ada) && !backlog.has_unread(&name("bob")));
+    assert!(backlog.take(&[9, 9], |_, _| true).is_empty());
+    let keys = backlog.to_read(10);
+    assert_eq!(keys.iter().map(|(seq, _)| seq.0).collect::<Vec<_>>(), [1, 2]);
+    backlog.read(&ada, Seq(2), &said("a"), 0, None);
+    backlog.read(&ada, Seq(1), &said("a"), 0, None);
+    assert!(!backlog.has_unread(&ada));
+    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [1, 2]);
+}
+
+#[test]
+fn what_is_not_kept_is_read_when_its_turn_comes() {
+    let mut backlog = Backlog::new(1);
+    let large = |conversation: &str| {
+        let content = caxton_events::conversation::Content::Text("y".repeat(40 << 20));
+        Arc::new(Message { content, ..Message::clone(&said(conversation)) })
+    };
+    for (seq, conversation) in [(1, "a"), (2, "b"), (3, "c")] {
+        backlog.add(&name("ada"), Seq(seq), large(conversation), 0);
+    }
+    assert_eq!(seqs(&backlog.take(&[9], |_, _| true)), [1, 2]);
+    let keys = backlog.to_read(10);
+    assert_eq!(keys, [(Seq(3), name("ada"))]);
+    backlog.read(&name("ada"), Seq(3), &large("c"), 0, None);
+    assert_eq!(seqs(&backlog.take(&[9], |_, _| true)), [3]);
+}
+
+#[test]
+fn an_agent_that_goes_leaves_nothing_behind() {
+    let mut backlog = waiting(&[(1, "a", 0), (2, "b", 1)]);
+    backlog.note(&name("ada"), Seq(3));
+    backlog.add(&name("bob"), Seq(4), said("a"), 0);
+    let taken = backlog.take(&[1, 0], |_, _| true);
+    assert_eq!(seqs(&taken), [1]);
+    backlog.forget(&name("ada"));
+    assert!(!backlog.has_unread(&name("ada")));
+    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [4]);
+    // What was taken is still held, so it is not taken up beside itself.
+    backlog.note(&name("ada"), Seq(1));
+    backlog.note(&name("ada"), Seq(2));
+    assert_eq!(backlog.to_read(9), [(Seq(2), name("ada"))]);
+}

@@ -144,6 +144,7 @@ impl Default for MemorySettings {
 
 /// How an agent is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "these are the four switches that a file has")]
 pub struct Performance {
     /// Compile templates once, when the version is loaded, and not at every turn. Default: true.
     pub optimize_prompts: bool,

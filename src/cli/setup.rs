@@ -106,7 +106,7 @@ pub(super) fn agents(
         ..options.surroundings
     };
     let conversations = open_conversations(engine.clone());
-    let options = DirectoryOptions { conversations, surroundings, ..options };
+    let options = DirectoryOptions { surroundings, conversations, ..options };
     AgentDirectory::start(Arc::new(EngineLog::of(engine.clone())), options)
         .map_err(|error| Failure::of(Exit::Failed, &error))
 }

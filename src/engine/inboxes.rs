@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use caxton_events::conversation::ConversationEvent;
+use caxton_events::conversation::{ConversationEvent, Message};
 use caxton_events::{AgentId, Event, Record, Seq};
 use tokio::sync::{oneshot, watch};
 
@@ -135,6 +135,21 @@ impl Engine {
         if let Some(leases) = all.get_mut(agent) {
             leases.retain(|seq, lease| lease.consumer != consumer || !seqs.contains(seq));
         }
+    }
+
+    /// Messages by position, in that order; positions must ascend. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError::Read`].
+    pub fn messages(&self, seqs: &[Seq]) -> Result<Vec<(Seq, Arc<Message>)>, TalkError> {
+        let messages = self.records(seqs)?.into_iter().filter_map(|record| {
+            let Event::Conversation(ConversationEvent::MessageSent(message)) = record.event else {
+                return None;
+            };
+            Some((record.seq, Arc::from(message)))
+        });
+        Ok(messages.collect())
     }
 
     /// The messages of an inbox with their places. Blocks.

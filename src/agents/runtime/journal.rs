@@ -143,9 +143,11 @@ impl TurnLog for std::sync::Arc<Journal> {
                 }
                 Err(error) => {
                     if let TalkError::Log(_) = error {
-                        let unknown = events.iter().filter_map(|event| match event {
-                            TurnEvent::Started { agent, message, .. } => Some((agent.clone(), *message)),
-                            other => unfinished.of_turn.get(&turn_of(other)).cloned(),
+                        let unknown = events.iter().filter_map(|event| {
+                            if let TurnEvent::Started { agent, message, .. } = event {
+                                return Some((agent.clone(), *message));
+                            }
+                            unfinished.of_turn.get(&turn_of(event)).cloned()
                         });
                         let unknown: Vec<Key> = unknown.collect();
                         unfinished.doubtful.extend(unknown);

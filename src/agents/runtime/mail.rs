@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use caxton_events::conversation::{ConversationEvent, Message};
-use caxton_events::{AgentId, Event, Seq};
+use caxton_events::conversation::Message;
+use caxton_events::{AgentId, Seq};
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
@@ -103,15 +103,9 @@ impl Mail {
                 (keys.iter().map(|(seq, _)| *seq).collect(), self.engine.clone());
             seqs.sort_unstable();
             seqs.dedup();
-            match tokio::task::spawn_blocking(move || engine.records(&seqs)).await {
-                Ok(Ok(records)) => {
-                    let messages = records.into_iter().filter_map(|record| match record.event {
-                        Event::Conversation(ConversationEvent::MessageSent(message)) => {
-                            Some((record.seq, Arc::<Message>::from(message)))
-                        }
-                        _ => None,
-                    });
-                    self.were_read(&keys, messages.collect());
+            match tokio::task::spawn_blocking(move || engine.messages(&seqs)).await {
+                Ok(Ok(messages)) => {
+                    self.were_read(&keys, &messages);
                     self.ready.notify_one();
                 }
                 Ok(Err(error)) => {
@@ -125,7 +119,7 @@ impl Mail {
         }
     }
 
-    fn were_read(&self, keys: &[Key], messages: Vec<(Seq, Arc<Message>)>) {
+    fn were_read(&self, keys: &[Key], messages: &[(Seq, Arc<Message>)]) {
         let talk = self.engine.view().talk().read();
         let mut state = self.state();
         for key in keys {

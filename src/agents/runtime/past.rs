@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use caxton_events::conversation::{ConversationEvent, Message};
-use caxton_events::{AgentId, ConversationId, Event, Seq};
+use caxton_events::conversation::Message;
+use caxton_events::{AgentId, ConversationId, Seq};
 
 use crate::agents::context::Said;
 use crate::engine::{Engine, TalkError};
@@ -112,12 +112,11 @@ impl Past {
         };
         let mut found: BTreeMap<Seq, Arc<Message>> = {
             let mut kept = self.kept();
-            match kept.conversations.contains_key(conversation) {
-                true => {
-                    let messages = &kept.touch(conversation).messages;
-                    seqs.iter().filter_map(|seq| Some((*seq, Arc::clone(messages.get(seq)?)))).collect()
-                }
-                false => BTreeMap::new(),
+            if kept.conversations.contains_key(conversation) {
+                let messages = &kept.touch(conversation).messages;
+                seqs.iter().filter_map(|seq| Some((*seq, Arc::clone(messages.get(seq)?)))).collect()
+            } else {
+                BTreeMap::new()
             }
         };
         let visible = |message: &Message| message.sender == *agent || message.receivers.contains(agent);
@@ -195,17 +194,8 @@ impl Past {
             return Ok(Vec::new());
         }
         let engine = self.engine.clone();
-        let records = tokio::task::spawn_blocking(move || engine.records(&seqs)).await;
-        let records = records.unwrap_or(Err(TalkError::Stopped))?;
-        let messages: Vec<(Seq, Arc<Message>)> = records
-            .into_iter()
-            .filter_map(|record| match record.event {
-                Event::Conversation(ConversationEvent::MessageSent(message)) => {
-                    Some((record.seq, Arc::<Message>::from(message)))
-                }
-                _ => None,
-            })
-            .collect();
+        let messages = tokio::task::spawn_blocking(move || engine.messages(&seqs)).await;
+        let messages = messages.unwrap_or(Err(TalkError::Stopped))?;
         for (seq, message) in &messages {
             self.remember(*seq, message);
         }

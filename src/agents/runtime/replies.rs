@@ -1,5 +1,6 @@
 //! What agents say, on its way to the engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_events::conversation::{Message, Performative, Strategy};
@@ -111,18 +112,18 @@ fn tried(engine: &Engine, seq: Seq, message: &Message) -> Result<Vec<AgentId>, T
         else {
             return Ok(tried);
         };
-        match before.event {
-            Event::Conversation(ConversationEvent::MessageSent(earlier))
-                if earlier.sender == message.sender
-                    && earlier.conversation == message.conversation
-                    && earlier.content == message.content
-                    && earlier.routing.as_ref().is_some_and(|one| one.strategy == Strategy::Failover) =>
-            {
-                tried.extend(earlier.receivers);
-                at = before.seq;
-            }
-            _ => return Ok(tried),
+        let Event::Conversation(ConversationEvent::MessageSent(earlier)) = before.event else {
+            return Ok(tried);
+        };
+        let is_same = earlier.sender == message.sender
+            && earlier.conversation == message.conversation
+            && earlier.content == message.content
+            && earlier.routing.as_ref().is_some_and(|one| one.strategy == Strategy::Failover);
+        if !is_same {
+            return Ok(tried);
         }
+        tried.extend(earlier.receivers);
+        at = before.seq;
     }
 }
 
@@ -258,7 +259,8 @@ impl Messages for Out {
                     };
                     let done = self.engine.upkeep(asked.sender, wish).await;
                     done.map_err(|error| ToolError::Failed(failure::chain(&error)))?;
-                    let Message { sender, performative, content, .. } = message;
+                    let Message { sender, performative, content, .. } = message.as_ref();
+                    let (sender, performative, content) = (sender.clone(), *performative, content.clone());
                     return Ok(Answer { seq, sender, performative, content });
                 }
                 self.engine.wait_inbox(asked.sender, looked_at, ANSWER_WAIT).await;
@@ -268,17 +270,13 @@ impl Messages for Out {
 }
 
 /// The messages to `agent` behind a position, also those that it is done with.
-fn came_behind(engine: &Engine, agent: &AgentId, after: Seq) -> Result<Vec<(Seq, Message)>, TalkError> {
+fn came_behind(engine: &Engine, agent: &AgentId, after: Seq) -> Result<Vec<(Seq, Arc<Message>)>, TalkError> {
     let seqs: Vec<Seq> = {
         let talk = engine.view().talk().read();
         let inbox = talk.conversations.inbox(agent);
         inbox.map_or_else(Vec::new, |inbox| inbox.messages.after(after).take(READ_MAX).collect())
     };
-    let messages = engine.records(&seqs)?.into_iter().filter_map(|record| match record.event {
-        Event::Conversation(ConversationEvent::MessageSent(message)) => Some((record.seq, *message)),
-        _ => None,
-    });
-    Ok(messages.collect())
+    engine.messages(&seqs)
 }
 
 /// Whether a message ends the wait for an answer: one that only says that there will be one does not.

@@ -124,10 +124,8 @@ impl Life {
     fn turns(&self) -> Vec<TurnEvent> {
         let filter = Filter { kinds: Some(Family::kinds(&[Family::Turn])), ..Filter::default() };
         let records = self.engine.log().scan(Seq::FIRST, &filter).map(Result::unwrap);
-        let events = records.filter_map(|record| match record.event {
-            Event::Turn(event) => Some(event),
-            _ => None,
-        });
+        let events = records
+            .filter_map(|record| if let Event::Turn(event) = record.event { Some(event) } else { None });
         events.collect()
     }
 
@@ -142,10 +140,10 @@ fn name(text: &str) -> AgentId {
 }
 
 fn message(record: Record) -> Message {
-    match record.event {
-        Event::Conversation(ConversationEvent::MessageSent(message)) => *message,
-        other => panic!("{other:?}"),
-    }
+    let Event::Conversation(ConversationEvent::MessageSent(message)) = record.event else {
+        panic!("{record:?}")
+    };
+    *message
 }
 
 fn wait(mut until: impl FnMut() -> bool) {
@@ -194,10 +192,10 @@ fn a_turn_that_was_cut_off_goes_on_from_what_is_recorded() {
     life.request("ada", "first");
     life.heard(1);
     wait(|| life.engine.inbox(&name("ada"), Seq::ZERO, 1).is_empty());
-    let config = life.turns().into_iter().find_map(|event| match event {
-        TurnEvent::Started { config, .. } => Some(config),
-        _ => None,
-    });
+    let config = life
+        .turns()
+        .into_iter()
+        .find_map(|event| if let TurnEvent::Started { config, .. } = event { Some(config) } else { None });
     life.end();
 
     // As after a crash behind the model's answer: the answer is recorded, and not yet sent.

@@ -142,14 +142,12 @@ impl Job {
         let value = parse_json(line).map_err(told)?;
         let mut fields = Fields::object(value, String::new(), &[MESSAGE, EXTRAS]);
         let wish = outgoing(&mut fields, &self.request_id);
-        match fields.into_complaint() {
-            Some(complaint) => Err((complaint, StatusCode::UNPROCESSABLE_ENTITY)),
-            None => {
-                let wish = read(wish).map_err(told)?;
-                room(&self.api, &wish).map_err(told)?;
-                Ok(wish)
-            }
+        if let Some(complaint) = fields.into_complaint() {
+            return Err((complaint, StatusCode::UNPROCESSABLE_ENTITY));
         }
+        let wish = read(wish).map_err(told)?;
+        room(&self.api, &wish).map_err(told)?;
+        Ok(wish)
     }
 
     async fn answer(&self, chunk: Vec<(usize, Bytes)>) -> Bytes {

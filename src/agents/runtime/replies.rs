@@ -8,7 +8,7 @@ use caxton_events::{AgentId, ConversationEvent, ConversationId, Draft, Event, Me
 use futures::future::BoxFuture;
 
 use crate::agents::ports::{Delivery, OutgoingReply, PortError, Replies, ReplyError};
-use crate::commands::talk::{Answered, Outgoing, To, Upkeep};
+use crate::commands::talk::{Answered, Outgoing, To, Upkeep, may_answer};
 use crate::commands::{Refusal, RefusalCode};
 use crate::engine::{Engine, SentOutcome, TalkError};
 use crate::failure;
@@ -42,18 +42,21 @@ impl Out {
     async fn reply(&self, reply: OutgoingReply) -> Result<(), ReplyError> {
         let asked = &reply.answers;
         let to = To::Agents(vec![asked.sender.clone()]);
+        // What only informs has no answer by the rules: what is said to it is a message of its own.
+        let answers = may_answer(asked.performative, reply.reply.performative);
         let wish = Outgoing {
             workspace: reply.workspace,
             id: Some(reply.id),
             conversation: Some(asked.conversation.clone()),
             priority: asked.priority,
-            in_reply_to: Some(asked.reply_with.clone().unwrap_or_else(|| asked.id.to_string())),
-            answered: Some(Answered {
+            in_reply_to: answers.then(|| asked.reply_with.clone().unwrap_or_else(|| asked.id.to_string())),
+            answered: answers.then(|| Answered {
                 seq: reply.answers_seq,
                 performative: asked.performative,
                 sender: asked.sender.clone(),
                 receivers: asked.receivers.clone(),
             }),
+            causation: Some(reply.answers_seq),
             correlation: Some(reply.turn.to_string()),
             ..Outgoing::new(reply.agent, reply.reply.performative, to, reply.reply.content)
         };

@@ -420,6 +420,21 @@ fn what_was_said_is_remembered_and_tools_write_as_the_agent() {
 }
 
 #[test]
+fn what_only_informs_is_answered_where_the_file_says_so() {
+    let dir = TempDir::new().unwrap();
+    put(dir.path(), "ada", &file("ada", "talk", "messaging: {auto_respond: true}\n", "You talk."));
+    put(dir.path(), "sue", &file("sue", "talk", "", "You talk."));
+    let life = Life::begin(dir.path());
+    life.send(To::Agents(vec![name("sue")]), Performative::Inform, "one");
+    life.send(To::Agents(vec![name("ada")]), Performative::Inform, "two");
+    let heard = life.heard(1);
+    wait(|| ["ada", "sue"].iter().all(|agent| life.engine.inbox(&name(agent), Seq::ZERO, 1).is_empty()));
+    assert_eq!((&heard[0].sender, heard[0].in_reply_to.as_ref()), (&name("ada"), None));
+    assert_eq!(life.heard(1).len(), 1);
+    life.end();
+}
+
+#[test]
 fn an_agent_asks_another_and_uses_its_answer() {
     let dir = TempDir::new().unwrap();
     put(dir.path(), "ada", &file("ada", "talk", "tools: [message]\n", "You talk."));

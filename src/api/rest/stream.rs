@@ -13,6 +13,8 @@ use caxton_tools::log::Line;
 use futures::stream;
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 
 use super::Api;
@@ -22,6 +24,7 @@ use super::fields::Fields;
 use super::problem::Problem;
 use super::refusals::{internal, log_unreadable};
 use super::talk::shown::message;
+use crate::agents::Piece;
 
 /// How often the end of the log is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -49,7 +52,7 @@ pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Respons
     let resumed = last_event_id(&call, &mut query);
     query.finish()?;
     let after = resumed.or(from).unwrap_or_else(|| api.engine.log().head().seq);
-    Ok(answer(api, Source::Log(filter), after))
+    Ok(answer(api, Source::Log(filter), after, None))
 }
 
 /// Where a client that lost its connection goes on.
@@ -67,9 +70,14 @@ pub(super) fn last_event_id(call: &Call, query: &mut Fields) -> Option<Seq> {
     seq
 }
 
-/// The stream of everything behind `after`.
-pub(super) fn answer(api: Api, source: Source, after: Seq) -> Response {
-    let streaming = Streaming { api, source, after, ended: false };
+/// The stream of everything behind `after`, and of `pieces` of answers that are on their way.
+pub(super) fn answer(
+    api: Api,
+    source: Source,
+    after: Seq,
+    pieces: Option<broadcast::Receiver<Piece>>,
+) -> Response {
+    let streaming = Streaming { api, source, after, pieces, ended: false };
     let opened = stream::once(async { Ok(Bytes::from_static(b": open\n\n")) });
     let events = stream::unfold(streaming, |mut streaming| async move {
         let bytes = streaming.next().await?;
@@ -86,6 +94,8 @@ struct Streaming {
     api: Api,
     source: Source,
     after: Seq,
+    /// Answers while they are being made. They have no number: after a lost connection only the message comes.
+    pieces: Option<broadcast::Receiver<Piece>>,
     ended: bool,
 }
 
@@ -96,6 +106,11 @@ impl Streaming {
         loop {
             if self.ended || self.api.is_leaving() {
                 return None;
+            }
+            // In front of the messages that they become.
+            let text = self.said_by_now();
+            if !text.is_empty() {
+                return Some(Bytes::from(text));
             }
             match self.read().await {
                 Ok(text) if text.is_empty() => (),
@@ -115,8 +130,39 @@ impl Streaming {
             match &self.source {
                 Source::Log(_) => tokio::time::sleep(POLL).await,
                 Source::Inbox(agent) => {
-                    self.api.engine.wait_inbox(agent, self.after, LOOK).await;
+                    let message = self.api.engine.wait_inbox(agent, self.after, LOOK);
+                    let Some(pieces) = &mut self.pieces else {
+                        message.await;
+                        continue;
+                    };
+                    tokio::select! {
+                        _ = message => (),
+                        piece = pieces.recv() => match piece {
+                            Ok(piece) if is_heard(&self.api, agent, &piece) => {
+                                let mut text = String::new();
+                                said(&mut text, &piece);
+                                return Some(Bytes::from(text));
+                            }
+                            // Who is too slow misses pieces; the message has all of them.
+                            Ok(_) | Err(RecvError::Lagged(_)) => (),
+                            Err(RecvError::Closed) => self.pieces = None,
+                        },
+                    }
                 }
+            }
+        }
+    }
+
+    /// Pieces that came since the last look.
+    fn said_by_now(&mut self) -> String {
+        let mut text = String::new();
+        let (Some(pieces), Source::Inbox(agent)) = (&mut self.pieces, &self.source) else { return text };
+        loop {
+            match pieces.try_recv() {
+                Ok(piece) if is_heard(&self.api, agent, &piece) => said(&mut text, &piece),
+                // Who is too slow misses pieces; the message has all of them.
+                Ok(_) | Err(TryRecvError::Lagged(_)) => (),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return text,
             }
         }
     }
@@ -171,6 +217,20 @@ impl Streaming {
             })
             .await
     }
+}
+
+/// Whether a piece belongs to a conversation that the agent takes part in.
+fn is_heard(api: &Api, agent: &AgentId, piece: &Piece) -> bool {
+    let state = api.engine.view().talk().read();
+    let conversation = state.conversations.get(&piece.conversation);
+    conversation.is_some_and(|conversation| conversation.participants.contains(agent))
+        && piece.agent != *agent
+}
+
+/// A piece in the format of the wire.
+fn said(text: &mut String, piece: &Piece) {
+    let data = json!({"conversation_id": piece.conversation, "sender": piece.agent, "text": *piece.text});
+    let _ = write!(text, "event: piece\ndata: {data}\n\n");
 }
 
 /// One event in the format of the wire. JSON on one line needs no further care.

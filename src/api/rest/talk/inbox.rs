@@ -17,6 +17,7 @@ use super::super::rows;
 use super::super::stream::{Source, answer, last_event_id};
 use super::shown::message;
 use super::{known_agent, not_done, seqs};
+use crate::agents::AgentRuntime;
 use crate::commands::talk::Upkeep;
 use crate::engine::inboxes::LEASES_MAX;
 
@@ -133,14 +134,16 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 }
 
 /// `GET /agents/{id}/inbox/stream`: messages behind `Last-Event-ID` or `after` that the agent is not done with, as they
-/// come.
+/// come; with `pieces=true` also what is said to it while it is being made.
 pub(super) async fn stream(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[&["after"]])?;
+    let mut query = call.query(&[&["after", "pieces"]])?;
     let agent = known_agent(&api, &call)?;
     let after = query.integer("after", 0..=u64::MAX).map(Seq);
+    let wants_pieces = query.flag("pieces").unwrap_or(false);
     let resumed = last_event_id(&call, &mut query);
     query.finish()?;
-    Ok(answer(api, Source::Inbox(agent), resumed.or(after).unwrap_or(Seq::ZERO)))
+    let pieces = api.options.turns.as_ref().filter(|_| wants_pieces).map(AgentRuntime::pieces);
+    Ok(answer(api, Source::Inbox(agent), resumed.or(after).unwrap_or(Seq::ZERO), pieces))
 }
 
 /// `POST /agents/{id}/inbox/ack`: the agent is done with everything up to `through`, and with `seqs`.

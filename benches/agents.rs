@@ -29,7 +29,7 @@ use caxton::api::rest::{RestOptions, serve};
 use caxton::commands::talk::{Outgoing, To};
 use caxton::commands::{NewEntity, NewObservation, OnExisting, Write};
 use caxton::config::{Config, LlmProvider, ProviderKind, Rows};
-use caxton::engine::{Engine, EngineOptions, Submission};
+use caxton::engine::{Engine, EngineOptions, Submission, Timed};
 use caxton::llm::{Registry, Surroundings};
 use caxton::toolbox::memory::Ranking;
 use caxton_events::conversation::{Content, Performative};
@@ -98,7 +98,7 @@ impl Inside {
             let loaded = embedding::load(model, &ModelOptions::default()).unwrap();
             let started = Instant::now();
             let service = ServiceOptions::new(Arc::new(move || started.elapsed()));
-            Arc::new(EmbeddingService::start(Arc::new(loaded), service).unwrap())
+            Arc::new(EmbeddingService::start(Arc::new(Timed(loaded)), service).unwrap())
         });
         let engine = Engine::start(&options, &mut |_| ()).unwrap();
         let models = Registry::build(&config.llm, &Surroundings::of_machine(&|_| None, Duration::ZERO));

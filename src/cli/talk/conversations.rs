@@ -12,7 +12,7 @@ use super::super::failure::Failure;
 use super::super::feed::{Told, listen, on_interrupt};
 use super::super::output::{Output, cell, counted, items};
 use super::shown::{happening, message_of, print_message};
-use super::{all, names, print_next, server};
+use super::{all, names, print_next, second, server};
 
 /// Runs a command about conversations.
 pub(in crate::cli) fn run(
@@ -38,10 +38,9 @@ fn print_list(list: &ConversationsList, common: &Common, out: &mut Output) -> Re
     }
     let conversations = items(&answer, "conversations");
     let rows = conversations.iter().map(|row| {
-        let [id, status, count, last, topic] =
-            ["conversation_id", "status", "message_count", "last_activity", "topic"]
-                .map(|name| cell(row, name));
-        vec![id, status, names(row, "participants"), count, last, topic]
+        let [id, status, count, topic] =
+            ["conversation_id", "status", "message_count", "topic"].map(|name| cell(row, name));
+        vec![id, status, names(row, "participants"), count, second(row, "last_activity"), topic]
     });
     let head = ["conversation", "status", "participants", "messages", "last activity", "topic"];
     out.table(&head, rows.collect())?;

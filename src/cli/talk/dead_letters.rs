@@ -6,7 +6,7 @@ use super::super::args::{Common, DeadLettersCommand, DeadLettersList, DeadLetter
 use super::super::backend::{Backend, Request};
 use super::super::failure::{Exit, Failure};
 use super::super::output::{Output, cell, counted, items};
-use super::{all, names, print_next};
+use super::{all, names, print_next, second};
 
 /// Runs a command about messages that were given up.
 pub(in crate::cli) fn run(
@@ -35,12 +35,11 @@ fn print_list(list: &DeadLettersList, common: &Common, out: &mut Output) -> Resu
     }
     let letters = items(&answer, "dead_letters");
     let rows = letters.iter().map(|row| {
-        let [seq, sent, receiver, reason, attempts, at, detail] =
-            ["seq", "message_seq", "receiver", "reason", "attempts", "recorded_at", "detail"]
-                .map(|name| cell(row, name));
+        let [seq, sent, receiver, reason, attempts, detail] =
+            ["seq", "message_seq", "receiver", "reason", "attempts", "detail"].map(|name| cell(row, name));
         let again = items(row, "replayed_as").len();
         let again = if again == 0 { String::new() } else { counted(again, "time") };
-        vec![seq, sent, receiver, reason, attempts, at, again, detail]
+        vec![seq, sent, receiver, reason, attempts, second(row, "recorded_at"), again, detail]
     });
     let head = ["seq", "message", "receiver", "reason", "attempts", "given up", "sent again", "why"];
     out.table(&head, rows.collect())?;

@@ -95,6 +95,12 @@ fn moment(flag: &str, text: &str) -> Result<String, Failure> {
     Ok(humantime::format_rfc3339_micros(at).to_string())
 }
 
+/// A moment for a table: to the second.
+fn second(value: &Value, name: &str) -> String {
+    let at = cell(value, name);
+    at.split_once('.').map_or_else(|| at.clone(), |(second, _)| format!("{second}Z"))
+}
+
 /// The text of a content: texts as they are, JSON as JSON.
 fn content(message: &Value) -> String {
     cell(message, "content")

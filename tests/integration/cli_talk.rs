@@ -77,8 +77,7 @@ struct Running {
 
 impl Running {
     fn start(args: &[&str]) -> Self {
-        let mut child =
-            caxton(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = caxton(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (out, input) = (BufReader::new(child.stdout.take().unwrap()), child.stdin.take());
         Self { child, out, input }
     }
@@ -547,19 +546,9 @@ fn a_chat_outlives_its_conversation_its_patience_and_its_agent() {
     assert!(chatting.end().1.success());
 }
 
-#[test]
-fn what_an_agent_did_is_told_and_followed() {
-    let server = with_agents(&["bob", "eve"]);
-    let url = url(&server);
-    let question =
-        json!({"performative": "REQUEST", "sender": "ada", "receiver": "bob", "content": "how\nmany?"});
-    let asked = server.post("/messages", &question).expect(201).json();
-    let elsewhere =
-        json!({"performative": "REQUEST", "sender": "ada", "receiver": "eve", "content": "not his"});
-    server.post("/messages", &elsewhere).expect(201);
-    server.entity("cups", "thing", &["there are three"]);
+/// What bob did with a message.
+fn a_turn(turn: TurnId, asked: &Value) -> Vec<Draft> {
     let conversation = asked["conversation_id"].as_str().unwrap().parse().unwrap();
-    let turn = TurnId::new(Timestamp::EPOCH, [7; 10]);
     let call = ToolCall { id: "c1".into(), tool: "memory".into(), arguments: "{}".into() };
     let started = TurnEvent::Started {
         turn,
@@ -594,7 +583,22 @@ fn what_an_agent_did_is_told_and_followed() {
         causation: None,
         event: Event::Turn(event),
     };
-    server.engine.record([started, answered, refused, failed].map(draft).to_vec()).unwrap();
+    [started, answered, refused, failed].map(draft).to_vec()
+}
+
+#[test]
+fn what_an_agent_did_is_told_and_followed() {
+    let server = with_agents(&["bob", "eve"]);
+    let url = url(&server);
+    let question =
+        json!({"performative": "REQUEST", "sender": "ada", "receiver": "bob", "content": "how\nmany?"});
+    let asked = server.post("/messages", &question).expect(201).json();
+    let elsewhere =
+        json!({"performative": "REQUEST", "sender": "ada", "receiver": "eve", "content": "not his"});
+    server.post("/messages", &elsewhere).expect(201);
+    server.entity("cups", "thing", &["there are three"]);
+    let turn = TurnId::new(Timestamp::EPOCH, [7; 10]);
+    server.engine.record(a_turn(turn, &asked)).unwrap();
     let logs = ["--url", &url, "agents", "logs", "bob"];
     let output = run(&logs);
     let out = String::from_utf8(output.stdout).unwrap();

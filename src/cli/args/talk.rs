@@ -39,10 +39,10 @@ pub(in crate::cli) struct MessageSend {
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) capability: Option<String>,
     /// How one of several providers is chosen [default: the best match]
-    #[arg(long, value_enum, value_name = "STRATEGY", requires = "capability")]
+    #[arg(long, value_enum, value_name = "STRATEGY", conflicts_with = "to")]
     pub(in crate::cli) strategy: Option<StrategyName>,
     /// Only providers of this version: 2 is any 2.x
-    #[arg(long, value_name = "VERSION", requires = "capability")]
+    #[arg(long, value_name = "VERSION", conflicts_with = "to")]
     pub(in crate::cli) version: Option<String>,
     /// What it does: REQUEST, QUERY, INFORM and so on [default: REQUEST; INFORM for an answer]
     #[arg(long, short = 'p', value_name = "WORD")]

@@ -6,7 +6,7 @@ use super::super::args::{AgentLogs, Common};
 use super::super::backend::{Backend, Request, encoded};
 use super::super::failure::{Exit, Failure};
 use super::super::output::{Output, cell, counted, items, shortened};
-use super::conversations::tell;
+use super::conversations::Following;
 use super::shown::{message_of, plain};
 use super::{content, names, server};
 
@@ -22,6 +22,7 @@ pub(in crate::cli) fn run(what: &AgentLogs, common: &Common, out: &mut Output) -
     } else {
         Backend::open(common, false)?
     };
+    let following = what.follow.then(Following::begin).transpose()?;
     let found = backend.ask(Request::get(&format!("/api/v1/agents/{}", encoded(&what.name))));
     let (events, head) = newest(&backend, &what.name, what.lines as usize)?;
     match found {
@@ -33,16 +34,14 @@ pub(in crate::cli) fn run(what: &AgentLogs, common: &Common, out: &mut Output) -
         print(event, what, out)?;
     }
     out.flush()?;
-    if !what.follow {
-        return Ok(());
-    }
+    let Some(following) = following else { return Ok(()) };
     let name = what.name.clone();
     let ask = move |after: u64| {
         Request::get("/api/v1/events/stream")
             .with("agent_id", &name)
             .with("from_seq", &(after + 1).to_string())
     };
-    tell(common, head, ask, out, |event, out| {
+    following.tell(common, head, ask, out, |event, out| {
         print(event, what, out)?;
         Ok(false)
     })

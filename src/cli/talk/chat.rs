@@ -49,12 +49,12 @@ pub(in crate::cli) fn run(what: &args::Chat, common: &Common, out: &mut Output) 
     let other = backend.ask(Request::get(&format!("/api/v1/agents/{}", encoded(&what.agent))))?;
     let me = introduce(what, &backend)?;
     let (told, occurrences) = channel();
+    on_interrupt(told.clone(), Occurrence::Interrupted)?;
     let after = match &what.conversation {
         // What came while nobody was here is still in the inbox.
         Some(id) => resume(id, &backend, out)?,
         None => backend.ask(Request::get("/api/v1/log/head"))?["seq"].as_u64().unwrap_or_default(),
     };
-    on_interrupt(told.clone(), Occurrence::Interrupted)?;
     let inbox = format!("/api/v1/agents/{}/inbox", encoded(&me));
     let stream = format!("{inbox}/stream");
     listen(common, after, move |after| Request::get(&stream).with("after", &after.to_string()), told.clone());

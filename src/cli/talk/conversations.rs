@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ fn count(conversation: &Value) -> usize {
 }
 
 /// What reaches a command that follows.
-pub(super) enum Occurrence {
+enum Occurrence {
     Told(Told),
     Interrupted,
 }
@@ -104,32 +104,45 @@ impl From<Told> for Occurrence {
     }
 }
 
-/// Prints the events behind `after` that `ask` asks for, until `print` says that it was the last one or Ctrl-C.
-pub(super) fn tell(
-    common: &Common,
-    after: u64,
-    ask: impl Fn(u64) -> Request + Send + Sync + 'static,
-    out: &mut Output,
-    mut print: impl FnMut(&Value, &mut Output) -> Result<bool, Failure>,
-) -> Result<(), Failure> {
-    let (told, occurrences) = channel();
-    on_interrupt(told.clone(), Occurrence::Interrupted)?;
-    listen(common, after, ask, told);
-    for occurrence in occurrences {
-        match occurrence {
-            Occurrence::Told(Told::Event(event)) => {
-                let is_last = print(&event.data, out)?;
-                out.flush()?;
-                if is_last {
-                    return Ok(());
-                }
-            }
-            Occurrence::Told(Told::Lost) => say_lost(),
-            Occurrence::Told(Told::Ended(failure)) => return Err(failure),
-            Occurrence::Interrupted => return Ok(()),
-        }
+/// A command that prints what comes, until Ctrl-C from its beginning on.
+pub(super) struct Following {
+    told: Sender<Occurrence>,
+    occurrences: Receiver<Occurrence>,
+}
+
+impl Following {
+    pub(super) fn begin() -> Result<Self, Failure> {
+        let (told, occurrences) = channel();
+        on_interrupt(told.clone(), Occurrence::Interrupted)?;
+        Ok(Self { told, occurrences })
     }
-    Ok(())
+
+    /// Prints the events behind `after` that `ask` asks for, until `print` says that it was the last one.
+    pub(super) fn tell(
+        self,
+        common: &Common,
+        after: u64,
+        ask: impl Fn(u64) -> Request + Send + Sync + 'static,
+        out: &mut Output,
+        mut print: impl FnMut(&Value, &mut Output) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        listen(common, after, ask, self.told);
+        for occurrence in self.occurrences {
+            match occurrence {
+                Occurrence::Told(Told::Event(event)) => {
+                    let is_last = print(&event.data, out)?;
+                    out.flush()?;
+                    if is_last {
+                        return Ok(());
+                    }
+                }
+                Occurrence::Told(Told::Lost) => say_lost(),
+                Occurrence::Told(Told::Ended(failure)) => return Err(failure),
+                Occurrence::Interrupted => return Ok(()),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Tells a person why nothing comes. Nobody to tell is no fault.
@@ -139,6 +152,7 @@ pub(super) fn say_lost() {
 
 fn follow(show: &ConversationShow, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let backend = Backend::Http(server(common, "without one nothing new is said")?);
+    let following = Following::begin()?;
     let (conversation, messages) = history(&backend, &show.id)?;
     if !out.is_json() {
         print_head(&conversation, out)?;
@@ -153,7 +167,7 @@ fn follow(show: &ConversationShow, common: &Common, out: &mut Output) -> Result<
     let ask = move |after: u64| {
         Request::get("/api/v1/events/stream").with("stream", &id).with("from_seq", &(after + 1).to_string())
     };
-    tell(common, last.unwrap_or(opened), ask, out, |event, out| {
+    following.tell(common, last.unwrap_or(opened), ask, out, |event, out| {
         if event["kind"] == "conversation.message_sent" {
             let message = message_of(event);
             if out.is_json() { out.json_line(&message) } else { print_message(&message, out) }?;

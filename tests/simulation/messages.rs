@@ -4,6 +4,7 @@
 //! `SIMULATION_KILLS` sets how often the server is killed (default 10), `SIMULATION_SEED` where the dice start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -142,7 +143,7 @@ impl Sender<'_> {
                 0 if self.conversation.is_some() => self.batch(),
                 1 => self.one(json!({"capability": "work", "routing_strategy": "round_robin"})),
                 2 => {
-                    let at = later(1 + self.dice.roll(2_000));
+                    let at = later(1 + self.dice.roll(4_000));
                     self.one(json!({"receiver": "reader-2", "performative": "QUERY", "reply_by": at}));
                 }
                 _ => self.one(json!({"receivers": ["reader-0", "reader-1"]})),
@@ -385,6 +386,21 @@ fn seen(base: &str) -> Vec<Value> {
     }
 }
 
+/// Waits until agents and conversations are written to their file once more.
+fn wait_for_store(data_dir: &Path, world: &World) {
+    let written = || {
+        let files = std::fs::read_dir(data_dir.join("talk")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().modified().unwrap()).max()
+    };
+    let before = written();
+    // A bound against hanging for ever, not a measure.
+    let patience = Instant::now() + Duration::from_mins(1);
+    while written() == before {
+        assert!(Instant::now() < patience && !world.base().is_empty(), "nothing is stored");
+        thread::yield_now();
+    }
+}
+
 fn register_readers(base: &str) {
     for receiver in RECEIVERS {
         let offer = json!({"agent_id": receiver, "capability": "work"});
@@ -413,7 +429,11 @@ fn what_agents_were_told_of_their_messages_holds_through_sigkill() {
         let readers: Vec<_> =
             RECEIVERS.iter().map(|receiver| (*receiver, scope.spawn(|| read(&world, receiver)))).collect();
         let _let_go = LetGo(&world);
-        for _ in 0..kills {
+        for round in 0..kills {
+            if round % 2 == 1 {
+                // What the next start reads from the file is another matter than what it folds from the log.
+                wait_for_store(dir.path(), &world);
+            }
             let until = world.acknowledged.load(Ordering::Relaxed) + 1 + dice.roll(200);
             while world.acknowledged.load(Ordering::Relaxed) < until {
                 assert!(
@@ -458,8 +478,10 @@ fn what_agents_were_told_of_their_messages_holds_through_sigkill() {
     assert_eq!(seen(server.base()), lived, "what is folded afresh from the log differs");
     server.stop();
     let recognised = world.recognised.load(Ordering::Relaxed);
+    let sent = world.sent.lock().unwrap();
+    let refused = sent.values().filter(|sent| sent.fate == Some(Fate::Never)).count();
     eprintln!(
-        "{} messages, {recognised} of them recognised after a kill, {deadlines} deadlines",
+        "{} messages, {recognised} of them recognised after a kill, {refused} refused, {deadlines} deadlines",
         recorded.len()
     );
 }

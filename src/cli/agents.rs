@@ -1,4 +1,4 @@
-//! `caxton agents list | show | validate | reload | rollback`.
+//! `caxton agents list | show | validate | reload | rollback`; `logs` is among the commands of `talk`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +13,7 @@ use super::backend::{self, Backend, Request, encoded};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items};
 use super::setup;
+use super::talk;
 use super::transfer::is_dash;
 use crate::agents::{Judgement, Surroundings, judge, report};
 
@@ -24,6 +25,7 @@ pub(super) fn run(command: &AgentsCommand, common: &Common, out: &mut Output) ->
         AgentsCommand::Validate(validate) => check_files(validate, common, out),
         AgentsCommand::Reload => reload(common, out),
         AgentsCommand::Rollback(rollback) => roll_back(rollback, common, out),
+        AgentsCommand::Logs(logs) => talk::agent_log(logs, common, out),
     }
 }
 

@@ -5,11 +5,8 @@ use serde_json::{Map, Value, json};
 use super::args::{Add, Common, Graph, MemoryCommand, Relate, Search, Stats, Who};
 use super::backend::{Backend, Request, encoded};
 use super::failure::{Exit, Failure};
-use super::output::{Output, cell, counted, items};
+use super::output::{Output, cell, counted, items, shortened};
 use super::transfer;
-
-/// Characters of an observation that a table shows.
-const SHOWN_CHARS_MAX: usize = 160;
 
 /// Runs a command about the memory.
 pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
@@ -166,15 +163,6 @@ fn first_observation(hit: &Value) -> String {
     }
 }
 
-fn shortened(text: &str) -> String {
-    let mut shown: String =
-        text.chars().take(SHOWN_CHARS_MAX).map(|sign| if sign == '\n' { ' ' } else { sign }).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
-}
-
 fn walk(backend: &Backend, graph: &Graph, out: &mut Output) -> Result<(), Failure> {
     let types = graph.types.join(",");
     let request = Request::get(&format!("/api/v1/memory/graph/{}", encoded(&graph.name)))
@@ -225,7 +213,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{hit_row, parse_metadata, shortened};
+    use super::{hit_row, parse_metadata};
 
     #[test]
     fn metadata_must_be_an_object() {
@@ -255,10 +243,5 @@ mod tests {
             "gnuplot suggests gnuplot-doc",
         ];
         assert_eq!(hit_row(&hit, true), then);
-    }
-
-    #[test]
-    fn long_texts_are_cut() {
-        assert_eq!(shortened(&"ä".repeat(161)), format!("{}…", "ä".repeat(160)));
     }
 }

@@ -1,13 +1,14 @@
 //! The command line: reads what was typed, asks a server or an engine of its own, prints. No rule lives here.
 //!
 //! Reading order: `args` (what can be typed), `setup` (from flags to a running engine), `serve`, `backend` (who
-//! answers requests), then a file for each group of commands; `failure` and `output` are how all of them end.
+//! answers requests), `feed` (streams of events), then a file for each group of commands; `failure` and `output` are how all of them end.
 
 mod agents;
 mod args;
 mod backend;
 mod corpus;
 mod failure;
+mod feed;
 mod log;
 mod memory;
 mod model;
@@ -17,6 +18,7 @@ mod progress;
 mod projection;
 mod serve;
 mod setup;
+mod talk;
 mod transfer;
 
 use std::io::{self, Write as _};
@@ -55,6 +57,11 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
         Command::Serve(serve) => serve::run(&serve, &common),
         Command::Memory(command) => memory::run(command, &common, out),
         Command::Agents(command) => agents::run(&command, &common, out),
+        Command::Message(command) => talk::message(&command, &common, out),
+        Command::Conversations(command) => talk::conversations(&command, &common, out),
+        Command::Capabilities(command) => talk::capabilities(&command, &common, out),
+        Command::Deadletters(command) => talk::dead_letters(&command, &common, out),
+        Command::Chat(chat) => talk::chat(&chat, &common, out),
         Command::Log(command) => log::run(&command, &common, out),
         Command::Projection(command) => projection::run(&command, &common, out),
         Command::Model(command) => model::run(&command, &common, out),

@@ -12,6 +12,9 @@ use super::failure::Failure;
 /// Width of a table where no terminal says how wide it is, in columns.
 const WIDTH_WITHOUT_TERMINAL: u16 = 120;
 
+/// Characters of a text that is shown on one line.
+const SHOWN_CHARS_MAX: usize = 160;
+
 /// A line below the head and nothing else, so that rows can be cut and counted by other tools.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
@@ -58,6 +61,11 @@ impl Output {
         writeln!(self.out, "{text}").map_err(|error| Failure::output(&error))
     }
 
+    /// Prints a text and nothing behind it.
+    pub(super) fn text(&mut self, text: impl Display) -> Result<(), Failure> {
+        write!(self.out, "{text}").map_err(|error| Failure::output(&error))
+    }
+
     /// Prints a table; nothing at all when it has no rows.
     pub(super) fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         if rows.is_empty() {
@@ -98,4 +106,25 @@ pub(super) fn counted(count: usize, thing: &str) -> String {
 /// The members of a list in a JSON object; none where there is no list.
 pub(super) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A text on one line, cut where it is long.
+pub(super) fn shortened(text: &str) -> String {
+    let mut shown: String =
+        text.chars().take(SHOWN_CHARS_MAX).map(|sign| if sign.is_control() { ' ' } else { sign }).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(shortened("a\nb\u{1b}c"), "a b c");
+        assert_eq!(shortened(&"ä".repeat(161)), format!("{}…", "ä".repeat(160)));
+    }
 }

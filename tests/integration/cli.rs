@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::server::Server;
 
 /// The program, deaf to the environment of whoever runs the tests.
-fn caxton(args: &[&str]) -> Command {
+pub(crate) fn caxton(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CAXTON_") {
@@ -22,13 +22,13 @@ fn caxton(args: &[&str]) -> Command {
 }
 
 #[track_caller]
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     caxton(args).output().unwrap()
 }
 
 /// This goes well, and prints that.
 #[track_caller]
-fn check(args: &[&str], prints: &[&str]) {
+pub(crate) fn check(args: &[&str], prints: &[&str]) {
     let output = run(args);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{args:?}: {out}{err}");
@@ -39,7 +39,7 @@ fn check(args: &[&str], prints: &[&str]) {
 
 /// This fails with this exit code, and says that on standard error.
 #[track_caller]
-fn check_failure(args: &[&str], code: i32, says: &str) {
+pub(crate) fn check_failure(args: &[&str], code: i32, says: &str) {
     let output = run(args);
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
@@ -47,7 +47,7 @@ fn check_failure(args: &[&str], code: i32, says: &str) {
 }
 
 #[track_caller]
-fn json(args: &[&str]) -> Value {
+pub(crate) fn json(args: &[&str]) -> Value {
     let output = run(args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
@@ -253,7 +253,7 @@ fn every_preset_starts() {
 }
 
 /// Reads until `text` has come.
-fn until(stream: &mut impl std::io::Read, text: &str) -> String {
+pub(crate) fn until(stream: &mut impl std::io::Read, text: &str) -> String {
     let mut read = String::new();
     let mut byte = [0; 1];
     while !read.contains(text) && stream.read(&mut byte).unwrap() == 1 {
@@ -262,7 +262,7 @@ fn until(stream: &mut impl std::io::Read, text: &str) -> String {
     read
 }
 
-fn terminate(process: u32) {
+pub(crate) fn terminate(process: u32) {
     let killed = Command::new("kill").args(["-TERM", &process.to_string()]).status().unwrap();
     assert!(killed.success());
 }

@@ -94,6 +94,40 @@ fn the_log_is_told_as_it_grows_and_goes_on_after_the_last_event() {
 }
 
 #[test]
+fn the_log_tells_what_concerns_one_agent() {
+    let server = Server::start();
+    for agent in ["ada", "bob", "eve"] {
+        server.post("/agents", &json!({"agent_id": agent})).expect(201);
+    }
+    let sent = send(&server, "to bob");
+    server.entity("tea", "drink", &["is hot"]);
+    let kinds = |agent: &str| {
+        let page = server.get(&format!("/events?agent_id={agent}")).expect(200).json();
+        let kinds =
+            page["events"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned());
+        kinds.collect::<Vec<_>>()
+    };
+    let told = ["agent.external_registered", "conversation.message_sent"];
+    assert_eq!(kinds("bob"), told);
+    assert_eq!(kinds("eve"), told[..1]);
+    let did = [
+        "agent.external_registered",
+        "conversation.opened",
+        told[1],
+        "memory.entity_created",
+        "memory.observation_added",
+    ];
+    assert_eq!(kinds("ada"), did);
+    // A page that is full goes on where it ended.
+    let page = server.get("/events?agent_id=bob&limit=1").expect(200).json();
+    let next = server.get(&format!("/events?agent_id=bob&from_seq={}", page["next_seq"])).expect(200).json();
+    assert_eq!((&next["count"], &next["events"][0]["seq"]), (&json!(1), &json!(sent)));
+    let mut events = Events::open(&server, "/events/stream?agent_id=bob&from_seq=1", &[]);
+    assert_eq!(events.next(2)[1].0, sent);
+    server.get("/events?agent_id=a%20b").problem(422, "VALIDATION_ERROR");
+}
+
+#[test]
 fn an_inbox_is_told_as_it_fills_without_what_is_done_with() {
     let server = Server::start();
     server.post("/agents", &json!({"agent_id": "bob"})).expect(201);

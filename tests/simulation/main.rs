@@ -11,6 +11,7 @@
 )]
 
 mod faults;
+mod messages;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,6 +16,7 @@ use super::fields::Fields;
 use super::problem::{Problem, nearest};
 use super::refusals::log_unreadable;
 use super::rows;
+use super::wanted::Wanted;
 
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 1_000;
@@ -26,7 +27,8 @@ const POLL: Duration = Duration::from_millis(20);
 const SCANNED_MAX: usize = 200_000;
 
 /// Parameters that choose events.
-pub(super) const FILTER: &[&str] = &["kinds", "actor", "stream", "correlation_id", "since", "until"];
+pub(super) const FILTER: &[&str] =
+    &["kinds", "actor", "agent_id", "stream", "correlation_id", "since", "until"];
 
 /// `GET /log/head`: the position and the Merkle root of everything recorded.
 pub(super) async fn head(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
@@ -48,7 +50,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let from = Seq(query.integer("from_seq", 1..=u64::MAX).unwrap_or(1));
     let limit = query.integer("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT) as usize;
     let wait = query.integer("wait_seconds", 0..=WAIT_SECONDS_MAX).unwrap_or(0);
-    let filter = filter(&mut query);
+    let wanted = wanted(&mut query);
     query.finish()?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
     while api.engine.log().head().seq < from && tokio::time::Instant::now() < deadline {
@@ -62,7 +64,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         let head = log.head().seq;
         // Beyond the head nothing is promised: whoever asks too far comes back to where the next event will be.
         let (mut events, mut scanned, mut next) = (Vec::new(), 0, head.next());
-        for record in log.scan(from, &filter) {
+        for record in log.scan(from, &wanted.filter) {
             let record = record.map_err(|error| log_unreadable(&error))?;
             scanned += 1;
             if events.len() == limit || scanned > SCANNED_MAX {
@@ -70,7 +72,9 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
                 break;
             }
             next = next.max(record.seq.next());
-            events.push(Line::of(&log, record));
+            if wanted.takes(&record) {
+                events.push(Line::of(&log, record));
+            }
         }
         let body = json!({
             "count": events.len(),
@@ -84,8 +88,8 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 }
 
 /// What the parameters choose.
-pub(super) fn filter(query: &mut Fields) -> Filter {
-    Filter {
+pub(super) fn wanted(query: &mut Fields) -> Wanted {
+    let filter = Filter {
         until: None,
         kinds: kinds(query),
         stream: query.text("stream"),
@@ -93,7 +97,8 @@ pub(super) fn filter(query: &mut Fields) -> Filter {
         correlation: query.text("correlation_id"),
         recorded_from: query.time("since"),
         recorded_before: query.time("until"),
-    }
+    };
+    Wanted { filter, concerning: query.parsed("agent_id") }
 }
 
 fn kinds(query: &mut Fields) -> Option<Vec<Kind>> {

@@ -35,6 +35,7 @@ mod serve;
 mod stats;
 mod stream;
 mod talk;
+mod wanted;
 mod watch;
 
 use std::ops::Deref;

@@ -7,7 +7,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use caxton_events::log::Filter;
 use caxton_events::{AgentId, Seq};
 use caxton_tools::log::Line;
 use futures::stream;
@@ -19,11 +18,12 @@ use tokio::time::Instant;
 
 use super::Api;
 use super::call::Call;
-use super::events::{FILTER, filter};
+use super::events::{FILTER, wanted};
 use super::fields::Fields;
 use super::problem::Problem;
 use super::refusals::{internal, log_unreadable};
 use super::talk::shown::message;
+use super::wanted::Wanted;
 use crate::agents::Piece;
 
 /// How often the end of the log is looked at.
@@ -39,7 +39,7 @@ const CHUNK: usize = 256;
 #[derive(Clone)]
 pub(super) enum Source {
     /// The log, what the filter keeps of it.
-    Log(Filter),
+    Log(Wanted),
     /// The messages to an agent that it is not done with.
     Inbox(AgentId),
 }
@@ -48,11 +48,11 @@ pub(super) enum Source {
 pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(&[FILTER, &["from_seq"]])?;
     let from = query.integer("from_seq", 1..=u64::MAX).map(|from| Seq(from - 1));
-    let filter = filter(&mut query);
+    let wanted = wanted(&mut query);
     let resumed = last_event_id(&call, &mut query);
     query.finish()?;
     let after = resumed.or(from).unwrap_or_else(|| api.engine.log().head().seq);
-    Ok(answer(api, Source::Log(filter), after, None))
+    Ok(answer(api, Source::Log(wanted), after, None))
 }
 
 /// Where a client that lost its connection goes on.
@@ -170,25 +170,28 @@ impl Streaming {
     /// What there is behind the last event now.
     async fn read(&mut self) -> Result<String, Problem> {
         let (text, after) = match &self.source {
-            Source::Log(filter) => self.read_log(filter.clone()).await?,
+            Source::Log(wanted) => self.read_log(wanted.clone()).await?,
             Source::Inbox(agent) => self.read_inbox(agent).await?,
         };
         self.after = after;
         Ok(text)
     }
 
-    async fn read_log(&self, mut filter: Filter) -> Result<(String, Seq), Problem> {
+    async fn read_log(&self, mut wanted: Wanted) -> Result<(String, Seq), Problem> {
         let (log, after) = (self.api.engine.log().clone(), self.after);
         let head = log.head().seq;
         if head <= after {
             return Ok((String::new(), after));
         }
-        filter.until = Some(head);
+        wanted.filter.until = Some(head);
         self.api
             .read(move |_| {
                 let (mut text, mut count) = (String::new(), 0);
-                for record in log.scan(after.next(), &filter) {
+                for record in log.scan(after.next(), &wanted.filter) {
                     let record = record.map_err(|error| log_unreadable(&error))?;
+                    if !wanted.takes(&record) {
+                        continue;
+                    }
                     let seq = record.seq;
                     let line = Line::of(&log, record);
                     event(&mut text, seq, &line.kind, &line)?;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::talk::AgentLogs;
+
 /// Commands about agents from files.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum AgentsCommand {
@@ -17,6 +19,12 @@ pub(in crate::cli) enum AgentsCommand {
     Reload,
     /// Take an earlier version of an agent back into use, until its file changes
     Rollback(AgentRollback),
+    /// Show what an agent did: its turns, its tools, its messages
+    #[command(after_help = "\
+Examples:
+  caxton agents logs librarian
+  caxton agents logs librarian --follow --full")]
+    Logs(AgentLogs),
 }
 
 /// `caxton agents list`

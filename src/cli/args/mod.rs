@@ -3,6 +3,7 @@
 mod agents;
 mod memory;
 mod operate;
+mod talk;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,11 @@ pub(super) use memory::{
 pub(super) use operate::{
     ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand, ModelName,
     ProjectionCommand, Serve,
+};
+pub(super) use talk::{
+    AgentLogs, CapabilitiesCommand, CapabilitiesList, CapabilityTest, Chat, ConversationShow,
+    ConversationStatus, ConversationsCommand, ConversationsList, DeadLettersCommand, DeadLettersList,
+    DeadLettersReplay, MessageCommand, MessageSend, PageOf, StrategyName, WhichLetters,
 };
 
 use crate::config::Preset;
@@ -98,6 +104,28 @@ pub(super) enum Command {
     /// Look after agents from files
     #[command(subcommand)]
     Agents(AgentsCommand),
+    /// Send messages between agents
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// Look at what agents say to each other
+    #[command(subcommand)]
+    Conversations(ConversationsCommand),
+    /// Look at what agents offer, and who would be asked
+    #[command(subcommand)]
+    Capabilities(CapabilitiesCommand),
+    /// Look after messages that were given up
+    #[command(subcommand)]
+    Deadletters(DeadLettersCommand),
+    /// Talk to an agent, line by line
+    #[command(after_help = "\
+Examples:
+  caxton chat librarian
+  caxton chat librarian --as ada --conversation conv-0199…
+  printf '%s\\n' 'what is gnuplot?' 'and plotutils?' | caxton chat librarian --performative query
+
+Each line is a message, and the next one is read when its answer is there. Ctrl-D or Ctrl-C ends the chat, not the
+conversation. Standard input that is no terminal is asked line by line; the exit code is 0 at its end.")]
+    Chat(Chat),
     /// Look at the event log
     #[command(subcommand)]
     Log(LogCommand),

@@ -15,7 +15,7 @@ use super::draft;
 use super::protocol::{answers_to, may_answer, may_cancel};
 use super::routing::{NoChoice, choose, similar};
 use super::situation::{Overlay, Situation};
-use super::wish::{Outgoing, To};
+use super::wish::{Outgoing, To, begins_like_json};
 use crate::commands::check::{excerpt, refuse};
 use crate::commands::{Refusal, RefusalCode};
 
@@ -207,7 +207,7 @@ fn checked(wish: &Outgoing, now: Timestamp) -> Result<Content, Refusal> {
     }
     let is_json = match &wish.content {
         Content::Json(_) => true,
-        Content::Text(text) => text.starts_with(['{', '[']),
+        Content::Text(text) => begins_like_json(text),
     };
     if !is_json {
         return Ok(wish.content.clone());

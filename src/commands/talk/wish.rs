@@ -106,6 +106,12 @@ impl Outgoing {
         }
     }
 
+    /// Whether the content became `recorded`: a text that begins like JSON is recorded as JSON.
+    fn says(&self, recorded: &Content) -> bool {
+        let became_json = matches!((&self.content, recorded), (Content::Text(text), Content::Json(_)) if begins_like_json(text));
+        self.content == *recorded || (became_json && self.content.as_str() == recorded.as_str())
+    }
+
     /// Whether `message` is what this wish became: then a repetition of its number is answered and not refused.
     pub fn became(&self, message: &Message) -> bool {
         let to = match (&self.to, &message.routing) {
@@ -117,7 +123,7 @@ impl Outgoing {
         };
         to && self.sender == message.sender
             && self.performative == message.performative
-            && self.content == message.content
+            && self.says(&message.content)
             && self.conversation.as_ref().is_none_or(|id| *id == message.conversation)
             && self.priority == message.priority
             && self.reply_with == message.reply_with
@@ -126,6 +132,11 @@ impl Outgoing {
             && self.expires_at == message.expires_at
             && self.extras == message.extras
     }
+}
+
+/// Whether a text claims to be a JSON object or list; then it must be one.
+pub(super) fn begins_like_json(text: &str) -> bool {
+    text.starts_with(['{', '['])
 }
 
 #[expect(clippy::expect_used, reason = "the default name is made of letters only")]

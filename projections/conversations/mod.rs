@@ -227,6 +227,11 @@ impl Conversations {
         self.inboxes.get(agent)
     }
 
+    /// Every inbox, in no order.
+    pub fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
+        self.inboxes.values()
+    }
+
     /// Messages with this deadline not after `now`, the earliest first.
     pub fn due(&self, now: Timestamp) -> impl Iterator<Item = (&Timer, Deadline)> {
         let due = self.due.iter().take_while(move |(at, ..)| *at <= now);

@@ -16,6 +16,7 @@ use super::SystemClock;
 use super::talk::{Answer, Done, Request, SentOutcome, SentResults, TalkError};
 use crate::commands::talk::{Numbers, Outgoing, Overlay, Settings, Situation, decide_send, decide_upkeep};
 use crate::commands::{Refusal, RefusalCode};
+use crate::telemetry::{MessageOutcome, message_not_recorded};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -213,6 +214,9 @@ impl MessageRouter {
         self.with(|situation, numbers| {
             for (index, wish) in wishes.into_iter().enumerate() {
                 if let Some((_, found)) = known.iter().find(|(at, _)| *at == index) {
+                    let outcome =
+                        if found.is_ok() { MessageOutcome::Repeated } else { MessageOutcome::Refused };
+                    message_not_recorded(wish.performative, outcome);
                     results.push(found.clone().map(|outcome| Place::Known(Box::new(outcome))));
                     continue;
                 }
@@ -220,10 +224,11 @@ impl MessageRouter {
                     results.push(Err(conflict(index, wish.id, "another message of this request")));
                     continue;
                 }
-                let start = drafts.len();
+                let (start, performative) = (drafts.len(), wish.performative);
                 match decide_send(situation, scratch, wish, numbers, drafts) {
                     Ok(at) => results.push(Ok(Place::Draft(at))),
                     Err(refusal) => {
+                        message_not_recorded(performative, MessageOutcome::Refused);
                         drafts.truncate(start);
                         results.push(Err(Refusal { index, ..refusal }));
                     }

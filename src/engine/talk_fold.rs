@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::inboxes::Wakers;
 use super::message_router::{Group, Part as Batch, Place, Waiting};
 use super::talk::{Done, SentOutcome, TalkError};
-use crate::failure;
+use crate::{failure, telemetry};
 
 /// How long the thread waits for a group before it looks for records of others.
 const IDLE: Duration = Duration::from_millis(20);
@@ -58,6 +58,7 @@ impl TalkFold {
 
     fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, waiting: Vec<Waiting>, mark: u64) {
         let records = records(drafts, appended);
+        telemetry::talk_recorded(&records);
         let checkpoint = self.talk.checkpoint();
         if checkpoint.next() < appended.first
             && let Err(error) = self.pass_to(appended.first.previous())

@@ -22,6 +22,7 @@ use super::fields::Fields;
 use super::problem::Problem;
 use super::refusals::{internal, log_unreadable};
 use super::talk::shown::message;
+use crate::telemetry::{self, OpenStream, Stream};
 
 /// How often the end of the log is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -69,7 +70,11 @@ pub(super) fn last_event_id(call: &Call, query: &mut Fields) -> Option<Seq> {
 
 /// The stream of everything behind `after`.
 pub(super) fn answer(api: Api, source: Source, after: Seq) -> Response {
-    let streaming = Streaming { api, source, after, ended: false };
+    let what = match &source {
+        Source::Log(_) => Stream::Events,
+        Source::Inbox(_) => Stream::Inbox,
+    };
+    let streaming = Streaming { api, source, after, ended: false, _open: telemetry::stream_opened(what) };
     let opened = stream::once(async { Ok(Bytes::from_static(b": open\n\n")) });
     let events = stream::unfold(streaming, |mut streaming| async move {
         let bytes = streaming.next().await?;
@@ -87,6 +92,7 @@ struct Streaming {
     source: Source,
     after: Seq,
     ended: bool,
+    _open: OpenStream,
 }
 
 impl Streaming {

@@ -42,7 +42,7 @@ fn shown(state: &TalkState, agent: &Agent) -> Value {
         "circuit": agent.circuit,
         "capabilities": offers,
         "waiting": inbox.map_or(0, caxton_projections::conversations::Inbox::waiting),
-        "messages_sent": inbox.map_or(0, |inbox| inbox.sent),
+        "messages_sent": inbox.map_or(0, |inbox| inbox.sent.len()),
         "registered_at": agent.registered_at,
         "seq": agent.since,
     })

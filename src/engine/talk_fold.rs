@@ -10,7 +10,7 @@ use caxton_projections::driver::catch_up;
 use caxton_projections::projection::Projection as _;
 use caxton_projections::talk::{Talk, TalkStore};
 use caxton_projections::view::{Part, Positions};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
 use super::inboxes::Wakers;
 use super::message_router::{Group, Part as Batch, Place, Waiting};
@@ -26,6 +26,8 @@ pub(super) struct TalkFold {
     pub(super) talk: Talk,
     pub(super) log: Reader,
     pub(super) groups: Receiver<Group>,
+    /// Somebody else recorded what agents are to see at once.
+    pub(super) nudges: Receiver<()>,
     pub(super) positions: Arc<Positions>,
     pub(super) wakers: Arc<Wakers>,
 }
@@ -34,10 +36,18 @@ impl TalkFold {
     /// Works until the router is gone.
     pub(super) fn run(mut self) {
         loop {
-            match self.groups.recv_timeout(IDLE) {
-                Ok(group) => self.take(group),
-                Err(RecvTimeoutError::Timeout) => self.follow(),
-                Err(RecvTimeoutError::Disconnected) => return,
+            select! {
+                recv(self.groups) -> group => match group {
+                    Ok(group) => self.take(group),
+                    Err(_) => return,
+                },
+                recv(self.nudges) -> nudge => {
+                    if nudge.is_err() {
+                        self.nudges = never();
+                    }
+                    self.follow();
+                }
+                default(IDLE) => self.follow(),
             }
         }
     }

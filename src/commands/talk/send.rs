@@ -86,7 +86,7 @@ pub fn decide_send(
     numbers: &mut Numbers,
     drafts: &mut Vec<Draft>,
 ) -> Result<usize, Refusal> {
-    let content = checked(&wish, situation.now)?;
+    let content = checked(&wish, situation)?;
     check_conversation(situation, own, &wish)?;
     check_answer(&wish)?;
     let addressed = address(situation, own, &wish)?;
@@ -175,7 +175,8 @@ fn dead_letter(
     ConversationEvent::MessageDeadLettered { sent: Seq::ZERO, message, receiver, reason, attempts: 0, detail }
 }
 
-fn checked(wish: &Outgoing, now: Timestamp) -> Result<Content, Refusal> {
+fn checked(wish: &Outgoing, situation: &Situation<'_>) -> Result<Content, Refusal> {
+    let now = situation.now;
     let text = wish.content.as_str();
     if text.is_empty() {
         let message = "is empty".to_owned();
@@ -188,7 +189,7 @@ fn checked(wish: &Outgoing, now: Timestamp) -> Result<Content, Refusal> {
         let message = format!("takes {bytes} bytes, the limit is {bytes_max}");
         Err(refuse(RefusalCode::TooLarge, field, message, "shorten it, or send a reference to it"))
     };
-    size("content", text.len(), MESSAGE_CONTENT_BYTES_MAX)?;
+    size("content", text.len(), situation.settings.content_bytes_max.min(MESSAGE_CONTENT_BYTES_MAX))?;
     size("extras", wish.extras.as_ref().map_or(0, String::len), MESSAGE_EXTRAS_BYTES_MAX)?;
     size("reply_with", wish.reply_with.as_ref().map_or(0, String::len), REPLY_WORD_BYTES_MAX)?;
     size("in_reply_to", wish.in_reply_to.as_ref().map_or(0, String::len), REPLY_WORD_BYTES_MAX)?;

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod concurrency;
 mod config_agents;
+mod config_page;
 mod connections;
 mod entities;
 mod messages;

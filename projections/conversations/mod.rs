@@ -85,10 +85,15 @@ impl Conversation {
 
     /// When it ends by itself, if nothing is said before.
     pub fn deadline(&self) -> Timestamp {
+        self.deadline_with(self.idle_timeout_millis, self.life_timeout_millis)
+    }
+
+    /// When it would end by itself with these timeouts.
+    pub fn deadline_with(&self, idle_timeout_millis: u64, life_timeout_millis: u64) -> Timestamp {
         let after = |at: Timestamp, millis: u64| {
             Timestamp::from_unix_micros(at.unix_micros().saturating_add(millis.saturating_mul(1_000)))
         };
-        after(self.last_at, self.idle_timeout_millis).min(after(self.opened_at, self.life_timeout_millis))
+        after(self.last_at, idle_timeout_millis).min(after(self.opened_at, life_timeout_millis))
     }
 
     /// Why it ends at [`Conversation::deadline`].

@@ -2,8 +2,9 @@
 //! answered. Starting and stopping it in order.
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
-//! on its own), [`talk`] (messages in and out), [`message_router`] and [`talk_fold`] (their pipeline), [`inboxes`], [`start`] (recovery).
+//! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline), [`inboxes`], [`start`] (recovery).
 
+mod answers;
 pub mod clock;
 mod gauges;
 pub mod inboxes;

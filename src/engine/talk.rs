@@ -60,6 +60,8 @@ pub struct Done {
     pub seq: Seq,
     /// What was recorded last for it, if anything was.
     pub record: Option<Record>,
+    /// How many events were recorded for it.
+    pub recorded: usize,
 }
 
 /// Why something was not recorded.

@@ -152,8 +152,9 @@ fn answer(waiting: Waiting, records: &[Record]) {
             let _ = answer.send(Ok(results.collect()));
         }
         Waiting::Upkeep(range, answer) => {
+            let recorded = range.len();
             let record = records.get(range).and_then(<[Record]>::last).cloned();
-            let done = record.map(|record| Done { seq: record.seq, record: Some(record) });
+            let done = record.map(|record| Done { seq: record.seq, record: Some(record), recorded });
             let _ = answer.send(done.ok_or(TalkError::Stopped));
         }
         Waiting::Record(count, answer) => {

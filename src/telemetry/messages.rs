@@ -229,7 +229,9 @@ static COUNTS: Counts = Counts::new();
 
 /// Events of messages and conversations were recorded.
 pub fn talk_recorded(records: &[Record]) {
-    records.iter().for_each(|record| COUNTS.recorded(record));
+    for record in records {
+        COUNTS.recorded(record);
+    }
 }
 
 /// A message was not recorded: the rules said no, or it is there already.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+mod agent_logs;
 mod bad_input;
 mod batches;
 mod cli;
@@ -16,9 +17,12 @@ mod metrics;
 mod observations;
 mod program;
 mod protocol;
+mod providers;
 mod relations;
+mod said;
 mod search;
 mod server;
 mod streams;
 mod system;
+mod talk_state;
 mod transfer;

@@ -119,6 +119,8 @@ pub fn decide_send(
         (reason, detail, word, wish.sender.clone())
     });
     let stopped = stopped(situation, &addressed.receivers);
+    // A message of the same request has no place yet; its word finds it.
+    let answered = wish.answered.map(|answered| answered.seq).filter(|seq| *seq != Seq::ZERO);
     let actor = wish.sender.as_str().to_owned();
     let message = Message {
         id,
@@ -140,7 +142,7 @@ pub fn decide_send(
         stream: conversation.as_str().to_owned(),
         actor,
         correlation: wish.correlation,
-        causation: wish.answered.map(|answered| answered.seq).or(wish.causation),
+        causation: answered.or(wish.causation),
         event: ConversationEvent::MessageSent(Box::new(message)).into(),
     });
     for receiver in stopped {

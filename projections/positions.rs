@@ -161,6 +161,17 @@ impl Positions {
         Ok(())
     }
 
+    /// Blocks until one projection includes `seq`, has stopped, or `timeout` is over; whether it includes it.
+    pub fn wait_for_part(&self, part: Part, seq: Seq, timeout: Duration) -> bool {
+        let behind = |parts: &mut [Position; 3]| {
+            let position = &parts[part as usize];
+            position.seq < seq && position.stopped.is_none()
+        };
+        let waited = self.moved.wait_timeout_while(self.parts(), timeout, behind);
+        let (parts, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        parts[part as usize].seq >= seq
+    }
+
     fn parts_of(&self, wait: Wait) -> &'static [Part] {
         match wait {
             Wait::Durable => &[],
@@ -196,5 +207,7 @@ mod tests {
         let positions = Positions::new(false);
         positions.advance(Part::Graph, Seq(5));
         assert!(positions.reached(Seq(5), Wait::Indexed));
+        assert!(positions.wait_for_part(Part::Graph, Seq(5), Duration::from_hours(1)));
+        assert!(!positions.wait_for_part(Part::Talk, Seq(5), Duration::ZERO));
     }
 }

@@ -194,6 +194,13 @@ impl Registry {
         agents
     }
 
+    /// How many agents from files and how many others there are.
+    pub fn count(&self) -> (usize, usize) {
+        let present = || self.agents.values().filter(|agent| !agent.removed);
+        let config = present().filter(|agent| agent.is_config()).count();
+        (config, present().count() - config)
+    }
+
     /// The last refusal of each file that is still refused, by file.
     pub const fn rejections(&self) -> &BTreeMap<String, Rejection> {
         &self.rejections

@@ -48,6 +48,9 @@ impl Conversations {
             }
             ConversationEvent::InboxAcknowledged { agent, through, also } => {
                 self.acknowledge(agent, *through, also, changes);
+                if let Some(inbox) = self.inboxes.get_mut(agent) {
+                    inbox.active_at = Some(record.recorded_at);
+                }
             }
             ConversationEvent::Extended { conversation, idle_timeout_millis, life_timeout_millis } => {
                 if let Some(row) = self.changed(conversation, changes) {
@@ -109,6 +112,7 @@ impl Conversations {
             dirty: true,
         };
         changes.conversations.push(conversation.clone());
+        self.opened.push((record.seq, conversation.clone()));
         self.all.insert(conversation.clone(), row);
         self.open += 1;
     }
@@ -150,9 +154,12 @@ impl Conversations {
         }
         if let Some(routing) = &message.routing {
             let capability = routing.capability.as_str();
-            *self.routed.entry(capability.to_owned()).or_default() += 1;
             if !changes.routed.contains(capability) {
                 changes.routed.insert(capability.to_owned());
+            }
+            match self.routed.get_mut(capability) {
+                Some(routed) => routed.push(record.seq),
+                None => self.routed.entry(capability.to_owned()).or_default().push(record.seq),
             }
         }
         if message.reply_by.is_some() || message.expires_at.is_some() {
@@ -173,7 +180,9 @@ impl Conversations {
             }
         }
         if message.sender.as_str() != SYSTEM {
-            self.inbox_of(&message.sender, changes).sent += 1;
+            let inbox = self.inbox_of(&message.sender, changes);
+            inbox.sent.push(record.seq);
+            inbox.active_at = Some(record.recorded_at);
         }
         let answered = self.said(record, message, changes);
         if let Some(question) = answered {

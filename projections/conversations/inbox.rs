@@ -1,11 +1,12 @@
-//! An inbox: positions of the messages to one agent, and how far it is done with them.
+//! An inbox: positions of the messages to one agent, how far it is done with them, and what it sent itself.
 
 use std::collections::BTreeSet;
 
-use caxton_events::{AgentId, Seq};
+use caxton_events::{AgentId, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Postings;
+use crate::agents::opt_micros;
 
 /// The messages to one agent and what it did about them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +19,9 @@ pub struct Inbox {
     pub sparse: BTreeSet<Seq>,
     /// How many are done with.
     pub acknowledged: u64,
-    /// Messages the agent sent.
-    pub sent: u64,
+    /// When it last sent a message, or was done with some.
+    #[serde(with = "opt_micros")]
+    pub active_at: Option<Timestamp>,
     /// Questions it answered.
     pub answered: u64,
     /// Of these, with `FAILURE`, `REFUSE` or `NOT_UNDERSTOOD`.
@@ -29,6 +31,9 @@ pub struct Inbox {
     /// Where the messages stand.
     #[serde(skip)]
     pub messages: Postings,
+    /// Where the messages stand that it sent.
+    #[serde(skip)]
+    pub sent: Postings,
     #[serde(skip)]
     pub(super) dirty: bool,
 }
@@ -40,11 +45,12 @@ impl Inbox {
             low: Seq::ZERO,
             sparse: BTreeSet::new(),
             acknowledged: 0,
-            sent: 0,
+            active_at: None,
             answered: 0,
             failed: 0,
             response_micros: 0,
             messages: Postings::default(),
+            sent: Postings::default(),
             dirty: false,
         }
     }

@@ -2,6 +2,7 @@
 //! the log; here are positions.
 
 mod exchange;
+mod find;
 mod fold;
 mod inbox;
 
@@ -12,6 +13,7 @@ use caxton_events::{AgentId, ConversationId, MessageId, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use exchange::{Exchange, Phase};
+pub use find::{Found, Lists, Window};
 pub use inbox::Inbox;
 
 use crate::agents::{micros, opt_micros};
@@ -83,10 +85,15 @@ impl Conversation {
 
     /// When it ends by itself, if nothing is said before.
     pub fn deadline(&self) -> Timestamp {
+        self.deadline_with(self.idle_timeout_millis, self.life_timeout_millis)
+    }
+
+    /// When it would end by itself with these timeouts.
+    pub fn deadline_with(&self, idle_timeout_millis: u64, life_timeout_millis: u64) -> Timestamp {
         let after = |at: Timestamp, millis: u64| {
             Timestamp::from_unix_micros(at.unix_micros().saturating_add(millis.saturating_mul(1_000)))
         };
-        after(self.last_at, self.idle_timeout_millis).min(after(self.opened_at, self.life_timeout_millis))
+        after(self.last_at, idle_timeout_millis).min(after(self.opened_at, life_timeout_millis))
     }
 
     /// Why it ends at [`Conversation::deadline`].
@@ -181,12 +188,15 @@ pub struct DeadLetter {
 #[derive(Debug, Default)]
 pub struct Conversations {
     pub(crate) all: HashMap<ConversationId, Conversation>,
+    /// Their names in the order in which they were opened.
+    opened: Vec<(Seq, ConversationId)>,
     pub(crate) inboxes: HashMap<AgentId, Inbox>,
     pub(crate) timers: BTreeMap<Seq, Timer>,
     due: BTreeSet<(Timestamp, Seq, Deadline)>,
     pub(crate) retries: BTreeMap<(Seq, AgentId), Retry>,
     pub(crate) dead_letters: BTreeMap<Seq, DeadLetter>,
-    pub(crate) routed: HashMap<String, u64>,
+    /// Messages by the capability they were for.
+    pub(crate) routed: HashMap<String, Postings>,
     open: usize,
     messages: u64,
 }
@@ -200,6 +210,12 @@ impl Conversations {
     /// Every conversation, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Conversation> {
         self.all.values()
+    }
+
+    /// Those that were opened before `seq`, the latest first.
+    pub fn opened_before(&self, seq: Seq) -> impl Iterator<Item = &Conversation> {
+        let end = self.opened.partition_point(|(opened, _)| *opened < seq);
+        self.opened[..end].iter().rev().filter_map(|(_, id)| self.all.get(id))
     }
 
     /// How many there are.
@@ -225,6 +241,11 @@ impl Conversations {
     /// The inbox of an agent, once it sent or got something.
     pub fn inbox(&self, agent: &AgentId) -> Option<&Inbox> {
         self.inboxes.get(agent)
+    }
+
+    /// Every inbox, in no order.
+    pub fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
+        self.inboxes.values()
     }
 
     /// Messages with this deadline not after `now`, the earliest first.
@@ -263,11 +284,12 @@ impl Conversations {
 
     /// Messages that were routed to this capability so far.
     pub fn routed(&self, capability: &str) -> u64 {
-        self.routed.get(capability).copied().unwrap_or(0)
+        self.routed.get(capability).map_or(0, Postings::len)
     }
 
     pub(crate) fn restore_conversation(&mut self, conversation: Conversation) {
         self.open += usize::from(conversation.is_open());
+        self.opened.push((conversation.opened, conversation.id.clone()));
         self.all.insert(conversation.id.clone(), conversation);
     }
 
@@ -277,8 +299,9 @@ impl Conversations {
         self.timers.insert(timer.sent, timer);
     }
 
-    /// Counts what was restored.
+    /// Counts what was restored, and puts it in order.
     pub(crate) fn restored(&mut self) {
+        self.opened.sort_unstable_by_key(|(opened, _)| *opened);
         self.messages = self.all.values().map(|conversation| conversation.messages.len()).sum();
     }
 
@@ -293,6 +316,11 @@ impl Conversations {
                 let agent: AgentId = owner.parse().ok()?;
                 self.inboxes.get_mut(&agent).map(|inbox| &mut inbox.messages)
             }
+            List::Sent => {
+                let agent: AgentId = owner.parse().ok()?;
+                self.inboxes.get_mut(&agent).map(|inbox| &mut inbox.sent)
+            }
+            List::Routed => Some(self.routed.entry(owner.to_owned()).or_default()),
         }
     }
 
@@ -310,11 +338,13 @@ impl Conversations {
                 inbox.dirty = false;
                 changes.put(Table::Inboxes, agent.as_str(), inbox);
                 changes.postings(List::Inbox, agent.as_str(), &mut inbox.messages);
+                changes.postings(List::Sent, agent.as_str(), &mut inbox.sent);
             }
         }
         for capability in std::mem::take(&mut changes.routed) {
-            let count = self.routed(&capability);
-            changes.put(Table::Routed, &capability, &count);
+            if let Some(routed) = self.routed.get_mut(&capability) {
+                changes.postings(List::Routed, &capability, routed);
+            }
         }
     }
 }

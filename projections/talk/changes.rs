@@ -18,11 +18,10 @@ pub(crate) enum Table {
     Timers,
     Retries,
     DeadLetters,
-    Routed,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Agents,
         Self::Rejections,
         Self::Registrations,
@@ -31,7 +30,6 @@ impl Table {
         Self::Timers,
         Self::Retries,
         Self::DeadLetters,
-        Self::Routed,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -44,7 +42,6 @@ impl Table {
             Self::Timers => "timers",
             Self::Retries => "retries",
             Self::DeadLetters => "dead_letters",
-            Self::Routed => "routed",
         }
     }
 }
@@ -54,15 +51,21 @@ impl Table {
 pub(crate) enum List {
     Conversation,
     Inbox,
+    /// What an agent sent.
+    Sent,
+    /// What was for a capability.
+    Routed,
 }
 
 impl List {
-    pub(crate) const ALL: [Self; 2] = [Self::Conversation, Self::Inbox];
+    pub(crate) const ALL: [Self; 4] = [Self::Conversation, Self::Inbox, Self::Sent, Self::Routed];
 
     pub(crate) const fn table(self) -> &'static str {
         match self {
             Self::Conversation => "conversation_blocks",
             Self::Inbox => "inbox_blocks",
+            Self::Sent => "sent_blocks",
+            Self::Routed => "routed_blocks",
         }
     }
 }

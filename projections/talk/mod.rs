@@ -25,7 +25,7 @@ use changes::Changes;
 use store::Ids;
 
 /// Version of the state; another one is rebuilt from the log.
-pub const TALK_VERSION: u32 = 1;
+pub const TALK_VERSION: u32 = 2;
 
 /// Agents and conversations at one moment.
 #[derive(Debug, Default)]

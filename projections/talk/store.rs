@@ -276,9 +276,6 @@ fn load(connection: &Connection) -> Result<TalkState, LoadError> {
     rows(connection, Table::DeadLetters, |_, letter: crate::conversations::DeadLetter| {
         talk.dead_letters.insert(letter.seq, letter);
     })?;
-    rows(connection, Table::Routed, |capability, count: u64| {
-        talk.routed.insert(capability, count);
-    })?;
     for list in List::ALL {
         let sql = format!(
             "SELECT owner, first_seq, last_seq, count, distances FROM {} ORDER BY owner, number",

@@ -4,7 +4,7 @@
 
 use caxton_events::agent::{AgentStatus, ConfigProblem, ConfigSource, Health};
 use caxton_events::conversation::{
-    Content, ConversationEnd, DeadLetterReason, Message, Performative, Priority,
+    Content, ConversationEnd, DeadLetterReason, Message, Performative, Priority, Routing, Strategy,
 };
 use caxton_events::{
     AgentEvent, AgentId, ConversationEvent, ConversationId, Event, MessageId, Record, RegistrationId, Seq,
@@ -12,7 +12,7 @@ use caxton_events::{
 };
 
 use super::{Talk, TalkStore};
-use crate::conversations::Phase;
+use crate::conversations::{Lists, Phase, Window};
 use crate::projection::Projection as _;
 
 const MINUTE: u64 = 60_000_000;
@@ -63,7 +63,12 @@ fn message(seq: u64, performative: Performative, from: u64, to: u64, conv: u64) 
         performative,
         sender: agent(from),
         receivers: vec![agent(to)],
-        routing: None,
+        routing: seq.is_multiple_of(7).then(|| Routing {
+            capability: format!("answer-{}", seq % 3).parse().unwrap(),
+            strategy: Strategy::BestMatch,
+            candidates: Vec::new(),
+            reason: String::new(),
+        }),
         conversation: conversation(conv),
         content: Content::Text("x".to_owned()),
         priority: Priority::Normal,
@@ -271,7 +276,26 @@ fn compare(a: &Talk, b: &Talk) {
         assert!(conversation.messages.after(Seq::ZERO).eq(same.messages.after(Seq::ZERO)));
         assert_eq!(conversation.phase(), same.phase());
     }
+    let opened = |state: &super::TalkState| {
+        let all = state.conversations.opened_before(Seq(u64::MAX));
+        all.map(|row| row.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(opened(&a), opened(&b));
+    assert_eq!(opened(&a).len(), a.conversations.len());
+    let everything = Window { after: Seq::ZERO, before: Seq(u64::MAX), newest_first: false };
+    for number in 0..3 {
+        let capability = Some(format!("answer-{number}").parse().unwrap());
+        let lists = Lists { capability, ..Lists::default() };
+        let routed = |state: &super::TalkState| state.conversations.find(&lists, everything, 10_000).seqs;
+        assert_eq!(routed(&a), routed(&b));
+        assert!(routed(&a).len() > 20);
+    }
     for number in 0..6 {
+        let both =
+            |state: &super::TalkState| state.conversations.of_agent(&agent(number), everything, 10_000);
+        assert_eq!(both(&a), both(&b));
+        let active = |state: &super::TalkState| Some(state.conversations.inbox(&agent(number))?.active_at);
+        assert_eq!(active(&a), active(&b));
         let waiting = |state: &super::TalkState| {
             let inbox = state.conversations.inbox(&agent(number))?;
             Some(inbox.open_after(Seq::ZERO).collect::<Vec<_>>())

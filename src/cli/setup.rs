@@ -22,6 +22,7 @@ use crate::agents::{
     AgentDirectory, DirectoryOptions, EngineLog, Equipment, Surroundings, open_conversations,
 };
 use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
+use crate::commands::talk;
 use crate::config::{self, Config, Flag, Loaded, Sources};
 use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 use crate::llm;
@@ -183,7 +184,22 @@ fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingService>>) -> 
         commands_max: config.memory_writes.max_pending_writes,
         transaction_records_max: config.memory_writes.max_transaction_size,
         index_timeout: config.server.wait_timeout,
+        talk: talk_settings(config),
+        requests_max: config.messaging.max_pending_requests,
         ..EngineOptions::new(&config.server.data_dir)
+    }
+}
+
+/// Limits of messages, inboxes and conversations.
+fn talk_settings(config: &Config) -> talk::Settings {
+    let messaging = &config.messaging;
+    talk::Settings {
+        idle_timeout_millis: messaging.conversation_ttl.as_millis() as u64,
+        life_timeout_millis: messaging.conversation_lifetime.as_millis() as u64,
+        participants_max: messaging.max_participants,
+        messages_max: messaging.max_messages.unwrap_or(u32::MAX),
+        inbox_max: messaging.queue_size,
+        content_bytes_max: messaging.max_message_size.0,
     }
 }
 

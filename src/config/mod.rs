@@ -17,6 +17,7 @@ mod keys;
 mod llm;
 mod load;
 mod memory;
+mod messaging;
 mod presets;
 mod problem;
 mod runtime;
@@ -51,6 +52,7 @@ pub use memory::{
     MODEL_TOKENS_MAX, Memory, MemoryWrites, MigrationBackend, Model, Scaling, SearchDefaults, SearchMode,
     SqliteConfig, Synchronous, TempStore,
 };
+pub use messaging::Messaging;
 pub use presets::{Preset, UnknownPreset};
 pub use problem::{LoadError, Problem, Source};
 pub use runtime::{
@@ -95,6 +97,8 @@ setting::section! {
         pub llm: Llm = Llm::default();
         /// `mcp_servers`: servers of tools that agents may be allowed to call.
         pub mcp_servers: Rows<McpServer> = Rows::default();
+        /// `messaging`: limits of messages, inboxes and conversations.
+        pub messaging: Messaging = Messaging::default();
         /// `conversation_processing`.
         pub conversation_processing: ConversationProcessing = ConversationProcessing::default();
         /// `request_handling`.

@@ -1,14 +1,16 @@
 //! What the engine holds now, as metrics, and how long its model takes.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
+use caxton_events::{Clock as _, Seq};
 use caxton_projections::embedding::{EmbedError, Embedder, ModelIdentity};
 use caxton_projections::view::Part;
+use crossbeam_channel::Sender;
 
-use super::Engine;
-use crate::telemetry;
+use super::{Engine, SystemClock};
+use crate::telemetry::{self, TalkMeasured};
 
 impl Engine {
     /// Brings the gauges up to date; meant to be called when they are about to be read.
@@ -23,7 +25,7 @@ impl Engine {
         if let Ok(stats) = inner.log.stats() {
             telemetry::log_opened(stats.events);
             telemetry::log_measured(stats.file_bytes);
-            let parts = [Some(Part::Graph), inner.view.semantic().map(|_| Part::Vectors)];
+            let parts = [Some(Part::Graph), Some(Part::Talk), inner.view.semantic().map(|_| Part::Vectors)];
             for part in parts.into_iter().flatten() {
                 let seq = inner.view.positions().get(part).seq;
                 telemetry::projection_lagged(part.name(), stats.events.saturating_sub(seq.0));
@@ -37,6 +39,41 @@ impl Engine {
             telemetry::search_cache_counted(cache.hits, all);
         }
         telemetry::writes_pending(self.pending());
+        self.gauge_talk();
+    }
+
+    fn gauge_talk(&self) {
+        let requests = self.inner.requests.read().unwrap_or_else(PoisonError::into_inner);
+        let requests_waiting = requests.as_ref().map_or(0, Sender::len);
+        drop(requests);
+        let mut oldest: Option<Seq> = None;
+        let mut now = {
+            let state = self.view().talk().read();
+            let (registry, conversations) = (&state.registry, &state.conversations);
+            let (config_agents, external_agents) = registry.count();
+            let mut now = TalkMeasured {
+                requests_waiting,
+                conversations_open: conversations.open(),
+                conversations: conversations.len(),
+                dead_letters: conversations.dead_letters().len(),
+                config_agents,
+                external_agents,
+                ..TalkMeasured::default()
+            };
+            for inbox in conversations.inboxes().filter(|inbox| inbox.waiting() > 0) {
+                now.inbox_waiting += inbox.waiting();
+                now.inbox_waiting_max = now.inbox_waiting_max.max(inbox.waiting());
+                let first = inbox.open_after(Seq::ZERO).next();
+                oldest = oldest.into_iter().chain(first).min();
+            }
+            now
+        };
+        // The log is read when the state is free again.
+        if let Some(record) = oldest.and_then(|seq| self.records(&[seq]).ok()?.pop()) {
+            let micros = SystemClock.now().unix_micros().saturating_sub(record.recorded_at.unix_micros());
+            now.inbox_lag = Duration::from_micros(micros);
+        }
+        telemetry::talk_measured(&now);
     }
 }
 

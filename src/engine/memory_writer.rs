@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use caxton_events::log::{AppendError, Appended, Batch, IdempotencyKey, Log};
-use caxton_events::{Draft, Record, Seq};
+use caxton_events::{Draft, Event, Record, Seq};
 use caxton_projections::driver::catch_up;
 use caxton_projections::graph::Graph;
 use caxton_projections::projection::Projection;
 use caxton_projections::view::{Part, Positions};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::oneshot;
 
 use super::present::Folded;
@@ -24,6 +24,8 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// How long it waits while the log holds records of others that the graph has not passed yet.
 const BEHIND: Duration = Duration::from_millis(20);
+/// How long an answer waits for agents and conversations to know its author.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// Free pages given back at a time.
 const VACUUM_PAGES: u32 = 1_000;
 
@@ -53,6 +55,8 @@ pub(super) struct MemoryWriter {
     pub(super) limits: Limits,
     /// Commands whose idempotency key stands in the group before them: they are first in the next one.
     pub(super) deferred: Vec<Pending>,
+    /// Tells the fold of agents that the log holds something for it.
+    pub(super) nudge: Sender<()>,
     /// The graph's file was found damaged by a reader: nothing may be decided on it.
     pub(super) damaged: Arc<AtomicBool>,
 }
@@ -172,6 +176,7 @@ impl MemoryWriter {
         }
         let folded = self.fold(&records);
         self.positions.memory_changed();
+        self.show_agents(&records);
         for (answer, outcome) in waiting {
             let _ = answer.send(match &folded {
                 Ok(()) => Ok(outcome),
@@ -181,6 +186,16 @@ impl MemoryWriter {
                     last: outcome.last,
                 }),
             });
+        }
+    }
+
+    /// Waits until whoever wrote for the first time can get messages: it is told that it is registered.
+    fn show_agents(&self, records: &[Record]) {
+        let last = records.iter().rfind(|record| matches!(record.event, Event::Agent(_)));
+        if let Some(record) = last {
+            // A nudge that waits already will do.
+            let _ = self.nudge.try_send(());
+            self.positions.wait_for_part(Part::Talk, record.seq, SHOWN_WITHIN);
         }
     }
 

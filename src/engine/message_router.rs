@@ -13,9 +13,11 @@ use caxton_projections::talk::TalkReader;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::SystemClock;
+use super::answers::Words;
 use super::talk::{Answer, Done, Request, SentOutcome, SentResults, TalkError};
 use crate::commands::talk::{Numbers, Outgoing, Overlay, Settings, Situation, decide_send, decide_upkeep};
 use crate::commands::{Refusal, RefusalCode};
+use crate::telemetry::{MessageOutcome, message_not_recorded};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -205,14 +207,18 @@ impl MessageRouter {
         };
         let mut results = Vec::with_capacity(wishes.len());
         let before = draw.drafts.len();
+        let mut words = Words::of(&wishes);
         let Draw { drafts, own, scratch, .. } = draw;
         let layers = &mut self.under_way;
         // The group's own changes are one more layer while its next request is decided.
         layers.push_back(std::mem::take(own));
         self.handed += 1;
         self.with(|situation, numbers| {
-            for (index, wish) in wishes.into_iter().enumerate() {
+            for (index, mut wish) in wishes.into_iter().enumerate() {
                 if let Some((_, found)) = known.iter().find(|(at, _)| *at == index) {
+                    let outcome =
+                        if found.is_ok() { MessageOutcome::Repeated } else { MessageOutcome::Refused };
+                    message_not_recorded(wish.performative, outcome);
                     results.push(found.clone().map(|outcome| Place::Known(Box::new(outcome))));
                     continue;
                 }
@@ -220,10 +226,16 @@ impl MessageRouter {
                     results.push(Err(conflict(index, wish.id, "another message of this request")));
                     continue;
                 }
-                let start = drafts.len();
+                words.find(drafts, &mut wish);
+                let names = words.names(&wish);
+                let (start, performative) = (drafts.len(), wish.performative);
                 match decide_send(situation, scratch, wish, numbers, drafts) {
-                    Ok(at) => results.push(Ok(Place::Draft(at))),
+                    Ok(at) => {
+                        words.note(names, at);
+                        results.push(Ok(Place::Draft(at)));
+                    }
                     Err(refusal) => {
+                        message_not_recorded(performative, MessageOutcome::Refused);
                         drafts.truncate(start);
                         results.push(Err(Refusal { index, ..refusal }));
                     }
@@ -295,7 +307,7 @@ impl MessageRouter {
                 let range = before..draw.drafts.len();
                 self.follow(&draw.drafts[before..]);
                 if range.is_empty() {
-                    let _ = answer.send(Ok(Done { seq: head, record: None }));
+                    let _ = answer.send(Ok(Done { seq: head, record: None, recorded: 0 }));
                 } else {
                     draw.waiting.push(Waiting::Upkeep(range, answer));
                 }

@@ -2,9 +2,10 @@
 //! answered. Starting and stopping it in order.
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
-//! on its own), [`talk`] (messages in and out), [`message_router`] and [`talk_fold`] (their pipeline), [`inboxes`] and [`deliveries`] (who hears of them), [`start`]
-//! (recovery).
+//! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
+//! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery).
 
+mod answers;
 pub mod clock;
 pub mod deliveries;
 mod gauges;

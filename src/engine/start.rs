@@ -218,6 +218,7 @@ impl Engine {
                 analyze_every: options.sqlite.analyze_frequency,
             },
             deferred: Vec::new(),
+            nudge: talking.nudge,
             damaged: Arc::clone(&damaged),
         };
         let memory = thread::Builder::new().name("memory-writer".to_owned()).spawn(|| writer.run());

@@ -68,6 +68,7 @@ pub(super) fn open_talk(
 /// The threads of messages.
 pub(super) struct Talking {
     pub(super) requests: Sender<Request>,
+    pub(super) nudge: Sender<()>,
     pub(super) router: JoinHandle<()>,
     pub(super) fold: JoinHandle<()>,
     pub(super) store: JoinHandle<()>,
@@ -87,6 +88,7 @@ pub(super) fn start_talk(
     let (requests, incoming) = bounded(options.requests_max.max(1));
     let (folds, groups) = bounded(GROUPS_IN_FLIGHT);
     let (stop_store, stop) = bounded::<()>(0);
+    let (nudge, nudges) = bounded(1);
     let router = MessageRouter {
         log: Arc::clone(log),
         talk: talk.reader(),
@@ -105,6 +107,7 @@ pub(super) fn start_talk(
         talk,
         log: log.reader(),
         groups,
+        nudges,
         positions: Arc::clone(positions),
         wakers: Arc::clone(wakers),
     };
@@ -112,5 +115,5 @@ pub(super) fn start_talk(
     let fold = thread("talk-fold").spawn(|| fold.run()).map_err(StartError::Thread)?;
     let router = thread("message-router").spawn(|| router.run()).map_err(StartError::Thread)?;
     let store = thread("talk-store").spawn(move || store(talk_store, &stop)).map_err(StartError::Thread)?;
-    Ok(Talking { requests, router, fold, store, stop_store })
+    Ok(Talking { requests, nudge, router, fold, store, stop_store })
 }

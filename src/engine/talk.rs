@@ -1,5 +1,7 @@
 //! What goes to the message router and what comes back.
 
+use std::time::Instant;
+
 use caxton_events::conversation::{Message, Routing};
 use caxton_events::log::{AppendError, Filter, ReadError};
 use caxton_events::{
@@ -11,6 +13,7 @@ use tokio::sync::oneshot;
 use super::Engine;
 use crate::commands::talk::{Answered, Outgoing, Upkeep};
 use crate::commands::{Refusal, RefusalCode};
+use crate::telemetry;
 
 /// Messages of a conversation that are looked through for the one that is answered.
 const LOOKED_THROUGH_MAX: usize = 1_000;
@@ -57,6 +60,8 @@ pub struct Done {
     pub seq: Seq,
     /// What was recorded last for it, if anything was.
     pub record: Option<Record>,
+    /// How many events were recorded for it.
+    pub recorded: usize,
 }
 
 /// Why something was not recorded.
@@ -132,6 +137,7 @@ impl Engine {
     ///
     /// [`TalkError`].
     pub async fn send_many(&self, mut wishes: Vec<Outgoing>, atomic: bool) -> Result<SentResults, TalkError> {
+        let started = Instant::now();
         if wishes.iter().any(|wish| wish.in_reply_to.is_some() && wish.answered.is_none()) {
             // The message that is answered may lie far back in the log.
             let engine = self.clone();
@@ -141,7 +147,10 @@ impl Engine {
             });
             wishes = found.await.unwrap_or(Err(TalkError::Stopped))?;
         }
-        self.ask(|answer| Request::Send { wishes, atomic, answer })?.await.unwrap_or(Err(TalkError::Stopped))
+        let answer = self.ask(|answer| Request::Send { wishes, atomic, answer })?;
+        let results = answer.await.unwrap_or(Err(TalkError::Stopped))?;
+        telemetry::messages_answered(started.elapsed());
+        Ok(results)
     }
 
     /// The same for callers outside of async code.
@@ -154,9 +163,12 @@ impl Engine {
         mut wishes: Vec<Outgoing>,
         atomic: bool,
     ) -> Result<SentResults, TalkError> {
+        let started = Instant::now();
         self.find_answered(&mut wishes)?;
         let answer = self.ask(|answer| Request::Send { wishes, atomic, answer })?;
-        answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))
+        let results = answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))?;
+        telemetry::messages_answered(started.elapsed());
+        Ok(results)
     }
 
     /// Does something besides sending: opens, closes, acknowledges, registers.

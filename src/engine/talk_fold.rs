@@ -10,12 +10,12 @@ use caxton_projections::driver::catch_up;
 use caxton_projections::projection::Projection as _;
 use caxton_projections::talk::{Talk, TalkStore};
 use caxton_projections::view::{Part, Positions};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
 use super::inboxes::Wakers;
 use super::message_router::{Group, Part as Batch, Place, Waiting};
 use super::talk::{Done, SentOutcome, TalkError};
-use crate::failure;
+use crate::{failure, telemetry};
 
 /// How long the thread waits for a group before it looks for records of others.
 const IDLE: Duration = Duration::from_millis(20);
@@ -26,6 +26,8 @@ pub(super) struct TalkFold {
     pub(super) talk: Talk,
     pub(super) log: Reader,
     pub(super) groups: Receiver<Group>,
+    /// Somebody else recorded what agents are to see at once.
+    pub(super) nudges: Receiver<()>,
     pub(super) positions: Arc<Positions>,
     pub(super) wakers: Arc<Wakers>,
 }
@@ -34,10 +36,18 @@ impl TalkFold {
     /// Works until the router is gone.
     pub(super) fn run(mut self) {
         loop {
-            match self.groups.recv_timeout(IDLE) {
-                Ok(group) => self.take(group),
-                Err(RecvTimeoutError::Timeout) => self.follow(),
-                Err(RecvTimeoutError::Disconnected) => return,
+            select! {
+                recv(self.groups) -> group => match group {
+                    Ok(group) => self.take(group),
+                    Err(_) => return,
+                },
+                recv(self.nudges) -> nudge => {
+                    if nudge.is_err() {
+                        self.nudges = never();
+                    }
+                    self.follow();
+                }
+                default(IDLE) => self.follow(),
             }
         }
     }
@@ -58,6 +68,7 @@ impl TalkFold {
 
     fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, waiting: Vec<Waiting>, mark: u64) {
         let records = records(drafts, appended);
+        telemetry::talk_recorded(&records);
         let checkpoint = self.talk.checkpoint();
         if checkpoint.next() < appended.first
             && let Err(error) = self.pass_to(appended.first.previous())
@@ -141,8 +152,9 @@ fn answer(waiting: Waiting, records: &[Record]) {
             let _ = answer.send(Ok(results.collect()));
         }
         Waiting::Upkeep(range, answer) => {
+            let recorded = range.len();
             let record = records.get(range).and_then(<[Record]>::last).cloned();
-            let done = record.map(|record| Done { seq: record.seq, record: Some(record) });
+            let done = record.map(|record| Done { seq: record.seq, record: Some(record), recorded });
             let _ = answer.send(done.ok_or(TalkError::Stopped));
         }
         Waiting::Record(count, answer) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 const RESPONSE_TIME: &str = "caxton_agent_response_time_seconds";
+const RESPONSE_TIME_TABLE: &str = "caxton_agent_response_time";
 const TURNS: &str = "caxton_agent_turns_total";
 const QUEUE_DEPTH: &str = "caxton_agent_queue_depth";
 const QUEUE_WAIT: &str = "caxton_agent_queue_wait_seconds";
@@ -17,6 +18,7 @@ const BATCH_SIZE: &str = "caxton_agent_batch_conversations";
 pub(super) fn describe() {
     for (name, unit, help) in [
         (RESPONSE_TIME, Unit::Seconds, "Time of a turn, from the moment its message is taken up to its end."),
+        (RESPONSE_TIME_TABLE, Unit::Seconds, "The same as caxton_agent_response_time_seconds."),
         (QUEUE_WAIT, Unit::Seconds, "Time a message waited before it was taken up, by queue."),
         (BATCH_SIZE, Unit::Count, "Conversations that were prepared together."),
     ] {
@@ -61,7 +63,7 @@ impl TurnOutcome {
 /// A turn ended.
 pub fn turn_ended(outcome: TurnOutcome, took: Duration) {
     counter!(TURNS, "outcome" => outcome.as_str()).increment(1);
-    histogram!(RESPONSE_TIME).record(took.as_secs_f64());
+    super::timed([RESPONSE_TIME, RESPONSE_TIME_TABLE], took);
 }
 
 /// Turns under way now.

@@ -4,10 +4,13 @@
 //! it has one (`caxton_memory_entities_total` is a gauge there, and stays one); ours follow its pattern. Labels take
 //! few values: never an id, a name or a text of a user.
 //!
+//! The table names of the guide, which lack their unit (`caxton_agent_response_time`), are exported beside their twins.
+//!
 //! Timings are summaries over the last minute with the quantiles 0, 0.5, 0.9, 0.95, 0.99, 0.999 and 1.
 
 mod agents;
 mod logging;
+mod messages;
 mod models;
 mod names;
 mod process;
@@ -25,6 +28,10 @@ pub use agents::{
     turns_running,
 };
 pub use logging::{LoggingError, start_logging};
+pub use messages::{
+    MessageOutcome, OpenStream, Stream, TalkMeasured, message_not_recorded, messages_answered, stream_opened,
+    talk_measured, talk_recorded,
+};
 pub use models::{
     ModelRequest, model_answered, model_cache_asked, model_circuit, model_failed, model_request_began,
     model_retried, model_turned_away,
@@ -71,6 +78,7 @@ impl Telemetry {
     /// The metrics as Prometheus reads them, with the process's memory measured now.
     pub fn render(&self) -> String {
         process::record_memory();
+        messages::publish();
         self.handle.render()
     }
 
@@ -89,7 +97,9 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The server is ready to serve, `took` after its start.
 pub fn server_started(took: Duration) {
-    gauge!(names::SERVER_STARTUP_TIME).set(took.as_secs_f64());
+    for name in [names::SERVER_STARTUP_TIME, names::SERVER_STARTUP_TIME_TABLE] {
+        gauge!(name).set(took.as_secs_f64());
+    }
 }
 
 /// A request was answered. `endpoint` is the route with its parameters unfilled, as in `/api/v1/memory/entities/{id}`.
@@ -118,7 +128,7 @@ pub fn memory_counted(entities: u64, relations: u64) {
 
 /// A search of memory was answered, from query to hits.
 pub fn search_finished(took: Duration) {
-    histogram!(names::MEMORY_SEARCH_LATENCY).record(took.as_secs_f64());
+    timed([names::MEMORY_SEARCH_LATENCY, names::MEMORY_SEARCH_LATENCY_TABLE], took);
 }
 
 /// Searches of memory whose query was found in the cache, and all of them, since the start.
@@ -138,13 +148,13 @@ pub fn sqlite_connections_open(count: usize) {
 
 /// A question to SQLite was answered.
 pub fn sqlite_query_finished(took: Duration) {
-    histogram!(names::SQLITE_QUERY_TIME).record(took.as_secs_f64());
+    timed([names::SQLITE_QUERY_TIME, names::SQLITE_QUERY_TIME_TABLE], took);
 }
 
 /// `texts` became vectors in one call of the model that took `took`. The summary is of one text.
 pub fn embedding_finished(texts: usize, took: Duration) {
     let Ok(texts) = u32::try_from(texts.max(1)) else { return };
-    histogram!(names::EMBEDDING_DURATION).record((took / texts).as_secs_f64());
+    timed([names::EMBEDDING_DURATION, names::EMBEDDING_LATENCY_TABLE], took / texts);
     counter!(names::EMBEDDING_TEXTS).increment(u64::from(texts));
 }
 
@@ -188,8 +198,7 @@ pub fn writes_pending(count: usize) {
 
 /// A changed agent file is in use (or was rejected) this long after it was seen.
 pub fn agent_reloaded(took: Duration) {
-    histogram!(names::CONFIG_RELOAD_TIME).record(took.as_secs_f64());
-    histogram!(names::AGENT_RELOAD_DURATION).record(took.as_secs_f64());
+    timed([names::AGENT_RELOAD_DURATION, names::CONFIG_RELOAD_TIME], took);
 }
 
 /// Agents of the directory that are in use.
@@ -249,6 +258,13 @@ pub fn tool_server_started(server: &str, answered: bool) {
     counter!(names::TOOL_SERVER_STARTS, &labels).increment(1);
 }
 
+/// One time under both of its names.
+fn timed(names: [&'static str; 2], took: Duration) {
+    for name in names {
+        histogram!(name).record(took.as_secs_f64());
+    }
+}
+
 /// `part` of `all`, 0 when there is nothing.
 fn share(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
@@ -296,6 +312,8 @@ mod tests {
             "caxton_embedding_cache_hit_rate 0.92",
             "caxton_server_sqlite_connections 5",
             "# TYPE caxton_memory_search_latency_seconds summary",
+            "caxton_memory_search_latency_count 1",
+            "caxton_embedding_latency_count 1",
         ] {
             has(&text, line);
         }
@@ -403,6 +421,7 @@ mod tests {
         for line in [
             "caxton_agent_response_time_seconds_sum 6",
             "caxton_agent_response_time_seconds_count 2",
+            "caxton_agent_response_time_count 2",
             "caxton_agent_turns_total{outcome=\"finished\"} 1",
             "caxton_agent_turns_total{outcome=\"failed\"} 1",
             "caxton_agent_turns_running 3",
@@ -453,6 +472,8 @@ mod tests {
         let upkeep = first.start_upkeep().unwrap();
         drop(upkeep);
         has(&second.render(), "caxton_server_startup_time_seconds 2");
+        has(&second.render(), "caxton_server_startup_time 2");
+        has(&second.render(), "caxton_sse_streams_open{stream=\"inbox\"} 0");
         assert!(second.render().contains("# HELP caxton_server_memory_used_bytes "), "{}", second.render());
     }
 }

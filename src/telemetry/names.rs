@@ -5,15 +5,19 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge}
 pub(super) const MEMORY_ENTITIES: &str = "caxton_memory_entities_total";
 pub(super) const MEMORY_RELATIONS: &str = "caxton_memory_relations_total";
 pub(super) const MEMORY_SEARCH_LATENCY: &str = "caxton_memory_search_latency_seconds";
+pub(super) const MEMORY_SEARCH_LATENCY_TABLE: &str = "caxton_memory_search_latency";
 pub(super) const MEMORY_SQLITE_SIZE: &str = "caxton_memory_sqlite_size_bytes";
 pub(super) const MEMORY_CACHE_HIT_RATE: &str = "caxton_memory_cache_hit_rate";
 pub(super) const MEMORY_PENDING_WRITES: &str = "caxton_memory_pending_writes";
 pub(super) const EMBEDDING_DURATION: &str = "caxton_embedding_generation_duration_seconds";
+pub(super) const EMBEDDING_LATENCY_TABLE: &str = "caxton_embedding_latency";
 pub(super) const EMBEDDING_TEXTS: &str = "caxton_embedding_texts_total";
 pub(super) const EMBEDDING_CACHE_SIZE: &str = "caxton_embedding_cache_size";
 pub(super) const EMBEDDING_CACHE_HIT_RATE: &str = "caxton_embedding_cache_hit_rate";
 pub(super) const SQLITE_QUERY_TIME: &str = "caxton_sqlite_query_time_seconds";
+pub(super) const SQLITE_QUERY_TIME_TABLE: &str = "caxton_sqlite_query_time";
 pub(super) const SERVER_STARTUP_TIME: &str = "caxton_server_startup_time_seconds";
+pub(super) const SERVER_STARTUP_TIME_TABLE: &str = "caxton_server_startup_time";
 pub(super) const SERVER_MEMORY_USED: &str = "caxton_server_memory_used_bytes";
 pub(super) const SERVER_MEMORY_PEAK: &str = "caxton_server_memory_peak_bytes";
 pub(super) const SERVER_MEMORY_FILES: &str = "caxton_server_memory_file_backed_bytes";
@@ -75,6 +79,7 @@ pub(super) fn describe() {
         (EMBEDDING_CACHE_SIZE, Unit::Count, "Query vectors kept in memory."),
         (EMBEDDING_CACHE_HIT_RATE, Unit::Count, "Share of query vectors found in memory."),
         (SERVER_STARTUP_TIME, Unit::Seconds, "Time from start to ready."),
+        (SERVER_STARTUP_TIME_TABLE, Unit::Seconds, "The same as caxton_server_startup_time_seconds."),
         (SERVER_MEMORY_USED, Unit::Bytes, "Memory of the process, pages of mapped files included."),
         (SERVER_MEMORY_PEAK, Unit::Bytes, "The most memory the process had."),
         (SERVER_MEMORY_FILES, Unit::Bytes, "Pages of mapped files in memory."),
@@ -99,6 +104,9 @@ pub(super) fn describe() {
     }
     for (name, help) in [
         (MEMORY_SEARCH_LATENCY, "Time of a search of memory, from query to hits."),
+        (MEMORY_SEARCH_LATENCY_TABLE, "The same as caxton_memory_search_latency_seconds."),
+        (EMBEDDING_LATENCY_TABLE, "The same as caxton_embedding_generation_duration_seconds."),
+        (SQLITE_QUERY_TIME_TABLE, "The same as caxton_sqlite_query_time_seconds."),
         (EMBEDDING_DURATION, "Time to turn one text into a vector."),
         (SQLITE_QUERY_TIME, "Time of a question to SQLite."),
         (API_REQUEST_DURATION, "Time of a request, by route and status."),
@@ -127,6 +135,7 @@ pub(super) fn describe() {
         describe_counter!(name, Unit::Count, help);
     }
     super::agents::describe();
+    super::messages::describe();
     for name in PRESENT_FROM_THE_START {
         gauge!(*name).set(0.0);
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+mod agent_logs;
 mod bad_input;
 mod batches;
 mod cli;
@@ -9,14 +10,20 @@ mod cli_talk;
 mod client;
 mod concurrency;
 mod config_agents;
+mod config_page;
 mod connections;
 mod entities;
 mod messages;
+mod metrics;
 mod observations;
+mod program;
 mod protocol;
+mod providers;
 mod relations;
+mod said;
 mod search;
 mod server;
 mod streams;
 mod system;
+mod talk_state;
 mod transfer;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::server::Server;
 
 /// A server with these agents.
-fn with_agents(names: &[&str]) -> Server {
+pub(crate) fn with_agents(names: &[&str]) -> Server {
     let server = Server::start();
     for name in names {
         server.post("/agents", &json!({"agent_id": name})).expect(201);
@@ -15,26 +15,26 @@ fn with_agents(names: &[&str]) -> Server {
     server
 }
 
-fn request(sender: &str, receiver: &str, content: &str) -> Value {
+pub(crate) fn request(sender: &str, receiver: &str, content: &str) -> Value {
     json!({"performative": "REQUEST", "sender": sender, "receiver": receiver, "content": content})
 }
 
 #[track_caller]
-fn send(server: &Server, body: &Value) -> Value {
+pub(crate) fn send(server: &Server, body: &Value) -> Value {
     server.post("/messages", body).expect(201).json()
 }
 
 #[track_caller]
-fn inbox(server: &Server, agent: &str, query: &str) -> Value {
+pub(crate) fn inbox(server: &Server, agent: &str, query: &str) -> Value {
     server.get(&format!("/agents/{agent}/inbox{query}")).expect(200).json()
 }
 
-fn contents(page: &Value) -> Vec<&str> {
+pub(crate) fn contents(page: &Value) -> Vec<&str> {
     let messages = page["messages"].as_array().unwrap();
     messages.iter().map(|message| message["content"].as_str().unwrap()).collect()
 }
 
-fn offer(server: &Server, agent: &str, capability: &str, priority: u64) -> Value {
+pub(crate) fn offer(server: &Server, agent: &str, capability: &str, priority: u64) -> Value {
     let body = json!({"agent_id": agent, "capability": capability, "priority": priority});
     server.post("/capabilities", &body).expect(201).json()
 }

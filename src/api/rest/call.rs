@@ -22,7 +22,7 @@ use crate::engine::{Idempotency, Submission};
 /// Parameters of every write.
 const WRITE_QUERY: &[&str] = &["wait"];
 /// Parameters of every read.
-const READ_QUERY: &[&str] = &["min_seq"];
+pub(super) const READ_QUERY: &[&str] = &["min_seq"];
 
 /// A request whose body is here.
 pub(super) struct Call {
@@ -134,6 +134,24 @@ impl Call {
         Ok(Fields::object(self.json()?, String::new(), known))
     }
 
+    /// The position that the answer must include, as parameter or header.
+    pub(super) fn min_seq(&self, fields: &mut Fields) -> Option<Seq> {
+        let mut min_seq = fields.integer("min_seq", 0..=u64::MAX);
+        if let Some(value) = self.headers().get("caxton-min-seq") {
+            let text = value.to_str().unwrap_or_default();
+            match text.parse::<u64>() {
+                Ok(seq) => min_seq = min_seq.max(Some(seq)),
+                Err(_) => fields.complain(
+                    "Caxton-Min-Seq",
+                    Some(text),
+                    "must be a whole number from 0 up",
+                    "give the seq of an earlier answer",
+                ),
+            }
+        }
+        min_seq.map(Seq)
+    }
+
     /// A hash of everything that makes this request what it is, for its idempotency key.
     fn fingerprint(&self, caller: &Caller) -> [u8; 32] {
         let query = self.parts.uri.query().unwrap_or_default();
@@ -243,19 +261,6 @@ impl ReadContext {
     /// Reads it from parameters or members, and headers.
     pub(super) fn take(call: &Call, fields: &mut Fields) -> Self {
         let caller = Caller::take(&mut [fields], call.headers());
-        let mut min_seq = fields.integer("min_seq", 0..=u64::MAX);
-        if let Some(value) = call.headers().get("caxton-min-seq") {
-            let text = value.to_str().unwrap_or_default();
-            match text.parse::<u64>() {
-                Ok(seq) => min_seq = min_seq.max(Some(seq)),
-                Err(_) => fields.complain(
-                    "Caxton-Min-Seq",
-                    Some(text),
-                    "must be a whole number from 0 up",
-                    "give the seq of an earlier answer",
-                ),
-            }
-        }
-        Self { scopes: caller.reads(), min_seq: min_seq.map(Seq), caller }
+        Self { scopes: caller.reads(), min_seq: call.min_seq(fields), caller }
     }
 }

@@ -58,7 +58,12 @@ impl Page {
             return None;
         }
         items.truncate(self.limit);
-        items.last().map(|last| cursor_after(id(last), &self.query))
+        items.last().map(|last| self.cursor_at(id(last)))
+    }
+
+    /// The cursor of a page that starts after `id`.
+    pub(super) fn cursor_at(&self, id: u64) -> String {
+        cursor_after(id, &self.query)
     }
 }
 

@@ -147,6 +147,7 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
                         "file_bytes": stats.file_bytes,
                     },
                     "graph": component(Part::Graph),
+                    "talk": talk(view, component(Part::Talk)),
                     "vectors": semantic.map_or(json!({"status": "disabled"}), |semantic| {
                         let stats = semantic.vectors.stats();
                         let indexed: u64 = stats.scopes.iter().map(|scope| scope.indexed).sum();
@@ -169,12 +170,25 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
                 "recovery": {
                     "replayed_events": recovery.replayed,
                     "graph_rebuilt": recovery.graph_rebuilt,
+                    "talk_rebuilt": recovery.talk_rebuilt,
                     "vectors": recovery.vectors,
                 },
             }),
         )
     })
     .await
+}
+
+/// Agents and conversations, with how many there are.
+fn talk(view: &View, mut component: Value) -> Value {
+    let state = view.talk().read();
+    let (config, external) = state.registry.count();
+    component["agents"] = (config + external).into();
+    component["conversations"] = state.conversations.len().into();
+    component["conversations_open"] = state.conversations.open().into();
+    component["messages"] = state.conversations.messages().into();
+    component["dead_letters"] = state.conversations.dead_letters().len().into();
+    component
 }
 
 /// `GET /memory/health`: checks that look at the data; made anew once a minute at most.

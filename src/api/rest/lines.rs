@@ -55,72 +55,89 @@ impl Lines {
     }
 }
 
-/// One line as a write.
-pub(super) fn parsed(
+/// One line as `read` understands it.
+pub(super) fn parsed<T>(
     line: &Bytes,
-    context: &WriteContext,
     known: &[&[&str]],
-    read: fn(&mut Fields, &WriteContext) -> Write,
-) -> Result<Write, Complaint> {
+    read: impl FnOnce(&mut Fields) -> T,
+) -> Result<T, Complaint> {
     let value = parse_json(line).map_err(|problem| problem.as_complaint())?;
     let mut fields = Fields::object(value, String::new(), known);
-    let write = read(&mut fields, context);
+    let read = read(&mut fields);
     match fields.into_complaint() {
         Some(complaint) => Err(complaint),
-        None => Ok(write),
+        None => Ok(read),
     }
 }
 
-/// Offers a chunk to the engine, again when it is busy: the body is here, so its sender can wait.
+/// Offers something to the engine, again while it is busy: the body is here, so its sender can wait.
+pub(super) async fn patiently<T, E, F: Future<Output = Result<T, E>>>(
+    offer: impl Fn() -> F,
+    is_busy: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let mut pause = Duration::from_millis(10);
+    for _ in 1..OFFERS_MAX {
+        match offer().await {
+            Err(error) if is_busy(&error) => tokio::time::sleep(pause).await,
+            answer => return answer,
+        }
+        pause *= 2;
+    }
+    offer().await
+}
+
+/// Offers a chunk of writes.
 pub(super) async fn offered(
     api: &Api,
     context: &WriteContext,
     chunk: usize,
     writes: Vec<Write>,
 ) -> Result<Outcome, SubmitError> {
-    let mut pause = Duration::from_millis(10);
-    for _ in 1..OFFERS_MAX {
-        match api.engine.submit(context.chunk(chunk, writes.clone())).await {
-            Err(SubmitError::Overloaded) => tokio::time::sleep(pause).await,
-            answer => return answer,
-        }
-        pause *= 2;
-    }
-    api.engine.submit(context.chunk(chunk, writes)).await
+    let offer = || api.engine.submit(context.chunk(chunk, writes.clone()));
+    patiently(offer, |error| matches!(error, SubmitError::Overloaded)).await
 }
 
-struct Job {
-    api: Api,
-    context: WriteContext,
-    kind: &'static Kind,
-    lines: Lines,
-    chunk: usize,
+/// Answers the lines of a body, chunk after chunk.
+pub(super) trait Answering: Send + 'static {
+    /// One line of NDJSON for each line, in their order.
+    fn answer(&mut self, lines: Vec<(usize, Bytes)>) -> impl Future<Output = Bytes> + Send;
 }
 
-/// Writes every line and streams their results.
-pub(super) fn written(api: Api, context: WriteContext, body: Bytes, kind: &'static Kind) -> Response {
-    let job = Job { api, context, kind, lines: Lines::of(body), chunk: 0 };
-    let answers = stream::unfold(job, |mut job| async move {
-        let chunk = job.lines.chunk();
+/// The answers to a body as NDJSON, each chunk of them as soon as it is there.
+pub(super) fn streamed(body: Bytes, answering: impl Answering) -> Response {
+    let answers = stream::unfold((Lines::of(body), answering), |(mut lines, mut answering)| async move {
+        let chunk = lines.chunk();
         if chunk.is_empty() {
             return None;
         }
-        let answer = job.answer(chunk).await;
-        Some((Ok::<_, std::convert::Infallible>(answer), job))
+        let answer = answering.answer(chunk).await;
+        Some((Ok::<_, std::convert::Infallible>(answer), (lines, answering)))
     });
     let mut response = Response::new(Body::from_stream(answers));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response
 }
 
-impl Job {
+struct Job {
+    api: Api,
+    context: WriteContext,
+    kind: &'static Kind,
+    chunk: usize,
+}
+
+/// Writes every line and streams their results.
+pub(super) fn written(api: Api, context: WriteContext, body: Bytes, kind: &'static Kind) -> Response {
+    streamed(body, Job { api, context, kind, chunk: 0 })
+}
+
+impl Answering for Job {
     async fn answer(&mut self, lines: Vec<(usize, Bytes)>) -> Bytes {
         let mut writes = Vec::with_capacity(lines.len());
         let mut items: Vec<(Map<String, Value>, Option<Complaint>)> = Vec::with_capacity(lines.len());
         for (number, line) in lines {
             let mut item = Map::new();
             item.insert("line".to_owned(), json!(number));
-            match parsed(&line, &self.context, self.kind.known, self.kind.read) {
+            match parsed(&line, self.kind.known, |fields| (self.kind.read)(fields, &self.context)) {
                 Ok(write) => {
                     item.extend(label(&write));
                     writes.push(write);

@@ -96,8 +96,22 @@ impl Api {
         .await
     }
 
-    /// Waits until reads include `seq`, for at most `min_seq_timeout`.
+    /// Waits until reads of the memory include `seq`, for at most `min_seq_timeout`.
     pub(super) async fn caught_up(&self, seq: Option<Seq>, wait: Wait) -> Result<(), Problem> {
+        let parts: &[Part] = match wait {
+            Wait::Durable => &[],
+            Wait::Indexed if self.engine.view().semantic().is_some() => &[Part::Graph, Part::Vectors],
+            Wait::Applied | Wait::Indexed => &[Part::Graph],
+        };
+        self.reached(seq, parts).await
+    }
+
+    /// The same for reads of agents and conversations.
+    pub(super) async fn talk_caught_up(&self, seq: Option<Seq>) -> Result<(), Problem> {
+        self.reached(seq, &[Part::Talk]).await
+    }
+
+    async fn reached(&self, seq: Option<Seq>, parts: &[Part]) -> Result<(), Problem> {
         let Some(seq) = seq else {
             return Ok(());
         };
@@ -105,21 +119,16 @@ impl Api {
         let mut pause = Duration::from_millis(1);
         loop {
             let positions = self.engine.view().positions();
-            if positions.reached(seq, wait) {
+            let mut places = parts.iter().map(|part| (part.name(), positions.get(*part)));
+            let Some((name, position)) = places.find(|(_, position)| position.seq < seq) else {
                 return Ok(());
-            }
-            for part in [Part::Graph, Part::Vectors] {
-                let position = positions.get(part);
-                if let Some(error) = position.stopped
-                    && position.seq < seq
-                    && (part == Part::Graph || wait == Wait::Indexed)
-                {
-                    return Err(refusals::projection_stopped(part.name(), &error, None));
-                }
+            };
+            if let Some(error) = position.stopped {
+                return Err(refusals::projection_stopped(name, &error, None));
             }
             if tokio::time::Instant::now() >= deadline {
-                let position = positions.get(Part::Graph).seq.0;
-                let detail = format!("the memory is at {position}, {} was asked for", seq.0);
+                let position = position.seq.0;
+                let detail = format!("projection {name} is at {position}, {} was asked for", seq.0);
                 return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_CAUGHT_UP", detail)
                     .field("min_seq")
                     .value(&seq.0.to_string())

@@ -20,11 +20,13 @@ use crate::engine::Engine;
 const PATHS: &[&str] = &[
     "/api/v1/agents",
     "/api/v1/capabilities",
+    "/api/v1/capabilities/health",
     "/api/v1/config-agents",
     "/api/v1/config-agents/reload",
     "/api/v1/config-agents/templates",
     "/api/v1/config-agents/validate",
     "/api/v1/conversations",
+    "/api/v1/conversations/archive",
     "/api/v1/dead-letters",
     "/api/v1/events",
     "/api/v1/events/stream",

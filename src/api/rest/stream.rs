@@ -25,6 +25,7 @@ use super::refusals::{internal, log_unreadable};
 use super::talk::shown::message;
 use super::wanted::Wanted;
 use crate::agents::Piece;
+use crate::telemetry::{self, OpenStream, Stream};
 
 /// How often the end of the log is looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -77,7 +78,12 @@ pub(super) fn answer(
     after: Seq,
     pieces: Option<broadcast::Receiver<Piece>>,
 ) -> Response {
-    let streaming = Streaming { api, source, after, pieces, ended: false };
+    let what = match &source {
+        Source::Log(_) => Stream::Events,
+        Source::Inbox(_) => Stream::Inbox,
+    };
+    let streaming =
+        Streaming { api, source, after, pieces, ended: false, _open: telemetry::stream_opened(what) };
     let opened = stream::once(async { Ok(Bytes::from_static(b": open\n\n")) });
     let events = stream::unfold(streaming, |mut streaming| async move {
         let bytes = streaming.next().await?;
@@ -97,6 +103,7 @@ struct Streaming {
     /// Answers while they are being made. They have no number: after a lost connection only the message comes.
     pieces: Option<broadcast::Receiver<Piece>>,
     ended: bool,
+    _open: OpenStream,
 }
 
 impl Streaming {

@@ -86,7 +86,7 @@ pub fn decide_send(
     numbers: &mut Numbers,
     drafts: &mut Vec<Draft>,
 ) -> Result<usize, Refusal> {
-    let content = checked(&wish, situation.now)?;
+    let content = checked(&wish, situation)?;
     check_conversation(situation, own, &wish)?;
     check_answer(&wish)?;
     let addressed = address(situation, own, &wish)?;
@@ -119,6 +119,8 @@ pub fn decide_send(
         (reason, detail, word, wish.sender.clone())
     });
     let stopped = stopped(situation, &addressed.receivers);
+    // A message of the same request has no place yet; its word finds it.
+    let answered = wish.answered.map(|answered| answered.seq).filter(|seq| *seq != Seq::ZERO);
     let actor = wish.sender.as_str().to_owned();
     let message = Message {
         id,
@@ -140,7 +142,7 @@ pub fn decide_send(
         stream: conversation.as_str().to_owned(),
         actor,
         correlation: wish.correlation,
-        causation: wish.answered.map(|answered| answered.seq).or(wish.causation),
+        causation: answered.or(wish.causation),
         event: ConversationEvent::MessageSent(Box::new(message)).into(),
     });
     for receiver in stopped {
@@ -175,7 +177,8 @@ fn dead_letter(
     ConversationEvent::MessageDeadLettered { sent: Seq::ZERO, message, receiver, reason, attempts: 0, detail }
 }
 
-fn checked(wish: &Outgoing, now: Timestamp) -> Result<Content, Refusal> {
+fn checked(wish: &Outgoing, situation: &Situation<'_>) -> Result<Content, Refusal> {
+    let now = situation.now;
     let text = wish.content.as_str();
     if text.is_empty() {
         let message = "is empty".to_owned();
@@ -188,7 +191,7 @@ fn checked(wish: &Outgoing, now: Timestamp) -> Result<Content, Refusal> {
         let message = format!("takes {bytes} bytes, the limit is {bytes_max}");
         Err(refuse(RefusalCode::TooLarge, field, message, "shorten it, or send a reference to it"))
     };
-    size("content", text.len(), MESSAGE_CONTENT_BYTES_MAX)?;
+    size("content", text.len(), situation.settings.content_bytes_max.min(MESSAGE_CONTENT_BYTES_MAX))?;
     size("extras", wish.extras.as_ref().map_or(0, String::len), MESSAGE_EXTRAS_BYTES_MAX)?;
     size("reply_with", wish.reply_with.as_ref().map_or(0, String::len), REPLY_WORD_BYTES_MAX)?;
     size("in_reply_to", wish.in_reply_to.as_ref().map_or(0, String::len), REPLY_WORD_BYTES_MAX)?;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use caxton_events::agent::{AgentStatus, Circuit};
+use caxton_events::limits::MESSAGE_CONTENT_BYTES_MAX;
 use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Timestamp};
 use caxton_projections::conversations::SYSTEM;
 use caxton_projections::talk::TalkState;
@@ -22,6 +23,8 @@ pub struct Settings {
     pub messages_max: u32,
     /// Messages of one inbox that are not done with.
     pub inbox_max: u64,
+    /// Largest content of a message, in bytes; at most [`MESSAGE_CONTENT_BYTES_MAX`].
+    pub content_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -32,6 +35,7 @@ impl Default for Settings {
             participants_max: 100,
             messages_max: u32::MAX,
             inbox_max: 1_000_000,
+            content_bytes_max: MESSAGE_CONTENT_BYTES_MAX,
         }
     }
 }

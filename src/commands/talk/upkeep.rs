@@ -1,7 +1,7 @@
 //! The rules of conversations, inboxes and offers.
 
 use caxton_events::limits::{METADATA_BYTES_MAX, TOPIC_BYTES_MAX};
-use caxton_events::{AgentEvent, ConversationEvent, Draft, Seq};
+use caxton_events::{AgentEvent, AgentId, ConversationEvent, ConversationId, Draft, Seq};
 use caxton_projections::conversations::SYSTEM;
 
 use super::draft;
@@ -13,6 +13,8 @@ use crate::commands::{Refusal, RefusalCode};
 
 /// Largest priority of an offer.
 const PRIORITY_MAX: u16 = 1_000;
+/// Longest reason of a state of health.
+const HEALTH_REASON_BYTES_MAX: usize = 1_024;
 
 /// Decides one wish: its events are added to `drafts`; none when everything is as asked already. `head` is the end of
 /// the log.
@@ -55,20 +57,9 @@ pub fn decide_upkeep(
             }
             Ok(())
         }
-        Upkeep::Archive { conversation } => {
-            let Some(standing) = situation.conversation(own, conversation) else {
-                return Err(no_conversation(conversation.as_str()));
-            };
-            if standing.open {
-                let message = format!("conversation {conversation} is open");
-                return Err(refuse(RefusalCode::WrongState, "conversation", message, "close it first"));
-            }
-            if !situation.state.conversations.get(conversation).is_some_and(|folded| folded.archived) {
-                let event = ConversationEvent::Archived { conversation: conversation.clone() };
-                drafts.push(draft(conversation.as_str(), actor, None, event));
-            }
-            Ok(())
-        }
+        Upkeep::Extend { .. } => extend(situation, own, actor, wish, drafts),
+        Upkeep::Archive { conversations } => archive(situation, own, actor, conversations, drafts),
+        Upkeep::ReportHealth { .. } => report_health(situation, own, actor, wish, drafts),
         Upkeep::Acknowledge { agent, through, also } => {
             acknowledge(situation, own, (agent, *through, also), head, drafts)
         }
@@ -78,6 +69,109 @@ pub fn decide_upkeep(
             withdraw(situation, own, actor, (agent, capability), drafts)
         }
     }
+}
+
+/// Other timeouts. What is not named stays as it is.
+fn extend(
+    situation: &Situation<'_>,
+    own: &Overlay,
+    actor: &str,
+    wish: &Upkeep,
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    let Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis } = wish else {
+        return Ok(());
+    };
+    let Some(standing) = situation.conversation(own, conversation) else {
+        return Err(no_conversation(conversation.as_str()));
+    };
+    if !standing.open {
+        let message = format!("conversation {conversation} has ended");
+        let remedy = "open a new one, with parent_conversation set to this one";
+        return Err(refuse(RefusalCode::ConversationClosed, "conversation", message, remedy));
+    }
+    let Some(row) = situation.state.conversations.get(conversation) else {
+        let message = format!("conversation {conversation} is being opened");
+        return Err(refuse(RefusalCode::WrongState, "conversation", message, "ask again"));
+    };
+    let idle = idle_timeout_millis.unwrap_or(row.idle_timeout_millis);
+    let life = life_timeout_millis.unwrap_or(row.life_timeout_millis);
+    let deadline = row.deadline_with(idle, life);
+    if deadline <= situation.now {
+        let field =
+            if life_timeout_millis.is_some() { "life_timeout_seconds" } else { "idle_timeout_seconds" };
+        let message = format!("the conversation would have ended at {deadline}");
+        return Err(refuse(RefusalCode::Expired, field, message, "give it longer, or close it"));
+    }
+    if (idle, life) != (row.idle_timeout_millis, row.life_timeout_millis) {
+        let event = ConversationEvent::Extended {
+            conversation: conversation.clone(),
+            idle_timeout_millis: idle,
+            life_timeout_millis: life,
+        };
+        drafts.push(draft(conversation.as_str(), actor, None, event));
+    }
+    Ok(())
+}
+
+fn archive(
+    situation: &Situation<'_>,
+    own: &Overlay,
+    actor: &str,
+    conversations: &[ConversationId],
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    for conversation in conversations {
+        let Some(standing) = situation.conversation(own, conversation) else {
+            return Err(no_conversation(conversation.as_str()));
+        };
+        if standing.open {
+            let message = format!("conversation {conversation} is open");
+            return Err(refuse(RefusalCode::WrongState, "conversation", message, "close it first"));
+        }
+    }
+    for conversation in conversations {
+        if !situation.state.conversations.get(conversation).is_some_and(|folded| folded.archived) {
+            let event = ConversationEvent::Archived { conversation: conversation.clone() };
+            drafts.push(draft(conversation.as_str(), actor, None, event));
+        }
+    }
+    Ok(())
+}
+
+/// How an agent is. Nothing is recorded when that is known.
+fn report_health(
+    situation: &Situation<'_>,
+    own: &Overlay,
+    actor: &str,
+    wish: &Upkeep,
+    drafts: &mut Vec<Draft>,
+) -> Result<(), Refusal> {
+    let Upkeep::ReportHealth { agent, capability, health, reason } = wish else { return Ok(()) };
+    if !situation.is_known(own, agent) {
+        return Err(no_agent(situation, "agent", agent));
+    }
+    if reason.len() > HEALTH_REASON_BYTES_MAX {
+        let message = format!("takes {} bytes, the limit is {HEALTH_REASON_BYTES_MAX}", reason.len());
+        return Err(refuse(RefusalCode::TooLarge, "reason", message, "shorten it"));
+    }
+    if let Some(name) = capability
+        && !situation.state.registry.providers(name).any(|row| row.agent == *agent)
+    {
+        let message = format!("{agent} does not offer {name}");
+        let remedy = "register it with POST /capabilities, or leave capability out";
+        return Err(refuse(RefusalCode::RegistrationNotFound, "capability", message, remedy));
+    }
+    let known = situation.state.registry.agent(agent).is_some_and(|row| {
+        let same = row.health.iter().find(|row| row.capability == *capability);
+        same.is_some_and(|row| row.health == *health && row.reason == *reason)
+    });
+    if !known {
+        let (agent, capability) = (agent.clone(), capability.clone());
+        let event = AgentEvent::HealthChanged { agent, capability, health: *health, reason: reason.clone() };
+        drafts.push(draft("agents", actor, None, event));
+    }
+    Ok(())
 }
 
 /// An offer with other properties.
@@ -95,12 +189,12 @@ fn change(
         let remedy = "see GET /capabilities for the registrations there are";
         return Err(refuse(RefusalCode::RegistrationNotFound, "registration_id", message, remedy));
     };
-    check_offer(priority.unwrap_or(row.priority), metadata.as_deref())?;
+    check_offer(priority.unwrap_or(row.priority), metadata.as_ref().and_then(|text| text.as_deref()))?;
     let event = AgentEvent::CapabilityUpdated {
         registration: *registration,
         priority: priority.unwrap_or(row.priority),
-        metadata: metadata.clone().or_else(|| row.metadata.clone()),
-        health_check_url: health_check_url.clone().or_else(|| row.health_check_url.clone()),
+        metadata: metadata.clone().unwrap_or_else(|| row.metadata.clone()),
+        health_check_url: health_check_url.clone().unwrap_or_else(|| row.health_check_url.clone()),
     };
     drafts.push(draft("agents", actor, None, event));
     Ok(())
@@ -110,7 +204,7 @@ fn withdraw(
     situation: &Situation<'_>,
     own: &mut Overlay,
     actor: &str,
-    (agent, capability): (&caxton_events::AgentId, &caxton_events::CapabilityName),
+    (agent, capability): (&AgentId, &caxton_events::CapabilityName),
     drafts: &mut Vec<Draft>,
 ) -> Result<(), Refusal> {
     let mut rows = situation.state.registry.providers(capability);
@@ -128,6 +222,14 @@ fn withdraw(
     drafts.push(draft("agents", actor, None, event));
     own.withdrawn.insert(row.id);
     Ok(())
+}
+
+fn no_agent(situation: &Situation<'_>, field: &str, agent: &AgentId) -> Refusal {
+    let remedy = match nearest(situation, agent) {
+        near if near.is_empty() => "register it with POST /agents".to_owned(),
+        near => format!("did you mean {}?", near.join(", ")),
+    };
+    refuse(RefusalCode::AgentNotFound, field, format!("there is no agent {agent}"), &remedy)
 }
 
 fn no_conversation(id: &str) -> Refusal {
@@ -194,17 +296,12 @@ fn open(
 fn acknowledge(
     situation: &Situation<'_>,
     own: &Overlay,
-    (agent, through, also): (&caxton_events::AgentId, Seq, &[Seq]),
+    (agent, through, also): (&AgentId, Seq, &[Seq]),
     head: Seq,
     drafts: &mut Vec<Draft>,
 ) -> Result<(), Refusal> {
     if !situation.is_known(own, agent) {
-        let message = format!("there is no agent {agent}");
-        let remedy = match nearest(situation, agent) {
-            near if near.is_empty() => "register it with POST /agents".to_owned(),
-            near => format!("did you mean {}?", near.join(", ")),
-        };
-        return Err(refuse(RefusalCode::AgentNotFound, "agent", message, &remedy));
+        return Err(no_agent(situation, "agent", agent));
     }
     if let Some(beyond) = std::iter::once(&through).chain(also).find(|seq| **seq > head) {
         let message = format!("{} is beyond the end of the log, {}", beyond.0, head.0);
@@ -260,12 +357,7 @@ fn register(
         return Err(refuse(RefusalCode::Validation, "version", message, "write it as in 1.0.0"));
     }
     if !situation.is_known(own, &offer.agent) {
-        let message = format!("there is no agent {}", offer.agent);
-        let remedy = match nearest(situation, &offer.agent) {
-            near if near.is_empty() => "register it with POST /agents".to_owned(),
-            near => format!("did you mean {}?", near.join(", ")),
-        };
-        return Err(refuse(RefusalCode::AgentNotFound, "agent_id", message, &remedy));
+        return Err(no_agent(situation, "agent_id", &offer.agent));
     }
     let key = (offer.agent.clone(), offer.capability.clone());
     let offers = situation.under_way.iter().chain(std::iter::once(&*own));

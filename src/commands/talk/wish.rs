@@ -1,5 +1,6 @@
 //! What agents can ask for.
 
+use caxton_events::agent::Health;
 use caxton_events::conversation::{Content, ConversationEnd, Message, Performative, Priority, Strategy};
 use caxton_events::{
     AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Seq, Timestamp, WorkspaceId,
@@ -24,7 +25,7 @@ pub enum To {
 /// A message that this one answers, found before the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// Where it stands.
+    /// Where it stands; [`Seq::ZERO`]: in the same request, so that it has no place yet.
     pub seq: Seq,
     /// What it does.
     pub performative: Performative,
@@ -201,10 +202,30 @@ pub enum Upkeep {
         /// Why.
         end: ConversationEnd,
     },
-    /// A conversation that is over is put away.
-    Archive {
+    /// A conversation may last longer, or shorter.
+    Extend {
         /// Which one.
         conversation: ConversationId,
+        /// Its idle timeout from now on, in milliseconds.
+        idle_timeout_millis: Option<u64>,
+        /// Its longest life from its beginning, in milliseconds.
+        life_timeout_millis: Option<u64>,
+    },
+    /// Conversations that are over are put away, all or none.
+    Archive {
+        /// Which ones.
+        conversations: Vec<ConversationId>,
+    },
+    /// How an agent is, as it says itself or somebody found out.
+    ReportHealth {
+        /// Who.
+        agent: AgentId,
+        /// In what; `None`: in everything.
+        capability: Option<CapabilityName>,
+        /// How it is.
+        health: Health,
+        /// More about it.
+        reason: String,
     },
     /// An agent is done with messages.
     Acknowledge {
@@ -223,10 +244,10 @@ pub enum Upkeep {
         registration: RegistrationId,
         /// Its priority from now on.
         priority: Option<u16>,
-        /// Its metadata from now on.
-        metadata: Option<String>,
-        /// Its health check from now on.
-        health_check_url: Option<String>,
+        /// Its metadata from now on; `Some(None)` takes it away.
+        metadata: Option<Option<String>>,
+        /// Its health check from now on; `Some(None)` takes it away.
+        health_check_url: Option<Option<String>>,
     },
     /// An agent no longer offers something.
     Withdraw {

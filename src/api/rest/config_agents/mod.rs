@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use caxton_events::{AgentId, Seq};
+use caxton_projections::conversations::Inbox;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -16,6 +17,7 @@ use super::call::Call;
 use super::fields::Fields;
 use super::problem::{Complaint, Problem};
 use super::rows;
+use super::talk::registry::stats;
 use crate::agents::{AgentDirectory, Earlier, report};
 use answers::{changes, detail, not_granted, summary, updated};
 
@@ -73,7 +75,11 @@ async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
             })
     };
     let agents: Vec<_> = roster.agents.values().filter(fits).collect();
-    let page: Vec<Value> = agents.iter().skip(offset).take(limit).map(|agent| summary(agent)).collect();
+    let page: Vec<Value> = {
+        let state = api.engine.view().talk().read();
+        let page = agents.iter().skip(offset).take(limit);
+        page.map(|agent| with_activity(summary(agent), state.conversations.inbox(&agent.name))).collect()
+    };
     let rejected: Vec<Value> = roster.rejected.iter().map(answers::rejected).collect();
     let total = agents.len();
     rows::json(
@@ -88,7 +94,18 @@ async fn show(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let name = named(&call)?;
     let roster = directory(&api)?.roster();
     let agent = roster.agents.get(&name).ok_or_else(|| answers::not_found(name.as_str()))?;
-    rows::json(StatusCode::OK, &detail(agent, &roster))
+    let state = api.engine.view().talk().read();
+    let inbox = state.conversations.inbox(&name);
+    let mut shown = with_activity(detail(agent, &roster), inbox);
+    shown["execution_stats"] = stats(inbox);
+    drop(state);
+    rows::json(StatusCode::OK, &shown)
+}
+
+/// With when the agent last did something.
+fn with_activity(mut shown: Value, inbox: Option<&Inbox>) -> Value {
+    shown["last_activity"] = json!(inbox.and_then(|inbox| inbox.active_at));
+    shown
 }
 
 /// `POST /config-agents`.

@@ -4,12 +4,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::conversation::ConversationEnd;
-use caxton_events::{AgentId, ConversationId, Seq};
+use caxton_events::{AgentId, Clock as _, ConversationId, Seq, Timestamp};
 use caxton_projections::conversations::Conversation;
+use caxton_projections::view::View;
 use serde_json::{Value, json};
 
 use super::super::Api;
-use super::super::call::Call;
+use super::super::call::{Call, READ_QUERY};
 use super::super::caller::Caller;
 use super::super::entities::Page;
 use super::super::fields::Fields;
@@ -20,9 +21,15 @@ use super::not_done;
 use super::shown::message;
 use crate::commands::RefusalCode;
 use crate::commands::talk::{NewConversation, Upkeep};
+use crate::config::parse_duration;
+use crate::engine::SystemClock;
 
 /// Who does something; a name or the header.
 const WHO: &[&str] = &["agent_id", "workspace"];
+/// Conversations looked at for one page; a filter that keeps few answers early, with a cursor.
+const LOOKED_AT_MAX: usize = 20_000;
+/// Conversations that one request archives.
+const ARCHIVED_MAX: usize = 10_000;
 /// A year.
 const TIMEOUT_SECONDS_MAX: u64 = 366 * 24 * 3_600;
 
@@ -100,23 +107,33 @@ fn named(call: &Call) -> Result<ConversationId, Problem> {
 
 /// `GET /conversations`: the latest opened first.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY, &["participant", "status"]])?;
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, &["participant", "status"]])?;
     let page = Page::take(&api, &call, &mut query);
+    let min_seq = call.min_seq(&mut query);
     let participant = query.parsed::<AgentId>("participant");
     let which = query.choice("status", WHICH).unwrap_or(Which::Present);
     query.finish()?;
     let before = page.after()?.map_or(Seq(u64::MAX), Seq);
+    api.talk_caught_up(min_seq).await?;
     api.read(move |view| {
         let state = view.talk().read();
-        let mut rows: Vec<&Conversation> = state
-            .conversations
-            .iter()
-            .filter(|row| row.opened < before && which.holds(row))
-            .filter(|row| participant.as_ref().is_none_or(|agent| row.participants.contains(agent)))
-            .collect();
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.opened));
-        rows.truncate(page.limit + 1);
-        let next_cursor = page.cut(&mut rows, |row| row.opened.0);
+        let (mut rows, mut stopped) = (Vec::new(), None);
+        for (count, row) in state.conversations.opened_before(before).enumerate() {
+            let takes_part = participant.as_ref().is_none_or(|agent| row.participants.contains(agent));
+            if takes_part && which.holds(row) {
+                rows.push(row);
+            }
+            if rows.len() > page.limit {
+                break;
+            }
+            if count + 1 == LOOKED_AT_MAX {
+                stopped = Some(row.opened);
+                break;
+            }
+        }
+        let next_cursor = page
+            .cut(&mut rows, |row| row.opened.0)
+            .or_else(|| stopped.map(|opened| page.cursor_at(opened.0)));
         let shown: Vec<Value> = rows.into_iter().map(shown).collect();
         drop(state);
         let count = shown.len();
@@ -130,7 +147,10 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 
 /// `GET /conversations/{id}`.
 pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.query(&[])?.finish()?;
+    let mut query = call.query(&[READ_QUERY])?;
+    let min_seq = call.min_seq(&mut query);
+    query.finish()?;
+    api.talk_caught_up(min_seq).await?;
     rows::json(StatusCode::OK, &present(&api, &named(&call)?)?)
 }
 
@@ -141,9 +161,11 @@ fn present(api: &Api, id: &ConversationId) -> Result<Value, Problem> {
 
 /// `GET /conversations/{id}/messages`: in their order.
 pub(super) async fn messages(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY])?;
+    let mut query = call.query(&[Page::QUERY, READ_QUERY])?;
     let page = Page::take(&api, &call, &mut query);
+    let min_seq = call.min_seq(&mut query);
     query.finish()?;
+    api.talk_caught_up(min_seq).await?;
     let id = named(&call)?;
     let after = page.after()?.map_or(Seq::ZERO, Seq);
     let engine = api.engine.clone();
@@ -227,7 +249,121 @@ pub(super) async fn archive(State(api): State<Api>, call: Call) -> Result<Respon
     let caller = Caller::take(&mut [&mut body], call.headers());
     body.finish()?;
     let conversation = named(&call)?;
-    ended(&api, &caller, conversation.clone(), Upkeep::Archive { conversation }).await
+    let wish = Upkeep::Archive { conversations: vec![conversation.clone()] };
+    ended(&api, &caller, conversation, wish).await
+}
+
+/// `POST /conversations/{id}/extend`: other timeouts for one that is open.
+pub(super) async fn extend(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let mut body = call.members(&[WHO, &["idle_timeout_seconds", "life_timeout_seconds"]])?;
+    let caller = Caller::take(&mut [&mut body], call.headers());
+    if !body.has("idle_timeout_seconds") && !body.has("life_timeout_seconds") {
+        body.complain(
+            "idle_timeout_seconds",
+            None,
+            "is missing",
+            "give it, or life_timeout_seconds, or both",
+        );
+    }
+    let idle_timeout_millis = millis(&mut body, "idle_timeout_seconds");
+    let life_timeout_millis = millis(&mut body, "life_timeout_seconds");
+    body.finish()?;
+    let conversation = named(&call)?;
+    let id = conversation.clone();
+    ended(&api, &caller, id, Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis }).await
+}
+
+/// Up to `limit` conversations that are wanted. The state is let go now and then.
+fn collected(view: &View, is_wanted: impl Fn(&&Conversation) -> bool, limit: usize) -> Vec<ConversationId> {
+    let (mut ids, mut before) = (Vec::new(), Seq(u64::MAX));
+    loop {
+        let state = view.talk().read();
+        let mut count = 0;
+        for row in state.conversations.opened_before(before).take(LOOKED_AT_MAX) {
+            (count, before) = (count + 1, row.opened);
+            if is_wanted(&row) {
+                ids.push(row.id.clone());
+            }
+            if ids.len() == limit {
+                return ids;
+            }
+        }
+        if count < LOOKED_AT_MAX {
+            return ids;
+        }
+    }
+}
+
+/// A moment, or how long ago it was, as in `30d`.
+fn moment(body: &mut Fields, name: &str) -> Option<Timestamp> {
+    let text = body.peek_text(name);
+    let Some(ago) = text.as_deref().and_then(parse_duration) else {
+        return body.time(name);
+    };
+    body.take(name);
+    let micros = u64::try_from(ago.as_micros()).unwrap_or(u64::MAX);
+    Some(Timestamp::from_unix_micros(SystemClock.now().unix_micros().saturating_sub(micros)))
+}
+
+const ENDED: &[(&str, Option<ConversationEnd>)] = &[
+    ("ended", None),
+    ("completed", Some(ConversationEnd::Completed)),
+    ("cancelled", Some(ConversationEnd::Cancelled)),
+    ("idle_timeout", Some(ConversationEnd::IdleTimeout)),
+    ("life_timeout", Some(ConversationEnd::LifeTimeout)),
+];
+
+/// `POST /conversations/archive`: those that are named, or those that ended before a moment.
+pub(super) async fn archive_many(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
+    let own: &[&str] = &["conversation_ids", "older_than", "status", "limit"];
+    let mut body = call.members(&[WHO, own])?;
+    let caller = Caller::take(&mut [&mut body], call.headers());
+    let by_name = body.has("conversation_ids");
+    let mut ids = Vec::new();
+    for (index, text) in body.texts("conversation_ids").into_iter().enumerate() {
+        match text.parse::<ConversationId>() {
+            Ok(id) => ids.push(id),
+            Err(error) => {
+                let place = format!("conversation_ids[{index}]");
+                body.complain(&place, Some(&text), &error.to_string(), "correct the name");
+            }
+        }
+    }
+    for name in ["older_than", "status", "limit"] {
+        if by_name && body.has(name) {
+            body.complain(name, None, "stands beside conversation_ids", "give names or a filter, not both");
+        }
+    }
+    if !by_name && !body.has("older_than") && !body.has("status") {
+        let remedy = "give conversation_ids, or older_than, or status (ended: all that have ended)";
+        body.complain("conversation_ids", None, "is missing", remedy);
+    }
+    if ids.len() > ARCHIVED_MAX {
+        let message = format!("names {} conversations, the limit is {ARCHIVED_MAX}", ids.len());
+        body.complain("conversation_ids", None, &message, "archive them in parts");
+    }
+    let older_than = moment(&mut body, "older_than");
+    let end = body.choice("status", ENDED).flatten();
+    let limit = body.integer("limit", 1..=ARCHIVED_MAX as u64).map_or(ARCHIVED_MAX, |limit| limit as usize);
+    body.finish()?;
+    let mut more = false;
+    if by_name {
+        ids.sort_unstable();
+        ids.dedup();
+    } else {
+        let is_wanted = move |row: &&Conversation| {
+            let Some(ending) = row.ending.filter(|_| !row.archived) else { return false };
+            end.is_none_or(|end| end == ending.end) && older_than.is_none_or(|before| ending.at < before)
+        };
+        ids = api.read(move |view| Ok(collected(view, is_wanted, limit + 1))).await?;
+        more = ids.len() > limit;
+        ids.truncate(limit);
+    }
+    let wish = Upkeep::Archive { conversations: ids };
+    let done = api.engine.upkeep(&caller.agent, wish).await.map_err(|error| not_done(error, &whole))?;
+    rows::json(StatusCode::OK, &json!({"archived": done.recorded, "more": more, "seq": done.seq}))
 }
 
 /// The members of a body that need not be there.

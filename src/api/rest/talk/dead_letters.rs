@@ -11,7 +11,7 @@ use caxton_projections::conversations::DeadLetter;
 use serde_json::{Value, json};
 
 use super::super::Api;
-use super::super::call::Call;
+use super::super::call::{Call, READ_QUERY};
 use super::super::entities::Page;
 use super::super::problem::Problem;
 use super::super::refusals::{internal, whole};
@@ -35,13 +35,15 @@ fn shown(row: &DeadLetter) -> Value {
 
 /// `GET /dead-letters`: in their order.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY, &["receiver", "reason", "replayed"]])?;
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, &["receiver", "reason", "replayed"]])?;
     let page = Page::take(&api, &call, &mut query);
+    let min_seq = call.min_seq(&mut query);
     let receiver = query.parsed::<AgentId>("receiver");
     let reason = query.parsed::<DeadLetterReason>("reason");
     let replayed = query.flag("replayed");
     query.finish()?;
     let after = page.after()?.map_or(Seq::ZERO, Seq);
+    api.talk_caught_up(min_seq).await?;
     api.read(move |view| {
         let state = view.talk().read();
         let letters = state.conversations.dead_letters();

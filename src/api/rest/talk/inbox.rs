@@ -9,7 +9,7 @@ use caxton_events::{AgentId, Seq};
 use serde_json::{Value, json};
 
 use super::super::Api;
-use super::super::call::Call;
+use super::super::call::{Call, READ_QUERY};
 use super::super::fields::Fields;
 use super::super::problem::Problem;
 use super::super::refusals::whole;
@@ -101,7 +101,9 @@ fn newest(api: &Api, agent: &AgentId) -> Seq {
 
 /// `GET /agents/{id}/inbox`: messages the agent is not done with, in their order.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[&["after", "limit", "wait", "consumer", "lease"]])?;
+    let mut query = call.query(&[READ_QUERY, &["after", "limit", "wait", "consumer", "lease"]])?;
+    let min_seq = call.min_seq(&mut query);
+    api.talk_caught_up(min_seq).await?;
     let agent = known_agent(&api, &call)?;
     // The answer must be there before the time for the request is over.
     let reading = Reading::take(agent, &mut query, api.options.request_timeout.mul_f64(0.8));

@@ -1,20 +1,15 @@
 //! Messages in: one, a batch, or lines; and what became of each.
 
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::Response;
-use futures::stream;
 use serde_json::{Map, Value, json};
 
 use super::super::Api;
 use super::super::batch::failed;
 use super::super::call::Call;
-use super::super::fields::Fields;
-use super::super::json::parse_json;
-use super::super::lines::Lines;
+use super::super::lines::{Answering, parsed, patiently, streamed};
 use super::super::problem::{Complaint, Problem};
 use super::super::refusals::{Place, status_of, whole};
 use super::super::rows;
@@ -24,9 +19,6 @@ use super::{complaint, not_done, refused, room};
 use crate::commands::Refusal;
 use crate::commands::talk::Outgoing;
 use crate::engine::{SentOutcome, SentResults, TalkError};
-
-/// How often a chunk of lines is offered again to an engine that is busy.
-const OFFERS_MAX: u32 = 8;
 
 /// Whether routing is to be explained.
 fn explain(call: &Call) -> Result<bool, Problem> {
@@ -51,7 +43,8 @@ fn read(wish: Option<Outgoing>) -> Result<Outgoing, Problem> {
 pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let explain = explain(&call)?;
     if call.is_lines() {
-        return Ok(lines(api, &call, explain));
+        let job = Job { api, request_id: call.request_id.clone(), explain };
+        return Ok(streamed(call.body, job));
     }
     let mut fields = call.members(&[MESSAGE, EXTRAS])?;
     let wish = outgoing(&mut fields, &call.request_id);
@@ -113,44 +106,34 @@ fn item(api: &Api, result: &Result<SentOutcome, Refusal>, explain: bool, place: 
     }
 }
 
-/// One message a line, each for itself; the answer has one line a message, as soon as it is there.
-fn lines(api: Api, call: &Call, explain: bool) -> Response {
-    let job = Job { api, request_id: call.request_id.clone(), explain, lines: Lines::of(call.body.clone()) };
-    let answers = stream::unfold(job, |mut job| async move {
-        let chunk = job.lines.chunk();
-        if chunk.is_empty() {
-            return None;
-        }
-        let answer = job.answer(chunk).await;
-        Some((Ok::<_, std::convert::Infallible>(answer), job))
-    });
-    let mut response = Response::new(Body::from_stream(answers));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    response
-}
-
+/// One message a line, each for itself.
 struct Job {
     api: Api,
     request_id: String,
     explain: bool,
-    lines: Lines,
 }
 
 impl Job {
     fn parsed(&self, line: &Bytes) -> Result<Outgoing, (Complaint, StatusCode)> {
+        let wish = parsed(line, &[MESSAGE, EXTRAS], |fields| {
+            let wish = outgoing(fields, &self.request_id);
+            // Lines are sent some at a time: what a line finds beside it must not depend on where they are cut.
+            if wish.as_ref().is_some_and(|wish| wish.in_reply_to.is_some() && wish.conversation.is_none()) {
+                let remedy = "give the conversation_id of the message that in_reply_to names";
+                fields.complain("conversation_id", None, "is missing beside in_reply_to", remedy);
+            }
+            wish
+        })
+        .map_err(|complaint| (complaint, StatusCode::UNPROCESSABLE_ENTITY))?;
         let told = |problem: Problem| (problem.as_complaint(), problem.status());
-        let value = parse_json(line).map_err(told)?;
-        let mut fields = Fields::object(value, String::new(), &[MESSAGE, EXTRAS]);
-        let wish = outgoing(&mut fields, &self.request_id);
-        if let Some(complaint) = fields.into_complaint() {
-            return Err((complaint, StatusCode::UNPROCESSABLE_ENTITY));
-        }
         let wish = read(wish).map_err(told)?;
         room(&self.api, &wish).map_err(told)?;
         Ok(wish)
     }
+}
 
-    async fn answer(&self, chunk: Vec<(usize, Bytes)>) -> Bytes {
+impl Answering for Job {
+    async fn answer(&mut self, chunk: Vec<(usize, Bytes)>) -> Bytes {
         let mut wishes = Vec::with_capacity(chunk.len());
         let mut items = Vec::with_capacity(chunk.len());
         for (number, line) in chunk {
@@ -184,18 +167,10 @@ impl Job {
     }
 }
 
-/// Offers messages to the engine, again when it is busy: the body is here, so its sender can wait.
 async fn offered(api: &Api, wishes: Vec<Outgoing>) -> Result<SentResults, TalkError> {
     if wishes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut pause = Duration::from_millis(10);
-    for _ in 1..OFFERS_MAX {
-        match api.engine.send_many(wishes.clone(), false).await {
-            Err(TalkError::Overloaded) => tokio::time::sleep(pause).await,
-            answer => return answer,
-        }
-        pause *= 2;
-    }
-    api.engine.send_many(wishes, false).await
+    let offer = || api.engine.send_many(wishes.clone(), false);
+    patiently(offer, |error| matches!(error, TalkError::Overloaded)).await
 }

@@ -1,19 +1,24 @@
 //! Agents among themselves: messages, inboxes, conversations, offers, dead letters.
 //!
 //! Reading order: [`outgoing`] (a message is read), [`messages`] (and sent), [`shown`] (what is shown of one),
-//! [`inbox`], [`conversations`], [`registry`] (agents and what they offer), [`dead_letters`].
+//! [`said`] (and found again), [`inbox`], [`conversations`], [`registry`] and [`agent_log`] (agents),
+//! [`capabilities`] and [`providers`] (what they offer, and how they are), [`dead_letters`].
 
+mod agent_log;
+mod capabilities;
 mod conversations;
 mod dead_letters;
 mod inbox;
 mod messages;
 mod outgoing;
-mod registry;
+mod providers;
+pub(super) mod registry;
+mod said;
 pub(super) mod shown;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use caxton_events::{AgentId, Seq};
 
 use super::Api;
@@ -31,22 +36,28 @@ const SEQS_MAX: usize = 10_000;
 /// The routes below `/api/v1`.
 pub(super) fn routes() -> Router<Api> {
     Router::new()
-        .route("/messages", post(messages::create))
+        .route("/messages", get(said::list).post(messages::create))
         .route("/messages/batch", post(messages::batch))
         .route("/agents", get(registry::agents).post(registry::register))
         .route("/agents/{agent}", get(registry::agent))
+        .route("/agents/{agent}/health", post(registry::report_health))
+        .route("/agents/{agent}/logs", get(agent_log::list))
         .route("/agents/{agent}/inbox", get(inbox::list))
         .route("/agents/{agent}/inbox/stream", get(inbox::stream))
         .route("/agents/{agent}/inbox/ack", post(inbox::acknowledge))
         .route("/agents/{agent}/inbox/release", post(inbox::release))
         .route("/conversations", get(conversations::list).post(conversations::open))
+        .route("/conversations/archive", post(conversations::archive_many))
         .route("/conversations/{conversation}", get(conversations::get))
         .route("/conversations/{conversation}/messages", get(conversations::messages))
         .route("/conversations/{conversation}/close", post(conversations::close))
         .route("/conversations/{conversation}/archive", post(conversations::archive))
-        .route("/capabilities", get(registry::capabilities).post(registry::offer))
-        .route("/capabilities/{name}", get(registry::capability).put(registry::change))
-        .route("/capabilities/{name}/{capability}", axum::routing::delete(registry::withdraw))
+        .route("/conversations/{conversation}/extend", post(conversations::extend))
+        .route("/capabilities", get(capabilities::list).post(capabilities::offer))
+        .route("/capabilities/health", get(providers::of_all))
+        .route("/capabilities/{name}", get(capabilities::get).put(capabilities::change))
+        .route("/capabilities/{name}/health", get(providers::of_one).delete(capabilities::withdraw))
+        .route("/capabilities/{name}/{capability}", delete(capabilities::withdraw))
         .route("/dead-letters", get(dead_letters::list))
         .route("/dead-letters/{seq}/replay", post(dead_letters::replay))
 }

@@ -1,0 +1,214 @@
+//! `GET /agents/{id}/logs`: what an agent said, heard and did, one line each.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::conversation::{Message, Performative};
+use caxton_events::log::Filter;
+use caxton_events::turn::TurnEvent;
+use caxton_events::{AgentId, ConversationEvent, Event, Family, Record, Seq};
+use caxton_projections::conversations::Window;
+use serde_json::{Value, json};
+
+use super::super::Api;
+use super::super::call::{Call, READ_QUERY};
+use super::super::entities::Page;
+use super::super::problem::{Problem, shortened};
+use super::super::refusals::{log_unreadable, whole};
+use super::super::rows;
+use super::said::{SPAN, Span};
+use super::{known_agent, not_done};
+use crate::engine::Engine;
+
+/// Lines looked at for one page; a level that keeps little answers early, with a cursor.
+const LOOKED_AT_MAX: usize = 5_000;
+
+/// How much a line matters, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+const LEVELS: &[(&str, Level)] = &[("info", Level::Info), ("warn", Level::Warn), ("error", Level::Error)];
+
+impl Level {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// `GET /agents/{id}/logs`: the latest first, unless `order=oldest`.
+pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, SPAN, &["level"]])?;
+    let page = Page::take(&api, &call, &mut query);
+    let min_seq = call.min_seq(&mut query);
+    let span = Span::take(&mut query);
+    let level = query.choice("level", LEVELS).unwrap_or(Level::Info);
+    query.finish()?;
+    api.talk_caught_up(min_seq).await?;
+    let agent = known_agent(&api, &call)?;
+    let cursor = page.after()?;
+    let engine = api.engine.clone();
+    api.read(move |_| {
+        let mut window = span.window(engine.log(), cursor)?;
+        let (mut lines, mut stopped, mut looked_at) = (Vec::new(), None, 0);
+        while lines.len() <= page.limit {
+            let wanted = page.limit + 1;
+            let records = records(&engine, &agent, window, wanted)?;
+            let Some(last) = records.last().map(|record| record.seq).filter(|_| records.len() == wanted)
+            else {
+                lines.extend(records.iter().filter_map(|record| line(&agent, record, level)));
+                break;
+            };
+            looked_at += records.len();
+            lines.extend(records.iter().filter_map(|record| line(&agent, record, level)));
+            if looked_at >= LOOKED_AT_MAX && lines.len() <= page.limit {
+                stopped = Some(last);
+                break;
+            }
+            if window.newest_first {
+                window.before = last;
+            } else {
+                window.after = last;
+            }
+        }
+        let next_cursor =
+            page.cut(&mut lines, |(seq, _)| seq.0).or_else(|| stopped.map(|seq| page.cursor_at(seq.0)));
+        let lines: Vec<Value> = lines.into_iter().map(|(_, line)| line).collect();
+        let count = lines.len();
+        let body = json!({"agent_id": agent, "logs": lines, "count": count, "next_cursor": next_cursor});
+        rows::json(StatusCode::OK, &body)
+    })
+    .await
+}
+
+/// Up to `limit` records of the agent: its messages by their lists, its turns by the blocks that hold some of it.
+fn records(engine: &Engine, agent: &AgentId, window: Window, limit: usize) -> Result<Vec<Record>, Problem> {
+    let (mut seqs, has_turns) = {
+        let state = engine.view().talk().read();
+        let found = state.conversations.of_agent(agent, window, limit);
+        let has_turns = state.registry.agent(agent).is_some_and(|agent| !agent.versions.is_empty());
+        (found.into_iter().map(|(seq, _)| seq).collect::<Vec<Seq>>(), has_turns)
+    };
+    // What lies beyond the last message of a full page does not come on it.
+    let edge = seqs.last().copied().filter(|_| seqs.len() == limit);
+    seqs.sort_unstable();
+    seqs.dedup();
+    let mut records = engine.records(&seqs).map_err(|error| not_done(error, &whole))?;
+    let (first, last) = (window.after.next(), window.before.previous().min(engine.log().head().seq));
+    if has_turns && first <= last {
+        let kinds = Some(Family::kinds(&[Family::Turn]));
+        let actor = Some(agent.as_str().to_owned());
+        let filter = Filter { kinds, actor, ..Filter::default() };
+        let log = engine.log();
+        let scan = if window.newest_first {
+            log.scan_back(last, &Filter { until: Some(edge.unwrap_or(first)), ..filter })
+        } else {
+            log.scan(first, &Filter { until: Some(edge.unwrap_or(last)), ..filter })
+        };
+        for record in scan.take(limit) {
+            records.push(record.map_err(|error| log_unreadable(&error))?);
+        }
+    }
+    records.sort_unstable_by_key(|record| record.seq);
+    if window.newest_first {
+        records.reverse();
+    }
+    records.truncate(limit);
+    Ok(records)
+}
+
+/// The line for a record, when it matters enough.
+fn line(agent: &AgentId, record: &Record, least: Level) -> Option<(Seq, Value)> {
+    let (level, event, text, about) = match &record.event {
+        Event::Conversation(ConversationEvent::MessageSent(message)) => said(agent, message),
+        Event::Turn(event) => did(event, record.event.kind().name()),
+        Event::Conversation(_) | Event::Memory(_) | Event::Agent(_) | Event::System(_) => return None,
+    };
+    if level < least {
+        return None;
+    }
+    let mut shown = json!({
+        "seq": record.seq,
+        "recorded_at": record.recorded_at,
+        "level": level.as_str(),
+        "event": event,
+        "text": text,
+    });
+    if let (Value::Object(shown), Value::Object(about)) = (&mut shown, about) {
+        shown.extend(about);
+    }
+    Some((record.seq, shown))
+}
+
+type Said = (Level, String, String, Value);
+
+fn said(agent: &AgentId, message: &Message) -> Said {
+    let failed = matches!(
+        message.performative,
+        Performative::Failure | Performative::Refuse | Performative::NotUnderstood
+    );
+    let level = if failed { Level::Warn } else { Level::Info };
+    let receivers: Vec<&str> = message.receivers.iter().map(AgentId::as_str).collect();
+    let sent = message.sender == *agent;
+    let (event, peers) = if sent {
+        let nobody = receivers.is_empty();
+        ("message.sent", if nobody { "to nobody".to_owned() } else { format!("to {}", receivers.join(", ")) })
+    } else {
+        ("message.received", format!("from {}", message.sender))
+    };
+    let text = format!("{} {peers}: {}", message.performative, shortened(message.content.as_str()));
+    let about = json!({
+        "message_id": message.id,
+        "conversation_id": message.conversation,
+        "performative": message.performative,
+        "sender": message.sender,
+        "receivers": message.receivers,
+    });
+    (level, event.to_owned(), text, about)
+}
+
+fn did(event: &TurnEvent, kind: &str) -> Said {
+    let retried = |retry: &bool| if *retry { Level::Warn } else { Level::Error };
+    let (level, turn, text) = match event {
+        TurnEvent::Started { turn, message, attempt, .. } => {
+            (Level::Info, turn, format!("took up the message at {}, attempt {attempt}", message.0))
+        }
+        TurnEvent::ContextPrepared { turn, parts, budget_tokens, missing_variables, .. } => {
+            let failed = parts.iter().any(|part| part.unavailable.is_some()) || !missing_variables.is_empty();
+            let tokens: u64 = parts.iter().map(|part| u64::from(part.tokens)).sum();
+            let level = if failed { Level::Warn } else { Level::Info };
+            (level, turn, format!("prepared a context of {tokens} of {budget_tokens} tokens"))
+        }
+        TurnEvent::ModelAnswered { turn, provider, model, text, tool_calls, took_micros, .. } => {
+            let tools: Vec<&str> = tool_calls.iter().map(|call| call.tool.as_str()).collect();
+            let said = if tools.is_empty() { shortened(text) } else { format!("calls {}", tools.join(", ")) };
+            (Level::Info, turn, format!("{provider}/{model} after {} ms: {said}", took_micros / 1_000))
+        }
+        TurnEvent::ModelFailed { turn, provider, model, error, will_retry, .. } => {
+            (retried(will_retry), turn, format!("{provider}/{model}: {}", shortened(error)))
+        }
+        TurnEvent::ToolStarted { turn, tool, .. } => (Level::Info, turn, format!("calls {tool}")),
+        TurnEvent::ToolAnswered { turn, tool, result, failed, took_micros, .. } => {
+            let level = if *failed { Level::Warn } else { Level::Info };
+            (level, turn, format!("{tool} after {} ms: {}", took_micros / 1_000, shortened(result)))
+        }
+        TurnEvent::ToolRefused { turn, tool, reason, .. } => {
+            (Level::Warn, turn, format!("{tool} was refused: {}", shortened(reason)))
+        }
+        TurnEvent::Finished { turn, reply } => {
+            let said = reply.map_or_else(|| "without an answer".to_owned(), |id| format!("with {id}"));
+            (Level::Info, turn, format!("done, {said}"))
+        }
+        TurnEvent::Failed { turn, reason, will_retry } => {
+            (retried(will_retry), turn, format!("came to nothing: {}", shortened(reason)))
+        }
+    };
+    (level, kind.to_owned(), text, json!({"turn": turn}))
+}

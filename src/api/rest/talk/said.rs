@@ -1,0 +1,208 @@
+//! `GET /messages`: what was said, by who said it to whom, where, what for and when.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::conversation::Performative;
+use caxton_events::log::{Filter, ReadError, Reader};
+use caxton_events::{ConversationEvent, Event, Kind, Record, Seq, Timestamp};
+use caxton_projections::conversations::{Lists, Window};
+use serde_json::{Value, json};
+
+use super::super::Api;
+use super::super::call::{Call, READ_QUERY};
+use super::super::entities::Page;
+use super::super::fields::Fields;
+use super::super::problem::Problem;
+use super::super::refusals::{log_unreadable, whole};
+use super::super::rows;
+use super::not_done;
+use super::shown::message;
+use crate::engine::Engine;
+
+/// Messages looked at for one page; a filter that keeps little answers early, with a cursor.
+const LOOKED_AT_MAX: usize = 10_000;
+/// Messages that are read at a time, at least.
+const CHUNK: usize = 64;
+
+const FILTER: &[&str] = &["sender", "receiver", "conversation_id", "capability", "performative"];
+/// From when to when, and from which end.
+pub(super) const SPAN: &[&str] = &["since", "until", "order"];
+const ORDERS: &[(&str, bool)] = &[("newest", true), ("oldest", false)];
+
+/// A stretch of time, as the request gives it.
+pub(super) struct Span {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    newest_first: bool,
+}
+
+impl Span {
+    pub(super) fn take(query: &mut Fields) -> Self {
+        Self {
+            since: query.time("since"),
+            until: query.time("until"),
+            newest_first: query.choice("order", ORDERS).unwrap_or(true),
+        }
+    }
+
+    /// The positions of that time, behind or before the cursor. Blocks.
+    pub(super) fn window(&self, log: &Reader, cursor: Option<u64>) -> Result<Window, Problem> {
+        let place = |at: Option<Timestamp>| {
+            at.map(|at| position_at(log, at)).transpose().map_err(|error| log_unreadable(&error))
+        };
+        let mut window = Window {
+            after: place(self.since)?.map_or(Seq::ZERO, Seq::previous),
+            before: place(self.until)?.unwrap_or(Seq(u64::MAX)),
+            newest_first: self.newest_first,
+        };
+        match cursor {
+            Some(seq) if self.newest_first => window.before = window.before.min(Seq(seq)),
+            Some(seq) => window.after = window.after.max(Seq(seq)),
+            None => (),
+        }
+        Ok(window)
+    }
+}
+
+/// The first position that was recorded at `at` or later; behind the last one when none was. Times never go back, so
+/// that it is found by halving.
+fn position_at(log: &Reader, at: Timestamp) -> Result<Seq, ReadError> {
+    let (mut low, mut high) = (1, log.head().seq.0 + 1);
+    while low < high {
+        let middle = low.midpoint(high);
+        let only = Filter { until: Some(Seq(middle)), ..Filter::default() };
+        let record = log.scan(Seq(middle), &only).next().transpose()?;
+        if record.is_some_and(|record| record.recorded_at < at) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(Seq(low))
+}
+
+/// What is looked for.
+struct Asked {
+    lists: Lists,
+    performative: Option<Performative>,
+    limit: usize,
+}
+
+/// What a look gave: one more message than fits on the page, when there are more.
+#[derive(Default)]
+struct Looked {
+    records: Vec<Record>,
+    /// Where it ended before it had enough.
+    stopped: Option<Seq>,
+    total: Option<u64>,
+}
+
+impl Asked {
+    fn is_wanted(&self, record: &Record) -> bool {
+        let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
+            return false;
+        };
+        self.performative.is_none_or(|wanted| wanted == message.performative)
+    }
+
+    /// By the lists of who said and got what: only what stands in all of them is read.
+    fn by_lists(&self, engine: &Engine, mut window: Window) -> Result<Looked, Problem> {
+        let (mut looked, mut count) = (Looked::default(), 0);
+        loop {
+            let wanted = (self.limit - looked.records.len()).max(CHUNK);
+            let mut found = engine.view().talk().read().conversations.find(&self.lists, window, wanted);
+            looked.total = found.total.filter(|_| self.performative.is_none());
+            count += found.seqs.len().max(CHUNK);
+            if window.newest_first {
+                found.seqs.reverse();
+            }
+            let mut records = engine.records(&found.seqs).map_err(|error| not_done(error, &whole))?;
+            if window.newest_first {
+                records.reverse();
+            }
+            looked.records.extend(records.into_iter().filter(|record| self.is_wanted(record)));
+            let Some(place) = found.more else { return Ok(looked) };
+            if looked.records.len() >= self.limit {
+                return Ok(looked);
+            }
+            if count >= LOOKED_AT_MAX {
+                looked.stopped = Some(place);
+                return Ok(looked);
+            }
+            if window.newest_first {
+                window.before = place;
+            } else {
+                window.after = place;
+            }
+        }
+    }
+
+    /// Without a list: the log from one end.
+    fn by_log(&self, log: &Reader, window: Window) -> Result<Looked, Problem> {
+        let head = log.head().seq;
+        let (first, last) = (window.after.next(), window.before.previous().min(head));
+        let mut looked = Looked::default();
+        if first > last {
+            return Ok(looked);
+        }
+        let (from, until) = if window.newest_first { (last, first) } else { (first, last) };
+        let filter = Filter { until: Some(until), kinds: Some(vec![Kind::MessageSent]), ..Filter::default() };
+        let scan = if window.newest_first { log.scan_back(from, &filter) } else { log.scan(from, &filter) };
+        for (count, record) in scan.enumerate() {
+            let record = record.map_err(|error| log_unreadable(&error))?;
+            let seq = record.seq;
+            if self.is_wanted(&record) {
+                looked.records.push(record);
+            }
+            if looked.records.len() >= self.limit {
+                break;
+            }
+            if count + 1 >= LOOKED_AT_MAX {
+                looked.stopped = Some(seq);
+                break;
+            }
+        }
+        Ok(looked)
+    }
+}
+
+/// `GET /messages`: the latest first, unless `order=oldest`.
+pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, FILTER, SPAN])?;
+    let page = Page::take(&api, &call, &mut query);
+    let min_seq = call.min_seq(&mut query);
+    let lists = Lists {
+        conversation: query.parsed("conversation_id"),
+        sender: query.parsed("sender"),
+        receiver: query.parsed("receiver"),
+        capability: query.parsed("capability"),
+    };
+    let asked = Asked { lists, performative: query.parsed("performative"), limit: page.limit + 1 };
+    let span = Span::take(&mut query);
+    query.finish()?;
+    let cursor = page.after()?;
+    api.talk_caught_up(min_seq).await?;
+    let engine = api.engine.clone();
+    api.read(move |view| {
+        let window = span.window(engine.log(), cursor)?;
+        let mut looked = if asked.lists.is_empty() {
+            asked.by_log(engine.log(), window)?
+        } else {
+            asked.by_lists(&engine, window)?
+        };
+        if asked.lists.is_empty() && asked.performative.is_none() {
+            looked.total = Some(view.talk().read().conversations.messages());
+        }
+        // A stretch of time is not counted.
+        let total = looked.total.filter(|_| span.since.is_none() && span.until.is_none());
+        let next_cursor = page
+            .cut(&mut looked.records, |record| record.seq.0)
+            .or_else(|| looked.stopped.map(|seq| page.cursor_at(seq.0)));
+        let messages: Vec<Value> = looked.records.iter().filter_map(message).collect();
+        let count = messages.len();
+        let body = json!({"messages": messages, "count": count, "total": total, "next_cursor": next_cursor});
+        rows::json(StatusCode::OK, &body)
+    })
+    .await
+}

@@ -247,7 +247,10 @@ impl Conversations {
     fn responded(&mut self, record: &Record, message: &Message, question: &Exchange, changes: &mut Changes) {
         let took = record.recorded_at.unix_micros().saturating_sub(question.at.unix_micros());
         let inbox = self.inbox_of(&message.sender, changes);
-        inbox.response_micros = if inbox.answered == 0 {
+        inbox.response_micros = if took == 0 {
+            // Question and answer came in one batch: nobody waited.
+            inbox.response_micros
+        } else if inbox.response_micros == 0 {
             took
         } else {
             // Whole numbers, so that two folds agree to the last digit.

@@ -205,6 +205,8 @@ fn a_message_of_a_batch_answers_one_before_it() {
     assert_eq!((&shown["content"], &shown["in_reply_to"]), (&json!("three"), &json!("q")));
     let bob = server.get("/agents/bob").expect(200).json();
     assert_eq!(bob["execution_stats"]["total_requests"], 1);
+    // Nobody waited for that answer.
+    assert_eq!(bob["execution_stats"]["average_response_time_ms"], Value::Null);
 
     // By number, in a conversation that is there.
     let id = "00000000-0000-4000-8000-0000000000aa";

@@ -227,7 +227,7 @@ impl<'a> Situation<'a> {
                 health: agent.health_in(Some(capability)),
                 unavailable,
                 load: self.load(own, &row.agent),
-                response_micros: inbox.map(|inbox| inbox.response_micros),
+                response_micros: inbox.map(|inbox| inbox.response_micros).filter(|micros| *micros > 0),
                 success: inbox.map_or(1.0, |inbox| 1.0 - inbox.failed as f32 / inbox.answered as f32),
                 in_conversation,
             });

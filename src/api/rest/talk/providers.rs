@@ -91,7 +91,8 @@ pub(super) fn standing<'a>(state: &'a TalkState, offer: &Registration, now: Time
 
 impl Standing<'_> {
     fn response_millis(&self) -> Option<f64> {
-        self.inbox.filter(|inbox| inbox.answered > 0).map(|inbox| inbox.response_micros as f64 / 1e3)
+        let micros = self.inbox.map(|inbox| inbox.response_micros).filter(|micros| *micros > 0)?;
+        Some(micros as f64 / 1e3)
     }
 
     fn success_rate(&self) -> Option<f64> {

@@ -23,7 +23,10 @@ use crate::commands::talk::Upkeep;
 /// What an agent answered so far: questions that it was asked, and how.
 pub(in crate::api::rest) fn stats(inbox: Option<&Inbox>) -> Value {
     let (answered, failed) = inbox.map_or((0, 0), |inbox| (inbox.answered, inbox.failed));
-    let millis = inbox.filter(|inbox| inbox.answered > 0).map(|inbox| inbox.response_micros as f64 / 1e3);
+    let millis = inbox
+        .map(|inbox| inbox.response_micros)
+        .filter(|micros| *micros > 0)
+        .map(|micros| micros as f64 / 1e3);
     json!({
         "total_requests": answered,
         "successful_requests": answered - failed,

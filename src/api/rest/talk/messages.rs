@@ -29,7 +29,7 @@ use crate::engine::{SentOutcome, SentResults, TalkError};
 const OFFERS_MAX: u32 = 8;
 
 /// Whether routing is to be explained.
-fn explain(call: &Call) -> Result<bool, Problem> {
+pub(super) fn explain(call: &Call) -> Result<bool, Problem> {
     let mut query = call.query(&[&["explain"]])?;
     let explain = query.flag("explain").unwrap_or(false);
     if call.headers().contains_key("idempotency-key") {
@@ -53,12 +53,23 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     if call.is_lines() {
         return Ok(lines(api, &call, explain));
     }
+    let wish = single(&call)?;
+    let outcome = api.engine.send(wish).await.map_err(|error| not_done(error, &whole))?;
+    created(&api, &outcome, explain)
+}
+
+/// The one message of a body.
+pub(super) fn single(call: &Call) -> Result<Outgoing, Problem> {
     let mut fields = call.members(&[MESSAGE, EXTRAS])?;
     let wish = outgoing(&mut fields, &call.request_id);
     fields.finish()?;
-    let outcome = api.engine.send(read(wish)?).await.map_err(|error| not_done(error, &whole))?;
+    read(wish)
+}
+
+/// What its sender is told.
+pub(super) fn created(api: &Api, outcome: &SentOutcome, explain: bool) -> Result<Response, Problem> {
     let status = if outcome.replayed { StatusCode::OK } else { StatusCode::CREATED };
-    rows::json(status, &sent(&api, &outcome, explain))
+    rows::json(status, &sent(api, outcome, explain))
 }
 
 /// `POST /messages/batch`: a list, all or none unless `atomic` is false.

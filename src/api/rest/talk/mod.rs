@@ -1,7 +1,8 @@
 //! Agents among themselves: messages, inboxes, conversations, offers, dead letters.
 //!
 //! Reading order: [`outgoing`] (a message is read), [`messages`] (and sent), [`shown`] (what is shown of one),
-//! [`inbox`], [`conversations`], [`registry`] (agents and what they offer), [`dead_letters`].
+//! [`inbox`], [`conversations`], [`registry`] (agents and what they offer), [`dead_letters`]. [`unlogged`] is
+//! for measuring only.
 
 mod conversations;
 mod dead_letters;
@@ -10,6 +11,7 @@ mod messages;
 mod outgoing;
 mod registry;
 pub(super) mod shown;
+pub(super) mod unlogged;
 
 use axum::Router;
 use axum::http::StatusCode;

@@ -1,7 +1,8 @@
 //! Messages through the network, each durable before it is acknowledged: how many a second, and how long each takes.
 //!
 //! ```text
-//! cargo bench --bench messages -- [--only many|bare|peers] [--rounds 3] [--seconds 2] [--connections 64,128,…] [--dir DIR]
+//! cargo bench --bench messages -- [--only many|bare|peers] [--rounds 3] [--seconds 2] [--connections 64,128,…]
+//!     [--bodies 32] [--dir DIR]
 //! ```
 //!
 //! Three parts, each in rounds that take turns: `many`, bodies of a hundred messages; `bare`, one message a request
@@ -37,8 +38,10 @@ use http::{Http, MANY, Shape};
 use payload::{BYTES, Payloads};
 use peers::Peer;
 
-/// Connections that send bodies of many messages.
-const MANY_CONNECTIONS: usize = 16;
+/// As the product has it: one of the servers is this program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Before it is measured.
 const WARM: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,8 @@ struct Options {
     rounds: usize,
     measured: Duration,
     connections: Vec<usize>,
+    /// Connections that send bodies of many messages.
+    bodies: usize,
     dir: PathBuf,
 }
 
@@ -57,6 +62,7 @@ impl Options {
             rounds: 3,
             measured: Duration::from_secs(2),
             connections: vec![64, 128, 256, 512, 1_024],
+            bodies: 32,
             dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("messages"),
         };
         let mut args = std::env::args().skip(1);
@@ -69,6 +75,7 @@ impl Options {
                 "--connections" => {
                     options.connections = value().split(',').map(|count| count.parse().unwrap()).collect();
                 }
+                "--bodies" => options.bodies = value().parse().unwrap(),
                 "--dir" => options.dir = value().into(),
                 bare::FLAG => {
                     bare::serve(Path::new(&value()));
@@ -143,13 +150,13 @@ fn ours(
 }
 
 fn many(options: &Options, payloads: &Payloads) {
-    println!("\nbodies of {MANY} messages over {MANY_CONNECTIONS} connections, through HTTP");
+    println!("\nbodies of {MANY} messages over {} connections, through HTTP", options.bodies);
     let shapes = [("JSON array", Shape::Array), ("NDJSON", Shape::Lines)];
     let mut figures = [Figures::default(), Figures::default()];
     for _ in 0..options.rounds {
         for ((_, shape), figures) in shapes.iter().zip(&mut figures) {
             let server = http::start(&options.fresh());
-            figures.runs.push(ours(&server, options, payloads, *shape, MANY_CONNECTIONS));
+            figures.runs.push(ours(&server, options, payloads, *shape, options.bodies));
             server.stop();
         }
     }
@@ -181,7 +188,7 @@ fn peers(options: &Options, payloads: &Payloads) {
         let (variable, how) = peer.variable();
         match peer.program() {
             Some(program) => {
-                println!("\n{}: {}", peer.name(), peer.version(&program));
+                println!("\n{}: {}", peer.name(), peers::version(&program));
                 there.push((peer, program));
             }
             None => println!("\n{} is left out: {variable} names {how}", peer.name()),

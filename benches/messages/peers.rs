@@ -79,12 +79,6 @@ impl Peer {
         std::env::var(self.variable().0).ok()
     }
 
-    /// What it says its version is.
-    pub(crate) fn version(self, program: &str) -> String {
-        let output = Command::new(program).arg("--version").output().unwrap().stdout;
-        String::from_utf8_lossy(&output).split(" sha=").next().unwrap_or_default().trim().to_owned()
-    }
-
     /// Starts it so that what it acknowledges is on disk.
     pub(crate) fn start(self, dir: &Path, program: &str) -> Process {
         match self {
@@ -139,6 +133,12 @@ impl Peer {
     }
 }
 
+/// What a program says its version is.
+pub(crate) fn version(program: &str) -> String {
+    let output = Command::new(program).arg("--version").output().unwrap().stdout;
+    String::from_utf8_lossy(&output).split(" sha=").next().unwrap_or_default().trim().to_owned()
+}
+
 /// A stream for each agent.
 struct Redis(Payloads);
 
@@ -155,7 +155,7 @@ impl Wire for Redis {
     fn answered(&mut self, input: &mut Vec<u8>, _out: &mut Vec<u8>) -> bool {
         assert!(input.starts_with(b"$"), "{}", String::from_utf8_lossy(input));
         // A length on a line, and the entry's id on the next.
-        let whole = input.iter().filter(|byte| **byte == b'\n').count() == 2;
+        let whole = input.ends_with(b"\r\n") && input.split(|byte| *byte == b'\n').count() == 3;
         if whole {
             input.clear();
         }
@@ -195,27 +195,25 @@ fn nats_answered(input: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
     while let Some(end) = find(input, b"\r\n") {
         let line = String::from_utf8_lossy(&input[..end]).into_owned();
         let mut taken = end + 2;
-        let done = line == "PONG";
+        assert!(!line.starts_with("-ERR"), "{line}");
         if line == "PING" {
             out.extend_from_slice(b"PONG\r\n");
         }
-        assert!(!line.starts_with("-ERR"), "{line}");
-        if line.starts_with("MSG ") {
+        let published = line.starts_with("MSG ");
+        if published {
             let length: usize = line.rsplit(' ').next().unwrap().parse().unwrap();
-            if input.len() < taken + length + 2 {
+            let Some(body) = input.get(taken..taken + length) else { return false };
+            let body = String::from_utf8_lossy(body);
+            assert!(body.contains("\"seq\"") || body.contains("\"created\""), "{body}");
+            taken += length + 2;
+            if input.len() < taken {
                 return false;
             }
-            let body = String::from_utf8_lossy(&input[taken..taken + length]);
-            assert!(body.contains("\"seq\"") || body.contains("\"created\""), "{body}");
-            input.drain(..taken + length + 2);
-            return true;
         }
-        if done {
-            input.drain(..taken);
-            return true;
-        }
-        taken = taken.min(input.len());
         input.drain(..taken);
+        if published || line == "PONG" {
+            return true;
+        }
     }
     false
 }

@@ -1,14 +1,15 @@
 //! Agents among themselves: messages, inboxes, conversations, offers, dead letters.
 //!
-//! Reading order: [`outgoing`] (a message is read), [`messages`] (and sent), [`shown`] (what is shown of one),
-//! [`inbox`], [`conversations`], [`registry`] (agents and what they offer), [`dead_letters`]. [`unlogged`] is
-//! for measuring only.
+//! Reading order: [`outgoing`] (a message is read), [`plain`] (the short way for most), [`messages`] (and sent),
+//! [`shown`] (what is shown of one), [`inbox`], [`conversations`], [`registry`] (agents and what they offer),
+//! [`dead_letters`]. [`unlogged`] is for measuring only.
 
 mod conversations;
 mod dead_letters;
 mod inbox;
 mod messages;
 mod outgoing;
+mod plain;
 mod registry;
 pub(super) mod shown;
 pub(super) mod unlogged;

@@ -194,7 +194,7 @@ mod tests {
             with("receivers", json!(["cyd"])),
             with("receiver", Value::Null),
             with("receiver", json!("a b")),
-            with("sender", json!("caxton")),
+            with("sender", json!("system")),
             with("performative", json!("SHOUT")),
             with("priority", json!(1)),
             with("message_id", json!("7")),

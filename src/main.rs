@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Messages are made on one thread and forgotten on another, which the system's allocator pays for with locks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     caxton::cli::run()
 }

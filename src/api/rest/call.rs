@@ -99,6 +99,11 @@ impl Call {
         given.split(';').next().is_some_and(|given| given.trim().eq_ignore_ascii_case(media_type))
     }
 
+    /// Whether the body is said to be JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.is("application/json")
+    }
+
     /// Whether the body is one JSON value a line.
     pub(super) fn is_lines(&self) -> bool {
         self.is("application/x-ndjson") || self.is("application/jsonl") || self.is("application/x-jsonlines")
@@ -110,7 +115,7 @@ impl Call {
     ///
     /// A [`Problem`]: 415 for another media type, 400 for what is no JSON or no UTF-8.
     pub(super) fn json(&self) -> Result<Value, Problem> {
-        if !self.is("application/json") {
+        if !self.is_json() {
             // Requiring it keeps web pages from writing to a server on the same machine without being asked first.
             let given = self.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             return Err(Problem::new(

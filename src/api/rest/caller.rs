@@ -90,7 +90,7 @@ pub(super) fn from_upwards(scope: &Scope, visible: &[Scope]) -> Vec<Scope> {
 }
 
 #[expect(clippy::expect_used, reason = "the default name is made of letters only")]
-fn default<T: FromStr<Err: std::fmt::Debug>>() -> T {
+pub(super) fn default<T: FromStr<Err: std::fmt::Debug>>() -> T {
     DEFAULT_NAME.parse().expect("letters are a valid name")
 }
 

@@ -1,5 +1,6 @@
 //! NDJSON in, NDJSON out: each line is a wish of its own and has its answer on a line, as soon as it is there.
 
+use std::io::BufRead as _;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -42,10 +43,12 @@ impl Lines {
     pub(super) fn chunk(&mut self) -> Vec<(usize, Bytes)> {
         let (mut lines, start) = (Vec::new(), self.at);
         while self.at < self.body.len() && lines.len() < CHUNK_LINES && self.at - start < CHUNK_BYTES {
-            let rest = &self.body[self.at..];
-            let len = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-            let line = self.body.slice(self.at..self.at + len);
-            self.at += len + 1;
+            let mut rest = &self.body[self.at..];
+            // A slice has no way to fail.
+            let taken = rest.skip_until(b'\n').unwrap_or(0).max(1);
+            let end = self.at + taken - usize::from(self.body[self.at + taken - 1] == b'\n');
+            let line = self.body.slice(self.at..end);
+            self.at += taken;
             self.line += 1;
             if !line.iter().all(u8::is_ascii_whitespace) {
                 lines.push((self.line, line));

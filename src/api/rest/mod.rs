@@ -46,6 +46,8 @@ use std::time::Instant;
 pub use caller::ScopeKind;
 pub use options::{ApiKeys, Compression, RestOptions, SearchDefaults};
 pub use routes::router;
+#[doc(hidden)]
+pub use serve::serve_unlogged;
 pub use serve::{ServeError, serve};
 
 use crate::engine::Engine;

@@ -58,9 +58,18 @@ pub fn router(engine: Engine, options: RestOptions) -> Router {
 
 /// The same over an `api` that is there.
 pub(super) fn with_layers(api: &Api) -> Router {
+    layered(api, resources())
+}
+
+/// The same over an `api` that is there, with messages alone, which go nowhere.
+pub(super) fn unlogged(api: &Api) -> Router {
+    layered(api, talk::unlogged::routes())
+}
+
+fn layered(api: &Api, resources: Router<Api>) -> Router {
     let compression = api.options.compression;
     let router = Router::new()
-        .nest("/api/v1", resources())
+        .nest("/api/v1", resources)
         .route("/v1/embeddings", post(embeddings::create))
         .route("/api/v1/embeddings", post(embeddings::create))
         .fallback(no_such_path)

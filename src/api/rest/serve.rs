@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 use super::Api;
 use super::options::RestOptions;
 use super::refusals::overloaded;
-use super::routes::with_layers;
+use super::routes::{unlogged, with_layers};
 use super::watch::{Activity, Held, Limits, Watched};
 use crate::engine::Engine;
 use crate::telemetry;
@@ -67,11 +67,38 @@ pub async fn serve(
     options: RestOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let api = Api::new(engine, options);
+    connections(listener, with_layers(&api), &api, shutdown).await
+}
+
+/// The door with `POST /api/v1/messages` alone, which reads and answers as [`serve`] does and records nothing: what the
+/// log costs is measured against it.
+///
+/// # Errors
+///
+/// [`ServeError`].
+#[doc(hidden)]
+pub async fn serve_unlogged(
+    listener: TcpListener,
+    engine: Engine,
+    options: RestOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let api = Api::new(engine, options);
+    connections(listener, unlogged(&api), &api, shutdown).await
+}
+
+async fn connections(
+    listener: TcpListener,
+    router: Router,
+    api: &Api,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     tracing::info!(%address, "the REST API listens");
-    let api = Api::new(engine, options.clone());
+    let options = api.options.clone();
     let door = Door {
-        router: with_layers(&api),
+        router,
         places: Arc::new(Semaphore::new(options.connections_max.max(1))),
         turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
         options: Arc::new(options),

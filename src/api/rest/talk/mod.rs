@@ -1,8 +1,9 @@
 //! Agents among themselves: messages, inboxes, conversations, offers, dead letters.
 //!
-//! Reading order: [`outgoing`] (a message is read), [`messages`] (and sent), [`shown`] (what is shown of one),
-//! [`said`] (and found again), [`inbox`], [`conversations`], [`registry`] and [`agent_log`] (agents),
-//! [`capabilities`] and [`providers`] (what they offer, and how they are), [`dead_letters`].
+//! Reading order: [`outgoing`] (a message is read), [`plain`] (the short way for most), [`messages`] (and sent),
+//! [`shown`] (what is shown of one), [`said`] (and found again), [`inbox`], [`conversations`], [`registry`] and
+//! [`agent_log`] (agents), [`capabilities`] and [`providers`] (what they offer, and how they are), [`dead_letters`].
+//! [`unlogged`] is for measuring only.
 
 mod agent_log;
 mod capabilities;
@@ -11,10 +12,12 @@ mod dead_letters;
 mod inbox;
 mod messages;
 mod outgoing;
+mod plain;
 mod providers;
 pub(super) mod registry;
 mod said;
 pub(super) mod shown;
+pub(super) mod unlogged;
 
 use axum::Router;
 use axum::http::StatusCode;

@@ -82,7 +82,7 @@ pub(super) fn outgoing(fields: &mut Fields, request_id: &str) -> Option<Outgoing
     let (reply_with, in_reply_to) = (fields.text("reply_with"), fields.text("in_reply_to"));
     let (reply_by, expires_at) = (fields.time("reply_by"), fields.time("expires_at"));
     let extras: Map<String, Value> =
-        EXTRAS.iter().filter_map(|name| Some(((*name).to_owned(), fields.take(name)?))).collect();
+        EXTRAS.iter().filter_map(|name| fields.take(name).map(|value| ((*name).to_owned(), value))).collect();
     let mut wish = Outgoing::new(sender?, performative?, to?, content?);
     wish.workspace = workspace.unwrap_or(wish.workspace);
     Some(Outgoing {

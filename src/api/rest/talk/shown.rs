@@ -1,44 +1,74 @@
 //! What is shown of a message: to who sent it and to who gets it.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
 use caxton_events::conversation::{Candidate, Content, Message, Routing};
-use caxton_events::{ConversationEvent, Event, Record};
+use caxton_events::{AgentId, ConversationEvent, Event, MessageId, Record, Seq, Timestamp};
+use caxton_projections::conversations::DeadLetter;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::super::Api;
 use crate::engine::SentOutcome;
 
-/// What became of a message. `explain` adds who was looked at.
-pub(super) fn sent(api: &Api, outcome: &SentOutcome, explain: bool) -> Value {
-    let (delivered, letters) = {
-        let state = api.engine.view().talk().read();
-        let first = outcome.seq.next();
-        let last = caxton_events::Seq(first.0 + outcome.receivers.len() as u64);
+/// What became of a message, as its sender is told: members in the order of their names.
+#[derive(Serialize)]
+pub(super) struct Sent<'a> {
+    conversation_id: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dead_letters: Vec<Seq>,
+    delivered_to: Vec<&'a str>,
+    /// In an answer a line: which line of the body it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<usize>,
+    #[serde(serialize_with = "in_words")]
+    message_id: MessageId,
+    recorded_at: Timestamp,
+    replayed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<Value>,
+    seq: Seq,
+    status: &'static str,
+}
+
+impl<'a> Sent<'a> {
+    /// With the dead letters as they are now. `explain` adds who was looked at.
+    pub(super) fn of(letters: &BTreeMap<Seq, DeadLetter>, outcome: &'a SentOutcome, explain: bool) -> Self {
         // Those of the sending itself stand right behind the message.
-        let letters = state.conversations.dead_letters().range(first..=last);
-        let letters: Vec<_> =
-            letters.map(|(_, letter)| letter).filter(|letter| letter.sent == outcome.seq).collect();
-        let lost = |agent: &&caxton_events::AgentId| {
-            letters.iter().any(|letter| letter.receiver.as_ref() == Some(*agent))
-        };
-        let delivered: Vec<_> = outcome.receivers.iter().filter(|agent| !lost(agent)).cloned().collect();
-        (delivered, letters.iter().map(|letter| letter.seq).collect::<Vec<_>>())
-    };
-    let mut body = json!({
-        "message_id": outcome.id,
-        "seq": outcome.seq,
-        "conversation_id": outcome.conversation,
-        "status": if delivered.is_empty() { "dead_lettered" } else { "delivered" },
-        "delivered_to": delivered,
-        "recorded_at": outcome.recorded_at,
-        "replayed": outcome.replayed,
-    });
-    if !letters.is_empty() {
-        body["dead_letters"] = json!(letters);
+        let first = outcome.seq.next();
+        let last = Seq(first.0 + outcome.receivers.len() as u64);
+        let letters: Vec<&DeadLetter> = letters
+            .range(first..=last)
+            .map(|(_, letter)| letter)
+            .filter(|letter| letter.sent == outcome.seq)
+            .collect();
+        let lost = |agent: &AgentId| letters.iter().any(|letter| letter.receiver.as_ref() == Some(agent));
+        let delivered: Vec<&str> =
+            outcome.receivers.iter().filter(|agent| !lost(agent)).map(AgentId::as_str).collect();
+        Self {
+            conversation_id: outcome.conversation.as_str(),
+            status: if delivered.is_empty() { "dead_lettered" } else { "delivered" },
+            dead_letters: letters.iter().map(|letter| letter.seq).collect(),
+            delivered_to: delivered,
+            line: None,
+            message_id: outcome.id,
+            recorded_at: outcome.recorded_at,
+            replayed: outcome.replayed,
+            routing: outcome.routing.as_ref().map(|found| routing(found, explain)),
+            seq: outcome.seq,
+        }
     }
-    if let Some(found) = &outcome.routing {
-        body["routing"] = routing(found, explain);
-    }
-    body
+}
+
+/// Writes what has words of its own without a text in between.
+fn in_words<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// What became of a message. `explain` adds who was looked at.
+pub(super) fn sent<'a>(api: &Api, outcome: &'a SentOutcome, explain: bool) -> Sent<'a> {
+    Sent::of(api.engine.view().talk().read().conversations.dead_letters(), outcome, explain)
 }
 
 fn routing(routing: &Routing, explain: bool) -> Value {

@@ -5,6 +5,7 @@
 mod bad_input;
 mod batches;
 mod cli;
+mod cli_chat;
 mod cli_talk;
 mod client;
 mod concurrency;

@@ -6,6 +6,7 @@ mod agent_logs;
 mod bad_input;
 mod batches;
 mod cli;
+mod cli_chat;
 mod cli_talk;
 mod client;
 mod concurrency;

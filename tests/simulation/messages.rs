@@ -328,6 +328,17 @@ fn check_log(world: &World, recorded: &[Value]) {
     }
 }
 
+/// Each reader got everything that was sent to it, once and in order.
+fn check_reading(read: &[(&str, Vec<u64>)], recorded: &[Value]) {
+    for (receiver, seqs) in read {
+        let to_it = recorded.iter().filter(|event| {
+            event["data"]["receivers"].as_array().unwrap().iter().any(|agent| *agent == **receiver)
+        });
+        let expected: Vec<u64> = to_it.map(|event| event["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, &expected, "{receiver} missed something or got it twice");
+    }
+}
+
 /// Each conversation holds its messages in the order in which they were sent.
 fn check_conversations(world: &World) {
     for (conversation, ids) in &*world.order.lock().unwrap() {
@@ -461,13 +472,7 @@ fn what_agents_were_told_of_their_messages_holds_through_sigkill() {
     });
     let recorded = events(server.base(), "conversation.message_sent");
     check_log(&world, &recorded);
-    for (receiver, seqs) in read {
-        let to_it = recorded.iter().filter(|event| {
-            event["data"]["receivers"].as_array().unwrap().iter().any(|agent| *agent == *receiver)
-        });
-        let expected: Vec<u64> = to_it.map(|event| event["seq"].as_u64().unwrap()).collect();
-        assert_eq!(seqs, expected, "{receiver} missed something or got it twice");
-    }
+    check_reading(&read, &recorded);
     check_conversations(&world);
     check_done(&world);
     let deadlines = check_deadlines(&world);

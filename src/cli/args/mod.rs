@@ -29,9 +29,9 @@ use crate::config::Preset;
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed: the disk, the network or a damaged file said no
+  1  failed: the disk, the network or a damaged file said no, or an agent gave no answer or a bad one
   2  wrong usage, or a configuration that cannot be used
-  3  not found: no such entity, file or model
+  3  not found: no such entity, agent, conversation, file or model
   4  no server could be reached, or the data directory is in use by one that does not answer
   5  refused: the rules said no (a conflict, an invalid value, a missing API key); nothing was written
 

@@ -57,7 +57,9 @@ pub(in crate::cli) fn run(what: &args::Chat, common: &Common, out: &mut Output) 
     };
     let inbox = format!("/api/v1/agents/{}/inbox", encoded(&me));
     let stream = format!("{inbox}/stream");
-    listen(common, after, move |after| Request::get(&stream).with("after", &after.to_string()), told.clone());
+    let ask =
+        move |after: u64| Request::get(&stream).with("after", &after.to_string()).with("pieces", "true");
+    listen(common, after, ask, told.clone());
     let chat = Chat {
         what,
         common,
@@ -68,6 +70,7 @@ pub(in crate::cli) fn run(what: &args::Chat, common: &Common, out: &mut Output) 
         parent: None,
         question: None,
         deadline: None,
+        spoken: String::new(),
         wanted: input(told),
         is_terminal: io::stdin().is_terminal() && io::stdout().is_terminal() && !out.is_json(),
     };
@@ -160,6 +163,8 @@ struct Chat<'a> {
     /// What waits for its answer.
     question: Option<Question>,
     deadline: Option<Instant>,
+    /// What was shown of an answer that is being made.
+    spoken: String,
     /// Asks for the next line.
     wanted: Sender<()>,
     is_terminal: bool,
@@ -219,6 +224,9 @@ impl Chat<'_> {
     /// Has the next line read.
     fn want_line(&mut self, out: &mut Output) -> Result<(), Failure> {
         (self.question, self.deadline) = (None, None);
+        if !std::mem::take(&mut self.spoken).is_empty() {
+            out.line("")?;
+        }
         if self.is_terminal {
             out.text(format_args!("{}> ", self.me))?;
         }
@@ -315,6 +323,9 @@ impl Chat<'_> {
     fn hear(&mut self, event: &Event, out: &mut Output) -> Result<(), Failure> {
         let message = &event.data;
         let here = self.conversation.as_deref();
+        if event.name == "piece" && message["conversation_id"].as_str() == here && !out.is_json() {
+            return self.hear_piece(message, out);
+        }
         if event.name != "message" || here.is_none() || message["conversation_id"].as_str() != here {
             return Ok(());
         }
@@ -322,9 +333,18 @@ impl Chat<'_> {
         if out.is_json() {
             out.json_line(message)?;
         } else {
-            // What stands behind the prompt is the terminal's; the line begins anew.
-            let clear = if self.is_terminal && is_idle { "\r\x1b[K" } else { "" };
-            out.line(format_args!("{clear}{}", spoken(message)))?;
+            let whole = spoken(message);
+            let begun = std::mem::take(&mut self.spoken);
+            match whole.strip_prefix(&begun).filter(|_| !begun.is_empty()) {
+                Some(rest) => out.line(rest)?,
+                None => {
+                    // What stands behind the prompt is the terminal's; the line begins anew.
+                    let clear = if self.is_terminal && is_idle { "\r\x1b[K" } else { "" };
+                    // What was begun was a remark on the way to something else.
+                    let end = if begun.is_empty() { "" } else { "\n" };
+                    out.line(format_args!("{end}{clear}{whole}"))?;
+                }
+            }
         }
         out.flush()?;
         self.acknowledge(event.seq)?;
@@ -337,6 +357,19 @@ impl Chat<'_> {
             }
             Bearing::None | Bearing::Promise => Ok(()),
         }
+    }
+
+    /// Shows a piece of the answer while it is being made.
+    fn hear_piece(&mut self, piece: &Value, out: &mut Output) -> Result<(), Failure> {
+        if self.question.is_none() || piece["sender"].as_str() != Some(&self.what.agent) {
+            return Ok(());
+        }
+        let text = plain(piece["text"].as_str().unwrap_or_default()).to_string();
+        let begin = if self.spoken.is_empty() { format!("{}: ", self.what.agent) } else { String::new() };
+        out.text(format_args!("{begin}{text}"))?;
+        self.spoken.push_str(&begin);
+        self.spoken.push_str(&text);
+        out.flush()
     }
 
     /// The message has been read. When the server is away it is shown again another time.

@@ -19,9 +19,10 @@ use caxton_events::{Event, Family, Kind, MessageId, Record, Seq};
 pub use store::{OpenTalkError, TalkStore};
 
 use crate::agents::Registry;
+use crate::by_name::ByName;
 use crate::conversations::Conversations;
 use crate::projection::{ApplyError, Projection};
-use changes::Changes;
+use changes::{Changes, Taken};
 use store::Ids;
 
 /// Version of the state; another one is rebuilt from the log.
@@ -40,7 +41,7 @@ pub struct TalkState {
     pub mark: u64,
     changes: Changes,
     /// Numbers that are on their way to the file.
-    storing: std::collections::HashMap<MessageId, Seq>,
+    storing: Arc<ByName<MessageId, Seq>>,
 }
 
 impl TalkState {
@@ -53,13 +54,12 @@ impl TalkState {
     }
 
     /// Takes out everything that is to be stored.
-    fn take_changes(&mut self) -> Changes {
-        let mut changes = std::mem::take(&mut self.changes);
-        let agents: Vec<_> = changes.agents.drain().collect();
-        self.registry.write(&mut changes, &agents);
-        self.conversations.write(&mut changes);
-        self.storing.clone_from(&changes.ids);
-        changes
+    fn take_changes(&mut self) -> Taken {
+        let mut taken = Taken { changes: std::mem::take(&mut self.changes), ..Taken::default() };
+        self.registry.take(&mut taken);
+        self.conversations.take(&mut taken);
+        self.storing = Arc::clone(&taken.changes.ids);
+        taken
     }
 }
 

@@ -116,16 +116,17 @@ impl TalkStore {
     /// What SQLite said. What was taken out is then missing from the file: do not flush again in this run; the next
     /// start folds it from the log.
     pub fn flush(&mut self) -> rusqlite::Result<()> {
-        let (changes, checkpoint) = {
+        let (taken, checkpoint) = {
             let mut state = self.shared.write();
             if state.checkpoint == self.stored && !state.changes.reset {
                 return Ok(());
             }
             (state.take_changes(), state.checkpoint)
         };
+        let changes = taken.rows();
         write(&self.connection, &changes, checkpoint)?;
         self.stored = checkpoint;
-        self.shared.write().storing.clear();
+        self.shared.write().storing = Arc::default();
         Ok(())
     }
 
@@ -234,7 +235,10 @@ fn write(connection: &Connection, changes: &Changes, checkpoint: Seq) -> rusqlit
         ))?;
     }
     let mut statement = transaction.prepare_cached("INSERT OR IGNORE INTO message_ids VALUES (?1, ?2)")?;
-    for (id, seq) in &changes.ids {
+    // In their order, so that neighbours land on one page.
+    let mut ids: Vec<_> = changes.ids.iter().collect();
+    ids.sort_unstable();
+    for (id, seq) in ids {
         statement.execute((&id.bytes()[..], seq.0 as i64))?;
     }
     drop(statement);

@@ -206,22 +206,25 @@ impl MessageRouter {
         let mut results = Vec::with_capacity(wishes.len());
         let before = draw.drafts.len();
         let Draw { drafts, own, scratch, .. } = draw;
-        let layers = &mut self.under_way;
-        // The group's own changes are one more layer while its next request is decided.
-        layers.push_back(std::mem::take(own));
-        self.handed += 1;
+        // What may have to be taken back is noted apart; the group's own changes are then one more layer below it.
+        let apart = atomic && wishes.len() > 1;
+        if apart {
+            self.under_way.push_back(std::mem::take(own));
+            self.handed += 1;
+        }
+        let noted = if apart { &mut *scratch } else { &mut *own };
         self.with(|situation, numbers| {
             for (index, wish) in wishes.into_iter().enumerate() {
                 if let Some((_, found)) = known.iter().find(|(at, _)| *at == index) {
                     results.push(found.clone().map(|outcome| Place::Known(Box::new(outcome))));
                     continue;
                 }
-                if wish.id.is_some_and(|id| scratch.holds(id)) {
+                if wish.id.is_some_and(|id| noted.holds(id)) {
                     results.push(Err(conflict(index, wish.id, "another message of this request")));
                     continue;
                 }
                 let start = drafts.len();
-                match decide_send(situation, scratch, wish, numbers, drafts) {
+                match decide_send(situation, noted, wish, numbers, drafts) {
                     Ok(at) => results.push(Ok(Place::Draft(at))),
                     Err(refusal) => {
                         drafts.truncate(start);
@@ -230,8 +233,10 @@ impl MessageRouter {
                 }
             }
         });
-        self.handed -= 1;
-        *own = self.under_way.pop_back().unwrap_or_default();
+        if apart {
+            self.handed -= 1;
+            *own = self.under_way.pop_back().unwrap_or_default();
+        }
         if atomic && results.iter().any(Result::is_err) {
             drafts.truncate(before);
             scratch.clear();
@@ -239,7 +244,9 @@ impl MessageRouter {
             let _ = answer.send(Err(TalkError::Refused(refusals)));
             return;
         }
-        own.absorb(scratch);
+        if apart {
+            own.absorb(scratch);
+        }
         self.follow(&draw.drafts[before..]);
         draw.waiting.push(Waiting::Send(results, answer));
     }
@@ -266,11 +273,11 @@ impl MessageRouter {
             let filter = caxton_events::log::Filter { until: Some(seq), ..Default::default() };
             let record = self.log.reader().scan(seq, &filter).next().transpose().map_err(TalkError::Read)?;
             let Some(record) = record else { continue };
-            let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
+            let Event::Conversation(ConversationEvent::MessageSent(mut message)) = record.event else {
                 continue;
             };
-            let answer = if wish.became(message) {
-                Ok(SentOutcome::of(record.seq, record.recorded_at, message, true))
+            let answer = if wish.became(&message) {
+                Ok(SentOutcome::of(record.seq, record.recorded_at, &mut message, true))
             } else {
                 Err(conflict(index, Some(id), &format!("another message, recorded at {}", seq.0)))
             };

@@ -57,7 +57,7 @@ impl TalkFold {
     }
 
     fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, waiting: Vec<Waiting>, mark: u64) {
-        let records = records(drafts, appended);
+        let mut records = records(drafts, appended);
         let checkpoint = self.talk.checkpoint();
         if checkpoint.next() < appended.first
             && let Err(error) = self.pass_to(appended.first.previous())
@@ -70,10 +70,10 @@ impl TalkFold {
             self.talk.fold_marked(&records[fresh..], appended.last, mark);
             self.positions.advance(Part::Talk, self.talk.checkpoint());
         }
-        for waiting in waiting {
-            answer(waiting, &records);
-        }
         self.wakers.wake(&records);
+        for waiting in waiting {
+            answer(waiting, &mut records);
+        }
     }
 
     /// Folds what others recorded up to `through`.
@@ -120,15 +120,15 @@ fn records(drafts: Vec<Draft>, appended: &Appended) -> Vec<Record> {
         .collect()
 }
 
-fn answer(waiting: Waiting, records: &[Record]) {
+fn answer(waiting: Waiting, records: &mut [Record]) {
     match waiting {
         Waiting::Send(results, answer) => {
             if answer.is_closed() {
                 return;
             }
-            let outcome = |at: usize| {
-                let record = records.get(at)?;
-                let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
+            let mut outcome = |at: usize| {
+                let record = records.get_mut(at)?;
+                let Event::Conversation(ConversationEvent::MessageSent(message)) = &mut record.event else {
                     return None;
                 };
                 Some(SentOutcome::of(record.seq, record.recorded_at, message, false))

@@ -6,8 +6,7 @@ pub(crate) mod closed_loop;
 pub(crate) mod medium;
 pub(crate) mod table;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use caxton::commands::talk::{NewCapability, NewConversation, Outgoing, To, Upkeep};
 use caxton::engine::{Engine, EngineOptions};
@@ -22,6 +21,8 @@ pub(crate) const BODY_BYTES: usize = 1_024;
 const PROVIDERS: usize = 10;
 /// Different texts: enough that none is near its repetition in a group.
 const TEXTS: usize = 4_096;
+/// Less than the engine lets wait.
+const AT_ONCE: usize = 8_192;
 
 /// How the receiver of a message is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(crate) struct Crowd {
     agents: Vec<AgentId>,
     capabilities: Vec<CapabilityName>,
     conversations: Vec<ConversationId>,
-    texts: Arc<Vec<String>>,
+    texts: Vec<String>,
     run: u64,
 }
 
@@ -59,6 +60,14 @@ pub(crate) fn engine(dir: &Path) -> Engine {
     Engine::start(&options, &mut |_| {}).unwrap()
 }
 
+/// An empty folder in `dir`.
+pub(crate) fn fresh(dir: &Path) -> PathBuf {
+    let dir = dir.join("run");
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
 /// Names of agents.
 pub(crate) fn names(count: usize) -> Vec<AgentId> {
     (0..count).map(|n| format!("agent-{n:05}").parse().unwrap()).collect()
@@ -66,21 +75,29 @@ pub(crate) fn names(count: usize) -> Vec<AgentId> {
 
 /// Registers agents, all at the same time.
 pub(crate) async fn register(engine: &Engine, agents: &[AgentId]) {
+    let workspace = |agent: &AgentId| Upkeep::RegisterAgent {
+        agent: agent.clone(),
+        workspace: "default".parse().unwrap(),
+    };
+    all(engine, agents.iter().map(|agent| (agent, workspace(agent)))).await;
+}
+
+/// Hands over wishes that do not wait for each other, at most [`AT_ONCE`] at a time.
+async fn all<'a>(engine: &Engine, wishes: impl Iterator<Item = (&'a AgentId, Upkeep)>) {
     let mut tasks = JoinSet::new();
-    for agent in agents.iter().cloned() {
-        let engine = engine.clone();
-        tasks.spawn(async move {
-            let workspace = "default".parse().unwrap();
-            let wish = Upkeep::RegisterAgent { agent: agent.clone(), workspace };
-            engine.upkeep(&agent, wish).await.unwrap();
-        });
+    for (agent, wish) in wishes {
+        if tasks.len() == AT_ONCE {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        let (engine, agent) = (engine.clone(), agent.clone());
+        tasks.spawn(async move { drop(engine.upkeep(&agent, wish).await.unwrap()) });
     }
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
     }
 }
 
-/// Text like [`BODY_BYTES`] of letters, different in each, so that nothing is saved by repetition.
+/// [`BODY_BYTES`] of letters, different in each, so that nothing is saved by repetition.
 fn texts() -> Vec<String> {
     let text = |n: usize| {
         let mut text = format!("{n:08} ");
@@ -97,54 +114,53 @@ fn texts() -> Vec<String> {
 }
 
 impl Crowd {
-    /// Starts an engine on `dir` with so many agents, each with a capability and with two standing conversations for
-    /// its messages.
+    /// Starts an engine on `dir` with so many agents, each with a capability and with a standing conversation for its
+    /// messages.
     pub(crate) fn start(dir: &Path, runtime: &Runtime, agents: usize) -> Self {
         Self::talking(dir, runtime, agents, agents)
     }
 
     /// The same with so many standing conversations.
     pub(crate) fn talking(dir: &Path, runtime: &Runtime, agents: usize, conversations: usize) -> Self {
+        let crowd = Self::again(dir, agents, conversations);
+        runtime.block_on(async {
+            register(&crowd.engine, &crowd.agents).await;
+            let offers = crowd.agents.iter().enumerate().map(|(n, agent)| {
+                let offer = NewCapability {
+                    agent: agent.clone(),
+                    capability: crowd.capabilities[n / PROVIDERS].clone(),
+                    version: "1.0.0".to_owned(),
+                    priority: 50,
+                    metadata: None,
+                    health_check_url: None,
+                };
+                (agent, Upkeep::Offer(offer))
+            });
+            all(&crowd.engine, offers).await;
+            let opened = crowd.conversations.iter().zip(crowd.agents.iter().cycle()).map(|(id, agent)| {
+                (agent, Upkeep::Open(NewConversation { id: Some(id.clone()), ..NewConversation::default() }))
+            });
+            all(&crowd.engine, opened).await;
+        });
+        crowd
+    }
+
+    /// The same on a directory where they are already.
+    pub(crate) fn again(dir: &Path, agents: usize, conversations: usize) -> Self {
         let engine = engine(dir);
         let agents = names(agents);
-        let capabilities: Vec<CapabilityName> =
-            (0..agents.len().div_ceil(PROVIDERS)).map(|n| format!("skill-{n}").parse().unwrap()).collect();
-        let conversations: Vec<ConversationId> =
-            (0..conversations).map(|n| format!("talk-{n:07}").parse().unwrap()).collect();
-        runtime.block_on(register(&engine, &agents));
-        let mut tasks = JoinSet::new();
-        for (n, agent) in agents.iter().enumerate() {
-            let offer = NewCapability {
-                agent: agent.clone(),
-                capability: capabilities[n / PROVIDERS].clone(),
-                version: "1.0.0".to_owned(),
-                priority: 50,
-                metadata: None,
-                health_check_url: None,
-            };
-            let (engine, agent) = (engine.clone(), agent.clone());
-            tasks.spawn_on(
-                async move { drop(engine.upkeep(&agent, Upkeep::Offer(offer)).await.unwrap()) },
-                runtime.handle(),
-            );
+        let capabilities =
+            (0..agents.len().div_ceil(PROVIDERS)).map(|n| format!("skill-{n}").parse().unwrap());
+        let conversations = (0..conversations).map(|n| format!("talk-{n:07}").parse().unwrap());
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        Self {
+            capabilities: capabilities.collect(),
+            conversations: conversations.collect(),
+            engine,
+            agents,
+            texts: texts(),
+            run: now,
         }
-        runtime.block_on(async { while tasks.join_next().await.is_some() {} });
-        for part in conversations.chunks(4_096) {
-            let mut tasks = JoinSet::new();
-            for (id, agent) in part.iter().zip(agents.iter().cycle()) {
-                let wish =
-                    Upkeep::Open(NewConversation { id: Some(id.clone()), ..NewConversation::default() });
-                let (engine, agent) = (engine.clone(), agent.clone());
-                tasks.spawn_on(
-                    async move { drop(engine.upkeep(&agent, wish).await.unwrap()) },
-                    runtime.handle(),
-                );
-            }
-            runtime.block_on(async { while tasks.join_next().await.is_some() {} });
-        }
-        let run = u64::from(std::process::id()) << 32
-            | u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
-        Self { engine, agents, capabilities, conversations, texts: Arc::new(texts()), run }
     }
 
     /// The `n`-th message. Neighbours have other senders, receivers and conversations; a conversation has the same two.

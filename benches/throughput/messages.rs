@@ -11,7 +11,7 @@ use caxton_events::{ConversationEvent, Draft};
 use crate::crowd::closed_loop::{Load, Running, rate};
 use crate::crowd::medium::{at, syncs};
 use crate::crowd::table::Table;
-use crate::crowd::{Crowd, Mode, runtime};
+use crate::crowd::{Crowd, Mode, fresh, runtime};
 use crate::log::{groups_of, open_log};
 
 const AGENTS: usize = 1_000;
@@ -28,13 +28,6 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) seconds: u64,
     pub(crate) only: String,
-}
-
-fn fresh(dir: &Path) -> PathBuf {
-    let dir = dir.join("run");
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
 }
 
 fn median(rates: &mut [f64]) -> f64 {

@@ -7,6 +7,7 @@
 //! the rest from the log again.
 
 pub(crate) mod changes;
+mod known;
 pub mod postings;
 pub mod store;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use caxton_events::{Event, Family, Kind, MessageId, Record, Seq};
+use caxton_events::{ConversationEvent, Event, Family, Kind, MessageId, Record, Seq};
 
 pub use store::{OpenTalkError, TalkStore};
 
@@ -23,6 +24,7 @@ use crate::by_name::ByName;
 use crate::conversations::Conversations;
 use crate::projection::{ApplyError, Projection};
 use changes::{Changes, Taken};
+use known::Known;
 use store::Ids;
 
 /// Version of the state; another one is rebuilt from the log.
@@ -40,6 +42,8 @@ pub struct TalkState {
     /// The writer's own count of what it handed over; starts at zero and is not stored.
     pub mark: u64,
     changes: Changes,
+    /// Which numbers are certainly new.
+    known: Arc<Known>,
     /// Numbers that are on their way to the file.
     storing: Arc<ByName<MessageId, Seq>>,
 }
@@ -48,7 +52,14 @@ impl TalkState {
     fn fold(&mut self, record: &Record) {
         match &record.event {
             Event::Agent(event) => self.registry.apply(record, event, &mut self.changes),
-            Event::Conversation(event) => self.conversations.apply(record, event, &mut self.changes),
+            Event::Conversation(event) => {
+                if let ConversationEvent::MessageSent(message) = event
+                    && message.id_given
+                {
+                    self.known.add(message.id);
+                }
+                self.conversations.apply(record, event, &mut self.changes);
+            }
             Event::Memory(_) | Event::Turn(_) | Event::System(_) => (),
         }
     }
@@ -132,7 +143,8 @@ impl Projection for Talk {
     fn reset(&mut self) -> Result<(), ApplyError> {
         let changes = Changes { reset: true, ..Changes::default() };
         let mut state = self.shared.write();
-        *state = TalkState { changes, mark: state.mark, ..TalkState::default() };
+        let known = Arc::clone(&state.known);
+        *state = TalkState { changes, mark: state.mark, known, ..TalkState::default() };
         Ok(())
     }
 }
@@ -161,6 +173,9 @@ impl TalkReader {
         }
         if let Some(seq) = state.changes.ids.get(&id).or_else(|| state.storing.get(&id)) {
             return Ok(Some(*seq));
+        }
+        if state.known.is_new(id) {
+            return Ok(None);
         }
         let after = state.checkpoint;
         drop(state);

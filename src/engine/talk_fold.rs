@@ -151,8 +151,11 @@ fn answer(waiting: Waiting, records: &mut [Record]) {
     }
 }
 
-/// Stores what is in memory now and then, and at the end.
+/// Reads the numbers of messages, then stores what is in memory now and then, and at the end.
 pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
+    if let Err(error) = store.learn_numbers() {
+        tracing::warn!(error = %failure::chain(&error), "could not read the numbers of messages; each new one is looked up");
+    }
     loop {
         let going_on = matches!(stop.recv_timeout(STORE_EVERY), Err(RecvTimeoutError::Timeout));
         if let Err(error) = store.flush() {

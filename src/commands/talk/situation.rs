@@ -232,7 +232,9 @@ impl<'a> Situation<'a> {
         let mut others = Vec::new();
         for row in rows {
             if ask.sender == Some(&row.agent)
-                || self.layers(own).any(|layer| !layer.withdrawn.is_empty() && layer.withdrawn.contains(&row.id))
+                || self
+                    .layers(own)
+                    .any(|layer| !layer.withdrawn.is_empty() && layer.withdrawn.contains(&row.id))
             {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -93,9 +94,11 @@ fn check_name(name: &str) -> Result<(), NameError> {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
+        ///
+        /// Copies share their text.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The name as text.
@@ -109,7 +112,7 @@ macro_rules! name {
 
             fn from_str(name: &str) -> Result<Self, NameError> {
                 check_name(name)?;
-                Ok(Self(name.to_owned()))
+                Ok(Self(name.into()))
             }
         }
 
@@ -118,13 +121,13 @@ macro_rules! name {
 
             fn try_from(name: String) -> Result<Self, NameError> {
                 check_name(&name)?;
-                Ok(Self(name))
+                Ok(Self(name.into()))
             }
         }
 
         impl From<$type> for String {
             fn from(name: $type) -> Self {
-                name.0
+                name.as_str().to_owned()
             }
         }
 
@@ -242,10 +245,10 @@ number! {
 }
 
 /// Name of a capability: words of lower-case letters and digits joined by `-`, levels joined by `.`, as in
-/// `data-analysis.visual`; 1 to 100 bytes.
+/// `data-analysis.visual`; 1 to 100 bytes. Copies share their text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct CapabilityName(String);
+pub struct CapabilityName(Arc<str>);
 
 /// A name of a capability that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -276,7 +279,7 @@ impl FromStr for CapabilityName {
             && name.starts_with(|sign: char| sign.is_ascii_lowercase())
             && name.split('.').all(level);
         if valid {
-            Ok(Self(name.to_owned()))
+            Ok(Self(name.into()))
         } else {
             Err(CapabilityNameError { found: name.chars().take(120).collect() })
         }
@@ -293,7 +296,7 @@ impl TryFrom<String> for CapabilityName {
 
 impl From<CapabilityName> for String {
     fn from(name: CapabilityName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

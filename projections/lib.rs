@@ -5,6 +5,7 @@
 //! vectors), [`vector`] (vectors to rows), [`talk`] (agents and conversations), then [`view`] (all of them together) and [`queries`].
 
 pub mod agents;
+pub mod by_name;
 pub mod conversations;
 pub mod driver;
 pub mod embedding;

@@ -53,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "crossbeam-channel",
         &["events/log/", "projections/", "src/engine/", "src/agents/", "src/telemetry", "benches/"],
     ),
+    ("foldhash", &["projections/by_name.rs"]),
     ("futures", &["src/", "tests/"]),
     ("getrandom", &["src/"]),
     ("http-body-util", &["src/api/", "tests/"]),

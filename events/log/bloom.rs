@@ -16,6 +16,8 @@ const FILTER_BYTES_MAX: usize = 1 << 10;
 /// Smallest filter, in bytes.
 const FILTER_BYTES_MIN: usize = 8;
 const BITS_PER_ITEM: usize = 10;
+/// Longest item, with its tag, that is hashed from the stack: longer than any name.
+const ITEM_BYTES: usize = 192;
 /// Below this a filter would say "maybe" to nearly everything: it is left out instead.
 const BITS_PER_ITEM_MIN: usize = 4;
 /// Bits set for an item.
@@ -23,11 +25,19 @@ const PROBES: u64 = 7;
 
 /// The 64 bits of an item that the filter is made from.
 pub(crate) fn item_hash(item: Item, text: &str) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[item as u8]);
-    hasher.update(text.as_bytes());
+    let (mut short, long): ([u8; ITEM_BYTES], Vec<u8>);
+    // A name fits: then nothing is allocated, and blake3 need not set up its state for long inputs.
+    let input = if text.len() < ITEM_BYTES {
+        short = [0; ITEM_BYTES];
+        short[0] = item as u8;
+        short[1..=text.len()].copy_from_slice(text.as_bytes());
+        &short[..=text.len()]
+    } else {
+        long = [&[item as u8], text.as_bytes()].concat();
+        &long
+    };
     let mut first = [0; 8];
-    first.copy_from_slice(&chain::Hash(*hasher.finalize().as_bytes()).0[..8]);
+    first.copy_from_slice(&chain::hash(input).0[..8]);
     u64::from_le_bytes(first)
 }
 

@@ -1,5 +1,7 @@
 //! From records about agents to the registry.
 
+use std::sync::Arc;
+
 use caxton_events::agent::{AgentStatus, Circuit, ConfigSource};
 use caxton_events::{AgentEvent, AgentId, Record, WorkspaceId};
 
@@ -115,22 +117,27 @@ impl Registry {
                     registered_at: record.recorded_at,
                 };
                 changes.put(Table::Registrations, &registration.to_string(), &row);
-                self.providers.entry(capability.clone()).or_default().push(*registration);
-                self.registrations.insert(*registration, row);
+                self.register(row);
             }
             AgentEvent::CapabilityUpdated { registration, priority, metadata, health_check_url } => {
-                if let Some(row) = self.registrations.get_mut(registration) {
+                if let Some(known) = self.registrations.get_mut(registration) {
+                    let mut row = Registration::clone(known);
                     row.priority = *priority;
                     row.metadata.clone_from(metadata);
                     row.health_check_url.clone_from(health_check_url);
-                    changes.put(Table::Registrations, &registration.to_string(), row);
+                    changes.put(Table::Registrations, &registration.to_string(), &row);
+                    *known = Arc::new(row);
+                    let providers = self.providers.get_mut(&known.capability).into_iter().flatten();
+                    for provider in providers.filter(|provider| provider.id == *registration) {
+                        *provider = Arc::clone(known);
+                    }
                 }
             }
             AgentEvent::CapabilityRemoved { registration, capability, .. } => {
                 changes.remove(Table::Registrations, &registration.to_string());
                 self.registrations.remove(registration);
                 if let Some(providers) = self.providers.get_mut(capability) {
-                    providers.retain(|known| known != registration);
+                    providers.retain(|known| known.id != *registration);
                     if providers.is_empty() {
                         self.providers.remove(capability);
                     }

@@ -3,7 +3,8 @@
 mod fold;
 mod serial;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use caxton_events::agent::{AgentStatus, Circuit, Health};
 use caxton_events::{AgentId, CapabilityName, RegistrationId, Seq, Timestamp, WorkspaceId};
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use serial::{micros, opt_micros};
 
-use crate::talk::changes::{Changes, Table};
+use crate::by_name::ByName;
+use crate::talk::changes::Taken;
 
 /// Health checks and circuits may say so much about a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,10 +172,11 @@ pub struct Registration {
 /// All agents with what they offer.
 #[derive(Debug, Default)]
 pub struct Registry {
-    pub(crate) agents: HashMap<AgentId, Agent>,
+    pub(crate) agents: ByName<AgentId, Agent>,
     pub(crate) rejections: BTreeMap<String, Rejection>,
-    pub(crate) registrations: BTreeMap<RegistrationId, Registration>,
-    pub(crate) providers: BTreeMap<CapabilityName, Vec<RegistrationId>>,
+    pub(crate) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
+    /// The same rows, in the order they were made.
+    pub(crate) providers: BTreeMap<CapabilityName, Vec<Arc<Registration>>>,
 }
 
 impl Registry {
@@ -217,28 +220,30 @@ impl Registry {
 
     /// A registration by its number.
     pub fn registration(&self, id: RegistrationId) -> Option<&Registration> {
-        self.registrations.get(&id)
+        self.registrations.get(&id).map(Arc::as_ref)
     }
 
     /// Every registration, by number.
     pub fn registrations(&self) -> impl Iterator<Item = &Registration> {
-        self.registrations.values()
+        self.registrations.values().map(Arc::as_ref)
     }
 
     /// The registrations of one agent, by number.
     pub fn registrations_of<'a>(&'a self, agent: &'a AgentId) -> impl Iterator<Item = &'a Registration> {
-        self.registrations.values().filter(move |row| row.agent == *agent)
+        self.registrations().filter(move |row| row.agent == *agent)
     }
 
     /// The registrations of one capability, in the order they were made.
-    pub fn providers<'a>(&'a self, capability: &CapabilityName) -> impl Iterator<Item = &'a Registration> {
-        let ids = self.providers.get(capability).map_or(&[][..], Vec::as_slice);
-        ids.iter().filter_map(|id| self.registrations.get(id))
+    pub fn providers<'a>(
+        &'a self,
+        capability: &CapabilityName,
+    ) -> impl ExactSizeIterator<Item = &'a Registration> {
+        self.providers.get(capability).map_or(&[][..], Vec::as_slice).iter().map(Arc::as_ref)
     }
 
     /// Every capability that somebody offers, with how many do, by name.
     pub fn capabilities(&self) -> impl Iterator<Item = (&CapabilityName, usize)> {
-        self.providers.iter().map(|(name, ids)| (name, ids.len()))
+        self.providers.iter().map(|(name, rows)| (name, rows.len()))
     }
 
     pub(crate) fn restore_agent(&mut self, agent: Agent) {
@@ -248,17 +253,18 @@ impl Registry {
     /// Rows must come in the order they were made.
     pub(crate) fn restore_registrations(&mut self, mut rows: Vec<Registration>) {
         rows.sort_unstable_by_key(|row| (row.seq, row.id));
-        for row in rows {
-            self.providers.entry(row.capability.clone()).or_default().push(row.id);
-            self.registrations.insert(row.id, row);
-        }
+        rows.into_iter().for_each(|row| self.register(row));
     }
 
-    pub(crate) fn write(&self, changes: &mut Changes, agents: &[AgentId]) {
-        for name in agents {
-            if let Some(agent) = self.agents.get(name) {
-                changes.put(Table::Agents, name.as_str(), agent);
-            }
-        }
+    pub(crate) fn register(&mut self, row: Registration) {
+        let row = Arc::new(row);
+        self.providers.entry(row.capability.clone()).or_default().push(Arc::clone(&row));
+        self.registrations.insert(row.id, row);
+    }
+
+    /// Copies the rows of all that changed.
+    pub(crate) fn take(&self, taken: &mut Taken) {
+        let names = taken.changes.agents.drain();
+        taken.agents.extend(names.filter_map(|name| self.agents.get(&name).cloned()));
     }
 }

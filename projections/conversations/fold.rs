@@ -150,7 +150,7 @@ impl Conversations {
     fn sent(&mut self, record: &Record, message: &Message, changes: &mut Changes) {
         self.messages += u64::from(self.all.contains_key(&message.conversation));
         if message.id_given {
-            changes.ids.insert(message.id, record.seq);
+            changes.id(message.id, record.seq);
         }
         if let Some(routing) = &message.routing {
             let capability = routing.capability.as_str();

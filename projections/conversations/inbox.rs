@@ -55,6 +55,12 @@ impl Inbox {
         }
     }
 
+    /// A copy without the positions, which are stored apart.
+    pub(super) fn row(&self) -> Self {
+        let (agent, sparse) = (self.agent.clone(), self.sparse.clone());
+        Self { agent, sparse, messages: Postings::default(), sent: Postings::default(), ..*self }
+    }
+
     /// Messages that are not done with.
     pub fn waiting(&self) -> u64 {
         self.messages.len().saturating_sub(self.acknowledged)

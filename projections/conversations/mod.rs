@@ -6,7 +6,7 @@ mod find;
 mod fold;
 mod inbox;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use caxton_events::conversation::{ConversationEnd, DeadLetterReason};
 use caxton_events::{AgentId, ConversationId, MessageId, Seq, Timestamp};
@@ -17,7 +17,8 @@ pub use find::{Found, Lists, Window};
 pub use inbox::Inbox;
 
 use crate::agents::{micros, opt_micros};
-use crate::talk::changes::{Changes, List, Table};
+use crate::by_name::ByName;
+use crate::talk::changes::{List, Taken};
 pub use crate::talk::postings::Postings;
 
 /// The name that messages of the server itself bear. It is no agent and has no inbox.
@@ -78,6 +79,20 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// A copy without the positions, which are stored apart.
+    fn row(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            topic: self.topic.clone(),
+            protocol: self.protocol.clone(),
+            parent: self.parent.clone(),
+            participants: self.participants.clone(),
+            exchanges: self.exchanges.clone(),
+            messages: Postings::default(),
+            ..*self
+        }
+    }
+
     /// Whether it takes messages.
     pub const fn is_open(&self) -> bool {
         self.ending.is_none()
@@ -187,16 +202,16 @@ pub struct DeadLetter {
 /// Conversations and inboxes.
 #[derive(Debug, Default)]
 pub struct Conversations {
-    pub(crate) all: HashMap<ConversationId, Conversation>,
+    pub(crate) all: ByName<ConversationId, Conversation>,
     /// Their names in the order in which they were opened.
     opened: Vec<(Seq, ConversationId)>,
-    pub(crate) inboxes: HashMap<AgentId, Inbox>,
+    pub(crate) inboxes: ByName<AgentId, Inbox>,
     pub(crate) timers: BTreeMap<Seq, Timer>,
     due: BTreeSet<(Timestamp, Seq, Deadline)>,
     pub(crate) retries: BTreeMap<(Seq, AgentId), Retry>,
     pub(crate) dead_letters: BTreeMap<Seq, DeadLetter>,
     /// Messages by the capability they were for.
-    pub(crate) routed: HashMap<String, Postings>,
+    pub(crate) routed: ByName<String, Postings>,
     open: usize,
     messages: u64,
 }
@@ -324,21 +339,22 @@ impl Conversations {
         }
     }
 
-    /// Notes the rows of all that changed.
-    pub(crate) fn write(&mut self, changes: &mut Changes) {
+    /// Copies the rows of all that changed.
+    pub(crate) fn take(&mut self, taken: &mut Taken) {
+        let changes = &mut taken.changes;
         for id in std::mem::take(&mut changes.conversations) {
             if let Some(conversation) = self.all.get_mut(&id) {
                 conversation.dirty = false;
-                changes.put(Table::Conversations, id.as_str(), conversation);
                 changes.postings(List::Conversation, id.as_str(), &mut conversation.messages);
+                taken.conversations.push(conversation.row());
             }
         }
         for agent in std::mem::take(&mut changes.inboxes) {
             if let Some(inbox) = self.inboxes.get_mut(&agent) {
                 inbox.dirty = false;
-                changes.put(Table::Inboxes, agent.as_str(), inbox);
                 changes.postings(List::Inbox, agent.as_str(), &mut inbox.messages);
                 changes.postings(List::Sent, agent.as_str(), &mut inbox.sent);
+                taken.inboxes.push(inbox.row());
             }
         }
         for capability in std::mem::take(&mut changes.routed) {

@@ -1,11 +1,15 @@
 //! What must be stored since the last flush: rows by table and key, taken out of the state at one moment.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use caxton_events::{AgentId, ConversationId, MessageId, Seq};
 use serde::Serialize;
 
 use super::postings::Postings;
+use crate::agents::Agent;
+use crate::by_name::ByName;
+use crate::conversations::{Conversation, Inbox};
 
 /// Tables of one row a thing: a key and its state as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,8 +98,28 @@ pub(crate) struct Changes {
     pub(crate) inboxes: Vec<AgentId>,
     pub(crate) routed: HashSet<String>,
     /// Numbers of messages that their senders gave.
-    pub(crate) ids: HashMap<MessageId, Seq>,
+    pub(crate) ids: Arc<ByName<MessageId, Seq>>,
     pub(crate) blocks: Vec<BlockRow>,
+}
+
+/// What a flush takes out of the state at one moment. It is turned into rows when nobody waits for the state any more.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) changes: Changes,
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) conversations: Vec<Conversation>,
+    pub(crate) inboxes: Vec<Inbox>,
+}
+
+impl Taken {
+    /// All of it as rows.
+    pub(crate) fn rows(self) -> Changes {
+        let Self { mut changes, agents, conversations, inboxes } = self;
+        agents.iter().for_each(|row| changes.put(Table::Agents, row.name.as_str(), row));
+        conversations.iter().for_each(|row| changes.put(Table::Conversations, row.id.as_str(), row));
+        inboxes.iter().for_each(|row| changes.put(Table::Inboxes, row.agent.as_str(), row));
+        changes
+    }
 }
 
 impl Changes {
@@ -110,6 +134,10 @@ impl Changes {
 
     pub(crate) fn remove(&mut self, table: Table, key: &str) {
         self.rows.insert((table, key.to_owned()), None);
+    }
+
+    pub(crate) fn id(&mut self, id: MessageId, seq: Seq) {
+        Arc::make_mut(&mut self.ids).insert(id, seq);
     }
 
     pub(crate) fn postings(&mut self, list: List, owner: &str, postings: &mut Postings) {

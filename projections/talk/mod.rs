@@ -7,6 +7,7 @@
 //! the rest from the log again.
 
 pub(crate) mod changes;
+mod known;
 pub mod postings;
 pub mod store;
 #[cfg(test)]
@@ -14,14 +15,16 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use caxton_events::{Event, Family, Kind, MessageId, Record, Seq};
+use caxton_events::{ConversationEvent, Event, Family, Kind, MessageId, Record, Seq};
 
 pub use store::{OpenTalkError, TalkStore};
 
 use crate::agents::Registry;
+use crate::by_name::ByName;
 use crate::conversations::Conversations;
 use crate::projection::{ApplyError, Projection};
-use changes::Changes;
+use changes::{Changes, Taken};
+use known::Known;
 use store::Ids;
 
 /// Version of the state; another one is rebuilt from the log.
@@ -39,27 +42,35 @@ pub struct TalkState {
     /// The writer's own count of what it handed over; starts at zero and is not stored.
     pub mark: u64,
     changes: Changes,
+    /// Which numbers are certainly new.
+    known: Arc<Known>,
     /// Numbers that are on their way to the file.
-    storing: std::collections::HashMap<MessageId, Seq>,
+    storing: Arc<ByName<MessageId, Seq>>,
 }
 
 impl TalkState {
     fn fold(&mut self, record: &Record) {
         match &record.event {
             Event::Agent(event) => self.registry.apply(record, event, &mut self.changes),
-            Event::Conversation(event) => self.conversations.apply(record, event, &mut self.changes),
+            Event::Conversation(event) => {
+                if let ConversationEvent::MessageSent(message) = event
+                    && message.id_given
+                {
+                    self.known.add(message.id);
+                }
+                self.conversations.apply(record, event, &mut self.changes);
+            }
             Event::Memory(_) | Event::Turn(_) | Event::System(_) => (),
         }
     }
 
     /// Takes out everything that is to be stored.
-    fn take_changes(&mut self) -> Changes {
-        let mut changes = std::mem::take(&mut self.changes);
-        let agents: Vec<_> = changes.agents.drain().collect();
-        self.registry.write(&mut changes, &agents);
-        self.conversations.write(&mut changes);
-        self.storing.clone_from(&changes.ids);
-        changes
+    fn take_changes(&mut self) -> Taken {
+        let mut taken = Taken { changes: std::mem::take(&mut self.changes), ..Taken::default() };
+        self.registry.take(&mut taken);
+        self.conversations.take(&mut taken);
+        self.storing = Arc::clone(&taken.changes.ids);
+        taken
     }
 }
 
@@ -132,7 +143,8 @@ impl Projection for Talk {
     fn reset(&mut self) -> Result<(), ApplyError> {
         let changes = Changes { reset: true, ..Changes::default() };
         let mut state = self.shared.write();
-        *state = TalkState { changes, mark: state.mark, ..TalkState::default() };
+        let known = Arc::clone(&state.known);
+        *state = TalkState { changes, mark: state.mark, known, ..TalkState::default() };
         Ok(())
     }
 }
@@ -161,6 +173,9 @@ impl TalkReader {
         }
         if let Some(seq) = state.changes.ids.get(&id).or_else(|| state.storing.get(&id)) {
             return Ok(Some(*seq));
+        }
+        if state.known.is_new(id) {
+            return Ok(None);
         }
         let after = state.checkpoint;
         drop(state);

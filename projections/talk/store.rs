@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use serde::de::DeserializeOwned;
 
 use super::changes::{Changes, List, Table};
+use super::known::Known;
 use super::postings::Block;
 use super::{Shared, TALK_VERSION, Talk, TalkState};
 
@@ -61,6 +62,12 @@ pub enum OpenTalkError {
 pub(super) struct Ids(Connection);
 
 impl Ids {
+    /// How many there are, rather too many, without counting them: a row takes some 24 bytes of the file.
+    fn roughly(&self) -> rusqlite::Result<usize> {
+        let pragma = |name| self.0.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        Ok((pragma("page_count")? * pragma("page_size")? / 24) as usize)
+    }
+
     pub(super) fn find(&self, id: MessageId) -> rusqlite::Result<Option<Seq>> {
         let mut statement = self.0.prepare_cached("SELECT seq FROM message_ids WHERE id = ?1")?;
         let found = statement.query_row([&id.bytes()[..]], |row| row.get::<_, i64>(0)).optional()?;
@@ -94,14 +101,31 @@ impl TalkStore {
         if found != TALK_VERSION {
             return Err(OpenTalkError::Version { path, found });
         }
-        let state = load(&connection).map_err(|error| match error {
+        let mut state = load(&connection).map_err(|error| match error {
             LoadError::Sqlite(source) => OpenTalkError::Sqlite { path: path.clone(), source },
             LoadError::Row(table, source) => OpenTalkError::Row { path: path.clone(), table, source },
         })?;
         let ids = Ids(open(&path).map_err(failed)?);
+        state.known = Arc::new(Known::for_numbers(ids.roughly().map_err(failed)?));
         let stored = state.checkpoint;
         let shared = Arc::new(Shared { state: RwLock::new(state), ids: Mutex::new(ids) });
         Ok((Talk { shared: Arc::clone(&shared) }, Self { shared, connection, stored }))
+    }
+
+    /// Reads the numbers of all messages in the file, so that it need not be asked about new ones. Until then it is.
+    ///
+    /// # Errors
+    ///
+    /// What SQLite said; then the file goes on to be asked.
+    pub fn learn_numbers(&self) -> rusqlite::Result<()> {
+        let known = Arc::clone(&self.shared.read().known);
+        let mut statement = self.connection.prepare("SELECT id FROM message_ids")?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            known.add(MessageId::from_bytes(row.get(0)?));
+        }
+        known.complete();
+        Ok(())
     }
 
     /// The checkpoint in the file.
@@ -116,16 +140,17 @@ impl TalkStore {
     /// What SQLite said. What was taken out is then missing from the file: do not flush again in this run; the next
     /// start folds it from the log.
     pub fn flush(&mut self) -> rusqlite::Result<()> {
-        let (changes, checkpoint) = {
+        let (taken, checkpoint) = {
             let mut state = self.shared.write();
             if state.checkpoint == self.stored && !state.changes.reset {
                 return Ok(());
             }
             (state.take_changes(), state.checkpoint)
         };
+        let changes = taken.rows();
         write(&self.connection, &changes, checkpoint)?;
         self.stored = checkpoint;
-        self.shared.write().storing.clear();
+        self.shared.write().storing = Arc::default();
         Ok(())
     }
 
@@ -234,7 +259,10 @@ fn write(connection: &Connection, changes: &Changes, checkpoint: Seq) -> rusqlit
         ))?;
     }
     let mut statement = transaction.prepare_cached("INSERT OR IGNORE INTO message_ids VALUES (?1, ?2)")?;
-    for (id, seq) in &changes.ids {
+    // In their order, so that neighbours land on one page.
+    let mut ids: Vec<_> = changes.ids.iter().collect();
+    ids.sort_unstable();
+    for (id, seq) in ids {
         statement.execute((&id.bytes()[..], seq.0 as i64))?;
     }
     drop(statement);

@@ -325,7 +325,36 @@ fn numbers_of_messages_are_found_before_and_after_they_are_stored() {
         assert_eq!(reader.message(first.id).unwrap(), Some(Seq(3)));
         assert_eq!(reader.message(drawn.id).unwrap(), None);
         store.flush().unwrap();
+        store.learn_numbers().unwrap();
     }
+    drop((talk, store, reader));
+    let (mut talk, store) = TalkStore::open(dir.path()).unwrap();
+    let later = message(6, Performative::Inform, 1, 2, 0);
+    for learns in [false, true] {
+        if learns {
+            store.learn_numbers().unwrap();
+            talk.fold(&[record(6, None, sent(later.clone()))], Seq(6)).unwrap();
+        }
+        assert_eq!(talk.reader().message(first.id).unwrap(), Some(Seq(3)));
+        assert_eq!(talk.reader().message(drawn.id).unwrap(), None);
+        assert_eq!(talk.reader().message(later.id).unwrap(), learns.then_some(Seq(6)));
+    }
+}
+
+#[test]
+fn a_changed_offer_is_the_one_that_routing_sees() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut talk, _store) = TalkStore::open(dir.path()).unwrap();
+    let registration = RegistrationId::from_bytes([1; 16]);
+    let updated =
+        AgentEvent::CapabilityUpdated { registration, priority: 900, metadata: None, health_check_url: None };
+    let records = [record(1, None, registered(registration, 1)), record(2, None, updated)];
+    talk.fold(&records, Seq(2)).unwrap();
+    let reader = talk.reader();
+    let state = reader.read();
+    let row = state.registry.registration(registration).unwrap();
+    assert_eq!(row.priority, 900);
+    assert!(state.registry.providers(&row.capability).eq([row]));
 }
 
 #[test]

@@ -209,10 +209,13 @@ impl MessageRouter {
         let before = draw.drafts.len();
         let mut words = Words::of(&wishes);
         let Draw { drafts, own, scratch, .. } = draw;
-        let layers = &mut self.under_way;
-        // The group's own changes are one more layer while its next request is decided.
-        layers.push_back(std::mem::take(own));
-        self.handed += 1;
+        // What may have to be taken back is noted apart; the group's own changes are then one more layer below it.
+        let apart = atomic && wishes.len() > 1;
+        if apart {
+            self.under_way.push_back(std::mem::take(own));
+            self.handed += 1;
+        }
+        let noted = if apart { &mut *scratch } else { &mut *own };
         self.with(|situation, numbers| {
             for (index, mut wish) in wishes.into_iter().enumerate() {
                 if let Some((_, found)) = known.iter().find(|(at, _)| *at == index) {
@@ -222,14 +225,14 @@ impl MessageRouter {
                     results.push(found.clone().map(|outcome| Place::Known(Box::new(outcome))));
                     continue;
                 }
-                if wish.id.is_some_and(|id| scratch.holds(id)) {
+                if wish.id.is_some_and(|id| noted.holds(id)) {
                     results.push(Err(conflict(index, wish.id, "another message of this request")));
                     continue;
                 }
                 words.find(drafts, &mut wish);
                 let names = words.names(&wish);
                 let (start, performative) = (drafts.len(), wish.performative);
-                match decide_send(situation, scratch, wish, numbers, drafts) {
+                match decide_send(situation, noted, wish, numbers, drafts) {
                     Ok(at) => {
                         words.note(names, at);
                         results.push(Ok(Place::Draft(at)));
@@ -242,8 +245,10 @@ impl MessageRouter {
                 }
             }
         });
-        self.handed -= 1;
-        *own = self.under_way.pop_back().unwrap_or_default();
+        if apart {
+            self.handed -= 1;
+            *own = self.under_way.pop_back().unwrap_or_default();
+        }
         if atomic && results.iter().any(Result::is_err) {
             drafts.truncate(before);
             scratch.clear();
@@ -251,7 +256,9 @@ impl MessageRouter {
             let _ = answer.send(Err(TalkError::Refused(refusals)));
             return;
         }
-        own.absorb(scratch);
+        if apart {
+            own.absorb(scratch);
+        }
         self.follow(&draw.drafts[before..]);
         draw.waiting.push(Waiting::Send(results, answer));
     }
@@ -278,11 +285,11 @@ impl MessageRouter {
             let filter = caxton_events::log::Filter { until: Some(seq), ..Default::default() };
             let record = self.log.reader().scan(seq, &filter).next().transpose().map_err(TalkError::Read)?;
             let Some(record) = record else { continue };
-            let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
+            let Event::Conversation(ConversationEvent::MessageSent(mut message)) = record.event else {
                 continue;
             };
-            let answer = if wish.became(message) {
-                Ok(SentOutcome::of(record.seq, record.recorded_at, message, true))
+            let answer = if wish.became(&message) {
+                Ok(SentOutcome::of(record.seq, record.recorded_at, &mut message, true))
             } else {
                 Err(conflict(index, Some(id), &format!("another message, recorded at {}", seq.0)))
             };

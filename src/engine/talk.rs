@@ -40,13 +40,14 @@ pub struct SentOutcome {
 }
 
 impl SentOutcome {
-    pub(super) fn of(seq: Seq, recorded_at: Timestamp, message: &Message, replayed: bool) -> Self {
+    /// Takes the routing out of the message.
+    pub(super) fn of(seq: Seq, recorded_at: Timestamp, message: &mut Message, replayed: bool) -> Self {
         Self {
             seq,
             id: message.id,
             conversation: message.conversation.clone(),
             receivers: message.receivers.clone(),
-            routing: message.routing.clone(),
+            routing: message.routing.take(),
             recorded_at,
             replayed,
         }

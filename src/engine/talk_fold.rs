@@ -67,7 +67,7 @@ impl TalkFold {
     }
 
     fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, waiting: Vec<Waiting>, mark: u64) {
-        let records = records(drafts, appended);
+        let mut records = records(drafts, appended);
         telemetry::talk_recorded(&records);
         let checkpoint = self.talk.checkpoint();
         if checkpoint.next() < appended.first
@@ -81,10 +81,10 @@ impl TalkFold {
             self.talk.fold_marked(&records[fresh..], appended.last, mark);
             self.positions.advance(Part::Talk, self.talk.checkpoint());
         }
-        for waiting in waiting {
-            answer(waiting, &records);
-        }
         self.wakers.wake(&records);
+        for waiting in waiting {
+            answer(waiting, &mut records);
+        }
     }
 
     /// Folds what others recorded up to `through`.
@@ -131,15 +131,15 @@ fn records(drafts: Vec<Draft>, appended: &Appended) -> Vec<Record> {
         .collect()
 }
 
-fn answer(waiting: Waiting, records: &[Record]) {
+fn answer(waiting: Waiting, records: &mut [Record]) {
     match waiting {
         Waiting::Send(results, answer) => {
             if answer.is_closed() {
                 return;
             }
-            let outcome = |at: usize| {
-                let record = records.get(at)?;
-                let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
+            let mut outcome = |at: usize| {
+                let record = records.get_mut(at)?;
+                let Event::Conversation(ConversationEvent::MessageSent(message)) = &mut record.event else {
                     return None;
                 };
                 Some(SentOutcome::of(record.seq, record.recorded_at, message, false))
@@ -163,8 +163,11 @@ fn answer(waiting: Waiting, records: &[Record]) {
     }
 }
 
-/// Stores what is in memory now and then, and at the end.
+/// Reads the numbers of messages, then stores what is in memory now and then, and at the end.
 pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
+    if let Err(error) = store.learn_numbers() {
+        tracing::warn!(error = %failure::chain(&error), "could not read the numbers of messages; each new one is looked up");
+    }
     loop {
         let going_on = matches!(stop.recv_timeout(STORE_EVERY), Err(RecvTimeoutError::Timeout));
         if let Err(error) = store.flush() {

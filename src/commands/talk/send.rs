@@ -1,7 +1,9 @@
 //! The rules of messages, and what a message becomes.
 
 use caxton_events::agent::AgentStatus;
-use caxton_events::conversation::{Content, DeadLetterReason, Message, Performative, Priority, Routing};
+use caxton_events::conversation::{
+    Content, DeadLetterReason, Message, Performative, Priority, Routing, Strategy,
+};
 use caxton_events::limits::{
     MESSAGE_CONTENT_BYTES_MAX, MESSAGE_EXTRAS_BYTES_MAX, RECEIVERS_MAX, REPLY_WORD_BYTES_MAX, TOPIC_BYTES_MAX,
 };
@@ -14,7 +16,7 @@ use serde::de::IgnoredAny;
 use super::draft;
 use super::protocol::{answers_to, may_answer, may_cancel};
 use super::routing::{NoChoice, choose, similar};
-use super::situation::{Overlay, Situation};
+use super::situation::{Ask, Overlay, Situation, Standing};
 use super::wish::{Outgoing, To, begins_like_json};
 use crate::commands::check::{excerpt, refuse};
 use crate::commands::{Refusal, RefusalCode};
@@ -74,7 +76,7 @@ struct Addressed {
 }
 
 /// Decides one message: its events are added to `drafts`, and its place among them is returned. What it changes for
-/// later decisions is noted in `own`; when it is refused, the caller forgets both.
+/// later decisions is noted in `own`. A rule that says no has left both as they were.
 ///
 /// # Errors
 ///
@@ -86,11 +88,12 @@ pub fn decide_send(
     numbers: &mut Numbers,
     drafts: &mut Vec<Draft>,
 ) -> Result<usize, Refusal> {
-    let content = checked(&wish, situation)?;
-    check_conversation(situation, own, &wish)?;
+    let is_json = checked(&wish, situation)?;
+    let standing = wish.conversation.as_ref().and_then(|id| situation.conversation(own, id));
+    check_conversation(situation, own, &wish, standing.as_ref())?;
     check_answer(&wish)?;
-    let addressed = address(situation, own, &wish)?;
-    check_room(situation, own, &wish, &addressed.receivers)?;
+    let addressed = address(situation, own, &wish, standing.as_ref())?;
+    let joining = check_room(situation, own, &wish, &addressed.receivers, standing.as_ref())?;
     if !situation.is_known(own, &wish.sender) {
         let (agent, workspace) = (wish.sender.clone(), wish.workspace.clone());
         drafts.push(draft(
@@ -105,7 +108,7 @@ pub fn decide_send(
         Some(id) => id,
         None => open(situation, own, &wish, numbers, drafts)?,
     };
-    note(situation, own, &conversation, &wish.sender, &addressed);
+    note(own, &conversation, joining, &addressed);
     let (id, id_given) = match wish.id {
         Some(id) => {
             own.ids.insert(id);
@@ -122,6 +125,10 @@ pub fn decide_send(
     // A message of the same request has no place yet; its word finds it.
     let answered = wish.answered.map(|answered| answered.seq).filter(|seq| *seq != Seq::ZERO);
     let actor = wish.sender.as_str().to_owned();
+    let content = match wish.content {
+        Content::Text(text) if is_json => Content::Json(text),
+        content => content,
+    };
     let message = Message {
         id,
         id_given,
@@ -177,7 +184,8 @@ fn dead_letter(
     ConversationEvent::MessageDeadLettered { sent: Seq::ZERO, message, receiver, reason, attempts: 0, detail }
 }
 
-fn checked(wish: &Outgoing, situation: &Situation<'_>) -> Result<Content, Refusal> {
+/// The rules of its parts; whether what it says is JSON.
+fn checked(wish: &Outgoing, situation: &Situation<'_>) -> Result<bool, Refusal> {
     let now = situation.now;
     let text = wish.content.as_str();
     if text.is_empty() {
@@ -212,18 +220,20 @@ fn checked(wish: &Outgoing, situation: &Situation<'_>) -> Result<Content, Refusa
         Content::Json(_) => true,
         Content::Text(text) => begins_like_json(text),
     };
-    if !is_json {
-        return Ok(wish.content.clone());
-    }
-    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+    if is_json && let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         let message = format!("{} begins like JSON but is none: {error}", excerpt(text));
         let remedy = "correct it there, or do not begin a text with '{' or '['";
         return Err(refuse(RefusalCode::Validation, "content", message, remedy));
     }
-    Ok(Content::Json(text.to_owned()))
+    Ok(is_json)
 }
 
-fn check_conversation(situation: &Situation<'_>, own: &Overlay, wish: &Outgoing) -> Result<(), Refusal> {
+fn check_conversation(
+    situation: &Situation<'_>,
+    own: &Overlay,
+    wish: &Outgoing,
+    standing: Option<&Standing<'_>>,
+) -> Result<(), Refusal> {
     let Some(id) = &wish.conversation else {
         if wish.in_reply_to.is_some() {
             let message = "is missing, and an answer belongs to the conversation of its question".to_owned();
@@ -239,7 +249,7 @@ fn check_conversation(situation: &Situation<'_>, own: &Overlay, wish: &Outgoing)
             _ => Ok(()),
         };
     };
-    let Some(standing) = situation.conversation(own, id) else {
+    let Some(standing) = standing else {
         let message = format!("there is no conversation {id}");
         let remedy = "leave conversation_id out to open one, or open it first with POST /conversations";
         return Err(refuse(RefusalCode::ConversationNotFound, "conversation_id", message, remedy));
@@ -293,7 +303,12 @@ fn check_answer(wish: &Outgoing) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn address(situation: &Situation<'_>, own: &Overlay, wish: &Outgoing) -> Result<Addressed, Refusal> {
+fn address(
+    situation: &Situation<'_>,
+    own: &Overlay,
+    wish: &Outgoing,
+    standing: Option<&Standing<'_>>,
+) -> Result<Addressed, Refusal> {
     let (name, version, strategy) = match &wish.to {
         To::Agents(agents) => {
             check_receivers(situation, own, wish, agents)?;
@@ -301,8 +316,9 @@ fn address(situation: &Situation<'_>, own: &Overlay, wish: &Outgoing) -> Result<
         }
         To::Capability { name, version, strategy } => (name, version.as_deref(), *strategy),
     };
-    let (mut providers, versions) =
-        situation.providers(own, name, version, Some(&wish.sender), wish.conversation.as_ref());
+    let ask = Ask { capability: name, version, sender: Some(&wish.sender), standing };
+    let familiar = strategy == Strategy::ContextContinuity;
+    let (mut providers, versions) = situation.candidates(own, &ask, familiar);
     for provider in providers.iter_mut().filter(|provider| wish.passed_over.contains(provider.agent)) {
         provider.unavailable = Some("it had this message and failed");
     }
@@ -393,25 +409,25 @@ pub(super) fn nearest(situation: &Situation<'_>, wanted: &AgentId) -> Vec<String
     near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// Room in the conversation and in the inboxes.
+/// Room in the conversation and in the inboxes; who joins the conversation by this message.
 fn check_room(
     situation: &Situation<'_>,
     own: &Overlay,
     wish: &Outgoing,
     receivers: &[AgentId],
-) -> Result<(), Refusal> {
-    let (known, limit) = match &wish.conversation {
-        Some(id) => {
-            let limit = situation.conversation(own, id).map_or(0, |standing| standing.participants_max);
-            (situation.participants(own, id), limit)
-        }
+    standing: Option<&Standing<'_>>,
+) -> Result<Vec<AgentId>, Refusal> {
+    let (known, limit) = match standing {
+        Some(standing) => (standing.participants(), standing.participants_max),
         None => (0, situation.settings.participants_max),
     };
-    let fresh = std::iter::once(&wish.sender).chain(receivers).filter(|agent| {
-        let known = wish.conversation.as_ref().is_some_and(|id| situation.takes_part(own, id, agent));
-        agent.as_str() != SYSTEM && !known
-    });
-    let wanted = known + fresh.count();
+    let takes_part = |agent: &AgentId| standing.is_some_and(|standing| standing.takes_part(agent));
+    let joining: Vec<AgentId> = std::iter::once(&wish.sender)
+        .chain(receivers)
+        .filter(|agent| agent.as_str() != SYSTEM && !takes_part(agent))
+        .cloned()
+        .collect();
+    let wanted = known + joining.len();
     if wanted > limit as usize {
         let message = format!("the conversation would have {wanted} participants, its limit is {limit}");
         let remedy = "address fewer agents, or open a conversation with a higher participants_max";
@@ -429,7 +445,7 @@ fn check_room(
             ));
         }
     }
-    Ok(())
+    Ok(joining)
 }
 
 fn open(
@@ -457,18 +473,7 @@ fn open(
 }
 
 /// Notes what the message changes for later decisions.
-fn note(
-    situation: &Situation<'_>,
-    own: &mut Overlay,
-    conversation: &ConversationId,
-    sender: &AgentId,
-    addressed: &Addressed,
-) {
-    let joining: Vec<AgentId> = std::iter::once(sender)
-        .chain(&addressed.receivers)
-        .filter(|agent| agent.as_str() != SYSTEM && !situation.takes_part(own, conversation, agent))
-        .cloned()
-        .collect();
+fn note(own: &mut Overlay, conversation: &ConversationId, joining: Vec<AgentId>, addressed: &Addressed) {
     if let Some(delta) = own.conversations.get_mut(conversation) {
         delta.messages += 1;
         delta.joined.extend(joining);

@@ -1,11 +1,12 @@
 //! What a decision may know: the folded state, and on top of it what is decided but not folded yet.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use caxton_events::agent::{AgentStatus, Circuit};
 use caxton_events::limits::MESSAGE_CONTENT_BYTES_MAX;
 use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Timestamp};
-use caxton_projections::conversations::SYSTEM;
+use caxton_projections::by_name::ByName;
+use caxton_projections::conversations::{Conversation, Inbox, SYSTEM};
 use caxton_projections::talk::TalkState;
 
 use super::routing::{Provider, fits};
@@ -53,11 +54,11 @@ pub(super) struct Delta {
 /// What was decided and not folded yet.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    pub(super) conversations: HashMap<ConversationId, Delta>,
+    pub(super) conversations: ByName<ConversationId, Delta>,
     pub(super) agents: HashSet<AgentId>,
     pub(super) ids: HashSet<MessageId>,
-    pub(super) routed: HashMap<CapabilityName, u64>,
-    pub(super) load: HashMap<AgentId, u64>,
+    pub(super) routed: ByName<CapabilityName, u64>,
+    pub(super) load: ByName<AgentId, u64>,
     pub(super) offers: HashSet<(AgentId, CapabilityName)>,
     pub(super) withdrawn: HashSet<RegistrationId>,
 }
@@ -107,11 +108,35 @@ impl Overlay {
 }
 
 /// A conversation with what is under way.
-pub(super) struct Standing {
+pub(super) struct Standing<'a> {
+    exists: bool,
     pub(super) open: bool,
     pub(super) messages: u64,
     pub(super) messages_max: u32,
     pub(super) participants_max: u32,
+    participants: &'a [AgentId],
+    /// Who joined what is under way; a copy of the references, so that each is looked up once a message.
+    joined: Vec<&'a AgentId>,
+}
+
+impl Standing<'_> {
+    pub(super) fn takes_part(&self, agent: &AgentId) -> bool {
+        self.participants.contains(agent) || self.joined.contains(&agent)
+    }
+
+    pub(super) fn participants(&self) -> usize {
+        self.participants.len()
+            + self.joined.iter().filter(|agent| !self.participants.contains(agent)).count()
+    }
+}
+
+/// Who is asked for.
+pub(super) struct Ask<'a> {
+    pub(super) capability: &'a CapabilityName,
+    pub(super) version: Option<&'a str>,
+    /// It is none of its own providers.
+    pub(super) sender: Option<&'a AgentId>,
+    pub(super) standing: Option<&'a Standing<'a>>,
 }
 
 /// The present as a decision sees it.
@@ -139,47 +164,45 @@ impl<'a> Situation<'a> {
     }
 
     /// The conversation, if there is one.
-    pub(super) fn conversation(&self, own: &Overlay, id: &ConversationId) -> Option<Standing> {
-        let mut standing = self.state.conversations.get(id).map(|folded| Standing {
-            open: folded.is_open(),
-            messages: folded.messages.len(),
-            messages_max: folded.messages_max,
-            participants_max: folded.participants_max,
-        });
+    pub(super) fn conversation<'b>(&'b self, own: &'b Overlay, id: &ConversationId) -> Option<Standing<'b>> {
+        Some(self.standing(own, id)).filter(|standing| standing.exists)
+    }
+
+    /// The conversation as it stands, also when there is none.
+    fn standing<'b>(&'b self, own: &'b Overlay, id: &ConversationId) -> Standing<'b> {
+        let folded = self.state.conversations.get(id);
+        let mut standing = Standing {
+            exists: folded.is_some(),
+            open: folded.is_some_and(Conversation::is_open),
+            messages: folded.map_or(0, |folded| folded.messages.len()),
+            messages_max: folded.map_or(0, |folded| folded.messages_max),
+            participants_max: folded.map_or(0, |folded| folded.participants_max),
+            participants: folded.map_or(&[], |folded| &folded.participants),
+            joined: Vec::new(),
+        };
         for delta in self.layers(own).filter_map(|layer| layer.conversations.get(id)) {
-            if let Some((participants_max, messages_max)) = delta.opened {
-                standing.get_or_insert(Standing { open: true, messages: 0, messages_max, participants_max });
+            if let Some((participants_max, messages_max)) = delta.opened
+                && !standing.exists
+            {
+                (standing.exists, standing.open) = (true, true);
+                (standing.participants_max, standing.messages_max) = (participants_max, messages_max);
             }
-            if let Some(standing) = &mut standing {
+            if standing.exists {
                 standing.messages += delta.messages;
                 standing.open &= !delta.ended;
             }
+            standing.joined.extend(&delta.joined);
         }
         standing
     }
 
-    pub(super) fn takes_part(&self, own: &Overlay, id: &ConversationId, agent: &AgentId) -> bool {
-        self.state.conversations.get(id).is_some_and(|folded| folded.participants.contains(agent))
-            || self
-                .layers(own)
-                .filter_map(|layer| layer.conversations.get(id))
-                .any(|delta| delta.joined.contains(agent))
-    }
-
-    pub(super) fn participants(&self, own: &Overlay, id: &ConversationId) -> usize {
-        let folded = self.state.conversations.get(id).map_or(&[][..], |folded| &folded.participants);
-        let joined = self.layers(own).filter_map(|layer| layer.conversations.get(id));
-        let fresh = joined.flat_map(|delta| &delta.joined).filter(|agent| !folded.contains(agent));
-        folded.len() + fresh.count()
-    }
-
     pub(super) fn load(&self, own: &Overlay, agent: &AgentId) -> u64 {
-        let folded = self
-            .state
-            .conversations
-            .inbox(agent)
-            .map_or(0, caxton_projections::conversations::Inbox::waiting);
-        folded + self.layers(own).filter_map(|layer| layer.load.get(agent)).sum::<u64>()
+        self.state.conversations.inbox(agent).map_or(0, Inbox::waiting) + self.loading(own, agent)
+    }
+
+    /// Messages to an agent that are under way.
+    fn loading(&self, own: &Overlay, agent: &AgentId) -> u64 {
+        self.layers(own).filter_map(|layer| layer.load.get(agent)).sum()
     }
 
     pub(super) fn turn(&self, own: &Overlay, capability: &CapabilityName) -> u64 {
@@ -197,39 +220,56 @@ impl<'a> Situation<'a> {
         sender: Option<&AgentId>,
         conversation: Option<&ConversationId>,
     ) -> (Vec<Provider<'a>>, Vec<String>) {
-        let mut providers: Vec<Provider<'a>> = Vec::new();
+        let standing = conversation.map(|id| self.standing(own, id));
+        self.candidates(own, &Ask { capability, version, sender, standing: standing.as_ref() }, true)
+    }
+
+    /// The same; whether each takes part in the conversation is only found out when `familiar` or when it decides.
+    pub(super) fn candidates(
+        &self,
+        own: &Overlay,
+        ask: &Ask<'_>,
+        familiar: bool,
+    ) -> (Vec<Provider<'a>>, Vec<String>) {
+        let rows = self.state.registry.providers(ask.capability);
+        let mut providers: Vec<Provider<'a>> = Vec::with_capacity(rows.len());
         let mut others = Vec::new();
-        for row in self.state.registry.providers(capability) {
-            if self.layers(own).any(|layer| layer.withdrawn.contains(&row.id)) || sender == Some(&row.agent) {
+        for row in rows {
+            if ask.sender == Some(&row.agent)
+                || self
+                    .layers(own)
+                    .any(|layer| !layer.withdrawn.is_empty() && layer.withdrawn.contains(&row.id))
+            {
                 continue;
             }
-            if !fits(&row.version, version) {
+            if !fits(&row.version, ask.version) {
                 others.push(row.version.clone());
                 continue;
             }
             let Some(agent) = self.state.registry.agent(&row.agent) else { continue };
-            let in_conversation = conversation.is_some_and(|id| self.takes_part(own, id, &row.agent));
+            let takes_part = || ask.standing.is_some_and(|standing| standing.takes_part(&row.agent));
             let closed_off =
                 agent.circuit == Circuit::Open && agent.circuit_until.is_none_or(|until| until > self.now);
             let unavailable = match agent.status {
                 _ if agent.removed => Some("it was removed"),
                 Some(AgentStatus::Stopped) => Some("it is stopped"),
                 Some(AgentStatus::Error) => Some("it is in error"),
-                Some(AgentStatus::Draining) if !in_conversation => Some("it is draining"),
+                Some(AgentStatus::Draining) if !takes_part() => Some("it is draining"),
                 _ if closed_off => Some("its circuit is open"),
                 Some(AgentStatus::Running | AgentStatus::Draining) | None => None,
             };
-            let inbox = self.state.conversations.inbox(&row.agent).filter(|inbox| inbox.answered > 0);
+            let inbox = self.state.conversations.inbox(&row.agent);
+            let answering = inbox.filter(|inbox| inbox.answered > 0);
             providers.push(Provider {
                 agent: &row.agent,
                 version: &row.version,
                 priority: row.priority,
-                health: agent.health_in(Some(capability)),
+                health: agent.health_in(Some(ask.capability)),
                 unavailable,
-                load: self.load(own, &row.agent),
-                response_micros: inbox.map(|inbox| inbox.response_micros).filter(|micros| *micros > 0),
-                success: inbox.map_or(1.0, |inbox| 1.0 - inbox.failed as f32 / inbox.answered as f32),
-                in_conversation,
+                load: inbox.map_or(0, Inbox::waiting) + self.loading(own, &row.agent),
+                response_micros: answering.map(|inbox| inbox.response_micros).filter(|micros| *micros > 0),
+                success: answering.map_or(1.0, |inbox| 1.0 - inbox.failed as f32 / inbox.answered as f32),
+                in_conversation: familiar && takes_part(),
             });
         }
         (providers, others)

@@ -194,6 +194,10 @@ fn each_strategy_chooses_by_its_own_measure() {
         assert_eq!(choice.candidates.len(), 3);
         assert!(choice.candidates.iter().all(|row| !row.because.is_empty()));
     }
+    let rounded = Provider { success: 0.666_66, load: 1_234, response_micros: Some(250_000), ..plain(&a) };
+    let choice = choose(Strategy::BestMatch, &[rounded], 0).unwrap();
+    let because = "health 1, load 1.000, speed 0.800, success 0.667, priority 50";
+    assert_eq!(choice.candidates[0].because, because);
     let down = [
         Provider { health: Health::Unhealthy, ..plain(&a) },
         Provider { unavailable: Some("its circuit is open"), ..plain(&b) },

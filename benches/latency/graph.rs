@@ -1,12 +1,4 @@
-//! Latency of the graph: point reads and one hop at 100,000 entities and 500,000 relations, keyword search, and the pace
-//! of the fold, live and while rebuilding. `cargo bench --bench latency`; figures of the fold are printed first.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    missing_docs,
-    reason = "a bench stops at the first surprise and speaks"
-)]
+//! Latency of the graph: point reads, hops, keyword search, and the pace of its fold.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -16,7 +8,7 @@ use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp}
 use caxton_projections::graph::{Direction, WalkQuery, WalkStrategy};
 use caxton_projections::text::KeywordQuery;
 use caxton_projections::{Graph, GraphReader, Projection, SqliteOptions};
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 
 const ENTITIES: u64 = 100_000;
 const RELATIONS: u64 = 500_000;
@@ -182,7 +174,8 @@ fn keyword(reader: &GraphReader, text: String) {
     black_box(reader.keyword(&query).unwrap());
 }
 
-fn latency(criterion: &mut Criterion) {
+/// Prints the pace of the fold and quantiles, then runs criterion.
+pub(crate) fn latency(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let graph = fold(dir.path());
     let reader = graph.reader();
@@ -201,6 +194,3 @@ fn latency(criterion: &mut Criterion) {
     group.bench_function("keyword", |b| b.iter(|| keyword(&reader, random.text(5))));
     group.finish();
 }
-
-criterion_group!(benches, latency);
-criterion_main!(benches);

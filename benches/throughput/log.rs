@@ -1,11 +1,4 @@
-//! How many events the log makes durable, beside a plain segment file and beside redb with a row for each event.
-//!
-//! `cargo bench --bench throughput` runs criterion over the log alone. `cargo bench --bench throughput -- --paired`
-//! measures all three in turns, in one process and on one disk, and prints ratios: each line is a geometric mean over
-//! at least nine interleaved rounds with its 90 % interval, beside the time of a bare fdatasync. Options behind
-//! `--paired`: `--rounds N` (default 9), `--dir DIR` (default `target/throughput`), `--only TEXT`.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark stops at the first surprise")]
-#![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
+//! The log alone: how many events it makes durable, beside a plain segment file and beside redb with a row for each.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -75,7 +68,7 @@ impl Contestant for Log {
     }
 }
 
-fn open_log(dir: &Path, group_events_max: usize) -> Log {
+pub(crate) fn open_log(dir: &Path, group_events_max: usize) -> Log {
     let options = LogOptions { group_events_max, ..LogOptions::new([1; 16]) };
     Log::open(dir, options, Arc::new(System)).unwrap()
 }
@@ -194,6 +187,38 @@ fn groups<C: Contestant>(contestant: &C, size: usize, groups: usize) -> f64 {
     (size * groups) as f64 / start.elapsed().as_secs_f64()
 }
 
+/// Events a second of `draft` in groups of `size` from one thread for some time, [`IN_FLIGHT`] groups at a time. They are
+/// made a few groups ahead, on another thread.
+pub(crate) fn groups_of(
+    log: &Log,
+    size: usize,
+    time: Duration,
+    draft: impl Fn(u64) -> Draft + Send + Sync,
+) -> f64 {
+    thread::scope(|scope| {
+        let (made, ready) = bounded(4);
+        scope.spawn(move || {
+            let mut next = 0;
+            while made.send((next..next + size as u64).map(&draft).collect::<Vec<Draft>>()).is_ok() {
+                next += size as u64;
+            }
+        });
+        let (start, mut pending, mut groups) = (Instant::now(), VecDeque::new(), 0);
+        while start.elapsed() < time {
+            if pending.len() == IN_FLIGHT
+                && let Some(oldest) = pending.pop_front()
+            {
+                Log::wait(oldest);
+            }
+            pending.push_back(Contestant::submit(log, ready.recv().unwrap()));
+            groups += 1;
+        }
+        drop(ready);
+        pending.into_iter().for_each(Log::wait);
+        (size * groups) as f64 / start.elapsed().as_secs_f64()
+    })
+}
+
 /// [`APPENDERS`] threads append one event at a time and wait for it; events a second and the 99th percentile.
 fn appenders<C: Contestant>(contestant: &C, each: usize) -> (f64, Duration) {
     let mut waits: Vec<Duration> = Vec::new();
@@ -260,10 +285,11 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-struct Paired {
-    rounds: usize,
-    dir: PathBuf,
-    only: String,
+/// The three contestants in turns.
+pub(crate) struct Paired {
+    pub(crate) rounds: usize,
+    pub(crate) dir: PathBuf,
+    pub(crate) only: String,
 }
 
 impl Paired {
@@ -303,7 +329,8 @@ impl Paired {
         println!("; fdatasync {:.2} ms", probe.as_secs_f64() * 1_000.0);
     }
 
-    fn run(&self) {
+    /// Measures and prints.
+    pub(crate) fn run(&self) {
         println!("{} interleaved rounds in {}, 1 KB events", self.rounds, self.dir.display());
         for (size, count, bar) in [(256, 160, 0.6), (1_024, 60, 0.55), (4_096, 24, 0.85)] {
             let what = format!("groups of {size}");
@@ -335,7 +362,8 @@ impl Paired {
     }
 }
 
-fn criterion(dir: &Path) {
+/// Criterion over the log.
+pub(crate) fn criterion(dir: &Path) {
     let mut criterion = Criterion::default().configure_from_args().sample_size(10);
     let mut group = criterion.benchmark_group("durable_append");
     for size in [1, 256, 1_024, 4_096] {
@@ -350,20 +378,4 @@ fn criterion(dir: &Path) {
     group.finish();
     criterion.final_summary();
     let _ = fs::remove_dir_all(dir);
-}
-
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str| {
-        let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1).cloned()
-    };
-    let dir = PathBuf::from(option("--dir").unwrap_or_else(|| "target/throughput".to_owned()));
-    if arguments.iter().any(|argument| argument == "--paired") {
-        let rounds = option("--rounds").map_or(9, |rounds| rounds.parse().expect("--rounds takes a number"));
-        let only = option("--only").unwrap_or_default();
-        Paired { rounds: rounds.max(9), dir, only }.run();
-    } else {
-        criterion(&dir);
-    }
 }

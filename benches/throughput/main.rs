@@ -1,0 +1,69 @@
+//! How much becomes durable: events in the log, and messages through the engine.
+//!
+//! ```text
+//! cargo bench --bench throughput                              criterion over the log alone
+//! cargo bench --bench throughput -- --paired                  the log beside its peers
+//! cargo bench --bench throughput -- --messages                messages through the engine
+//! cargo bench --bench throughput -- --sustained               messages at full speed for a minute
+//! ```
+//!
+//! `--paired` measures the log, a plain segment file and redb with a row an event in turns, in one process and on one
+//! disk, and prints ratios: each line is a geometric mean over at least nine interleaved rounds with its 90 % interval,
+//! beside the time of a bare fdatasync.
+//!
+//! `--messages` starts an engine with 1,000 agents and keeps 2,048 messages of 1 KB in flight through `Engine::send` and
+//! `Engine::send_many`: to agents and to capabilities. Each row is the median of the rounds, each of them over a fresh
+//! data directory, after a second to warm up. `--sustained` does the same once for a long time and watches how far the
+//! projections are behind; the log alone takes the same messages before and after. It needs about 20 GB of disk.
+//!
+//! Options: `--rounds N` (9 with `--paired`, 3 with `--messages`), `--seconds N` of a round (4) or of the long run (60),
+//! `--dir DIR` (`target/throughput`), `--only TEXT`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark stops at the first surprise")]
+#![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
+
+#[path = "../crowd/mod.rs"]
+mod crowd;
+mod log;
+mod messages;
+
+use std::path::PathBuf;
+
+use crowd::table::Table;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    let option = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1).cloned()
+    };
+    let number = |name: &str, default: u64| {
+        option(name).map_or(default, |value| value.parse().expect("the option takes a number"))
+    };
+    let dir = PathBuf::from(option("--dir").unwrap_or_else(|| "target/throughput".to_owned()));
+    let only = option("--only").unwrap_or_default();
+    if has("--paired") {
+        log::Paired { rounds: number("--rounds", 9).max(9) as usize, dir, only }.run();
+        return;
+    }
+    if !has("--messages") && !has("--sustained") {
+        log::criterion(&dir);
+        return;
+    }
+    let mut table = Table::default();
+    let rounds = number("--rounds", 3) as usize;
+    let options = |seconds| messages::Options {
+        dir: dir.clone(),
+        rounds,
+        seconds: number("--seconds", seconds),
+        only: only.clone(),
+    };
+    if has("--messages") {
+        messages::rates(&options(4), &mut table);
+    }
+    if has("--sustained") {
+        messages::sustained(&options(60), &mut table);
+    }
+    table.print();
+    let _ = std::fs::remove_dir_all(&dir);
+}

@@ -43,9 +43,8 @@ pub(crate) fn hash_each<'a>(inputs: impl Iterator<Item = &'a [u8]>) -> Vec<Hash>
     for (index, input) in inputs.iter().enumerate() {
         // A single block gains nothing; what is longer than two chunks has lanes of its own to fill.
         match input.len() {
-            0..=BLOCK_LEN => hashes[index] = hash(input),
-            ..=CHUNK_LEN => ones.push(index),
-            len if len <= 2 * CHUNK_LEN => twos.push(index),
+            len if len > BLOCK_LEN && len <= CHUNK_LEN => ones.push(index),
+            len if len > CHUNK_LEN && len <= 2 * CHUNK_LEN => twos.push(index),
             _ => hashes[index] = hash(input),
         }
     }

@@ -335,15 +335,14 @@ impl Chat<'_> {
         } else {
             let whole = spoken(message);
             let begun = std::mem::take(&mut self.spoken);
-            match whole.strip_prefix(&begun).filter(|_| !begun.is_empty()) {
-                Some(rest) => out.line(rest)?,
-                None => {
-                    // What stands behind the prompt is the terminal's; the line begins anew.
-                    let clear = if self.is_terminal && is_idle { "\r\x1b[K" } else { "" };
-                    // What was begun was a remark on the way to something else.
-                    let end = if begun.is_empty() { "" } else { "\n" };
-                    out.line(format_args!("{end}{clear}{whole}"))?;
-                }
+            if let Some(rest) = whole.strip_prefix(&begun).filter(|_| !begun.is_empty()) {
+                out.line(rest)?;
+            } else {
+                // What stands behind the prompt is the terminal's; the line begins anew.
+                let clear = if self.is_terminal && is_idle { "\r\x1b[K" } else { "" };
+                // What was begun was a remark on the way to something else.
+                let end = if begun.is_empty() { "" } else { "\n" };
+                out.line(format_args!("{end}{clear}{whole}"))?;
             }
         }
         out.flush()?;
@@ -364,7 +363,7 @@ impl Chat<'_> {
         if self.question.is_none() || piece["sender"].as_str() != Some(&self.what.agent) {
             return Ok(());
         }
-        let text = plain(piece["text"].as_str().unwrap_or_default()).to_string();
+        let text = plain(piece["text"].as_str().unwrap_or_default());
         let begin = if self.spoken.is_empty() { format!("{}: ", self.what.agent) } else { String::new() };
         out.text(format_args!("{begin}{text}"))?;
         self.spoken.push_str(&begin);

@@ -95,14 +95,7 @@ pub fn decide_send(
     let addressed = address(situation, own, &wish, standing.as_ref())?;
     let joining = check_room(situation, own, &wish, &addressed.receivers, standing.as_ref())?;
     if !situation.is_known(own, &wish.sender) {
-        let (agent, workspace) = (wish.sender.clone(), wish.workspace.clone());
-        drafts.push(draft(
-            "agents",
-            wish.sender.as_str(),
-            None,
-            AgentEvent::ExternalRegistered { agent, workspace },
-        ));
-        own.agents.insert(wish.sender.clone());
+        drafts.push(introduced(own, &wish));
     }
     let conversation = match wish.conversation {
         Some(id) => id,
@@ -127,7 +120,7 @@ pub fn decide_send(
     let actor = wish.sender.as_str().to_owned();
     let content = match wish.content {
         Content::Text(text) if is_json => Content::Json(text),
-        content => content,
+        content @ (Content::Text(_) | Content::Json(_)) => content,
     };
     let message = Message {
         id,
@@ -163,6 +156,13 @@ pub fn decide_send(
         drafts.push(failure_reply(situation, own, conversation, sender, word, detail, numbers)?);
     }
     Ok(at)
+}
+
+/// Makes a sender known that was not.
+fn introduced(own: &mut Overlay, wish: &Outgoing) -> Draft {
+    let (agent, workspace) = (wish.sender.clone(), wish.workspace.clone());
+    own.agents.insert(agent.clone());
+    draft("agents", wish.sender.as_str(), None, AgentEvent::ExternalRegistered { agent, workspace })
 }
 
 /// Receivers that do not get it, because they are stopped.

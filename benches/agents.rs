@@ -85,7 +85,7 @@ impl Inside {
         let script = dir.join("rules.yaml");
         fs::write(&script, "rules:\n  - answer: \"{{question}} {{fact}}\"\n").unwrap();
         let mut config = Config::default();
-        config.llm.default = "script".to_owned();
+        "script".clone_into(&mut config.llm.default);
         config.agents.max_agents = 100_000;
         config.llm.providers = Rows(vec![LlmProvider {
             name: "script".to_owned(),

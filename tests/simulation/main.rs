@@ -12,6 +12,8 @@
 
 mod faults;
 mod server;
+mod turns;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

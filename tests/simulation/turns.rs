@@ -457,6 +457,15 @@ impl Told {
                 _ => (),
             }
         }
+        // A call that is made again after a kill is told what it was told, or would have been told, the first time.
+        for event in self.turns() {
+            if let TurnEvent::ToolAnswered { tool, result, .. } = event
+                && tool == "memory"
+            {
+                let result: Value = serde_json::from_str(result).unwrap();
+                assert_eq!(result["status"], "created", "{result}");
+            }
+        }
         for question in asked.values() {
             let (text, client) = (question.text.as_str(), &question.client);
             match question.whom {

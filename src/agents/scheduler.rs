@@ -59,7 +59,10 @@ impl From<&Config> for Settings {
             queues,
             classifier,
             batch: BatchRules::from(&config.conversation_processing),
-            breaker: BreakerRules::default(),
+            breaker: BreakerRules {
+                failures: config.agents.circuit_failures,
+                open_for: config.agents.circuit_pause,
+            },
             drain: DRAIN,
         }
     }

@@ -12,6 +12,8 @@ mod connections;
 mod entities;
 mod messages;
 mod observations;
+#[path = "../simulation/server.rs"]
+mod process;
 mod protocol;
 mod relations;
 mod search;
@@ -19,3 +21,6 @@ mod server;
 mod streams;
 mod system;
 mod transfer;
+mod turns;
+#[path = "../simulation/web.rs"]
+mod web;

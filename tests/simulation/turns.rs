@@ -3,7 +3,9 @@
 //! `SIMULATION_KILLS` sets how often the server is killed (default 5; 100 is the long form), `SIMULATION_SEED` where the
 //! dice start.
 
-use std::collections::BTreeMap;
+#![allow(clippy::wildcard_enum_match_arm, reason = "each check looks at a few events of all there are")]
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -384,18 +386,15 @@ impl Told {
         let contents: BTreeMap<Seq, &str> =
             self.messages().map(|(seq, message)| (seq, message.content.as_str())).collect();
         let mut turns: BTreeMap<TurnId, (&AgentId, Seq)> = BTreeMap::new();
-        let mut recorded: BTreeMap<(&AgentId, Seq, u32), ()> = BTreeMap::new();
+        let mut recorded: BTreeSet<(&AgentId, Seq, u32)> = BTreeSet::new();
         let mut counted = 0;
         for event in self.turns() {
             match event {
                 TurnEvent::Started { turn, agent, message, .. } => _ = turns.insert(*turn, (agent, *message)),
                 TurnEvent::ModelAnswered { turn, step, provider, text, tool_calls, .. } => {
                     let (agent, message) = turns[turn];
-                    let again = recorded.insert((agent, message, *step), ());
-                    assert!(
-                        again.is_none(),
-                        "{agent} has two answers in step {step} to the message at {message}"
-                    );
+                    let is_first = recorded.insert((agent, message, *step));
+                    assert!(is_first, "{agent} has two answers in step {step} to the message at {message}");
                     if provider != "counted" {
                         continue;
                     }
@@ -449,7 +448,7 @@ impl Told {
         for record in &self.0 {
             match &record.event {
                 Event::Memory(MemoryEvent::EntityCreated { name, .. }) => {
-                    *entities.entry(name).or_default() += 1
+                    *entities.entry(name).or_default() += 1;
                 }
                 Event::Memory(MemoryEvent::ObservationAdded { content, .. }) => {
                     *observations.entry(content).or_default() += 1;

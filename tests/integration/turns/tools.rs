@@ -9,15 +9,13 @@ use super::{Town, file, of, provider};
 fn obedient() -> Web {
     Web::start(|request: &Request| {
         let wish: Value = serde_json::from_str(request.last("user")).unwrap();
-        match request.step() {
-            1 => Reply::calls("c", wish["tool"].as_str().unwrap(), &wish["arguments"]),
-            _ => {
-                let said = request.last("tool");
-                let (start, end) = (said.chars().take(300), said.chars().rev().take(300).collect::<Vec<_>>());
-                let shown: String = start.chain(['…']).chain(end.into_iter().rev()).collect();
-                Reply::says(&format!("{} bytes: {shown}", said.len()))
-            }
+        if request.step() == 1 {
+            return Reply::calls("c", wish["tool"].as_str().unwrap(), &wish["arguments"]);
         }
+        let said = request.last("tool");
+        let (start, end) = (said.chars().take(300), said.chars().rev().take(300).collect::<Vec<_>>());
+        let shown: String = start.chain(['…']).chain(end.into_iter().rev()).collect();
+        Reply::says(&format!("{} bytes: {shown}", said.len()))
     })
 }
 

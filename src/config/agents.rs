@@ -141,7 +141,7 @@ section! {
         pub priority: u32 = 0, whole(0, 255);
         /// Wait above which a request is late.
         pub max_latency: Duration = Duration::from_secs(15), millis(1, DAY);
-        /// Requests that may wait; then 429.
+        /// Requests that may wait; then 429, except for one to an agent for which nothing waits in it.
         pub queue_size: usize = 1_000, whole(1, 10_000_000);
     }
 }

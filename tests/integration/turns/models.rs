@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::super::process::post;
 use super::super::web::{Reply, Request, Web};
 use super::{Town, file, of, provider};
 
@@ -151,4 +152,28 @@ fn a_model_that_hangs_fails_its_turn_alone_and_holds_up_no_other_agent() {
         let turn = town.turn(sent)[0]["data"]["turn_id"].clone();
         assert!(ended.iter().all(|event| event["data"]["turn_id"] != turn), "it still waits");
     }
+}
+
+#[test]
+fn what_waits_for_an_agent_that_hangs_shuts_no_other_out() {
+    let silent = Web::start(|_: &Request| Reply::silence());
+    let good = Web::start(|request: &Request| Reply::says(&format!("re: {}", request.last("user"))));
+    let providers = [provider("good", &good, ""), provider("silent", &silent, "")];
+    let stuck = "llm: {provider: silent}\nresource_limits: {response_timeout: 10m, max_conversations: 1}";
+    let agents = [("stuck", file("stuck", "wait", stuck)), ("ada", file("ada", "talk", ""))];
+    let queues = "request_handling: {priority_queues: {queues: [\
+                  {name: critical, priority: 0, queue_size: 5}, {name: high, priority: 1, queue_size: 5}, \
+                  {name: normal, priority: 2, queue_size: 5}, {name: background, priority: 3, queue_size: 5}]}}";
+    let town = Town::with(&providers, queues, &agents);
+    let body = json!({"performative": "REQUEST", "sender": "bob", "receiver": "stuck", "content": "hang"});
+    let refused = (0..1_000).find_map(|_| {
+        let (status, answer) = post(town.base(), "/api/v1/messages", &body).unwrap();
+        (status != 201).then_some((status, answer))
+    });
+    let (status, answer) = refused.expect("the queue is never full");
+    assert_eq!((status, &answer["code"]), (429, &json!("QUEUE_FULL")), "{answer}");
+    for number in 0..5 {
+        assert_eq!(town.hear("ada", &format!("hello {number}")).1, format!("re: hello {number}"));
+    }
+    assert_eq!(post(town.base(), "/api/v1/messages", &body).unwrap().0, 429, "it is still full");
 }

@@ -51,13 +51,21 @@ impl Delivery {
     }
 }
 
+/// What the queues have room for.
+pub struct Room<'a> {
+    /// Messages that each queue takes.
+    pub queues: Vec<usize>,
+    /// Whether a queue that is full takes one for this agent all the same, because nothing waits for it there.
+    pub own: &'a (dyn Fn(usize, &AgentId) -> bool + Send + Sync),
+}
+
 /// The inboxes of all agents that run here.
 pub trait Inbox: Send + Sync + fmt::Debug {
     /// Waits until there are messages, and takes them, in the order of the log within each conversation. Of each queue,
     /// as [`super::queues::Classifier`] tells them apart, it takes at most as many as `room` says.
     ///
     /// What was taken is not given again in this process, unless it is put back. Dropping the future takes nothing.
-    fn next<'a>(&'a self, room: &'a [usize]) -> BoxFuture<'a, Vec<Delivery>>;
+    fn next<'a>(&'a self, room: &'a Room<'a>) -> BoxFuture<'a, Vec<Delivery>>;
 
     /// The agent is done with the message, for good: the inbox is acknowledged so far.
     fn done<'a>(&'a self, agent: &'a AgentId, seq: Seq) -> BoxFuture<'a, Result<(), PortError>>;

@@ -81,6 +81,8 @@ pub struct Queues<T> {
     by_urgency: Vec<Queue>,
     items: HashMap<u64, Waiting<T>>,
     lanes: HashMap<Lane, LaneState>,
+    /// How many items of an agent wait in a queue.
+    held: HashMap<(usize, AgentId), usize>,
     next_id: u64,
     /// Picks in a row for the most urgent queue while others waited.
     urgent_picks: u32,
@@ -133,6 +135,7 @@ impl<T> Queues<T> {
             by_urgency: rules.into_iter().map(queue).collect(),
             items: HashMap::new(),
             lanes: HashMap::new(),
+            held: HashMap::new(),
             next_id: 0,
             urgent_picks: 0,
             picks: 0,
@@ -175,6 +178,21 @@ impl<T> Queues<T> {
         Err(QueueFull { queue: rule.name.clone(), size: rule.size, retry_after })
     }
 
+    /// Whether a queue takes an item for this agent: each agent has a place of its own beside those of the queue, so that
+    /// what waits for one that hangs never shuts others out.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`], with the time after which to try again.
+    pub fn check_for(&self, queue: usize, agent: &AgentId) -> Result<(), QueueFull> {
+        if self.holds(queue, agent) { self.check(queue) } else { Ok(()) }
+    }
+
+    /// Whether something waits for this agent in a queue.
+    pub fn holds(&self, queue: usize, agent: &AgentId) -> bool {
+        self.held.contains_key(&(queue.min(self.by_urgency.len() - 1), agent.clone()))
+    }
+
     /// Puts an item at the end of a queue and of its lane.
     ///
     /// # Errors
@@ -198,12 +216,13 @@ impl<T> Queues<T> {
         not_before: Duration,
     ) -> Result<(), (T, QueueFull)> {
         let queue = queue.min(self.by_urgency.len() - 1);
-        if let Err(full) = self.check(queue) {
+        if let Err(full) = self.check_for(queue, &lane.agent) {
             return Err((item, full));
         }
         let id = self.next_id;
         self.next_id += 1;
         self.by_urgency[queue].waiting.insert(id);
+        *self.held.entry((queue, lane.agent.clone())).or_default() += 1;
         self.lanes.entry(lane.clone()).or_default().waiting.push_back(id);
         let since = now.max(not_before);
         self.items.insert(id, Waiting { item, lane, queue, since, not_before });
@@ -257,6 +276,7 @@ impl<T> Queues<T> {
         let id = self.next_id;
         self.next_id += 1;
         self.by_urgency[queue].waiting.insert(id);
+        *self.held.entry((queue, lane.agent.clone())).or_default() += 1;
         let state = self.lanes.entry(lane.clone()).or_default();
         state.taken = false;
         state.waiting.push_front(id);
@@ -323,6 +343,13 @@ impl<T> Queues<T> {
     fn forget(&mut self, id: u64) -> Option<Waiting<T>> {
         let waiting = self.items.remove(&id)?;
         self.by_urgency[waiting.queue].waiting.remove(&id);
+        let key = (waiting.queue, waiting.lane.agent.clone());
+        if let Some(count) = self.held.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(&key);
+            }
+        }
         Some(waiting)
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::batching::{BatchRules, Batcher};
 use super::circuit::{Breaker, BreakerRules};
-use super::ports::{Agents, Delivery, Found, Inbox, PortError};
+use super::ports::{Agents, Delivery, Found, Inbox, PortError, Room};
 use super::queues::{Classifier, Lane, Picked, QueueFull, QueueRule, Queues};
 use super::runner::{Outcome, Prepared, World, memory_ask, run_turn};
 use super::spec::Agent;
@@ -59,7 +59,10 @@ impl From<&Config> for Settings {
             queues,
             classifier,
             batch: BatchRules::from(&config.conversation_processing),
-            breaker: BreakerRules::default(),
+            breaker: BreakerRules {
+                failures: config.agents.circuit_failures,
+                open_for: config.agents.circuit_pause,
+            },
             drain: DRAIN,
         }
     }
@@ -83,13 +86,25 @@ impl Scheduler {
         Self { world, inbox, agents, settings, queues, epoch: Instant::now() }
     }
 
-    /// Whether there is room for a message like this: asked before it is accepted from outside.
+    /// Whether there is room for a message like this to these agents, or to anybody when they are not known yet: asked
+    /// before it is accepted from outside.
     ///
     /// # Errors
     ///
     /// [`QueueFull`], with the time after which to try again.
-    pub fn check(&self, capability: Option<&CapabilityName>, priority: Priority) -> Result<(), QueueFull> {
-        let checked = self.queues().check(self.settings.classifier.queue(capability, priority));
+    pub fn check(
+        &self,
+        capability: Option<&CapabilityName>,
+        priority: Priority,
+        agents: &[&AgentId],
+    ) -> Result<(), QueueFull> {
+        let queue = self.settings.classifier.queue(capability, priority);
+        let queues = self.queues();
+        let checked = match agents {
+            [] => queues.check(queue),
+            agents => agents.iter().try_for_each(|agent| queues.check_for(queue, agent)),
+        };
+        drop(queues);
         if let Err(full) = &checked {
             telemetry::agent_queue_refused(&full.queue);
         }
@@ -116,7 +131,8 @@ impl Scheduler {
         loop {
             work.begin_what_can();
             work.measure();
-            let room = self.queues().room();
+            let own = |queue: usize, agent: &AgentId| !self.queues().holds(queue, agent);
+            let room = Room { queues: self.queues().room(), own: &own };
             let wake = work.wake();
             tokio::select! {
                 biased;
@@ -126,7 +142,7 @@ impl Scheduler {
                         work.begin_turns(steps);
                     }
                 }
-                taken = self.inbox.next(&room), if room.iter().any(|room| *room > 0) => work.queue(taken),
+                taken = self.inbox.next(&room) => work.queue(taken),
                 () = self.agents.changed() => work.let_go(),
                 () = sleep_until(wake.unwrap_or(self.epoch)), if wake.is_some() => (),
             }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::circuit::later;
 use super::context::{Offered, Said};
 use super::ports::{
-    Agents, Delivery, Found, Inbox, MemoryAsk, Models, OutgoingReply, PortError, Replies, ReplyError,
+    Agents, Delivery, Found, Inbox, MemoryAsk, Models, OutgoingReply, PortError, Replies, ReplyError, Room,
     Sources, Tools, TurnLog,
 };
 use super::queues::Classifier;
@@ -456,10 +456,10 @@ impl Letters {
 }
 
 impl Inbox for Letters {
-    fn next<'a>(&'a self, room: &'a [usize]) -> BoxFuture<'a, Vec<Delivery>> {
+    fn next<'a>(&'a self, room: &'a Room<'a>) -> BoxFuture<'a, Vec<Delivery>> {
         async move {
             loop {
-                let mut room = room.to_vec();
+                let mut room = room.queues.clone();
                 let mut taken = Vec::new();
                 self.waiting.lock().unwrap().retain(|delivery| {
                     let queue = self.classifier.queue(delivery.capability(), delivery.message.priority);

@@ -20,6 +20,10 @@ section! {
         pub tool_call_timeout: Duration = Duration::from_secs(10), millis(1, DAY);
         /// Age of cached answers; `0s` turns the cache off.
         pub response_cache_ttl: Duration = Duration::ZERO;
+        /// Failed turns in a row after which an agent is left alone.
+        pub circuit_failures: u32 = 10, whole(1, 100);
+        /// How long it is left alone; then one message is tried.
+        pub circuit_pause: Duration = Duration::from_mins(1), millis(1, DAY);
         /// Agents loaded at most.
         pub max_agents: usize = 1_000, whole(1, 10_000_000);
         /// Scope of an agent's memory unless its file says otherwise.
@@ -137,7 +141,7 @@ section! {
         pub priority: u32 = 0, whole(0, 255);
         /// Wait above which a request is late.
         pub max_latency: Duration = Duration::from_secs(15), millis(1, DAY);
-        /// Requests that may wait; then 429.
+        /// Requests that may wait; then 429, except for one to an agent for which nothing waits in it.
         pub queue_size: usize = 1_000, whole(1, 10_000_000);
     }
 }

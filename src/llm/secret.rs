@@ -105,12 +105,12 @@ impl Secret {
     }
 
     /// The key itself, for the one header that carries it.
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
     /// `text` without this key and without words that share its beginning, as providers show keys that they refuse.
-    pub(super) fn scrub(&self, text: &str) -> String {
+    pub(crate) fn scrub(&self, text: &str) -> String {
         let text = text.replace(&self.0, HIDDEN);
         let Some(beginning) = self.0.get(..KNOWN_BY_CHARS) else { return text };
         let mut clean = String::with_capacity(text.len());

@@ -7,6 +7,9 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::{LogFormat, Logging};
 
+/// Libraries that log what other servers said, in which those may repeat a key. What matters of it is told by ours.
+const QUIET: &[&str] = &["rmcp=off"];
+
 /// Why log lines cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -46,8 +49,12 @@ pub fn start_logging(logging: &Logging) -> Result<(), LoggingError> {
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
-    let builder = EnvFilter::builder();
-    builder.parse(filter).map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })
+    let wrong = |source| LoggingError::Filter { filter: filter.to_owned(), source };
+    let mut parsed = EnvFilter::builder().parse(filter).map_err(wrong)?;
+    for directive in QUIET {
+        parsed = parsed.add_directive(directive.parse().map_err(wrong)?);
+    }
+    Ok(parsed)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ mod entities;
 mod messages;
 mod metrics;
 mod observations;
+#[path = "../simulation/server.rs"]
+mod process;
 mod program;
 mod protocol;
 mod providers;
@@ -28,3 +30,6 @@ mod streams;
 mod system;
 mod talk_state;
 mod transfer;
+mod turns;
+#[path = "../simulation/web.rs"]
+mod web;

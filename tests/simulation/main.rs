@@ -13,6 +13,8 @@
 mod faults;
 mod messages;
 mod server;
+mod turns;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

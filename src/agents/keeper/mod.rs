@@ -275,7 +275,10 @@ impl Keeper {
         self.record(&events)?;
         let files = &self.files;
         let before = self.registry.rejected.len();
-        self.registry.rejected.retain(|path, _| files.contains_key(path));
+        // A text that is gone from its file is not refused any more: what stands there now was judged above.
+        self.registry.rejected.retain(|path, rejection| {
+            files.get(path).is_some_and(|seen| seen.checked.sha256 == rejection.sha256)
+        });
         if before != self.registry.rejected.len() {
             self.publish();
         }

@@ -217,3 +217,21 @@ proptest! {
         prop_assert!(queues.items.is_empty() && queues.lanes.is_empty());
     }
 }
+
+#[test]
+fn each_agent_has_a_place_of_its_own_in_a_full_queue() {
+    let mut queues = queues(2);
+    let sue = |number: u64| Lane { agent: "sue".parse().unwrap(), ..lane(number) };
+    queues.push(2, lane(1), 1, at(0)).unwrap();
+    queues.push(2, lane(2), 2, at(0)).unwrap();
+    assert!(queues.push(2, lane(3), 3, at(0)).is_err());
+    queues.push(2, sue(4), 4, at(0)).unwrap();
+    assert!(queues.push(2, sue(5), 5, at(0)).is_err(), "and no more than one");
+    let of_sue = queues.pick(at(1), |item| *item == 4).unwrap();
+    assert!(!queues.holds(2, &of_sue.lane.agent));
+    queues.put_back(of_sue, at(1), at(2));
+    assert!(queues.push(2, sue(5), 5, at(1)).is_err(), "what was put back has it again");
+    assert_eq!(queues.remove(&"sue".parse().unwrap()), [4]);
+    queues.push(2, sue(5), 5, at(1)).unwrap();
+    assert!(queues.push(2, lane(3), 3, at(1)).is_err(), "it is no place of the others");
+}

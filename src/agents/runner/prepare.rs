@@ -65,12 +65,16 @@ pub fn memory_ask_of(agent: &Agent) -> Option<MemoryAsk> {
 impl Turn<'_> {
     /// Gathers the context, renders the prompts and records both.
     pub(super) async fn prepare_context(&mut self) -> Result<(), PortError> {
+        let spec = &self.agent.spec;
+        let within = spec.limits.memory_search_timeout;
+        // Servers of tools are somebody else's: one that does not answer must not hold the others of the batch up.
+        let tools = offered(self.world, &spec.permissions, within).await;
         let gate = self.prepared.gate.take();
         let _turn_to_prepare = match &gate {
             Some(gate) => gate.acquire().await.ok(),
             None => None,
         };
-        let gathered = self.gather().await;
+        let gathered = self.gather(tools).await;
         let budget = self.agent.spec.limits.context_tokens_max;
         let (context, system, user) = match self.rendered(gathered, budget) {
             Ok(done) => done,
@@ -91,8 +95,8 @@ impl Turn<'_> {
         .await
     }
 
-    /// Asks all sources at the same time, each for its time at most.
-    async fn gather(&mut self) -> Gathered {
+    /// Asks all sources but the tools at the same time, each for its time at most.
+    async fn gather(&mut self, tools: Option<Result<Vec<ToolSpec>, String>>) -> Gathered {
         let (world, spec, delivery) = (self.world, &self.agent.spec, self.delivery);
         let within = spec.limits.memory_search_timeout;
         let conversation = &delivery.message.conversation;
@@ -115,8 +119,7 @@ impl Turn<'_> {
             };
             Some(found)
         };
-        let tools = offered(world, &spec.permissions, within);
-        let (history, memory, capabilities, tools) = tokio::join!(history, memory, capabilities, tools);
+        let (history, memory, capabilities) = tokio::join!(history, memory, capabilities);
         Gathered { history, memory, capabilities, tools }
     }
 

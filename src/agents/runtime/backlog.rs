@@ -6,7 +6,7 @@ use std::sync::Arc;
 use caxton_events::conversation::Message;
 use caxton_events::{AgentId, ConversationId, Seq, Timestamp};
 
-use crate::agents::ports::Delivery;
+use crate::agents::ports::{Delivery, Room};
 
 /// Contents of waiting messages that are kept, in bytes; those beyond it are read again when their turn comes.
 const BYTES_MAX: usize = 64 << 20;
@@ -25,11 +25,49 @@ struct Waiting {
     not_before: Option<Timestamp>,
 }
 
+/// Messages that are the first of their conversation, by their place and by their agent.
+#[derive(Debug, Default)]
+struct Heads {
+    conversations: BTreeMap<Key, ConversationId>,
+    by_agent: BTreeSet<(AgentId, Seq)>,
+}
+
+impl Heads {
+    fn insert(&mut self, key: Key, conversation: ConversationId) {
+        self.by_agent.insert((key.1.clone(), key.0));
+        self.conversations.insert(key, conversation);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.by_agent.remove(&(key.1.clone(), key.0));
+        self.conversations.remove(key);
+    }
+
+    fn forget(&mut self, agent: &AgentId) {
+        self.conversations.retain(|key, _| key.1 != *agent);
+        self.by_agent.retain(|(of, _)| of != agent);
+    }
+
+    /// The first one that is not `wanted` already.
+    fn first(&self, wanted: &BTreeSet<Key>) -> Option<Key> {
+        self.conversations.keys().find(|key| !wanted.contains(*key)).cloned()
+    }
+
+    /// The same of one agent.
+    fn first_of(&self, agent: &AgentId, wanted: &BTreeSet<Key>) -> Option<Key> {
+        let of_agent = self.by_agent.range((agent.clone(), Seq::ZERO)..);
+        let mut keys = of_agent.take_while(|(of, _)| of == agent).map(|(of, seq)| (*seq, of.clone()));
+        keys.find(|key| !wanted.contains(key))
+    }
+}
+
 /// What waits, and what was taken.
 #[derive(Debug)]
 pub(super) struct Backlog {
     /// Of each queue, the messages that are the first of their conversation.
-    heads: Vec<BTreeMap<Key, ConversationId>>,
+    heads: Vec<Heads>,
+    /// Agents whose own place in a full queue may be free: something came for them, or was done, since it was looked at.
+    awaited: BTreeSet<AgentId>,
     lanes: HashMap<Lane, VecDeque<Waiting>>,
     /// Everything that waits, is to be read, or was taken.
     known: HashSet<Key>,
@@ -45,7 +83,8 @@ impl Backlog {
     /// Nothing waits for so many queues.
     pub(super) fn new(queues: usize) -> Self {
         Self {
-            heads: vec![BTreeMap::new(); queues.max(1)],
+            heads: std::iter::repeat_with(Heads::default).take(queues.max(1)).collect(),
+            awaited: BTreeSet::new(),
             lanes: HashMap::new(),
             known: HashSet::new(),
             unread: BTreeSet::new(),
@@ -107,6 +146,7 @@ impl Backlog {
             // Its turn has come, so it is kept whatever else waits.
             self.bytes += message.content.as_str().len();
             waiting.message = Some(Arc::clone(message));
+            self.awaited.insert(agent.clone());
         }
     }
 
@@ -131,6 +171,7 @@ impl Backlog {
         queue: usize,
         not_before: Option<Timestamp>,
     ) {
+        self.awaited.insert(agent.clone());
         let conversation = message.conversation.clone();
         let size = message.content.as_str().len();
         let message = (self.bytes < BYTES_MAX).then_some(message);
@@ -149,49 +190,71 @@ impl Backlog {
         lane.insert(at, Waiting { seq, queue, message, not_before });
     }
 
-    /// Takes at most `room` messages of each queue. Those for which `is_open` says no are dropped: their agent is done
-    /// with them. Those that were not kept are wanted from now on, and taken once they are read.
-    pub(super) fn take(&mut self, room: &[usize], is_open: impl Fn(&AgentId, Seq) -> bool) -> Vec<Delivery> {
+    /// Takes at most as many messages of each queue as `room` says. Those for which `is_open` says no are dropped: their
+    /// agent is done with them. Those that were not kept are wanted from now on, and taken once they are read.
+    pub(super) fn take(&mut self, room: &Room<'_>, is_open: impl Fn(&AgentId, Seq) -> bool) -> Vec<Delivery> {
         let mut taken = Vec::new();
-        let mut room: Vec<usize> =
-            (0..self.heads.len()).map(|at| room.get(at).copied().unwrap_or(0)).collect();
+        let mut left: Vec<usize> =
+            (0..self.heads.len()).map(|at| room.queues.get(at).copied().unwrap_or(0)).collect();
         loop {
             // The oldest of all first, so that the order of the log is kept where it can be.
-            let next = self
-                .heads
-                .iter()
-                .enumerate()
-                .filter(|(queue, _)| room[*queue] > 0)
-                .filter_map(|(queue, heads)| {
-                    let (key, _) = heads.iter().find(|(key, _)| !self.wanted.contains(*key))?;
-                    Some((key.clone(), queue))
-                })
-                .min();
-            let Some((key, queue)) = next else { return taken };
-            let Some(conversation) = self.heads[queue].get(&key).cloned() else { return taken };
-            let lane = (key.1.clone(), conversation);
-            let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::pop_front) else {
-                self.heads[queue].remove(&key);
-                continue;
-            };
-            if !is_open(&key.1, key.0) {
-                self.bytes -= first.message.map_or(0, |message| message.content.as_str().len());
-                self.known.remove(&key);
-                self.behead(queue, &key, &lane);
+            let queues = self.heads.iter().enumerate().filter(|(queue, _)| left[*queue] > 0);
+            let next = queues.filter_map(|(queue, heads)| Some((heads.first(&self.wanted)?, queue))).min();
+            let Some((key, queue)) = next else { break };
+            if let Some(delivery) = self.take_head(queue, key, &is_open) {
+                left[queue] -= 1;
+                taken.push(delivery);
+            }
+        }
+        // A queue may have been filled just now, so that what is held there is more than `room` knows.
+        let filled: BTreeSet<AgentId> = taken.iter().map(|delivery| delivery.agent.clone()).collect();
+        for agent in std::mem::take(&mut self.awaited) {
+            if filled.contains(&agent) {
+                self.awaited.insert(agent);
                 continue;
             }
-            let Some(message) = first.message else {
-                self.wanted.insert(key);
-                if let Some(waiting) = self.lanes.get_mut(&lane) {
-                    waiting.push_front(first);
+            let full = (0..self.heads.len()).filter(|queue| left[*queue] == 0);
+            for queue in full.filter(|queue| (room.own)(*queue, &agent)) {
+                while let Some(key) = self.heads[queue].first_of(&agent, &self.wanted) {
+                    if let Some(delivery) = self.take_head(queue, key, &is_open) {
+                        taken.push(delivery);
+                        break;
+                    }
                 }
-                continue;
-            };
-            self.bytes -= message.content.as_str().len();
-            self.behead(queue, &key, &lane);
-            room[queue] -= 1;
-            taken.push(Delivery { agent: key.1, seq: key.0, message, not_before: first.not_before });
+            }
         }
+        taken
+    }
+
+    /// Takes a head of a queue, if it is open and was kept.
+    fn take_head(
+        &mut self,
+        queue: usize,
+        key: Key,
+        is_open: &impl Fn(&AgentId, Seq) -> bool,
+    ) -> Option<Delivery> {
+        let conversation = self.heads[queue].conversations.get(&key)?.clone();
+        let lane = (key.1.clone(), conversation);
+        let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::pop_front) else {
+            self.heads[queue].remove(&key);
+            return None;
+        };
+        if !is_open(&key.1, key.0) {
+            self.bytes -= first.message.map_or(0, |message| message.content.as_str().len());
+            self.known.remove(&key);
+            self.behead(queue, &key, &lane);
+            return None;
+        }
+        let Some(message) = first.message else {
+            self.wanted.insert(key);
+            if let Some(waiting) = self.lanes.get_mut(&lane) {
+                waiting.push_front(first);
+            }
+            return None;
+        };
+        self.bytes -= message.content.as_str().len();
+        self.behead(queue, &key, &lane);
+        Some(Delivery { agent: key.1, seq: key.0, message, not_before: first.not_before })
     }
 
     /// The first of a lane is gone; the next one takes its place.
@@ -208,6 +271,7 @@ impl Backlog {
     /// A message that was taken is done with.
     pub(super) fn done(&mut self, agent: &AgentId, seq: Seq) {
         self.known.remove(&(seq, agent.clone()));
+        self.awaited.insert(agent.clone());
     }
 
     /// A message that was taken waits again.
@@ -226,8 +290,9 @@ impl Backlog {
         self.unread_of.remove(agent);
         self.wanted.retain(of_others);
         for heads in &mut self.heads {
-            heads.retain(|key, _| of_others(key));
+            heads.forget(agent);
         }
+        self.awaited.remove(agent);
         let (known, bytes) = (&mut self.known, &mut self.bytes);
         self.lanes.retain(|(of, _), lane| {
             if of != agent {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::backlog::{Backlog, Key};
 use super::journal::Journal;
 use super::past::Past;
-use crate::agents::ports::{Delivery, Inbox, PortError};
+use crate::agents::ports::{Delivery, Inbox, PortError, Room};
 use crate::agents::queues::Classifier;
 use crate::commands::talk::Upkeep;
 use crate::engine::Engine;
@@ -142,7 +142,7 @@ impl Mail {
     }
 
     /// Takes over what the engine handed over, and then what there is room for.
-    fn take(&self, room: &[usize]) -> Vec<Delivery> {
+    fn take(&self, room: &Room<'_>) -> Vec<Delivery> {
         let new = self.engine.handed_over();
         let talk = self.engine.view().talk().read();
         let mut state = self.state();
@@ -174,7 +174,7 @@ impl Mail {
 }
 
 impl Inbox for Mail {
-    fn next<'a>(&'a self, room: &'a [usize]) -> BoxFuture<'a, Vec<Delivery>> {
+    fn next<'a>(&'a self, room: &'a Room<'a>) -> BoxFuture<'a, Vec<Delivery>> {
         Box::pin(async move {
             loop {
                 let taken = self.take(room);

@@ -213,11 +213,18 @@ impl AgentRuntime {
         if agents.is_empty() {
             return Ok(());
         }
-        let (runs_here, capability) = match &wish.to {
-            To::Agents(receivers) => (receivers.iter().any(|agent| agents.get(agent).is_some()), None),
-            To::Capability { name, .. } => (self.is_offered_here(name), Some(name)),
-        };
-        if runs_here { self.inner.scheduler.check(capability, wish.priority) } else { Ok(()) }
+        let scheduler = &self.inner.scheduler;
+        match &wish.to {
+            To::Agents(receivers) => {
+                let here: Vec<&AgentId> =
+                    receivers.iter().filter(|agent| agents.get(agent).is_some()).collect();
+                if here.is_empty() { Ok(()) } else { scheduler.check(None, wish.priority, &here) }
+            }
+            To::Capability { name, .. } if self.is_offered_here(name) => {
+                scheduler.check(Some(name), wish.priority, &[])
+            }
+            To::Capability { .. } => Ok(()),
+        }
     }
 
     /// Room for so many messages of a priority, without capability; for tests and benchmarks.
@@ -226,7 +233,7 @@ impl AgentRuntime {
     ///
     /// [`QueueFull`].
     pub fn room(&self, priority: Priority) -> Result<(), QueueFull> {
-        self.inner.scheduler.check(None, priority)
+        self.inner.scheduler.check(None, priority, &[])
     }
 
     fn is_offered_here(&self, capability: &CapabilityName) -> bool {

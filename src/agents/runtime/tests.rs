@@ -362,10 +362,13 @@ fn a_full_queue_is_told_and_other_agents_go_on() {
     let full = life.runtime.check(&wish("ada")).unwrap_err();
     assert_eq!((full.queue.as_str(), full.size), ("normal", 2));
     assert!(life.runtime.check(&wish("carol")).is_ok(), "agents outside have no queue here");
+    assert!(life.runtime.check(&wish("sue")).is_ok(), "each agent has a place of its own");
+    life.engine.send_blocking(wish("sue")).unwrap();
+    assert_eq!(life.heard(1)[0].sender, name("sue"), "the queue is full of what waits for ada");
     let critical = Outgoing { priority: caxton_events::conversation::Priority::Critical, ..wish("sue") };
     assert!(life.runtime.check(&critical).is_ok());
     life.engine.send_blocking(critical).unwrap();
-    assert_eq!(life.heard(1)[0].sender, name("sue"), "a full queue holds nobody else up");
+    assert_eq!(life.heard(2)[1].sender, name("sue"), "a full queue holds nobody else up");
     // Nothing waits for answers that take a minute.
     life.engine.stop();
 }

@@ -196,9 +196,9 @@ async fn a_full_queue_refuses_and_a_critical_message_overtakes_it() {
     };
     let show = Show::new(stage, vec![spec("ada")], rules, (1..=2_500).map(job).collect());
     sleep(Duration::from_millis(500)).await;
-    let full = show.scheduler.check(Some(&capability), Priority::Critical).unwrap_err();
+    let full = show.scheduler.check(Some(&capability), Priority::Critical, &[]).unwrap_err();
     assert_eq!((full.queue.as_str(), full.size), ("background", 2_000));
-    assert!(show.scheduler.check(None, Priority::Critical).is_ok());
+    assert!(show.scheduler.check(None, Priority::Critical, &[]).is_ok());
     show.letters.add(delivery("ada", 9_999, said_in("urgent", Priority::Critical, "help")));
     assert_eq!(show.letters.done(2).await[1], 9_999, "it is the next");
 }

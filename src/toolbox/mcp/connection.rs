@@ -20,6 +20,7 @@ use super::MESSAGE_BYTES_MAX;
 use super::process::{self, Child};
 use crate::config::McpServer;
 use crate::failure;
+use crate::llm::{KeyError, Secret};
 use crate::toolbox::{ToolError, tls};
 use crate::{VERSION, telemetry};
 
@@ -132,15 +133,19 @@ impl Connection {
 
     /// The failure with the server's name before it.
     pub(super) fn failed(&self, reason: &str) -> ToolError {
-        ToolError::Failed(format!("MCP server {} {}", self.server.name, self.without_query(reason)))
+        ToolError::Failed(format!("MCP server {} {}", self.server.name, self.without_secrets(reason)))
     }
 
-    /// `text` without the query of the server's URL, which may hold a key.
-    fn without_query(&self, text: &str) -> String {
+    /// `text` without the server's token, which it may repeat, and the query of its URL, which may hold a key.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
+        let text = match token(&self.server) {
+            Ok(Some(token)) => token.scrub(text),
+            Ok(None) | Err(_) => text.to_owned(),
+        };
         let query = self.server.url.as_ref().and_then(|url| url.split_once('?')).map(|(_, query)| query);
         match query.filter(|query| !query.is_empty()) {
             Some(query) => text.replace(query, "…"),
-            None => text.to_owned(),
+            None => text,
         }
     }
 
@@ -169,7 +174,7 @@ impl Connection {
             Ok(running) => Ok(Arc::clone(open.insert(Arc::new(running)))),
             Err(reason) => {
                 self.note_failure();
-                let reason = self.without_query(&reason);
+                let reason = self.without_secrets(&reason);
                 tracing::warn!(server = self.server.name, reason, "an MCP server did not start");
                 Err(reason)
             }
@@ -239,12 +244,17 @@ fn http(server: &McpServer, url: &str) -> Result<StreamableHttpClientTransport<r
     let mut config = StreamableHttpClientTransportConfig::with_uri(url)
         .max_sse_event_size(MESSAGE_BYTES_MAX)
         .max_json_response_size(MESSAGE_BYTES_MAX);
-    if let Some(variable) = &server.token_variable {
-        let token = std::env::var(variable)
-            .map_err(|_| format!("needs a token, and the variable {variable} of the environment has none"))?;
-        config = config.auth_header(token);
+    let token = token(server).map_err(|error| format!("has no token: {}", failure::chain(&error)))?;
+    if let Some(token) = token {
+        config = config.auth_header(token.expose());
     }
     Ok(StreamableHttpClientTransport::with_client(client, config))
+}
+
+/// The token for a server that is reached by HTTP, if it has one.
+fn token(server: &McpServer) -> Result<Option<Secret>, KeyError> {
+    let read = |variable: &String| Secret::from_variable(variable, &|name| std::env::var(name).ok());
+    server.token_variable.as_ref().map(read).transpose()
 }
 
 /// The tools of a server, page by page; a list without end is cut.

@@ -78,7 +78,12 @@ impl McpTools {
         match ended.map_err(|_| ToolError::Timeout(timeout))? {
             Ok(CallToolResponse::Complete(result)) => {
                 self.connection.worked();
-                result_text(&result, caller.permissions.result_bytes_max)
+                let text = result_text(&result, caller.permissions.result_bytes_max);
+                let clean = |text: String| self.connection.without_secrets(&text);
+                match text {
+                    Err(ToolError::Failed(text)) => Err(ToolError::Failed(clean(text))),
+                    text => text.map(clean),
+                }
             }
             Ok(_) => Err(self.connection.failed("asks for what agents cannot give: input, or time")),
             Err(ServiceError::TransportClosed) => Err(self

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use caxton_events::Seq;
 use caxton_events::conversation::Message;
+use caxton_events::{AgentId, Seq};
 
 use super::super::backlog::Backlog;
 use super::name;
-use crate::agents::ports::Delivery;
+use crate::agents::ports::{Delivery, Room};
 use crate::agents::scripted;
 
 fn said(conversation: &str) -> Arc<Message> {
     Arc::new(Message { conversation: conversation.parse().unwrap(), ..scripted::message("x") })
+}
+
+/// Takes what there is room for, with no places of agents' own.
+fn take(backlog: &mut Backlog, room: &[usize], is_open: impl Fn(&AgentId, Seq) -> bool) -> Vec<Delivery> {
+    backlog.take(&Room { queues: room.to_vec(), own: &|_, _| false }, is_open)
 }
 
 fn seqs(taken: &[Delivery]) -> Vec<u64> {
@@ -30,31 +35,35 @@ fn waiting(messages: &[(u64, &str, usize)]) -> Backlog {
 #[test]
 fn what_is_urgent_overtakes_what_is_not_but_never_in_its_own_conversation() {
     let mut backlog = waiting(&[(1, "a", 1), (2, "a", 0), (3, "b", 0), (4, "c", 1)]);
-    assert_eq!(seqs(&backlog.take(&[9, 0], |_, _| true)), [3], "2 waits for 1, which has no room");
-    assert_eq!(seqs(&backlog.take(&[9, 1], |_, _| true)), [1, 2]);
-    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [4]);
-    assert!(backlog.take(&[9, 9], |_, _| true).is_empty());
+    assert_eq!(seqs(&take(&mut backlog, &[9, 0], |_, _| true)), [3], "2 waits for 1, which has no room");
+    assert_eq!(seqs(&take(&mut backlog, &[9, 1], |_, _| true)), [1, 2]);
+    assert_eq!(seqs(&take(&mut backlog, &[9, 9], |_, _| true)), [4]);
+    assert!(take(&mut backlog, &[9, 9], |_, _| true).is_empty());
 }
 
 #[test]
 fn nothing_is_taken_twice_and_what_is_put_back_keeps_its_place() {
     let mut backlog = waiting(&[(1, "a", 0), (2, "a", 0), (3, "a", 0)]);
-    let taken = backlog.take(&[2, 0], |_, _| true);
+    let taken = take(&mut backlog, &[2, 0], |_, _| true);
     backlog.add(&name("ada"), Seq(1), said("a"), 0);
     for delivery in taken {
         backlog.put_back(delivery, 0);
     }
-    let taken = backlog.take(&[9, 9], |_, _| true);
+    let taken = take(&mut backlog, &[9, 9], |_, _| true);
     assert_eq!(seqs(&taken), [1, 2, 3]);
     backlog.done(&name("ada"), Seq(1));
     backlog.add(&name("ada"), Seq(1), said("a"), 0);
-    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [1], "after that it is a message like any other");
+    assert_eq!(
+        seqs(&take(&mut backlog, &[9, 9], |_, _| true)),
+        [1],
+        "after that it is a message like any other"
+    );
 }
 
 #[test]
 fn what_is_done_with_elsewhere_is_dropped() {
     let mut backlog = waiting(&[(1, "a", 0), (2, "a", 0), (3, "b", 0)]);
-    assert_eq!(seqs(&backlog.take(&[9, 9], |_, seq| seq != Seq(1))), [2, 3]);
+    assert_eq!(seqs(&take(&mut backlog, &[9, 9], |_, seq| seq != Seq(1))), [2, 3]);
 }
 
 #[test]
@@ -64,13 +73,13 @@ fn what_has_to_be_read_keeps_its_place() {
     backlog.note(&ada, Seq(1));
     backlog.note(&ada, Seq(2));
     assert!(backlog.has_unread(&ada) && !backlog.has_unread(&name("bob")));
-    assert!(backlog.take(&[9, 9], |_, _| true).is_empty());
+    assert!(take(&mut backlog, &[9, 9], |_, _| true).is_empty());
     let keys = backlog.to_read(10);
     assert_eq!(keys.iter().map(|(seq, _)| seq.0).collect::<Vec<_>>(), [1, 2]);
     backlog.read(&ada, Seq(2), &said("a"), 0, None);
     backlog.read(&ada, Seq(1), &said("a"), 0, None);
     assert!(!backlog.has_unread(&ada));
-    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [1, 2]);
+    assert_eq!(seqs(&take(&mut backlog, &[9, 9], |_, _| true)), [1, 2]);
 }
 
 #[test]
@@ -83,11 +92,11 @@ fn what_is_not_kept_is_read_when_its_turn_comes() {
     for (seq, conversation) in [(1, "a"), (2, "b"), (3, "c")] {
         backlog.add(&name("ada"), Seq(seq), large(conversation), 0);
     }
-    assert_eq!(seqs(&backlog.take(&[9], |_, _| true)), [1, 2]);
+    assert_eq!(seqs(&take(&mut backlog, &[9], |_, _| true)), [1, 2]);
     let keys = backlog.to_read(10);
     assert_eq!(keys, [(Seq(3), name("ada"))]);
     backlog.read(&name("ada"), Seq(3), &large("c"), 0, None);
-    assert_eq!(seqs(&backlog.take(&[9], |_, _| true)), [3]);
+    assert_eq!(seqs(&take(&mut backlog, &[9], |_, _| true)), [3]);
 }
 
 #[test]
@@ -95,13 +104,28 @@ fn an_agent_that_goes_leaves_nothing_behind() {
     let mut backlog = waiting(&[(1, "a", 0), (2, "b", 1)]);
     backlog.note(&name("ada"), Seq(3));
     backlog.add(&name("bob"), Seq(4), said("a"), 0);
-    let taken = backlog.take(&[1, 0], |_, _| true);
+    let taken = take(&mut backlog, &[1, 0], |_, _| true);
     assert_eq!(seqs(&taken), [1]);
     backlog.forget(&name("ada"));
     assert!(!backlog.has_unread(&name("ada")));
-    assert_eq!(seqs(&backlog.take(&[9, 9], |_, _| true)), [4]);
+    assert_eq!(seqs(&take(&mut backlog, &[9, 9], |_, _| true)), [4]);
     // What was taken is still held, so it is not taken up beside itself.
     backlog.note(&name("ada"), Seq(1));
     backlog.note(&name("ada"), Seq(2));
     assert_eq!(backlog.to_read(9), [(Seq(2), name("ada"))]);
+}
+
+#[test]
+fn an_agent_for_which_nothing_waits_gets_into_a_full_queue() {
+    let mut backlog = waiting(&[(1, "a", 0), (2, "b", 0)]);
+    backlog.add(&name("sue"), Seq(3), said("c"), 0);
+    backlog.add(&name("sue"), Seq(4), said("d"), 0);
+    let sue_is_idle = |_: usize, agent: &AgentId| *agent == name("sue");
+    let full = Room { queues: vec![0, 0], own: &sue_is_idle };
+    assert_eq!(seqs(&backlog.take(&full, |_, _| true)), [3], "one, and none of who has one there");
+    assert!(backlog.take(&full, |_, _| true).is_empty(), "it is looked at again when something has changed");
+    backlog.done(&name("sue"), Seq(3));
+    assert_eq!(seqs(&backlog.take(&full, |_, _| true)), [4]);
+    backlog.done(&name("sue"), Seq(4));
+    assert_eq!(seqs(&take(&mut backlog, &[9, 9], |_, _| true)), [1, 2]);
 }

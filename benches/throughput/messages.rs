@@ -40,29 +40,16 @@ pub(crate) fn rates(options: &Options, table: &mut Table) {
     let direct = Mode::Direct;
     let round_robin = Mode::Capability(Strategy::RoundRobin);
     let best_match = Mode::Capability(Strategy::BestMatch);
+    let way = |mode, group| Load { mode, in_flight: IN_FLIGHT, group };
     let ways = [
-        ("direct, one a call", Load { mode: direct, in_flight: IN_FLIGHT, group: 1 }, true),
-        ("direct, 64 a call", Load { mode: direct, in_flight: IN_FLIGHT, group: 64 }, true),
-        (
-            "direct with message_id, one a call",
-            Load { mode: Mode::Numbered, in_flight: IN_FLIGHT, group: 1 },
-            true,
-        ),
-        (
-            "capability round_robin, one a call",
-            Load { mode: round_robin, in_flight: IN_FLIGHT, group: 1 },
-            true,
-        ),
-        (
-            "capability best_match, one a call",
-            Load { mode: best_match, in_flight: IN_FLIGHT, group: 1 },
-            true,
-        ),
-        (
-            "each opens a conversation, one a call",
-            Load { mode: Mode::Opening, in_flight: IN_FLIGHT, group: 1 },
-            false,
-        ),
+        ("direct, one a call", way(direct, 1), true),
+        ("direct, 64 a call", way(direct, 64), true),
+        ("direct with message_id, one a call", way(Mode::Numbered, 1), true),
+        ("capability round_robin, one a call", way(round_robin, 1), true),
+        ("capability round_robin, 64 a call", way(round_robin, 64), true),
+        ("capability best_match, one a call", way(best_match, 1), true),
+        ("capability best_match, 64 a call", way(best_match, 64), true),
+        ("each opens a conversation, one a call", way(Mode::Opening, 1), false),
     ];
     let runtime = runtime();
     let mut rates = vec![Vec::new(); ways.len()];

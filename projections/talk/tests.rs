@@ -309,7 +309,7 @@ fn numbers_of_messages_are_found_before_and_after_they_are_stored() {
     for learns in [false, true] {
         if learns {
             store.learn_numbers().unwrap();
-            talk.apply(&[record(6, None, sent(later.clone()))]).unwrap();
+            talk.fold(&[record(6, None, sent(later.clone()))], Seq(6)).unwrap();
         }
         assert_eq!(talk.reader().message(first.id).unwrap(), Some(Seq(3)));
         assert_eq!(talk.reader().message(drawn.id).unwrap(), None);

@@ -30,7 +30,7 @@ pub(crate) fn idle(dir: &Path, table: &mut Table) {
     let each = anonymous_bytes().saturating_sub(before) / count as u64;
     let (busy, start) = (used(), Instant::now());
     std::thread::sleep(Duration::from_secs(5));
-    let share = (used() - busy).as_secs_f64() / start.elapsed().as_secs_f64();
+    let share = used().saturating_sub(busy).as_secs_f64() / start.elapsed().as_secs_f64();
     let figure = format!("{:.1} KiB each", each as f64 / 1_024.0);
     table.row("memory of 10,000 idle agents", figure, "≤ 50 KiB each", each <= IDLE_BYTES_MAX);
     let figure = format!("{:.2} % of a core, all of them", share * 100.0);
@@ -78,7 +78,7 @@ pub(crate) fn of_files(dir: &Path, table: &mut Table) {
         let engine = engine(&dir);
         let before = anonymous_bytes();
         let mut options = DirectoryOptions::new(&Config::default(), &dir);
-        options.agents.max_agents = count.try_into().unwrap();
+        options.agents.max_agents = count;
         let start = Instant::now();
         let directory = AgentDirectory::start(Arc::new(EngineLog::of(engine.clone())), options).unwrap();
         let time = start.elapsed();

@@ -246,7 +246,9 @@ impl Registry {
     /// Rows must come in the order they were made.
     pub(crate) fn restore_registrations(&mut self, mut rows: Vec<Registration>) {
         rows.sort_unstable_by_key(|row| (row.seq, row.id));
-        rows.into_iter().for_each(|row| self.register(row));
+        for row in rows {
+            self.register(row);
+        }
     }
 
     pub(crate) fn register(&mut self, row: Registration) {

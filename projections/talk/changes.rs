@@ -113,10 +113,18 @@ impl Taken {
     /// All of it as rows.
     pub(crate) fn rows(self) -> Changes {
         let Self { mut changes, agents, conversations, inboxes, routed } = self;
-        agents.iter().for_each(|row| changes.put(Table::Agents, row.name.as_str(), row));
-        conversations.iter().for_each(|row| changes.put(Table::Conversations, row.id.as_str(), row));
-        inboxes.iter().for_each(|row| changes.put(Table::Inboxes, row.agent.as_str(), row));
-        routed.iter().for_each(|(capability, count)| changes.put(Table::Routed, capability, count));
+        for row in &agents {
+            changes.put(Table::Agents, row.name.as_str(), row);
+        }
+        for row in &conversations {
+            changes.put(Table::Conversations, row.id.as_str(), row);
+        }
+        for row in &inboxes {
+            changes.put(Table::Inboxes, row.agent.as_str(), row);
+        }
+        for (capability, count) in &routed {
+            changes.put(Table::Routed, capability, count);
+        }
         changes
     }
 }

@@ -123,10 +123,6 @@ pub fn decide_send(
     });
     let stopped = stopped(situation, &addressed.receivers);
     let actor = wish.sender.as_str().to_owned();
-    let content = match wish.content {
-        Content::Text(text) if is_json => Content::Json(text),
-        content => content,
-    };
     let message = Message {
         id,
         id_given,
@@ -135,7 +131,7 @@ pub fn decide_send(
         receivers: addressed.receivers,
         routing: addressed.routing,
         conversation: conversation.clone(),
-        content,
+        content: said(wish.content, is_json),
         priority: wish.priority,
         reply_with: wish.reply_with,
         in_reply_to: wish.in_reply_to,
@@ -161,6 +157,14 @@ pub fn decide_send(
         drafts.push(failure_reply(situation, own, conversation, sender, word, detail, numbers)?);
     }
     Ok(at)
+}
+
+/// The content as it is kept: JSON is JSON, whatever it was sent as.
+fn said(content: Content, is_json: bool) -> Content {
+    match content {
+        Content::Text(text) | Content::Json(text) if is_json => Content::Json(text),
+        Content::Text(_) | Content::Json(_) => content,
+    }
 }
 
 /// Receivers that do not get it, because they are stopped.

@@ -189,7 +189,7 @@ pub struct Routing {
 }
 
 /// Words about a candidate. Copies share them, since those who were looked at are mostly told the same.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[serde(into = "String")]
 pub struct Because(Arc<str>);
 
@@ -198,6 +198,13 @@ impl Deref for Because {
 
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+/// As the text that it is.
+impl fmt::Debug for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
     }
 }
 

@@ -1,6 +1,11 @@
 //! What happens between agents: messages, their deliveries, and the conversations they belong to.
 
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
 use bincode::{Decode, Encode};
+use serde::Serialize;
 
 use crate::choice::choice;
 use crate::id::{AgentId, CapabilityName, ConversationId, MessageId, Seq};
@@ -183,6 +188,50 @@ pub struct Routing {
     pub reason: String,
 }
 
+/// Words about a candidate. Copies share them, since those who were looked at are mostly told the same.
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[serde(into = "String")]
+pub struct Because(Arc<str>);
+
+impl Deref for Because {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// As the text that it is.
+impl fmt::Debug for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for Because {
+    fn from(words: &str) -> Self {
+        Self(words.into())
+    }
+}
+
+impl From<Because> for String {
+    fn from(because: Because) -> Self {
+        because.0.as_ref().into()
+    }
+}
+
+impl PartialEq<&str> for Because {
+    fn eq(&self, words: &&str) -> bool {
+        &*self.0 == *words
+    }
+}
+
 /// A provider that routing looked at.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Candidate {
@@ -191,7 +240,7 @@ pub struct Candidate {
     /// Its score under the strategy, higher is better.
     pub score: f32,
     /// What the score is made of, or why it was passed over.
-    pub because: String,
+    pub because: Because,
 }
 
 /// A fact about messages and conversations.

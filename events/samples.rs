@@ -88,7 +88,7 @@ fn message() -> Message {
             candidates: vec![Candidate {
                 agent: agent("Librarian"),
                 score: 0.75,
-                because: "priority 50, load 0.00".to_owned(),
+                because: "priority 50, load 0.00".into(),
             }],
             reason: "the best of 1".to_owned(),
         }),

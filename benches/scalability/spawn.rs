@@ -77,7 +77,8 @@ pub(crate) fn of_files(dir: &Path, table: &mut Table) {
         }
         let engine = engine(&dir);
         let before = anonymous_bytes();
-        let options = DirectoryOptions::new(&Config::default(), &dir);
+        let mut options = DirectoryOptions::new(&Config::default(), &dir);
+        options.agents.max_agents = count;
         let start = Instant::now();
         let directory = AgentDirectory::start(Arc::new(EngineLog::of(engine.clone())), options).unwrap();
         let time = start.elapsed();

@@ -187,33 +187,31 @@ fn groups<C: Contestant>(contestant: &C, size: usize, groups: usize) -> f64 {
     (size * groups) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Events a second of `draft` in groups of `size` from one thread for some time, [`IN_FLIGHT`] groups at a time. They are
-/// made a few groups ahead, on another thread.
+/// Events a second of `draft`: so many groups of `size` from one thread, [`IN_FLIGHT`] groups at a time. They are made a
+/// few groups ahead, on another thread.
 pub(crate) fn groups_of(
     log: &Log,
     size: usize,
-    time: Duration,
+    groups: usize,
     draft: impl Fn(u64) -> Draft + Send + Sync,
 ) -> f64 {
     thread::scope(|scope| {
         let (made, ready) = bounded(4);
         scope.spawn(move || {
-            let mut next = 0;
-            while made.send((next..next + size as u64).map(&draft).collect::<Vec<Draft>>()).is_ok() {
-                next += size as u64;
+            for group in 0..groups {
+                let numbers = (group * size) as u64..((group + 1) * size) as u64;
+                made.send(numbers.map(&draft).collect::<Vec<Draft>>()).unwrap();
             }
         });
-        let (start, mut pending, mut groups) = (Instant::now(), VecDeque::new(), 0);
-        while start.elapsed() < time {
+        let (start, mut pending) = (Instant::now(), VecDeque::new());
+        for drafts in ready {
             if pending.len() == IN_FLIGHT
                 && let Some(oldest) = pending.pop_front()
             {
                 Log::wait(oldest);
             }
-            pending.push_back(Contestant::submit(log, ready.recv().unwrap()));
-            groups += 1;
+            pending.push_back(Contestant::submit(log, drafts));
         }
-        drop(ready);
         pending.into_iter().for_each(Log::wait);
         (size * groups) as f64 / start.elapsed().as_secs_f64()
     })

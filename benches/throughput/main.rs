@@ -14,7 +14,7 @@
 //! `--messages` starts an engine with 1,000 agents and keeps 2,048 messages of 1 KB in flight through `Engine::send` and
 //! `Engine::send_many`: to agents and to capabilities. Each row is the median of the rounds, each of them over a fresh
 //! data directory, after a second to warm up. `--sustained` does the same once for a long time and watches how far the
-//! projections are behind; the log alone takes the same messages before and after. It needs about 20 GB of disk.
+//! projections are behind; then the log alone takes as many of the same messages. It needs about 20 GB of disk.
 //!
 //! Options: `--rounds N` (9 with `--paired`, 3 with `--messages`), `--seconds N` of a round (4) or of the long run (60),
 //! `--dir DIR` (`target/throughput`), `--only TEXT`.

@@ -40,29 +40,16 @@ pub(crate) fn rates(options: &Options, table: &mut Table) {
     let direct = Mode::Direct;
     let round_robin = Mode::Capability(Strategy::RoundRobin);
     let best_match = Mode::Capability(Strategy::BestMatch);
+    let way = |mode, group| Load { mode, in_flight: IN_FLIGHT, group };
     let ways = [
-        ("direct, one a call", Load { mode: direct, in_flight: IN_FLIGHT, group: 1 }, true),
-        ("direct, 64 a call", Load { mode: direct, in_flight: IN_FLIGHT, group: 64 }, true),
-        (
-            "direct with message_id, one a call",
-            Load { mode: Mode::Numbered, in_flight: IN_FLIGHT, group: 1 },
-            true,
-        ),
-        (
-            "capability round_robin, one a call",
-            Load { mode: round_robin, in_flight: IN_FLIGHT, group: 1 },
-            true,
-        ),
-        (
-            "capability best_match, one a call",
-            Load { mode: best_match, in_flight: IN_FLIGHT, group: 1 },
-            true,
-        ),
-        (
-            "each opens a conversation, one a call",
-            Load { mode: Mode::Opening, in_flight: IN_FLIGHT, group: 1 },
-            false,
-        ),
+        ("direct, one a call", way(direct, 1), true),
+        ("direct, 64 a call", way(direct, 64), true),
+        ("direct with message_id, one a call", way(Mode::Numbered, 1), true),
+        ("capability round_robin, one a call", way(round_robin, 1), true),
+        ("capability round_robin, 64 a call", way(round_robin, 64), true),
+        ("capability best_match, one a call", way(best_match, 1), true),
+        ("capability best_match, 64 a call", way(best_match, 64), true),
+        ("each opens a conversation, one a call", way(Mode::Opening, 1), false),
     ];
     let runtime = runtime();
     let mut rates = vec![Vec::new(); ways.len()];
@@ -118,10 +105,11 @@ fn draft(crowd: &Crowd, n: u64) -> Draft {
     Draft { stream, actor, correlation: None, causation: None, event }
 }
 
-/// Messages a second that the log alone takes, in groups of 2,048.
-fn log_alone(dir: &Path, crowd: &Crowd, seconds: u64) -> f64 {
+/// Messages a second that the log alone takes, in groups of 2,048, until it holds `count`: it slows down as its file
+/// grows.
+fn log_alone(dir: &Path, crowd: &Crowd, count: u64) -> f64 {
     let log: Log = open_log(&fresh(dir), 4_096);
-    groups_of(&log, IN_FLIGHT, Duration::from_secs(seconds), |n| draft(crowd, n))
+    groups_of(&log, IN_FLIGHT, (count as usize).div_ceil(IN_FLIGHT), |n| draft(crowd, n))
 }
 
 /// A long run at full speed: how far behind the projections are, and how soon they are there after it.
@@ -131,7 +119,6 @@ pub(crate) fn sustained(options: &Options, table: &mut Table) {
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).unwrap();
     let crowd = Arc::new(Crowd::start(&dir, &runtime, AGENTS));
-    let before = log_alone(&options.dir, &crowd, 5);
     let load = Load { mode: Mode::Direct, in_flight: IN_FLIGHT, group: 64 };
     let running = Running::start(&crowd, &runtime, load, 0);
     let (start, time) = (Instant::now(), Duration::from_secs(options.seconds));
@@ -152,7 +139,7 @@ pub(crate) fn sustained(options: &Options, table: &mut Table) {
     }
     let sent = running.answered();
     let rate = sent as f64 / start.elapsed().as_secs_f64();
-    running.stop(&runtime);
+    let sent_at_all = running.stop(&runtime);
     let stopped = Instant::now();
     while crowd.lag() > 0 && stopped.elapsed() < Duration::from_mins(1) {
         std::thread::yield_now();
@@ -160,8 +147,7 @@ pub(crate) fn sustained(options: &Options, table: &mut Table) {
     let settled = stopped.elapsed();
     crowd.engine.stop();
     let _ = std::fs::remove_dir_all(&dir);
-    let after = log_alone(&options.dir, &crowd, 5);
-    let alone = f64::midpoint(before, after);
+    let alone = log_alone(&options.dir, &crowd, sent_at_all);
     lags.sort_unstable();
     let (p99, worst) = (lags[lags.len() * 99 / 100], lags[lags.len() - 1]);
     let what = format!("sustained for {} s", options.seconds);

@@ -42,10 +42,12 @@ pub(crate) fn hash_each<'a>(inputs: impl Iterator<Item = &'a [u8]>) -> Vec<Hash>
     let (mut ones, mut twos) = (Vec::with_capacity(inputs.len()), Vec::new());
     for (index, input) in inputs.iter().enumerate() {
         // A single block gains nothing; what is longer than two chunks has lanes of its own to fill.
-        match input.len() {
-            len if len > BLOCK_LEN && len <= CHUNK_LEN => ones.push(index),
-            len if len > CHUNK_LEN && len <= 2 * CHUNK_LEN => twos.push(index),
-            _ => hashes[index] = hash(input),
+        if (BLOCK_LEN + 1..=CHUNK_LEN).contains(&input.len()) {
+            ones.push(index);
+        } else if (CHUNK_LEN + 1..=2 * CHUNK_LEN).contains(&input.len()) {
+            twos.push(index);
+        } else {
+            hashes[index] = hash(input);
         }
     }
     let chunks: Vec<&[u8]> = ones.iter().map(|index| inputs[*index]).collect();

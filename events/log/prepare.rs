@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+
 use crate::codec;
 use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::log::batch::{AppendError, Batch, Expected, IdempotencyKey};
@@ -68,6 +70,7 @@ pub(crate) fn prepare_drafts(
     let mut bytes = Vec::new();
     let mut streams: HashMap<String, usize> = HashMap::new();
     let mut before: Option<&Draft> = None;
+    let mut compressor = Compressor { above: compress_above, table: None, compressed: Vec::new() };
     for (index, draft) in drafts.iter().enumerate() {
         let start = bytes.len();
         codec::encode(draft, &mut bytes);
@@ -75,7 +78,7 @@ pub(crate) fn prepare_drafts(
         if len > EVENT_BYTES_MAX {
             return Err(AppendError::TooLarge { index, bytes: len });
         }
-        let flags = compress(&mut bytes, start, compress_above);
+        let flags = compressor.compress(&mut bytes, start);
         // Reserved from the first event's size, so that a large batch is not copied again and again as it grows.
         if index == 0 {
             bytes.reserve((bytes.len() + bytes.len() / 8) * (drafts.len() - 1));
@@ -104,21 +107,40 @@ pub(crate) fn prepare_drafts(
     Ok(Prepared { events, bytes, streams, key, expected })
 }
 
-/// Compresses what lies behind `start` if it is long enough and gets smaller; the flags say which.
-fn compress(bytes: &mut Vec<u8>, start: usize, above: Option<usize>) -> u16 {
-    let plain = &bytes[start..];
-    if above.is_none_or(|above| plain.len() <= above) {
-        return 0;
+/// Compresses events one after the other, in the same memory.
+struct Compressor {
+    above: Option<usize>,
+    table: Option<CompressTable>,
+    compressed: Vec<u8>,
+}
+
+impl Compressor {
+    /// Compresses what lies behind `start` if it is long enough and gets smaller; the flags say which.
+    fn compress(&mut self, bytes: &mut Vec<u8>, start: usize) -> u16 {
+        let plain = &bytes[start..];
+        if self.above.is_none_or(|above| plain.len() <= above) {
+            return 0;
+        }
+        let compressed = match self.run(plain) {
+            Some(compressed) if compressed.len() + 4 < plain.len() => compressed,
+            _ => return 0,
+        };
+        let length = plain.len() as u32;
+        bytes.truncate(start);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(compressed);
+        FLAG_LZ4
     }
-    let compressed = lz4_flex::block::compress(plain);
-    if compressed.len() + 4 >= plain.len() {
-        return 0;
+
+    fn run(&mut self, plain: &[u8]) -> Option<&[u8]> {
+        let room = get_maximum_output_size(plain.len());
+        if self.compressed.len() < room {
+            self.compressed.resize(room, 0);
+        }
+        let table = self.table.get_or_insert_default();
+        let len = compress_into_with_table(plain, &mut self.compressed, table).ok()?;
+        self.compressed.get(..len)
     }
-    let length = plain.len() as u32;
-    bytes.truncate(start);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&compressed);
-    FLAG_LZ4
 }
 
 /// The filter items of a draft, taken over from the draft before where they are the same.

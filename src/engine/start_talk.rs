@@ -41,7 +41,7 @@ pub(super) fn open_talk(
         Ok(opened) => Ok(opened),
         Err(error) => Err(failure::chain(&error)),
     };
-    let (mut talk, mut store) = match opened {
+    let (mut talk, store) = match opened {
         Ok(opened) => opened,
         Err(reason) => {
             tracing::warn!(%reason, "agents and conversations are rebuilt from the log");
@@ -53,15 +53,8 @@ pub(super) fn open_talk(
             TalkStore::open(&dir).map_err(StartError::Talk)?
         }
     };
-    let behind = log.head().seq.0 - talk.checkpoint().0;
     let mut folding = |at: Seq, of| progress(StartStep::Folding { projection: Part::Talk.name(), at, of });
     catch_up(log, &mut talk, &mut folding).map_err(StartError::CatchUp)?;
-    // A long tail is not folded again at the next start, whatever happens to this run.
-    if behind > 100_000
-        && let Err(error) = store.flush()
-    {
-        tracing::warn!(error = %failure::chain(&error), "could not store agents and conversations");
-    }
     Ok((talk, store))
 }
 

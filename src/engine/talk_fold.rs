@@ -163,13 +163,12 @@ fn answer(waiting: Waiting, records: &mut [Record]) {
     }
 }
 
-/// Reads the numbers of messages, then stores what is in memory now and then, and at the end.
+/// Stores what the start folded and reads the numbers of messages; then stores what is in memory now and then, and at the
+/// end.
 pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
-    if let Err(error) = store.learn_numbers() {
-        tracing::warn!(error = %failure::chain(&error), "could not read the numbers of messages; each new one is looked up");
-    }
+    let mut going_on = true;
+    let mut knows_numbers = false;
     loop {
-        let going_on = matches!(stop.recv_timeout(STORE_EVERY), Err(RecvTimeoutError::Timeout));
         if let Err(error) = store.flush() {
             tracing::error!(error = %failure::chain(&error), "could not store agents and conversations; the next start folds them from the log");
             return;
@@ -177,6 +176,12 @@ pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
         if !going_on {
             break;
         }
+        if !std::mem::replace(&mut knows_numbers, true)
+            && let Err(error) = store.learn_numbers()
+        {
+            tracing::warn!(error = %failure::chain(&error), "could not read the numbers of messages; each new one is looked up");
+        }
+        going_on = matches!(stop.recv_timeout(STORE_EVERY), Err(RecvTimeoutError::Timeout));
     }
     if let Err(error) = store.close() {
         tracing::warn!(%error, "could not move the journal of the talk into its file");

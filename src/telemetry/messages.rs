@@ -349,7 +349,7 @@ mod tests {
     }
 
     fn message(receivers: &[&str], candidates: Option<usize>) -> ConversationEvent {
-        let candidate = Candidate { agent: "bob".parse().unwrap(), score: 1.0, because: String::new() };
+        let candidate = Candidate { agent: "bob".parse().unwrap(), score: 1.0, because: "".into() };
         let routing = candidates.map(|count| Routing {
             capability: "chess".parse().unwrap(),
             strategy: Strategy::Failover,

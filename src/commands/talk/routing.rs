@@ -1,7 +1,9 @@
 //! Who gets a message to a capability: strategies over candidates, each score with its reason.
 
+use std::fmt::Write as _;
+
 use caxton_events::agent::Health;
-use caxton_events::conversation::{Candidate, Strategy};
+use caxton_events::conversation::{Because, Candidate, Strategy};
 use caxton_events::limits::CANDIDATES_MAX;
 use caxton_events::{AgentId, CapabilityName};
 
@@ -78,8 +80,7 @@ impl Provider<'_> {
 
     /// What the best match is made of. By hand, since every message to a capability has it once a candidate, and the
     /// general formatting of fractions takes longer than all the rest of the routing.
-    fn weighed(&self, familiar: bool) -> String {
-        let mut because = String::with_capacity(96);
+    fn weighed(&self, familiar: bool, because: &mut String) {
         because.push_str(if familiar { "in the conversation; health " } else { "health " });
         because.push_str(match self.health {
             Health::Healthy => "1",
@@ -98,46 +99,53 @@ impl Provider<'_> {
             }
         }
         because.push_str(", priority ");
-        because.push_str(&self.priority.to_string());
-        because
+        let _ = write!(because, "{}", self.priority);
     }
 
     fn passed_over(&self) -> Option<&'static str> {
         self.unavailable.or_else(|| (self.health == Health::Unhealthy).then_some("it is unhealthy"))
     }
 
-    fn score(&self, strategy: Strategy) -> (f32, String) {
+    /// Its score, whose reason is written to `because`.
+    fn score(&self, strategy: Strategy, because: &mut String) -> f32 {
         let (priority, load) = (f32::from(self.priority), self.load_score());
-        match strategy {
-            Strategy::Priority | Strategy::Failover => (
-                priority * self.health_factor() * (1.0 - load),
-                format!(
-                    "priority {} × health {} × (1 − load {load:.3})",
-                    self.priority,
-                    self.health_factor()
-                ),
+        // Writing to a text cannot fail.
+        let _ = match strategy {
+            Strategy::Priority | Strategy::Failover => write!(
+                because,
+                "priority {} × health {} × (1 − load {load:.3})",
+                self.priority,
+                self.health_factor()
             ),
-            Strategy::LeastLoaded => {
-                (1.0 / (1.0 + self.load as f32), format!("{} messages under way", self.load))
+            Strategy::LeastLoaded => write!(because, "{} messages under way", self.load),
+            Strategy::FastestResponse => match self.response_micros {
+                None => because.write_str("it has not answered yet"),
+                Some(micros) => write!(because, "answers after {micros} µs"),
+            },
+            Strategy::RoundRobin | Strategy::Broadcast => because.write_str("available"),
+            Strategy::BestMatch | Strategy::ContextContinuity => {
+                self.weighed(self.is_familiar(strategy), because);
+                Ok(())
             }
-            Strategy::FastestResponse => (
-                self.speed(),
-                self.response_micros.map_or_else(
-                    || "it has not answered yet".to_owned(),
-                    |micros| format!("answers after {micros} µs"),
-                ),
-            ),
-            Strategy::RoundRobin | Strategy::Broadcast => (1.0, "available".to_owned()),
+        };
+        match strategy {
+            Strategy::Priority | Strategy::Failover => priority * self.health_factor() * (1.0 - load),
+            Strategy::LeastLoaded => 1.0 / (1.0 + self.load as f32),
+            Strategy::FastestResponse => self.speed(),
+            Strategy::RoundRobin | Strategy::Broadcast => 1.0,
             Strategy::BestMatch | Strategy::ContextContinuity => {
                 let score = 0.35 * self.health_factor()
                     + 0.25 * (1.0 - load)
                     + 0.15 * self.speed()
                     + 0.15 * self.success
                     + 0.10 * priority / 1_000.0;
-                let familiar = strategy == Strategy::ContextContinuity && self.in_conversation;
-                (score + f32::from(u8::from(familiar)), self.weighed(familiar))
+                score + f32::from(u8::from(self.is_familiar(strategy)))
             }
         }
+    }
+
+    fn is_familiar(&self, strategy: Strategy) -> bool {
+        strategy == Strategy::ContextContinuity && self.in_conversation
     }
 }
 
@@ -158,19 +166,25 @@ pub fn choose(strategy: Strategy, providers: &[Provider<'_>], turn: u64) -> Resu
     if providers.is_empty() {
         return Err(NoChoice::NoProvider { versions: Vec::new() });
     }
-    let mut able: Vec<(f32, String, &Provider<'_>)> = Vec::with_capacity(providers.len());
+    let mut able: Vec<(f32, Because, &Provider<'_>)> = Vec::with_capacity(providers.len());
     let mut passed_over = Vec::new();
+    let mut words = String::with_capacity(128);
     for provider in providers {
         match provider.passed_over() {
             None => {
-                let (score, because) = provider.score(strategy);
+                words.clear();
+                let score = provider.score(strategy, &mut words);
+                let same = able.last().filter(|(_, because, _)| **because == *words);
+                let because = same.map_or_else(|| words.as_str().into(), |(_, because, _)| because.clone());
                 able.push((score, because, provider));
             }
-            Some(why) => passed_over.push(Candidate {
-                agent: provider.agent.clone(),
-                score: 0.0,
-                because: why.to_owned(),
-            }),
+            Some(why) => {
+                passed_over.push(Candidate {
+                    agent: provider.agent.clone(),
+                    score: 0.0,
+                    because: why.into(),
+                });
+            }
         }
     }
     if able.is_empty() {

@@ -118,10 +118,6 @@ pub fn decide_send(
     // A message of the same request has no place yet; its word finds it.
     let answered = wish.answered.map(|answered| answered.seq).filter(|seq| *seq != Seq::ZERO);
     let actor = wish.sender.as_str().to_owned();
-    let content = match wish.content {
-        Content::Text(text) if is_json => Content::Json(text),
-        content @ (Content::Text(_) | Content::Json(_)) => content,
-    };
     let message = Message {
         id,
         id_given,
@@ -130,7 +126,7 @@ pub fn decide_send(
         receivers: addressed.receivers,
         routing: addressed.routing,
         conversation: conversation.clone(),
-        content,
+        content: said(wish.content, is_json),
         priority: wish.priority,
         reply_with: wish.reply_with,
         in_reply_to: wish.in_reply_to,
@@ -163,6 +159,14 @@ fn introduced(own: &mut Overlay, wish: &Outgoing) -> Draft {
     let (agent, workspace) = (wish.sender.clone(), wish.workspace.clone());
     own.agents.insert(agent.clone());
     draft("agents", wish.sender.as_str(), None, AgentEvent::ExternalRegistered { agent, workspace })
+}
+
+/// The content as it is kept: JSON is JSON, whatever it was sent as.
+fn said(content: Content, is_json: bool) -> Content {
+    match content {
+        Content::Text(text) | Content::Json(text) if is_json => Content::Json(text),
+        Content::Text(_) | Content::Json(_) => content,
+    }
 }
 
 /// Receivers that do not get it, because they are stopped.

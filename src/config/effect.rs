@@ -82,8 +82,8 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "memory_allocation.allocator",
-        reason: "this binary was built with the system's allocator",
-        applies: |config| config.memory_allocation.allocator != Allocator::System,
+        reason: "this binary was built with mimalloc",
+        applies: |config| config.memory_allocation.allocator != Allocator::Mimalloc,
     },
     Rule {
         name: "api_optimization.default_format",

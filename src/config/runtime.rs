@@ -41,8 +41,8 @@ choice! {
 section! {
     /// `memory_allocation`: where memory comes from.
     pub struct MemoryAllocation {
-        /// Allocator of the process.
-        pub allocator: Allocator = Allocator::System;
+        /// Allocator of the process; it is chosen when the program is built.
+        pub allocator: Allocator = Allocator::Mimalloc;
         /// Pages of the model's file.
         pub embedding_model: ModelPages = ModelPages::default();
         /// SQLite's allocators.

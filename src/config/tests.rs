@@ -462,7 +462,8 @@ fn bounds_follow_each_other_unless_both_are_explicit() {
 
 #[test]
 fn keys_without_effect_are_listed_when_they_were_set() {
-    let text = "memory_allocation: {allocator: system, agent_memory: {pool_size: 5}}\nserver: {port: 8080}\n";
+    let text =
+        "memory_allocation: {allocator: mimalloc, agent_memory: {pool_size: 5}}\nserver: {port: 8080}\n";
     let without_effect = load_text(text).unwrap().without_effect();
     let names: Vec<_> = without_effect.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(names, ["memory_allocation.agent_memory.pool_size"]);

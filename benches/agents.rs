@@ -13,6 +13,10 @@
     reason = "a bench stops at the first surprise and speaks"
 )]
 
+#[path = "crowd/medium.rs"]
+#[allow(dead_code, reason = "each bench uses its part")]
+mod medium;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -37,6 +41,8 @@ use caxton_events::memory::Validity;
 use caxton_events::{AgentId, Scope, Seq};
 use caxton_projections::embedding::{self, EmbeddingService, ModelOptions, ServiceOptions};
 use caxton_projections::view::Wait;
+
+use medium::{at, syncs};
 
 const AGENTS: usize = 20;
 const ENTITIES: usize = 2_000;
@@ -234,7 +240,7 @@ fn turns(options: &Options) -> String {
         caxton::commands::talk::Upkeep::Acknowledge { agent: asker.clone(), through: end, also: vec![] };
     inside.engine.upkeep_blocking(&asker, wish).unwrap();
     let times = runtime.block_on(ask(inside.engine.clone(), options.rate, options.seconds));
-    let sync = fdatasync(dir.path());
+    let sync = at(&syncs(dir.path(), 101), 0.5).as_secs_f64() * 1e3;
     inside.stop();
     let found = if options.model.is_some() { "meaning and words" } else { "words" };
     format!(
@@ -244,21 +250,6 @@ fn turns(options: &Options) -> String {
         percentile(&times, 0.99),
         times[times.len() - 1],
     )
-}
-
-/// The median time of making a small write durable, in milliseconds.
-fn fdatasync(dir: &Path) -> f64 {
-    let mut file = fs::File::create(dir.join("probe")).unwrap();
-    let mut times: Vec<f64> = (0..100)
-        .map(|_| {
-            file.write_all(&[0; 4096]).unwrap();
-            let started = Instant::now();
-            file.sync_data().unwrap();
-            started.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    percentile(&times, 0.5)
 }
 
 /// One GET on a connection that stays open.

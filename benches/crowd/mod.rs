@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
+pub(crate) mod arguments;
 pub(crate) mod closed_loop;
 pub(crate) mod medium;
 pub(crate) mod table;

@@ -21,20 +21,13 @@ mod crowd;
 mod graph;
 mod messages;
 
-use std::path::PathBuf;
+use crowd::arguments::Arguments;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str| {
-        let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1).cloned()
-    };
-    let number = |name: &str, default: u64| {
-        option(name).map_or(default, |value| value.parse().expect("the option takes a number"))
-    };
-    if arguments.iter().any(|argument| argument == "--messages") {
-        let dir = PathBuf::from(option("--dir").unwrap_or_else(|| "target/latency".to_owned()));
-        messages::offered(&dir, number("--rate", 10_000), number("--seconds", 20));
+    let arguments = Arguments::read();
+    if arguments.has("--messages") {
+        let dir = arguments.dir("target/latency");
+        messages::offered(&dir, arguments.number("--rate", 10_000), arguments.number("--seconds", 20));
         return;
     }
     let mut criterion = criterion::Criterion::default().configure_from_args();

@@ -22,19 +22,22 @@ mod bare;
 mod client;
 mod grpc;
 mod http;
+#[path = "../crowd/medium.rs"]
+#[allow(dead_code, reason = "each bench uses its part")]
+mod medium;
 mod payload;
 mod peers;
 #[path = "../../tests/simulation/server.rs"]
 mod server;
 
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::{Run, drive};
 use http::{Http, MANY, Shape};
+use medium::{at, syncs};
 use payload::{BYTES, Payloads};
 use peers::Peer;
 
@@ -222,21 +225,6 @@ fn peers(options: &Options, payloads: &Payloads) {
     }
 }
 
-/// How long this disk takes for 4 KiB.
-fn fdatasync(dir: &Path) -> Duration {
-    let mut file = fs::File::create(dir.join("probe")).unwrap();
-    let mut times: Vec<Duration> = (0..101)
-        .map(|_| {
-            let start = Instant::now();
-            file.write_all(&[7; 4_096]).unwrap();
-            file.sync_data().unwrap();
-            start.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[50]
-}
-
 fn main() {
     let options = Options::read();
     let payloads = Payloads::new();
@@ -245,7 +233,7 @@ fn main() {
         payload::AGENTS,
         options.rounds,
         options.measured,
-        fdatasync(&options.fresh()),
+        at(&syncs(&options.fresh(), 101), 0.5),
     );
     if options.wants("many") {
         many(&options, &payloads);

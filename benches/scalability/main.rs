@@ -29,34 +29,26 @@ mod rate;
 mod restart;
 mod spawn;
 
-use std::path::PathBuf;
-
+use crowd::arguments::Arguments;
 use crowd::table::Table;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str| {
-        let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1).cloned()
-    };
-    let number = |name: &str, default: u64| {
-        option(name).map_or(default, |value| value.parse().expect("the option takes a number"))
-    };
-    let dir = PathBuf::from(option("--dir").unwrap_or_else(|| "target/scalability".to_owned()));
-    let messages = number("--messages", 1_000_000);
-    if let Some(role) = option("--child") {
+    let arguments = Arguments::read();
+    let dir = arguments.dir("target/scalability");
+    let messages = arguments.number("--messages", 1_000_000);
+    if let Some(role) = arguments.text("--child") {
         restart::child(&dir, &role, messages);
         return;
     }
-    let only = option("--only").unwrap_or_default();
+    let only = arguments.text("--only").unwrap_or_default();
     let mut table = Table::default();
     if "spawn".contains(&only) {
         spawn::idle(&dir, &mut table);
-        spawn::registered(&dir, number("--rounds", 3), &mut table);
+        spawn::registered(&dir, arguments.number("--rounds", 3), &mut table);
         spawn::of_files(&dir, &mut table);
     }
     if "rate".contains(&only) {
-        rate::beside_many(&dir, number("--rounds", 3), &mut table);
+        rate::beside_many(&dir, arguments.number("--rounds", 3), &mut table);
     }
     if "restart".contains(&only) {
         restart::restarts(&dir, messages, &mut table);

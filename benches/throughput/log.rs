@@ -16,6 +16,8 @@ use caxton_events::{Clock, Draft, MemoryEvent, MemoryId, Timestamp, codec};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::crowd::medium::{at, syncs};
+
 /// Groups on their way to the disk at a time: one is written while the next is encoded.
 const IN_FLIGHT: usize = 2;
 const APPENDERS: usize = 512;
@@ -246,21 +248,6 @@ fn appenders<C: Contestant>(contestant: &C, each: usize) -> (f64, Duration) {
     (rate, waits[waits.len() * 99 / 100])
 }
 
-/// Median time of a 4 KiB append with fdatasync.
-fn probe(dir: &Path) -> Duration {
-    let mut file = File::create(dir.join("probe")).unwrap();
-    let mut times: Vec<Duration> = (0..101)
-        .map(|_| {
-            let start = Instant::now();
-            file.write_all(&[7; 4_096]).unwrap();
-            file.sync_data().unwrap();
-            start.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[50]
-}
-
 /// 95th percentiles of Student's t for 8 to 30 degrees of freedom; beyond that the last is too wide by less than 4 %.
 const T95: [f64; 23] = [
     1.860, 1.833, 1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729, 1.725, 1.721, 1.717,
@@ -312,7 +299,7 @@ impl Paired {
     }
 
     fn report(&self, what: &str, mut rates: Vec<Vec<f64>>, bars: &[(&str, f64)], note: &str) {
-        let probe = probe(&self.fresh());
+        let probe = at(&syncs(&self.fresh(), 101), 0.5);
         let ratios: Vec<Vec<f64>> = rates[1..]
             .iter()
             .map(|other| rates[0].iter().zip(other).map(|(log, other)| log / other).collect())

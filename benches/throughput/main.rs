@@ -26,42 +26,33 @@ mod crowd;
 mod log;
 mod messages;
 
-use std::path::PathBuf;
-
+use crowd::arguments::Arguments;
 use crowd::table::Table;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    let option = |name: &str| {
-        let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1).cloned()
-    };
-    let number = |name: &str, default: u64| {
-        option(name).map_or(default, |value| value.parse().expect("the option takes a number"))
-    };
-    let dir = PathBuf::from(option("--dir").unwrap_or_else(|| "target/throughput".to_owned()));
-    let only = option("--only").unwrap_or_default();
-    if has("--paired") {
-        log::Paired { rounds: number("--rounds", 9).max(9) as usize, dir, only }.run();
+    let arguments = Arguments::read();
+    let dir = arguments.dir("target/throughput");
+    let only = arguments.text("--only").unwrap_or_default();
+    if arguments.has("--paired") {
+        log::Paired { rounds: arguments.number("--rounds", 9).max(9) as usize, dir, only }.run();
         return;
     }
-    if !has("--messages") && !has("--sustained") {
+    if !arguments.has("--messages") && !arguments.has("--sustained") {
         log::criterion(&dir);
         return;
     }
     let mut table = Table::default();
-    let rounds = number("--rounds", 3) as usize;
+    let rounds = arguments.number("--rounds", 3) as usize;
     let options = |seconds| messages::Options {
         dir: dir.clone(),
         rounds,
-        seconds: number("--seconds", seconds),
+        seconds: arguments.number("--seconds", seconds),
         only: only.clone(),
     };
-    if has("--messages") {
+    if arguments.has("--messages") {
         messages::rates(&options(4), &mut table);
     }
-    if has("--sustained") {
+    if arguments.has("--sustained") {
         messages::sustained(&options(60), &mut table);
     }
     table.print();

@@ -31,8 +31,6 @@ use crate::telemetry::{self, TurnOutcome};
 
 /// Wait before a turn that could not be recorded goes on.
 const STUCK_WAIT: Duration = Duration::from_secs(1);
-/// Time for turns under way when the server stops.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// How turns are scheduled.
 #[derive(Debug, Clone)]
@@ -63,7 +61,7 @@ impl From<&Config> for Settings {
                 failures: config.agents.circuit_failures,
                 open_for: config.agents.circuit_pause,
             },
-            drain: DRAIN,
+            drain: config.server.shutdown_timeout,
         }
     }
 }

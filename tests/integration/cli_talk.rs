@@ -130,22 +130,22 @@ fn a_message_is_sent_and_its_answers_are_waited_for() {
     check(&send(&["--to", "bob", "hello"]), &["sent to bob as #", " in conv-", ", message "]);
     let bob = answering(address, "bob", 2, echo);
     let shown = ["sent to bob as #", "bob → ada  AGREE", "bob → ada  INFORM", "  you said two words"];
-    check(&send(&["--to", "bob", "--wait", "60", "two words"]), &shown);
+    check(&send(&["--to", "bob", "--wait=60", "two words"]), &shown);
     bob.join().unwrap();
     // Everything that was printed is done with.
     assert_eq!(server.get("/agents/ada/inbox").expect(200).json()["waiting"], 2, "the answer to hello waits");
 
     let (bob, eve) = (answering(address, "bob", 1, echo), answering(address, "eve", 1, echo));
-    let both = json(&[&["--json"], &send(&["--to", "bob,eve", "--wait", "60", "all?"])[..]].concat());
+    let both = json(&[&["--json"], &send(&["--to", "bob,eve", "--wait=60", "all?"])[..]].concat());
     assert_eq!((&both["complete"], both["answers"].as_array().unwrap().len()), (&json!(true), 4));
     bob.join().unwrap();
     eve.join().unwrap();
 
     let bob = answering(address, "bob", 1, echo);
-    check_failure(&send(&["--to", "bob", "--wait", "60", "please fail"]), 1, "bob answered FAILURE");
+    check_failure(&send(&["--to", "bob", "--wait=60", "please fail"]), 1, "bob answered FAILURE");
     bob.join().unwrap();
     check_failure(
-        &send(&["--to", "bob", "--wait", "1", "nobody is there"]),
+        &send(&["--to", "bob", "--wait=1", "nobody is there"]),
         1,
         "not every answer came within 1 second",
     );
@@ -218,7 +218,7 @@ fn exit_codes_and_remedies_say_what_is_wrong() {
     let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
     for command in [
         &["chat", "bob"][..],
-        &["message", "send", "--from", "ada", "--to", "bob", "--wait", "1", "x"],
+        &["message", "send", "--from", "ada", "--to", "bob", "--wait=1", "x"],
         &["conversations", "show", "c", "--follow"],
         &["agents", "logs", "bob", "--follow"],
     ] {

@@ -57,29 +57,33 @@ impl std::fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Reads what is recorded of messages that their agents are not done with. Blocks.
+    /// A journal that knows nothing yet.
+    pub(super) fn new(engine: Engine) -> Self {
+        Self { engine, unfinished: Mutex::default() }
+    }
+
+    /// Reads what is recorded of messages that their agents are not done with, before the first turn. Blocks.
     ///
     /// # Errors
     ///
     /// [`TalkError::Read`].
-    pub(super) fn open(engine: Engine) -> Result<Self, TalkError> {
+    pub(super) fn read_unfinished(&self) -> Result<(), TalkError> {
         let oldest = {
-            let talk = engine.view().talk().read();
+            let talk = self.engine.view().talk().read();
             let by_file = talk.registry.agents().into_iter().filter(|agent| !agent.versions.is_empty());
             by_file
                 .filter_map(|agent| talk.conversations.inbox(&agent.name)?.open_after(Seq::ZERO).next())
                 .min()
         };
-        let journal = Self { engine, unfinished: Mutex::default() };
         if let Some(oldest) = oldest {
             let mut unfinished = Unfinished::default();
-            journal.scan(oldest, &mut unfinished, |(agent, seq)| {
-                let talk = journal.engine.view().talk().read();
+            self.scan(oldest, &mut unfinished, |(agent, seq)| {
+                let talk = self.engine.view().talk().read();
                 talk.conversations.inbox(agent).is_some_and(|inbox| !inbox.is_done(*seq))
             })?;
-            *journal.unfinished() = unfinished;
+            *self.unfinished() = unfinished;
         }
-        Ok(journal)
+        Ok(())
     }
 
     fn scan(

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use caxton_events::agent::{AgentStatus, Circuit};
-use caxton_events::conversation::{Priority, Strategy};
+use caxton_events::conversation::Strategy;
 use caxton_events::{AgentId, CapabilityName, ConversationId, Seq};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{broadcast, watch};
@@ -40,7 +40,7 @@ use super::spec::Agent;
 use super::{AgentDirectory, LoadedAgent};
 use crate::commands::talk::{Outgoing, To};
 use crate::config::Config;
-use crate::engine::{Engine, SystemClock, TalkError};
+use crate::engine::{Engine, SystemClock};
 use crate::failure;
 use crate::llm::{Registry, RegistryError};
 use crate::toolbox::Toolbox;
@@ -50,6 +50,8 @@ use crate::toolbox::message::{self, MessageTool};
 
 /// Pieces of answers that a slow listener may be behind.
 const PIECES_MAX: usize = 1_024;
+/// Wait before turns that could not be read are read again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Time for the tools of a version that is loaded to open.
 const TOOLS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,9 +61,6 @@ pub enum RuntimeError {
     /// The models of the configuration cannot be used.
     #[error(transparent)]
     Models(#[from] RegistryError),
-    /// What is recorded of turns cannot be read.
-    #[error("could not read the turns that are not finished")]
-    Turns(#[source] TalkError),
     /// The system gives no threads.
     #[error("could not start the threads of the agents")]
     Threads(#[source] io::Error),
@@ -147,7 +146,7 @@ impl AgentRuntime {
             .map_err(RuntimeError::Threads)?;
         let processing = &config.conversation_processing;
         let settings = Settings::from(config);
-        let journal = Arc::new(Journal::open(engine.clone()).map_err(RuntimeError::Turns)?);
+        let journal = Arc::new(Journal::new(engine.clone()));
         let past = Arc::new(Past::new(engine.clone(), processing.conversation_cache_size));
         let mail = Arc::new(Mail::new(
             engine.clone(),
@@ -160,7 +159,7 @@ impl AgentRuntime {
             Arc::new(Known::new(engine.clone(), equipment.ranking, past, processing.embedding_batch_size));
         let pieces = broadcast::channel(PIECES_MAX).0;
         let world = Arc::new(World {
-            log: Arc::new(journal),
+            log: Arc::new(Arc::clone(&journal)),
             replies: Arc::new(Out::new(engine.clone(), Strategy::BestMatch)),
             sources: Arc::clone(&known) as _,
             tools: Arc::new(equipment.tools.clone()),
@@ -187,6 +186,9 @@ impl AgentRuntime {
         let (running, circuits) = (Arc::clone(&scheduler), circuits(engine));
         let running = threads.spawn(async move {
             let mut stopped = stopped;
+            // Nothing is taken up before it is known what was begun.
+            let begun = until(stopped.clone(), read_unfinished(journal));
+            begun.await;
             // An error says that whoever could stop it is gone, which stops it too.
             running.run(circuits, async move { _ = stopped.wait_for(|stop| *stop).await }).await
         });
@@ -227,15 +229,6 @@ impl AgentRuntime {
         }
     }
 
-    /// Room for so many messages of a priority, without capability; for tests and benchmarks.
-    ///
-    /// # Errors
-    ///
-    /// [`QueueFull`].
-    pub fn room(&self, priority: Priority) -> Result<(), QueueFull> {
-        self.inner.scheduler.check(None, priority, &[])
-    }
-
     fn is_offered_here(&self, capability: &CapabilityName) -> bool {
         let talk = self.inner.engine.0.view().talk().read();
         let mut providers = talk.registry.providers(capability);
@@ -261,6 +254,27 @@ impl AgentRuntime {
             tracing::error!(%error, "the scheduler of the agents broke; its turns go on at the next start");
         }
         threads.shutdown_background();
+    }
+}
+
+/// Reads what is recorded of turns that are not finished, until it can be read.
+async fn read_unfinished(journal: Arc<Journal>) {
+    loop {
+        let reading = Arc::clone(&journal);
+        match tokio::task::spawn_blocking(move || reading.read_unfinished()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                let error = failure::chain(&error);
+                tracing::error!(
+                    error,
+                    "what is recorded of turns could not be read; agents wait until it can"
+                );
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading what is recorded of turns broke; it is tried again");
+            }
+        }
+        tokio::time::sleep(READ_AGAIN).await;
     }
 }
 

@@ -14,7 +14,7 @@ pub(in crate::cli) enum MessageCommand {
 const SEND_EXAMPLES: &str = "\
 Examples:
   caxton message send --from ada --to bob 'how many cups?'
-  caxton message send --from ada --to bob 'how many cups?' --wait 60
+  caxton message send --from ada --to bob --wait=60 'how many cups?'
   caxton message send --from ada --capability draw-plots --strategy least_loaded --explain 'sin(x)'
   echo '{\"cups\": 3}' | caxton message send --from bob --to ada --as-json \\
       --conversation conv-0199… --in-reply-to 0199… -";
@@ -78,7 +78,7 @@ pub(in crate::cli) struct MessageSend {
     #[arg(long)]
     pub(in crate::cli) explain: bool,
     /// Wait for the answers, so many seconds [default: 30]; they are printed and acknowledged
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "30",
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(in crate::cli) wait: Option<u64>,
 }

@@ -6,7 +6,7 @@ use caxton_projections::conversations::SYSTEM;
 
 use super::draft;
 use super::send::{Numbers, nearest};
-use super::situation::{Overlay, Situation};
+use super::situation::{Overlay, Situation, Standing};
 use super::wish::{NewCapability, NewConversation, Upkeep};
 use crate::commands::check::{excerpt, refuse};
 use crate::commands::{Refusal, RefusalCode};
@@ -47,9 +47,7 @@ pub fn decide_upkeep(
         }
         Upkeep::Open(wish) => open(situation, own, actor, wish, numbers, drafts),
         Upkeep::Close { conversation, end } => {
-            let Some(standing) = situation.conversation(own, conversation) else {
-                return Err(no_conversation(conversation.as_str()));
-            };
+            let standing = known(situation, own, conversation)?;
             if standing.open {
                 let event = ConversationEvent::Closed { conversation: conversation.clone(), end: *end };
                 drafts.push(draft(conversation.as_str(), actor, None, event));
@@ -82,9 +80,7 @@ fn extend(
     let Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis } = wish else {
         return Ok(());
     };
-    let Some(standing) = situation.conversation(own, conversation) else {
-        return Err(no_conversation(conversation.as_str()));
-    };
+    let standing = known(situation, own, conversation)?;
     if !standing.open {
         let message = format!("conversation {conversation} has ended");
         let remedy = "open a new one, with parent_conversation set to this one";
@@ -122,9 +118,7 @@ fn archive(
     drafts: &mut Vec<Draft>,
 ) -> Result<(), Refusal> {
     for conversation in conversations {
-        let Some(standing) = situation.conversation(own, conversation) else {
-            return Err(no_conversation(conversation.as_str()));
-        };
+        let standing = known(situation, own, conversation)?;
         if standing.open {
             let message = format!("conversation {conversation} is open");
             return Err(refuse(RefusalCode::WrongState, "conversation", message, "close it first"));
@@ -232,9 +226,16 @@ fn no_agent(situation: &Situation<'_>, field: &str, agent: &AgentId) -> Refusal 
     refuse(RefusalCode::AgentNotFound, field, format!("there is no agent {agent}"), &remedy)
 }
 
-fn no_conversation(id: &str) -> Refusal {
-    let message = format!("there is no conversation {id}");
-    refuse(RefusalCode::ConversationNotFound, "conversation", message, "see GET /conversations")
+/// The conversation, which there must be.
+fn known<'a>(
+    situation: &'a Situation<'_>,
+    own: &'a Overlay,
+    id: &ConversationId,
+) -> Result<Standing<'a>, Refusal> {
+    situation.conversation(own, id).ok_or_else(|| {
+        let message = format!("there is no conversation {id}");
+        refuse(RefusalCode::ConversationNotFound, "conversation", message, "see GET /conversations")
+    })
 }
 
 fn open(

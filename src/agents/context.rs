@@ -232,7 +232,13 @@ mod tests {
     }
 
     fn fact(source: &str, text: &str) -> Fact {
-        Fact { source: source.to_owned(), entity: "bees".to_owned(), text: text.to_owned(), score: 1.0 }
+        Fact {
+            source: source.to_owned(),
+            entity: "bees".to_owned(),
+            text: text.to_owned(),
+            score: 1.0,
+            similarity: None,
+        }
     }
 
     fn part(context: &Context, kind: ContextKind) -> &ContextPart {

@@ -80,6 +80,8 @@ pub struct Fact {
     pub text: String,
     /// How well it fits, higher is better.
     pub score: f32,
+    /// Its cosine to the question, where it was found by meaning.
+    pub similarity: Option<f32>,
 }
 
 /// What a model is asked.

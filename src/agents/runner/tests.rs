@@ -28,6 +28,7 @@ fn knowing() -> scripted::Known {
         entity: "bees".to_owned(),
         text: text.to_owned(),
         score: 0.9,
+        similarity: None,
     };
     scripted::Known {
         history: vec![said(3, "hello"), said(5, "well")],

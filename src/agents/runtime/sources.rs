@@ -128,8 +128,13 @@ fn facts(
 /// A hit as facts: what matched, then what else is known first; a thing without observations by its name and type.
 fn of_hit(hit: &SearchHit, names: &HashMap<caxton_events::MemoryId, String>) -> Vec<Fact> {
     let entity = &hit.entity;
-    let fact =
-        |source: String, text: String| Fact { source, entity: entity.name.clone(), text, score: hit.score };
+    let fact = |source: String, text: String| Fact {
+        source,
+        entity: entity.name.clone(),
+        text,
+        score: hit.score,
+        similarity: hit.similarity,
+    };
     let of = |one: &Observation| fact(format!("obs_{}", one.id), one.content.clone());
     let matched = hit.matched.as_ref().map(|matched| matched.id);
     let others = hit.observations.iter().filter(|one| Some(one.id) != matched);

@@ -77,6 +77,7 @@ mod tests {
             entity: entity.to_owned(),
             text: text.to_owned(),
             score: 1.0,
+            similarity: None,
         };
         let facts = [
             fact("obs_1", "Ada", "manages Bob and 3.5 teams in Paris"),

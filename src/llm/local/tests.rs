@@ -35,7 +35,8 @@ fn local(what: Result<&'static str, &'static str>, turn: Option<Receiver<()>>) -
 
 fn asked() -> Ask {
     let text = "Green tea is ready.".to_owned();
-    let fact = Fact { source: "obs_5".to_owned(), entity: "tea".to_owned(), text, score: 1.0 };
+    let fact =
+        Fact { source: "obs_5".to_owned(), entity: "tea".to_owned(), text, score: 1.0, similarity: None };
     Ask { facts: vec![fact], ..question("Is there tea?") }
 }
 

@@ -34,7 +34,13 @@ rules:
 #[tokio::test]
 async fn the_first_rule_that_fits_answers() {
     let (model, clock) = scripted(RULES);
-    let fact = Fact { source: "obs_5".into(), entity: "tea".into(), text: "{{n}} is hot".into(), score: 1.0 };
+    let fact = Fact {
+        source: "obs_5".into(),
+        entity: "tea".into(),
+        text: "{{n}} is hot".into(),
+        score: 1.0,
+        similarity: None,
+    };
     let asked = Ask {
         facts: vec![fact],
         performative: "query_ref".to_owned(),

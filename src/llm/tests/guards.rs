@@ -246,7 +246,13 @@ async fn who_stood_in_is_not_kept() {
 #[tokio::test]
 async fn everything_that_determines_an_answer_tells_two_requests_apart() {
     let base = || question("tea");
-    let fact = |score| Fact { source: "obs_1".into(), entity: "e".into(), text: "t".into(), score };
+    let fact = |score| Fact {
+        source: "obs_1".into(),
+        entity: "e".into(),
+        text: "t".into(),
+        score,
+        similarity: None,
+    };
     let with = |change: &dyn Fn(&mut Ask)| {
         let mut ask = base();
         change(&mut ask);

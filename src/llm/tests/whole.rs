@@ -30,8 +30,13 @@ async fn nothing_configured_quotes_memory() {
     let (registry, _) = registry(&llm(""), Duration::ZERO).unwrap();
     let model = registry.get("").unwrap();
     assert_eq!((model.provider(), registry.default_name()), ("extractive", "extractive"));
-    let fact =
-        Fact { source: "obs_5".into(), entity: "tea".into(), text: "Tea is green.".into(), score: 1.0 };
+    let fact = Fact {
+        source: "obs_5".into(),
+        entity: "tea".into(),
+        text: "Tea is green.".into(),
+        score: 1.0,
+        similarity: None,
+    };
     let (answered, heard) = ask(&*model, &Ask { facts: vec![fact], ..question("What is tea?") }).await;
     let answer = answered.unwrap();
     assert_eq!((answer.text.as_str(), answer.model.as_str()), ("Tea is green. [obs_5]", "extractive"));

@@ -81,6 +81,7 @@ impl<'a> Group<'a> {
             self.keys.insert(key, KeyRow { fingerprint, first, last, recorded_at: self.now, answer });
         }
         self.ends.follow(&prepared, first);
+        prepared.recorded_at = self.now;
         self.placed.push(prepared);
         Appended { first, last, recorded_at: self.now, replayed: None }
     }

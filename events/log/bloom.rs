@@ -12,7 +12,7 @@ pub(crate) enum Item {
 }
 
 /// Largest filter, in bytes.
-const FILTER_BYTES_MAX: usize = 1 << 10;
+pub(crate) const FILTER_BYTES_MAX: usize = 1 << 10;
 /// Smallest filter, in bytes.
 const FILTER_BYTES_MIN: usize = 8;
 const BITS_PER_ITEM: usize = 10;

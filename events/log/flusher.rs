@@ -13,17 +13,41 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use crate::id::Seq;
 use crate::limits::LOG_COMMITS_MAX;
 use crate::log::batch::{Answer, AppendError};
-use crate::log::journal::Sealed;
+use crate::log::journal::{Logged, Sealed};
 use crate::log::reader::Head;
 use crate::log::shared::Shared;
 use crate::log::store::{StoreError, guarded};
+
+/// What makes a commit last.
+pub(crate) enum Unsynced {
+    /// A commit of redb, as a record of its journal.
+    Pages(Sealed),
+    /// A block of the write-ahead log.
+    Block(Logged),
+}
+
+impl Unsynced {
+    fn persist(&mut self) -> io::Result<()> {
+        match self {
+            Self::Pages(sealed) => sealed.persist(),
+            Self::Block(logged) => logged.persist(),
+        }
+    }
+
+    fn settle(self) -> io::Result<()> {
+        match self {
+            Self::Pages(sealed) => sealed.settle(),
+            Self::Block(_) => Ok(()),
+        }
+    }
+}
 
 /// A commit on its way to the medium.
 pub(crate) struct Commit {
     /// The first position that was free before it.
     pub first: Seq,
     /// What makes it durable, where it is to be durable before it is acknowledged.
-    pub sealed: Option<Sealed>,
+    pub unsynced: Option<Unsynced>,
     /// The end of the log with it, unless it wrote nothing.
     pub head: Option<Head>,
     /// Who waits for it, and what they are told when it is durable.
@@ -74,7 +98,7 @@ impl Flusher {
     /// Blocks until everything handed over is flushed and published, or a flush failed.
     pub(crate) fn drain(&self, first: Seq) {
         let (answer, answered) = bounded(1);
-        self.hand(Commit { first, sealed: None, head: None, waiting: vec![(answer, Vec::new())] });
+        self.hand(Commit { first, unsynced: None, head: None, waiting: vec![(answer, Vec::new())] });
         let _ = answered.recv();
     }
 
@@ -95,10 +119,10 @@ fn run(shared: &Shared, commits: &Receiver<Commit>, lives: Sender<Infallible>) -
         drop(lives.take());
         Failure { first, source }
     };
-    for Commit { first, mut sealed, head, mut waiting } in commits {
+    for Commit { first, mut unsynced, head, mut waiting } in commits {
         if failure.is_none()
-            && let Some(sealed) = &mut sealed
-            && let Err(source) = guarded(|| sealed.persist().map_err(StoreError::Io))
+            && let Some(unsynced) = &mut unsynced
+            && let Err(source) = guarded(|| unsynced.persist().map_err(StoreError::Io))
         {
             failure = Some(stop(first, source));
         }
@@ -112,8 +136,8 @@ fn run(shared: &Shared, commits: &Receiver<Commit>, lives: Sender<Infallible>) -
             let _ = answer.send(results);
         }
         if failure.is_none()
-            && let Some(sealed) = sealed
-            && let Err(source) = guarded(|| sealed.settle().map_err(StoreError::Io))
+            && let Some(unsynced) = unsynced
+            && let Err(source) = guarded(|| unsynced.settle().map_err(StoreError::Io))
         {
             failure = Some(stop(head.map_or(first, |head| head.seq.next()), source));
         }

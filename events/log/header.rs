@@ -19,6 +19,9 @@ const MAGIC: &[u8; 4] = b"CXBH";
 pub(crate) const BLOCK_FORMAT: u16 = 1;
 const FIXED_BYTES: usize = 160;
 const CHECKSUM_BYTES: usize = 16;
+/// Longest header: with as many peaks as there can be, and the largest filter.
+pub(crate) const HEADER_BYTES_MAX: usize =
+    FIXED_BYTES + u64::BITS as usize * 32 + bloom::FILTER_BYTES_MAX + CHECKSUM_BYTES;
 
 /// What is known about a block without reading its events.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The append-only log: packed, hash-chained blocks in redb, one writer, many readers.
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
-//! thread), `writer`, `admit`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block` (the
-//! bytes), [`reader`], [`scan`] and [`verify`] (out), [`open`] (start). `lanes` hashes many events at once.
+//! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
+//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`open`] (start). `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -33,6 +33,7 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod verify;
+mod wal;
 mod writer;
 
 use std::io;
@@ -64,7 +65,8 @@ use open::Opened;
 use pack::ChainEnd;
 use prepare::Prepared;
 use shared::Shared;
-use writer::{Submission, Writer};
+use wal::Seed;
+use writer::{Pending, Submission, Writer};
 
 /// A log that is open for appending. Dropping it closes it as [`Log::close`] does, without telling how that went.
 #[derive(Debug)]
@@ -160,6 +162,7 @@ impl Log {
     ) -> Result<Self, OpenError> {
         let path = dir.map_or_else(|| Path::new("(backend)").to_owned(), |dir| dir.join(open::LOG_FILE));
         let Opened { database, end, log_id } = opened;
+        let stored = end.clone();
         let shared = Arc::new(share(database, &end, log_id, dir));
         let found = shared.snapshot().map_err(ReadError::from).and_then(|snapshot| SmallRun::find(&snapshot));
         let small = found.map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
@@ -176,6 +179,8 @@ impl Log {
             streams: admit::StreamEnds::default(),
             flusher,
             unsynced: false,
+            seed: Seed::of(&log_id),
+            pending: Pending::after(stored),
         };
         let thread = thread::Builder::new().name("log-writer".to_owned());
         let writer = thread.spawn(move || {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use redb::StorageBackend;
 
 use crate::id::Seq;
-use crate::log::blocks::{damaged, next_header, read_header};
-use crate::log::header::array;
-use crate::log::journal::{FileMedium, Journal, RING_BYTES};
+use crate::log::blocks::{Value, damaged, next_header, read_header};
+use crate::log::header::{Header, array};
+use crate::log::journal::{FileMedium, Journal, RING_BYTES, WAL_BYTES};
 use crate::log::lock::{DirLock, LockError};
 use crate::log::pack::ChainEnd;
 use crate::log::scan::ReadError;
 use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, StoreError, Writable, guarded};
 use crate::log::verify::verify_block;
+use crate::log::wal::{self, Seed, WalBlock};
 
 /// Name of the log's file in a data directory.
 pub const LOG_FILE: &str = "events.redb";
@@ -152,7 +153,7 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
         writable(Journal::open(medium(file)?, true).map_err(StoreError::Io)?, cache_bytes)
     })
     .map_err(|error| store_error(&path, error))?;
-    let opened = check(Database::Writable(database), &path)?;
+    let opened = check_writable(database, &path)?;
     write_id(dir, opened.log_id).map_err(|source| OpenError::Io { path: dir.join(ID_FILE), source })?;
     Ok(opened)
 }
@@ -175,7 +176,7 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
     })
     .map_err(|error| store_error(&path, error))?
     .ok_or_else(|| OpenError::Unclean { path: path.clone() })?;
-    check(Database::ReadOnly(database), &path)
+    check_read_only(database, &journal, &path)
 }
 
 fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
@@ -189,7 +190,7 @@ fn writable(journal: Arc<Journal>, cache_bytes: usize) -> Result<Writable, Store
         return Err(StoreError::Damaged("it holds nothing".to_owned()));
     }
     let database = builder(cache_bytes).create_with_backend(backend)?;
-    Ok(Writable { database, journal })
+    Ok(Writable::new(database, journal))
 }
 
 /// Lays out an empty log on an empty medium.
@@ -198,14 +199,21 @@ fn create(
     cache_bytes: usize,
     log_id: [u8; 16],
 ) -> Result<Writable, StoreError> {
-    let journal = Journal::create(medium, RING_BYTES).map_err(StoreError::Io)?;
+    let journal = Journal::create(medium, RING_BYTES, WAL_BYTES).map_err(StoreError::Io)?;
     let database = builder(cache_bytes).create_with_backend(journal.backend())?;
-    let created = Writable { database, journal };
-    let ((), sealed) = created.write(true, |transaction| initialize(transaction, log_id))?;
-    if let Some(mut sealed) = sealed {
-        sealed.persist().and_then(|()| sealed.settle()).map_err(StoreError::Io)?;
-    }
+    let created = Writable::new(database, journal);
+    write_through(&created, |transaction| initialize(transaction, log_id))?;
     Ok(created)
+}
+
+/// Runs `fill` in a transaction of its own, which is on the medium when this returns.
+fn write_through(
+    database: &Writable,
+    fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let ((), sealed) = database.write(true, fill)?;
+    sealed
+        .map_or(Ok(()), |mut sealed| sealed.persist().and_then(|()| sealed.settle()).map_err(StoreError::Io))
 }
 
 /// Opens or creates a log on a medium of the caller's.
@@ -222,18 +230,19 @@ pub(crate) fn open_backend(
         }
         writable(Journal::open(medium, true).map_err(StoreError::Io)?, cache_bytes)
     });
-    check(Database::Writable(opened.map_err(|error| store_error(path, error))?), path)
+    check_writable(opened.map_err(|error| store_error(path, error))?, path)
 }
 
 /// Opens a log on a medium of the caller's for reading.
 #[cfg(test)]
 pub(crate) fn open_backend_read_only(backend: impl StorageBackend) -> Result<Opened, OpenError> {
     let path = Path::new("(backend)");
-    let database = guarded(|| {
+    let opened = guarded(|| {
         let journal = Journal::open(Box::new(backend), false).map_err(StoreError::Io)?;
-        Ok(builder(1 << 20).open_read_only_with_backend(journal.backend())?)
+        Ok((builder(1 << 20).open_read_only_with_backend(journal.backend())?, journal))
     });
-    check(Database::ReadOnly(database.map_err(|error| store_error(path, error))?), path)
+    let (database, journal) = opened.map_err(|error| store_error(path, error))?;
+    check_read_only(database, &journal, path)
 }
 
 fn builder(cache_bytes: usize) -> redb::Builder {
@@ -294,8 +303,58 @@ fn initialize(transaction: &redb::WriteTransaction, log_id: [u8; 16]) -> Result<
     Ok(())
 }
 
-/// Reads what the log says about itself and checks its last block; how long that takes does not depend on its size.
-fn check(database: Database, path: &Path) -> Result<Opened, OpenError> {
+/// What the log says about itself, and what its write-ahead log has beyond its tables.
+struct Checked {
+    end: ChainEnd,
+    log_id: [u8; 16],
+    recent: Vec<Arc<WalBlock>>,
+}
+
+fn check_read_only(
+    database: redb::ReadOnlyDatabase,
+    journal: &Journal,
+    path: &Path,
+) -> Result<Opened, OpenError> {
+    let database = Database::ReadOnly(database);
+    let Checked { end, log_id, recent } = check(&database, journal, path)?;
+    if recent.is_empty() {
+        Ok(Opened { database, end, log_id })
+    } else {
+        Err(OpenError::Unclean { path: path.to_owned() })
+    }
+}
+
+fn check_writable(database: Writable, path: &Path) -> Result<Opened, OpenError> {
+    let journal = Arc::clone(&database.journal);
+    let database = Database::Writable(database);
+    let Checked { end, log_id, recent } = check(&database, &journal, path)?;
+    if let Database::Writable(writable) = &database
+        && !recent.is_empty()
+    {
+        write_through(writable, |transaction| store_blocks(transaction, &recent))
+            .map_err(|error| store_error(path, error))?;
+    }
+    Ok(Opened { database, end, log_id })
+}
+
+/// Brings blocks of the write-ahead log into the tables, as they are.
+fn store_blocks(transaction: &redb::WriteTransaction, blocks: &[Arc<WalBlock>]) -> Result<(), StoreError> {
+    let mut headers = transaction.open_table(HEADERS)?;
+    let mut bodies = transaction.open_table(BODIES)?;
+    let mut keys = transaction.open_table(KEYS)?;
+    for block in blocks {
+        headers.insert(block.first.0, block.header())?;
+        bodies.insert(block.first.0, block.body())?;
+        for (key, row) in block.keys() {
+            keys.insert(key, row)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what the log says about itself, checks its last block and what stands in its write-ahead log; how long that takes
+/// does not depend on its size.
+fn check(database: &Database, journal: &Journal, path: &Path) -> Result<Checked, OpenError> {
     let unfit = |what: &str| OpenError::Damaged {
         path: path.to_owned(),
         source: StoreError::Damaged(what.to_owned()).into(),
@@ -307,13 +366,39 @@ fn check(database: Database, path: &Path) -> Result<Opened, OpenError> {
         found => return Err(OpenError::Newer { path: path.to_owned(), found }),
     }
     let log_id = row(ID_ROW)?.filter(|row| row.len() == 16).ok_or_else(|| unfit("it has no id"))?;
-    let end = check_end(&database).map_err(|error| match error {
+    let log_id = array(&log_id);
+    let checked = check_end(database).and_then(|mut end| {
+        let recent = check_recent(database, journal, Seed::of(&log_id), &mut end)?;
+        Ok(Checked { end, log_id, recent })
+    });
+    checked.map_err(|error| match error {
         ReadError::Store(error) => store_error(path, error),
         ReadError::Damaged { .. } | ReadError::Decode { .. } | ReadError::Key { .. } => {
             OpenError::Damaged { path: path.to_owned(), source: error }
         }
-    })?;
-    Ok(Opened { database, end, log_id: array(&log_id) })
+    })
+}
+
+/// The blocks of the write-ahead log that continue the chain at `end`, which is moved behind them.
+///
+/// What was overwritten or torn is no record. A record that does not follow on what is there shows that one before it was
+/// lost, which was durable: it is damage.
+fn check_recent(
+    database: &Database,
+    journal: &Journal,
+    seed: Seed,
+    end: &mut ChainEnd,
+) -> Result<Vec<Arc<WalBlock>>, ReadError> {
+    let wal = journal.read_wal().map_err(StoreError::Io)?;
+    let stored = database.stored_seq()?;
+    let mut live = wal::records(seed, &wal);
+    live.retain(|block| block.first > stored);
+    for block in &live {
+        let header =
+            Header::decode(block.first, block.header()).map_err(|what| damaged(block.first, what))?;
+        verify_block(&header, &Value::body_of(block), end)?;
+    }
+    Ok(live)
 }
 
 /// Checks the last block against the one before it; the end of the chain.

@@ -33,6 +33,9 @@ pub struct LogOptions {
     pub group_events_max: usize,
     /// The writer commits when a group has this many bytes, even if more are waiting. Default: 8 MiB, at least 1.
     pub group_bytes_max: usize,
+    /// A group of at most this many bytes becomes durable in the write-ahead log first and goes into the store together
+    /// with others; 0: none does. Only with [`Durability::Always`]. Default: 128 KiB.
+    pub wal_group_bytes_max: usize,
     /// Whether small old blocks are merged while the writer is idle. Default: yes.
     pub merge_blocks: bool,
     /// Name of a log that is created; ignored when one exists. Draw it at random: event ids come from it.
@@ -49,6 +52,7 @@ impl LogOptions {
             queue_max: LOG_QUEUE_MAX,
             group_events_max: 4_096,
             group_bytes_max: 8 << 20,
+            wal_group_bytes_max: 128 << 10,
             merge_blocks: true,
             log_id,
         }

@@ -1,6 +1,6 @@
 //! Placed batches as blocks: where to cut, and what each block and its header hold.
 
-use redb::{Table, WriteTransaction};
+use redb::WriteTransaction;
 
 use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
@@ -69,12 +69,11 @@ impl Cursor {
     }
 }
 
-/// Writes all events of `batches` as blocks at the end of the chain, in order, all recorded at `now`.
+/// Writes all events of `batches` as blocks at the end of the chain, in order.
 pub(crate) fn pack(
     transaction: &WriteTransaction,
     batches: &[Prepared],
     end: &mut ChainEnd,
-    now: Timestamp,
 ) -> Result<Vec<BlockPlace>, StoreError> {
     let mut headers = transaction.open_table(HEADERS)?;
     let mut bodies = transaction.open_table(BODIES)?;
@@ -93,14 +92,26 @@ pub(crate) fn pack(
             (bytes, count) = (with_it, count + 1);
         }
         let first = Seq(end.frontier.count() + 1);
-        let cut = Cut { batches, from: cursor, until, count, bytes, now };
-        let header = write_body(&mut bodies, first, &cut, end)?;
+        let cut = Cut { batches, from: cursor, until, count, bytes };
+        let header = {
+            let mut value = bodies.insert_reserve(first.0, cut.bytes)?;
+            cut.fill(value.as_mut(), first, end)
+        };
         headers.insert(first.0, header.as_slice())?;
         places.push(BlockPlace { first, bytes });
         remaining -= bytes;
         cursor = until;
     }
     Ok(places)
+}
+
+/// All events of `batches` as one block at the end of the chain: fills `body`, which has room for exactly these, and
+/// gives the encoded header.
+pub(crate) fn pack_one(batches: &[Prepared], body: &mut [u8], end: &mut ChainEnd) -> Vec<u8> {
+    let count = batches.iter().map(|batch| batch.events.len() as u32).sum();
+    let until = Cursor { batch: batches.len(), ..Cursor::default() };
+    let cut = Cut { batches, from: Cursor::default(), until, count, bytes: body.len() };
+    cut.fill(body, Seq(end.frontier.count() + 1), end)
 }
 
 /// The events of one block.
@@ -110,46 +121,49 @@ struct Cut<'a> {
     until: Cursor,
     count: u32,
     bytes: usize,
-    now: Timestamp,
 }
 
-/// Fills one body in place, moves the end of the chain, and gives the encoded header.
-fn write_body(
-    bodies: &mut Table<'_, u64, &'static [u8]>,
-    first: Seq,
-    cut: &Cut<'_>,
-    end: &mut ChainEnd,
-) -> Result<Vec<u8>, StoreError> {
-    let mut value = bodies.insert_reserve(first.0, cut.bytes)?;
-    let (entries, stored) = value.as_mut().split_at_mut(cut.count as usize * ENTRY_BYTES);
-    let prev_root = end.frontier.root();
-    let mut summary = Summary::default();
-    let (mut cursor, mut stored_end) = (cut.from, 0_usize);
-    let mut body_hashes = Vec::with_capacity(cut.count as usize);
-    for slot in entries.chunks_exact_mut(ENTRY_BYTES) {
-        let Some(event) = cursor.event(cut.batches) else {
-            break;
-        };
-        stored_end += event.len as usize;
-        let entry = Entry {
-            time_delta: 0,
-            body_end: stored_end as u32,
-            kind: event.kind,
-            version: event.version,
-            flags: event.flags,
-            body_hash: event.body_hash,
-        };
-        slot.copy_from_slice(&entry.encode());
-        body_hashes.push(event.body_hash);
-        summary.add(event.kind, event.items);
-        cursor.advance(cut.batches, event);
+impl Cut<'_> {
+    /// Fills the body in place, moves the end of the chain, and gives the encoded header.
+    fn fill(&self, body: &mut [u8], first: Seq, end: &mut ChainEnd) -> Vec<u8> {
+        let (entries, stored) = body.split_at_mut(self.count as usize * ENTRY_BYTES);
+        let prev_root = end.frontier.root();
+        let first_at = self.batches.get(self.from.batch).map_or(end.recorded_at, |batch| batch.recorded_at);
+        let mut summary = Summary::default();
+        let (mut cursor, mut stored_end) = (self.from, 0_usize);
+        // Events of the same moment, whose leaves are added together.
+        let (mut run, mut run_first) = (Vec::with_capacity(self.count as usize), first);
+        end.recorded_at = first_at;
+        for slot in entries.chunks_exact_mut(ENTRY_BYTES) {
+            let Some(event) = cursor.event(self.batches) else {
+                break;
+            };
+            let at = self.batches[cursor.batch].recorded_at;
+            if at != end.recorded_at {
+                end.frontier.extend(leaves(run_first, end.recorded_at, run.iter()));
+                (run_first, end.recorded_at) = (Seq(run_first.0 + run.len() as u64), at);
+                run.clear();
+            }
+            stored_end += event.len as usize;
+            let entry = Entry {
+                time_delta: at.unix_micros() - first_at.unix_micros(),
+                body_end: stored_end as u32,
+                kind: event.kind,
+                version: event.version,
+                flags: event.flags,
+                body_hash: event.body_hash,
+            };
+            slot.copy_from_slice(&entry.encode());
+            run.push(event.body_hash);
+            summary.add(event.kind, event.items);
+            cursor.advance(self.batches, event);
+        }
+        end.frontier.extend(leaves(run_first, end.recorded_at, run.iter()));
+        copy_bodies(self, stored);
+        end.bytes_through += stored.len() as u64;
+        let times = (first_at, end.recorded_at);
+        summary.header(first, (self.count, self.bytes), times, (prev_root, hash(entries)), end)
     }
-    end.frontier.extend(leaves(first, cut.now, body_hashes.iter()));
-    copy_bodies(cut, stored);
-    end.bytes_through += stored.len() as u64;
-    end.recorded_at = cut.now;
-    let times = (cut.now, cut.now);
-    Ok(summary.header(first, (cut.count, cut.bytes), times, (prev_root, hash(entries)), end))
 }
 
 /// Copies the stored events of a cut: one run of bytes for each batch it touches.

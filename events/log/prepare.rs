@@ -12,6 +12,7 @@ use crate::log::bloom::{Item, item_hash};
 use crate::log::chain::Hash;
 use crate::log::lanes::hash_each;
 use crate::record::Draft;
+use crate::time::Timestamp;
 use crate::upcast;
 
 /// An event ready to be placed. Its bytes lie in [`Prepared::bytes`], in order.
@@ -36,6 +37,8 @@ pub(crate) struct Prepared {
     pub streams: HashMap<String, usize>,
     pub key: Option<IdempotencyKey>,
     pub expected: Option<(String, Expected)>,
+    /// When it was placed; the epoch before.
+    pub recorded_at: Timestamp,
 }
 
 impl Prepared {
@@ -104,7 +107,8 @@ pub(crate) fn prepare_drafts(
     for (event, body_hash) in hash_each(bodies).into_iter().enumerate() {
         events[event].body_hash = body_hash;
     }
-    Ok(Prepared { events, bytes, streams, key, expected })
+    let recorded_at = Timestamp::EPOCH;
+    Ok(Prepared { events, bytes, streams, key, expected, recorded_at })
 }
 
 /// Compresses events one after the other, in the same memory.

@@ -4,8 +4,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::ReadableTableMetadata;
-
 use crate::id::Seq;
 use crate::log::blocks::{next_header, read_header};
 use crate::log::chain::Hash;
@@ -13,7 +11,7 @@ use crate::log::filter::Filter;
 use crate::log::keys;
 use crate::log::scan::{ReadError, Scan};
 use crate::log::shared::Shared;
-use crate::log::store::{Snapshot, StoreError, guarded};
+use crate::log::store::{Snapshot, StoreError};
 use crate::log::verify::{self, Verified, VerifyError};
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -112,7 +110,7 @@ impl Reader {
         let snapshot = self.shared.snapshot()?;
         let mut stats = LogStats {
             blocks: snapshot.block_count()?,
-            keys: guarded(|| Ok(snapshot.keys.len()?))?,
+            keys: snapshot.key_count()?,
             file_bytes: self.file_bytes()?,
             ..LogStats::default()
         };

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::id::Seq;
-use crate::log::journal::{Journal, Sealed};
+use crate::log::header::Header;
+use crate::log::journal::{Journal, Logged, Sealed};
+use crate::log::wal::{Recent, WalBlock};
 
 /// First seq of a block → its header.
 pub(crate) const HEADERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("headers");
@@ -86,9 +88,28 @@ pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result
 pub(crate) struct Writable {
     pub database: redb::Database,
     pub journal: Arc<Journal>,
+    /// What is committed to the write-ahead log and not to the database.
+    recent: Mutex<Recent>,
 }
 
 impl Writable {
+    pub(crate) fn new(database: redb::Database, journal: Arc<Journal>) -> Self {
+        Self { database, journal, recent: Mutex::default() }
+    }
+
+    /// Commits a block to the write-ahead log, at `position`; what makes it last once persisted.
+    pub(crate) fn log(&self, block: WalBlock, position: u64) -> Result<Logged, StoreError> {
+        let block = Arc::new(block);
+        let logged = self.journal.log(Arc::clone(&block), position).map_err(StoreError::Io)?;
+        Arc::make_mut(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner)).push(block);
+        Ok(logged)
+    }
+
+    /// Forgets the blocks of the write-ahead log: the database has their events.
+    pub(crate) fn clear_recent(&self) {
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Recent::default();
+    }
+
     /// Runs `fill` in a transaction of its own and commits it; if `durable`, with what makes it last once persisted.
     pub(crate) fn write<T>(
         &self,
@@ -109,6 +130,15 @@ impl Writable {
     }
 }
 
+fn last_seq(headers: &ReadOnlyTable<u64, &'static [u8]>) -> Result<Seq, StoreError> {
+    let Some((first, header)) = headers.last()? else {
+        return Ok(Seq::ZERO);
+    };
+    let first = Seq(first.value());
+    let damaged = |what| StoreError::Damaged(format!("the block at {first}: {what}"));
+    Header::decode(first, header.value()).map(|header| header.last()).map_err(damaged)
+}
+
 /// The database, as it was opened.
 pub(crate) enum Database {
     Writable(Writable),
@@ -122,6 +152,10 @@ pub(crate) struct Snapshot {
     pub headers: ReadOnlyTable<u64, &'static [u8]>,
     pub bodies: ReadOnlyTable<u64, &'static [u8]>,
     pub keys: ReadOnlyTable<&'static str, &'static [u8]>,
+    /// Blocks of the write-ahead log.
+    pub recent: Recent,
+    /// The first of them that is not in these tables.
+    pub recent_from: usize,
 }
 
 impl Database {
@@ -134,15 +168,36 @@ impl Database {
 
     /// The tables as last committed, up to `through`.
     pub(crate) fn snapshot(&self, through: Seq) -> Result<Snapshot, StoreError> {
+        // Taken before the tables: what has gone from here into the database since is in them.
+        let recent = match self {
+            Self::Writable(Writable { recent, .. }) => {
+                Arc::clone(&recent.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Self::ReadOnly(_) => Recent::default(),
+        };
         guarded(|| {
             let transaction = self.begin_read()?;
+            let headers = transaction.open_table(HEADERS)?;
+            let recent_from = if recent.is_empty() {
+                0
+            } else {
+                let stored = last_seq(&headers)?;
+                recent.partition_point(|block| block.first <= stored)
+            };
             Ok(Snapshot {
                 through,
-                headers: transaction.open_table(HEADERS)?,
+                headers,
                 bodies: transaction.open_table(BODIES)?,
                 keys: transaction.open_table(KEYS)?,
+                recent,
+                recent_from,
             })
         })
+    }
+
+    /// Position of the last event that the database itself has.
+    pub(crate) fn stored_seq(&self) -> Result<Seq, StoreError> {
+        guarded(|| last_seq(&self.begin_read()?.open_table(HEADERS)?))
     }
 
     /// A row of [`META`].

@@ -1,7 +1,5 @@
 //! Walking the whole chain: every hash again, from the first event to the last.
 
-use redb::ReadableTableMetadata;
-
 use crate::id::Seq;
 use crate::log::block::Block;
 use crate::log::blocks::{Value, damaged, next_header, open_block, read_header};
@@ -122,22 +120,28 @@ fn verify_events(block: &Block<'_>, header: &Header<'_>, end: &mut ChainEnd) -> 
 
 /// Checks every row of a key: its checksum, and that it points into the log.
 fn verify_keys(snapshot: &Snapshot, head: Seq) -> Result<u64, ReadError> {
-    let mut rows = guarded(|| Ok(snapshot.keys.range_owned::<&str>(..)?))?;
+    let check = |key: &str, row: &[u8]| {
+        let points_into_log =
+            |row: &KeyRow| Seq::FIRST <= row.first && row.first <= row.last && row.last <= head;
+        let right = keys::decode(key, row).is_some_and(|row| points_into_log(&row));
+        if right { Ok(()) } else { Err(ReadError::Key { key: key.to_owned() }) }
+    };
     let mut count = 0;
+    for (key, row) in snapshot.recent_keys() {
+        check(key, row)?;
+        count += 1;
+    }
+    let mut rows = guarded(|| Ok(snapshot.keys.range_owned::<&str>(..)?))?;
     let mut next = || {
         guarded(|| {
             let next = rows.next().transpose()?;
-            Ok(next.map(|(key, row)| (key.value().to_owned(), keys::decode(key.value(), row.value()))))
+            Ok(next.map(|(key, row)| check(key.value(), row.value())))
         })
     };
-    while let Some((key, row)) = next()? {
-        let points_into_log =
-            |row: KeyRow| Seq::FIRST <= row.first && row.first <= row.last && row.last <= head;
-        if !row.is_some_and(points_into_log) {
-            return Err(ReadError::Key { key });
-        }
+    while let Some(checked) = next()? {
+        checked?;
         count += 1;
     }
-    let counted = guarded(|| Ok(snapshot.keys.len()?))?;
+    let counted = snapshot.key_count()?;
     if counted == count { Ok(count) } else { Err(ReadError::Key { key: format!("{count} of {counted}") }) }
 }

@@ -1,22 +1,25 @@
 //! The one thread that appends: it takes what is queued, commits it as one group, and hands that over to be flushed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select, tick};
 
 use crate::id::Seq;
+use crate::limits::BLOCK_BYTES_MAX;
 use crate::log::admit::{Group, StreamEnds};
 use crate::log::batch::{Answer, AppendError};
-use crate::log::flusher::{Commit, Failure, Flusher, chain_of, fail};
-use crate::log::journal::Sealed;
+use crate::log::flusher::{Commit, Failure, Flusher, Unsynced, chain_of, fail};
+use crate::log::journal::{Logged, Sealed};
 use crate::log::keys;
 use crate::log::merge::SmallRun;
 use crate::log::options::{Durability, LogOptions};
-use crate::log::pack::{ChainEnd, pack};
+use crate::log::pack::{ChainEnd, pack, pack_one};
 use crate::log::prepare::Prepared;
-use crate::log::reader::Head;
+use crate::log::reader::{Head, KeyRow};
 use crate::log::shared::Shared;
 use crate::log::store::{Database, KEYS, StoreError, Writable, guarded};
+use crate::log::wal::{Seed, WalBlock, record_bytes_max};
 use crate::time::Clock;
 
 /// Batches on their way to the writer.
@@ -44,6 +47,28 @@ pub(crate) struct Writer {
     pub flusher: Flusher,
     /// Whether something is committed that neither is on disk nor on its way there.
     pub unsynced: bool,
+    /// Of the records in the write-ahead log.
+    pub seed: Seed,
+    pub pending: Pending,
+}
+
+/// What is in the write-ahead log and not in redb.
+pub(crate) struct Pending {
+    batches: Vec<Prepared>,
+    keys: Vec<(String, Vec<u8>)>,
+    /// What the batches take in blocks.
+    bytes: usize,
+    /// Where in the write-ahead log the next record goes.
+    position: u64,
+    /// The end of the chain in redb.
+    stored: ChainEnd,
+}
+
+impl Pending {
+    /// Nothing, behind what redb has.
+    pub(crate) const fn after(stored: ChainEnd) -> Self {
+        Self { batches: Vec::new(), keys: Vec::new(), bytes: 0, position: 0, stored }
+    }
 }
 
 /// Wakes everybody when the writer's thread ends, in whatever way.
@@ -100,7 +125,7 @@ impl Writer {
                 Next::Append(first) => self.append_group(first, queue)?,
                 Next::Sync => self.sync()?,
                 Next::Merge => self.merge()?,
-                Next::End => return self.sync(),
+                Next::End => return self.store_pending().and_then(|()| self.sync()),
                 Next::Failed => return Err(self.failure(StoreError::Closed)),
             }
         }
@@ -147,12 +172,13 @@ impl Writer {
                 batches.into_iter().map(|batch| batch.and_then(|batch| group.admit(batch))).collect();
             waiting.push((answer, results));
         }
-        let committed = self.commit(&group);
-        let head = (!group.placed.is_empty()).then(|| self.head());
+        let Group { placed, keys, .. } = group;
         self.streams = streams;
+        let committed = self.commit(placed, &keys);
+        let head = (self.next_seq() > next).then(|| self.head());
         match committed {
-            Ok(sealed) => {
-                self.flusher.hand(Commit { first: next, sealed, head, waiting });
+            Ok(unsynced) => {
+                self.flusher.hand(Commit { first: next, unsynced, head, waiting });
                 Ok(())
             }
             Err(failure) => {
@@ -166,31 +192,113 @@ impl Writer {
         }
     }
 
-    /// Writes what the group has placed as blocks, in one commit; what makes that durable, if it is to be.
-    fn commit(&mut self, group: &Group<'_>) -> Result<Option<Sealed>, Failure> {
-        if group.placed.is_empty() {
+    /// Commits what a group has placed; what makes that durable, if it is to be.
+    fn commit(
+        &mut self,
+        placed: Vec<Prepared>,
+        keys: &HashMap<String, KeyRow>,
+    ) -> Result<Option<Unsynced>, Failure> {
+        if placed.is_empty() {
             return Ok(None);
         }
-        let mut end = self.end.clone();
+        let bytes: usize = placed.iter().map(Prepared::block_bytes).sum();
+        let keys: Vec<(String, Vec<u8>)> =
+            keys.iter().map(|(key, row)| (key.clone(), keys::encode(key, row))).collect();
+        let is_small = self.options.durability == Durability::Always
+            && bytes <= self.options.wal_group_bytes_max
+            && self.pending.bytes + bytes < BLOCK_BYTES_MAX;
+        if is_small && let Some(logged) = self.log(&placed, bytes, &keys)? {
+            self.pending.batches.extend(placed);
+            self.pending.keys.extend(keys);
+            self.pending.bytes += bytes;
+            return Ok(Some(Unsynced::Block(logged)));
+        }
+        self.store(placed, keys)
+    }
+
+    /// Writes the batches as one block into the write-ahead log, unless that has no room for it.
+    fn log(
+        &mut self,
+        placed: &[Prepared],
+        bytes: usize,
+        keys: &[(String, Vec<u8>)],
+    ) -> Result<Option<Logged>, Failure> {
+        let position = self.pending.position;
+        let (seed, first, mut end) = (self.seed, self.next_seq(), self.end.clone());
+        let logged = self
+            .with_writable(|database| {
+                if position + record_bytes_max(bytes, keys) > database.journal.wal_bytes() {
+                    return Ok(None);
+                }
+                let block =
+                    WalBlock::build(seed, first, bytes, keys, |body| pack_one(placed, body, &mut end));
+                let taken = block.record().len() as u64;
+                Ok(Some((database.log(block, position)?, taken)))
+            })
+            .map_err(|source| self.failure(source))?;
+        Ok(logged.map(|(logged, taken)| {
+            self.pending.position += taken;
+            self.end = end;
+            logged
+        }))
+    }
+
+    /// Writes what is in the write-ahead log, and these batches behind it, into redb in one commit.
+    fn store(
+        &mut self,
+        placed: Vec<Prepared>,
+        keys: Vec<(String, Vec<u8>)>,
+    ) -> Result<Option<Unsynced>, Failure> {
         let durable = self.options.durability == Durability::Always;
+        let mut end = self.pending.stored.clone();
+        let batches: Vec<Prepared> = self.pending.batches.drain(..).chain(placed).collect();
+        let keys: Vec<(String, Vec<u8>)> = self.pending.keys.drain(..).chain(keys).collect();
         let (places, sealed) = self
             .write(durable, |transaction| {
-                let places = pack(transaction, &group.placed, &mut end, group.now)?;
-                if !group.keys.is_empty() {
+                let places = pack(transaction, &batches, &mut end)?;
+                if !keys.is_empty() {
                     let mut table = transaction.open_table(KEYS)?;
-                    for (key, row) in &group.keys {
-                        table.insert(key.as_str(), keys::encode(key, row).as_slice())?;
+                    for (key, row) in &keys {
+                        table.insert(key.as_str(), row.as_slice())?;
                     }
                 }
                 Ok(places)
             })
             .map_err(|source| self.failure(source))?;
+        // Readers find these events in redb from now on; those of a snapshot taken before keep what they have.
+        let cleared = self.with_writable(|database| {
+            database.clear_recent();
+            Ok(())
+        });
+        cleared.map_err(|source| self.failure(source))?;
+        self.pending = Pending::after(end.clone());
         self.end = end;
         self.unsynced = !durable;
         for place in places {
             self.small.note(place);
         }
-        Ok(sealed)
+        Ok(sealed.map(Unsynced::Pages))
+    }
+
+    /// Empties the write-ahead log into redb.
+    fn store_pending(&mut self) -> Result<(), Failure> {
+        if self.pending.batches.is_empty() {
+            return Ok(());
+        }
+        let first = self.next_seq();
+        let unsynced = self.store(Vec::new(), Vec::new())?;
+        self.flusher.hand(Commit { first, unsynced, head: None, waiting: Vec::new() });
+        Ok(())
+    }
+
+    fn with_writable<T>(
+        &self,
+        work: impl FnOnce(&Writable) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.shared.with_database(|database| match database {
+            Database::Writable(database) => work(database),
+            Database::ReadOnly(_) => Err(StoreError::Closed),
+        })
     }
 
     /// Runs `fill` in a transaction of its own and commits it.
@@ -199,12 +307,7 @@ impl Writer {
         durable: bool,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<(T, Option<Sealed>), StoreError> {
-        self.shared.with_database(|database| {
-            let Database::Writable(database) = database else {
-                return Err(StoreError::Closed);
-            };
-            database.write(durable, fill)
-        })
+        self.with_writable(|database| database.write(durable, fill))
     }
 
     /// Sends everything committed so far on its way to the disk.
@@ -212,7 +315,8 @@ impl Writer {
         if self.unsynced {
             let ((), sealed) = self.write(true, |_| Ok(())).map_err(|source| self.failure(source))?;
             self.unsynced = false;
-            self.flusher.hand(Commit { first: self.next_seq(), sealed, head: None, waiting: Vec::new() });
+            let unsynced = sealed.map(Unsynced::Pages);
+            self.flusher.hand(Commit { first: self.next_seq(), unsynced, head: None, waiting: Vec::new() });
         }
         Ok(())
     }

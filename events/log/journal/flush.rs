@@ -36,6 +36,16 @@ impl Flight {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a record was lost on its way.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lock().lost
+    }
+
+    /// No later record may count.
+    pub(super) fn lose(&self) {
+        self.lock().lost = true;
+    }
+
     fn start(&self, empties: bool) {
         let mut state = self.lock();
         state.records += 1;
@@ -115,7 +125,7 @@ impl Sealed {
     /// The medium's. What is on it since is unknown, so every later write and flush fails too.
     pub(crate) fn persist(&mut self) -> io::Result<()> {
         let journal = &self.journal;
-        if journal.flight.lock().lost {
+        if journal.flight.has_lost() {
             return Err(io::Error::other("an earlier write failed"));
         }
         layout::put_checksum(&mut self.record);

@@ -1,7 +1,7 @@
-//! What is where in the file: two superblocks, the ring of records, and redb's pages behind them.
+//! What is where in the file: two superblocks, the ring of records, the write-ahead log, and redb's pages behind them.
 //!
 //! All numbers are little-endian. A superblock: magic, format, generation, length of the ring, length of redb's part,
-//! checksum of these. A record: magic, generation, number, length of redb's part, how many large writes it names, how
+//! length of the write-ahead log, checksum of these. A record: magic, generation, number, length of redb's part, how many large writes it names, how
 //! many pieces it holds, its own length, checksum of all of it but the checksum; then the table of what it names (offset,
 //! length, checksum), the table of its pieces (offset, length) and their bytes, filled up to a page.
 
@@ -11,13 +11,15 @@ use std::hash::Hasher as _;
 use twox_hash::XxHash3_64;
 
 /// Everything in the file begins at a multiple of it, so that a torn write spoils nothing written before.
-pub(super) const PAGE: u64 = 4_096;
+pub(crate) const PAGE: u64 = 4_096;
 /// Where the ring begins.
 pub(super) const RING: u64 = 2 * PAGE;
-/// Length of the ring of a new file; redb's part begins behind it. Tests have a small one, which is soon full.
+/// Length of the ring of a new file; the write-ahead log begins behind it. Tests have a small one, which is soon full.
 pub(crate) const RING_BYTES: u64 = if cfg!(test) { 256 << 10 } else { (4 << 20) - RING };
+/// Length of the write-ahead log of a new file; redb's part begins behind it. Tests have a small one too.
+pub(crate) const WAL_BYTES: u64 = if cfg!(test) { 32 << 10 } else { 4 << 20 };
 /// Version of this layout.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 const SUPERBLOCK_MAGIC: [u8; 4] = *b"CxtS";
 const RECORD_MAGIC: [u8; 4] = *b"CxtR";
 pub(super) const SUPERBLOCK_BYTES: usize = 64;
@@ -49,6 +51,7 @@ pub(super) struct Superblock {
     pub ring_bytes: u64,
     /// Length of redb's part when the generation began.
     pub len: u64,
+    pub wal_bytes: u64,
 }
 
 impl Superblock {
@@ -66,7 +69,8 @@ impl Superblock {
         let mut bytes = [0; SUPERBLOCK_BYTES];
         bytes[..4].copy_from_slice(&SUPERBLOCK_MAGIC);
         bytes[4..8].copy_from_slice(&LAYOUT.to_le_bytes());
-        for (place, number) in [(8, self.generation), (16, self.ring_bytes), (24, self.len)] {
+        let numbers = [self.generation, self.ring_bytes, self.len, self.wal_bytes];
+        for (place, number) in (8..).step_by(8).zip(numbers) {
             bytes[place..place + 8].copy_from_slice(&number.to_le_bytes());
         }
         let checksum = checksum(&bytes[..SUPERBLOCK_BYTES - CHECKSUM_BYTES]);
@@ -79,14 +83,23 @@ impl Superblock {
         let (body, stored) = bytes.split_at(SUPERBLOCK_BYTES - CHECKSUM_BYTES);
         let right =
             body[..4] == SUPERBLOCK_MAGIC && body[4..8] == LAYOUT.to_le_bytes() && checksum(body) == *stored;
-        let superblock =
-            Self { generation: number(body, 8), ring_bytes: number(body, 16), len: number(body, 24) };
+        let superblock = Self {
+            generation: number(body, 8),
+            ring_bytes: number(body, 16),
+            len: number(body, 24),
+            wal_bytes: number(body, 32),
+        };
         right.then_some(superblock)
+    }
+
+    /// Where the write-ahead log begins.
+    pub(super) const fn wal(&self) -> u64 {
+        RING + self.ring_bytes
     }
 
     /// Where redb's part begins.
     pub(super) const fn home(&self) -> u64 {
-        RING + self.ring_bytes
+        self.wal() + self.wal_bytes
     }
 }
 

@@ -13,8 +13,11 @@
 //! The scheme is that of physical redo logging with ordered data (J. Gray, A. Reuter, *Transaction Processing*, 1993,
 //! §10.3; ext4's `data=ordered`).
 //!
-//! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file; `file` is the
-//! medium below, where that is a file.
+//! Between the ring and redb's part lies the write-ahead log, which the journal only writes, syncs and reads: its records
+//! stand in no relation to pages.
+//!
+//! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file; `wal` is the
+//! part of small commits, `file` the medium below, where that is a file.
 
 mod file;
 mod flush;
@@ -23,6 +26,7 @@ mod overlay;
 mod recovery;
 #[cfg(test)]
 mod tests;
+mod wal;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,9 +37,10 @@ use redb::StorageBackend;
 pub(crate) use file::FileMedium;
 use flush::Flight;
 pub(crate) use flush::Sealed;
-pub(crate) use layout::RING_BYTES;
-use layout::{Named, PAGE, RING, Superblock};
+use layout::{Named, RING, Superblock};
+pub(crate) use layout::{PAGE, RING_BYTES, WAL_BYTES};
 use overlay::Overlay;
+pub(crate) use wal::Logged;
 
 /// Writes of at least so many bytes go straight to their place.
 const LARGE_BYTES: usize = 32 << 10;
@@ -46,6 +51,7 @@ pub(crate) struct Journal {
     medium: Box<dyn StorageBackend>,
     writable: bool,
     ring_bytes: u64,
+    wal_bytes: u64,
     /// Where redb's part begins.
     home: u64,
     state: RwLock<State>,
@@ -101,10 +107,14 @@ impl Journal {
     /// # Errors
     ///
     /// The medium's.
-    pub(crate) fn create(medium: Box<dyn StorageBackend>, ring_bytes: u64) -> io::Result<Arc<Self>> {
+    pub(crate) fn create(
+        medium: Box<dyn StorageBackend>,
+        ring_bytes: u64,
+        wal_bytes: u64,
+    ) -> io::Result<Arc<Self>> {
         // Written and not only reserved: a record must never wait for the file system to allocate.
-        medium.write(RING, &vec![0; ring_bytes as usize])?;
-        let superblock = Superblock { generation: 1, ring_bytes, len: 0 };
+        medium.write(RING, &vec![0; (ring_bytes + wal_bytes) as usize])?;
+        let superblock = Superblock { generation: 1, ring_bytes, len: 0, wal_bytes };
         medium.write(superblock.place(), &superblock.encode())?;
         medium.sync_data()?;
         let state = State { generation: 1, ..State::default() };
@@ -131,6 +141,7 @@ impl Journal {
             medium,
             writable,
             ring_bytes: superblock.ring_bytes,
+            wal_bytes: superblock.wal_bytes,
             home: superblock.home(),
             state: RwLock::new(state),
             flight: Flight::default(),
@@ -154,7 +165,8 @@ impl Journal {
             let mut pieces = state.overlay.pieces();
             let written = pieces.try_for_each(|(offset, bytes)| self.medium.write(self.home + offset, bytes));
             let (generation, len) = (state.generation + 1, state.len);
-            let next = Superblock { generation, ring_bytes: self.ring_bytes, len };
+            let (ring_bytes, wal_bytes) = (self.ring_bytes, self.wal_bytes);
+            let next = Superblock { generation, ring_bytes, len, wal_bytes };
             (next, self.medium.len()? > self.home + len, written)
         };
         let superseded = written

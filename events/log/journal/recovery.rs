@@ -15,7 +15,7 @@ fn damaged(what: &str) -> io::Error {
 pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
     let bytes = medium.len()?;
     let superblock = newest_superblock(medium, bytes)?.ok_or_else(|| damaged("it has no superblock"))?;
-    let Superblock { generation, ring_bytes, len } = superblock;
+    let Superblock { generation, ring_bytes, len, .. } = superblock;
     let home = superblock.home();
     let mut state = State { len, generation, ..State::default() };
     if bytes < home {

@@ -112,7 +112,7 @@ impl Script {
 }
 
 fn new_journal(disk: &Disk) -> (Arc<Journal>, Backend) {
-    let journal = Journal::create(Box::new(disk.clone()), RING_BYTES).unwrap();
+    let journal = Journal::create(Box::new(disk.clone()), RING_BYTES, 0).unwrap();
     let backend = journal.backend();
     backend.set_len((SLOT * SLOTS) as u64).unwrap();
     (journal, backend)
@@ -304,7 +304,7 @@ fn a_damaged_medium_is_refused() {
     assert_eq!(refusal(bytes.clone(), |bytes| bytes.truncate(9_000)), "it is cut short");
     assert_eq!(refusal(bytes.clone(), |bytes| bytes.truncate(bytes.len() - 1)), "it is cut short");
     // Without the second superblock, the first would have its own records count, which are gone.
-    let place = Superblock { generation: 2, ring_bytes: 0, len: 0 }.place() as usize;
+    let place = Superblock { generation: 2, ring_bytes: 0, len: 0, wal_bytes: 0 }.place() as usize;
     let then = refusal(bytes, |bytes| bytes[place + 9] ^= 1);
     assert_eq!(then, "its newest superblock is damaged");
 }

@@ -7,9 +7,10 @@ use super::{batch, clock, content_of, contents, keyed, options};
 use crate::log::{AppendError, Batch, Durability, Log, LogClosed, LogOptions, Ticket};
 use crate::{Seq, log::Appended};
 
-/// Twelve commits of all sizes: lone events, a keyed pair, one that takes several blocks.
+/// Commits of all sizes: lone events, more than the write-ahead log has room for, a keyed pair, one that takes several
+/// blocks.
 fn script() -> Vec<Batch> {
-    let mut batches: Vec<Batch> = (0..10).map(|n| batch("agent:ada", &[&format!("lone {n}")])).collect();
+    let mut batches: Vec<Batch> = (0..20).map(|n| batch("agent:ada", &[&format!("lone {n}")])).collect();
     batches.insert(3, keyed(batch("agent:bob", &["pair a", "pair b"]), "pair", 1));
     let long: Vec<String> = (0..24).map(|n| format!("{n} {}", "x".repeat(20_000 + n))).collect();
     batches.insert(7, batch("global", &long.iter().map(String::as_str).collect::<Vec<_>>()));

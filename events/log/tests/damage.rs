@@ -10,7 +10,12 @@ use crate::{Record, Seq};
 
 fn written() -> (Disk, Vec<Record>) {
     let disk = Disk::default();
-    let log = Log::open_on(disk.clone(), LogOptions { merge_blocks: false, ..options() }, clock()).unwrap();
+    let log = Log::open_on(
+        disk.clone(),
+        LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() },
+        clock(),
+    )
+    .unwrap();
     for n in 0..40 {
         let text = format!("event {n} {}", "abc".repeat(n * 5));
         append(&log, keyed(batch(&format!("s{}", n % 3), &[&text, "tail"]), &format!("key {n}"), 1));
@@ -130,7 +135,12 @@ fn a_damaged_last_block_is_refused_when_the_log_is_opened() {
 #[test]
 fn merging_does_not_bless_what_is_damaged() {
     let disk = Disk::default();
-    let log = Log::open_on(disk.clone(), LogOptions { merge_blocks: false, ..options() }, clock()).unwrap();
+    let log = Log::open_on(
+        disk.clone(),
+        LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() },
+        clock(),
+    )
+    .unwrap();
     for n in 0..200 {
         append(&log, batch("s", &[&format!("event {n} ")]));
     }

@@ -5,6 +5,11 @@ use super::{append, batch, clock, options, records};
 use crate::log::{Filter, Log, LogOptions};
 use crate::{Record, Seq};
 
+/// Each append is a block in the store at once.
+fn lone_blocks() -> LogOptions {
+    LogOptions { wal_group_bytes_max: 0, ..options() }
+}
+
 /// Appends lone events and waits until the writer has merged what it can.
 fn lone_appends(log: &Log, from: u64, until: u64) {
     for n in from..until {
@@ -13,7 +18,8 @@ fn lone_appends(log: &Log, from: u64, until: u64) {
 }
 
 fn unmerged(disk: &Disk) -> (Vec<Record>, crate::log::Head) {
-    let log = Log::open_on(disk.clone(), LogOptions { merge_blocks: false, ..options() }, clock()).unwrap();
+    let log =
+        Log::open_on(disk.clone(), LogOptions { merge_blocks: false, ..lone_blocks() }, clock()).unwrap();
     lone_appends(&log, 0, 1_000);
     assert_eq!(log.reader().stats().unwrap().blocks, 1_000);
     (records(&log.reader()), log.head())
@@ -23,14 +29,14 @@ fn unmerged(disk: &Disk) -> (Vec<Record>, crate::log::Head) {
 fn merging_keeps_every_event_its_hash_and_every_root() {
     let disk = Disk::default();
     let (before, head) = unmerged(&disk);
-    let log = Log::open_on(disk.clone(), options(), clock()).unwrap();
+    let log = Log::open_on(disk.clone(), lone_blocks(), clock()).unwrap();
     // The queue is served only after what is due was merged or it had work; an append makes sure of one turn.
     log.append(vec![]).unwrap();
     let reader = log.reader();
     assert_eq!(log.head(), head);
     log.close().unwrap();
     drop(reader);
-    let log = Log::open_on(disk, options(), clock()).unwrap();
+    let log = Log::open_on(disk, lone_blocks(), clock()).unwrap();
     let stats = log.reader().stats().unwrap();
     assert!(stats.blocks < 100, "{} blocks are left", stats.blocks);
     assert_eq!(records(&log.reader()), before);
@@ -56,10 +62,10 @@ fn events_hours_apart_are_merged_too() {
         }
     }
     let disk = Disk::default();
-    let log = Log::open_on(disk.clone(), options(), std::sync::Arc::new(Hourly(5.into()))).unwrap();
+    let log = Log::open_on(disk.clone(), lone_blocks(), std::sync::Arc::new(Hourly(5.into()))).unwrap();
     lone_appends(&log, 0, 200);
     log.close().unwrap();
-    let log = Log::open_on(disk, options(), clock()).unwrap();
+    let log = Log::open_on(disk, lone_blocks(), clock()).unwrap();
     assert!(log.reader().stats().unwrap().blocks < 200);
     let times: Vec<u64> = records(&log.reader())
         .iter()
@@ -72,11 +78,11 @@ fn events_hours_apart_are_merged_too() {
 #[test]
 fn a_power_cut_between_a_merge_and_the_next_sync_brings_the_small_blocks_back() {
     let disk = Disk::default();
-    let log = Log::open_on(disk.clone(), options(), clock()).unwrap();
+    let log = Log::open_on(disk.clone(), lone_blocks(), clock()).unwrap();
     for n in 0..300 {
         append(&log, batch("s", &[&format!("event {n}")]));
         for survives in [Survives::Nothing, Survives::Some(n)] {
-            let left = Log::open_on(disk.after_power_cut(survives), options(), clock()).unwrap();
+            let left = Log::open_on(disk.after_power_cut(survives), lone_blocks(), clock()).unwrap();
             let verified = left.reader().verify(&mut |_| ()).unwrap();
             assert_eq!((verified.events, verified.root), (n + 1, log.head().root), "{survives:?}");
         }

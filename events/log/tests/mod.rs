@@ -9,6 +9,7 @@ mod merging;
 mod model;
 mod opening;
 mod reading;
+mod wal;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -9,7 +9,7 @@ use crate::log::{Batch, Filter, Log, LogOptions, ReadError, ScanStats, StoreErro
 use crate::{Kind, Seq, SystemEvent};
 
 fn unmerged() -> LogOptions {
-    LogOptions { merge_blocks: false, ..options() }
+    LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() }
 }
 
 /// Ten blocks of three events; block n is of stream `s<n>`, but event 15 starts the server.

@@ -134,7 +134,8 @@ pub(super) struct Shared {
 impl AgentDirectory {
     /// Reads the log and the directory, brings the agents to what the files say, and goes on watching.
     ///
-    /// When it returns, every file that was there has been judged.
+    /// When it returns, every file that was there has been judged. A directory that is not there is made; the agents that the
+    /// log knows are written into it.
     ///
     /// # Errors
     ///
@@ -142,6 +143,7 @@ impl AgentDirectory {
     pub fn start(log: Arc<dyn AgentLog>, options: DirectoryOptions) -> Result<Self, StartError> {
         let path = options.directory.clone();
         let directory = |source| StartError::Directory { path: path.clone(), source };
+        let is_new = !options.directory.try_exists().map_err(directory)?;
         fs::create_dir_all(&options.directory).map_err(directory)?;
         let shared = Arc::new(Shared {
             roster: RwLock::default(),
@@ -150,7 +152,7 @@ impl AgentDirectory {
         });
         let (wishes, asked) = crossbeam_channel::bounded(WISHES_QUEUE_MAX);
         let mut keeper = Keeper::new(log, options, shared.clone())?;
-        keeper.begin().map_err(|error| match error {
+        keeper.begin(is_new).map_err(|error| match error {
             BeginError::Log(error) => StartError::Log(error),
             BeginError::Directory(source) => StartError::Directory { path, source },
         })?;

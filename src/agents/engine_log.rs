@@ -64,6 +64,11 @@ impl AgentLog for EngineLog {
             Event::Memory(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => None,
         }))
     }
+
+    fn is_external(&self, agent: &AgentId) -> bool {
+        let talk = self.0.view().talk().read();
+        talk.registry.agent(agent).is_some_and(|agent| !agent.removed && agent.config.is_none())
+    }
 }
 
 /// The open conversations of each agent, as `engine` knows them.

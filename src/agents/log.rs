@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use caxton_events::agent::AgentEvent;
-use caxton_events::{Seq, Timestamp};
+use caxton_events::{AgentId, Seq, Timestamp};
 
 /// Why events of agents were not kept, or could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub trait AgentLog: Send + Sync + fmt::Debug {
     ///
     /// [`LogError`] when the log cannot be read.
     fn read(&self, seq: Seq) -> Result<Option<AgentEvent>, LogError>;
+
+    /// Whether an agent outside the server has this name.
+    fn is_external(&self, agent: &AgentId) -> bool;
 }
 
 /// A log that lasts as long as the process.
@@ -87,5 +90,10 @@ impl AgentLog for MemoryLog {
     fn read(&self, seq: Seq) -> Result<Option<AgentEvent>, LogError> {
         let index = usize::try_from(seq.0).ok().and_then(|seq| seq.checked_sub(1));
         Ok(index.and_then(|index| self.events().get(index).cloned()))
+    }
+
+    fn is_external(&self, agent: &AgentId) -> bool {
+        let is_it = |event: &AgentEvent| matches!(event, AgentEvent::ExternalRegistered { agent: name, .. } if name == agent);
+        self.events().iter().any(is_it)
     }
 }

@@ -35,12 +35,14 @@ pub struct Rules<'a> {
     pub agents_max: usize,
     /// Draws numbers for registrations.
     pub number: &'a mut dyn FnMut() -> RegistrationId,
+    /// Whether an agent outside the server has this name.
+    pub is_external: &'a dyn Fn(&AgentId) -> bool,
 }
 
 /// The events that bring the registry to the files; none when nothing is to be done.
 ///
 /// A file that cannot be used leaves its agent as it is. Of two files with one name the one that is loaded stays; of
-/// two new ones the first by path is loaded. A version that was taken back to stays while its file is the same.
+/// two new ones the first by path is loaded. One with the name of an agent outside the server is not loaded. A version that was taken back to stays while its file is the same.
 pub fn reconcile(registry: &Registry, files: &Files, rules: &mut Rules<'_>) -> Vec<AgentEvent> {
     let owners = owners(registry, files);
     let mut events = Vec::new();
@@ -67,6 +69,10 @@ pub fn reconcile(registry: &Registry, files: &Files, rules: &mut Rules<'_>) -> V
         let registered = registry.agents.get(name);
         let settled = registered.is_some_and(|registered| is_settled(registered, path, seen));
         if settled {
+            continue;
+        }
+        if registered.is_none() && (rules.is_external)(name) {
+            rejections.insert(path, vec![name_of_another(name)]);
             continue;
         }
         if registered.is_none() && count >= rules.agents_max {
@@ -223,6 +229,13 @@ pub fn removal(agent: &AgentId, registered: &Registered) -> Vec<AgentEvent> {
 fn name_taken(name: &AgentId, path: &str, owner: &str) -> ConfigProblem {
     let reason = format!("{path} and {owner} both define the agent {name}; {owner} is in use");
     let remedy = format!("give the agent in {path} another name, or remove one of the files");
+    ConfigProblem { field: "name".to_owned(), ..whole_file(reason, remedy) }
+}
+
+fn name_of_another(name: &AgentId) -> ConfigProblem {
+    let reason =
+        format!("{name} is the name of an agent outside the server, whose inbox this one would take over");
+    let remedy = "give the agent in the file another name".to_owned();
     ConfigProblem { field: "name".to_owned(), ..whole_file(reason, remedy) }
 }
 

@@ -72,6 +72,9 @@ pub enum DirectoryError {
         /// The file that has it.
         path: String,
     },
+    /// An agent outside the server has this name.
+    #[error("{0} is the name of an agent outside the server, whose inbox an agent of a file would take over")]
+    NameOfAnother(AgentId),
     /// There are as many agents as may be.
     #[error("there are {0} agents already, which is the limit")]
     Full(usize),

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
 
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,6 +11,9 @@ use super::failure::Failure;
 
 /// Width of a table where no terminal says how wide it is, in columns.
 const WIDTH_WITHOUT_TERMINAL: u16 = 120;
+
+/// Longest cell that is never broken, in bytes: ids and names; not a text that happens to have no gap.
+const CELL_WHOLE_MAX: usize = 40;
 
 /// Characters of a text that is shown on one line.
 const SHOWN_CHARS_MAX: usize = 160;
@@ -76,7 +79,12 @@ impl Output {
         if table.width().is_none() {
             table.set_width(WIDTH_WITHOUT_TERMINAL);
         }
+        let whole: Vec<bool> = (0..head.len()).map(|column| has_no_gap(&rows, column)).collect();
         table.set_header(head).add_rows(rows);
+        // What has no gap to break at is something to be copied: an id, a name, a moment.
+        for (column, _) in table.column_iter_mut().zip(whole).filter(|(_, whole)| *whole) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
         self.line(table.trim_fmt())
     }
 
@@ -84,6 +92,12 @@ impl Output {
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         self.out.flush().map_err(|error| Failure::output(&error))
     }
+}
+
+fn has_no_gap(rows: &[Vec<String>], column: usize) -> bool {
+    rows.iter()
+        .filter_map(|row| row.get(column))
+        .all(|cell| !cell.contains(char::is_whitespace) && cell.len() <= CELL_WHOLE_MAX)
 }
 
 /// The member `name` of a JSON object as a cell: texts without quotes, nothing where there is none.
@@ -120,7 +134,35 @@ pub(super) fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::shortened;
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::{Output, shortened};
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn ids_in_a_table_stay_in_one_piece_beside_long_texts() {
+        let page = Page::default();
+        let mut out = Output { out: Box::new(page.clone()), json: false };
+        let (id, text) = ("01234567-89ab-cdef-0123-456789abcdef", "a text of several words ".repeat(20));
+        let row = |name: &str| vec![id.to_owned(), text.clone(), text.clone(), name.to_owned()];
+        out.table(&["conversation", "topic", "more", "who"], vec![row("ada"), row("bob")]).unwrap();
+        let shown = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(shown.lines().filter(|line| line.contains(id)).count(), 2, "{shown}");
+    }
 
     #[test]
     fn long_texts_are_cut() {

@@ -96,14 +96,28 @@ impl Keeper {
         })
     }
 
-    /// Reads the directory for the first time.
-    pub(super) fn begin(&mut self) -> Result<(), BeginError> {
+    /// Reads the directory for the first time. `is_new`: it was not there, and is not what somebody has emptied.
+    pub(super) fn begin(&mut self, is_new: bool) -> Result<(), BeginError> {
+        if is_new {
+            self.restore_files().map_err(BeginError::Directory)?;
+        }
         files::remove_leftovers(self.directory()).map_err(BeginError::Directory)?;
         // Watched before it is read, so that nothing falls between the two.
         self.watch();
         self.look_through()?;
         self.stop_what_is_valid_no_longer()?;
         self.publish();
+        Ok(())
+    }
+
+    /// Writes the texts that are in use into a directory that was lost.
+    fn restore_files(&self) -> io::Result<()> {
+        let directory = self.directory().display().to_string();
+        for (agent, registered) in &self.registry.agents {
+            let Some(text) = self.texts.get(agent) else { continue };
+            files::prepare(self.directory(), &registered.path, text)?.commit()?;
+            tracing::warn!(%agent, path = registered.path, directory, "agent file written anew from the log");
+        }
         Ok(())
     }
 
@@ -269,7 +283,12 @@ impl Keeper {
     fn bring_up(&mut self) -> Result<usize, LogError> {
         let at = SystemClock.now();
         let mut number = move || draw(at);
-        let mut rules = Rules { agents_max: self.options.agents.max_agents, number: &mut number };
+        let log = Arc::clone(&self.log);
+        let mut rules = Rules {
+            agents_max: self.options.agents.max_agents,
+            number: &mut number,
+            is_external: &|agent| log.is_external(agent),
+        };
         let events = reconcile(&self.registry, &self.files, &mut rules);
         let count = events.len();
         self.record(&events)?;
@@ -296,10 +315,21 @@ impl Keeper {
             self.registry.apply(seq, at, event);
             note_text(&mut self.texts, event);
             tell(event);
+            self.tell_doubts(event);
             self.head = seq;
         }
         self.publish();
         Ok(())
+    }
+
+    /// Says on the process's own log what is doubtful in a text that was loaded.
+    fn tell_doubts(&self, event: &AgentEvent) {
+        let AgentEvent::ConfigLoaded { path, content, .. } = event else { return };
+        for doubt in &self.shared.validator.check(content.as_bytes()).judgement.warnings {
+            let place = format!("{path}:{}:{}", doubt.line, doubt.column);
+            let (field, reason, remedy) = (&doubt.field, &doubt.reason, &doubt.remedy);
+            tracing::warn!(place, field, reason, remedy, "doubtful in an agent file");
+        }
     }
 
     /// Texts that were valid when they were loaded and are not now: a tool is gone, or the rules have become stricter.

@@ -74,6 +74,9 @@ impl Keeper {
         if let Some(taken) = self.registry.agents.get(name) {
             return Err(DirectoryError::NameTaken { name: name.clone(), path: taken.path.clone() });
         }
+        if self.log.is_external(name) {
+            return Err(DirectoryError::NameOfAnother(name.clone()));
+        }
         let (checked, definition) = self.valid(name, content)?;
         let path = format!("{name}{EXTENSION}");
         if self.files.contains_key(&path) || self.directory().join(&path).symlink_metadata().is_ok() {

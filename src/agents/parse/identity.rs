@@ -1,6 +1,7 @@
 //! Who an agent is and what it offers.
 
 use caxton_events::{AgentId, CapabilityName, WorkspaceId};
+use caxton_projections::conversations::SYSTEM;
 
 use super::super::definition::{About, Offer};
 use super::super::fault::{Faults, Phase, Spot};
@@ -18,8 +19,7 @@ const CAPABILITIES_MANY: usize = 20;
 /// The workspace of agents that name none.
 pub(super) const DEFAULT_WORKSPACE: &str = "default";
 
-const NAME_REMEDY: &str =
-    "write 2 to 64 letters, digits, `-` or `_`, beginning with a letter, as in DataAnalyzer";
+const NAME_REMEDY: &str = "write 2 to 64 letters, digits, `-` or `_`, beginning with a letter, as in DataAnalyzer; system is the server itself";
 
 /// `name`: a letter, then letters, digits, `-` and `_`.
 pub(super) fn name(top: &mut Section<'_>, faults: &Faults) -> Option<AgentId> {
@@ -31,6 +31,7 @@ pub(super) fn name(top: &mut Section<'_>, faults: &Faults) -> Option<AgentId> {
         (2..=NAME_BYTES_MAX).contains(&name.len())
             && name.starts_with(|sign: char| sign.is_ascii_alphabetic())
             && name.bytes().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, b'-' | b'_'))
+            && name != SYSTEM
     };
     let name = node.value.text().filter(|name| fits(name)).and_then(|name| name.parse().ok());
     if name.is_none() {

@@ -98,9 +98,20 @@ fn what_is_missing() {
 
 #[test]
 fn names_and_versions() {
-    for name in
-        ["a b", "../../etc/passwd", "a/b", ".ada", "a", "\"\"", "1st", "Ådå", "[x]", "7", &"x".repeat(65)]
-    {
+    for name in [
+        "a b",
+        "../../etc/passwd",
+        "a/b",
+        ".ada",
+        "a",
+        "\"\"",
+        "1st",
+        "Ådå",
+        "[x]",
+        "7",
+        "system",
+        &"x".repeat(65),
+    ] {
         let file = format!("---\nname: {name}\nversion: 1.0.0\ncapabilities: [a]\n---\nHi\n");
         check(&file, &[("2:7 name", "no name of an agent … 2 to 64 letters")]);
     }

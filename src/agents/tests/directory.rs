@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use caxton_events::agent::{AgentEvent, AgentStatus};
 
-use super::super::{AgentDirectory, AgentLog, DirectoryOptions, MemoryLog, Noticing, Roster};
+use super::super::{
+    AgentDirectory, AgentLog as _, DirectoryError, DirectoryOptions, MemoryLog, Noticing, Roster,
+};
 use super::file;
 use crate::config::Config;
 
@@ -205,6 +207,49 @@ async fn a_directory_that_vanishes_takes_no_agent_with_it() {
     fs::rename(world.folder.path().join("moved"), world.folder.path().join("agents")).unwrap();
     world.put("ada.md", &file("Ada", "2.0.0"));
     world.until(|roster| versions(roster) == ["Ada 2.0.0"]).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_lost_before_a_start_is_written_anew_and_an_emptied_one_is_not() {
+    let files = [("ada.md", file("Ada", "1.0.0")), ("bob.md", file("Bob", "2.0.0"))];
+    let world = start(&[("ada.md", &files[0].1), ("bob.md", &files[1].1)], |_| ());
+    world.put("ada.md", "broken");
+    world.until(|roster| !roster.rejected.is_empty()).await;
+    world.directory.stop();
+    fs::remove_dir_all(world.folder.path().join("agents")).unwrap();
+    let world = world.again(|_| ());
+    assert_eq!(versions(&world.directory.roster()), ["Ada 1.0.0", "Bob 2.0.0"]);
+    for (name, text) in &files {
+        assert_eq!(fs::read_to_string(world.path(name)).unwrap(), *text, "the text in use");
+    }
+    world.directory.stop();
+    files.iter().for_each(|(name, _)| fs::remove_file(world.path(name)).unwrap());
+    assert!(world.again(|_| ()).directory.roster().agents.is_empty());
+}
+
+#[tokio::test]
+async fn a_file_does_not_take_the_name_of_an_agent_outside_the_server() {
+    let world = start(&[("ada.md", &file("Ada", "1.0.0"))], |_| ());
+    let (agent, workspace) = ("Eve".parse().unwrap(), "default".parse().unwrap());
+    world.log.record(vec![AgentEvent::ExternalRegistered { agent, workspace }]).unwrap();
+    world.put("eve.md", &file("Eve", "1.0.0"));
+    let roster = world.until(|roster| !roster.rejected.is_empty()).await;
+    assert_eq!(versions(&roster), ["Ada 1.0.0"]);
+    let problem = &roster.rejected[0].problems[0];
+    assert_eq!(
+        (problem.field.as_str(), problem.remedy.as_str()),
+        ("name", "give the agent in the file another name")
+    );
+    assert!(
+        problem.reason.starts_with("Eve is the name of an agent outside the server"),
+        "{}",
+        problem.reason
+    );
+    fs::remove_file(world.path("eve.md")).unwrap();
+    world.until(|roster| roster.rejected.is_empty()).await;
+    let refused =
+        world.directory.create("Eve".parse().unwrap(), file("Eve", "1.0.0"), true).await.unwrap_err();
+    assert!(matches!(refused, DirectoryError::NameOfAnother(name) if name.as_str() == "Eve"));
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ impl World {
             drawn = drawn.wrapping_add(1);
             RegistrationId::from_bytes([drawn; 16])
         };
-        let mut rules = Rules { agents_max: self.agents_max, number: &mut number };
+        let mut rules = Rules { agents_max: self.agents_max, number: &mut number, is_external: &|_| false };
         let events = reconcile(&self.registry, &self.files, &mut rules);
         self.drawn = drawn;
         self.record(events.clone());

@@ -25,7 +25,7 @@ const SOMEBODY: &str = "human";
 /// Messages of a resumed conversation that are shown again.
 const SHOWN_AGAIN: usize = 6;
 /// Attempts to send a line while the server is away, and the wait before each.
-const ATTEMPTS_MAX: u32 = 40;
+const ATTEMPTS_MAX: u32 = 240;
 const ATTEMPT_WAIT: Duration = Duration::from_millis(250);
 
 /// What reaches a chat.
@@ -136,9 +136,17 @@ fn input(told: Sender<Occurrence>) -> Sender<()> {
     thread::spawn(move || {
         for () in wants {
             let mut line = String::new();
-            let mut input = io::stdin().lock().take(MESSAGE_CONTENT_BYTES_MAX as u64 + 1);
-            let occurrence = match input.read_line(&mut line) {
+            let mut input = io::stdin().lock();
+            let read = input.by_ref().take(MESSAGE_CONTENT_BYTES_MAX as u64 + 1).read_line(&mut line);
+            let occurrence = match read {
                 Ok(0) => Occurrence::EndOfInput,
+                // The rest of a line that is too long is no line of its own.
+                Ok(read) if read > MESSAGE_CONTENT_BYTES_MAX && !line.ends_with('\n') => {
+                    match input.skip_until(b'\n') {
+                        Ok(_) => Occurrence::Typed(line),
+                        Err(error) => Occurrence::Unreadable(error),
+                    }
+                }
                 Ok(_) => Occurrence::Typed(line),
                 Err(error) => Occurrence::Unreadable(error),
             };

@@ -183,6 +183,7 @@ fn change(
         let remedy = "see GET /capabilities for the registrations there are";
         return Err(refuse(RefusalCode::RegistrationNotFound, "registration_id", message, remedy));
     };
+    not_of_a_file(situation, &row.agent)?;
     check_offer(priority.unwrap_or(row.priority), metadata.as_ref().and_then(|text| text.as_deref()))?;
     let event = AgentEvent::CapabilityUpdated {
         registration: *registration,
@@ -192,6 +193,18 @@ fn change(
     };
     drafts.push(draft("agents", actor, None, event));
     Ok(())
+}
+
+/// What an agent of a file offers stands in its file, and nowhere else.
+fn not_of_a_file(situation: &Situation<'_>, agent: &AgentId) -> Result<(), Refusal> {
+    let config = situation.state.registry.agent(agent).and_then(|agent| agent.config.as_ref());
+    config.map_or(Ok(()), |config| {
+        let message = format!("what {agent} offers stands in its file {}", config.path);
+        let remedy = format!(
+            "change `capabilities` in the file, or give it another text with PUT /config-agents/{agent}"
+        );
+        Err(refuse(RefusalCode::WrongState, "agent_id", message, &remedy))
+    })
 }
 
 fn withdraw(
@@ -211,6 +224,7 @@ fn withdraw(
         let remedy = "see GET /capabilities for who offers what";
         return Err(refuse(RefusalCode::RegistrationNotFound, "capability", message, remedy));
     };
+    not_of_a_file(situation, agent)?;
     let (agent, capability) = (agent.clone(), capability.clone());
     let event = AgentEvent::CapabilityRemoved { registration: row.id, agent, capability };
     drafts.push(draft("agents", actor, None, event));
@@ -360,6 +374,7 @@ fn register(
     if !situation.is_known(own, &offer.agent) {
         return Err(no_agent(situation, "agent_id", &offer.agent));
     }
+    not_of_a_file(situation, &offer.agent)?;
     let key = (offer.agent.clone(), offer.capability.clone());
     let offers = situation.under_way.iter().chain(std::iter::once(&*own));
     let known = situation.state.registry.providers(&offer.capability).any(|row| row.agent == offer.agent)

@@ -135,6 +135,7 @@ pub(super) fn not_granted(error: DirectoryError) -> Problem {
         DirectoryError::NameTaken { .. } => {
             conflict("NAME_CONFLICT", "PUT changes the agent there is; another needs another name")
         }
+        DirectoryError::NameOfAnother(_) => conflict("NAME_CONFLICT", "give the new agent another name"),
         DirectoryError::Full(_) => {
             conflict("AGENT_LIMIT_EXCEEDED", "remove an agent, or raise agents.max_agents")
         }
@@ -150,8 +151,11 @@ pub(super) fn not_granted(error: DirectoryError) -> Problem {
             .retry_after(1),
         DirectoryError::Stopped => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "STOPPING", detail)
             .remedy("ask again after the restart"),
-        DirectoryError::File { .. } | DirectoryError::Unreadable(_) | DirectoryError::Log(_) => {
-            internal(&error)
+        DirectoryError::Unreadable(ref source) => {
+            let detail = format!("{detail}: {source}; the agents stay as they are");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "AGENTS_UNREADABLE", detail)
+                .remedy("see that agents.directory exists and can be read, then ask again")
         }
+        DirectoryError::File { .. } | DirectoryError::Log(_) => internal(&error),
     }
 }

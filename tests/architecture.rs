@@ -94,7 +94,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower-http", &["src/api/"]),
     ("tracing", &["src/"]),
     ("tracing-subscriber", &["src/telemetry", "src/config/checks.rs"]),
-    ("twox-hash", &["events/log/journal/"]),
+    ("twox-hash", &["events/log/journal/", "events/log/wal.rs"]),
     ("ureq", &["src/model/", "src/cli/", "tests/"]),
     ("usearch", &["projections/vector/"]),
     ("uuid", &["events/"]),

@@ -215,14 +215,14 @@ async fn a_directory_that_is_lost_before_a_start_is_written_anew_and_an_emptied_
     let world = start(&[("ada.md", &files[0].1), ("bob.md", &files[1].1)], |_| ());
     world.put("ada.md", "broken");
     world.until(|roster| !roster.rejected.is_empty()).await;
-    world.directory.stop();
+    world.directory.clone().stop();
     fs::remove_dir_all(world.folder.path().join("agents")).unwrap();
     let world = world.again(|_| ());
     assert_eq!(versions(&world.directory.roster()), ["Ada 1.0.0", "Bob 2.0.0"]);
     for (name, text) in &files {
         assert_eq!(fs::read_to_string(world.path(name)).unwrap(), *text, "the text in use");
     }
-    world.directory.stop();
+    world.directory.clone().stop();
     files.iter().for_each(|(name, _)| fs::remove_file(world.path(name)).unwrap());
     assert!(world.again(|_| ()).directory.roster().agents.is_empty());
 }

@@ -223,7 +223,9 @@ async fn a_directory_that_is_lost_before_a_start_is_written_anew_and_an_emptied_
         assert_eq!(fs::read_to_string(world.path(name)).unwrap(), *text, "the text in use");
     }
     world.directory.clone().stop();
-    files.iter().for_each(|(name, _)| fs::remove_file(world.path(name)).unwrap());
+    for (name, _) in &files {
+        fs::remove_file(world.path(name)).unwrap();
+    }
     assert!(world.again(|_| ()).directory.roster().agents.is_empty());
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
+use super::super::process::post;
 use super::super::web::{Reply, Request, Web};
 use super::{PATIENCE, Town, file, provider};
 
@@ -49,4 +52,24 @@ fn a_template_with_unbalanced_braces_is_told_and_the_version_before_it_goes_on()
             std::thread::yield_now();
         }
     }
+}
+
+#[test]
+fn an_agent_of_a_file_takes_nobodys_name_and_its_offers_stand_in_its_file_alone() {
+    let model = Web::start(|_: &Request| Reply::says("yes"));
+    let town = Town::with(&[provider("m", &model, "")], "", &[("ada", file("ada", "talk", ""))]);
+    town.post("/agents", &json!({ "agent_id": "eve" }));
+    let refused = |path: &str, body: &Value, code: &str| {
+        let (status, problem) = post(town.base(), &format!("/api/v1{path}"), body).unwrap();
+        assert_eq!((status, problem["code"].as_str()), (409, Some(code)), "{problem}");
+        assert!(problem["errors"][0]["remedy"].is_string() || problem["remedy"].is_string(), "{problem}");
+    };
+    refused("/capabilities", &json!({ "agent_id": "ada", "capability": "sing" }), "WRONG_STATE");
+    let eve = file("eve", "listen", "");
+    refused("/config-agents", &json!({ "name": "eve", "content": eve }), "NAME_CONFLICT");
+    town.put("eve", &eve);
+    let rejected = town.await_events("agent.config_rejected", 1, |data| data["path"] == "eve.md");
+    let reason = rejected[0]["data"]["problems"][0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("eve is the name of an agent outside the server"), "{reason}");
+    assert_eq!(town.get("/agents/eve")["kind"], "external");
 }

@@ -129,12 +129,19 @@ impl Engine {
         given
     }
 
-    /// Gives messages back before their lease is over.
-    pub fn release(&self, agent: &AgentId, consumer: &str, seqs: &[Seq]) {
+    /// Gives messages back before their lease is over: those that the consumer has, which are answered in order.
+    pub fn release(&self, agent: &AgentId, consumer: &str, seqs: &[Seq]) -> Vec<Seq> {
+        let mut released = Vec::new();
         let mut all = self.inner.leases.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(leases) = all.get_mut(agent) {
-            leases.retain(|seq, lease| lease.consumer != consumer || !seqs.contains(seq));
+            leases.retain(|seq, lease| {
+                let given_back = lease.consumer == consumer && seqs.contains(seq);
+                released.extend(given_back.then_some(*seq));
+                !given_back
+            });
         }
+        released.sort_unstable();
+        released
     }
 
     /// Messages by position, in that order; positions must ascend. Blocks.

@@ -329,7 +329,8 @@ fn competing_consumers_share_an_inbox_and_get_back_what_was_not_done() {
     engine.upkeep_blocking(&bob, ack).unwrap();
     assert_eq!(engine.lease(&bob, "three", 10, long), &seqs[3..]);
     assert_eq!(engine.lease(&bob, "one", 10, long), &seqs[..2]);
-    engine.release(&bob, "one", &seqs[..1]);
+    assert!(engine.release(&bob, "another", &seqs).is_empty(), "only what it has");
+    assert_eq!(engine.release(&bob, "one", &seqs[..1]), &seqs[..1]);
     assert_eq!(engine.lease(&bob, "three", 1, long), &seqs[..1]);
     engine.stop();
 }

@@ -169,6 +169,8 @@ fn what_nobody_can_do_fails_in_the_inbox_and_can_be_sent_again() {
     assert_eq!(contents(&inbox(&server, "bob", "")), ["bonjour"]);
     let letters = server.get("/dead-letters?replayed=true").expect(200).json();
     assert_eq!(letters["dead_letters"][0]["replayed_as"], json!([again["message_id"]]));
+    let none = server.get("/dead-letters?receiver=nobody").expect(200).json();
+    assert_eq!((&none["count"], &none["total"]), (&json!(0), &json!(0)), "the total of what was asked for");
     server.ask("POST", "/dead-letters/1/replay").send().problem(404, "DEAD_LETTER_NOT_FOUND");
     server.ask("POST", "/dead-letters/one/replay").send().problem(400, "INVALID_ID");
 }
@@ -186,6 +188,13 @@ fn bad_alone() -> Vec<(Value, u16, &'static str, &'static str)> {
         (json!({"capability": "chess"}), 422, validation, "capability"),
         (json!({"receiver": null, "capability": "No Name"}), 422, validation, "capability"),
         (json!({"receiver": null, "capability": "chess:"}), 422, validation, "capability"),
+        (json!({"receiver": null, "capability": "chess:banana"}), 422, validation, "capability"),
+        (
+            json!({"receiver": null, "capability": "chess", "to_capability": "go"}),
+            422,
+            validation,
+            "to_capability",
+        ),
         (json!({"routing_strategy": "priority"}), 422, validation, "routing_strategy"),
         (json!({"receiver": "ada"}), 422, validation, "receiver"),
         (json!({"receiver": "system"}), 422, validation, "receiver"),
@@ -203,6 +212,30 @@ fn bad_alone() -> Vec<(Value, u16, &'static str, &'static str)> {
         (json!({"message_id": "7"}), 422, validation, "message_id"),
         (json!({"recipient": "bob"}), 422, validation, "recipient"),
     ]
+}
+
+#[test]
+fn a_member_that_is_null_is_one_that_is_left_out() {
+    let server = with_agents(&["bob"]);
+    for name in ["performative", "sender", "receiver", "content"] {
+        let mut message = request("ada", "bob", "hello");
+        message[name] = Value::Null;
+        let problem = server.post("/messages", &message).problem(422, "VALIDATION_ERROR");
+        let remedy = problem["errors"][0]["remedy"].as_str().or_else(|| problem["remedy"].as_str());
+        assert!(problem["field"] == name && remedy.is_some_and(|remedy| !remedy.is_empty()), "{problem}");
+    }
+    let mut message = request("ada", "bob", "hello");
+    for name in ["receivers", "capability", "to_capability", "routing_strategy", "reply_by", "metadata"] {
+        message[name] = Value::Null;
+    }
+    assert_eq!(send(&server, &message)["delivered_to"], json!(["bob"]));
+}
+
+#[test]
+fn what_the_server_sent_is_asked_for_by_its_receiver() {
+    let server = with_agents(&["bob"]);
+    let problem = server.get("/messages?sender=system").problem(422, "VALIDATION_ERROR");
+    assert_eq!(problem["field"], "sender");
 }
 
 #[test]
@@ -326,7 +359,11 @@ fn consumers_of_one_inbox_do_not_get_the_same_message() {
     assert_eq!(contents(&inbox(&server, "bob", "?consumer=w3")), [""; 0]);
     assert_eq!(contents(&inbox(&server, "bob", "?consumer=w1&lease=600")), ["a", "b"]);
 
-    server.post("/agents/bob/inbox/release", &json!({"consumer": "w1", "seqs": [seqs[1]]})).expect(200);
+    let release = |consumer: &str| {
+        let body = json!({"consumer": consumer, "seqs": [seqs[1]]});
+        server.post("/agents/bob/inbox/release", &body).expect(200).json()["released"].clone()
+    };
+    assert_eq!((release("w2"), release("w1")), (json!([]), json!([seqs[1]])), "only what it has");
     server.post("/agents/bob/inbox/ack", &json!({"seqs": [seqs[0]]})).expect(200);
     assert_eq!(contents(&inbox(&server, "bob", "?consumer=w3")), ["b"]);
     assert_eq!(contents(&inbox(&server, "bob", "")), ["b", "c"]);

@@ -133,6 +133,11 @@ impl Fields {
         self.values.contains_key(name)
     }
 
+    /// Whether `name` was given, and not as null.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// The value as it is; `None` when it is absent or null.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.values.remove(name).filter(|value| !value.is_null())

@@ -366,6 +366,7 @@ fn register(
 ) -> Result<(), Refusal> {
     check_offer(offer.priority, offer.metadata.as_deref())?;
     let version_is_plain = (1..=64).contains(&offer.version.len())
+        && offer.version.starts_with(|sign: char| sign.is_ascii_digit())
         && offer.version.chars().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, '.' | '-' | '+'));
     if !version_is_plain {
         let message = format!("{} is no version", excerpt(&offer.version));

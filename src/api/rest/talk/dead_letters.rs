@@ -47,13 +47,16 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     api.read(move |view| {
         let state = view.talk().read();
         let letters = state.conversations.dead_letters();
-        let total = letters.len();
+        let is_asked_for = |row: &&DeadLetter| {
+            (receiver.is_none() || row.receiver == receiver)
+                && reason.is_none_or(|reason| reason == row.reason)
+                && replayed.is_none_or(|replayed| replayed != row.replayed.is_empty())
+        };
+        let total = letters.values().filter(is_asked_for).count();
         let mut rows: Vec<&DeadLetter> = letters
             .range((Bound::Excluded(after), Bound::Unbounded))
             .map(|(_, row)| row)
-            .filter(|row| receiver.is_none() || row.receiver == receiver)
-            .filter(|row| reason.is_none_or(|reason| reason == row.reason))
-            .filter(|row| replayed.is_none_or(|replayed| replayed != row.replayed.is_empty()))
+            .filter(is_asked_for)
             .take(page.limit + 1)
             .collect();
         let next_cursor = page.cut(&mut rows, |row| row.seq.0);

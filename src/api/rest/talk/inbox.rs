@@ -189,6 +189,6 @@ pub(super) async fn release(State(api): State<Api>, call: Call) -> Result<Respon
     }
     let seqs = seqs(&mut body, "seqs");
     body.finish()?;
-    api.engine.release(&agent, &consumer, &seqs);
-    rows::json(StatusCode::OK, &json!({"agent_id": agent, "consumer": consumer, "released": seqs}))
+    let released = api.engine.release(&agent, &consumer, &seqs);
+    rows::json(StatusCode::OK, &json!({"agent_id": agent, "consumer": consumer, "released": released}))
 }

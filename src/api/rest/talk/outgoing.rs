@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 use super::super::fields::Fields;
 use crate::commands::talk::{Outgoing, To};
 
+/// Longest version of a capability, in bytes.
+const VERSION_BYTES_MAX: usize = 64;
+
 /// Members of a message that have a meaning here.
 pub(super) const MESSAGE: &[&str] = &[
     "message_id",
@@ -103,7 +106,7 @@ pub(super) fn outgoing(fields: &mut Fields, request_id: &str) -> Option<Outgoing
 }
 
 fn required(fields: &mut Fields, name: &str, remedy: &str) {
-    if !fields.has(name) {
+    if !fields.names(name) {
         fields.complain(name, None, "is missing", remedy);
     }
 }
@@ -124,8 +127,8 @@ fn refuse_system(fields: &mut Fields, name: &str) {
 
 /// Whom a message is for: agents or a capability, not both.
 fn addressee(fields: &mut Fields) -> Option<To> {
-    let named = fields.has("receiver") || fields.has("receivers");
-    let wanted = ["capability", "to_capability"].into_iter().find(|name| fields.has(name));
+    let named = fields.names("receiver") || fields.names("receivers");
+    let wanted = ["capability", "to_capability"].into_iter().find(|name| fields.names(name));
     match (named, wanted) {
         (true, Some(name)) => {
             fields.complain(
@@ -147,13 +150,13 @@ fn addressee(fields: &mut Fields) -> Option<To> {
 
 fn receivers(fields: &mut Fields) -> Option<To> {
     for name in ["routing_strategy", "broadcast"] {
-        if fields.has(name) {
+        if fields.names(name) {
             let remedy = "leave it out, or name a capability instead of a receiver";
             fields.complain(name, None, "chooses among providers of a capability", remedy);
         }
     }
     let mut agents = Vec::new();
-    if fields.has("receiver") {
+    if fields.names("receiver") {
         agents.push(agent(fields, "receiver")?);
     }
     for (index, text) in fields.texts("receivers").into_iter().enumerate() {
@@ -176,9 +179,22 @@ fn capability(fields: &mut Fields, name: &str) -> Option<To> {
     }
     let strategy = if broadcast { Strategy::Broadcast } else { strategy.unwrap_or(Strategy::BestMatch) };
     let text = fields.text(name)?;
+    if name == "capability"
+        && let Some(other) = fields.text("to_capability").filter(|other| *other != text)
+    {
+        let message = format!("stands beside the capability {text}");
+        fields.complain("to_capability", Some(&other), &message, "name one of them");
+        return None;
+    }
     let (word, version) = versioned(&text);
-    if version == Some("") {
-        fields.complain(name, Some(&text), "has no version after the colon", "write name or name:v2.0");
+    if let Some(version) = version.filter(|version| !is_version(version)) {
+        let message = format!("{version:?} after the colon is no version");
+        fields.complain(
+            name,
+            Some(&text),
+            &message,
+            "write name, or name:2.1 with a version's first numbers",
+        );
         return None;
     }
     match word.parse::<CapabilityName>() {
@@ -190,6 +206,13 @@ fn capability(fields: &mut Fields, name: &str) -> Option<To> {
             None
         }
     }
+}
+
+/// Whether a text is a version or the beginning of one: it starts with a number.
+pub(super) fn is_version(text: &str) -> bool {
+    text.starts_with(|sign: char| sign.is_ascii_digit())
+        && text.len() <= VERSION_BYTES_MAX
+        && text.chars().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, '.' | '-' | '+'))
 }
 
 /// A capability and its version, as in `name:v2.0`.

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::conversation::Performative;
 use caxton_events::log::{Filter, ReadError, Reader};
-use caxton_events::{ConversationEvent, Event, Kind, Record, Seq, Timestamp};
-use caxton_projections::conversations::{Lists, Window};
+use caxton_events::{AgentId, ConversationEvent, Event, Kind, Record, Seq, Timestamp};
+use caxton_projections::conversations::{Lists, SYSTEM, Window};
 use serde_json::{Value, json};
 
 use super::super::Api;
@@ -178,6 +178,15 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         receiver: query.parsed("receiver"),
         capability: query.parsed("capability"),
     };
+    if lists.sender.as_ref().is_some_and(|sender: &AgentId| sender.as_str() == SYSTEM) {
+        let remedy = "ask by `receiver` or `conversation_id`, and look for sender system in the answer";
+        query.complain(
+            "sender",
+            Some(SYSTEM),
+            "is the server itself, which keeps no list of what it sent",
+            remedy,
+        );
+    }
     let asked = Asked { lists, performative: query.parsed("performative"), limit: page.limit + 1 };
     let span = Span::take(&mut query);
     query.finish()?;

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use crate::id::Seq;
 use crate::limits::EVENT_BYTES_MAX;
-use crate::log::chain::{Hash, hash};
+use crate::log::chain::{Hash, Tag, hash};
 use crate::log::header::{Header, array};
 use crate::time::Timestamp;
 
@@ -26,9 +26,7 @@ pub(crate) const FLAG_LZ4: u16 = 1;
 pub(crate) struct Entry {
     pub time_delta: u64,
     pub body_end: u32,
-    pub kind: u8,
-    pub version: u8,
-    pub flags: u16,
+    pub tag: Tag,
     pub body_hash: Hash,
 }
 
@@ -37,9 +35,7 @@ impl Entry {
         let mut bytes = [0; ENTRY_BYTES];
         bytes[0..8].copy_from_slice(&self.time_delta.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.body_end.to_le_bytes());
-        bytes[12] = self.kind;
-        bytes[13] = self.version;
-        bytes[14..16].copy_from_slice(&self.flags.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.tag.bytes());
         bytes[16..].copy_from_slice(&self.body_hash.0);
         bytes
     }
@@ -48,9 +44,11 @@ impl Entry {
         Self {
             time_delta: u64::from_le_bytes(array(&bytes[0..8])),
             body_end: u32::from_le_bytes(array(&bytes[8..12])),
-            kind: bytes[12],
-            version: bytes[13],
-            flags: u16::from_le_bytes(array(&bytes[14..16])),
+            tag: Tag {
+                kind: bytes[12],
+                version: bytes[13],
+                flags: u16::from_le_bytes(array(&bytes[14..16])),
+            },
             body_hash: Hash(array(&bytes[16..48])),
         }
     }
@@ -125,23 +123,27 @@ impl<'a> Block<'a> {
 
     /// The bytes of the event as they were encoded.
     pub(crate) fn event(&self, index: usize) -> Result<Cow<'a, [u8]>, &'static str> {
-        let stored = self.stored(index)?;
-        if self.entry(index).flags & FLAG_LZ4 == 0 {
-            return Ok(Cow::Borrowed(stored));
-        }
-        let Some((length, compressed)) = stored.split_first_chunk::<4>() else {
-            return Err("a compressed event is cut short");
-        };
-        let length = u32::from_le_bytes(*length) as usize;
-        if length > EVENT_BYTES_MAX {
-            return Err("a compressed event is larger than an event may be");
-        }
-        let event = lz4_flex::block::decompress(compressed, length)
-            .map_err(|_| "a compressed event cannot be decompressed")?;
-        if event.len() == length {
-            Ok(Cow::Owned(event))
-        } else {
-            Err("a compressed event has another length than it says")
-        }
+        unpack(self.stored(index)?, self.entry(index).tag)
+    }
+}
+
+/// The bytes of an event as they were encoded, from those that are stored.
+pub(crate) fn unpack(stored: &[u8], tag: Tag) -> Result<Cow<'_, [u8]>, &'static str> {
+    if tag.flags & FLAG_LZ4 == 0 {
+        return Ok(Cow::Borrowed(stored));
+    }
+    let Some((length, compressed)) = stored.split_first_chunk::<4>() else {
+        return Err("a compressed event is cut short");
+    };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > EVENT_BYTES_MAX {
+        return Err("a compressed event is larger than an event may be");
+    }
+    let event = lz4_flex::block::decompress(compressed, length)
+        .map_err(|_| "a compressed event cannot be decompressed")?;
+    if event.len() == length {
+        Ok(Cow::Owned(event))
+    } else {
+        Err("a compressed event has another length than it says")
     }
 }

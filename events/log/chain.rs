@@ -4,7 +4,7 @@
 //! nodes apart, so that each is a single block of BLAKE3's and many are hashed side by side:
 //!
 //! - leaf = `BLAKE3(key "caxton log: the leaf of an event", seq: u64 LE | recorded at, µs: u64 LE |
-//!   BLAKE3(stored body): 32 | zeros: 16)`
+//!   BLAKE3(stored body): 32 | kind: u8 | version: u8 | flags: u16 LE | zeros: 12)`
 //! - node = `BLAKE3(key "caxton log: node of two subtrees", left: 32 | right: 32)`
 //!
 //! It knows nothing of blocks, so merging blocks changes no root.
@@ -34,32 +34,56 @@ impl fmt::Debug for Hash {
     }
 }
 
+/// How the stored bytes of an event are to be read.
+///
+/// A leaf binds it: the same bytes can be well-formed for kinds of two families, and only the kind says which event they
+/// are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tag {
+    /// Number of the event's kind.
+    pub kind: u8,
+    /// Version of that kind.
+    pub version: u8,
+    /// Bit 0: the bytes are compressed.
+    pub flags: u16,
+}
+
+impl Tag {
+    /// `| kind: u8 | version: u8 | flags: u16 LE |`, as it stands in entries and leaves.
+    pub(crate) fn bytes(self) -> [u8; 4] {
+        let [low, high] = self.flags.to_le_bytes();
+        [self.kind, self.version, low, high]
+    }
+}
+
 /// The hash of stored bytes.
 pub(crate) fn hash(bytes: &[u8]) -> Hash {
     Hash(*blake3::hash(bytes).as_bytes())
 }
 
 /// The leaf of one event.
-pub fn leaf(seq: Seq, recorded_at: Timestamp, body: &Hash) -> Hash {
-    Hash(*blake3::keyed_hash(LEAF_KEY, &leaf_block(seq, recorded_at, body)).as_bytes())
+pub fn leaf(seq: Seq, recorded_at: Timestamp, tag: Tag, body: &Hash) -> Hash {
+    Hash(*blake3::keyed_hash(LEAF_KEY, &leaf_block(seq, recorded_at, tag, body)).as_bytes())
 }
 
 /// The leaves of events that follow each other from `first` on, all recorded at once.
 pub(crate) fn leaves<'a>(
     first: Seq,
     recorded_at: Timestamp,
-    bodies: impl Iterator<Item = &'a Hash>,
+    events: impl Iterator<Item = &'a (Tag, Hash)>,
 ) -> Vec<Hash> {
-    let places = (first.0..).zip(bodies);
-    let blocks: Vec<[u8; 64]> = places.map(|(seq, body)| leaf_block(Seq(seq), recorded_at, body)).collect();
+    let places = (first.0..).zip(events);
+    let blocks: Vec<[u8; 64]> =
+        places.map(|(seq, (tag, body))| leaf_block(Seq(seq), recorded_at, *tag, body)).collect();
     keyed_each(LEAF_KEY, blocks.iter())
 }
 
-fn leaf_block(seq: Seq, recorded_at: Timestamp, body: &Hash) -> [u8; 64] {
+fn leaf_block(seq: Seq, recorded_at: Timestamp, tag: Tag, body: &Hash) -> [u8; 64] {
     let mut block = [0; 64];
     block[..8].copy_from_slice(&seq.0.to_le_bytes());
     block[8..16].copy_from_slice(&recorded_at.unix_micros().to_le_bytes());
     block[16..48].copy_from_slice(&body.0);
+    block[48..52].copy_from_slice(&tag.bytes());
     block
 }
 
@@ -146,12 +170,14 @@ impl Frontier {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Frontier, Hash, hash, leaf, leaves, node};
+pub(in crate::log) mod tests {
+    use super::{Frontier, Hash, Tag, hash, leaf, leaves, node};
     use crate::{Seq, Timestamp};
 
+    const TAG: Tag = Tag { kind: 1, version: 2, flags: 3 };
+
     /// The definition in RFC 6962 §2.1, word for word.
-    fn tree_head(leaves: &[Hash]) -> Hash {
+    pub(in crate::log) fn tree_head(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => hash(&[]),
             [leaf] => *leaf,
@@ -170,7 +196,7 @@ mod tests {
             assert_eq!(frontier.root(), tree_head(&leaves), "after {count}");
             let again = Frontier::from_peaks(count, frontier.peaks().to_vec());
             assert_eq!(again.as_ref(), Some(&frontier));
-            let next = leaf(Seq(count + 1), Timestamp::EPOCH, &hash(&count.to_le_bytes()));
+            let next = leaf(Seq(count + 1), Timestamp::EPOCH, TAG, &hash(&count.to_le_bytes()));
             leaves.push(next);
             frontier.push(next);
         }
@@ -179,20 +205,20 @@ mod tests {
 
     #[test]
     fn many_leaves_at_once_lead_to_the_frontier_that_they_lead_to_one_by_one() {
-        let bodies: Vec<Hash> = (0..200_u8).map(|n| hash(&[n])).collect();
+        let bodies: Vec<(Tag, Hash)> = (0..200_u8).map(|n| (Tag { kind: n, ..TAG }, hash(&[n]))).collect();
         let at = Timestamp::from_unix_micros(5);
         for before in 0..70 {
             for count in [0, 1, 2, 3, 4, 7, 8, 31, 64, 130] {
                 let mut one_by_one = Frontier::default();
                 let mut at_once = Frontier::default();
-                for (seq, body) in (1..).zip(&bodies[..before]) {
-                    one_by_one.push(leaf(Seq(seq), at, body));
+                for (seq, (tag, body)) in (1..).zip(&bodies[..before]) {
+                    one_by_one.push(leaf(Seq(seq), at, *tag, body));
                 }
                 at_once.extend(leaves(Seq(1), at, bodies[..before].iter()));
                 assert_eq!(at_once, one_by_one, "{before}");
                 let next = Seq(before as u64 + 1);
-                for (seq, body) in (next.0..).zip(&bodies[before..before + count]) {
-                    one_by_one.push(leaf(Seq(seq), at, body));
+                for (seq, (tag, body)) in (next.0..).zip(&bodies[before..before + count]) {
+                    one_by_one.push(leaf(Seq(seq), at, *tag, body));
                 }
                 at_once.extend(leaves(next, at, bodies[before..before + count].iter()));
                 assert_eq!(at_once, one_by_one, "{before} and {count}");
@@ -201,14 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_binds_place_time_and_content() {
+    fn a_leaf_binds_place_time_content_and_how_it_is_read() {
         let body = hash(b"body");
         let at = Timestamp::from_unix_micros(5);
-        let base = leaf(Seq(1), at, &body);
+        let base = leaf(Seq(1), at, TAG, &body);
         for other in [
-            leaf(Seq(2), at, &body),
-            leaf(Seq(1), Timestamp::from_unix_micros(6), &body),
-            leaf(Seq(1), at, &hash(b"bodz")),
+            leaf(Seq(2), at, TAG, &body),
+            leaf(Seq(1), Timestamp::from_unix_micros(6), TAG, &body),
+            leaf(Seq(1), at, TAG, &hash(b"bodz")),
+            leaf(Seq(1), at, Tag { kind: 0, ..TAG }, &body),
+            leaf(Seq(1), at, Tag { version: 1, ..TAG }, &body),
+            leaf(Seq(1), at, Tag { flags: 1, ..TAG }, &body),
+            leaf(Seq(1), at, Tag { flags: 0x103, ..TAG }, &body),
         ] {
             assert_ne!(base, other);
         }

@@ -178,7 +178,7 @@ fn join(places: &[BlockPlace], loaded: &[Loaded]) -> Option<(Seq, Vec<u8>, Vec<u
             let (envelope, _) = codec::decode_envelope(&event).ok()?;
             let correlation = envelope.correlation.map_or(0, |text| item_hash(Item::Correlation, text));
             let items = [item_hash(Item::Stream, envelope.stream), item_hash(Item::Actor, envelope.actor)];
-            summary.add(entry.kind, [items[0], items[1], correlation]);
+            summary.add(entry.tag.kind, [items[0], items[1], correlation]);
         }
     }
     debug_assert_eq!(body.len(), count as usize * ENTRY_BYTES);

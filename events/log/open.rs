@@ -27,7 +27,7 @@ const ID_FILE: &str = "events.id";
 /// What only a directory in use holds: without its log, it is not started anew.
 const TRACES: &[&str] = &["sqlite", "sqlite3", "db", "vecs", "usearch"];
 /// Format of the log as a whole.
-const LOG_FORMAT: u32 = 1;
+const LOG_FORMAT: u32 = 2;
 const FORMAT_ROW: &str = "format";
 const ID_ROW: &str = "log_id";
 
@@ -56,6 +56,18 @@ pub enum OpenError {
     /// The log was written by a newer Caxton.
     #[error("{} has format {found}, this Caxton knows {LOG_FORMAT}; use a newer Caxton", path.display())]
     Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// The log was written before leaves bound the kinds of their events.
+    #[error(
+        "{} has format {found}, this Caxton knows {LOG_FORMAT}; export the memory with the Caxton that wrote it and \
+         import it into an empty directory",
+        path.display()
+    )]
+    Older {
         /// The file.
         path: PathBuf,
         /// Its format.
@@ -363,6 +375,7 @@ fn check(database: &Database, journal: &Journal, path: &Path) -> Result<Checked,
     let format = row(FORMAT_ROW)?.filter(|row| row.len() == 4).ok_or_else(|| unfit("it names no format"))?;
     match u32::from_le_bytes(array(&format)) {
         LOG_FORMAT => (),
+        found if found < LOG_FORMAT => return Err(OpenError::Older { path: path.to_owned(), found }),
         found => return Err(OpenError::Newer { path: path.to_owned(), found }),
     }
     let log_id = row(ID_ROW)?.filter(|row| row.len() == 16).ok_or_else(|| unfit("it has no id"))?;

@@ -148,14 +148,12 @@ impl Cut<'_> {
             let entry = Entry {
                 time_delta: at.unix_micros() - first_at.unix_micros(),
                 body_end: stored_end as u32,
-                kind: event.kind,
-                version: event.version,
-                flags: event.flags,
+                tag: event.tag,
                 body_hash: event.body_hash,
             };
             slot.copy_from_slice(&entry.encode());
-            run.push(event.body_hash);
-            summary.add(event.kind, event.items);
+            run.push((event.tag, event.body_hash));
+            summary.add(event.tag.kind, event.items);
             cursor.advance(self.batches, event);
         }
         end.frontier.extend(leaves(run_first, end.recorded_at, run.iter()));

@@ -9,7 +9,7 @@ use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::log::batch::{AppendError, Batch, Expected, IdempotencyKey};
 use crate::log::block::{ENTRY_BYTES, FLAG_LZ4};
 use crate::log::bloom::{Item, item_hash};
-use crate::log::chain::Hash;
+use crate::log::chain::{Hash, Tag};
 use crate::log::lanes::hash_each;
 use crate::record::Draft;
 use crate::time::Timestamp;
@@ -18,9 +18,7 @@ use crate::upcast;
 /// An event ready to be placed. Its bytes lie in [`Prepared::bytes`], in order.
 #[derive(Debug, Clone)]
 pub(crate) struct PreparedEvent {
-    pub kind: u8,
-    pub version: u8,
-    pub flags: u16,
+    pub tag: Tag,
     pub len: u32,
     pub body_hash: Hash,
     /// Stream, actor and correlation for the block's filter; 0 stands for none.
@@ -93,9 +91,7 @@ pub(crate) fn prepare_drafts(
         }
         let kind = draft.event.kind();
         events.push(PreparedEvent {
-            kind: kind.tag(),
-            version: upcast::version(kind),
-            flags,
+            tag: Tag { kind: kind.tag(), version: upcast::version(kind), flags },
             len: (bytes.len() - start) as u32,
             body_hash: Hash::default(),
             items,

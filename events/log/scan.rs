@@ -185,7 +185,7 @@ impl Current {
             .map_err(|what| damaged(self.first, what))?;
         let (seq, entry) = (block.seq(index), block.entry(index));
         let recorded_at = block.recorded_at(&entry);
-        if !matcher.takes_entry(entry.kind, recorded_at) {
+        if !matcher.takes_entry(entry.tag.kind, recorded_at) {
             return Ok(None);
         }
         let bytes = block.event(index).map_err(|what| damaged(self.first, format!("{what} ({seq})")))?;
@@ -201,7 +201,7 @@ impl Current {
             actor: envelope.actor.to_owned(),
             correlation: envelope.correlation.map(str::to_owned),
             causation: envelope.causation,
-            event: upcast::decode(entry.kind, entry.version, payload).map_err(undecodable)?,
+            event: upcast::decode(entry.tag.kind, entry.tag.version, payload).map_err(undecodable)?,
         }))
     }
 }

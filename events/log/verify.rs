@@ -111,8 +111,8 @@ fn verify_events(block: &Block<'_>, header: &Header<'_>, end: &mut ChainEnd) -> 
         let bytes = block.event(index).map_err(of_block)?;
         let undecodable = |source| ReadError::Decode { seq, source };
         let (_, payload) = codec::decode_envelope(&bytes).map_err(undecodable)?;
-        upcast::decode(entry.kind, entry.version, payload).map_err(undecodable)?;
-        end.frontier.push(leaf(seq, recorded_at, &entry.body_hash));
+        upcast::decode(entry.tag.kind, entry.tag.version, payload).map_err(undecodable)?;
+        end.frontier.push(leaf(seq, recorded_at, entry.tag, &entry.body_hash));
         end.recorded_at = recorded_at;
     }
     Ok(())

@@ -36,7 +36,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Where each dependency lives: paths that start with one of these may name it. `""` is everywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/api/", "tests/"]),
-    ("base64", &["src/api/"]),
+    ("base64", &["src/api/", "events/log/"]),
     ("bincode", &["events/"]),
     ("blake3", &[""]),
     ("candle-core", &["projections/embedding/", "src/llm/local/"]),
@@ -53,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "crossbeam-channel",
         &["events/log/", "projections/", "src/engine/", "src/agents/", "src/telemetry", "benches/"],
     ),
+    ("ed25519-dalek", &["events/log/checkpoint.rs"]),
     ("foldhash", &["projections/by_name.rs"]),
     ("futures", &["src/", "tests/"]),
     ("getrandom", &["src/"]),
@@ -83,7 +84,17 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde", &[""]),
     ("serde_json", &[""]),
     ("serde_yaml", &["src/config/"]),
-    ("sha2", &["projections/embedding/", "src/agents/", "src/model/", "src/config/", "src/api/"]),
+    (
+        "sha2",
+        &[
+            "events/log/checkpoint.rs",
+            "projections/embedding/",
+            "src/agents/",
+            "src/model/",
+            "src/config/",
+            "src/api/",
+        ],
+    ),
     ("strsim", &["src/agents/", "src/commands/talk/", "src/config/", "src/api/"]),
     ("subtle", &["src/"]),
     ("tempfile", &[""]),

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
-//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`open`] (start). `lanes` hashes many events at once.
+//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -14,6 +14,8 @@ mod block;
 mod blocks;
 mod bloom;
 pub mod chain;
+pub mod checkpoint;
+pub mod evidence;
 pub mod filter;
 mod flusher;
 mod header;
@@ -26,6 +28,8 @@ pub mod open;
 pub mod options;
 mod pack;
 mod prepare;
+pub mod proof;
+pub mod prove;
 pub mod reader;
 pub mod scan;
 mod shared;
@@ -47,10 +51,14 @@ use redb::StorageBackend;
 
 pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClosed, Ticket};
 pub use chain::Hash;
+pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, Signer};
+pub use evidence::{Evidence, EvidenceError, Growth};
 pub use filter::Filter;
 pub use open::OpenError;
 pub use options::{Durability, LogOptions};
-pub use reader::{Head, KeyRow, LogStats, Reader};
+pub use proof::{ConsistencyProof, InclusionProof, ProofError, StoredEvent};
+pub use prove::ProveError;
+pub use reader::{Head, KeyRow, LogStats, Reader, event_id};
 pub use scan::{ReadError, Scan, ScanStats};
 pub use store::StoreError;
 pub use verify::{Verified, VerifyError};

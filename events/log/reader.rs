@@ -9,6 +9,8 @@ use crate::log::blocks::{next_header, read_header};
 use crate::log::chain::Hash;
 use crate::log::filter::Filter;
 use crate::log::keys;
+use crate::log::proof::{ConsistencyProof, InclusionProof, StoredEvent};
+use crate::log::prove::{self, ProveError};
 use crate::log::scan::{ReadError, Scan};
 use crate::log::shared::Shared;
 use crate::log::store::{Snapshot, StoreError};
@@ -96,6 +98,59 @@ impl Reader {
         find_key(&self.shared.snapshot()?, key)
     }
 
+    /// The event at `seq` as it is stored: what a proof is about.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError`] if there is none, or its block is damaged.
+    pub fn stored_event(&self, seq: Seq) -> Result<StoredEvent, ProveError> {
+        let (snapshot, head) = self.bounded()?;
+        prove::stored(&snapshot, head, seq)
+    }
+
+    /// The head the log had after its first `size` events.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError`] if the log has fewer, or a block is damaged.
+    pub fn head_at(&self, size: u64) -> Result<Head, ProveError> {
+        let (snapshot, head) = self.bounded()?;
+        prove::head_at(&snapshot, head, size)
+    }
+
+    /// What shows that the event at `seq` is among the first `size`: RFC 6962 §2.1.1. It takes about log₂ `size` blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError`] if there is no such event, the log has fewer than `size`, or a block is damaged.
+    pub fn prove_inclusion(&self, seq: Seq, size: u64) -> Result<InclusionProof, ProveError> {
+        let (snapshot, head) = self.bounded()?;
+        prove::inclusion(&snapshot, head, seq, size)
+    }
+
+    /// What shows that the first `from` events are still the first of the first `to`: RFC 6962 §2.1.2.
+    ///
+    /// # Errors
+    ///
+    /// [`ProveError`] if `from` is larger than `to` or the log has fewer than `to`, or a block is damaged.
+    pub fn prove_consistency(&self, from: u64, to: u64) -> Result<ConsistencyProof, ProveError> {
+        let (snapshot, head) = self.bounded()?;
+        prove::consistency(&snapshot, head, from, to)
+    }
+
+    /// What the log is now, for tests that look below its surface.
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.shared.snapshot()
+    }
+
+    /// A snapshot and the position of its last event.
+    fn bounded(&self) -> Result<(Snapshot, Seq), ReadError> {
+        let snapshot = self.shared.snapshot()?;
+        let through = snapshot.through;
+        Ok((snapshot, through))
+    }
+
     /// Blocks until the log has an event after `seq`, it is closed, or `timeout` is over; the last position then.
     pub fn wait_beyond(&self, seq: Seq, timeout: Duration) -> Seq {
         self.shared.wait_beyond(seq, timeout)
@@ -138,12 +193,7 @@ impl Reader {
 
     /// The record's id, the same at each call: a `UUIDv7` of its time, this log and its position.
     pub fn event_id(&self, record: &Record) -> uuid::Uuid {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.shared.log_id).update(&record.seq.0.to_le_bytes());
-        let mut bits = [0; 10];
-        bits.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
-        let millis = record.recorded_at.unix_micros() / 1_000;
-        uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
+        event_id(&self.shared.log_id, record)
     }
 
     /// Recomputes every hash from the first event on, and calls `progress` after each block with its last position.
@@ -154,6 +204,16 @@ impl Reader {
     pub fn verify(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
         verify::verify(self.shared.whole_snapshot(), progress)
     }
+}
+
+/// The id of a record of the log with this id: see [`Reader::event_id`].
+pub fn event_id(log_id: &[u8; 16], record: &Record) -> uuid::Uuid {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(log_id).update(&record.seq.0.to_le_bytes());
+    let mut bits = [0; 10];
+    bits.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
+    let millis = record.recorded_at.unix_micros() / 1_000;
+    uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 
 /// The row of a key in a snapshot.

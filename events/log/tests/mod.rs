@@ -5,9 +5,11 @@ mod append;
 mod crash;
 mod damage;
 pub(super) mod disk;
+mod evidence;
 mod merging;
 mod model;
 mod opening;
+mod proving;
 mod reading;
 mod wal;
 

@@ -1,4 +1,4 @@
-//! `caxton log tail | verify | head`: through a running server, or on the stopped log itself.
+//! `caxton log …`: through a running server, or on the stopped log itself.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::args::{Common, LogCommand, LogTail};
 use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
-use super::output::{Output, cell};
+use super::output::Output;
 use super::progress::Progress;
+use super::proofs::{self, Wanted};
 use super::setup;
 
 /// Events asked of a server at a time.
@@ -25,22 +26,24 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
     if let LogCommand::Tail(what) = command {
         kinds(what)?;
     }
+    if let LogCommand::CheckProof(what) = command {
+        return proofs::check(what, out);
+    }
     match (backend::running(common)?, command) {
         (Some(server), LogCommand::Tail(what)) => tail_server(&Backend::Http(server), what, out),
-        (Some(server), LogCommand::Head { kinds: false }) => {
-            let head = Backend::Http(server).ask(Request::get("/api/v1/log/head"))?;
-            if out.is_json() {
-                return out.json(&head);
-            }
-            let [seq, root, at] = ["seq", "root", "recorded_at"].map(|name| cell(&head, name));
-            out.line(format_args!("head #{seq}\nroot {root}\nrecorded {at}"))
+        (Some(server), LogCommand::Head { kinds: false, checkpoint }) => {
+            proofs::head_of_server(&Backend::Http(server), *checkpoint, out)
         }
-        (Some(server), LogCommand::Verify | LogCommand::Head { kinds: true }) => {
+        (Some(server), LogCommand::Verify | LogCommand::Head { kinds: true, .. }) => {
             let message =
                 format!("{} has the log open; stop it first: this reads the file itself", server.url());
             Err(Failure::new(Exit::Unreachable, message))
         }
-        (None, command) => offline(command, common, out),
+        (Some(server), LogCommand::Prove(what)) => Wanted::Event(what).ask(&Backend::Http(server), out),
+        (Some(server), LogCommand::Consistency(what)) => {
+            Wanted::Growth(what).ask(&Backend::Http(server), out)
+        }
+        (_, command) => offline(command, common, out),
     }
 }
 
@@ -72,11 +75,18 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             drop(progress);
             out.value(&intact.map_err(|error| Failure::of(Exit::Failed, &error))?)
         }
-        LogCommand::Head { kinds } => {
+        LogCommand::Prove(what) => Wanted::Event(what).make(&reader, common, out),
+        LogCommand::Consistency(what) => Wanted::Growth(what).make(&reader, common, out),
+        LogCommand::CheckProof(what) => proofs::check(what, out),
+        LogCommand::Head { checkpoint: true, .. } => {
+            out.text(proofs::signer(&reader, common)?.sign(reader.head()))
+        }
+        LogCommand::Head { kinds, .. } => {
             let mut progress = Progress::new("counting", "events", !common.no_progress);
             let figures = overview(&reader, *kinds, &mut |seq, head| progress.set(seq.0, head.0));
             drop(progress);
-            out.value(&figures.map_err(|error| Failure::of(Exit::Failed, &error))?)
+            let figures = figures.map_err(|error| Failure::of(Exit::Failed, &error))?;
+            proofs::head_of_log(&reader, common, &figures, out)
         }
     }
 }

@@ -16,6 +16,7 @@ mod operate;
 mod output;
 mod progress;
 mod projection;
+mod proofs;
 mod serve;
 mod setup;
 mod talk;

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
-//! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery).
+//! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`signing`] (the key of the log's heads).
 
 mod answers;
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod inboxes;
 mod memory_writer;
 mod message_router;
 mod present;
+pub mod signing;
 mod start;
 mod start_talk;
 pub mod submission;
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use caxton_events::log::{Log, Reader};
+use caxton_events::log::{Log, Reader, Signer};
 use caxton_events::{Seq, SystemEvent};
 use caxton_projections::view::{Part, View};
 use crossbeam_channel::{Sender, TrySendError};
@@ -38,6 +39,7 @@ use tokio::sync::oneshot;
 
 pub use clock::SystemClock;
 pub use gauges::Timed;
+pub use signing::SigningKeyError;
 pub use start::{EngineOptions, StartError, StartStep};
 pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
 pub use talk::{Done, SentOutcome, SentResults, TalkError};
@@ -53,6 +55,7 @@ pub struct Engine {
 struct Inner {
     view: View,
     log: Reader,
+    signer: Signer,
     /// Taken when the engine stops: then nothing more is accepted.
     commands: RwLock<Option<Sender<Pending>>>,
     /// The same for the message router.
@@ -166,6 +169,11 @@ impl Engine {
     /// The log, to read.
     pub fn log(&self) -> &Reader {
         &self.inner.log
+    }
+
+    /// What signs the log's heads.
+    pub fn signer(&self) -> &Signer {
+        &self.inner.signer
     }
 
     /// Notes that the graph's file turned out to be damaged: nothing more is decided on it, health says so, and the

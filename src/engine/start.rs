@@ -23,6 +23,7 @@ use crossbeam_channel::bounded;
 
 use super::inboxes::{Leases, Wakers};
 use super::memory_writer::{Limits, MemoryWriter};
+use super::signing::{self, SigningKeyError};
 use super::start_talk::{open_talk, start_talk};
 use super::vector_fold::VectorFold;
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
@@ -129,6 +130,9 @@ pub enum StartError {
     /// The log did not open.
     #[error("could not open the event log")]
     Log(#[source] OpenError),
+    /// The key that signs the log's heads cannot be used.
+    #[error("could not open the key that signs the log's heads")]
+    SigningKey(#[source] SigningKeyError),
     /// The log could not be read.
     #[error("could not read the event log")]
     Read(#[source] ReadError),
@@ -187,6 +191,8 @@ impl Engine {
     pub fn start(options: &EngineOptions, progress: &mut dyn FnMut(StartStep)) -> Result<Self, StartError> {
         check_format(&options.data_dir)?;
         let log = open_log(options)?;
+        let signer = signing::open_or_create(&options.data_dir, log.reader().log_id())
+            .map_err(StartError::SigningKey)?;
         let mut recovery = Recovery::default();
         let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
         record_start(&log, options.embedding.as_deref())?;
@@ -234,6 +240,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 view,
                 log: reader,
+                signer,
                 commands: RwLock::new(Some(sender)),
                 requests: RwLock::new(Some(talking.requests)),
                 wakers,

@@ -20,6 +20,7 @@ mod observations;
 #[path = "../simulation/server.rs"]
 mod process;
 mod program;
+mod proofs;
 mod protocol;
 mod providers;
 mod relations;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use caxton_events::log::Reader;
+use caxton_events::log::{Reader, event_id};
 use caxton_events::{Record, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,9 +40,14 @@ pub struct Line {
 impl Line {
     /// The line for a record of the log that `reader` reads.
     pub fn of(reader: &Reader, record: Record) -> Self {
+        Self::of_log(&reader.log_id(), record)
+    }
+
+    /// The line for a record of the log with this id.
+    pub fn of_log(log_id: &[u8; 16], record: Record) -> Self {
         Self {
             seq: record.seq,
-            id: reader.event_id(&record).to_string(),
+            id: event_id(log_id, &record).to_string(),
             recorded_at: record.recorded_at,
             kind: record.event.kind().name().to_owned(),
             data: payload(&record.event),

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use redb::ReadableTable as _;
+
 use super::disk::Disk;
 use super::{append, batch, clock, keyed, options, records};
+use crate::log::journal::Journal;
 use crate::log::open::{Opened, open_backend_read_only};
+use crate::log::store::{BODIES, HEADERS};
 use crate::log::{Filter, Log, LogOptions, OpenError, Reader, share};
 use crate::{Record, Seq};
 
@@ -156,4 +160,60 @@ fn merging_does_not_bless_what_is_damaged() {
     let log = Log::open_on(disk, options(), clock()).unwrap();
     let error = log.reader().verify(&mut |_| ()).unwrap_err();
     assert_eq!(error.to_string(), "everything up to #150 is right, what follows is not");
+}
+
+/// A log of three blocks of three events, the second of which holds these contents.
+fn of_three_blocks(second: &[&str]) -> Disk {
+    let disk = Disk::default();
+    let unmerged = LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() };
+    let log = Log::open_on(disk.clone(), unmerged, clock()).unwrap();
+    for contents in [&["a", "b", "c"], second, &["g", "h", "i"]] {
+        append(&log, batch("s", contents));
+    }
+    log.close().unwrap();
+    disk
+}
+
+/// Runs `change` on the headers and bodies of a log, below everything that checks them.
+fn below(disk: &Disk, change: impl FnOnce(&redb::WriteTransaction)) {
+    let journal = Journal::open(Box::new(disk.clone()), true).unwrap();
+    let database = redb::Database::builder().create_with_backend(journal.backend()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn an_event_that_was_replaced_removed_or_moved_with_its_block_made_anew_is_named() {
+    let broken = "it does not continue the chain: its root before differs from the one reached";
+    let cases = [
+        (&["d", "another", "f"][..], "up to #6", format!("the block at #7 is damaged: {broken}")),
+        (&["d", "f"], "up to #5", "the block at #7 is damaged: the block before it is missing".to_owned()),
+        (&["e", "d", "f"], "up to #6", format!("the block at #7 is damaged: {broken}")),
+    ];
+    for (second, good, then) in cases {
+        let mut forged = (Vec::new(), Vec::new());
+        below(&of_three_blocks(second), |transaction| {
+            let rows = |table: redb::TableDefinition<'static, u64, &[u8]>| {
+                transaction.open_table(table).unwrap().get(4).unwrap().unwrap().value().to_vec()
+            };
+            forged = (rows(HEADERS), rows(BODIES));
+        });
+        let disk = of_three_blocks(&["d", "e", "f"]);
+        below(&disk, |transaction| {
+            transaction.open_table(HEADERS).unwrap().insert(4, forged.0.as_slice()).unwrap();
+            transaction.open_table(BODIES).unwrap().insert(4, forged.1.as_slice()).unwrap();
+        });
+        let verified = open_for_reading(disk.bytes()).map(|reader| reader.verify(&mut |_| ()));
+        // The last block is checked against the one before it when the log is opened.
+        let error = match verified {
+            Err(OpenError::Damaged { source, .. }) => source.to_string(),
+            Ok(Err(error)) => {
+                assert!(error.to_string().contains(good), "{error}");
+                std::error::Error::source(&error).unwrap().to_string()
+            }
+            other => panic!("{second:?}: {other:?}"),
+        };
+        assert!(error.starts_with(&then), "{second:?}: {error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The log itself: its head, and its events page by page or as they come.
+//! The events of the log, page by page or as they come.
 
 use std::time::Duration;
 
@@ -29,20 +29,6 @@ const SCANNED_MAX: usize = 200_000;
 /// Parameters that choose events.
 pub(super) const FILTER: &[&str] =
     &["kinds", "actor", "agent_id", "stream", "correlation_id", "since", "until"];
-
-/// `GET /log/head`: the position and the Merkle root of everything recorded.
-pub(super) async fn head(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.query(&[])?.finish()?;
-    let head = api.engine.log().head();
-    rows::json(
-        StatusCode::OK,
-        &json!({
-            "seq": head.seq,
-            "root": head.root.to_string(),
-            "recorded_at": head.recorded_at,
-        }),
-    )
-}
 
 /// `GET /events`: events from `from_seq` on, at most `limit`; with `wait_seconds` it waits for the next one.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {

@@ -20,6 +20,7 @@ mod ids;
 mod import;
 mod json;
 mod lines;
+mod log_proofs;
 mod meter;
 mod middleware;
 mod observations;

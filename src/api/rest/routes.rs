@@ -12,7 +12,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use super::problem::{Problem, nearest, shortened};
 use super::{
     Api, RestOptions, batch, config_agents, embeddings, entities, entity_writes, events, export, graph_walk,
-    health, import, middleware, observations, relations, search, stats, stream, talk,
+    health, import, log_proofs, middleware, observations, relations, search, stats, stream, talk,
 };
 use crate::engine::Engine;
 
@@ -33,7 +33,9 @@ const PATHS: &[&str] = &[
     "/api/v1/health",
     "/api/v1/health/detailed",
     "/api/v1/health/memory",
+    "/api/v1/log/consistency",
     "/api/v1/log/head",
+    "/api/v1/log/proof",
     "/api/v1/memory/config",
     "/api/v1/memory/entities",
     "/api/v1/memory/entities/batch",
@@ -120,7 +122,9 @@ fn resources() -> Router<Api> {
         .route("/memory/health", get(health::memory_checks))
         .route("/memory/config", get(stats::config))
         .route("/memory/{agent_id}", axum::routing::delete(entity_writes::clear))
-        .route("/log/head", get(events::head))
+        .route("/log/consistency", get(log_proofs::consistency))
+        .route("/log/head", get(log_proofs::head))
+        .route("/log/proof", get(log_proofs::proof))
         .route("/events", get(events::list))
         .route("/events/stream", get(stream::events))
         .route("/health", get(health::health))

@@ -14,8 +14,8 @@ pub(super) use memory::{
     Add, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
 };
 pub(super) use operate::{
-    ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand, ModelName,
-    ProjectionCommand, Serve,
+    CheckProof, ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand,
+    ModelName, ProjectionCommand, ProveEvent, ProveGrowth, Serve,
 };
 pub(super) use talk::{
     AgentLogs, CapabilitiesCommand, CapabilitiesList, CapabilityTest, Chat, ConversationShow,

@@ -30,7 +30,61 @@ pub(in crate::cli) enum LogCommand {
         /// Read every event and count the kinds
         #[arg(long)]
         kinds: bool,
+        /// Print the signed head alone, as auditors keep it
+        #[arg(long, conflicts_with = "kinds")]
+        checkpoint: bool,
     },
+    /// Prove that an event is in the log, for an auditor who has neither log nor server
+    Prove(ProveEvent),
+    /// Prove that everything under an earlier head is unchanged under a later one
+    Consistency(ProveGrowth),
+    /// Check a proof: needs neither server nor data directory
+    #[command(after_help = "\
+Exit code 0: it holds. 1: it does not, and standard error says what does not fit. docs/audit.md says what that means.")]
+    CheckProof(CheckProof),
+}
+
+/// `caxton log prove`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ProveEvent {
+    /// Position of the event
+    #[arg(long, value_name = "SEQ")]
+    pub(in crate::cli) seq: u64,
+    /// Prove it against the head the log had after so many events [default: the present one]
+    #[arg(long, value_name = "COUNT")]
+    pub(in crate::cli) size: Option<u64>,
+    /// File to write, `-` for standard output
+    #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
+    pub(in crate::cli) out: PathBuf,
+}
+
+/// `caxton log consistency`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ProveGrowth {
+    /// Events under the earlier head
+    #[arg(long, value_name = "COUNT")]
+    pub(in crate::cli) from: u64,
+    /// Events under the later one [default: all there are]
+    #[arg(long, value_name = "COUNT")]
+    pub(in crate::cli) to: Option<u64>,
+    /// File to write, `-` for standard output
+    #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
+    pub(in crate::cli) out: PathBuf,
+}
+
+/// `caxton log check-proof`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CheckProof {
+    /// The proof, `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(in crate::cli) file: PathBuf,
+    /// The log's public key, from elsewhere than the file (`caxton log head` prints it)
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) public_key: Option<String>,
+    /// A head that was kept (`caxton log head --checkpoint`): the proof must be about it, a proof of consistency must
+    /// begin with it
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) head: Option<PathBuf>,
 }
 
 /// `caxton log tail`

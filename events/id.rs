@@ -105,6 +105,13 @@ macro_rules! name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// A copy with a text of its own. Copies that share their text count themselves beside it: for a key that is
+            /// compared on one core while copies come and go on others.
+            #[must_use]
+            pub fn apart(&self) -> Self {
+                Self(Arc::from(self.as_str()))
+            }
         }
 
         impl FromStr for $type {

@@ -68,7 +68,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("memmap2", &["projections/embedding/", "projections/vector/"]),
     ("metrics", &["src/telemetry"]),
     ("metrics-exporter-prometheus", &["src/telemetry"]),
-    ("mimalloc", &["src/main.rs", "benches/messages/"]),
+    ("mimalloc", &["src/main.rs", "benches/crowd/", "benches/messages/"]),
     ("minijinja", &["src/agents/"]),
     ("notify", &["src/agents/watcher.rs"]),
     ("process-wrap", &["src/toolbox/mcp/"]),

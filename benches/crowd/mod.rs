@@ -16,6 +16,10 @@ use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+/// As the product has it: messages are made on one thread and forgotten on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Text of a message, in bytes.
 pub(crate) const BODY_BYTES: usize = 1_024;
 /// Providers of one capability.

@@ -162,20 +162,23 @@ impl Registry {
         changes: &mut Changes,
     ) -> &mut Agent {
         changes.agents.insert(name.clone());
-        let agent = self.agents.entry(name.clone()).or_insert_with(|| Agent {
-            name: name.clone(),
-            workspace: workspace.clone(),
-            since: record.seq,
-            registered_at: record.recorded_at,
-            config: None,
-            versions: Vec::new(),
-            removed: false,
-            status: None,
-            status_reason: String::new(),
-            health: Vec::new(),
-            circuit: Circuit::Closed,
-            failures: 0,
-            circuit_until: None,
+        let key = self.agents.get(name).map_or_else(|| name.apart(), |agent| agent.name.clone());
+        let agent = self.agents.entry(key.clone()).or_insert_with(|| {
+            Box::new(Agent {
+                name: key,
+                workspace: workspace.clone(),
+                since: record.seq,
+                registered_at: record.recorded_at,
+                config: None,
+                versions: Vec::new(),
+                removed: false,
+                status: None,
+                status_reason: String::new(),
+                health: Vec::new(),
+                circuit: Circuit::Closed,
+                failures: 0,
+                circuit_until: None,
+            })
         });
         agent.removed = false;
         agent

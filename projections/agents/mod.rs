@@ -172,7 +172,8 @@ pub struct Registration {
 /// All agents with what they offer.
 #[derive(Debug, Default)]
 pub struct Registry {
-    pub(crate) agents: ByName<AgentId, Agent>,
+    /// The rows lie apart, so that the map stays small.
+    pub(crate) agents: ByName<AgentId, Box<Agent>>,
     pub(crate) rejections: BTreeMap<String, Rejection>,
     pub(crate) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
     /// The same rows, in the order they were made.
@@ -182,7 +183,7 @@ pub struct Registry {
 impl Registry {
     /// An agent by its name, also one that was removed.
     pub fn agent(&self, name: &AgentId) -> Option<&Agent> {
-        self.agents.get(name)
+        self.agents.get(name).map(Box::as_ref)
     }
 
     /// Whether messages can be addressed to this name.
@@ -192,7 +193,8 @@ impl Registry {
 
     /// Every agent that was not removed, by name.
     pub fn agents(&self) -> Vec<&Agent> {
-        let mut agents: Vec<&Agent> = self.agents.values().filter(|agent| !agent.removed).collect();
+        let mut agents: Vec<&Agent> =
+            self.agents.values().map(Box::as_ref).filter(|agent| !agent.removed).collect();
         agents.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         agents
     }
@@ -247,7 +249,7 @@ impl Registry {
     }
 
     pub(crate) fn restore_agent(&mut self, agent: Agent) {
-        self.agents.insert(agent.name.clone(), agent);
+        self.agents.insert(agent.name.clone(), Box::new(agent));
     }
 
     /// Rows must come in the order they were made.
@@ -267,6 +269,6 @@ impl Registry {
     /// Copies the rows of all that changed.
     pub(crate) fn take(&self, taken: &mut Taken) {
         let names = taken.changes.agents.drain();
-        taken.agents.extend(names.filter_map(|name| self.agents.get(&name).cloned()));
+        taken.agents.extend(names.filter_map(|name| self.agent(&name).cloned()));
     }
 }

@@ -153,7 +153,7 @@ mod tests {
             let mut inbox = Inbox::new(agent.clone());
             (1..20_000).filter(|seq| seq % step_sent == 0).for_each(|seq| inbox.sent.push(Seq(seq)));
             (1..20_000).filter(|seq| seq % step_got == 0).for_each(|seq| inbox.messages.push(Seq(seq)));
-            talk.inboxes.insert(agent, inbox);
+            talk.inboxes.insert(agent, Box::new(inbox));
         }
         talk
     }

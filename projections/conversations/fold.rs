@@ -92,8 +92,9 @@ impl Conversations {
         if self.all.contains_key(conversation) {
             return;
         }
+        let key = conversation.apart();
         let row = Conversation {
-            id: conversation.clone(),
+            id: key.clone(),
             topic: topic.clone(),
             protocol: protocol.clone(),
             parent: parent.clone(),
@@ -111,9 +112,9 @@ impl Conversations {
             messages: Postings::default(),
             dirty: true,
         };
-        changes.conversations.push(conversation.clone());
-        self.opened.push((record.seq, conversation.clone()));
-        self.all.insert(conversation.clone(), row);
+        changes.conversations.push(key.clone());
+        self.opened.push((record.seq, key.clone()));
+        self.all.insert(key, Box::new(row));
         self.open += 1;
     }
 
@@ -148,7 +149,6 @@ impl Conversations {
     }
 
     fn sent(&mut self, record: &Record, message: &Message, changes: &mut Changes) {
-        self.messages += u64::from(self.all.contains_key(&message.conversation));
         if message.id_given {
             changes.id(message.id, record.seq);
         }
@@ -200,7 +200,7 @@ impl Conversations {
         row.last_at = record.recorded_at;
         for agent in std::iter::once(&message.sender).chain(&message.receivers) {
             if agent.as_str() != SYSTEM && !row.participants.contains(agent) {
-                row.participants.push(agent.clone());
+                row.participants.push(agent.apart());
             }
         }
         let mut answered = None;
@@ -240,6 +240,7 @@ impl Conversations {
                 answer: None,
             });
         }
+        self.messages += 1;
         answered
     }
 
@@ -328,7 +329,7 @@ impl Conversations {
         let row = self.all.get_mut(id)?;
         if !row.dirty {
             row.dirty = true;
-            changes.conversations.push(id.clone());
+            changes.conversations.push(row.id.clone());
         }
         Some(row)
     }
@@ -336,13 +337,14 @@ impl Conversations {
     fn inbox_of(&mut self, agent: &AgentId, changes: &mut Changes) -> &mut Inbox {
         // Looked up twice, because an entry would need a copy of the name for each message.
         if !self.inboxes.contains_key(agent) {
-            self.inboxes.insert(agent.clone(), Inbox::new(agent.clone()));
+            let key = agent.apart();
+            self.inboxes.insert(key.clone(), Box::new(Inbox::new(key)));
         }
         #[expect(clippy::expect_used, reason = "it was put there a line above")]
         let inbox = self.inboxes.get_mut(agent).expect("an inbox that is there");
         if !inbox.dirty {
             inbox.dirty = true;
-            changes.inboxes.push(agent.clone());
+            changes.inboxes.push(inbox.agent.clone());
         }
         inbox
     }

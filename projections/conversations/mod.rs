@@ -202,10 +202,11 @@ pub struct DeadLetter {
 /// Conversations and inboxes.
 #[derive(Debug, Default)]
 pub struct Conversations {
-    pub(crate) all: ByName<ConversationId, Conversation>,
+    /// The rows lie apart, so that the maps stay small: who looks for a name then waits for one row and not for the map.
+    pub(crate) all: ByName<ConversationId, Box<Conversation>>,
     /// Their names in the order in which they were opened.
     opened: Vec<(Seq, ConversationId)>,
-    pub(crate) inboxes: ByName<AgentId, Inbox>,
+    pub(crate) inboxes: ByName<AgentId, Box<Inbox>>,
     pub(crate) timers: BTreeMap<Seq, Timer>,
     due: BTreeSet<(Timestamp, Seq, Deadline)>,
     pub(crate) retries: BTreeMap<(Seq, AgentId), Retry>,
@@ -219,18 +220,18 @@ pub struct Conversations {
 impl Conversations {
     /// A conversation by its name.
     pub fn get(&self, id: &ConversationId) -> Option<&Conversation> {
-        self.all.get(id)
+        self.all.get(id).map(Box::as_ref)
     }
 
     /// Every conversation, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Conversation> {
-        self.all.values()
+        self.all.values().map(Box::as_ref)
     }
 
     /// Those that were opened before `seq`, the latest first.
     pub fn opened_before(&self, seq: Seq) -> impl Iterator<Item = &Conversation> {
         let end = self.opened.partition_point(|(opened, _)| *opened < seq);
-        self.opened[..end].iter().rev().filter_map(|(_, id)| self.all.get(id))
+        self.opened[..end].iter().rev().filter_map(|(_, id)| self.get(id))
     }
 
     /// How many there are.
@@ -255,12 +256,12 @@ impl Conversations {
 
     /// The inbox of an agent, once it sent or got something.
     pub fn inbox(&self, agent: &AgentId) -> Option<&Inbox> {
-        self.inboxes.get(agent)
+        self.inboxes.get(agent).map(Box::as_ref)
     }
 
     /// Every inbox, in no order.
     pub fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
-        self.inboxes.values()
+        self.inboxes.values().map(Box::as_ref)
     }
 
     /// Messages with this deadline not after `now`, the earliest first.
@@ -305,7 +306,7 @@ impl Conversations {
     pub(crate) fn restore_conversation(&mut self, conversation: Conversation) {
         self.open += usize::from(conversation.is_open());
         self.opened.push((conversation.opened, conversation.id.clone()));
-        self.all.insert(conversation.id.clone(), conversation);
+        self.all.insert(conversation.id.clone(), Box::new(conversation));
     }
 
     pub(crate) fn restore_timer(&mut self, timer: Timer) {

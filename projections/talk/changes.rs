@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::postings::Postings;
 use crate::agents::Agent;
-use crate::by_name::ByName;
+use crate::by_name::{ByName, NameHash};
 use crate::conversations::{Conversation, Inbox};
 
 /// Tables of one row a thing: a key and its state as JSON.
@@ -96,7 +96,7 @@ pub(crate) struct Changes {
     pub(crate) agents: HashSet<AgentId>,
     pub(crate) conversations: Vec<ConversationId>,
     pub(crate) inboxes: Vec<AgentId>,
-    pub(crate) routed: HashSet<String>,
+    pub(crate) routed: HashSet<String, NameHash>,
     /// Numbers of messages that their senders gave.
     pub(crate) ids: Arc<ByName<MessageId, Seq>>,
     pub(crate) blocks: Vec<BlockRow>,

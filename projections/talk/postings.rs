@@ -51,6 +51,8 @@ impl Block {
 /// A list of ascending positions: one to three bytes each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Postings {
+    /// How many there are: kept here, so that who counts need not touch the blocks.
+    count: u64,
     blocks: Vec<Block>,
     /// Blocks before this one are stored and do not change any more.
     stored: usize,
@@ -60,21 +62,21 @@ impl Postings {
     /// Adds a position behind the others; one that is not is passed over.
     pub(crate) fn push(&mut self, seq: Seq) {
         match self.blocks.last_mut() {
-            Some(block) if seq <= block.last => (),
+            Some(block) if seq <= block.last => return,
             Some(block) if (block.count as usize) < BLOCK_POSITIONS => block.push(seq),
             _ => self.blocks.push(Block { first: seq, last: seq, count: 1, distances: Vec::new() }),
         }
+        self.count += 1;
     }
 
     /// How many there are.
-    pub fn len(&self) -> u64 {
-        let full = self.blocks.len().saturating_sub(1) * BLOCK_POSITIONS;
-        full as u64 + self.blocks.last().map_or(0, |block| u64::from(block.count))
+    pub const fn len(&self) -> u64 {
+        self.count
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The first position.
@@ -139,6 +141,7 @@ impl Postings {
 
     /// Puts a stored block at the end.
     pub(crate) fn restore(&mut self, block: Block) {
+        self.count += u64::from(block.count);
         self.blocks.push(block);
         self.stored = self.blocks.len() - 1;
     }

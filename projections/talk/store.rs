@@ -295,7 +295,7 @@ fn load(connection: &Connection) -> Result<TalkState, LoadError> {
     let talk = &mut state.conversations;
     rows(connection, Table::Conversations, |_, row| talk.restore_conversation(row))?;
     rows(connection, Table::Inboxes, |_, inbox: crate::conversations::Inbox| {
-        talk.inboxes.insert(inbox.agent.clone(), inbox);
+        talk.inboxes.insert(inbox.agent.clone(), Box::new(inbox));
     })?;
     rows(connection, Table::Timers, |_, timer| talk.restore_timer(timer))?;
     rows(connection, Table::Retries, |_, retry: crate::conversations::Retry| {

@@ -28,6 +28,9 @@ const GROUP_MAX: usize = 2_048;
 /// Text of a group after which it is closed, in bytes.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
+/// Empty overlays that are kept.
+const SPARE_MAX: usize = 4;
+
 /// What happens to a request once its part of the group is durable and folded.
 pub(super) enum Waiting {
     /// Places of the messages among the part's drafts, or their refusals.
@@ -67,6 +70,8 @@ pub(super) struct MessageRouter {
     pub(super) handed: u64,
     /// What the groups that are not folded yet changed, the oldest first.
     pub(super) under_way: VecDeque<Overlay>,
+    /// Folded ones, empty: their maps need not grow again.
+    pub(super) spare: Vec<Overlay>,
     pub(super) deadlines: BinaryHeap<Reverse<(Timestamp, ConversationId)>>,
     /// Deadlines whose events are under way.
     pub(super) fired: HashSet<(Seq, Deadline)>,
@@ -141,11 +146,12 @@ impl MessageRouter {
         while self.talk.read().mark < self.handed {
             std::thread::sleep(Duration::from_micros(200));
         }
-        self.under_way.clear();
+        let groups = self.under_way.len();
+        forget(&mut self.under_way, groups, &mut self.spare);
     }
 
     fn decide(&mut self, group: Vec<Request>) {
-        let mut draw = Draw::default();
+        let mut draw = Draw { own: self.spare.pop().unwrap_or_default(), ..Draw::default() };
         let mut rest = group.into_iter();
         let mut bytes = 0;
         for request in rest.by_ref() {
@@ -187,7 +193,7 @@ impl MessageRouter {
         let state = self.talk.read();
         let folded =
             self.under_way.len().saturating_sub((self.handed - state.mark.min(self.handed)) as usize);
-        self.under_way.drain(..folded);
+        forget(&mut self.under_way, folded, &mut self.spare);
         let situation = Situation {
             state: &state,
             under_way: self.under_way.make_contiguous(),
@@ -434,6 +440,16 @@ impl MessageRouter {
         if !drafts.is_empty() {
             let draw = Draw { drafts, own, ..Draw::default() };
             self.hand_over(draw);
+        }
+    }
+}
+
+/// Forgets the oldest so many groups: they are folded.
+fn forget(under_way: &mut VecDeque<Overlay>, groups: usize, spare: &mut Vec<Overlay>) {
+    for mut overlay in under_way.drain(..groups) {
+        if spare.len() < SPARE_MAX {
+            overlay.clear();
+            spare.push(overlay);
         }
     }
 }

@@ -91,6 +91,7 @@ pub(super) fn start_talk(
         numbers: Numbers::seeded(&seed),
         handed: 0,
         under_way: VecDeque::new(),
+        spare: Vec::new(),
         deadlines: BinaryHeap::new(),
         fired: HashSet::new(),
         deferred: VecDeque::new(),

@@ -40,13 +40,13 @@ pub struct SentOutcome {
 }
 
 impl SentOutcome {
-    /// Takes the routing out of the message.
+    /// Takes receivers and routing out of the message.
     pub(super) fn of(seq: Seq, recorded_at: Timestamp, message: &mut Message, replayed: bool) -> Self {
         Self {
             seq,
             id: message.id,
             conversation: message.conversation.clone(),
-            receivers: message.receivers.clone(),
+            receivers: std::mem::take(&mut message.receivers),
             routing: message.routing.take(),
             recorded_at,
             replayed,

@@ -1,7 +1,7 @@
 //! Folds what the router had recorded, as soon as it is durable; then answers, and wakes who waits for messages.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caxton_events::conversation::ConversationEvent;
 use caxton_events::log::{AppendError, Appended, Filter, Reader};
@@ -21,6 +21,11 @@ use crate::{failure, telemetry};
 const IDLE: Duration = Duration::from_millis(20);
 /// How often what is in memory is stored.
 const STORE_EVERY: Duration = Duration::from_secs(1);
+/// The same while so much changes that storing it takes long. What was not stored is folded again after a crash, which
+/// the next start waits for.
+const STORE_EVERY_MAX: Duration = Duration::from_secs(3);
+/// Storing pauses so many times as long as it took.
+const STORE_PAUSE: u32 = 12;
 
 pub(super) struct TalkFold {
     pub(super) talk: Talk,
@@ -169,6 +174,7 @@ pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
     let mut going_on = true;
     let mut knows_numbers = false;
     loop {
+        let started = Instant::now();
         if let Err(error) = store.flush() {
             tracing::error!(error = %failure::chain(&error), "could not store agents and conversations; the next start folds them from the log");
             return;
@@ -176,14 +182,35 @@ pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
         if !going_on {
             break;
         }
+        let pause = pause(started.elapsed());
         if !std::mem::replace(&mut knows_numbers, true)
             && let Err(error) = store.learn_numbers()
         {
             tracing::warn!(error = %failure::chain(&error), "could not read the numbers of messages; each new one is looked up");
         }
-        going_on = matches!(stop.recv_timeout(STORE_EVERY), Err(RecvTimeoutError::Timeout));
+        going_on = matches!(stop.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
     }
     if let Err(error) = store.close() {
         tracing::warn!(%error, "could not move the journal of the talk into its file");
+    }
+}
+
+/// How long to wait after storing took so long. Each agent and each conversation that changed is written once a time,
+/// however often it changed: where there are many, the fewer times the less there is to write.
+fn pause(took: Duration) -> Duration {
+    (took * STORE_PAUSE).clamp(STORE_EVERY, STORE_EVERY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::pause;
+
+    #[test]
+    fn what_takes_long_is_stored_less_often() {
+        for (took, waits) in [(0, 1_000), (50, 1_000), (200, 2_400), (5_000, 3_000)] {
+            assert_eq!(pause(Duration::from_millis(took)), Duration::from_millis(waits), "{took}");
+        }
     }
 }

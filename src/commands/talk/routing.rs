@@ -9,6 +9,8 @@ use caxton_events::{AgentId, CapabilityName};
 
 /// Open messages from which on an agent counts as fully loaded.
 pub const FULL_LOAD: u64 = 1_000;
+/// Different words about candidates that are remembered while the others are looked at.
+const TOLD_MAX: usize = 8;
 
 /// A provider as routing sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,35 +80,26 @@ impl Provider<'_> {
         self.response_micros.map_or(1.0, |micros| 1.0 / (1.0 + micros as f32 / 1e6))
     }
 
-    /// What the best match is made of. By hand, since every message to a capability has it once a candidate, and the
-    /// general formatting of fractions takes longer than all the rest of the routing.
-    fn weighed(&self, familiar: bool, because: &mut String) {
-        because.push_str(if familiar { "in the conversation; health " } else { "health " });
-        because.push_str(match self.health {
-            Health::Healthy => "1",
-            Health::Degraded => "0.5",
-            Health::Unhealthy => "0",
-        });
-        for (name, share) in
-            [(", load ", self.load_score()), (", speed ", self.speed()), (", success ", self.success)]
-        {
-            because.push_str(name);
-            let thousandths = (share.clamp(0.0, 1.0) * 1_000.0).round() as u32;
-            because.push(if thousandths == 1_000 { '1' } else { '0' });
-            because.push('.');
-            for unit in [100, 10, 1] {
-                because.push(char::from(b'0' + (thousandths / unit % 10) as u8));
-            }
+    /// What the best match is made of, as it is told.
+    fn weights(&self, strategy: Strategy) -> Option<Weights> {
+        if !matches!(strategy, Strategy::BestMatch | Strategy::ContextContinuity) {
+            return None;
         }
-        because.push_str(", priority ");
-        let _ = write!(because, "{}", self.priority);
+        Some(Weights {
+            familiar: self.is_familiar(strategy),
+            health: self.health,
+            load: thousandths(self.load_score()),
+            speed: thousandths(self.speed()),
+            success: thousandths(self.success),
+            priority: self.priority,
+        })
     }
 
     fn passed_over(&self) -> Option<&'static str> {
         self.unavailable.or_else(|| (self.health == Health::Unhealthy).then_some("it is unhealthy"))
     }
 
-    /// Its score, whose reason is written to `because`.
+    /// Its score, whose reason is written to `because`; but for that of [`Provider::weights`].
     fn score(&self, strategy: Strategy, because: &mut String) -> f32 {
         let (priority, load) = (f32::from(self.priority), self.load_score());
         // Writing to a text cannot fail.
@@ -123,10 +116,8 @@ impl Provider<'_> {
                 Some(micros) => write!(because, "answers after {micros} µs"),
             },
             Strategy::RoundRobin | Strategy::Broadcast => because.write_str("available"),
-            Strategy::BestMatch | Strategy::ContextContinuity => {
-                self.weighed(self.is_familiar(strategy), because);
-                Ok(())
-            }
+            // Told by its weights.
+            Strategy::BestMatch | Strategy::ContextContinuity => Ok(()),
         };
         match strategy {
             Strategy::Priority | Strategy::Failover => priority * self.health_factor() * (1.0 - load),
@@ -149,6 +140,47 @@ impl Provider<'_> {
     }
 }
 
+/// What the words about a best match are made of: who weighs the same is told the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Weights {
+    familiar: bool,
+    health: Health,
+    load: u16,
+    speed: u16,
+    success: u16,
+    priority: u16,
+}
+
+impl Weights {
+    /// By hand, since every message to a capability has it for several candidates, and the general formatting of
+    /// fractions takes longer than all the rest of the routing.
+    fn tell(self, because: &mut String) {
+        because.push_str(if self.familiar { "in the conversation; health " } else { "health " });
+        because.push_str(match self.health {
+            Health::Healthy => "1",
+            Health::Degraded => "0.5",
+            Health::Unhealthy => "0",
+        });
+        for (name, thousandths) in
+            [(", load ", self.load), (", speed ", self.speed), (", success ", self.success)]
+        {
+            because.push_str(name);
+            because.push(if thousandths == 1_000 { '1' } else { '0' });
+            because.push('.');
+            for unit in [100, 10, 1] {
+                because.push(char::from(b'0' + (thousandths / unit % 10) as u8));
+            }
+        }
+        because.push_str(", priority ");
+        let _ = write!(because, "{}", self.priority);
+    }
+}
+
+/// A share in thousandths, halves away from zero. The sum is exact in the wider type, and no call of a library.
+fn thousandths(share: f32) -> u16 {
+    (f64::from(share.clamp(0.0, 1.0) * 1_000.0) + 0.5) as u16
+}
+
 /// Whether a provider's version is the one asked for: `2` is any 2.x, `2.1` any 2.1.x.
 pub fn fits(version: &str, wanted: Option<&str>) -> bool {
     wanted.is_none_or(|wanted| {
@@ -156,25 +188,33 @@ pub fn fits(version: &str, wanted: Option<&str>) -> bool {
     })
 }
 
-/// Chooses among `providers`. `turn` counts what was routed to the capability before. The answer depends on the
-/// arguments alone.
-///
-/// # Errors
-///
-/// [`NoChoice`] when nobody can take the message.
-pub fn choose(strategy: Strategy, providers: &[Provider<'_>], turn: u64) -> Result<Choice, NoChoice> {
-    if providers.is_empty() {
-        return Err(NoChoice::NoProvider { versions: Vec::new() });
-    }
-    let mut able: Vec<(f32, Because, &Provider<'_>)> = Vec::with_capacity(providers.len());
+/// A provider that can take the message, with its score and why it has that.
+type Able<'p, 'a> = (f32, Because, &'p Provider<'a>);
+
+/// Who can take the message and who was passed over, in the order of `providers`.
+fn weigh<'p, 'a>(strategy: Strategy, providers: &'p [Provider<'a>]) -> (Vec<Able<'p, 'a>>, Vec<Candidate>) {
+    let mut able: Vec<Able<'_, '_>> = Vec::with_capacity(providers.len());
     let mut passed_over = Vec::new();
     let mut words = String::with_capacity(128);
+    // The last few weights, each with the place of who weighs that.
+    let mut told: [Option<(Weights, usize)>; TOLD_MAX] = [None; TOLD_MAX];
+    let mut next = 0;
     for provider in providers {
         match provider.passed_over() {
             None => {
                 words.clear();
                 let score = provider.score(strategy, &mut words);
-                let same = able.last().filter(|(_, because, _)| **because == *words);
+                let same = if let Some(weights) = provider.weights(strategy) {
+                    let same = told.iter().flatten().find(|(known, _)| *known == weights).copied();
+                    if same.is_none() {
+                        weights.tell(&mut words);
+                        told[next % TOLD_MAX] = Some((weights, able.len()));
+                        next += 1;
+                    }
+                    same.map(|(_, at)| &able[at])
+                } else {
+                    able.last().filter(|(_, because, _)| **because == *words)
+                };
                 let because = same.map_or_else(|| words.as_str().into(), |(_, because, _)| because.clone());
                 able.push((score, because, provider));
             }
@@ -187,6 +227,45 @@ pub fn choose(strategy: Strategy, providers: &[Provider<'_>], turn: u64) -> Resu
             }
         }
     }
+    (able, passed_over)
+}
+
+/// Why the first of them is chosen, or all.
+fn reason(strategy: Strategy, able: &[Able<'_, '_>]) -> String {
+    let (_, because, Provider { agent: first, in_conversation, .. }) = &able[0];
+    let count = able.len();
+    match strategy {
+        Strategy::Broadcast => format!("all {count} providers that can take a message"),
+        Strategy::RoundRobin => format!("{first} is next of {count}"),
+        Strategy::ContextContinuity if *in_conversation => {
+            format!("{first} is in the conversation already")
+        }
+        Strategy::BestMatch
+        | Strategy::Priority
+        | Strategy::LeastLoaded
+        | Strategy::FastestResponse
+        | Strategy::Failover
+        | Strategy::ContextContinuity => {
+            let mut reason = String::with_capacity(first.as_str().len() + because.len() + 24);
+            reason.push_str(first.as_str());
+            let _ = write!(reason, " is first of {count}: ");
+            reason.push_str(because);
+            reason
+        }
+    }
+}
+
+/// Chooses among `providers`. `turn` counts what was routed to the capability before. The answer depends on the
+/// arguments alone.
+///
+/// # Errors
+///
+/// [`NoChoice`] when nobody can take the message.
+pub fn choose(strategy: Strategy, providers: &[Provider<'_>], turn: u64) -> Result<Choice, NoChoice> {
+    if providers.is_empty() {
+        return Err(NoChoice::NoProvider { versions: Vec::new() });
+    }
+    let (mut able, mut passed_over) = weigh(strategy, providers);
     if able.is_empty() {
         passed_over.truncate(CANDIDATES_MAX);
         return Err(NoChoice::AllUnavailable { candidates: passed_over });
@@ -198,26 +277,12 @@ pub fn choose(strategy: Strategy, providers: &[Provider<'_>], turn: u64) -> Resu
     } else {
         able.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.2.agent.cmp(b.2.agent)));
     }
-    let count = able.len();
     let receivers: Vec<AgentId> = if strategy == Strategy::Broadcast {
         able.iter().map(|(_, _, provider)| provider.agent.clone()).collect()
     } else {
         vec![able[0].2.agent.clone()]
     };
-    let first = able[0].2.agent;
-    let reason = match strategy {
-        Strategy::Broadcast => format!("all {count} providers that can take a message"),
-        Strategy::RoundRobin => format!("{first} is next of {count}"),
-        Strategy::ContextContinuity if able[0].2.in_conversation => {
-            format!("{first} is in the conversation already")
-        }
-        Strategy::BestMatch
-        | Strategy::Priority
-        | Strategy::LeastLoaded
-        | Strategy::FastestResponse
-        | Strategy::Failover
-        | Strategy::ContextContinuity => format!("{first} is first of {count}: {}", able[0].1),
-    };
+    let reason = reason(strategy, &able);
     let mut candidates: Vec<Candidate> = able
         .into_iter()
         .take(CANDIDATES_MAX)

@@ -1,9 +1,7 @@
 //! The rules of messages, and what a message becomes.
 
 use caxton_events::agent::AgentStatus;
-use caxton_events::conversation::{
-    Content, DeadLetterReason, Message, Performative, Priority, Routing, Strategy,
-};
+use caxton_events::conversation::{Content, DeadLetterReason, Message, Performative, Priority, Routing};
 use caxton_events::limits::{
     MESSAGE_CONTENT_BYTES_MAX, MESSAGE_EXTRAS_BYTES_MAX, RECEIVERS_MAX, REPLY_WORD_BYTES_MAX, TOPIC_BYTES_MAX,
 };
@@ -320,9 +318,9 @@ fn address(
         }
         To::Capability { name, version, strategy } => (name, version.as_deref(), *strategy),
     };
-    let ask = Ask { capability: name, version, sender: Some(&wish.sender), standing };
-    let familiar = strategy == Strategy::ContextContinuity;
-    let (mut providers, versions) = situation.candidates(own, &ask, familiar);
+    let ask =
+        Ask { capability: name, version, sender: Some(&wish.sender), standing, strategy: Some(strategy) };
+    let (mut providers, versions) = situation.candidates(own, &ask);
     for provider in providers.iter_mut().filter(|provider| wish.passed_over.contains(provider.agent)) {
         provider.unavailable = Some("it had this message and failed");
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use caxton_events::agent::{AgentStatus, Circuit};
+use caxton_events::conversation::Strategy;
 use caxton_events::limits::MESSAGE_CONTENT_BYTES_MAX;
 use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Timestamp};
 use caxton_projections::by_name::ByName;
@@ -137,6 +138,8 @@ pub(super) struct Ask<'a> {
     /// It is none of its own providers.
     pub(super) sender: Option<&'a AgentId>,
     pub(super) standing: Option<&'a Standing<'a>>,
+    /// Only what this one looks at is found out; `None`: everything.
+    pub(super) strategy: Option<Strategy>,
 }
 
 /// The present as a decision sees it.
@@ -221,16 +224,19 @@ impl<'a> Situation<'a> {
         conversation: Option<&ConversationId>,
     ) -> (Vec<Provider<'a>>, Vec<String>) {
         let standing = conversation.map(|id| self.standing(own, id));
-        self.candidates(own, &Ask { capability, version, sender, standing: standing.as_ref() }, true)
+        self.candidates(
+            own,
+            &Ask { capability, version, sender, standing: standing.as_ref(), strategy: None },
+        )
     }
 
-    /// The same; whether each takes part in the conversation is only found out when `familiar` or when it decides.
-    pub(super) fn candidates(
-        &self,
-        own: &Overlay,
-        ask: &Ask<'_>,
-        familiar: bool,
-    ) -> (Vec<Provider<'a>>, Vec<String>) {
+    /// The same, as far as it decides: what is not found out stays at zero, or `false`.
+    pub(super) fn candidates(&self, own: &Overlay, ask: &Ask<'_>) -> (Vec<Provider<'a>>, Vec<String>) {
+        let familiar = ask.strategy.is_none_or(|strategy| strategy == Strategy::ContextContinuity);
+        // Inboxes change with each message on the thread that folds: looking at one waits for the other core.
+        let weighed = ask
+            .strategy
+            .is_none_or(|strategy| !matches!(strategy, Strategy::RoundRobin | Strategy::Broadcast));
         let rows = self.state.registry.providers(ask.capability);
         let mut providers: Vec<Provider<'a>> = Vec::with_capacity(rows.len());
         let mut others = Vec::new();
@@ -258,7 +264,7 @@ impl<'a> Situation<'a> {
                 _ if closed_off => Some("its circuit is open"),
                 Some(AgentStatus::Running | AgentStatus::Draining) | None => None,
             };
-            let inbox = self.state.conversations.inbox(&row.agent);
+            let inbox = if weighed { self.state.conversations.inbox(&row.agent) } else { None };
             let answering = inbox.filter(|inbox| inbox.answered > 0);
             providers.push(Provider {
                 agent: &row.agent,
@@ -266,7 +272,11 @@ impl<'a> Situation<'a> {
                 priority: row.priority,
                 health: agent.health_in(Some(ask.capability)),
                 unavailable,
-                load: inbox.map_or(0, Inbox::waiting) + self.loading(own, &row.agent),
+                load: if weighed {
+                    inbox.map_or(0, Inbox::waiting) + self.loading(own, &row.agent)
+                } else {
+                    0
+                },
                 response_micros: answering.map(|inbox| inbox.response_micros).filter(|micros| *micros > 0),
                 success: answering.map_or(1.0, |inbox| 1.0 - inbox.failed as f32 / inbox.answered as f32),
                 in_conversation: familiar && takes_part(),

@@ -198,6 +198,11 @@ fn each_strategy_chooses_by_its_own_measure() {
     let choice = choose(Strategy::BestMatch, &[rounded], 0).unwrap();
     let because = "health 1, load 1.000, speed 0.800, success 0.667, priority 50";
     assert_eq!(choice.candidates[0].because, because);
+    let others = [1_u64, 2, 1, 7, 2].map(|load| Provider { load, ..plain(&b) });
+    let choice = choose(Strategy::BestMatch, &others, 0).unwrap();
+    let told: Vec<&str> = choice.candidates.iter().map(|row| &row.because[..20]).collect();
+    let each = ["health 1, load 0.001", "health 1, load 0.002", "health 1, load 0.007"];
+    assert_eq!(told, [each[0], each[0], each[1], each[1], each[2]], "each by its own weights");
     let down = [
         Provider { health: Health::Unhealthy, ..plain(&a) },
         Provider { unavailable: Some("its circuit is open"), ..plain(&b) },

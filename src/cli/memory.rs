@@ -129,7 +129,14 @@ fn find(backend: &Backend, search: &Search, out: &mut Output) -> Result<(), Fail
     }
     let rows = hits.iter().map(|hit| hit_row(hit, search.relations)).collect();
     out.table(&head, rows)?;
-    out.line(format_args!("{} in {} ms", counted(hits.len(), "hit"), cell(&answer, "search_time_ms")))
+    out.line(format_args!("{} in {} ms", counted(hits.len(), "hit"), cell(&answer, "search_time_ms")))?;
+    match answer["events_behind"].as_u64() {
+        None | Some(0) => Ok(()),
+        Some(behind) => out.line(format_args!(
+            "The model has not read the last {} of the log yet: more may be found in a while.",
+            counted(behind as usize, "event")
+        )),
+    }
 }
 
 fn hit_row(hit: &Value, with_relations: bool) -> Vec<String> {

@@ -129,18 +129,19 @@ impl Engine {
         given
     }
 
-    /// Gives messages back before their lease is over: those that the consumer has, which are answered in order.
+    /// Gives messages back before their lease is over; answers with those that the consumer held.
     pub fn release(&self, agent: &AgentId, consumer: &str, seqs: &[Seq]) -> Vec<Seq> {
-        let mut released = Vec::new();
+        let now = Instant::now();
         let mut all = self.inner.leases.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(leases) = all.get_mut(agent) {
-            leases.retain(|seq, lease| {
-                let given_back = lease.consumer == consumer && seqs.contains(seq);
-                released.extend(given_back.then_some(*seq));
-                !given_back
-            });
+        let Some(leases) = all.get_mut(agent) else { return Vec::new() };
+        let mut released = Vec::new();
+        for seq in seqs {
+            let is_held = |lease: &Lease| lease.consumer == consumer && lease.until > now;
+            if leases.get(seq).is_some_and(is_held) {
+                leases.remove(seq);
+                released.push(*seq);
+            }
         }
-        released.sort_unstable();
         released
     }
 

@@ -214,18 +214,21 @@ impl Engine {
     }
 
     /// Sends the message of a dead letter again, as a new message in its conversation, or in a new one when that has
-    /// ended. Blocks.
+    /// ended. One that was sent again before is sent `once_more` only. Blocks.
     ///
     /// # Errors
     ///
     /// [`TalkError`].
-    pub fn replay_blocking(&self, dead_letter: Seq) -> Result<SentOutcome, TalkError> {
+    pub fn replay_blocking(&self, dead_letter: Seq, once_more: bool) -> Result<SentOutcome, TalkError> {
         let (letter, ended) = {
             let state = self.view().talk().read();
             let letter = state.conversations.dead_letters().get(&dead_letter).cloned();
             let Some(letter) = letter else { return Err(no_dead_letter(dead_letter)) };
             (letter, state.checkpoint)
         };
+        if !once_more && let Some(last) = letter.replayed.last() {
+            return Err(replayed(dead_letter, &last.to_string()));
+        }
         let found = self.records(&[letter.sent])?;
         let Some(Event::Conversation(ConversationEvent::MessageSent(message))) =
             found.into_iter().next().map(|record| record.event)
@@ -351,6 +354,16 @@ fn one(results: SentResults) -> Result<SentOutcome, TalkError> {
         Some(Err(refusal)) => Err(TalkError::Refused(vec![refusal])),
         None => Err(TalkError::Stopped),
     }
+}
+
+fn replayed(seq: Seq, message: &str) -> TalkError {
+    TalkError::Refused(vec![Refusal {
+        code: RefusalCode::WrongState,
+        index: 0,
+        field: "dead_letter".to_owned(),
+        message: format!("the dead letter at {} was sent again already, as {message}", seq.0),
+        remedy: "send again=true to send it once more".to_owned(),
+    }])
 }
 
 fn no_dead_letter(seq: Seq) -> TalkError {

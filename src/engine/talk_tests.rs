@@ -186,7 +186,7 @@ fn a_capability_that_nobody_offers_fails_back_and_can_be_replayed() {
         *seq
     };
     offer(&engine, "bob", "data-analysis.text");
-    let again = engine.replay_blocking(letter).unwrap();
+    let again = engine.replay_blocking(letter, false).unwrap();
     assert_eq!(again.receivers, [name("bob")]);
     assert_eq!(contents(&engine, "bob"), ["do it"]);
     let state = engine.view().talk().read();

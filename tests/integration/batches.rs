@@ -129,3 +129,16 @@ fn lines_stand_each_for_itself() {
     assert_eq!(results[0]["status"], "created");
     assert_eq!((&results[1]["code"], &results[1]["http_status"]), (&json!("ENTITY_NOT_FOUND"), &json!(404)));
 }
+
+#[test]
+fn an_item_that_cannot_be_read_fails_alone_when_asked_so() {
+    let server = Server::start();
+    let bad = json!({"entity_name": "b"});
+    let apart = json!({"entities": [bad, entity("a")], "atomic": false});
+    let answer = server.post("/memory/entities/batch", &apart).expect(207).json();
+    let first = &answer["results"][0];
+    assert_eq!((&first["status"], &first["field"]), (&json!("failed"), &json!("entities[0].entity_type")));
+    assert_eq!((&answer["results"][1]["status"], &answer["failed_entities"]), (&json!("created"), &json!(1)));
+    let none = json!({"entities": [bad], "atomic": false});
+    server.post("/memory/entities/batch", &none).problem(422, "VALIDATION_ERROR");
+}

@@ -305,8 +305,11 @@ fn dead_letters_are_listed_and_sent_again() {
         &["no_provider", "2 dead letters", "there are more: add --cursor "],
     );
     let page = json(&with(&["--json", "deadletters", "list", "-n", "2"]));
+    let second = page["dead_letters"][1]["seq"].to_string();
+    check_failure(&["--url", &url, "deadletters", "replay", &second], 1, "became a dead letter again");
+    check_failure(&["--url", &url, "deadletters", "replay", &second], 5, "--again");
     let cursor = page["next_cursor"].as_str().unwrap();
-    check(&["--url", &url, "deadletters", "list", "-n", "2", "--cursor", cursor], &["1 dead letter\n"]);
+    check(&["--url", &url, "deadletters", "list", "-n", "2", "--cursor", cursor], &["2 dead letters\n"]);
     server.post("/capabilities", &json!({"agent_id": "bob", "capability": "plots"})).expect(201);
     let first = page["dead_letters"][0]["seq"].to_string();
     check(
@@ -323,9 +326,9 @@ fn dead_letters_are_listed_and_sent_again() {
         .iter()
         .map(|message| message["content"].as_str().unwrap())
         .collect();
-    assert_eq!(contents, ["one", "two", "three"]);
+    assert_eq!(contents, ["one", "three", "two"]);
     // One of several is wrong: the others go, and the exit code says so.
-    let output = run(&["--url", &url, "deadletters", "replay", &first, "999999"]);
+    let output = run(&["--url", &url, "deadletters", "replay", "--again", &first, "999999"]);
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.code() == Some(3) && out.contains("#999999: "), "{output:?}");
     assert!(out.contains("1 dead letter sent again"), "{out}");

@@ -169,8 +169,13 @@ fn what_nobody_can_do_fails_in_the_inbox_and_can_be_sent_again() {
     assert_eq!(contents(&inbox(&server, "bob", "")), ["bonjour"]);
     let letters = server.get("/dead-letters?replayed=true").expect(200).json();
     assert_eq!(letters["dead_letters"][0]["replayed_as"], json!([again["message_id"]]));
-    let none = server.get("/dead-letters?receiver=nobody").expect(200).json();
-    assert_eq!((&none["count"], &none["total"]), (&json!(0), &json!(0)), "the total of what was asked for");
+    server.ask("POST", &replay).send().problem(409, "WRONG_STATE");
+    server.post(&replay, &json!({"again": true})).expect(201);
+    server.post(&replay, &json!({"x": 1})).problem(422, "VALIDATION_ERROR");
+    let others = server.get("/dead-letters?reason=expired").expect(200).json();
+    assert_eq!((&others["count"], &others["total"]), (&json!(0), &json!(0)));
+    let told = server.get("/messages?sender=system").expect(200).json();
+    assert_eq!((&told["count"], &told["messages"][0]["seq"]), (&json!(1), &failure["seq"]));
     server.ask("POST", "/dead-letters/1/replay").send().problem(404, "DEAD_LETTER_NOT_FOUND");
     server.ask("POST", "/dead-letters/one/replay").send().problem(400, "INVALID_ID");
 }
@@ -229,13 +234,6 @@ fn a_member_that_is_null_is_one_that_is_left_out() {
         message[name] = Value::Null;
     }
     assert_eq!(send(&server, &message)["delivered_to"], json!(["bob"]));
-}
-
-#[test]
-fn what_the_server_sent_is_asked_for_by_its_receiver() {
-    let server = with_agents(&["bob"]);
-    let problem = server.get("/messages?sender=system").problem(422, "VALIDATION_ERROR");
-    assert_eq!(problem["field"], "sender");
 }
 
 #[test]
@@ -328,6 +326,69 @@ fn a_batch_of_messages_is_all_or_nothing_unless_asked_otherwise() {
 }
 
 #[test]
+fn a_message_that_cannot_be_read_fails_alone_in_a_batch_of_single_ones() {
+    let server = with_agents(&["bob"]);
+    let bad = json!({"performative": "SHOUT", "sender": "ada", "receiver": "bob", "content": "x"});
+    let messages = json!([bad, request("ada", "bob", "one"), request("ada", "nobody", "two")]);
+    let answer =
+        server.post("/messages/batch", &json!({"messages": messages, "atomic": false})).expect(207).json();
+    let fields: Vec<&str> = (0..3).filter_map(|at| answer["results"][at]["field"].as_str()).collect();
+    assert_eq!(fields, ["messages[0].performative", "messages[2].receiver"]);
+    assert_eq!((&answer["messages_sent"], &answer["failed_messages"]), (&json!(1), &json!(2)));
+    assert_eq!(contents(&inbox(&server, "bob", "")), ["one"]);
+    let none = json!({"messages": [messages[0], messages[0]], "atomic": false});
+    let problem = server.post("/messages/batch", &none).problem(422, "VALIDATION_ERROR");
+    assert_eq!(problem["errors"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn null_is_not_given() {
+    let server = with_agents(&["bob"]);
+    offer(&server, "bob", "plots", 50);
+    for change in [
+        json!({"capability": null, "broadcast": null}),
+        json!({"receiver": null, "capability": "plots"}),
+        json!({"receiver": null, "capability": "plots:1", "to_capability": "plots:1"}),
+    ] {
+        let mut body = request("ada", "bob", "x");
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        assert_eq!(send(&server, &body)["delivered_to"], json!(["bob"]), "{change}");
+    }
+    for name in ["performative", "sender"] {
+        let mut body = request("ada", "bob", "x");
+        body[name] = Value::Null;
+        let problem = server.post("/messages", &body).problem(422, "VALIDATION_ERROR");
+        assert_eq!((&problem["field"], &problem["value"]), (&json!(name), &json!("null")));
+        let line = server.ask("POST", "/messages").lines(&body.to_string()).send().expect(200).lines();
+        assert_eq!(line[0]["field"], name);
+    }
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_with_its_value() {
+    let server = with_agents(&["bob"]);
+    for (change, field, value) in [
+        (json!({"capability": "a", "to_capability": "b"}), "to_capability", "b"),
+        (json!({"capability": "a:banana"}), "capability", "banana"),
+        (json!({"receiver": "ada"}), "receiver", "ada"),
+        (json!({"receiver": "bob", "recipient": "eve"}), "recipient", "eve"),
+    ] {
+        let mut body = json!({"performative": "REQUEST", "sender": "ada", "content": "x"});
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let problem = server.post("/messages", &body).problem(422, "VALIDATION_ERROR");
+        assert_eq!((&problem["field"], &problem["value"]), (&json!(field), &json!(value)), "{change}");
+    }
+    let problem = server.post("/messages", &json!([])).problem(422, "VALIDATION_ERROR");
+    assert_eq!(problem["errors"].as_array().map(Vec::len), Some(1));
+    let as_eve = |method: &str, path: &str| server.ask(method, path).header("X-Caxton-Agent", "eve");
+    as_eve("POST", "/messages").json(&request("ada", "bob", "x")).send().problem(422, "VALIDATION_ERROR");
+    as_eve("POST", "/messages").json(&request("eve", "bob", "x")).send().expect(201);
+    as_eve("GET", "/agents/bob/inbox").send().problem(422, "VALIDATION_ERROR");
+    let ack = as_eve("POST", "/agents/bob/inbox/ack").json(&json!({"through": 1})).send();
+    assert_eq!(ack.problem(422, "VALIDATION_ERROR")["field"], "agent_id");
+}
+
+#[test]
 fn lines_are_messages_each_for_itself() {
     let server = with_agents(&["bob"]);
     let lines = [
@@ -359,11 +420,11 @@ fn consumers_of_one_inbox_do_not_get_the_same_message() {
     assert_eq!(contents(&inbox(&server, "bob", "?consumer=w3")), [""; 0]);
     assert_eq!(contents(&inbox(&server, "bob", "?consumer=w1&lease=600")), ["a", "b"]);
 
-    let release = |consumer: &str| {
-        let body = json!({"consumer": consumer, "seqs": [seqs[1]]});
-        server.post("/agents/bob/inbox/release", &body).expect(200).json()["released"].clone()
-    };
-    assert_eq!((release("w2"), release("w1")), (json!([]), json!([seqs[1]])), "only what it has");
+    for (consumer, then) in [("w2", json!([])), ("nobody", json!([])), ("w1", json!([seqs[1]]))] {
+        let given = json!({"consumer": consumer, "seqs": [seqs[1], 99_999]});
+        let answer = server.post("/agents/bob/inbox/release", &given).expect(200).json();
+        assert_eq!(answer["released"], then, "{consumer}");
+    }
     server.post("/agents/bob/inbox/ack", &json!({"seqs": [seqs[0]]})).expect(200);
     assert_eq!(contents(&inbox(&server, "bob", "?consumer=w3")), ["b"]);
     assert_eq!(contents(&inbox(&server, "bob", "")), ["b", "c"]);
@@ -374,14 +435,17 @@ fn consumers_of_one_inbox_do_not_get_the_same_message() {
         ("?consumer=w1&after=1", "after"),
         ("?wait=-1", "wait"),
         ("?limit=0", "limit"),
+        ("?after=1000000", "after"),
     ] {
         let problem = server.get(&format!("/agents/bob/inbox{query}")).problem(422, "VALIDATION_ERROR");
         assert_eq!(problem["field"], field, "{query}");
     }
     server.get("/agents/nobody/inbox").problem(404, "AGENT_NOT_FOUND");
-    for (body, field) in
-        [(json!({}), "through"), (json!({"through": 1_000_000}), "seq"), (json!({"seqs": ["a"]}), "seqs[0]")]
-    {
+    for (body, field) in [
+        (json!({}), "through"),
+        (json!({"through": 1_000_000}), "through"),
+        (json!({"seqs": ["a"]}), "seqs[0]"),
+    ] {
         let problem = server.post("/agents/bob/inbox/ack", &body).problem(422, "VALIDATION_ERROR");
         assert_eq!(problem["field"], field, "{body}");
     }

@@ -168,3 +168,16 @@ fn a_capability_called_health_can_be_withdrawn() {
     server.delete("/capabilities/a/health").expect(204);
     server.delete("/capabilities/a/health").problem(404, "REGISTRATION_NOT_FOUND");
 }
+
+#[test]
+fn a_version_is_one_or_the_beginning_of_one() {
+    let server = with_agents(&["bob"]);
+    offer(&server, "bob", "plots", 50);
+    for path in ["/capabilities?version=zz", "/capabilities/plots?version=1.x"] {
+        assert_eq!(server.get(path).problem(422, "VALIDATION_ERROR")["field"], "version", "{path}");
+    }
+    let other = json!({"agent_id": "bob", "capability": "golf", "version": "banana"});
+    assert_eq!(server.post("/capabilities", &other).problem(422, "VALIDATION_ERROR")["field"], "version");
+    let problem = server.get("/capabilities/plots?version=9").problem(404, "CAPABILITY_NOT_FOUND");
+    assert!(problem["remedy"].as_str().is_some_and(|text| text.contains("1.0.0")), "{problem}");
+}

@@ -5,13 +5,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::memory::Validity;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Api;
 use super::call::{Call, WriteContext};
 use super::caller::CALLER;
 use super::entity_writes::{ENTITY, OBSERVATION, answer, new_entity, new_observations, reference, shown};
-use super::fields::Fields;
+use super::fields::{Fields, Sorted};
 use super::ids::Row;
 use super::lines;
 use super::problem::{Complaint, Problem};
@@ -91,31 +92,38 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
     let atomic = body.flag("atomic").unwrap_or(true);
     let items = body.list(kind.list, true, api.options.batch_items_max);
-    let mut writes = Vec::with_capacity(items.len());
-    for (index, item) in items.into_iter().enumerate() {
-        let mut part = body.part(item, &format!("{}[{index}]", kind.list), kind.known);
-        writes.push((kind.read)(&mut part, &context));
-        body.absorb(part);
-    }
-    if writes.is_empty() {
+    if items.is_empty() && body.is_fine() {
         body.complain(kind.list, None, "is empty", "give at least one item");
     }
+    let mut read = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let mut part = body.part(item, &format!("{}[{index}]", kind.list), kind.known);
+        read.push(((kind.read)(&mut part, &context), part));
+    }
+    let Sorted { good, bad } = body.sorted(read, atomic);
     body.absorb(query);
     body.finish()?;
 
-    let labels: Vec<Map<String, Value>> = writes.iter().map(label).collect();
-    let place = |index: usize| format!("{}[{index}].", kind.list);
+    let labels: Vec<Map<String, Value>> = good.iter().map(|(_, write)| label(write)).collect();
+    let (places, writes): (Vec<usize>, Vec<Write>) = good.into_iter().unzip();
+    let place_of = |index: usize| places.get(index).copied().unwrap_or(index);
+    let place = |index: usize| format!("{}[{}].", kind.list, place_of(index));
     let outcome = api.write(&context, writes, atomic).await;
     let outcome = outcome.map_err(|error| refusals::not_submitted(error, &place))?;
     let mut tally = Tally::default();
-    let mut results = Vec::with_capacity(outcome.results.len());
-    for (label, result) in labels.into_iter().zip(&outcome.results) {
-        results.push(tally.item(label, result.clone(), &place));
+    let mut results = BTreeMap::new();
+    for ((at, label), result) in places.iter().zip(labels).zip(&outcome.results) {
+        results.insert(*at, tally.item(label, result.clone(), &place));
+    }
+    for (at, complaint, write) in &bad {
+        tally.failed += 1;
+        results.insert(*at, failed(label(write), complaint, StatusCode::UNPROCESSABLE_ENTITY));
     }
     if tally.failed > 0 && tally.failed == results.len() {
-        let refusals = outcome.results.into_iter().filter_map(Result::err).collect();
-        return Err(refusals::refused(refusals, &place));
+        let refusals: Vec<Refusal> = outcome.results.into_iter().filter_map(Result::err).collect();
+        return Err(refusals::refused_beside(refusals, &place, bad.into_iter().map(|(_, told, _)| told)));
     }
+    let results: Vec<_> = results.into_values().collect();
     let list = kind.list;
     let body = json!({
         "batch_id": format!("batch_{}", outcome.last.0),

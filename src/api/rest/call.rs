@@ -139,6 +139,14 @@ impl Call {
         Ok(Fields::object(self.json()?, String::new(), known))
     }
 
+    /// The problem with the values that the body holds in its fields.
+    pub(super) fn with_values(&self, problem: Problem) -> Problem {
+        match parse_json(&self.body) {
+            Ok(body) => problem.values_from(&body),
+            Err(_) => problem,
+        }
+    }
+
     /// The position that the answer must include, as parameter or header.
     pub(super) fn min_seq(&self, fields: &mut Fields) -> Option<Seq> {
         let mut min_seq = fields.integer("min_seq", 0..=u64::MAX);

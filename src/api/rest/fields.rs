@@ -26,13 +26,15 @@ pub(super) struct Fields {
     prefix: String,
     /// The values are texts out of a query string: numbers and lists are parsed from them.
     texts: bool,
+    is_no_object: bool,
     complaints: Vec<Complaint>,
 }
 
 impl Fields {
     /// The members of `value` at `prefix`, of which only `known` may occur.
     pub(super) fn object(value: Value, prefix: String, known: &[&[&str]]) -> Self {
-        let mut fields = Self { values: Map::new(), prefix, texts: false, complaints: Vec::new() };
+        let mut fields =
+            Self { values: Map::new(), prefix, texts: false, is_no_object: false, complaints: Vec::new() };
         match value {
             Value::Object(values) => {
                 fields.values = values;
@@ -49,8 +51,13 @@ impl Fields {
     ///
     /// A [`Problem`] when it is not percent-encoded UTF-8.
     pub(super) fn query(query: Option<&str>, known: &[&[&str]]) -> Result<Self, Problem> {
-        let mut fields =
-            Self { values: Map::new(), prefix: String::new(), texts: true, complaints: Vec::new() };
+        let mut fields = Self {
+            values: Map::new(),
+            prefix: String::new(),
+            texts: true,
+            is_no_object: false,
+            complaints: Vec::new(),
+        };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
@@ -70,13 +77,19 @@ impl Fields {
         for name in unknown {
             let remedy = match nearest(&name, names()) {
                 Some(near) => format!("did you mean {near:?}?"),
+                None if names().next().is_none() => format!("leave it out: there is no {what} here"),
                 None => format!("known are: {}", names().collect::<Vec<_>>().join(", ")),
             };
-            self.complain(&shortened(&name), None, &format!("is no known {what}"), &remedy);
+            let value = self.values.get(&name).map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+            self.complain(&shortened(&name), value.as_deref(), &format!("is no known {what}"), &remedy);
         }
     }
 
     fn wrong_whole(&mut self, value: &Value) {
+        self.is_no_object = true;
         let field = self.prefix.trim_end_matches('.').to_owned();
         self.complaints.push(Complaint {
             field: if field.is_empty() { "body".to_owned() } else { field },
@@ -89,7 +102,8 @@ impl Fields {
 
     /// Notes that the value of `name` is wrong.
     pub(super) fn complain(&mut self, name: &str, value: Option<&str>, message: &str, remedy: &str) {
-        if self.complaints.len() < COMPLAINTS_MAX {
+        // Of what is no object every member is missing; one complaint says so.
+        if self.complaints.len() < COMPLAINTS_MAX && !self.is_no_object {
             self.complaints.push(Complaint {
                 field: format!("{}{name}", self.prefix),
                 code: "VALIDATION_ERROR",
@@ -133,9 +147,31 @@ impl Fields {
         self.values.contains_key(name)
     }
 
-    /// Whether `name` was given, and not as null.
-    pub(super) fn names(&self, name: &str) -> bool {
+    /// Whether `name` was given as something else than null.
+    pub(super) fn given(&self, name: &str) -> bool {
         self.values.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// Whether nothing is wrong so far.
+    pub(super) fn is_fine(&self) -> bool {
+        self.complaints.is_empty()
+    }
+
+    /// The items of a list by their places in it, and what is wrong with the others when each stands alone. When they
+    /// do not, or when no item can be read, every complaint is one of the whole request.
+    pub(super) fn sorted<T>(&mut self, items: Vec<(T, Self)>, atomic: bool) -> Sorted<T> {
+        let alone = !atomic && items.iter().any(|(_, part)| part.is_fine());
+        let mut sorted = Sorted { good: Vec::with_capacity(items.len()), bad: Vec::new() };
+        for (index, (item, part)) in items.into_iter().enumerate() {
+            if part.is_fine() {
+                sorted.good.push((index, item));
+            } else if alone {
+                sorted.bad.extend(part.into_complaint().map(|complaint| (index, complaint, item)));
+            } else {
+                self.absorb(part);
+            }
+        }
+        sorted
     }
 
     /// The value as it is; `None` when it is absent or null.
@@ -379,6 +415,12 @@ impl Fields {
         }
         self.validity()
     }
+}
+
+/// The items of a list with their places: those that were read, and those that were not.
+pub(super) struct Sorted<T> {
+    pub(super) good: Vec<(usize, T)>,
+    pub(super) bad: Vec<(usize, Complaint, T)>,
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -102,6 +102,17 @@ impl Problem {
         self
     }
 
+    /// Shows what `body` holds where a complaint names a field without its value.
+    pub(super) fn values_from(mut self, body: &Value) -> Self {
+        for complaint in self.0.errors.iter_mut().filter(|complaint| complaint.value.is_none()) {
+            complaint.value = value_at(body, &complaint.field);
+        }
+        if self.0.value.is_none() {
+            self.0.value = self.0.errors.first().and_then(|first| first.value.clone());
+        }
+        self
+    }
+
     /// Adds a member to `details`, for programs.
     pub(super) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.details.insert(name.to_owned(), value.into());
@@ -243,6 +254,26 @@ pub(super) fn shortened(value: &str) -> String {
     match value.char_indices().nth(ECHO_CHARS_MAX) {
         Some((end, _)) => format!("{}… ({} bytes)", &value[..end], value.len()),
         None => value.to_owned(),
+    }
+}
+
+/// What stands at a path such as `messages[1].receiver`, shortened.
+fn value_at(body: &Value, path: &str) -> Option<String> {
+    let mut value = body;
+    for part in path.split('.') {
+        let (name, index) = part.split_once('[').unwrap_or((part, ""));
+        // A receiver is named alone or among several.
+        value = value.get(name).or_else(|| value.get(format!("{name}s")))?;
+        if !index.is_empty() {
+            value = value.get(index.trim_end_matches(']').parse::<usize>().ok()?)?;
+        }
+    }
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(shortened(text)),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Some(shortened(&value.to_string()))
+        }
     }
 }
 

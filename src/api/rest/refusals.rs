@@ -79,6 +79,17 @@ pub(super) fn refused(refusals: Vec<Refusal>, place: Place<'_>) -> Problem {
     Problem::complaints(status, refusals.into_iter().map(|refusal| complaint(refusal, place)).collect())
 }
 
+/// The same, with what could not be read of the request.
+pub(super) fn refused_beside(
+    refusals: Vec<Refusal>,
+    place: Place<'_>,
+    unread: impl Iterator<Item = Complaint>,
+) -> Problem {
+    let status = refusals.first().map_or(StatusCode::UNPROCESSABLE_ENTITY, |refusal| status_of(refusal.code));
+    let told = refusals.into_iter().map(|refusal| complaint(refusal, place));
+    Problem::complaints(status, told.chain(unread).collect())
+}
+
 /// What became of a command that has no outcome.
 pub(super) fn not_submitted(error: SubmitError, place: Place<'_>) -> Problem {
     match error {

@@ -316,6 +316,9 @@ pub(in crate::cli) struct DeadLettersReplay {
     /// Everything that was not sent again yet
     #[arg(long)]
     pub(in crate::cli) all: bool,
+    /// Also what was sent again before
+    #[arg(long, conflicts_with = "all")]
+    pub(in crate::cli) again: bool,
     #[command(flatten)]
     pub(in crate::cli) which: WhichLetters,
 }

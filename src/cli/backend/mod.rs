@@ -183,6 +183,17 @@ fn unreadable(file: &Path, error: &io::Error) -> Failure {
     Failure::new(Exit::Unreachable, format!("could not read {}: {error}", file.display()))
 }
 
+/// What the server tells clients of the REST API, in the words of the command line.
+const IN_COMMANDS: &[(&str, &str)] = &[
+    ("send Authorization: Bearer KEY with a key from", "give --api-key or CAXTON_API_KEY a key from"),
+    ("see GET /conversations", "see `caxton conversations list`"),
+    ("see GET /dead-letters", "see `caxton deadletters list`"),
+    ("see GET /capabilities", "see `caxton capabilities list`"),
+    ("send again=true", "add --again"),
+    ("GET /api/v1/config-agents/ with the agent's name lists", "`caxton agents show NAME` lists"),
+    ("GET /api/v1/config-agents lists", "`caxton agents list` lists"),
+];
+
 /// A problem document as a failure: what is wrong, where, and what to do.
 fn refusal(status: u16, body: &[u8]) -> Failure {
     let exit = match status {
@@ -207,7 +218,9 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
     };
     if !remedy.is_empty() {
         message.push_str("\nremedy: ");
-        message.push_str(remedy);
+        message.push_str(
+            &IN_COMMANDS.iter().fold(remedy.to_owned(), |told, (rest, command)| told.replace(rest, command)),
+        );
     }
     Failure::new(exit, message)
 }

@@ -56,11 +56,15 @@ fn send_again(replay: &DeadLettersReplay, common: &Common, out: &mut Output) -> 
     } else {
         replay.seqs.clone()
     };
-    let (mut shown, mut refused, mut first) = (Vec::new(), 0, None);
+    let (mut shown, mut refused, mut first, mut lost) = (Vec::new(), 0, None, 0);
     for seq in &seqs {
-        let answer = backend.ask(Request::post(&format!("/api/v1/dead-letters/{seq}/replay"), &json!({})));
+        let answer = backend.ask(Request::post(
+            &format!("/api/v1/dead-letters/{seq}/replay"),
+            &json!({"again": replay.again}),
+        ));
         match answer {
             Ok(sent) => {
+                lost += usize::from(sent["status"] == "dead_lettered");
                 if !out.is_json() {
                     print_replayed(*seq, &sent, out)?;
                 }
@@ -89,6 +93,10 @@ fn send_again(replay: &DeadLettersReplay, common: &Common, out: &mut Output) -> 
         Some(first) => {
             let message = format!("{refused} of {} could not be sent again; see above", seqs.len());
             Err(first.told(message))
+        }
+        None if lost > 0 => {
+            let message = format!("{lost} of {} went to nobody and became a dead letter again", seqs.len());
+            Err(Failure::new(Exit::Failed, message))
         }
         None => Ok(()),
     }

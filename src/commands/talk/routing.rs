@@ -188,6 +188,34 @@ pub fn fits(version: &str, wanted: Option<&str>) -> bool {
     })
 }
 
+/// Whether `text` is a version or the beginning of one: one to three numbers, and behind three of them what semantic
+/// versioning allows, as in `1.0.0-rc.1+b7`.
+pub fn is_version(text: &str) -> bool {
+    let (numbers, suffix) = match text.find(['-', '+']) {
+        Some(end) => text.split_at(end),
+        None => (text, ""),
+    };
+    let is_number = |part: &str| {
+        (1..=20).contains(&part.len())
+            && part.bytes().all(|sign| sign.is_ascii_digit())
+            && (part.len() == 1 || !part.starts_with('0'))
+    };
+    let count = numbers.split('.').count();
+    let words = |text: &str| {
+        text.split('.').all(|word| {
+            !word.is_empty() && word.bytes().all(|sign| sign.is_ascii_alphanumeric() || sign == b'-')
+        })
+    };
+    let suffix_fits = match (suffix.strip_prefix('-'), suffix.strip_prefix('+')) {
+        (Some(pre), _) => {
+            pre.split_once('+').map_or_else(|| words(pre), |(pre, build)| words(pre) && words(build))
+        }
+        (None, Some(build)) => words(build),
+        (None, None) => true,
+    };
+    count <= 3 && numbers.split('.').all(is_number) && suffix_fits && (suffix.is_empty() || count == 3)
+}
+
 /// A provider that can take the message, with its score and why it has that.
 type Able<'p, 'a> = (f32, Because, &'p Provider<'a>);
 

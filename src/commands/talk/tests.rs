@@ -225,3 +225,24 @@ fn a_version_asks_for_its_beginning() {
         assert_eq!(fits(version, wanted), fit, "{version} {wanted:?}");
     }
 }
+
+#[test]
+fn a_version_is_numbers_or_what_semantic_versioning_allows() {
+    for (text, then) in [
+        ("2", true),
+        ("2.1", true),
+        ("2.1.0", true),
+        ("1.0.0-rc.1+b7", true),
+        ("1.0.0+b7", true),
+        ("", false),
+        ("v2", false),
+        ("banana", false),
+        ("2.", false),
+        ("01.0.0", false),
+        ("1.0.0.0", false),
+        ("2-rc", false),
+        ("1.0.0-", false),
+    ] {
+        assert_eq!(super::routing::is_version(text), then, "{text}");
+    }
+}

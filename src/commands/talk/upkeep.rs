@@ -5,6 +5,7 @@ use caxton_events::{AgentEvent, AgentId, ConversationEvent, ConversationId, Draf
 use caxton_projections::conversations::SYSTEM;
 
 use super::draft;
+use super::routing::is_version;
 use super::send::{Numbers, nearest};
 use super::situation::{Overlay, Situation, Standing};
 use super::wish::{NewCapability, NewConversation, Upkeep};
@@ -318,9 +319,10 @@ fn acknowledge(
     if !situation.is_known(own, agent) {
         return Err(no_agent(situation, "agent", agent));
     }
-    if let Some(beyond) = std::iter::once(&through).chain(also).find(|seq| **seq > head) {
+    let mut named = std::iter::once(("through", &through)).chain(also.iter().map(|seq| ("seqs", seq)));
+    if let Some((field, beyond)) = named.find(|(_, seq)| **seq > head) {
         let message = format!("{} is beyond the end of the log, {}", beyond.0, head.0);
-        return Err(refuse(RefusalCode::Validation, "seq", message, "acknowledge what the inbox gave"));
+        return Err(refuse(RefusalCode::Validation, field, message, "acknowledge what the inbox gave"));
     }
     let Some(inbox) = situation.state.conversations.inbox(agent) else { return Ok(()) };
     let mut fresh: Vec<Seq> = also
@@ -365,9 +367,7 @@ fn register(
     drafts: &mut Vec<Draft>,
 ) -> Result<(), Refusal> {
     check_offer(offer.priority, offer.metadata.as_deref())?;
-    let version_is_plain = (1..=64).contains(&offer.version.len())
-        && offer.version.starts_with(|sign: char| sign.is_ascii_digit())
-        && offer.version.chars().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, '.' | '-' | '+'));
+    let version_is_plain = offer.version.len() <= 64 && is_version(&offer.version);
     if !version_is_plain {
         let message = format!("{} is no version", excerpt(&offer.version));
         return Err(refuse(RefusalCode::Validation, "version", message, "write it as in 1.0.0"));

@@ -115,6 +115,8 @@ pub(super) fn changes(directory: &AgentDirectory, before: &str, after: &str) -> 
 pub(super) fn not_found(name: &str) -> Problem {
     let detail = format!("there is no agent {} in the agents directory", shortened(name));
     Problem::new(StatusCode::NOT_FOUND, "AGENT_NOT_FOUND", detail)
+        .field("id")
+        .value(name)
         .remedy("GET /api/v1/config-agents lists those there are")
 }
 
@@ -144,7 +146,7 @@ pub(super) fn not_granted(error: DirectoryError) -> Problem {
         }
         DirectoryError::NoSuchVersion { .. } => {
             Problem::new(StatusCode::NOT_FOUND, "VERSION_NOT_FOUND", detail)
-                .remedy("GET /api/v1/config-agents/{id} lists its versions")
+                .remedy("GET /api/v1/config-agents/ with the agent's name lists its versions")
         }
         DirectoryError::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", detail)
             .remedy("try again")

@@ -92,7 +92,7 @@ pub(super) async fn generate(State(api): State<Api>, call: Call) -> Result<Respo
         };
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string())
             .field("parameters")
-            .remedy("GET /api/v1/config-agents/templates/{id} describes each parameter")
+            .remedy("GET /api/v1/config-agents/templates/ with the template's name describes each parameter")
     })?;
     let judgement = &directory(&api)?.validate(&content).judgement;
     let errors: Vec<Value> = judgement.problems.iter().map(report::to_json).collect();

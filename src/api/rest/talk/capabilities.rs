@@ -1,6 +1,6 @@
 //! Who offers what: offering, changing, withdrawing, a page, one with whom a message would reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,6 +8,7 @@ use axum::response::Response;
 use caxton_events::conversation::Strategy;
 use caxton_events::{AgentId, CapabilityName, Clock as _, RegistrationId};
 use caxton_projections::agents::Registration;
+use caxton_projections::talk::TalkState;
 use serde_json::{Map, Value, json};
 
 use super::super::Api;
@@ -17,7 +18,7 @@ use super::super::problem::{Problem, shortened};
 use super::super::refusals::whole;
 use super::super::rows;
 use super::not_done;
-use super::outgoing::versioned;
+use super::outgoing::{versioned, wanted_version};
 use super::providers::{STATUSES, Status, row, standing};
 use super::shown::candidate;
 use crate::commands::RefusalCode;
@@ -44,6 +45,17 @@ pub(super) fn not_offered(text: &str) -> Problem {
         .field("capability")
         .value(text)
         .remedy("see GET /capabilities for what is offered")
+}
+
+/// Nobody offers it in the version that was asked for; which there are.
+fn not_in_version(state: &TalkState, name: &CapabilityName, text: &str) -> Problem {
+    let versions: BTreeSet<&str> =
+        state.registry.providers(name).map(|offer| offer.version.as_str()).collect();
+    if versions.is_empty() {
+        return not_offered(text);
+    }
+    let versions = Vec::from_iter(versions).join(", ");
+    not_offered(text).remedy(format!("{name} is offered in version {versions}"))
 }
 
 fn offered(api: &Api, id: RegistrationId) -> Result<Value, Problem> {
@@ -98,7 +110,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let capability = query.parsed::<CapabilityName>("capability");
     let agent = query.parsed::<AgentId>("agent_id");
     let status = query.choice("status", STATUSES);
-    let version = query.text("version");
+    let version = wanted_version(&mut query);
     let with_metadata = query.flag("include_metadata").unwrap_or(false);
     let limit = query.integer("limit", 1..=api.options.page_size_max as u64);
     let limit = limit.map_or(api.options.page_size_default, |limit| limit as usize);
@@ -168,7 +180,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     let own: &[&str] = &["version", "routing_strategy", "include_unhealthy", "metadata_filter"];
     let mut query = call.query(&[own, READ_QUERY])?;
     let min_seq = call.min_seq(&mut query);
-    let version = query.text("version");
+    let version = wanted_version(&mut query);
     let strategy = query.parsed::<Strategy>("routing_strategy").unwrap_or(Strategy::BestMatch);
     let with_unhealthy = query.flag("include_unhealthy").unwrap_or(false);
     let wanted = metadata_filter(&mut query);
@@ -183,7 +195,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     let offers: Vec<&Registration> =
         state.registry.providers(&name).filter(|row| fits(&row.version, version.as_deref())).collect();
     if offers.is_empty() {
-        return Err(not_offered(&text));
+        return Err(not_in_version(&state, &name, &text));
     }
     let settings = Settings::default();
     let situation = Situation { state: &state, under_way: &[], now, settings: &settings };

@@ -299,6 +299,10 @@ fn collected(view: &View, is_wanted: impl Fn(&&Conversation) -> bool, limit: usi
 fn moment(body: &mut Fields, name: &str) -> Option<Timestamp> {
     let text = body.peek_text(name);
     let Some(ago) = text.as_deref().and_then(parse_duration) else {
+        if let Some(text) = text.as_deref().filter(|text| text.parse::<Timestamp>().is_err()) {
+            body.take(name);
+            body.complain(name, Some(text), "is neither a moment nor a span", "write 30d, or 2026-01-31");
+        }
         return body.time(name);
     };
     body.take(name);
@@ -367,7 +371,7 @@ pub(super) async fn archive_many(State(api): State<Api>, call: Call) -> Result<R
 }
 
 /// The members of a body that need not be there.
-fn optional(call: &Call, known: &[&[&str]]) -> Result<Fields, Problem> {
+pub(super) fn optional(call: &Call, known: &[&[&str]]) -> Result<Fields, Problem> {
     call.query(&[])?.finish()?;
     if call.body.is_empty() { Fields::query(None, known) } else { call.members(known) }
 }

@@ -16,6 +16,7 @@ use super::super::entities::Page;
 use super::super::problem::Problem;
 use super::super::refusals::{internal, whole};
 use super::super::rows;
+use super::conversations::optional;
 use super::not_done;
 use super::shown::sent;
 
@@ -47,16 +48,16 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     api.read(move |view| {
         let state = view.talk().read();
         let letters = state.conversations.dead_letters();
-        let is_asked_for = |row: &&DeadLetter| {
+        let is_wanted = |row: &&DeadLetter| {
             (receiver.is_none() || row.receiver == receiver)
                 && reason.is_none_or(|reason| reason == row.reason)
                 && replayed.is_none_or(|replayed| replayed != row.replayed.is_empty())
         };
-        let total = letters.values().filter(is_asked_for).count();
+        let total = letters.values().filter(is_wanted).count();
         let mut rows: Vec<&DeadLetter> = letters
             .range((Bound::Excluded(after), Bound::Unbounded))
             .map(|(_, row)| row)
-            .filter(is_asked_for)
+            .filter(is_wanted)
             .take(page.limit + 1)
             .collect();
         let next_cursor = page.cut(&mut rows, |row| row.seq.0);
@@ -71,7 +72,9 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 
 /// `POST /dead-letters/{seq}/replay`: its message as a new one.
 pub(super) async fn replay(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.query(&[])?.finish()?;
+    let mut body = optional(&call, &[&["again"]])?;
+    let is_wanted_again = body.flag("again").unwrap_or(false);
+    body.finish()?;
     let text = call.path("seq");
     let seq = text.parse::<u64>().map_err(|_| {
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_ID", "the path does not name a position")
@@ -80,7 +83,8 @@ pub(super) async fn replay(State(api): State<Api>, call: Call) -> Result<Respons
             .remedy("give the seq of a dead letter, as GET /dead-letters shows it")
     })?;
     let engine = api.engine.clone();
-    let outcome = tokio::task::spawn_blocking(move || engine.replay_blocking(Seq(seq))).await;
+    let outcome =
+        tokio::task::spawn_blocking(move || engine.replay_blocking(Seq(seq), is_wanted_again)).await;
     let outcome = outcome.map_err(|error| internal(&error))?.map_err(|error| not_done(error, &whole))?;
     rows::json(StatusCode::CREATED, &sent(&api, &outcome, true))
 }

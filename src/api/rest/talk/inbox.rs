@@ -16,7 +16,7 @@ use super::super::refusals::whole;
 use super::super::rows;
 use super::super::stream::{Source, answer, last_event_id};
 use super::shown::message;
-use super::{known_agent, not_done, seqs};
+use super::{inbox_owner, not_done, seqs};
 use crate::agents::AgentRuntime;
 use crate::commands::talk::Upkeep;
 use crate::engine::inboxes::LEASES_MAX;
@@ -39,8 +39,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(agent: AgentId, query: &mut Fields, limit_max: Duration) -> Self {
+    fn take(agent: AgentId, query: &mut Fields, limit_max: Duration, head: Seq) -> Self {
         let after = query.integer("after", 0..=u64::MAX);
+        within(query, "after", after.map(Seq), head);
         let limit = query.integer("limit", 1..=LEASES_MAX as u64).unwrap_or(LIMIT_DEFAULT) as usize;
         let wait = Duration::from_secs(query.integer("wait", 0..=SECONDS_MAX).unwrap_or(0));
         let lease = query.integer("lease", 1..=SECONDS_MAX);
@@ -93,6 +94,14 @@ impl Reading {
     }
 }
 
+/// A place behind the end of the log is no place of a message: who waits there would pass over what comes.
+fn within(query: &mut Fields, name: &str, after: Option<Seq>, head: Seq) {
+    if let Some(after) = after.filter(|after| *after > head) {
+        let message = format!("is beyond the end of the log, {}", head.0);
+        query.complain(name, Some(&after.0.to_string()), &message, "give next_after as an answer gave it");
+    }
+}
+
 /// Where the last message to the agent stands.
 fn newest(api: &Api, agent: &AgentId) -> Seq {
     let state = api.engine.view().talk().read();
@@ -104,9 +113,14 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let mut query = call.query(&[READ_QUERY, &["after", "limit", "wait", "consumer", "lease"]])?;
     let min_seq = call.min_seq(&mut query);
     api.talk_caught_up(min_seq).await?;
-    let agent = known_agent(&api, &call)?;
+    let agent = inbox_owner(&api, &call)?;
     // The answer must be there before the time for the request is over.
-    let reading = Reading::take(agent, &mut query, api.options.request_timeout.mul_f64(0.8));
+    let reading = Reading::take(
+        agent,
+        &mut query,
+        api.options.request_timeout.mul_f64(0.8),
+        api.engine.log().head().seq,
+    );
     query.finish()?;
     let found = reading.found(&api).await;
     let engine = api.engine.clone();
@@ -139,10 +153,13 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 /// come; with `pieces=true` also what is said to it while it is being made.
 pub(super) async fn stream(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(&[&["after", "pieces"]])?;
-    let agent = known_agent(&api, &call)?;
+    let agent = inbox_owner(&api, &call)?;
     let after = query.integer("after", 0..=u64::MAX).map(Seq);
     let wants_pieces = query.flag("pieces").unwrap_or(false);
     let resumed = last_event_id(&call, &mut query);
+    let head = api.engine.log().head().seq;
+    within(&mut query, "after", after, head);
+    within(&mut query, "Last-Event-ID", resumed, head);
     query.finish()?;
     let pieces = api.options.turns.as_ref().filter(|_| wants_pieces).map(AgentRuntime::pieces);
     Ok(answer(api, Source::Inbox(agent), resumed.or(after).unwrap_or(Seq::ZERO), pieces))
@@ -151,7 +168,7 @@ pub(super) async fn stream(State(api): State<Api>, call: Call) -> Result<Respons
 /// `POST /agents/{id}/inbox/ack`: the agent is done with everything up to `through`, and with `seqs`.
 pub(super) async fn acknowledge(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     call.query(&[])?.finish()?;
-    let agent = known_agent(&api, &call)?;
+    let agent = inbox_owner(&api, &call)?;
     let mut body = call.members(&[&["through", "seqs"]])?;
     if !body.has("through") && !body.has("seqs") {
         body.complain("through", None, "is missing", "give through, or seqs, or both");
@@ -181,7 +198,7 @@ pub(super) async fn acknowledge(State(api): State<Api>, call: Call) -> Result<Re
 /// `POST /agents/{id}/inbox/release`: a consumer gives messages back before its lease is over.
 pub(super) async fn release(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     call.query(&[])?.finish()?;
-    let agent = known_agent(&api, &call)?;
+    let agent = inbox_owner(&api, &call)?;
     let mut body = call.members(&[&["consumer", "seqs"]])?;
     let consumer = body.required_text("consumer");
     if !body.has("seqs") {

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::super::Api;
 use super::super::batch::failed;
 use super::super::call::Call;
+use super::super::fields::Sorted;
 use super::super::lines::{Answering, parsed, streamed};
 use super::super::problem::{Complaint, Problem};
 use super::super::refusals::{Place, status_of, whole};
@@ -22,7 +23,7 @@ use super::super::rows;
 use super::outgoing::{EXTRAS, MESSAGE, outgoing};
 use super::plain::{self, Together};
 use super::shown::{Sent, sent};
-use super::{complaint, not_done, refused, room};
+use super::{complaint, not_done, room, says_who};
 use crate::commands::Refusal;
 use crate::commands::talk::Outgoing;
 use crate::engine::{SentOutcome, SentResults, TalkError};
@@ -55,12 +56,14 @@ fn read(wish: Option<Outgoing>) -> Result<Outgoing, Problem> {
 pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let explain = explain(&call)?;
     if call.is_lines() {
-        let job = Job { api, request_id: call.request_id.clone(), explain };
-        return Ok(streamed(call.body, job));
+        let (body, request_id) = (call.body.clone(), call.request_id.clone());
+        return Ok(streamed(body, Job { api, request_id, explain, call }));
     }
     let wish = single(&call)?;
+    says_who(&call, "sender", &wish.sender)?;
     room(&api, &wish)?;
-    let outcome = api.engine.send(wish).await.map_err(|error| not_done(error, &whole))?;
+    let outcome = api.engine.send(wish).await;
+    let outcome = outcome.map_err(|error| call.with_values(not_done(error, &whole)))?;
     created(&api, &outcome, explain)
 }
 
@@ -88,20 +91,33 @@ pub(super) async fn batch(State(api): State<Api>, call: Call) -> Result<Response
     let explain = explain(&call)?;
     let items_max = api.options.batch_items_max;
     let read = plain::batch(&call, items_max).map_or_else(|| together(&call, items_max), Ok);
-    let Together { wishes, atomic, batch_id } = read?;
-    wishes.iter().try_for_each(|wish| room(&api, wish))?;
-    let place = |index: usize| format!("messages[{index}].");
+    let Together { wishes, places, bad, atomic, batch_id } = read?;
+    for (at, wish) in places.iter().zip(&wishes) {
+        says_who(&call, &format!("messages[{at}].sender"), &wish.sender)?;
+        room(&api, wish)?;
+    }
+    let place_of = |index: usize| places.get(index).copied().unwrap_or(index);
+    let place = |index: usize| format!("messages[{}].", place_of(index));
     let results = api.engine.send_many(wishes, atomic).await;
-    let results = results.map_err(|error| not_done(error, &place))?;
+    let results = results.map_err(|error| call.with_values(not_done(error, &place)))?;
     let lost = results.iter().filter(|result| result.is_err()).count();
     if lost > 0 && lost == results.len() {
-        return Err(refused(results.into_iter().filter_map(Result::err).collect(), &place));
+        let refusals: Vec<Refusal> = results.into_iter().filter_map(Result::err).collect();
+        let status = refusals.first().map_or(StatusCode::UNPROCESSABLE_ENTITY, |first| status_of(first.code));
+        let told = refusals.into_iter().map(|refusal| complaint(refusal, &place));
+        let unread = bad.into_iter().map(|(_, complaint, _)| complaint);
+        return Err(call.with_values(Problem::complaints(status, told.chain(unread).collect())));
     }
+    let lost = lost + bad.len();
     let status = if lost == 0 { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
     let shown = {
         let state = api.engine.view().talk().read();
         let letters = state.conversations.dead_letters();
-        results.iter().map(|result| Item::of(letters, result, explain, &place)).collect::<Vec<_>>()
+        let sent = results.iter().map(|result| Item::of(letters, result, explain, &place));
+        let mut shown: Vec<(usize, Item<'_>)> = places.iter().copied().zip(sent).collect();
+        shown.extend(bad.iter().map(|(at, complaint, status)| (*at, Item::failed(complaint, *status))));
+        shown.sort_by_key(|(at, _)| *at);
+        shown.into_iter().map(|(_, item)| item).collect::<Vec<_>>()
     };
     let body = Sending {
         batch_id,
@@ -119,17 +135,25 @@ fn together(call: &Call, items_max: usize) -> Result<Together, Problem> {
     let atomic = body.flag("atomic").unwrap_or(true);
     let batch_id = body.text("batch_id");
     let items = body.list("messages", true, items_max);
-    let mut wishes = Vec::with_capacity(items.len());
-    for (index, item) in items.into_iter().enumerate() {
-        let mut part = body.part(item, &format!("messages[{index}]"), &[MESSAGE, EXTRAS]);
-        wishes.push(outgoing(&mut part, &call.request_id));
-        body.absorb(part);
-    }
-    if wishes.is_empty() {
+    if items.is_empty() && body.is_fine() {
         body.complain("messages", None, "is empty", "give at least one message");
     }
+    let mut all = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let mut part = body.part(item, &format!("messages[{index}]"), &[MESSAGE, EXTRAS]);
+        all.push((outgoing(&mut part, &call.request_id), part));
+    }
+    let Sorted { good, bad } = body.sorted(all, atomic);
     body.finish()?;
-    Ok(Together { wishes: wishes.into_iter().map(read).collect::<Result<_, _>>()?, atomic, batch_id })
+    let (places, wishes): (Vec<usize>, Vec<Option<Outgoing>>) = good.into_iter().unzip();
+    let bad = bad.into_iter().map(|(at, complaint, _)| (at, complaint, StatusCode::UNPROCESSABLE_ENTITY));
+    Ok(Together {
+        wishes: wishes.into_iter().map(read).collect::<Result<_, _>>()?,
+        places,
+        bad: bad.collect(),
+        atomic,
+        batch_id,
+    })
 }
 
 /// The answer to a batch: members in the order of their names.
@@ -182,13 +206,16 @@ struct Job {
     api: Api,
     request_id: String,
     explain: bool,
+    call: Call,
 }
 
 impl Job {
     /// The message of a line, if there is room for it.
     fn accepted(&self, line: &Bytes) -> Result<Outgoing, (Complaint, StatusCode)> {
         let wish = self.parsed(line)?;
-        room(&self.api, &wish).map_err(|problem| (problem.as_complaint(), problem.status()))?;
+        says_who(&self.call, "sender", &wish.sender)
+            .and_then(|()| room(&self.api, &wish))
+            .map_err(|problem| (problem.as_complaint(), problem.status()))?;
         Ok(wish)
     }
 

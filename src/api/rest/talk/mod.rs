@@ -130,6 +130,27 @@ fn known_agent(api: &Api, call: &Call) -> Result<AgentId, Problem> {
     })
 }
 
+/// That the header which says who asks, when there is one, names the agent that the request speaks for.
+fn says_who(call: &Call, field: &str, agent: &AgentId) -> Result<(), Problem> {
+    let Some(asks) = call.headers().get("x-caxton-agent") else { return Ok(()) };
+    if asks.as_bytes() == agent.as_str().as_bytes() {
+        return Ok(());
+    }
+    let asks = shortened(&String::from_utf8_lossy(asks.as_bytes()));
+    let detail = format!("{field}: is {agent} here and {asks} in X-Caxton-Agent");
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", detail)
+        .field(field)
+        .value(agent.as_str())
+        .remedy("name one agent, or leave the header out"))
+}
+
+/// The agent that the path names, whose inbox the request is about.
+fn inbox_owner(api: &Api, call: &Call) -> Result<AgentId, Problem> {
+    let agent = known_agent(api, call)?;
+    says_who(call, "agent_id", &agent)?;
+    Ok(agent)
+}
+
 /// Positions in the log as a list of whole numbers.
 fn seqs(fields: &mut Fields, name: &str) -> Vec<Seq> {
     let items = fields.list(name, false, SEQS_MAX);

@@ -6,10 +6,8 @@ use caxton_projections::conversations::SYSTEM;
 use serde_json::{Map, Value};
 
 use super::super::fields::Fields;
+use crate::commands::talk::routing::is_version;
 use crate::commands::talk::{Outgoing, To};
-
-/// Longest version of a capability, in bytes.
-const VERSION_BYTES_MAX: usize = 64;
 
 /// Members of a message that have a meaning here.
 pub(super) const MESSAGE: &[&str] = &[
@@ -106,8 +104,9 @@ pub(super) fn outgoing(fields: &mut Fields, request_id: &str) -> Option<Outgoing
 }
 
 fn required(fields: &mut Fields, name: &str, remedy: &str) {
-    if !fields.names(name) {
-        fields.complain(name, None, "is missing", remedy);
+    if !fields.given(name) {
+        let value = fields.has(name).then_some("null");
+        fields.complain(name, value, "is missing", remedy);
     }
 }
 
@@ -127,8 +126,8 @@ fn refuse_system(fields: &mut Fields, name: &str) {
 
 /// Whom a message is for: agents or a capability, not both.
 fn addressee(fields: &mut Fields) -> Option<To> {
-    let named = fields.names("receiver") || fields.names("receivers");
-    let wanted = ["capability", "to_capability"].into_iter().find(|name| fields.names(name));
+    let named = fields.given("receiver") || fields.given("receivers");
+    let wanted = ["capability", "to_capability"].into_iter().find(|name| fields.given(name));
     match (named, wanted) {
         (true, Some(name)) => {
             fields.complain(
@@ -150,13 +149,13 @@ fn addressee(fields: &mut Fields) -> Option<To> {
 
 fn receivers(fields: &mut Fields) -> Option<To> {
     for name in ["routing_strategy", "broadcast"] {
-        if fields.names(name) {
+        if fields.given(name) {
             let remedy = "leave it out, or name a capability instead of a receiver";
             fields.complain(name, None, "chooses among providers of a capability", remedy);
         }
     }
     let mut agents = Vec::new();
-    if fields.names("receiver") {
+    if fields.given("receiver") {
         agents.push(agent(fields, "receiver")?);
     }
     for (index, text) in fields.texts("receivers").into_iter().enumerate() {
@@ -179,23 +178,13 @@ fn capability(fields: &mut Fields, name: &str) -> Option<To> {
     }
     let strategy = if broadcast { Strategy::Broadcast } else { strategy.unwrap_or(Strategy::BestMatch) };
     let text = fields.text(name)?;
-    if name == "capability"
-        && let Some(other) = fields.text("to_capability").filter(|other| *other != text)
-    {
-        let message = format!("stands beside the capability {text}");
-        fields.complain("to_capability", Some(&other), &message, "name one of them");
-        return None;
+    if let Some(other) = fields.text("to_capability").filter(|other| *other != text) {
+        let message = format!("is not the capability beside it, {text:?}");
+        fields.complain("to_capability", Some(&other), &message, "leave one of them out: they mean the same");
     }
     let (word, version) = versioned(&text);
     if let Some(version) = version.filter(|version| !is_version(version)) {
-        let message = format!("{version:?} after the colon is no version");
-        fields.complain(
-            name,
-            Some(&text),
-            &message,
-            "write name, or name:2.1 with a version's first numbers",
-        );
-        return None;
+        fields.complain(name, Some(version), "is no version", VERSION_REMEDY);
     }
     match word.parse::<CapabilityName>() {
         Ok(word) => Some(To::Capability { name: word, version: version.map(str::to_owned), strategy }),
@@ -208,11 +197,17 @@ fn capability(fields: &mut Fields, name: &str) -> Option<To> {
     }
 }
 
-/// Whether a text is a version or the beginning of one: it starts with a number.
-pub(super) fn is_version(text: &str) -> bool {
-    text.starts_with(|sign: char| sign.is_ascii_digit())
-        && text.len() <= VERSION_BYTES_MAX
-        && text.chars().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, '.' | '-' | '+'))
+/// How a version is asked for.
+const VERSION_REMEDY: &str = "write it as in 2.1.0, or its beginning: 2 is any 2.x";
+
+/// The parameter `version` of a read: a version, or the beginning of one.
+pub(super) fn wanted_version(query: &mut Fields) -> Option<String> {
+    let text = query.text("version")?;
+    let version = text.strip_prefix('v').unwrap_or(&text);
+    if !is_version(version) {
+        query.complain("version", Some(&text), "is no version", VERSION_REMEDY);
+    }
+    Some(version.to_owned())
 }
 
 /// A capability and its version, as in `name:v2.0`.

@@ -6,12 +6,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use axum::http::StatusCode;
 use caxton_events::conversation::Content;
 use caxton_events::{AgentId, MessageId, WorkspaceId};
 use caxton_projections::conversations::SYSTEM;
 use serde::de::{Deserialize, Deserializer, Visitor};
 
 use super::super::call::Call;
+use super::super::problem::Complaint;
 use crate::commands::talk::{Outgoing, To};
 
 /// A text that stays in the body where it can.
@@ -109,6 +111,10 @@ struct Several<'a> {
 /// Messages that are sent together.
 pub(super) struct Together {
     pub(super) wishes: Vec<Outgoing>,
+    /// Where each stands in the list.
+    pub(super) places: Vec<usize>,
+    /// The others, when each stands alone: where they are and what is wrong.
+    pub(super) bad: Vec<(usize, Complaint, StatusCode)>,
     pub(super) atomic: bool,
     pub(super) batch_id: Option<String>,
 }
@@ -127,8 +133,11 @@ pub(super) fn batch(call: &Call, items_max: usize) -> Option<Together> {
     if messages.is_empty() || messages.len() > items_max {
         return None;
     }
+    let places = (0..messages.len()).collect();
     let wishes = messages.into_iter().map(|message| message.into_outgoing(&call.request_id));
     Some(Together {
+        places,
+        bad: Vec::new(),
         wishes: wishes.collect::<Option<_>>()?,
         atomic: atomic.unwrap_or(true),
         batch_id: batch_id.map(|id| id.0.into_owned()),

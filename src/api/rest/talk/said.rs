@@ -85,6 +85,8 @@ fn position_at(log: &Reader, at: Timestamp) -> Result<Seq, ReadError> {
 /// What is looked for.
 struct Asked {
     lists: Lists,
+    /// Only what the server itself said, which stands in no list of a sender.
+    by_system: bool,
     performative: Option<Performative>,
     limit: usize,
 }
@@ -104,6 +106,12 @@ impl Asked {
             return false;
         };
         self.performative.is_none_or(|wanted| wanted == message.performative)
+            && (!self.by_system || message.sender.as_str() == SYSTEM)
+    }
+
+    /// Whether the lists alone decide what is wanted.
+    const fn is_counted(&self) -> bool {
+        self.performative.is_none() && !self.by_system
     }
 
     /// By the lists of who said and got what: only what stands in all of them is read.
@@ -112,7 +120,7 @@ impl Asked {
         loop {
             let wanted = (self.limit - looked.records.len()).max(CHUNK);
             let mut found = engine.view().talk().read().conversations.find(&self.lists, window, wanted);
-            looked.total = found.total.filter(|_| self.performative.is_none());
+            looked.total = found.total.filter(|_| self.is_counted());
             count += found.seqs.len().max(CHUNK);
             if window.newest_first {
                 found.seqs.reverse();
@@ -172,22 +180,15 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let mut query = call.query(&[Page::QUERY, READ_QUERY, FILTER, SPAN])?;
     let page = Page::take(&api, &call, &mut query);
     let min_seq = call.min_seq(&mut query);
+    let sender = query.parsed::<AgentId>("sender");
+    let by_system = sender.as_ref().is_some_and(|sender| sender.as_str() == SYSTEM);
     let lists = Lists {
         conversation: query.parsed("conversation_id"),
-        sender: query.parsed("sender"),
+        sender: sender.filter(|_| !by_system),
         receiver: query.parsed("receiver"),
         capability: query.parsed("capability"),
     };
-    if lists.sender.as_ref().is_some_and(|sender: &AgentId| sender.as_str() == SYSTEM) {
-        let remedy = "ask by `receiver` or `conversation_id`, and look for sender system in the answer";
-        query.complain(
-            "sender",
-            Some(SYSTEM),
-            "is the server itself, which keeps no list of what it sent",
-            remedy,
-        );
-    }
-    let asked = Asked { lists, performative: query.parsed("performative"), limit: page.limit + 1 };
+    let asked = Asked { lists, by_system, performative: query.parsed("performative"), limit: page.limit + 1 };
     let span = Span::take(&mut query);
     query.finish()?;
     let cursor = page.after()?;
@@ -200,7 +201,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         } else {
             asked.by_lists(&engine, window)?
         };
-        if asked.lists.is_empty() && asked.performative.is_none() {
+        if asked.lists.is_empty() && asked.is_counted() {
             looked.total = Some(view.talk().read().conversations.messages());
         }
         // A stretch of time is not counted.

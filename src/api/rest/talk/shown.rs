@@ -102,7 +102,8 @@ pub(in crate::api::rest) fn message(record: &Record) -> Option<Value> {
         "priority": message.priority,
         "reply_with": message.reply_with,
         "in_reply_to": message.in_reply_to,
-        "answers_seq": record.causation,
+        // What an answer answers is the event that led to it; other messages may have a cause as well.
+        "answers_seq": record.causation.filter(|_| message.in_reply_to.is_some()),
         "reply_by": message.reply_by,
         "expires_at": message.expires_at,
         "recorded_at": record.recorded_at,

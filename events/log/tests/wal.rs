@@ -222,3 +222,35 @@ fn no_acknowledged_batch_is_lost_however_often_the_records_come_round() {
     }
     assert_eq!(cuts, 480);
 }
+
+#[test]
+fn who_reads_while_events_move_sees_each_once() {
+    let log = open(&Disk::default());
+    let reader = log.reader();
+    std::thread::scope(|scope| {
+        let readers = [false, true].map(|down| {
+            let reader = reader.clone();
+            scope.spawn(move || {
+                while reader.head().seq < Seq(1_500) {
+                    let head = reader.head().seq.0;
+                    let seqs: Vec<u64> = if down {
+                        let scan = reader.scan_back(Seq(head), &Filter::default());
+                        let mut seqs: Vec<u64> = scan.map(|record| record.unwrap().seq.0).collect();
+                        seqs.reverse();
+                        seqs
+                    } else {
+                        let filter = Filter { until: Some(Seq(head)), ..Filter::default() };
+                        reader.scan(Seq::FIRST, &filter).map(|record| record.unwrap().seq.0).collect()
+                    };
+                    assert_eq!(seqs, (1..=head).collect::<Vec<_>>());
+                }
+            })
+        });
+        for n in 1..=1_500 {
+            append(&log, batch("s", &[&format!("event {n}")]));
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}

@@ -37,7 +37,7 @@ impl Flight {
     }
 
     /// Whether a record was lost on its way.
-    pub(super) fn has_lost(&self) -> bool {
+    fn has_lost(&self) -> bool {
         self.lock().lost
     }
 
@@ -124,16 +124,8 @@ impl Sealed {
     ///
     /// The medium's. What is on it since is unknown, so every later write and flush fails too.
     pub(crate) fn persist(&mut self) -> io::Result<()> {
-        let journal = &self.journal;
-        if journal.flight.has_lost() {
-            return Err(io::Error::other("an earlier write failed"));
-        }
         layout::put_checksum(&mut self.record);
-        journal
-            .medium
-            .write(RING + self.position, &self.record)
-            .and_then(|()| journal.medium.sync_data())
-            .or_else(|error| journal.fail(error))?;
+        self.journal.persist_at(RING + self.position, &self.record)?;
         if !self.empties {
             self.land(false);
         }
@@ -170,6 +162,15 @@ impl Drop for Sealed {
 }
 
 impl Journal {
+    /// Writes `record` and syncs, unless one before it was lost.
+    pub(super) fn persist_at(&self, place: u64, record: &[u8]) -> io::Result<()> {
+        if self.flight.has_lost() {
+            return Err(io::Error::other("an earlier write failed"));
+        }
+        let written = self.medium.write(place, record).and_then(|()| self.medium.sync_data());
+        written.or_else(|error| self.fail(error))
+    }
+
     /// Seals a record of all that was written since the last one; `None` if nothing was.
     ///
     /// # Errors

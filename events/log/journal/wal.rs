@@ -26,16 +26,8 @@ impl Logged {
     ///
     /// The medium's. What is on it since is unknown, so every later write and flush fails too.
     pub(crate) fn persist(&mut self) -> io::Result<()> {
-        let journal = &self.journal;
-        if journal.flight.has_lost() {
-            return Err(io::Error::other("an earlier write failed"));
-        }
-        let place = RING + journal.ring_bytes + self.position;
-        journal
-            .medium
-            .write(place, self.block.record())
-            .and_then(|()| journal.medium.sync_data())
-            .or_else(|error| journal.fail(error))?;
+        let place = RING + self.journal.ring_bytes + self.position;
+        self.journal.persist_at(place, self.block.record())?;
         self.durable = true;
         Ok(())
     }

@@ -76,7 +76,7 @@ impl EngineOptions {
             data_dir: data_dir.to_owned(),
             durability: Durability::Always,
             log_cache_bytes: 32 << 20,
-            compress_above: Some(1_024),
+            compress_above: Some(4 << 10),
             sqlite: SqliteOptions::default(),
             vectors: VectorOptions::default(),
             embedding: None,

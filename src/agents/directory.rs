@@ -145,6 +145,10 @@ impl AgentDirectory {
         let directory = |source| StartError::Directory { path: path.clone(), source };
         let is_new = !options.directory.try_exists().map_err(directory)?;
         fs::create_dir_all(&options.directory).map_err(directory)?;
+        if is_new {
+            // A name that was mistyped shows here.
+            tracing::info!(directory = %options.directory.display(), "made the agents directory: it was not there");
+        }
         let shared = Arc::new(Shared {
             roster: RwLock::default(),
             changes: watch::Sender::new(0),

@@ -222,6 +222,10 @@ fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 
 /// A file up to a byte more than it may have.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    if !is_dash(path) && fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let message = format!("{} is not a file; name agent files or a folder of them", path.display());
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let mut bytes = Vec::new();
     let limit = AGENT_FILE_BYTES_MAX as u64 + 1;
     let read = if is_dash(path) {

@@ -116,7 +116,7 @@ struct Doors {
     rest: TcpListener,
     address: SocketAddr,
     metrics: Option<(TcpListener, SocketAddr)>,
-    signals: [Signal; 2],
+    signals: [Signal; 3],
 }
 
 impl Doors {
@@ -133,7 +133,9 @@ impl Doors {
             signal(kind)
                 .map_err(|error| Failure::new(Exit::Failed, format!("could not listen to signals: {error}")))
         };
-        let signals = [listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?];
+        let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
+        let [terminate, interrupt, hangup] = signals;
+        let signals = [terminate?, interrupt?, hangup?];
         Ok(Self { rest, address, metrics, signals })
     }
 }
@@ -156,9 +158,9 @@ async fn until_stopped(
     telemetry: Telemetry,
 ) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
-    let [mut terminate, mut interrupt] = doors.signals;
+    let [mut terminate, mut interrupt, mut hangup] = doors.signals;
     tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
+        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => (), _ = hangup.recv() => () }
         tracing::info!("stopping: no new connections, finishing what is under way");
         // The receivers are gone only when the server has ended for another reason.
         let _ = stop.send(true);

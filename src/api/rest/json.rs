@@ -1,6 +1,6 @@
 //! JSON out of bytes, strictly: UTF-8, one whole document, no member given twice.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use axum::http::StatusCode;
@@ -21,13 +21,60 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
             .field("body")
             .remedy("encode the body as UTF-8")
     })?;
-    let doubled = RefCell::new(None);
+    let (doubled, huge) = (RefCell::new(None), Cell::new(false));
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Document { doubled: &doubled }.deserialize(&mut reader);
-    value.and_then(|value| reader.end().map(|()| value)).map_err(|error| match doubled.take() {
-        Some(field) => given_twice(&field),
-        None => malformed(text, &error),
-    })
+    let value = Document { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
+    let value =
+        value.and_then(|value| reader.end().map(|()| value)).map_err(|error| match doubled.take() {
+            Some(field) => given_twice(&field),
+            None => malformed(text, &error),
+        })?;
+    match huge.get().then(|| rounded_integer(text)).flatten() {
+        Some(digits) => Err(rounded(digits)),
+        None => Ok(value),
+    }
+}
+
+/// The first integer of a JSON document, written without fraction and exponent, that no 64 bits hold.
+fn rounded_integer(text: &str) -> Option<&str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    let mut start = None;
+    // A number of a document that is one ends at something else, or at the end.
+    for (at, byte) in text.bytes().chain([b' ']).enumerate() {
+        if quoted {
+            quoted = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+            continue;
+        }
+        match byte {
+            b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E' if start.is_some() => {}
+            b'0'..=b'9' | b'-' => start = Some(at),
+            _ => {
+                let number = start.take().and_then(|start| text.get(start..at));
+                let integer = number.filter(|number| !number.contains(['.', 'e', 'E']));
+                if integer
+                    .is_some_and(|digits| digits.parse::<i64>().is_err() && digits.parse::<u64>().is_err())
+                {
+                    return integer;
+                }
+                quoted = byte == b'"';
+            }
+        }
+    }
+    None
+}
+
+/// What is stored must be what was sent.
+fn rounded(digits: &str) -> Problem {
+    let complaint = Complaint {
+        field: "body".to_owned(),
+        code: "VALIDATION_ERROR",
+        value: Some(shortened(digits)),
+        message: "has an integer of more than 64 bits, which would be rounded".to_owned(),
+        remedy: "send it as a text, or with an exponent where rounding does no harm".to_owned(),
+    };
+    Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, vec![complaint])
 }
 
 fn malformed(text: &str, error: &serde_json::Error) -> Problem {
@@ -53,10 +100,12 @@ fn given_twice(field: &str) -> Problem {
     Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, vec![complaint])
 }
 
-/// Reads a value and notes the path of a member that comes twice, which ends the reading.
+/// Reads a value and notes the path of a member that comes twice, which ends the reading, and whether there is a number
+/// so large that it may be a rounded integer.
 #[derive(Clone, Copy)]
 struct Document<'place> {
     doubled: &'place RefCell<Option<String>>,
+    huge: &'place Cell<bool>,
 }
 
 impl Document<'_> {
@@ -101,6 +150,9 @@ impl<'de> Visitor<'de> for Document<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        if value.abs() >= i64::MAX as f64 {
+            self.huge.set(true);
+        }
         Ok(Value::from(value))
     }
 
@@ -181,6 +233,25 @@ mod tests {
             assert_eq!((complaint.field.as_str(), complaint.message.as_str()), (field, "is given twice"));
         }
         assert_eq!(parse_json(b"{\"a\": {\"b\": 1}, \"b\": 2}").unwrap(), json!({"a": {"b": 1}, "b": 2}));
+    }
+
+    #[test]
+    fn an_integer_that_would_be_rounded_is_refused_and_shown() {
+        for (text, digits) in [
+            ("18446744073709551616", "18446744073709551616"),
+            ("{\"a\": [1, -9223372036854775809]}", "-9223372036854775809"),
+            ("{\"1\\\"99999999999999999999\": 99999999999999999998}", "99999999999999999998"),
+        ] {
+            let complaint = parse_json(text.as_bytes()).err().unwrap().as_complaint();
+            assert_eq!(complaint.value.as_deref(), Some(digits), "{text}");
+        }
+        for text in [
+            "[18446744073709551615, -9223372036854775808]",
+            "{\"99999999999999999999\": 1e30}",
+            "[\"a\\\\\", 123456789012345678901234567890.0, \"99999999999999999999\"]",
+        ] {
+            assert!(parse_json(text.as_bytes()).is_ok(), "{text}");
+        }
     }
 
     #[test]

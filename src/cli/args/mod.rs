@@ -33,7 +33,8 @@ Exit codes:
   2  wrong usage, or a configuration that cannot be used
   3  not found: no such entity, agent, conversation, file or model
   4  no server could be reached, or the data directory is in use by one that does not answer
-  5  refused: the rules said no (a conflict, an invalid value, a missing API key); nothing was written
+  5  refused: the rules said no (a conflict, an invalid value, a missing API key); nothing was written but what
+     the message names
 
 Every command prints a table for people; --json prints one JSON value for programs.
 A command finds a running server by DATA_DIR/endpoint. Without one it opens the directory itself.";

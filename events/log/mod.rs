@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
-//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). `lanes` hashes many events at once.
+//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`stretch`] and [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -13,6 +13,7 @@ pub mod batch;
 mod block;
 mod blocks;
 mod bloom;
+pub mod build;
 pub mod chain;
 pub mod checkpoint;
 pub mod evidence;
@@ -34,6 +35,7 @@ pub mod reader;
 pub mod scan;
 mod shared;
 pub mod store;
+pub mod stretch;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod verify;
@@ -50,6 +52,7 @@ use crossbeam_channel::{Sender, bounded};
 use redb::StorageBackend;
 
 pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClosed, Ticket};
+pub use build::{BuildError, LogBuild};
 pub use chain::Hash;
 pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, Signer};
 pub use evidence::{Evidence, EvidenceError, Growth};
@@ -61,6 +64,7 @@ pub use prove::ProveError;
 pub use reader::{Head, KeyRow, LogStats, Reader, event_id};
 pub use scan::{ReadError, Scan, ScanStats};
 pub use store::StoreError;
+pub use stretch::{End, StoredBlock, Stretch};
 pub use verify::{Verified, VerifyError};
 
 use crate::id::Seq;

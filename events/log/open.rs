@@ -21,9 +21,9 @@ use crate::log::wal::{self, Seed, WalBlock};
 /// Name of the log's file in a data directory.
 pub const LOG_FILE: &str = "events.redb";
 /// The log under construction, before it has its name.
-const NEW_FILE: &str = "events.redb.new";
+pub(crate) const NEW_FILE: &str = "events.redb.new";
 /// Holds the log's id as hex beside the log, so that a log that was lost is told from one that never was.
-const ID_FILE: &str = "events.id";
+pub(crate) const ID_FILE: &str = "events.id";
 /// What only a directory in use holds: without its log, it is not started anew.
 const TRACES: &[&str] = &["sqlite", "sqlite3", "db", "vecs", "usearch"];
 /// Format of the log as a whole.
@@ -218,8 +218,13 @@ fn create(
     Ok(created)
 }
 
+/// Lays out an empty log in an empty file.
+pub(crate) fn create_at(file: File, cache_bytes: usize, log_id: [u8; 16]) -> Result<Writable, StoreError> {
+    guarded(|| create(medium(file)?, cache_bytes, log_id))
+}
+
 /// Runs `fill` in a transaction of its own, which is on the medium when this returns.
-fn write_through(
+pub(crate) fn write_through(
     database: &Writable,
     fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
@@ -277,7 +282,7 @@ fn create_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Result<(), O
     guarded(|| {
         let file =
             File::options().read(true).write(true).create_new(true).open(&path).map_err(StoreError::Io)?;
-        Ok(create(medium(file)?, cache_bytes, log_id)?.database.close()?)
+        Ok(create_at(file, cache_bytes, log_id)?.database.close()?)
     })
     .map_err(|error| store_error(&path, error))?;
     fs::rename(&path, dir.join(LOG_FILE)).map_err(io)?;

@@ -60,6 +60,11 @@ pub(crate) fn head_at(snapshot: &Snapshot, head: Seq, size: u64) -> Result<Head,
     Ok(Head { seq: Seq(size), root, recorded_at })
 }
 
+/// The frontier of the log after `size` events.
+pub(crate) fn frontier_at(snapshot: &Snapshot, size: u64) -> Result<Frontier, ReadError> {
+    Prover { snapshot, open: None }.frontier(size)
+}
+
 /// The audit path of the event at `seq` in the tree of `size` events.
 pub(crate) fn inclusion(
     snapshot: &Snapshot,

@@ -138,8 +138,7 @@ impl Reader {
         prove::consistency(&snapshot, head, from, to)
     }
 
-    /// What the log is now, for tests that look below its surface.
-    #[cfg(test)]
+    /// What the log is now, for what looks below its surface.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.shared.snapshot()
     }

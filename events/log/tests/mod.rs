@@ -11,6 +11,7 @@ mod model;
 mod opening;
 mod proving;
 mod reading;
+mod stretch;
 mod wal;
 
 use std::sync::Arc;

@@ -77,7 +77,20 @@ pub fn catch_up(
     projection: &mut dyn Projection,
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<Seq, CatchUpError> {
-    let head = reader.head().seq;
+    catch_up_to(reader, projection, reader.head().seq, progress)
+}
+
+/// The same up to `head`, a position the log has.
+///
+/// # Errors
+///
+/// [`CatchUpError`]; what was folded before stays.
+pub fn catch_up_to(
+    reader: &Reader,
+    projection: &mut dyn Projection,
+    head: Seq,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<Seq, CatchUpError> {
     let checkpoint = projection.checkpoint();
     if checkpoint > head {
         return Err(CatchUpError::Ahead { name: projection.name(), checkpoint, head });

@@ -2,17 +2,19 @@
 //!
 //! Reading order: [`projection`] (what a projection is), [`driver`] (how it follows the log), [`graph`] (entities,
 //! observations and relations in SQLite), [`text`] (words to rows, in the same database), [`embedding`] (texts to
-//! vectors), [`vector`] (vectors to rows), [`talk`] (agents and conversations), then [`view`] (all of them together) and [`queries`].
+//! vectors), [`vector`] (vectors to rows), [`talk`] (agents and conversations), [`swap`] and [`difference`] (a projection replaced by another fold of it), then [`view`] (all of them together) and [`queries`].
 
 pub mod agents;
 pub mod by_name;
 pub mod conversations;
+pub mod difference;
 pub mod driver;
 pub mod embedding;
 pub mod graph;
 mod positions;
 pub mod projection;
 pub mod queries;
+pub mod swap;
 pub mod talk;
 pub mod text;
 pub mod vector;

@@ -55,6 +55,15 @@ pub trait Projection: Send {
     fn reset(&mut self) -> Result<(), ApplyError>;
 }
 
+/// What a projection's files say about themselves, read without loading them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The version that wrote them.
+    pub version: u32,
+    /// The last record they include.
+    pub checkpoint: Seq,
+}
+
 /// Why records were not folded. The projection stops; the log is not touched.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {

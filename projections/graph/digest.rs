@@ -1,20 +1,28 @@
 //! One number for the whole state: equal digests, equal answers.
 
-use rusqlite::Connection;
-use rusqlite::types::ValueRef;
-
+use super::compare::{Canonical, difference, digests};
 use super::{GraphReader, ReadError};
+use crate::difference::{Difference, PartDigest};
+
+const fn graph(table: &'static str, sql: &'static str, key: usize) -> Canonical {
+    Canonical { part: "graph", table, sql, key }
+}
 
 /// Every table in a canonical order, the words of the full-text index last.
-const STATEMENTS: &[&str] = &[
-    "SELECT version, next_id FROM meta",
-    "SELECT * FROM scopes ORDER BY id",
-    "SELECT * FROM agents ORDER BY agent_id",
-    "SELECT * FROM entities ORDER BY created_seq",
-    "SELECT * FROM observations ORDER BY created_seq",
-    "SELECT * FROM relations ORDER BY created_seq",
-    "SELECT * FROM embeddings ORDER BY entity_id",
-    "SELECT DISTINCT term, doc FROM texts_words ORDER BY term, doc",
+const TABLES: &[Canonical] = &[
+    graph("meta", "SELECT version, next_id FROM meta", 0),
+    graph("scopes", "SELECT * FROM scopes ORDER BY id", 1),
+    graph("agents", "SELECT * FROM agents ORDER BY agent_id", 1),
+    graph("entities", "SELECT * FROM entities ORDER BY created_seq", 1),
+    graph("observations", "SELECT * FROM observations ORDER BY created_seq", 1),
+    graph("relations", "SELECT * FROM relations ORDER BY created_seq", 1),
+    graph("embeddings", "SELECT * FROM embeddings ORDER BY entity_id", 1),
+    Canonical {
+        part: "text",
+        table: "texts_words",
+        sql: "SELECT DISTINCT term, doc FROM texts_words ORDER BY term, doc",
+        key: 2,
+    },
 ];
 
 impl GraphReader {
@@ -26,46 +34,30 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn digest(&self) -> Result<[u8; 32], ReadError> {
-        self.snapshot("the whole graph", |connection| {
-            let mut hasher = blake3::Hasher::new();
-            for sql in STATEMENTS {
-                hash_rows(connection, sql, &mut hasher)?;
-            }
-            Ok(*hasher.finalize().as_bytes())
-        })
-    }
-}
-
-/// Each value as its type, its length where it has one, and its bytes, so that no two sequences of values look alike.
-pub(crate) fn hash_rows(
-    connection: &Connection,
-    sql: &str,
-    hasher: &mut blake3::Hasher,
-) -> rusqlite::Result<()> {
-    hasher.update(sql.as_bytes());
-    let mut statement = connection.prepare(sql)?;
-    let columns = statement.column_count();
-    let mut rows = statement.query(())?;
-    while let Some(row) = rows.next()? {
-        for column in 0..columns {
-            match row.get_ref(column)? {
-                ValueRef::Null => {
-                    hasher.update(&[0]);
-                }
-                ValueRef::Integer(number) => {
-                    hasher.update(&[1]).update(&number.to_le_bytes());
-                }
-                ValueRef::Real(number) => {
-                    hasher.update(&[2]).update(&number.to_bits().to_le_bytes());
-                }
-                ValueRef::Text(bytes) => {
-                    hasher.update(&[3]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-                }
-                ValueRef::Blob(bytes) => {
-                    hasher.update(&[4]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-                }
-            }
+        let mut hasher = blake3::Hasher::new();
+        for part in self.parts()? {
+            hasher.update(&part.digest);
         }
+        Ok(*hasher.finalize().as_bytes())
     }
-    Ok(())
+
+    /// The same for rows (`graph`) and words (`text`) each.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn parts(&self) -> Result<Vec<PartDigest>, ReadError> {
+        self.snapshot("the whole graph", |connection| digests(connection, TABLES))
+    }
+
+    /// The first row in which this graph and `other` differ; `None` when their digests are the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn difference(&self, other: &Self) -> Result<Option<Difference>, ReadError> {
+        self.snapshot("the whole graph", |first| {
+            Ok(other.snapshot("the other graph", |second| difference(first, second, TABLES)))
+        })?
+    }
 }

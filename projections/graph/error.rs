@@ -1,6 +1,7 @@
 //! What can go wrong with the SQLite file: when it is opened, when it is read, when it is kept.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why the graph was not opened. For [`GraphError::Damaged`], [`GraphError::Foreign`] and [`GraphError::Version`] the
@@ -83,6 +84,12 @@ pub enum ReadError {
         /// How long the query waited.
         waited: Duration,
     },
+    /// There is no graph to read yet: it is being rebuilt from the log. Ask again later.
+    #[error("the graph is being rebuilt from the log: {reason}")]
+    Rebuilding {
+        /// Why it is.
+        reason: Arc<str>,
+    },
     /// SQLite failed.
     #[error("could not read {what}")]
     Sqlite {
@@ -117,4 +124,26 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
     )
+}
+
+/// Whether a failure, or what caused it, is that the medium has no room left: a full disk, a quota, or a limit on the size
+/// of files.
+pub fn is_out_of_room(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+        {
+            return true;
+        }
+        if let Some(rusqlite::Error::SqliteFailure(failure, _)) = error.downcast_ref::<rusqlite::Error>()
+            && (failure.code == rusqlite::ErrorCode::DiskFull
+                || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }

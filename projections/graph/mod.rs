@@ -1,9 +1,10 @@
 //! Entities, observations and relations in SQLite, with their history, and the full-text index beside them.
 //!
 //! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
-//! is answered and asked), [`reader`], [`list`], [`walk`], [`history`] and [`keyword`] (the queries).
+//! is answered and asked), [`reader`], [`list`], [`walk`], [`history`] and [`keyword`] (the queries), [`compare`] and [`replace`] (two files).
 
 mod columns;
+mod compare;
 mod connection;
 mod digest;
 mod error;
@@ -16,13 +17,14 @@ mod moment;
 mod options;
 mod pool;
 mod reader;
+mod replace;
 mod rows;
 mod schema;
 mod walk;
 mod writer;
 
-pub(crate) use digest::hash_rows;
-pub use error::{GraphError, ReadError};
+pub(crate) use compare::{Canonical, difference, digests};
+pub use error::{GraphError, ReadError, is_out_of_room};
 pub use filter::{
     Direction, EntityFilter, RelationFilter, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,
     WalkNode, WalkQuery, WalkStrategy,
@@ -30,8 +32,10 @@ pub use filter::{
 pub use moment::GraphMoment;
 pub use options::{AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy};
 pub use reader::GraphReader;
+pub use replace::stored;
 pub use rows::{Entity, Fact, GraphStats, HistoryRow, Observation, Relation, ScopeStats};
-pub use writer::{FILE_NAME, Graph, set_aside};
+pub use schema::VERSION;
+pub use writer::{DAMAGED_MARK, FILE_NAME, Graph, set_aside};
 
 #[cfg(test)]
 mod tests;

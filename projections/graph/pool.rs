@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -13,19 +13,46 @@ use super::{GraphError, ReadError, SqliteOptions};
 /// A fixed number of connections. The last one given back is lent first: its statements and pages are warm.
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: Mutex<Vec<Connection>>,
+    state: Mutex<State>,
     returned: Condvar,
     readers: usize,
     wait: Duration,
     path: PathBuf,
 }
 
+#[derive(Debug)]
+struct State {
+    idle: Vec<Connection>,
+    lent: usize,
+    mode: Mode,
+}
+
+/// Whether queries get a connection.
+#[derive(Debug, Clone)]
+enum Mode {
+    Open,
+    /// The file is about to be replaced: queries wait for the new one, and what comes back is closed.
+    Suspended,
+    /// There is no file to read: queries are told so.
+    Refused(Arc<str>),
+}
+
 impl Pool {
     pub(super) fn open(path: PathBuf, options: &SqliteOptions) -> Result<Self, GraphError> {
         let idle =
             (0..options.readers).map(|_| open_reader(&path, options)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::with(path, options, idle, Mode::Open))
+    }
+
+    /// A pool without a connection, whose queries are told `reason`, until it is given some.
+    pub(super) fn refused(path: PathBuf, options: &SqliteOptions, reason: &str) -> Self {
+        Self::with(path, options, Vec::new(), Mode::Refused(Arc::from(reason)))
+    }
+
+    fn with(path: PathBuf, options: &SqliteOptions, idle: Vec<Connection>, mode: Mode) -> Self {
         let (readers, wait) = (options.readers, options.reader_wait);
-        Ok(Self { idle: Mutex::new(idle), returned: Condvar::new(), readers, wait, path })
+        let state = Mutex::new(State { idle, lent: 0, mode });
+        Self { state, returned: Condvar::new(), readers, wait, path }
     }
 
     /// Where the file is.
@@ -35,18 +62,62 @@ impl Pool {
 
     /// Lends a connection; waits for one up to the limit.
     pub(super) fn borrow(&self) -> Result<Borrowed<'_>, ReadError> {
+        let waits = |state: &mut State| match state.mode {
+            Mode::Open => state.idle.is_empty(),
+            Mode::Suspended => true,
+            Mode::Refused(_) => false,
+        };
+        let waited = self.returned.wait_timeout_while(self.state(), self.wait, waits);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if let Mode::Refused(reason) = &state.mode {
+            return Err(ReadError::Rebuilding { reason: Arc::clone(reason) });
+        }
         let exhausted = || ReadError::Exhausted { readers: self.readers, waited: self.wait };
-        let (mut idle, _) = self
-            .returned
-            .wait_timeout_while(self.idle(), self.wait, |idle| idle.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
-        let connection = idle.pop().ok_or_else(exhausted)?;
+        let connection = state.idle.pop().ok_or_else(exhausted)?;
+        state.lent += 1;
         Ok(Borrowed { connection: Some(connection), pool: self })
     }
 
+    /// Closes every connection and waits for those that are lent, at most half as long as a query waits; queries that come
+    /// meanwhile wait too. Whether all are closed; if not, the pool is as it was.
+    pub(super) fn suspend(&self) -> bool {
+        let mut state = self.state();
+        state.mode = Mode::Suspended;
+        // Half of it, so that the queries that wait meanwhile get their answer in time.
+        let waited = self.returned.wait_timeout_while(state, self.wait / 2, |state| state.lent > 0);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && state.lent > 0 {
+            state.mode = Mode::Open;
+            drop(state);
+            self.returned.notify_all();
+            return false;
+        }
+        state.idle.clear();
+        true
+    }
+
+    /// Takes the connections of `other`, which must be to a file with this path, and lends them from now on.
+    pub(super) fn resume(&self, other: &Self) {
+        let connections = std::mem::take(&mut other.state().idle);
+        let mut state = self.state();
+        state.idle = connections;
+        state.mode = Mode::Open;
+        drop(state);
+        self.returned.notify_all();
+    }
+
+    /// Tells queries `reason` from now on.
+    pub(super) fn refuse(&self, reason: &str) {
+        let mut state = self.state();
+        state.idle.clear();
+        state.mode = Mode::Refused(Arc::from(reason));
+        drop(state);
+        self.returned.notify_all();
+    }
+
     /// A panic in another thread cannot leave the list half changed.
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,8 +139,19 @@ impl Deref for Borrowed<'_> {
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.idle().push(connection);
+        let connection = self.connection.take();
+        let mut state = self.pool.state();
+        state.lent = state.lent.saturating_sub(1);
+        match state.mode {
+            Mode::Open => state.idle.extend(connection),
+            // Closed before it is said that nothing is lent.
+            Mode::Suspended | Mode::Refused(_) => drop(connection),
+        }
+        let suspended = matches!(state.mode, Mode::Suspended);
+        drop(state);
+        if suspended {
+            self.pool.returned.notify_all();
+        } else {
             self.pool.returned.notify_one();
         }
     }

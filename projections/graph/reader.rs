@@ -26,6 +26,10 @@ impl GraphReader {
         Self { pool }
     }
 
+    pub(super) const fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// The last record the graph includes.
     ///
     /// # Errors

@@ -21,7 +21,7 @@
 //! | `idx_embeddings_vector`, `_similarity` | other programs' SQL; `embeddings` stays empty unless an export fills it: vectors live in their own store beside this file |
 
 /// Grows when an older file must not be read.
-pub(super) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// `CXTN`: marks the file as ours.
 pub(super) const APPLICATION_ID: i32 = 0x4358_544E;

@@ -16,6 +16,8 @@ use super::{GraphError, GraphReader, SqliteOptions, schema};
 use crate::projection::{ApplyError, Projection};
 use crate::text::index as text;
 
+/// Name of the file in the data directory that says that the graph was found damaged and must be rebuilt.
+pub const DAMAGED_MARK: &str = "graph.damaged-mark";
 /// Name of the file in the directory.
 pub const FILE_NAME: &str = "graph.db";
 
@@ -61,6 +63,18 @@ impl Graph {
     /// A handle for queries; cheap to clone.
     pub fn reader(&self) -> GraphReader {
         GraphReader::new(Arc::clone(&self.pool))
+    }
+
+    pub(super) const fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(super) fn set_pool(&mut self, pool: Arc<Pool>) {
+        self.pool = pool;
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<Pool>, Connection) {
+        (self.pool, self.connection)
     }
 
     /// Where the file is.

@@ -1,14 +1,16 @@
 //! Agents and conversations as one projection: state in memory, stored in a SQLite file of its own in the background.
 //!
 //! Reading order: [`postings`] (lists of positions), [`crate::agents`] and [`crate::conversations`] (the state),
-//! `changes` (what a flush writes), [`store`] (the file).
+//! `changes` (what a flush writes), [`store`] (the file), `compare` (two folds), `replace` (another fold in its place).
 //!
 //! A crash loses what was not flushed; the checkpoint is in the same transaction as the rows, so the next start folds
 //! the rest from the log again.
 
 pub(crate) mod changes;
+mod compare;
 mod known;
 pub mod postings;
+mod replace;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use caxton_events::{ConversationEvent, Event, Family, Kind, MessageId, Record, Seq};
 
-pub use store::{OpenTalkError, TalkStore};
+pub use compare::stored;
+pub use replace::TalkFold;
+pub use store::{FILE_NAME, OpenTalkError, TalkStore};
 
 use crate::agents::Registry;
 use crate::by_name::ByName;
@@ -91,6 +95,11 @@ impl Shared {
     }
 }
 
+/// The kinds of records that are folded.
+fn kinds() -> Vec<Kind> {
+    Family::kinds(&[Family::Agent, Family::Conversation])
+}
+
 /// The projection's writing side.
 #[derive(Debug)]
 pub struct Talk {
@@ -128,7 +137,7 @@ impl Projection for Talk {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        Family::kinds(&[Family::Agent, Family::Conversation])
+        kinds()
     }
 
     fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {

@@ -79,7 +79,7 @@ impl Ids {
 #[derive(Debug)]
 pub struct TalkStore {
     shared: Arc<Shared>,
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The checkpoint in the file.
     stored: Seq,
 }
@@ -154,26 +154,6 @@ impl TalkStore {
         Ok(())
     }
 
-    /// Hash over all that is stored, after a flush: two folds of the same log give the same.
-    ///
-    /// # Errors
-    ///
-    /// What SQLite said.
-    pub fn digest(&mut self) -> rusqlite::Result<[u8; 32]> {
-        self.flush()?;
-        let mut hasher = blake3::Hasher::new();
-        let mut add = |sql: &str| crate::graph::hash_rows(&self.connection, sql, &mut hasher);
-        add("SELECT checkpoint FROM meta")?;
-        for table in Table::ALL {
-            add(&format!("SELECT key, state FROM {} ORDER BY key", table.name()))?;
-        }
-        for list in List::ALL {
-            add(&format!("SELECT * FROM {} ORDER BY owner, number", list.table()))?;
-        }
-        add("SELECT id, seq FROM message_ids ORDER BY id")?;
-        Ok(*hasher.finalize().as_bytes())
-    }
-
     /// Moves the journal into the file: it is about to be closed.
     ///
     /// # Errors
@@ -184,7 +164,7 @@ impl TalkStore {
     }
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX

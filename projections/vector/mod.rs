@@ -7,10 +7,11 @@
 //! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` and `column` (rows of a scope),
 //! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `pass` and `near`
 //! (the search of many rows, on several threads: `helpers`), `search` ([`VectorReader`]), `index` and `builder` (HNSW),
-//! `state` and `files` (disk).
+//! `state` and `files` (disk), `compare` (two folds).
 
 mod builder;
 mod column;
+mod compare;
 mod files;
 mod fold;
 mod helpers;
@@ -44,6 +45,7 @@ use crate::vector::fold::{EntityRow, Plan};
 use crate::vector::shared::{Kinds, Shared};
 use crate::vector::state::{Loaded, load, state_path};
 
+pub use compare::stored;
 pub use files::FileError;
 pub use fold::FoldError;
 pub use index::IndexError;
@@ -55,7 +57,7 @@ pub use search::{
 pub use state::{SaveError, Snapshot, StateError};
 
 /// Grows when saved rows must not be read by a newer fold.
-const PROJECTION_VERSION: u32 = 1;
+pub const PROJECTION_VERSION: u32 = 1;
 
 /// How vectors are indexed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +189,11 @@ impl Vectors {
     /// The searching side. It stays good while the projection folds on, and after it was dropped.
     pub fn reader(&self) -> VectorReader {
         VectorReader::new(Arc::clone(&self.shared))
+    }
+
+    /// Where the vectors themselves are.
+    pub fn store(&self) -> VectorStore {
+        self.shared.store.clone()
     }
 
     /// Blocks until every scope that is due an HNSW index has it. Searches need not wait: they scan meanwhile.

@@ -187,6 +187,14 @@ impl Shared {
         self.set_checkpoint(checkpoint);
     }
 
+    /// Replaces everything by what `other` has; searches from now on see this.
+    pub(crate) fn take_over(&self, other: &Self) {
+        let cells = BTreeMap::clone(&read(&other.cells));
+        *write(&self.kinds) = other.kinds().clone();
+        *write(&self.cells) = cells;
+        self.set_checkpoint(other.checkpoint());
+    }
+
     pub(crate) fn kinds(&self) -> RwLockReadGuard<'_, Kinds> {
         read(&self.kinds)
     }

@@ -6,6 +6,7 @@
 mod agents;
 mod args;
 mod backend;
+mod backup;
 mod corpus;
 mod failure;
 mod feed;
@@ -65,6 +66,8 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
         Command::Chat(chat) => talk::chat(&chat, &common, out),
         Command::Log(command) => log::run(&command, &common, out),
         Command::Projection(command) => projection::run(&command, &common, out),
+        Command::Backup(what) => backup::backup(&what, &common, out),
+        Command::Restore(what) => backup::run_restore(&what, &common, out),
         Command::Model(command) => model::run(&command, &common, out),
         Command::Embed(embed) => model::embed(&embed, &common, out),
         Command::Config(command) => operate::config(&command, &common, out),

@@ -18,7 +18,7 @@ use super::progress::Progress;
 use super::setup;
 use crate::agents::{AgentDirectory, AgentRuntime};
 use crate::api;
-use crate::api::rest::RestOptions;
+use crate::api::rest::{BackupFiles, RestOptions};
 use crate::config::{Config, Flag, KeyHashes, Loaded};
 use crate::engine::Engine;
 use crate::llm;
@@ -39,7 +39,7 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     let doors = Doors::open(&runtime, config)?;
     let engine = {
         let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
-        setup::engine(&loaded, common, &mut progress)?
+        setup::serving_engine(&loaded, common, &mut progress)?
     };
     let (agents, turns) = start_agents(config, models, &engine).inspect_err(|_| engine.stop())?;
     let served = Endpoint::write(&config.server.data_dir, doors.address).and_then(|endpoint| {
@@ -48,6 +48,7 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
         let options = RestOptions {
             agents: Some(agents.clone()),
             turns: Some(turns.clone()),
+            backup: backup_files(config, common),
             ..setup::rest_options(config, Some(keys))
         };
         let served = runtime.block_on(until_stopped(doors, &engine, options, telemetry));
@@ -60,6 +61,13 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     // Requests that did not end in time have nobody to answer them any more.
     runtime.shutdown_background();
     served
+}
+
+/// What a backup takes along besides the log.
+fn backup_files(config: &Config, common: &Common) -> BackupFiles {
+    let agents = config.agents.directory.clone();
+    let agents = agents.unwrap_or_else(|| config.server.data_dir.join("agents"));
+    BackupFiles { agents: Some(agents), config: common.config.clone() }
 }
 
 /// The agents of files: looked after, and running.

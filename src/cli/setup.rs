@@ -28,9 +28,6 @@ use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 use crate::llm;
 use crate::toolbox::memory::Ranking;
 
-/// Folder of the graph inside the data directory.
-pub(super) const GRAPH_DIR: &str = "graph";
-
 const MIB: usize = 1 << 20;
 
 /// The configuration: flags over variables over the file over the preset.
@@ -77,13 +74,31 @@ pub(super) fn existing_data_dir(common: &Common) -> Result<PathBuf, Failure> {
 
 /// A running engine on the data directory.
 pub(super) fn engine(loaded: &Loaded, common: &Common, progress: &mut Progress) -> Result<Engine, Failure> {
+    start(loaded, common, false, progress)
+}
+
+/// The same for a server: a graph that must be built anew is built while everything else is answered.
+pub(super) fn serving_engine(
+    loaded: &Loaded,
+    common: &Common,
+    progress: &mut Progress,
+) -> Result<Engine, Failure> {
+    start(loaded, common, true, progress)
+}
+
+fn start(
+    loaded: &Loaded,
+    common: &Common,
+    rebuild_beside: bool,
+    progress: &mut Progress,
+) -> Result<Engine, Failure> {
     let embedding = if loaded.config.embedding.keyword_only {
         None
     } else {
         let found = model::find_or_pull(loaded, common, Missing::RefuseConfigured)?;
         Some(embedding_service(&loaded.config, &found)?)
     };
-    let options = engine_options(&loaded.config, embedding);
+    let options = EngineOptions { rebuild_beside, ..engine_options(&loaded.config, embedding) };
     let engine = Engine::start(&options, &mut |step| match step {
         StartStep::Folding { at, of, .. } => progress.set(at.0, of.0),
         StartStep::LoadingVectors => (),
@@ -179,7 +194,7 @@ fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingService>>) -> 
         log_cache_bytes: (config.log.cache_mb as usize).saturating_mul(MIB),
         compress_above: config.compress_above(),
         sqlite: sqlite_options(config),
-        vectors: VectorOptions { scan_threads: config.scan_threads(), ..VectorOptions::default() },
+        vectors: vector_options(config),
         embedding,
         commands_max: config.memory_writes.max_pending_writes,
         transaction_records_max: config.memory_writes.max_transaction_size,
@@ -188,6 +203,11 @@ fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingService>>) -> 
         requests_max: config.messaging.max_pending_requests,
         ..EngineOptions::new(&config.server.data_dir)
     }
+}
+
+/// The settings of the vectors.
+pub(super) fn vector_options(config: &Config) -> VectorOptions {
+    VectorOptions { scan_threads: config.scan_threads(), ..VectorOptions::default() }
 }
 
 /// Limits of messages, inboxes and conversations.

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use caxton_events::log::{AppendError, Appended, Batch, IdempotencyKey, Log};
 use caxton_events::{Draft, Event, Record, Seq};
 use caxton_projections::driver::catch_up;
-use caxton_projections::graph::Graph;
+use caxton_projections::graph::{Graph, GraphReader, SqliteOptions};
 use caxton_projections::projection::Projection;
+use caxton_projections::swap::Place;
 use caxton_projections::view::{Part, Positions};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, never, select};
 use tokio::sync::oneshot;
 
 use super::present::Folded;
+use super::rebuild::Offer;
 use super::submission::{Outcome, Submission, SubmitError, Wait};
 use crate::commands::{self, Happened, Ids, Overlay, Refusal, RefusalCode, Written};
 use crate::{failure, telemetry};
@@ -48,7 +50,16 @@ pub(super) struct Limits {
 
 pub(super) struct MemoryWriter {
     pub(super) log: Arc<Log>,
-    pub(super) graph: Graph,
+    /// `None` while it is built anew.
+    pub(super) graph: Option<Graph>,
+    /// Why there is none.
+    pub(super) awaited: Option<String>,
+    /// Reads whichever graph is in use.
+    pub(super) reader: GraphReader,
+    pub(super) place: Place,
+    pub(super) sqlite: SqliteOptions,
+    /// Another graph to take in place of the one in use.
+    pub(super) offers: Receiver<Offer<Graph>>,
     pub(super) ids: Ids,
     pub(super) positions: Arc<Positions>,
     pub(super) commands: Receiver<Pending>,
@@ -73,14 +84,23 @@ impl MemoryWriter {
     /// Works until every sender is gone, then gives the log back.
     pub(super) fn run(mut self) -> Arc<Log> {
         let mut analyzed = Instant::now();
-        let mut folded = self.graph.checkpoint();
+        let mut folded = self.checkpoint();
         loop {
             let first = if self.deferred.is_empty() {
-                let behind = self.is_behind();
-                match self.commands.recv_timeout(if behind { BEHIND } else { IDLE }) {
-                    Ok(pending) => Some(pending),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => break,
+                let wait = if self.is_behind() { BEHIND } else { IDLE };
+                select! {
+                    recv(self.commands) -> command => match command {
+                        Ok(pending) => Some(pending),
+                        Err(_) => break,
+                    },
+                    recv(self.offers) -> offer => {
+                        match offer {
+                            Ok(offer) => self.adopt(offer),
+                            Err(_) => self.offers = never(),
+                        }
+                        None
+                    }
+                    default(wait) => None,
                 }
             } else {
                 Some(self.deferred.remove(0))
@@ -91,28 +111,35 @@ impl MemoryWriter {
             } else if self.is_behind() {
                 // A failure has been made visible; the next command says it again.
                 let _ = self.fold_to_head();
-            } else if self.graph.checkpoint() > folded && analyzed.elapsed() >= self.limits.analyze_every {
-                folded = self.graph.checkpoint();
+            } else if self.checkpoint() > folded && analyzed.elapsed() >= self.limits.analyze_every {
+                folded = self.checkpoint();
                 analyzed = Instant::now();
                 self.tidy();
             }
         }
-        if let Err(error) = self.graph.checkpoint_wal() {
+        if let Some(Err(error)) = self.graph.as_mut().map(Graph::checkpoint_wal) {
             tracing::warn!(%error, "could not move the journal of the graph into its file");
         }
         self.log
     }
 
+    /// The last record that the graph includes.
+    pub(super) fn checkpoint(&self) -> Seq {
+        self.graph.as_ref().map_or(Seq::ZERO, Graph::checkpoint)
+    }
+
     /// Whether the log holds records, of messages mostly, that the graph has not passed.
     fn is_behind(&self) -> bool {
-        self.graph.checkpoint() < self.log.head().seq
+        self.graph.is_some()
+            && self.checkpoint() < self.log.head().seq
             && self.positions.get(Part::Graph).stopped.is_none()
             && !self.damaged.load(Ordering::Relaxed)
     }
 
     /// Refreshes the statistics of the database and gives free pages back, while nobody waits.
     fn tidy(&mut self) {
-        let tidied = self.graph.analyze().and_then(|()| self.graph.vacuum(VACUUM_PAGES));
+        let Some(graph) = &mut self.graph else { return };
+        let tidied = graph.analyze().and_then(|()| graph.vacuum(VACUUM_PAGES));
         if let Err(error) = tidied {
             tracing::warn!(error = %failure::chain(&error), "could not tidy the database of the graph");
         }
@@ -134,6 +161,13 @@ impl MemoryWriter {
     }
 
     fn commit(&mut self, group: Vec<Pending>) {
+        if let (None, Some(reason)) = (&self.graph, &self.awaited) {
+            for pending in group {
+                let (name, reason) = (Part::Graph.name(), reason.clone());
+                let _ = pending.answer.send(Err(SubmitError::Rebuilding { name, reason }));
+            }
+            return;
+        }
         if let Err(error) = self.fold_to_head() {
             for pending in group {
                 let name = Part::Graph.name();
@@ -201,7 +235,7 @@ impl MemoryWriter {
 
     /// Decides each command on top of those before it. Commands that need no commit are answered here.
     fn decide(&mut self, group: Vec<Pending>) -> (Vec<Decided>, Vec<Batch>) {
-        let folded = Folded(self.graph.reader());
+        let folded = Folded(self.reader.clone());
         let mut layer = Overlay::over(&folded);
         let mut keys: HashSet<String> = HashSet::new();
         let (mut decided, mut batches) = (Vec::new(), Vec::new());
@@ -286,17 +320,15 @@ impl MemoryWriter {
 
     /// Folds what was just appended; from the log where something else was appended in between.
     fn fold(&mut self, records: &[Record]) -> Result<(), String> {
-        let next = self.graph.checkpoint().next();
+        let next = self.checkpoint().next();
         let contiguous = records.iter().zip(next.0..).all(|(record, seq)| record.seq.0 == seq);
-        if !contiguous {
+        let Some(graph) = self.graph.as_mut().filter(|_| contiguous) else {
             return self.fold_to_head();
-        }
-        for chunk in records.chunks(self.limits.transaction_records_max) {
-            if let Err(error) = self.graph.apply(chunk) {
-                return Err(self.stopped(&error));
-            }
-        }
-        self.positions.advance(Part::Graph, self.graph.checkpoint());
+        };
+        let folded =
+            records.chunks(self.limits.transaction_records_max).try_for_each(|chunk| graph.apply(chunk));
+        folded.map_err(|error| self.stopped(&error))?;
+        self.positions.advance(Part::Graph, self.checkpoint());
         Ok(())
     }
 
@@ -306,10 +338,13 @@ impl MemoryWriter {
             return Err("its file is damaged; restart the server to rebuild it from the log".to_owned());
         }
         let reader = self.log.reader();
-        if self.graph.checkpoint() == reader.head().seq && self.positions.get(Part::Graph).stopped.is_none() {
+        if self.checkpoint() == reader.head().seq && self.positions.get(Part::Graph).stopped.is_none() {
             return Ok(());
         }
-        match catch_up(&reader, &mut self.graph, &mut |_, _| {}) {
+        let Some(graph) = &mut self.graph else {
+            return Err("there is none; restart the server to rebuild it from the log".to_owned());
+        };
+        match catch_up(&reader, graph, &mut |_, _| {}) {
             Ok(seq) => {
                 self.positions.advance(Part::Graph, seq);
                 Ok(())

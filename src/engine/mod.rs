@@ -3,8 +3,10 @@
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
-//! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`signing`] (the key of the log's heads).
+//! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
+//! anew meanwhile), [`signing`] (the key of the log's heads).
 
+mod adopt;
 mod answers;
 pub mod clock;
 pub mod deliveries;
@@ -13,8 +15,12 @@ pub mod inboxes;
 mod memory_writer;
 mod message_router;
 mod present;
+mod rebuild;
+#[cfg(test)]
+mod rebuild_tests;
 pub mod signing;
 mod start;
+mod start_graph;
 mod start_talk;
 pub mod submission;
 pub mod talk;
@@ -39,12 +45,14 @@ use tokio::sync::oneshot;
 
 pub use clock::SystemClock;
 pub use gauges::Timed;
+pub use rebuild::{Rebuild, RebuildRefusal, RebuildState};
 pub use signing::SigningKeyError;
 pub use start::{EngineOptions, StartError, StartStep};
 pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
 pub use talk::{Done, SentOutcome, SentResults, TalkError};
 
 use memory_writer::Pending;
+use rebuild::Rebuilds;
 
 /// A running Caxton without its edges. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +62,7 @@ pub struct Engine {
 
 struct Inner {
     view: View,
+    rebuilds: Arc<Rebuilds>,
     log: Reader,
     signer: Signer,
     /// Taken when the engine stops: then nothing more is accepted.
@@ -184,7 +193,7 @@ impl Engine {
             return;
         }
         tracing::error!("{REASON}");
-        if let Err(error) = start::mark_damaged(&self.inner.data_dir) {
+        if let Err(error) = start_graph::mark_damaged(&self.inner.data_dir) {
             tracing::error!(%error, "could not mark the graph as damaged; remove its folder before the next start");
         }
         self.inner.damaged.store(true, Ordering::Relaxed);
@@ -199,6 +208,31 @@ impl Engine {
     /// What starting found and did.
     pub fn recovery(&self) -> &Recovery {
         &self.inner.recovery
+    }
+
+    /// Begins to build a projection anew from the log while the one in use goes on; it is put in place when it is there.
+    /// A graph that stopped because its file was damaged goes on then.
+    ///
+    /// # Errors
+    ///
+    /// [`RebuildRefusal`]; nothing was begun.
+    pub fn rebuild(&self, part: Part) -> Result<(), RebuildRefusal> {
+        self.inner.rebuilds.begin(part, "it was asked for".to_owned())
+    }
+
+    /// How the last rebuild of a projection in this run goes, or went.
+    pub fn last_rebuild(&self, part: Part) -> Option<Rebuild> {
+        self.inner.rebuilds.last(part)
+    }
+
+    /// Blocks until a projection is not being rebuilt any more, at most for `timeout`.
+    pub fn wait_for_rebuild(&self, part: Part, timeout: Duration) {
+        self.inner.rebuilds.wait(part, timeout);
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.inner.data_dir
     }
 
     /// Whether [`Engine::stop`] was called.
@@ -238,6 +272,7 @@ impl Engine {
         {
             tracing::error!("the vector thread panicked; vectors are recovered at the next start");
         }
+        self.inner.rebuilds.join();
         // The router and the memory writer are gone: this is the last handle.
         let Some(log) = Arc::into_inner(log) else { return };
         if let Err(error) = log.close() {

@@ -12,30 +12,29 @@ use caxton_events::log::{
     AppendError, Batch, Durability, Filter, Log, LogClosed, LogOptions, OpenError, ReadError, Reader,
 };
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
-use caxton_projections::driver::{CatchUpError, catch_up};
+use caxton_projections::driver::CatchUpError;
 use caxton_projections::embedding::{Embedder, EmbeddingService, ModelIdentity, StoreError, VectorStore};
-use caxton_projections::graph::{self, Graph, GraphError, SqliteOptions};
+use caxton_projections::graph::{self, GraphError, SqliteOptions};
 use caxton_projections::projection::{ApplyError, Projection};
+use caxton_projections::swap::Place;
 use caxton_projections::talk::OpenTalkError;
 use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
 use caxton_projections::view::{Part, Positions, Semantic, View};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 
 use super::inboxes::{Leases, Wakers};
-use super::memory_writer::{Limits, MemoryWriter};
+use super::rebuild::{Offer, Rebuilds, VectorParts};
 use super::signing::{self, SigningKeyError};
+use super::start_graph::{Ends, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
 use super::vector_fold::VectorFold;
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
-use crate::commands::Ids;
 use crate::commands::talk::Settings;
 use crate::failure;
 
 /// Version of the data directory's layout. A directory of a newer one is refused.
 const FORMAT: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
-/// Says that the graph was found damaged and must be rebuilt.
-const DAMAGED_FILE: &str = "graph.damaged-mark";
 
 /// How an engine is started.
 pub struct EngineOptions {
@@ -49,6 +48,10 @@ pub struct EngineOptions {
     pub compress_above: Option<usize>,
     /// The SQLite file.
     pub sqlite: SqliteOptions,
+    /// Whether a graph that cannot be used is built anew while everything else is answered, instead of before the start
+    /// is done. Until it is there, reads of the memory and writes to it are refused with
+    /// [`graph::ReadError::Rebuilding`] and [`SubmitError::Rebuilding`](super::SubmitError::Rebuilding). Default: false.
+    pub rebuild_beside: bool,
     /// The vectors.
     pub vectors: VectorOptions,
     /// The model; `None`: keyword-only.
@@ -78,6 +81,7 @@ impl EngineOptions {
             log_cache_bytes: 32 << 20,
             compress_above: Some(4 << 10),
             sqlite: SqliteOptions::default(),
+            rebuild_beside: false,
             vectors: VectorOptions::default(),
             embedding: None,
             commands_max: 5_000,
@@ -194,52 +198,56 @@ impl Engine {
         let signer = signing::open_or_create(&options.data_dir, log.reader().log_id())
             .map_err(StartError::SigningKey)?;
         let mut recovery = Recovery::default();
+        settle(&options.data_dir)?;
         let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
         record_start(&log, options.embedding.as_deref())?;
-        catch_up(&log.reader(), &mut graph, &mut |_, _| {}).map_err(StartError::CatchUp)?;
         let positions = Arc::new(Positions::new(options.embedding.is_some()));
-        positions.advance(Part::Graph, graph.checkpoint());
+        graph.catch_up(&log.reader(), &positions)?;
         let stopping = Arc::new(AtomicBool::new(false));
         let (talk, store) = open_talk(options, &log.reader(), &mut recovery, progress)?;
         positions.advance(Part::Talk, talk.checkpoint());
-        let (semantic, vector_thread) =
-            start_vectors(options, &log.reader(), (&positions, &stopping), &mut recovery, progress)?;
+        let vectors = open_vectors(options, &log.reader(), &mut recovery, progress)?;
+        let (rebuilds, offers) = Rebuilds::new(
+            (&options.data_dir, &options.sqlite),
+            log.reader(),
+            vectors.as_ref().map(|(vectors, embedding)| VectorParts::of(options, vectors, embedding)),
+            (&positions, &stopping),
+        );
+        let (semantic, vector_thread) = match vectors {
+            Some(vectors) => {
+                let around = (&positions, &stopping);
+                let (semantic, thread) =
+                    start_vectors(options, vectors, &log.reader(), around, offers.vectors)?;
+                (Some(semantic), Some(thread))
+            }
+            None => (None, None),
+        };
         let view = View::new(graph.reader(), semantic, talk.reader(), Arc::clone(&positions));
         let reader = log.reader();
         let log = Arc::new(log);
         let wakers = Arc::new(Wakers::new());
-        let talking = start_talk(options, &log, (talk, store), &positions, &wakers)?;
+        let talking = start_talk(options, &log, (talk, store), (&positions, offers.talk), &wakers)?;
         let (sender, commands) = bounded(options.commands_max);
-        let started_at = reader.head().seq;
         let damaged = Arc::new(AtomicBool::new(false));
-        let writer = MemoryWriter {
-            ids: Ids::starting_at(graph.reader().next_id().map_err(StartError::GraphRead)?),
-            log,
-            graph,
-            positions,
-            commands,
-            limits: Limits {
-                group_writes_max: options.group_writes_max,
-                transaction_records_max: options.transaction_records_max,
-                analyze_every: options.sqlite.analyze_frequency,
-            },
-            deferred: Vec::new(),
-            nudge: talking.nudge,
-            damaged: Arc::clone(&damaged),
-        };
-        let memory = thread::Builder::new().name("memory-writer".to_owned()).spawn(|| writer.run());
+        let awaited = graph.awaited().map(str::to_owned);
+        let ends = Ends { commands, offers: offers.graph, nudge: talking.nudge };
+        let memory = start_memory(options, log, graph, (positions, Arc::clone(&damaged)), ends)?;
         let threads = Threads {
-            memory: memory.map_err(StartError::Thread)?,
+            memory,
             vectors: vector_thread,
             router: talking.router,
             talk_fold: talking.fold,
             talk_store: talking.store,
             stop_store: talking.stop_store,
         };
+        if let Some(Err(refused)) = awaited.map(|reason| rebuilds.begin(Part::Graph, reason)) {
+            // Nobody else can have begun one; what is left is that the system gave no thread.
+            view.positions().stop(Part::Graph, refused.to_string());
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 view,
-                log: reader,
+                rebuilds,
                 signer,
                 commands: RwLock::new(Some(sender)),
                 requests: RwLock::new(Some(talking.requests)),
@@ -250,17 +258,13 @@ impl Engine {
                 index_timeout: options.index_timeout,
                 recovery,
                 sqlite_connections: options.sqlite.readers + 1,
-                started_at,
+                started_at: reader.head().seq,
                 data_dir: options.data_dir.clone(),
                 damaged,
+                log: reader,
             }),
         })
     }
-}
-
-/// Leaves word for the next start that the graph must be rebuilt.
-pub(super) fn mark_damaged(data_dir: &Path) -> io::Result<()> {
-    fs::File::create(data_dir.join(DAMAGED_FILE))?.sync_all()
 }
 
 /// Refuses a directory of a newer format; marks a new one.
@@ -321,118 +325,55 @@ fn record_start(log: &Log, embedding: Option<&EmbeddingService>) -> Result<(), S
     Ok(())
 }
 
-fn open_graph(
-    options: &EngineOptions,
-    log: &Reader,
-    recovery: &mut Recovery,
-    progress: &mut dyn FnMut(StartStep),
-) -> Result<Graph, StartError> {
-    let dir = options.data_dir.join("graph");
-    let marker = options.data_dir.join(DAMAGED_FILE);
-    if marker.exists() {
-        // Somebody may have removed the folder by hand: then there is nothing to set aside.
-        fs::create_dir_all(&dir).map_err(|source| StartError::Directory { path: dir.clone(), source })?;
-        let reason = "it was found damaged in the last run".to_owned();
-        let graph = reopen_graph(&dir, options, reason, recovery)?;
-        return fold_graph(graph, log, recovery, progress);
+/// Cleans up after a crash in the middle of a rebuild.
+fn settle(data_dir: &Path) -> Result<(), StartError> {
+    for part in [Part::Graph, Part::Vectors, Part::Talk] {
+        let place = Place::new(data_dir, part.name());
+        let settled = place.settle();
+        let settled =
+            settled.map_err(|source| StartError::Directory { path: place.current().to_owned(), source })?;
+        if settled.removed || settled.restored {
+            tracing::warn!(
+                projection = part.name(),
+                restored = settled.restored,
+                "a rebuild did not end; what was half built was removed"
+            );
+        }
     }
-    let graph = match Graph::open(&dir, &options.sqlite) {
-        Ok(graph) if graph.checkpoint() <= log.head().seq => graph,
-        // Folded from a log that is not this one, or that lost its end with weak durability.
-        Ok(graph) => {
-            let reason = format!("it was at {}, the log ends at {}", graph.checkpoint(), log.head().seq);
-            drop(graph);
-            reopen_graph(&dir, options, reason, recovery)?
-        }
-        Err(error) if error.is_rebuildable() => {
-            reopen_graph(&dir, options, failure::chain(&error), recovery)?
-        }
-        Err(error) => return Err(StartError::Graph(error)),
-    };
-    match fold_graph(graph, log, recovery, progress) {
-        // What SQLite refuses now it refuses at the next start as well.
-        Err(StartError::CatchUp(error @ CatchUpError::Apply { .. })) => {
-            let graph = reopen_graph(&dir, options, failure::chain(&error), recovery)?;
-            fold_graph(graph, log, recovery, progress)
-        }
-        folded => folded,
-    }
+    Ok(())
 }
 
-/// Brings the graph up to the log.
-fn fold_graph(
-    mut graph: Graph,
-    log: &Reader,
-    recovery: &mut Recovery,
-    progress: &mut dyn FnMut(StartStep),
-) -> Result<Graph, StartError> {
-    let behind = log.head().seq.0 - graph.checkpoint().0;
-    let mut folding = |at, of| progress(StartStep::Folding { projection: Part::Graph.name(), at, of });
-    // From the first record on, the bulk mode is worth its switches.
-    let bulk = graph.checkpoint() == Seq::ZERO && behind > 0;
-    if bulk {
-        graph.begin_rebuild().map_err(StartError::Rebuild)?;
-    }
-    catch_up(log, &mut graph, &mut folding).map_err(StartError::CatchUp)?;
-    if bulk {
-        graph.finish_rebuild().map_err(StartError::Rebuild)?;
-    }
-    recovery.replayed = behind;
-    Ok(graph)
-}
-
-/// Sets the unusable graph aside and starts an empty one, to be filled from the log.
-fn reopen_graph(
-    dir: &Path,
-    options: &EngineOptions,
-    reason: String,
-    recovery: &mut Recovery,
-) -> Result<Graph, StartError> {
-    tracing::warn!(%reason, "the graph is rebuilt from the log");
-    recovery.graph_rebuilt = Some(reason);
-    let aside = dir.with_extension("damaged");
-    let failed = |source| StartError::Directory { path: aside.clone(), source };
-    if aside.exists() {
-        fs::remove_dir_all(&aside).map_err(failed)?;
-    }
-    fs::rename(dir, &aside).map_err(failed)?;
-    let graph = Graph::open(dir, &options.sqlite).map_err(StartError::Graph)?;
-    match fs::remove_file(options.data_dir.join(DAMAGED_FILE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(graph),
-    }
-}
-
-/// Loads the vectors and starts the thread that keeps them, where there is a model.
+/// The vectors for searches, and the thread that keeps them.
 fn start_vectors(
     options: &EngineOptions,
+    (vectors, embedding): (Vectors, Arc<EmbeddingService>),
     log: &Reader,
     (positions, stopping): (&Arc<Positions>, &Arc<AtomicBool>),
-    recovery: &mut Recovery,
-    progress: &mut dyn FnMut(StartStep),
-) -> Result<(Option<Semantic>, Option<JoinHandle<()>>), StartError> {
-    let Some(embedding) = &options.embedding else { return Ok((None, None)) };
-    progress(StartStep::LoadingVectors);
-    let vectors = open_vectors(options, embedding, log, recovery)?;
+    offers: Receiver<Offer<Vectors>>,
+) -> Result<(Semantic, JoinHandle<()>), StartError> {
     positions.advance(Part::Vectors, vectors.checkpoint());
-    let semantic = Semantic { vectors: vectors.reader(), embedding: Arc::clone(embedding) };
+    let semantic = Semantic { vectors: vectors.reader(), embedding };
     let fold = VectorFold {
         vectors,
         log: log.clone(),
         positions: Arc::clone(positions),
         stopping: Arc::clone(stopping),
         save_every: options.save_vectors_every,
+        offers,
     };
     let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());
-    Ok((Some(semantic), Some(thread.map_err(StartError::Thread)?)))
+    Ok((semantic, thread.map_err(StartError::Thread)?))
 }
 
+/// The vectors where they were saved, where there is a model.
 fn open_vectors(
     options: &EngineOptions,
-    embedding: &Arc<EmbeddingService>,
     log: &Reader,
     recovery: &mut Recovery,
-) -> Result<Vectors, StartError> {
+    progress: &mut dyn FnMut(StartStep),
+) -> Result<Option<(Vectors, Arc<EmbeddingService>)>, StartError> {
+    let Some(embedding) = &options.embedding else { return Ok(None) };
+    progress(StartStep::LoadingVectors);
     let dir = options.data_dir.join("vectors");
     let store = VectorStore::open(&dir, embedding.identity()).map_err(StartError::Store)?;
     let embedder: Arc<dyn Embedder> = Arc::clone(embedding) as Arc<dyn Embedder>;
@@ -448,5 +389,5 @@ fn open_vectors(
         recovery.vectors = Some(reason);
         vectors.reset().map_err(StartError::Rebuild)?;
     }
-    Ok(vectors)
+    Ok(Some((vectors, Arc::clone(embedding))))
 }

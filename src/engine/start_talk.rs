@@ -9,13 +9,14 @@ use caxton_events::Seq;
 use caxton_events::log::{Log, Reader};
 use caxton_projections::driver::catch_up;
 use caxton_projections::projection::Projection as _;
-use caxton_projections::talk::{Talk, TalkStore};
+use caxton_projections::talk::{self, Talk, TalkStore};
 use caxton_projections::view::{Part, Positions};
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Recovery;
 use super::inboxes::Wakers;
 use super::message_router::MessageRouter;
+use super::rebuild::Offer;
 use super::start::{EngineOptions, StartError, StartStep};
 use super::talk::Request;
 use super::talk_fold::{TalkFold, store};
@@ -73,7 +74,7 @@ pub(super) fn start_talk(
     options: &EngineOptions,
     log: &Arc<Log>,
     (talk, talk_store): (Talk, TalkStore),
-    positions: &Arc<Positions>,
+    (positions, offers): (&Arc<Positions>, Receiver<Offer<talk::TalkFold>>),
     wakers: &Arc<Wakers>,
 ) -> Result<Talking, StartError> {
     let mut seed = [0; 32];
@@ -102,6 +103,7 @@ pub(super) fn start_talk(
         log: log.reader(),
         groups,
         nudges,
+        offers,
         positions: Arc::clone(positions),
         wakers: Arc::clone(wakers),
     };

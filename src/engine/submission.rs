@@ -99,6 +99,14 @@ pub enum SubmitError {
         /// What it said.
         error: String,
     },
+    /// A projection that decisions need is being built anew. Nothing was written: try again later.
+    #[error("projection {name} is being rebuilt from the log: {reason}; nothing was written")]
+    Rebuilding {
+        /// Which one.
+        name: &'static str,
+        /// Why it is.
+        reason: String,
+    },
     /// The log could not be asked for an idempotency key. Nothing was written.
     #[error("could not look up the idempotency key")]
     Read(#[source] caxton_events::log::ReadError),

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use caxton_events::conversation::ConversationEvent;
 use caxton_events::log::{AppendError, Appended, Filter, Reader};
 use caxton_events::{Draft, Event, Record, Seq};
-use caxton_projections::driver::catch_up;
+use caxton_projections::driver::{catch_up, catch_up_to};
 use caxton_projections::projection::Projection as _;
-use caxton_projections::talk::{Talk, TalkStore};
+use caxton_projections::talk::{self, Talk, TalkStore};
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
 use super::inboxes::Wakers;
 use super::message_router::{Group, Part as Batch, Place, Waiting};
+use super::rebuild::Offer;
 use super::talk::{Done, SentOutcome, TalkError};
 use crate::{failure, telemetry};
 
@@ -33,6 +34,8 @@ pub(super) struct TalkFold {
     pub(super) groups: Receiver<Group>,
     /// Somebody else recorded what agents are to see at once.
     pub(super) nudges: Receiver<()>,
+    /// Another fold to take in place of the one in use.
+    pub(super) offers: Receiver<Offer<talk::TalkFold>>,
     pub(super) positions: Arc<Positions>,
     pub(super) wakers: Arc<Wakers>,
 }
@@ -52,9 +55,25 @@ impl TalkFold {
                     }
                     self.follow();
                 }
+                recv(self.offers) -> offer => match offer {
+                    Ok(offer) => self.adopt(offer),
+                    Err(_) => self.offers = never(),
+                },
                 default(IDLE) => self.follow(),
             }
         }
+    }
+
+    /// Folds what another fold lacks and takes it in place of the one in use.
+    fn adopt(&mut self, Offer { mut fold, answer }: Offer<talk::TalkFold>) {
+        let checkpoint = self.talk.checkpoint();
+        let adopted = catch_up_to(&self.log, &mut fold, checkpoint, &mut |_, _| ())
+            .map_err(|error| failure::chain(&error))
+            .and_then(|_| self.talk.replace(fold).map_err(|fold| format!("it is at {}", fold.checkpoint())));
+        if adopted.is_ok() {
+            self.positions.advance(Part::Talk, checkpoint);
+        }
+        let _ = answer.send(adopted.map(|()| checkpoint));
     }
 
     fn take(&mut self, group: Group) {

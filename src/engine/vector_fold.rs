@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use caxton_events::Record;
 use caxton_events::log::{Filter, Reader};
+use caxton_projections::driver::catch_up_to;
 use caxton_projections::projection::Projection;
 use caxton_projections::vector::Vectors;
 use caxton_projections::view::{Part, Positions};
+use crossbeam_channel::Receiver;
 
+use super::rebuild::Offer;
 use crate::{failure, telemetry};
 
 /// How long the thread waits for records before it looks whether it should stop.
@@ -26,6 +29,8 @@ pub(super) struct VectorFold {
     pub(super) stopping: Arc<AtomicBool>,
     /// How often unsaved vectors are saved while the thread runs.
     pub(super) save_every: Duration,
+    /// Another fold to take in place of the one in use.
+    pub(super) offers: Receiver<Offer<Vectors>>,
 }
 
 impl VectorFold {
@@ -42,6 +47,9 @@ impl VectorFold {
                 self.positions.stop(Part::Vectors, error);
                 std::thread::sleep(RETRY);
             }
+            if let Ok(offer) = self.offers.try_recv() {
+                self.adopt(offer);
+            }
             telemetry::projection_lagged(Part::Vectors.name(), self.lag());
             if self.vectors.checkpoint() > saved && saved_at.elapsed() >= self.save_every {
                 self.save();
@@ -50,6 +58,22 @@ impl VectorFold {
             }
         }
         self.save();
+    }
+
+    /// Folds what another fold lacks and takes it in place of the one in use.
+    fn adopt(&mut self, Offer { mut fold, answer }: Offer<Vectors>) {
+        let checkpoint = self.vectors.checkpoint();
+        let adopted = catch_up_to(&self.log, &mut fold, checkpoint, &mut |_, _| ())
+            .map_err(|error| failure::chain(&error))
+            .and_then(|_| {
+                self.vectors.replace(fold).map_err(|fold| format!("it is at {}", fold.checkpoint()))
+            });
+        if adopted.is_ok() {
+            self.positions.advance(Part::Vectors, checkpoint);
+            self.positions.memory_changed();
+            self.save();
+        }
+        let _ = answer.send(adopted.map(|()| checkpoint));
     }
 
     /// Records that are in the log and not in the vectors.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 mod agent_logs;
+mod backup;
 mod bad_input;
 mod batches;
 mod cli;
@@ -20,6 +21,7 @@ mod observations;
 #[path = "../simulation/server.rs"]
 mod process;
 mod program;
+mod projections;
 mod proofs;
 mod protocol;
 mod providers;

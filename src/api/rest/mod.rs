@@ -4,6 +4,7 @@
 //! happens around every request), `call`, `json` and `fields` (how a request is read), `refusals` (the one table from errors to
 //! statuses), then one file per resource.
 
+mod backup;
 mod batch;
 mod call;
 mod caller;
@@ -26,6 +27,7 @@ mod middleware;
 mod observations;
 mod options;
 mod problem;
+mod projections;
 mod reads;
 mod refusals;
 mod relations;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+pub use backup::BackupFiles;
 pub use caller::ScopeKind;
 pub use options::{ApiKeys, Compression, RestOptions, SearchDefaults};
 pub use routes::router;

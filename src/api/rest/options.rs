@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use caxton_projections::queries::{Fusion, SearchMode};
 
+use super::backup::BackupFiles;
 use super::caller::ScopeKind;
 use crate::agents::{AgentDirectory, AgentRuntime};
 
@@ -97,6 +98,8 @@ pub struct RestOptions {
     pub agents: Option<AgentDirectory>,
     /// What runs them; `None`: messages to them wait. Default: none.
     pub turns: Option<AgentRuntime>,
+    /// What `GET /backup` takes along besides the log. Default: nothing.
+    pub backup: BackupFiles,
 }
 
 /// What a search does unless the request says otherwise.
@@ -151,6 +154,7 @@ impl Default for RestOptions {
             memory_config: serde_json::Value::Object(serde_json::Map::new()),
             agents: None,
             turns: None,
+            backup: BackupFiles::default(),
         }
     }
 }

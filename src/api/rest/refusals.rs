@@ -105,6 +105,7 @@ pub(super) fn not_submitted(error: SubmitError, place: Place<'_>) -> Problem {
         }
         SubmitError::Log(error) => log_failed(&error),
         SubmitError::Unavailable { name, error } => projection_stopped(name, &error, None),
+        SubmitError::Rebuilding { name, reason } => projection_rebuilding(name, &reason),
         SubmitError::Read(error) => log_unreadable(&error),
         SubmitError::Answer(error) => internal(&error),
         SubmitError::Graph(error) => graph_failed(&error),
@@ -171,6 +172,7 @@ pub(super) fn graph_failed(error: &ReadError) -> Problem {
                 .value(&value.to_string())
                 .remedy(format!("use at most {max}"))
         }
+        ReadError::Rebuilding { reason } => projection_rebuilding("graph", reason),
         ReadError::Sqlite { .. } => {
             tracing::error!(error = %chain(error), "the graph could not be read");
             let remedy = if error.is_damage() {
@@ -256,6 +258,15 @@ pub(super) fn projection_stopped(name: &str, error: &str, recorded: Option<Seq>)
         ),
         None => problem.remedy("remove the cause and restart the server: it goes on from the log"),
     }
+}
+
+/// A projection is not there yet: it is built anew from the log.
+pub(super) fn projection_rebuilding(name: &str, reason: &str) -> Problem {
+    let detail = format!("projection {name} is being rebuilt from the log: {reason}");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "PROJECTION_REBUILDING", detail)
+        .detail("projection", name)
+        .remedy("nothing was written; GET /api/v1/projections says how far it is; everything else is answered meanwhile")
+        .retry_after(5)
 }
 
 /// Something that should not happen.

@@ -11,14 +11,16 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use super::problem::{Problem, nearest, shortened};
 use super::{
-    Api, RestOptions, batch, config_agents, embeddings, entities, entity_writes, events, export, graph_walk,
-    health, import, log_proofs, middleware, observations, relations, search, stats, stream, talk,
+    Api, RestOptions, backup, batch, config_agents, embeddings, entities, entity_writes, events, export,
+    graph_walk, health, import, log_proofs, middleware, observations, projections, relations, search, stats,
+    stream, talk,
 };
 use crate::engine::Engine;
 
 /// Paths without parameters, for the hint in a 404.
 const PATHS: &[&str] = &[
     "/api/v1/agents",
+    "/api/v1/backup",
     "/api/v1/capabilities",
     "/api/v1/capabilities/health",
     "/api/v1/config-agents",
@@ -49,6 +51,7 @@ const PATHS: &[&str] = &[
     "/api/v1/memory/stats",
     "/api/v1/messages",
     "/api/v1/messages/batch",
+    "/api/v1/projections",
     "/api/v1/ready",
     "/v1/embeddings",
 ];
@@ -83,7 +86,11 @@ fn layered(api: &Api, resources: Router<Api>) -> Router {
             CompressionLayer::new()
                 .gzip(true)
                 .quality(CompressionLevel::Precise(i32::from(compression.level.clamp(1, 9))))
-                .compress_when(SizeAbove::new(compression.above_bytes).and(NotForContentType::SSE)),
+                .compress_when(
+                    SizeAbove::new(compression.above_bytes)
+                        .and(NotForContentType::SSE)
+                        .and(NotForContentType::const_new(backup::MEDIA_TYPE)),
+                ),
         ),
         None => router,
     }
@@ -125,6 +132,10 @@ fn resources() -> Router<Api> {
         .route("/log/consistency", get(log_proofs::consistency))
         .route("/log/head", get(log_proofs::head))
         .route("/log/proof", get(log_proofs::proof))
+        .route("/backup", get(backup::backup))
+        .route("/projections", get(projections::list))
+        .route("/projections/{name}", get(projections::get))
+        .route("/projections/{name}/rebuild", post(projections::rebuild))
         .route("/events", get(events::list))
         .route("/events/stream", get(stream::events))
         .route("/health", get(health::health))

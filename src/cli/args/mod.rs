@@ -1,8 +1,10 @@
 //! What can be typed: the commands with their flags.
 
 mod agents;
+mod backup;
 mod memory;
 mod operate;
+mod projection;
 mod talk;
 
 use std::path::PathBuf;
@@ -10,13 +12,15 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate};
+pub(super) use backup::{Backup, BackupCommand, Restore};
 pub(super) use memory::{
     Add, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
 };
 pub(super) use operate::{
     CheckProof, ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand,
-    ModelName, ProjectionCommand, ProveEvent, ProveGrowth, Serve,
+    ModelName, ProveEvent, ProveGrowth, Serve,
 };
+pub(super) use projection::{ProjectionCommand, RebuildProjections};
 pub(super) use talk::{
     AgentLogs, CapabilitiesCommand, CapabilitiesList, CapabilityTest, Chat, ConversationShow,
     ConversationStatus, ConversationsCommand, ConversationsList, DeadLettersCommand, DeadLettersList,
@@ -133,6 +137,24 @@ conversation. Standard input that is no terminal is asked line by line; the exit
     /// Look after what is folded from the log
     #[command(subcommand)]
     Projection(ProjectionCommand),
+    /// Back up the log with the files of agents and the configuration, or add to a backup
+    #[command(after_help = "\
+Examples:
+  caxton backup --to /backups/caxton           the first time everything, then what is new
+  caxton backup verify /backups/caxton
+  caxton restore --from /backups/caxton --to ./restored
+
+With a running server the backup is streamed while it goes on; everything acknowledged before is in it. docs/backup.md says
+more.")]
+    Backup(Backup),
+    /// Make a data directory of a backup, whole or up to a point
+    #[command(after_help = "\
+Examples:
+  caxton restore --from /backups/caxton --to ./restored
+  caxton restore --from /backups/caxton --to ./before --to-time 2026-11-28T14:05:00Z
+
+With its end left out the log gets another id: two histories never go by one name. docs/backup.md says more.")]
+    Restore(Restore),
     /// Get the embedding model
     #[command(subcommand)]
     Model(ModelCommand),

@@ -110,13 +110,6 @@ pub(in crate::cli) struct LogTail {
     pub(in crate::cli) actor: Option<String>,
 }
 
-/// Commands about what is folded from the log.
-#[derive(Debug, Subcommand)]
-pub(in crate::cli) enum ProjectionCommand {
-    /// Rebuild the graph from the log in a scratch folder and compare it with the one in place
-    Check,
-}
-
 /// Commands about the models that run in this process.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ModelCommand {

@@ -1,0 +1,134 @@
+//! Two folds of the same records as sets of rows: in which order they lie, and in which slot a vector is, means nothing.
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use caxton_events::{Scope, Seq};
+
+use super::Vectors;
+use super::shared::Shared;
+use super::slab::{RowKey, Spans};
+use super::state::state_path;
+use crate::difference::{Difference, PartDigest};
+use crate::projection::Stored;
+
+const PART: &str = "vectors";
+
+/// A row of the present: where it stands, and the hash of all it says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    scope: Scope,
+    key: RowKey,
+    content: [u8; 32],
+}
+
+/// Every row of the present, by scope and key.
+fn places(shared: &Shared) -> Vec<Place> {
+    let mut places = Vec::new();
+    let kinds = shared.kinds();
+    for cell in shared.cells() {
+        let view = cell.view();
+        for row in 0..view.slab.rows {
+            let (block, at) = view.slab.locate(row);
+            if !block.is_alive(at) {
+                continue;
+            }
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&block.entities[at].0.to_le_bytes());
+            let kind = kinds.names.get(block.kinds[at] as usize).map_or("", AsRef::as_ref);
+            hasher.update(&(kind.len() as u64).to_le_bytes()).update(kind.as_bytes());
+            let Spans { own, entity } = block.spans_of(at);
+            for moment in [own.from, own.to, entity.from, entity.to] {
+                hasher.update(&moment.to_le_bytes());
+            }
+            hasher.update(&block.scales[at].to_le_bytes());
+            hasher.update(&block.codes[at].0.map(|step| step as u8));
+            let content = *hasher.finalize().as_bytes();
+            places.push(Place { scope: cell.scope.clone(), key: block.keys[at], content });
+        }
+    }
+    places.sort_unstable();
+    places
+}
+
+impl Vectors {
+    /// BLAKE3 over the rows of the present, by scope and number: what each is of, when it holds, and its vector in eight
+    /// bits.
+    pub fn part(&self) -> PartDigest {
+        let places = places(&self.shared);
+        let mut hasher = blake3::Hasher::new();
+        for place in &places {
+            let scope = place.scope.to_string();
+            hasher.update(&(scope.len() as u64).to_le_bytes()).update(scope.as_bytes());
+            hasher.update(&place.key.0.to_le_bytes()).update(&place.content);
+        }
+        PartDigest { part: PART, digest: *hasher.finalize().as_bytes(), rows: places.len() as u64 }
+    }
+
+    /// The first row, by scope and number, that one has and the other has not, or has otherwise.
+    pub fn difference(&self, other: &Self) -> Option<Difference> {
+        let (first, second) = (places(&self.shared), places(&other.shared));
+        let (mut here, mut there) = (first.iter().peekable(), second.iter().peekable());
+        loop {
+            let order = match (here.peek(), there.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) if one == other => {
+                    here.next();
+                    there.next();
+                    continue;
+                }
+                (Some(one), Some(other)) => (&one.scope, one.key).cmp(&(&other.scope, other.key)),
+            };
+            let one = here.peek().filter(|_| order.is_le());
+            let other = there.peek().filter(|_| order.is_ge());
+            let scope = one.or(other).map_or_else(String::new, |place| place.scope.to_string());
+            let shown = |place: &&Place| format!("{}, content {}", named(place.key), hex(&place.content));
+            return Some(Difference {
+                part: PART,
+                table: scope,
+                first: one.copied().map(|place| shown(&place)),
+                second: other.copied().map(|place| shown(&place)),
+            });
+        }
+    }
+
+    /// Takes another fold in the place of the present one, if both include the same records; else gives it back, to be
+    /// folded further. Searches see the one or the other.
+    ///
+    /// # Errors
+    ///
+    /// The fold, untouched.
+    pub fn replace(&mut self, fold: Self) -> Result<(), Box<Self>> {
+        if fold.shared.checkpoint() != self.shared.checkpoint() {
+            return Err(Box::new(fold));
+        }
+        self.shared.take_over(&fold.shared);
+        self.entities.clone_from(&fold.entities);
+        // So that it is saved although no record was folded.
+        self.unsaved = self.unsaved.max(1);
+        self.builder.wake();
+        Ok(())
+    }
+}
+
+fn named(key: RowKey) -> String {
+    format!("row {} piece {}", key.row().0, key.chunk())
+}
+
+fn hex(content: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*content).to_hex().chars().take(12).collect()
+}
+
+/// What the file in `dir` says about itself; `None` where there is none, or none that can be told.
+pub fn stored(dir: &Path) -> Option<Stored> {
+    // Magic, format, version, checkpoint: see `state`.
+    let mut head = [0; 24];
+    File::open(state_path(dir)).and_then(|mut file| file.read_exact(&mut head)).ok()?;
+    let version = u32::from_le_bytes([head[12], head[13], head[14], head[15]]);
+    let (_, checkpoint) = head.split_last_chunk::<8>()?;
+    Some(Stored { version, checkpoint: Seq(u64::from_le_bytes(*checkpoint)) })
+}

@@ -1,0 +1,211 @@
+//! A projection built anew while its engine runs: what answers meanwhile, and what is in use afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use caxton_events::memory::Validity;
+use caxton_events::{AgentId, Scope, Seq};
+use caxton_projections::graph::{EntityFilter, ReadError};
+use caxton_projections::view::Part;
+
+use super::{Engine, EngineOptions, RebuildRefusal, RebuildState, Submission, SubmitError, Wait};
+use crate::commands::talk::Upkeep;
+use crate::commands::{NewEntity, NewObservation, OnExisting, Write};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn start(dir: &Path, rebuild_beside: bool) -> Engine {
+    let options = EngineOptions { rebuild_beside, ..EngineOptions::new(dir) };
+    Engine::start(&options, &mut |_| {}).unwrap()
+}
+
+fn creation(name: &str) -> Submission {
+    let observations =
+        vec![NewObservation { content: format!("about {name}"), validity: Validity::default() }];
+    Submission {
+        actor: "ada".parse().unwrap(),
+        workspace: "lab".parse().unwrap(),
+        correlation: None,
+        idempotency: None,
+        writes: vec![Write::CreateEntity(NewEntity {
+            scope: Scope::Global,
+            name: name.to_owned(),
+            entity_type: "note".to_owned(),
+            observations,
+            metadata: None,
+            confidence: 1.0,
+            validity: Validity::default(),
+            on_existing: OnExisting::Merge,
+        })],
+        atomic: true,
+        wait: Wait::Applied,
+    }
+}
+
+fn names(engine: &Engine) -> Vec<String> {
+    let filter = EntityFilter { limit: 100_000, ..EntityFilter::default() };
+    let entities = engine.view().graph().list_entities(&filter).unwrap();
+    entities.into_iter().map(|entity| entity.name).collect()
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[track_caller]
+fn done(engine: &Engine, part: Part) -> Seq {
+    engine.wait_for_rebuild(part, PATIENCE);
+    let rebuild = engine.last_rebuild(part).unwrap();
+    assert_eq!((rebuild.state, rebuild.error), (RebuildState::Done, None));
+    rebuild.seq
+}
+
+#[test]
+fn a_rebuild_takes_the_place_of_the_graph_while_it_is_read_and_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path(), false);
+    for number in 0..300 {
+        engine.submit_blocking(creation(&format!("before {number}"))).unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        // Also when what follows fails: the writer would else be waited for.
+        let stopper = StopAtEnd(&stop);
+        let writer = scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let name = format!("during {number}");
+                let outcome = engine.submit_blocking(creation(&name)).unwrap();
+                // A read after a write sees it, from whichever file.
+                assert!(engine.view().graph().checkpoint().unwrap() >= outcome.last);
+                assert!(engine.view().graph().entity_by_name(&Scope::Global, &name).unwrap().is_some());
+                number += 1;
+            }
+            number
+        });
+        for _ in 0..3 {
+            engine.rebuild(Part::Graph).unwrap();
+            done(&engine, Part::Graph);
+        }
+        drop(stopper);
+        writer.join().unwrap()
+    });
+    assert_eq!(names(&engine).len(), 300 + written);
+    let digest = engine.view().graph().digest().unwrap();
+    for left in ["graph.rebuilding", "graph.old"] {
+        assert!(!dir.path().join(left).exists(), "{left}");
+    }
+    engine.stop();
+    let engine = start(dir.path(), false);
+    assert_eq!(engine.recovery().graph_rebuilt, None);
+    assert_eq!(engine.view().graph().digest().unwrap(), digest);
+    engine.stop();
+}
+
+#[test]
+fn a_graph_that_stopped_goes_on_after_a_rebuild() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path(), false);
+    engine.submit_blocking(creation("a")).unwrap();
+    engine.graph_is_damaged();
+    assert!(matches!(engine.submit_blocking(creation("b")), Err(SubmitError::Unavailable { .. })));
+    engine.rebuild(Part::Graph).unwrap();
+    done(&engine, Part::Graph);
+    engine.submit_blocking(creation("b")).unwrap();
+    assert_eq!(names(&engine), ["a", "b"]);
+    engine.stop();
+    let engine = start(dir.path(), false);
+    assert_eq!(engine.recovery().graph_rebuilt, None);
+    engine.stop();
+}
+
+/// Makes the graph's file one of another version.
+fn age(dir: &Path) {
+    let file = dir.join("graph").join("graph.db");
+    // `user_version` is the big-endian number at 60 of a SQLite file (sqlite.org/fileformat2.html, 1.3).
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_graph_of_another_version_is_rebuilt_while_everything_else_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path(), false);
+    for number in 0..50 {
+        engine.submit_blocking(creation(&format!("n{number}"))).unwrap();
+    }
+    let digest = engine.view().graph().digest().unwrap();
+    engine.stop();
+    age(dir.path());
+    let engine = start(dir.path(), true);
+    // Whether it is there by now is a matter of time; until it is, reads and writes of the memory are told so.
+    match engine.view().graph().checkpoint() {
+        Err(ReadError::Rebuilding { reason }) => assert!(reason.contains("has version 99"), "{reason}"),
+        found => {
+            found.unwrap();
+        }
+    }
+    match engine.submit_blocking(creation("meanwhile")) {
+        Err(SubmitError::Rebuilding { name: "graph", .. }) => (),
+        outcome => drop(outcome.unwrap()),
+    }
+    // Agents are registered and known all the same.
+    let bob: AgentId = "bob".parse().unwrap();
+    let register = Upkeep::RegisterAgent { agent: bob.clone(), workspace: "lab".parse().unwrap() };
+    engine.upkeep_blocking(&bob, register).unwrap();
+    assert!(engine.recovery().graph_rebuilt.as_ref().unwrap().contains("has version 99"));
+    done(&engine, Part::Graph);
+    assert!(names(&engine).len() >= 50);
+    engine.submit_blocking(creation("after")).unwrap();
+    assert!(names(&engine).contains(&"after".to_owned()));
+    engine.stop();
+    let engine = start(dir.path(), true);
+    assert_eq!(engine.recovery().graph_rebuilt, None);
+    assert_ne!(engine.view().graph().digest().unwrap(), digest, "there is more in it");
+    engine.stop();
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_rebuild_leaves_the_old_file_for_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path(), false);
+    for number in 0..200 {
+        engine.submit_blocking(creation(&format!("n{number}"))).unwrap();
+    }
+    engine.rebuild(Part::Graph).unwrap();
+    engine.stop();
+    assert!(matches!(engine.rebuild(Part::Graph), Err(RebuildRefusal::Stopping)));
+    assert!(!dir.path().join("graph.rebuilding").exists());
+    let engine = start(dir.path(), false);
+    assert_eq!(names(&engine).len(), 200);
+    engine.stop();
+}
+
+#[test]
+fn agents_and_conversations_are_rebuilt_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path(), false);
+    engine.submit_blocking(creation("a")).unwrap();
+    engine.rebuild(Part::Talk).unwrap();
+    let seq = done(&engine, Part::Talk);
+    assert!(seq > Seq::ZERO);
+    assert_eq!(engine.view().talk().read().checkpoint, seq);
+    assert!(engine.view().talk().read().registry.agent(&"ada".parse().unwrap()).is_some());
+    assert_eq!(engine.rebuild(Part::Vectors), Err(RebuildRefusal::NoModel));
+    engine.stop();
+    let log = caxton_events::log::Log::open_read_only(dir.path()).unwrap();
+    let (_, mut live) = caxton_projections::talk::TalkStore::open(&dir.path().join("talk")).unwrap();
+    let beside = tempfile::tempdir().unwrap();
+    let (mut fresh, mut other) = caxton_projections::talk::TalkStore::open(beside.path()).unwrap();
+    caxton_projections::driver::catch_up_to(&log, &mut fresh, live.stored(), &mut |_, _| ()).unwrap();
+    assert_eq!(live.digest().unwrap(), other.digest().unwrap());
+}

@@ -196,6 +196,8 @@ kinds! {
     /// [`SystemEvent::EmbeddingModelChanged`].
     EmbeddingModelChanged = 66, "system.embedding_model_changed",
         Self::System(SystemEvent::EmbeddingModelChanged { .. }),
+    /// [`SystemEvent::LogTrimmed`].
+    LogTrimmed = 72, "system.log_trimmed", Self::System(SystemEvent::LogTrimmed { .. }),
     /// [`TurnEvent::Started`].
     TurnStarted = 80, "turn.started",
         Self::Turn(TurnEvent::Started { .. }),
@@ -266,6 +268,6 @@ mod tests {
             assert_eq!(kind.name().split('.').next(), Some(family.as_str()), "{kind:?}");
             assert_eq!(Kind::from_name(kind.name()), Some(*kind));
         }
-        assert_eq!(Family::kinds(&[Family::System]).len(), 3);
+        assert_eq!(Family::kinds(&[Family::System]).len(), 4);
     }
 }

@@ -2,6 +2,8 @@
 
 use bincode::{Decode, Encode};
 
+use crate::id::Seq;
+
 /// A fact about the server or its data directory.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum SystemEvent {
@@ -20,5 +22,14 @@ pub enum SystemEvent {
         weights_sha256: String,
         /// Width of its vectors; 0 for `none`.
         dimensions: u32,
+    },
+    /// The oldest events were given up: the log may have lost them from here on.
+    LogTrimmed {
+        /// The last position that was given up.
+        through: Seq,
+        /// Merkle root of the log there, hex.
+        root: String,
+        /// Who gave them up.
+        by: String,
     },
 }

@@ -22,6 +22,7 @@ pub const fn version(kind: Kind) -> u8 {
         | Kind::ServerStarted
         | Kind::ServerStopped
         | Kind::EmbeddingModelChanged
+        | Kind::LogTrimmed
         | Kind::ConversationOpened
         | Kind::MessageSent
         | Kind::MessageExpired
@@ -156,6 +157,11 @@ pub(crate) mod tests {
                 name: "all-MiniLM-L6-v2".to_owned(),
                 weights_sha256: "53aa5117".to_owned(),
                 dimensions: 384,
+            },
+            SystemEvent::LogTrimmed {
+                through: crate::Seq(17_000),
+                root: "98167ea0".to_owned(),
+                by: "operator".to_owned(),
             },
         ];
         let mut samples: Vec<Event> = memory.into_iter().map(Event::from).collect();

@@ -26,6 +26,19 @@ pub enum CatchUpError {
         /// The end of the log.
         head: Seq,
     },
+    /// The log lost events that the projection does not include. Start from the base, if there is one.
+    #[error(
+        "the {name} projection includes what was recorded up to {checkpoint}, the log begins at {first}: what lies between was \
+         dropped"
+    )]
+    Dropped {
+        /// The projection.
+        name: &'static str,
+        /// Its checkpoint.
+        checkpoint: Seq,
+        /// The first record of the log.
+        first: Seq,
+    },
     /// The log could not be read.
     #[error("could not read the log after {after} for the {name} projection")]
     Read {
@@ -94,6 +107,14 @@ pub fn catch_up_to(
     let checkpoint = projection.checkpoint();
     if checkpoint > head {
         return Err(CatchUpError::Ahead { name: projection.name(), checkpoint, head });
+    }
+    let first = reader.first().map_err(|source| CatchUpError::Read {
+        name: projection.name(),
+        after: checkpoint,
+        source: source.into(),
+    })?;
+    if checkpoint.next() < first {
+        return Err(CatchUpError::Dropped { name: projection.name(), checkpoint, first });
     }
     if checkpoint < head {
         let filter = Filter { until: Some(head), kinds: Some(projection.kinds()), ..Filter::default() };

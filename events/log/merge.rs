@@ -42,7 +42,7 @@ impl SmallRun {
             && let Some((first, value)) = blocks::next_header(&mut headers, true)?
         {
             let bytes = blocks::read_header(first, &value)?.body_bytes as usize;
-            if bytes >= FULL_BYTES {
+            if bytes >= FULL_BYTES || first <= snapshot.past.through() {
                 break;
             }
             run.blocks.push_front(BlockPlace { first, bytes });

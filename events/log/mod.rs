@@ -2,7 +2,10 @@
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
-//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`stretch`] and [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). `lanes` hashes many events at once.
+//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`stretch`] and [`build`](mod@build) (carried away and put together again),
+//! [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log begins that does
+//! not begin in its own file, [`past`] reads the sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy) and
+//! [`trim`] write a part of a log anew. `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -16,9 +19,11 @@ mod bloom;
 pub mod build;
 pub mod chain;
 pub mod checkpoint;
+pub mod copy;
 pub mod evidence;
 pub mod filter;
 mod flusher;
+pub mod fork;
 mod header;
 mod journal;
 mod keys;
@@ -27,17 +32,21 @@ mod lock;
 mod merge;
 pub mod open;
 pub mod options;
+pub mod origin;
 mod pack;
+pub mod past;
 mod prepare;
 pub mod proof;
 pub mod prove;
 pub mod reader;
 pub mod scan;
+pub mod seal;
 mod shared;
 pub mod store;
 pub mod stretch;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod trim;
 pub mod verify;
 mod wal;
 mod writer;
@@ -55,16 +64,22 @@ pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClose
 pub use build::{BuildError, LogBuild};
 pub use chain::Hash;
 pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, Signer};
+pub use copy::{Copied, CopyError, copy_log};
 pub use evidence::{Evidence, EvidenceError, Growth};
 pub use filter::Filter;
+pub use fork::{Fork, ForkError, ForkOptions, fork_log, forks_of, note_fork, seq_at};
 pub use open::OpenError;
 pub use options::{Durability, LogOptions};
+pub use origin::{Dropped, ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile};
+pub use past::PartError;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError, StoredEvent};
 pub use prove::ProveError;
 pub use reader::{Head, KeyRow, LogStats, Reader, event_id};
 pub use scan::{ReadError, Scan, ScanStats};
+pub use seal::{SealError, SealedLog, sealed_through};
 pub use store::StoreError;
 pub use stretch::{End, StoredBlock, Stretch};
+pub use trim::{TrimError, TrimOptions, Trimmed, check_unshared, detach, drop_before, trim_point};
 pub use verify::{Verified, VerifyError};
 
 use crate::id::Seq;
@@ -78,14 +93,14 @@ use pack::ChainEnd;
 use prepare::Prepared;
 use shared::Shared;
 use wal::Seed;
-use writer::{Pending, Submission, Writer};
+use writer::{Pending, Submission, Work, Writer};
 
 /// A log that is open for appending. Dropping it closes it as [`Log::close`] does, without telling how that went.
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,
     compress_above: Option<usize>,
-    queue: Option<Sender<Submission>>,
+    queue: Option<Sender<Work>>,
     writer: Option<JoinHandle<Result<(), AppendError>>>,
 }
 
@@ -193,6 +208,7 @@ impl Log {
             unsynced: false,
             seed: Seed::of(&log_id),
             pending: Pending::after(stored),
+            held: None,
         };
         let thread = thread::Builder::new().name("log-writer".to_owned());
         let writer = thread.spawn(move || {
@@ -201,8 +217,8 @@ impl Log {
             drop(lock);
             // A submission that is left in the queue would keep its caller waiting as long as the log is there. Dropped,
             // it tells its caller why the log was closed.
-            for submission in submissions {
-                drop(submission);
+            for work in submissions {
+                drop(work);
             }
             written.unwrap_or_else(|panic| resume_unwind(panic))
         });
@@ -234,7 +250,7 @@ impl Log {
         let (answer, answered) = bounded(1);
         let closed = || self.shared.closed.error();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(Submission { batches, answer }).map_err(|_| closed())?;
+        queue.send(Work::Append(Submission { batches, answer })).map_err(|_| closed())?;
         Ok(Ticket { answer: answered, closed: Arc::clone(&self.shared.closed) })
     }
 
@@ -246,6 +262,19 @@ impl Log {
     pub fn submit_drafts(&self, drafts: &[Draft]) -> Result<Ticket, LogClosed> {
         let prepared = prepare::prepare_drafts(drafts, None, None, self.compress_above);
         self.send(vec![prepared])
+    }
+
+    /// Seals what the log holds: its events are then in files that are not written any more and may be shared, and it goes on
+    /// in a new one. Costs the same for any log, while which the writer waits.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError`]; the log goes on as before, unless it was closed.
+    pub fn seal(&self) -> Result<SealedLog, SealError> {
+        let (answer, answered) = bounded(1);
+        let closed = || self.shared.closed.error();
+        self.queue.as_ref().ok_or_else(closed)?.send(Work::Seal(answer)).map_err(|_| closed())?;
+        answered.recv().map_err(|_| closed())?
     }
 
     /// A handle to read. It outlives the log: then its reads say that the log is closed.

@@ -12,9 +12,12 @@ use crate::log::blocks::{Value, damaged, next_header, read_header};
 use crate::log::header::{Header, array};
 use crate::log::journal::{FileMedium, Journal, RING_BYTES, WAL_BYTES};
 use crate::log::lock::{DirLock, LockError};
+use crate::log::origin::Origin;
 use crate::log::pack::ChainEnd;
+use crate::log::past::{PartError, Past, PastError};
 use crate::log::scan::ReadError;
-use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, StoreError, Writable, guarded};
+use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, Own, StoreError, Writable, guarded};
+use crate::log::trim::remove_leftover;
 use crate::log::verify::verify_block;
 use crate::log::wal::{self, Seed, WalBlock};
 
@@ -26,10 +29,13 @@ pub(crate) const NEW_FILE: &str = "events.redb.new";
 pub(crate) const ID_FILE: &str = "events.id";
 /// What only a directory in use holds: without its log, it is not started anew.
 const TRACES: &[&str] = &["sqlite", "sqlite3", "db", "vecs", "usearch"];
-/// Format of the log as a whole.
+/// Format of a log that begins in its own file.
 const LOG_FORMAT: u32 = 2;
+/// Format of a log that goes on from an [`Origin`], which programs that know only [`LOG_FORMAT`] must not take for one.
+const LOG_FORMAT_ORIGIN: u32 = 3;
 const FORMAT_ROW: &str = "format";
-const ID_ROW: &str = "log_id";
+pub(crate) const ID_ROW: &str = "log_id";
+const ORIGIN_ROW: &str = "origin";
 
 /// Why a log could not be opened. Nothing was changed, and nothing is repaired by guess.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +60,7 @@ pub enum OpenError {
         found: String,
     },
     /// The log was written by a newer Caxton.
-    #[error("{} has format {found}, this Caxton knows {LOG_FORMAT}; use a newer Caxton", path.display())]
+    #[error("{} has format {found}, this Caxton knows {LOG_FORMAT_ORIGIN}; use a newer Caxton", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
@@ -90,6 +96,19 @@ pub enum OpenError {
     Unclean {
         /// The file.
         path: PathBuf,
+    },
+    /// A sealed file, which holds an earlier part of the log, cannot be used.
+    #[error(
+        "{}, which holds an earlier part of this log, cannot be used; restore it from a backup, or from another data \
+         directory that has a file of this name",
+        path.display()
+    )]
+    Sealed {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: PartError,
     },
     /// A file could not be opened, created or written.
     #[error("could not open {} (is the directory writable, and is there space?)", path.display())]
@@ -165,7 +184,9 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
         writable(Journal::open(medium(file)?, true).map_err(StoreError::Io)?, cache_bytes)
     })
     .map_err(|error| store_error(&path, error))?;
-    let opened = check_writable(database, &path)?;
+    let opened = check_writable(database, &path, Some(dir))?;
+    // What a crash kept from being removed; it costs space and nothing else, and the next opening tries again.
+    let _ = remove_leftover(dir, &opened.database.past.origin);
     write_id(dir, opened.log_id).map_err(|source| OpenError::Io { path: dir.join(ID_FILE), source })?;
     Ok(opened)
 }
@@ -188,7 +209,18 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
     })
     .map_err(|error| store_error(&path, error))?
     .ok_or_else(|| OpenError::Unclean { path: path.clone() })?;
-    check_read_only(database, &journal, &path)
+    check_read_only(database, &journal, &path, Some(dir))
+}
+
+/// Opens a log's own file of any name for reading; its sealed files lie in the data directory `dir`.
+pub(crate) fn open_file_at(path: &Path, dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+    let opened = guarded(|| {
+        let file = File::open(path).map_err(StoreError::Io)?;
+        let journal = Journal::open(medium(file)?, false).map_err(StoreError::Io)?;
+        Ok((builder(cache_bytes).open_read_only_with_backend(journal.backend())?, journal))
+    });
+    let (database, journal) = opened.map_err(|error| store_error(path, error))?;
+    check_read_only(database, &journal, path, Some(dir))
 }
 
 fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
@@ -216,6 +248,15 @@ fn create(
     let created = Writable::new(database, journal);
     write_through(&created, |transaction| initialize(transaction, log_id))?;
     Ok(created)
+}
+
+/// Writes where a log begins that does not simply begin in its own file.
+pub(crate) fn put_origin(transaction: &redb::WriteTransaction, origin: &Origin) -> Result<(), StoreError> {
+    let mut meta = transaction.open_table(META)?;
+    let format = if origin.is_none() { LOG_FORMAT } else { LOG_FORMAT_ORIGIN };
+    meta.insert(FORMAT_ROW, format.to_le_bytes().as_slice())?;
+    meta.insert(ORIGIN_ROW, origin.to_json().as_bytes())?;
+    Ok(())
 }
 
 /// Lays out an empty log in an empty file.
@@ -247,7 +288,7 @@ pub(crate) fn open_backend(
         }
         writable(Journal::open(medium, true).map_err(StoreError::Io)?, cache_bytes)
     });
-    check_writable(opened.map_err(|error| store_error(path, error))?, path)
+    check_writable(opened.map_err(|error| store_error(path, error))?, path, None)
 }
 
 /// Opens a log on a medium of the caller's for reading.
@@ -259,10 +300,10 @@ pub(crate) fn open_backend_read_only(backend: impl StorageBackend) -> Result<Ope
         Ok((builder(1 << 20).open_read_only_with_backend(journal.backend())?, journal))
     });
     let (database, journal) = opened.map_err(|error| store_error(path, error))?;
-    check_read_only(database, &journal, path)
+    check_read_only(database, &journal, path, None)
 }
 
-fn builder(cache_bytes: usize) -> redb::Builder {
+pub(crate) fn builder(cache_bytes: usize) -> redb::Builder {
     let mut builder = redb::Builder::new();
     builder.set_cache_size(cache_bytes);
     builder
@@ -302,7 +343,7 @@ fn trace(dir: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-fn write_id(dir: &Path, log_id: [u8; 16]) -> io::Result<()> {
+pub(crate) fn write_id(dir: &Path, log_id: [u8; 16]) -> io::Result<()> {
     let path = dir.join(ID_FILE);
     if path.exists() {
         return Ok(());
@@ -322,6 +363,7 @@ fn initialize(transaction: &redb::WriteTransaction, log_id: [u8; 16]) -> Result<
 
 /// What the log says about itself, and what its write-ahead log has beyond its tables.
 struct Checked {
+    database: Database,
     end: ChainEnd,
     log_id: [u8; 16],
     recent: Vec<Arc<WalBlock>>,
@@ -331,9 +373,9 @@ fn check_read_only(
     database: redb::ReadOnlyDatabase,
     journal: &Journal,
     path: &Path,
+    dir: Option<&Path>,
 ) -> Result<Opened, OpenError> {
-    let database = Database::ReadOnly(database);
-    let Checked { end, log_id, recent } = check(&database, journal, path)?;
+    let Checked { database, end, log_id, recent } = check(Own::ReadOnly(database), journal, path, dir)?;
     if recent.is_empty() {
         Ok(Opened { database, end, log_id })
     } else {
@@ -341,11 +383,10 @@ fn check_read_only(
     }
 }
 
-fn check_writable(database: Writable, path: &Path) -> Result<Opened, OpenError> {
+fn check_writable(database: Writable, path: &Path, dir: Option<&Path>) -> Result<Opened, OpenError> {
     let journal = Arc::clone(&database.journal);
-    let database = Database::Writable(database);
-    let Checked { end, log_id, recent } = check(&database, &journal, path)?;
-    if let Database::Writable(writable) = &database
+    let Checked { database, end, log_id, recent } = check(Own::Writable(database), &journal, path, dir)?;
+    if let Own::Writable(writable) = &database.own
         && !recent.is_empty()
     {
         write_through(writable, |transaction| store_blocks(transaction, &recent))
@@ -371,24 +412,32 @@ fn store_blocks(transaction: &redb::WriteTransaction, blocks: &[Arc<WalBlock>]) 
 
 /// Reads what the log says about itself, checks its last block and what stands in its write-ahead log; how long that takes
 /// does not depend on its size.
-fn check(database: &Database, journal: &Journal, path: &Path) -> Result<Checked, OpenError> {
+fn check(own: Own, journal: &Journal, path: &Path, dir: Option<&Path>) -> Result<Checked, OpenError> {
     let unfit = |what: &str| OpenError::Damaged {
         path: path.to_owned(),
         source: StoreError::Damaged(what.to_owned()).into(),
     };
-    let row = |name| database.meta(name).map_err(|error| store_error(path, error));
+    let row = |name| own.meta(name).map_err(|error| store_error(path, error));
     let format = row(FORMAT_ROW)?.filter(|row| row.len() == 4).ok_or_else(|| unfit("it names no format"))?;
     match u32::from_le_bytes(array(&format)) {
-        LOG_FORMAT => (),
+        LOG_FORMAT | LOG_FORMAT_ORIGIN => (),
         found if found < LOG_FORMAT => return Err(OpenError::Older { path: path.to_owned(), found }),
         found => return Err(OpenError::Newer { path: path.to_owned(), found }),
     }
     let log_id = row(ID_ROW)?.filter(|row| row.len() == 16).ok_or_else(|| unfit("it has no id"))?;
     let log_id = array(&log_id);
-    let checked = check_end(database).and_then(|mut end| {
-        let recent = check_recent(database, journal, Seed::of(&log_id), &mut end)?;
-        Ok(Checked { end, log_id, recent })
+    let origin = row(ORIGIN_ROW)?.map_or_else(|| Some(Origin::default()), |row| Origin::from_json(&row));
+    let origin = origin.ok_or_else(|| unfit("what it says about its beginning cannot be read"))?;
+    let past = Past::open(dir.unwrap_or_else(|| Path::new("")), origin).map_err(|error| match error {
+        PastError::Unfit => unfit("the frontier of what was dropped before it does not fit its root"),
+        PastError::Part(path, source) => OpenError::Sealed { path, source },
+    })?;
+    let database = Database { own, past: Arc::new(past) };
+    let checked = check_end(&database).and_then(|mut end| {
+        let recent = check_recent(&database, journal, Seed::of(&log_id), &mut end)?;
+        Ok((end, recent))
     });
+    let checked = checked.map(|(end, recent)| Checked { database, end, log_id, recent });
     checked.map_err(|error| match error {
         ReadError::Store(error) => store_error(path, error),
         ReadError::Damaged { .. } | ReadError::Decode { .. } | ReadError::Key { .. } => {
@@ -424,10 +473,10 @@ fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
     let snapshot = database.snapshot(Seq(u64::MAX))?;
     let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
     let Some((first, value)) = next_header(&mut headers, true)? else {
-        return Ok(ChainEnd::default());
+        return Ok(database.past.start.clone());
     };
     let header = read_header(first, &value)?;
-    let mut end = ChainEnd::default();
+    let mut end = database.past.start.clone();
     if let Some((before, value)) = next_header(&mut headers, true)? {
         let before = read_header(before, &value)?;
         end.frontier = before.frontier().ok_or_else(|| damaged(before.first, "its peaks do not fit"))?;
@@ -438,7 +487,7 @@ fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
     Ok(end)
 }
 
-fn store_error(path: &Path, error: StoreError) -> OpenError {
+pub(crate) fn store_error(path: &Path, error: StoreError) -> OpenError {
     let path = path.to_owned();
     let foreign = io::ErrorKind::InvalidData;
     match error {

@@ -25,6 +25,17 @@ pub enum ProveError {
         /// Events there are.
         size: u64,
     },
+    /// The position lies before the first event that the log still has.
+    #[error(
+        "the events before {first} were dropped, so nothing can be proved of {asked}; choose a position from {} on",
+        first.0
+    )]
+    Dropped {
+        /// What was asked for.
+        asked: Seq,
+        /// The first position that there is.
+        first: Seq,
+    },
     /// The log could not be read, or is damaged.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -35,9 +46,19 @@ fn within(asked: u64, least: u64, size: u64) -> Result<(), ProveError> {
     if (least..=size).contains(&asked) { Ok(()) } else { Err(ProveError::Beyond { asked: Seq(asked), size }) }
 }
 
+/// Checks that the log still has what is needed for the tree of `size` events.
+fn kept(snapshot: &Snapshot, size: u64) -> Result<(), ProveError> {
+    let first = snapshot.past.first();
+    if size + 1 >= first.0 { Ok(()) } else { Err(ProveError::Dropped { asked: Seq(size), first }) }
+}
+
 /// The event at `seq`, as it is stored.
 pub(crate) fn stored(snapshot: &Snapshot, head: Seq, seq: Seq) -> Result<StoredEvent, ProveError> {
     within(seq.0, 1, head.0)?;
+    let first = snapshot.past.first();
+    if seq < first {
+        return Err(ProveError::Dropped { asked: seq, first });
+    }
     let (first, value) = covering(snapshot, seq)?;
     let header = read_header(first, &value)?;
     let body = snapshot.body(first)?;
@@ -51,10 +72,16 @@ pub(crate) fn stored(snapshot: &Snapshot, head: Seq, seq: Seq) -> Result<StoredE
 /// The head of the log as it was after `size` events.
 pub(crate) fn head_at(snapshot: &Snapshot, head: Seq, size: u64) -> Result<Head, ProveError> {
     within(size, 0, head.0)?;
+    if size > 0 {
+        kept(snapshot, size)?;
+    }
     let mut prover = Prover { snapshot, open: None };
     let root = prover.frontier(size)?.root();
     if size == 0 {
         return Ok(Head { root, ..Head::default() });
+    }
+    if size == snapshot.past.start.frontier.count() {
+        return Ok(snapshot.past.origin.before_first());
     }
     let recorded_at = stored(snapshot, head, Seq(size))?.recorded_at;
     Ok(Head { seq: Seq(size), root, recorded_at })
@@ -74,6 +101,7 @@ pub(crate) fn inclusion(
 ) -> Result<InclusionProof, ProveError> {
     within(size, 1, head.0)?;
     within(seq.0, 1, size)?;
+    kept(snapshot, seq.0 - 1)?;
     let mut prover = Prover { snapshot, open: None };
     let tree = prover.frontier(size)?;
     let before = prover.frontier(seq.0 - 1)?;
@@ -94,6 +122,7 @@ pub(crate) fn consistency(
 ) -> Result<ConsistencyProof, ProveError> {
     within(to, 0, head.0)?;
     within(from, 0, to)?;
+    kept(snapshot, if from == 0 { to } else { from })?;
     let mut prover = Prover { snapshot, open: None };
     let (old, new) = (prover.frontier(from)?, prover.frontier(to)?);
     let mut path = Vec::new();
@@ -177,6 +206,9 @@ impl Prover<'_> {
         if count == 0 {
             return Ok(Frontier::default());
         }
+        if count == self.snapshot.past.start.frontier.count() {
+            return Ok(self.snapshot.past.start.frontier.clone());
+        }
         let (first, value) = covering(self.snapshot, Seq(count))?;
         let header = read_header(first, &value)?;
         if header.last().0 == count {
@@ -239,8 +271,8 @@ fn frontier_of(header: &Header<'_>) -> Result<Frontier, ReadError> {
 fn open_at(snapshot: &Snapshot, seq: Seq) -> Result<Open, ReadError> {
     let (first, value) = covering(snapshot, seq)?;
     let header = read_header(first, &value)?;
-    let before = if first == Seq::FIRST {
-        Frontier::default()
+    let before = if first == snapshot.past.first() {
+        snapshot.past.start.frontier.clone()
     } else {
         let (before, value) = covering(snapshot, first.previous())?;
         frontier_of(&read_header(before, &value)?)?

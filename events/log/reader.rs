@@ -9,12 +9,14 @@ use crate::log::blocks::{next_header, read_header};
 use crate::log::chain::Hash;
 use crate::log::filter::Filter;
 use crate::log::keys;
+use crate::log::origin::Origin;
+use crate::log::past::Past;
 use crate::log::proof::{ConsistencyProof, InclusionProof, StoredEvent};
 use crate::log::prove::{self, ProveError};
 use crate::log::scan::{ReadError, Scan};
 use crate::log::shared::Shared;
 use crate::log::store::{Snapshot, StoreError};
-use crate::log::verify::{self, Verified, VerifyError};
+use crate::log::verify::{self, Extent, Verified, VerifyError};
 use crate::record::Record;
 use crate::time::Timestamp;
 
@@ -47,7 +49,7 @@ pub struct KeyRow {
 /// Figures of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogStats {
-    /// Events in it.
+    /// Events in it: those that were dropped are not.
     pub events: u64,
     /// Bytes of their stored bodies.
     pub bytes: u64,
@@ -55,7 +57,7 @@ pub struct LogStats {
     pub blocks: u64,
     /// Idempotency keys kept.
     pub keys: u64,
-    /// Size of the file in bytes; 0 where the log lies in no file.
+    /// Size of its files in bytes, sealed ones included; 0 where the log lies in no file.
     pub file_bytes: u64,
     /// When the first event was recorded.
     pub oldest: Option<Timestamp>,
@@ -165,14 +167,15 @@ impl Reader {
         let mut stats = LogStats {
             blocks: snapshot.block_count()?,
             keys: snapshot.key_count()?,
-            file_bytes: self.file_bytes()?,
+            file_bytes: self.file_bytes(&snapshot)?,
             ..LogStats::default()
         };
         let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
         if let Some((first, value)) = next_header(&mut headers.clone(), true)? {
             let last = read_header(first, &value)?;
-            (stats.events, stats.bytes, stats.newest) =
-                (last.last().0, last.bytes_through, Some(last.last_at));
+            let start = &snapshot.past.start;
+            stats.events = last.last().0 - start.frontier.count();
+            (stats.bytes, stats.newest) = (last.bytes_through - start.bytes_through, Some(last.last_at));
         }
         if let Some((first, value)) = next_header(&mut headers, false)? {
             stats.oldest = Some(read_header(first, &value)?.first_at);
@@ -180,9 +183,32 @@ impl Reader {
         Ok(stats)
     }
 
-    fn file_bytes(&self) -> Result<u64, StoreError> {
-        let path = self.shared.path.as_ref();
-        path.map_or(Ok(0), |path| Ok(fs::metadata(path).map_err(StoreError::Io)?.len()))
+    fn file_bytes(&self, snapshot: &Snapshot) -> Result<u64, StoreError> {
+        let sealed = snapshot.past.parts.iter().map(|part| &part.path);
+        let mut files = self.shared.path.iter().chain(sealed);
+        files.try_fold(0, |bytes, path| Ok(bytes + fs::metadata(path).map_err(StoreError::Io)?.len()))
+    }
+
+    /// What lies before the log's own file: sealed files, forks, what was dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the log is closed.
+    pub fn origin(&self) -> Result<Origin, StoreError> {
+        Ok(self.past()?.origin.clone())
+    }
+
+    /// The first position that the log still has; that behind its last event when it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the log is closed.
+    pub fn first(&self) -> Result<Seq, StoreError> {
+        Ok(self.past()?.first())
+    }
+
+    pub(crate) fn past(&self) -> Result<Arc<Past>, StoreError> {
+        self.shared.with_database(|database| Ok(Arc::clone(&database.past)))
     }
 
     /// The log's own id, drawn when it was created.
@@ -192,7 +218,13 @@ impl Reader {
 
     /// The record's id, the same at each call: a `UUIDv7` of its time, this log and its position.
     pub fn event_id(&self, record: &Record) -> uuid::Uuid {
-        event_id(&self.shared.log_id, record)
+        event_id(&self.log_id_at(record.seq), record)
+    }
+
+    /// The id of the log that recorded the event at `seq`: in a fork, that of the log it was forked from where both share it.
+    pub fn log_id_at(&self, seq: Seq) -> [u8; 16] {
+        let own = self.shared.log_id;
+        self.past().map_or(own, |past| past.origin.log_id_at(seq, own))
     }
 
     /// Recomputes every hash from the first event on, and calls `progress` after each block with its last position.
@@ -201,7 +233,16 @@ impl Reader {
     ///
     /// [`VerifyError`] names the first block that is not what was written.
     pub fn verify(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-        verify::verify(self.shared.whole_snapshot(), progress)
+        verify::verify(self.shared.whole_snapshot(), Extent::All, progress)
+    }
+
+    /// The same for what lies in the log's own file, behind sealed ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    pub fn verify_own(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
+        verify::verify(self.shared.whole_snapshot(), Extent::Own, progress)
     }
 }
 

@@ -94,6 +94,17 @@ impl Shared {
         self.with_database(|database| database.snapshot(Seq(u64::MAX)))
     }
 
+    /// Puts another database in place of the open one. When that fails there is none any more.
+    pub(crate) fn replace_database(
+        &self,
+        replace: impl FnOnce(Option<Database>) -> Result<Database, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let old = database.take();
+        *database = Some(replace(old)?);
+        Ok(())
+    }
+
     /// Takes the database out; readers get [`StoreError::Closed`] from now on.
     pub(crate) fn take_database(&self) -> Option<Database> {
         self.database.write().unwrap_or_else(PoisonError::into_inner).take()

@@ -9,6 +9,7 @@ use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use crate::id::Seq;
 use crate::log::header::Header;
 use crate::log::journal::{Journal, Logged, Sealed};
+use crate::log::past::{Past, Tables};
 use crate::log::wal::{Recent, WalBlock};
 
 /// First seq of a block → its header.
@@ -139,65 +140,38 @@ fn last_seq(headers: &ReadOnlyTable<u64, &'static [u8]>) -> Result<Seq, StoreErr
     Header::decode(first, header.value()).map(|header| header.last()).map_err(damaged)
 }
 
-/// The database, as it was opened.
-pub(crate) enum Database {
+/// A log's own file, as it was opened, and what lies before it.
+pub(crate) struct Database {
+    pub own: Own,
+    pub past: Arc<Past>,
+}
+
+/// A log's own file, as it was opened.
+pub(crate) enum Own {
     Writable(Writable),
     ReadOnly(redb::ReadOnlyDatabase),
 }
 
-/// The tables of a log as of one commit.
+/// The log as of one commit.
 pub(crate) struct Snapshot {
     /// What lies beyond is committed but may not be on the medium yet.
     pub through: Seq,
-    pub headers: ReadOnlyTable<u64, &'static [u8]>,
-    pub bodies: ReadOnlyTable<u64, &'static [u8]>,
-    pub keys: ReadOnlyTable<&'static str, &'static [u8]>,
+    /// The tables of its own file.
+    pub own: Tables,
+    /// What lies before that.
+    pub past: Arc<Past>,
     /// Blocks of the write-ahead log.
     pub recent: Recent,
     /// The first of them that is not in these tables.
     pub recent_from: usize,
 }
 
-impl Database {
+impl Own {
     fn begin_read(&self) -> Result<redb::ReadTransaction, redb::TransactionError> {
         match self {
             Self::Writable(Writable { database, .. }) => database.begin_read(),
             Self::ReadOnly(database) => database.begin_read(),
         }
-    }
-
-    /// The tables as last committed, up to `through`.
-    pub(crate) fn snapshot(&self, through: Seq) -> Result<Snapshot, StoreError> {
-        // Taken before the tables: what has gone from here into the database since is in them.
-        let recent = match self {
-            Self::Writable(Writable { recent, .. }) => {
-                Arc::clone(&recent.lock().unwrap_or_else(PoisonError::into_inner))
-            }
-            Self::ReadOnly(_) => Recent::default(),
-        };
-        guarded(|| {
-            let transaction = self.begin_read()?;
-            let headers = transaction.open_table(HEADERS)?;
-            let recent_from = if recent.is_empty() {
-                0
-            } else {
-                let stored = last_seq(&headers)?;
-                recent.partition_point(|block| block.first <= stored)
-            };
-            Ok(Snapshot {
-                through,
-                headers,
-                bodies: transaction.open_table(BODIES)?,
-                keys: transaction.open_table(KEYS)?,
-                recent,
-                recent_from,
-            })
-        })
-    }
-
-    /// Position of the last event that the database itself has.
-    pub(crate) fn stored_seq(&self) -> Result<Seq, StoreError> {
-        guarded(|| last_seq(&self.begin_read()?.open_table(HEADERS)?))
     }
 
     /// A row of [`META`].
@@ -207,5 +181,33 @@ impl Database {
             let row = transaction.open_table(META)?.get_owned(name)?;
             Ok(row.map(|row| row.value().to_vec()))
         })
+    }
+}
+
+impl Database {
+    /// The log as last committed, up to `through`.
+    pub(crate) fn snapshot(&self, through: Seq) -> Result<Snapshot, StoreError> {
+        // Taken before the tables: what has gone from here into the database since is in them.
+        let recent = match &self.own {
+            Own::Writable(Writable { recent, .. }) => {
+                Arc::clone(&recent.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            Own::ReadOnly(_) => Recent::default(),
+        };
+        guarded(|| {
+            let own = Tables::open(&self.own.begin_read()?)?;
+            let recent_from = if recent.is_empty() {
+                0
+            } else {
+                let stored = last_seq(&own.headers)?;
+                recent.partition_point(|block| block.first <= stored)
+            };
+            Ok(Snapshot { through, own, past: Arc::clone(&self.past), recent, recent_from })
+        })
+    }
+
+    /// Position of the last event that the log's own file has in its tables.
+    pub(crate) fn stored_seq(&self) -> Result<Seq, StoreError> {
+        guarded(|| last_seq(&self.own.begin_read()?.open_table(HEADERS)?))
     }
 }

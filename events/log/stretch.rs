@@ -15,7 +15,6 @@ use crate::log::pack::{ChainEnd, Summary};
 use crate::log::prove::{self, ProveError};
 use crate::log::reader::{Head, Reader};
 use crate::log::scan::ReadError;
-use crate::log::store::guarded;
 use crate::log::verify::verify_block;
 use crate::time::Timestamp;
 
@@ -260,20 +259,6 @@ impl Reader {
             let known = keys::decode(key, row).ok_or_else(|| ReadError::Key { key: key.to_owned() })?;
             if after < known.last && known.last <= until { take(key, row) } else { Ok(()) }
         };
-        for (key, row) in snapshot.recent_keys() {
-            show(key, row)?;
-        }
-        let rows = guarded(|| Ok(snapshot.keys.range_owned::<&str>(..)?));
-        let mut rows = rows.map_err(ReadError::from)?;
-        let mut next = || {
-            guarded(|| {
-                let next = rows.next().transpose()?;
-                Ok(next.map(|(key, row)| show(key.value(), row.value())))
-            })
-        };
-        while let Some(shown) = next().map_err(ReadError::from)? {
-            shown?;
-        }
-        Ok(())
+        snapshot.each_key(&mut show)
     }
 }

@@ -9,7 +9,7 @@ use crate::log::keys;
 use crate::log::pack::ChainEnd;
 use crate::log::reader::KeyRow;
 use crate::log::scan::ReadError;
-use crate::log::store::{Snapshot, StoreError, guarded};
+use crate::log::store::{Snapshot, StoreError};
 use crate::{codec, upcast};
 
 /// What [`Reader::verify`](crate::log::Reader::verify) found in order.
@@ -42,14 +42,30 @@ pub enum VerifyError {
     Key(#[source] ReadError),
 }
 
+/// How much of a log is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Every event that the log still has.
+    All,
+    /// What lies in its own file, behind sealed ones.
+    Own,
+}
+
 pub(crate) fn verify(
     snapshot: Result<Snapshot, StoreError>,
+    extent: Extent,
     progress: &mut dyn FnMut(Seq),
 ) -> Result<Verified, VerifyError> {
     let at_start = |error: StoreError| VerifyError::Block { good: Seq::ZERO, source: error.into() };
     let snapshot = snapshot.map_err(at_start)?;
-    let mut headers = snapshot.headers_from(Seq::ZERO).map_err(at_start)?;
-    let mut end = ChainEnd::default();
+    let mut end = match extent {
+        Extent::All => snapshot.past.start.clone(),
+        Extent::Own => {
+            snapshot.own_start().map_err(|source| VerifyError::Block { good: Seq::ZERO, source })?
+        }
+    };
+    let before = end.frontier.count();
+    let mut headers = snapshot.headers_from(Seq(before + 1)).map_err(at_start)?;
     let mut blocks = 0;
     loop {
         let good = Seq(end.frontier.count());
@@ -58,13 +74,20 @@ pub(crate) fn verify(
         else {
             break;
         };
+        if first.0 <= before {
+            // Where the log's own file has no block yet, the one found is that before it.
+            continue;
+        }
         let body = snapshot.body(first).map_err(stop)?;
         read_header(first, &value).and_then(|header| verify_block(&header, &body, &mut end)).map_err(stop)?;
         blocks += 1;
         progress(Seq(end.frontier.count()));
     }
     let good = Seq(end.frontier.count());
-    let counted = snapshot.block_count();
+    let counted = match extent {
+        Extent::All => snapshot.block_count(),
+        Extent::Own => snapshot.own_block_count(),
+    };
     match counted.map_err(|error| VerifyError::Block { good, source: error.into() })? {
         counted if counted == blocks => (),
         counted => {
@@ -72,8 +95,8 @@ pub(crate) fn verify(
             return Err(VerifyError::Block { good, source: damaged(good, what) });
         }
     }
-    let keys = verify_keys(&snapshot, good).map_err(VerifyError::Key)?;
-    Ok(Verified { events: good.0, blocks, keys, root: end.frontier.root() })
+    let keys = verify_keys(&snapshot, extent, good).map_err(VerifyError::Key)?;
+    Ok(Verified { events: good.0 - before, blocks, keys, root: end.frontier.root() })
 }
 
 /// Checks that a block continues the chain at `end` and is what its header says, and moves `end` behind it.
@@ -119,7 +142,7 @@ fn verify_events(block: &Block<'_>, header: &Header<'_>, end: &mut ChainEnd) -> 
 }
 
 /// Checks every row of a key: its checksum, and that it points into the log.
-fn verify_keys(snapshot: &Snapshot, head: Seq) -> Result<u64, ReadError> {
+fn verify_keys(snapshot: &Snapshot, extent: Extent, head: Seq) -> Result<u64, ReadError> {
     let check = |key: &str, row: &[u8]| {
         let points_into_log =
             |row: &KeyRow| Seq::FIRST <= row.first && row.first <= row.last && row.last <= head;
@@ -127,21 +150,19 @@ fn verify_keys(snapshot: &Snapshot, head: Seq) -> Result<u64, ReadError> {
         if right { Ok(()) } else { Err(ReadError::Key { key: key.to_owned() }) }
     };
     let mut count = 0;
-    for (key, row) in snapshot.recent_keys() {
-        check(key, row)?;
+    snapshot.each_own_key(&mut |key, row| {
         count += 1;
+        check(key, row)
+    })?;
+    let counted = snapshot.own_key_count()?;
+    if counted != count {
+        return Err(ReadError::Key { key: format!("{count} of {counted}") });
     }
-    let mut rows = guarded(|| Ok(snapshot.keys.range_owned::<&str>(..)?))?;
-    let mut next = || {
-        guarded(|| {
-            let next = rows.next().transpose()?;
-            Ok(next.map(|(key, row)| check(key.value(), row.value())))
-        })
-    };
-    while let Some(checked) = next()? {
-        checked?;
-        count += 1;
+    if extent == Extent::All {
+        snapshot.each_sealed_key(&mut |key, row| {
+            count += 1;
+            check(key, row)
+        })?;
     }
-    let counted = snapshot.key_count()?;
-    if counted == count { Ok(count) } else { Err(ReadError::Key { key: format!("{count} of {counted}") }) }
+    Ok(count)
 }

@@ -17,8 +17,9 @@ use crate::log::options::{Durability, LogOptions};
 use crate::log::pack::{ChainEnd, pack, pack_one};
 use crate::log::prepare::Prepared;
 use crate::log::reader::{Head, KeyRow};
+use crate::log::seal::{SealError, SealedLog, Stop};
 use crate::log::shared::Shared;
-use crate::log::store::{Database, KEYS, StoreError, Writable, guarded};
+use crate::log::store::{Database, KEYS, Own, StoreError, Writable, guarded};
 use crate::log::wal::{Seed, WalBlock, record_bytes_max};
 use crate::time::Clock;
 
@@ -36,6 +37,12 @@ impl Submission {
     }
 }
 
+/// What is asked of the writer.
+pub(crate) enum Work {
+    Append(Submission),
+    Seal(Sender<Result<SealedLog, SealError>>),
+}
+
 /// The state of the writer's thread.
 pub(crate) struct Writer {
     pub shared: Arc<Shared>,
@@ -50,6 +57,8 @@ pub(crate) struct Writer {
     /// Of the records in the write-ahead log.
     pub seed: Seed,
     pub pending: Pending,
+    /// What was taken from the queue while a group was put together and does not belong to it.
+    pub held: Option<Work>,
 }
 
 /// What is in the write-ahead log and not in redb.
@@ -82,7 +91,7 @@ impl Drop for Ending {
 }
 
 enum Next {
-    Append(Submission),
+    Work(Work),
     Sync,
     Merge,
     End,
@@ -95,7 +104,7 @@ impl Writer {
     /// # Errors
     ///
     /// [`AppendError::Io`] with what the store said.
-    pub(crate) fn run(mut self, queue: &Receiver<Submission>) -> Result<(), AppendError> {
+    pub(crate) fn run(mut self, queue: &Receiver<Work>) -> Result<(), AppendError> {
         let ending = Ending(Arc::clone(&self.shared));
         let served = self.serve(queue);
         // What the flusher met came first; what the writer met is mostly the consequence.
@@ -107,22 +116,33 @@ impl Writer {
         }
         drop(ending);
         let closed = match self.shared.take_database() {
-            Some(Database::Writable(Writable { database, .. })) => guarded(|| Ok(database.close()?)),
-            Some(Database::ReadOnly(_)) | None => Ok(()),
+            Some(Database { own: Own::Writable(Writable { database, .. }), .. }) => {
+                guarded(|| Ok(database.close()?))
+            }
+            Some(Database { own: Own::ReadOnly(_), .. }) | None => Ok(()),
         };
         served
             .and_then(|()| closed.map_err(|source| self.failure(source)))
             .map_err(|failure| AppendError::Io { first: failure.first, source: failure.source })
     }
 
-    fn serve(&mut self, queue: &Receiver<Submission>) -> Result<(), Failure> {
+    fn serve(&mut self, queue: &Receiver<Work>) -> Result<(), Failure> {
         let ticker = match self.options.durability {
             Durability::Interval(interval) => tick(interval),
             Durability::Always | Durability::Off => never(),
         };
         loop {
             match self.next(queue, &ticker) {
-                Next::Append(first) => self.append_group(first, queue)?,
+                Next::Work(Work::Append(first)) => self.append_group(first, queue)?,
+                Next::Work(Work::Seal(answer)) => match self.seal() {
+                    Ok(sealed) => drop(answer.send(Ok(sealed))),
+                    Err(Stop::Refused(error)) => drop(answer.send(Err(error))),
+                    Err(Stop::Failed(failure)) => {
+                        // Kept until it is said why the log is closed, so that who asked is told.
+                        self.held = Some(Work::Seal(answer));
+                        return Err(failure);
+                    }
+                },
                 Next::Sync => self.sync()?,
                 Next::Merge => self.merge()?,
                 Next::End => return self.store_pending().and_then(|()| self.sync()),
@@ -132,16 +152,19 @@ impl Writer {
     }
 
     /// What to do now; blocks while there is nothing.
-    fn next<T>(&self, queue: &Receiver<Submission>, ticker: &Receiver<T>) -> Next {
+    fn next<T>(&mut self, queue: &Receiver<Work>, ticker: &Receiver<T>) -> Next {
+        if let Some(work) = self.held.take() {
+            return Next::Work(work);
+        }
         if self.options.merge_blocks && self.small.is_due() && !self.flusher.has_failed() {
             match queue.try_recv() {
-                Ok(submission) => return Next::Append(submission),
+                Ok(work) => return Next::Work(work),
                 Err(TryRecvError::Empty) => return Next::Merge,
                 Err(TryRecvError::Disconnected) => return Next::End,
             }
         }
         let next = select! {
-            recv(queue) -> submission => submission.map_or(Next::End, Next::Append),
+            recv(queue) -> work => work.map_or(Next::End, Next::Work),
             recv(ticker) -> _ => Next::Sync,
             recv(self.flusher.failed()) -> _ => Next::Failed,
         };
@@ -150,13 +173,20 @@ impl Writer {
     }
 
     /// Commits `first` and what else is queued, up to the limits, and answers every caller.
-    fn append_group(&mut self, first: Submission, queue: &Receiver<Submission>) -> Result<(), Failure> {
+    fn append_group(&mut self, first: Submission, queue: &Receiver<Work>) -> Result<(), Failure> {
         let (mut events, mut bytes) = first.size();
         let mut submissions = vec![first];
         while events < self.options.group_events_max
             && bytes < self.options.group_bytes_max
-            && let Ok(submission) = queue.try_recv()
+            && let Ok(work) = queue.try_recv()
         {
+            let submission = match work {
+                Work::Append(submission) => submission,
+                Work::Seal(_) => {
+                    self.held = Some(work);
+                    break;
+                }
+            };
             let size = submission.size();
             (events, bytes) = (events + size.0, bytes + size.1);
             submissions.push(submission);
@@ -281,7 +311,7 @@ impl Writer {
     }
 
     /// Empties the write-ahead log into redb.
-    fn store_pending(&mut self) -> Result<(), Failure> {
+    pub(crate) fn store_pending(&mut self) -> Result<(), Failure> {
         if self.pending.batches.is_empty() {
             return Ok(());
         }
@@ -291,18 +321,18 @@ impl Writer {
         Ok(())
     }
 
-    fn with_writable<T>(
+    pub(crate) fn with_writable<T>(
         &self,
         work: impl FnOnce(&Writable) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.shared.with_database(|database| match database {
-            Database::Writable(database) => work(database),
-            Database::ReadOnly(_) => Err(StoreError::Closed),
+        self.shared.with_database(|database| match &database.own {
+            Own::Writable(database) => work(database),
+            Own::ReadOnly(_) => Err(StoreError::Closed),
         })
     }
 
     /// Runs `fill` in a transaction of its own and commits it.
-    fn write<T>(
+    pub(crate) fn write<T>(
         &self,
         durable: bool,
         fill: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>,
@@ -335,11 +365,11 @@ impl Writer {
         Ok(())
     }
 
-    fn next_seq(&self) -> Seq {
+    pub(crate) fn next_seq(&self) -> Seq {
         Seq(self.end.frontier.count() + 1)
     }
 
-    fn head(&self) -> Head {
+    pub(crate) fn head(&self) -> Head {
         Head {
             seq: Seq(self.end.frontier.count()),
             root: self.end.frontier.root(),
@@ -347,7 +377,7 @@ impl Writer {
         }
     }
 
-    fn failure(&self, source: StoreError) -> Failure {
+    pub(crate) fn failure(&self, source: StoreError) -> Failure {
         Failure { first: self.next_seq(), source: Arc::new(source) }
     }
 }

@@ -48,7 +48,8 @@ impl AgentLog for EngineLog {
 
     fn replay(&self, each: &mut dyn FnMut(Seq, Timestamp, &AgentEvent)) -> Result<(), LogError> {
         let filter = Filter { kinds: Some(Family::kinds(&[Family::Agent])), ..Filter::default() };
-        for record in self.0.log().scan(Seq::FIRST, &filter) {
+        let dropped = self.0.dropped_agent_events().map_err(|error| failed("read")(error.into()))?;
+        for record in dropped.into_iter().map(Ok).chain(self.0.log().scan(Seq::FIRST, &filter)) {
             let record = record.map_err(|error| failed("read")(error.into()))?;
             if let Event::Agent(event) = &record.event {
                 each(record.seq, record.recorded_at, event);
@@ -58,7 +59,11 @@ impl AgentLog for EngineLog {
     }
 
     fn read(&self, seq: Seq) -> Result<Option<AgentEvent>, LogError> {
-        let found = self.0.records(&[seq]).map_err(|error| failed("read")(error.into()))?;
+        let mut found = self.0.records(&[seq]).map_err(|error| failed("read")(error.into()))?;
+        if found.is_empty() {
+            let dropped = self.0.dropped_agent_events().map_err(|error| failed("read")(error.into()))?;
+            found.extend(dropped.into_iter().find(|record| record.seq == seq));
+        }
         Ok(found.into_iter().find_map(|record| match record.event {
             Event::Agent(event) => Some(event),
             Event::Memory(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => None,

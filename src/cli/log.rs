@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::args::{Common, LogCommand, LogTail};
 use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
+use super::fork;
 use super::output::Output;
 use super::progress::Progress;
 use super::proofs::{self, Wanted};
-use super::setup;
+use super::{retention, setup};
 
 /// Events asked of a server at a time.
 const PAGE: &str = "1000";
@@ -26,15 +27,23 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
     if let LogCommand::Tail(what) = command {
         kinds(what)?;
     }
-    if let LogCommand::CheckProof(what) = command {
-        return proofs::check(what, out);
+    match command {
+        LogCommand::CheckProof(what) => return proofs::check(what, out),
+        LogCommand::Fork(what) => return fork::fork(what, common, out),
+        LogCommand::Detach => return fork::make_independent(common, out),
+        LogCommand::Drop(what) => return retention::drop(what, common, out),
+        LogCommand::Tail(_)
+        | LogCommand::Verify { .. }
+        | LogCommand::Head { .. }
+        | LogCommand::Prove(_)
+        | LogCommand::Consistency(_) => (),
     }
     match (backend::running(common)?, command) {
         (Some(server), LogCommand::Tail(what)) => tail_server(&Backend::Http(server), what, out),
         (Some(server), LogCommand::Head { kinds: false, checkpoint }) => {
             proofs::head_of_server(&Backend::Http(server), *checkpoint, out)
         }
-        (Some(server), LogCommand::Verify | LogCommand::Head { kinds: true, .. }) => {
+        (Some(server), LogCommand::Verify { .. } | LogCommand::Head { kinds: true, .. }) => {
             let message =
                 format!("{} has the log open; stop it first: this reads the file itself", server.url());
             Err(Failure::new(Exit::Unreachable, message))
@@ -69,15 +78,18 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             let lines = tail(&reader, &wanted).map_err(|error| Failure::of(Exit::Failed, &error))?;
             lines.iter().try_for_each(|line| show(line, out))
         }
-        LogCommand::Verify => {
+        LogCommand::Verify { own } => {
             let mut progress = Progress::new("verifying", "events", !common.no_progress);
-            let intact = verify(&reader, &mut |seq, head| progress.set(seq.0, head.0));
+            let intact = verify(&reader, *own, &mut |seq, head| progress.set(seq.0, head.0));
             drop(progress);
             out.value(&intact.map_err(|error| Failure::of(Exit::Failed, &error))?)
         }
         LogCommand::Prove(what) => Wanted::Event(what).make(&reader, common, out),
         LogCommand::Consistency(what) => Wanted::Growth(what).make(&reader, common, out),
         LogCommand::CheckProof(what) => proofs::check(what, out),
+        LogCommand::Fork(what) => fork::fork(what, common, out),
+        LogCommand::Detach => fork::make_independent(common, out),
+        LogCommand::Drop(what) => retention::drop(what, common, out),
         LogCommand::Head { checkpoint: true, .. } => {
             out.text(proofs::signer(&reader, common)?.sign(reader.head()))
         }

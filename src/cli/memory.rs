@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{Add, Common, Graph, MemoryCommand, Relate, Search, Stats, Who};
 use super::backend::{Backend, Request, encoded};
+use super::compare;
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items, shortened};
 use super::transfer;
@@ -16,8 +17,12 @@ pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> 
     }
     let writes =
         matches!(command, MemoryCommand::Add(_) | MemoryCommand::Relate(_) | MemoryCommand::Import(_));
+    if let MemoryCommand::CompareSearch(what) = &command {
+        return compare::run(what, common, out);
+    }
     let backend = Backend::open(common, writes)?;
     match command {
+        MemoryCommand::CompareSearch(_) => Ok(()),
         MemoryCommand::Add(add) => remember(&backend, add, out),
         MemoryCommand::Relate(relate) => connect(&backend, &relate, out),
         MemoryCommand::Search(search) => find(&backend, &search, out),

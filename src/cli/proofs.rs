@@ -54,7 +54,7 @@ impl Wanted<'_> {
         };
         let proof = proof.map_err(|error| {
             let exit = match error {
-                ProveError::Beyond { .. } => Exit::NotFound,
+                ProveError::Beyond { .. } | ProveError::Dropped { .. } => Exit::NotFound,
                 ProveError::Read(_) => Exit::Failed,
             };
             Failure::of(exit, &error)
@@ -99,7 +99,9 @@ pub(super) fn head_of_server(server: &Backend, checkpoint: bool, out: &mut Outpu
     if out.is_json() {
         return out.json(&head);
     }
-    out.line(format_args!("head #{seq}\nroot {root}\nrecorded {at}\npublic key {key}"))
+    out.line(format_args!("head #{seq}\nroot {root}\nrecorded {at}\npublic key {key}"))?;
+    let origin = serde_json::from_value(head.get("origin").cloned().unwrap_or_default()).unwrap_or_default();
+    caxton_tools::log::origin_lines(&origin).iter().try_for_each(|line| out.line(line))
 }
 
 /// Shows the figures of a stopped log, with its signed head where it has a key.

@@ -188,7 +188,7 @@ fn model_options(config: &Config) -> ModelOptions {
     }
 }
 
-fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingService>>) -> EngineOptions {
+pub(super) fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingService>>) -> EngineOptions {
     EngineOptions {
         durability: durability(config),
         log_cache_bytes: (config.log.cache_mb as usize).saturating_mul(MIB),

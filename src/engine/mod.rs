@@ -4,12 +4,15 @@
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
 //! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
-//! anew meanwhile), [`signing`] (the key of the log's heads).
+//! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
+//! its oldest events).
 
 mod adopt;
 mod answers;
+mod base;
 pub mod clock;
 pub mod deliveries;
+pub mod fork;
 mod gauges;
 pub mod inboxes;
 mod memory_writer;
@@ -18,6 +21,7 @@ mod present;
 mod rebuild;
 #[cfg(test)]
 mod rebuild_tests;
+mod refold;
 pub mod signing;
 mod start;
 mod start_graph;
@@ -29,16 +33,17 @@ mod talk_fold;
 mod talk_tests;
 #[cfg(test)]
 mod tests;
+pub mod trim;
 mod vector_fold;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use caxton_events::log::{Log, Reader, Signer};
-use caxton_events::{Seq, SystemEvent};
+use caxton_events::{Record, Seq, SystemEvent};
 use caxton_projections::view::{Part, View};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
@@ -64,6 +69,8 @@ struct Inner {
     view: View,
     rebuilds: Arc<Rebuilds>,
     log: Reader,
+    /// The log as long as it is written.
+    sealer: Weak<Log>,
     signer: Signer,
     /// Taken when the engine stops: then nothing more is accepted.
     commands: RwLock<Option<Sender<Pending>>>,
@@ -178,6 +185,15 @@ impl Engine {
     /// The log, to read.
     pub fn log(&self) -> &Reader {
         &self.inner.log
+    }
+
+    /// The events about agents that were dropped from the log, in order.
+    ///
+    /// # Errors
+    ///
+    /// What the system said about the file they are kept in.
+    pub fn dropped_agent_events(&self) -> std::io::Result<Vec<Record>> {
+        base::dropped_agent_events(&self.inner.data_dir, &self.inner.log)
     }
 
     /// What signs the log's heads.

@@ -14,7 +14,7 @@ use caxton_events::log::{
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
 use caxton_projections::driver::CatchUpError;
 use caxton_projections::embedding::{Embedder, EmbeddingService, ModelIdentity, StoreError, VectorStore};
-use caxton_projections::graph::{self, GraphError, SqliteOptions};
+use caxton_projections::graph::{self, GraphError, GraphReader, SqliteOptions};
 use caxton_projections::projection::{ApplyError, Projection};
 use caxton_projections::swap::Place;
 use caxton_projections::talk::OpenTalkError;
@@ -22,8 +22,11 @@ use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
 use caxton_projections::view::{Part, Positions, Semantic, View};
 use crossbeam_channel::{Receiver, bounded};
 
+use super::base::{self, RestoreError, lacks_events};
+use super::fork::inherit_vectors;
 use super::inboxes::{Leases, Wakers};
 use super::rebuild::{Offer, Rebuilds, VectorParts};
+use super::refold::{RefoldError, refold};
 use super::signing::{self, SigningKeyError};
 use super::start_graph::{Ends, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
@@ -155,6 +158,9 @@ pub enum StartError {
     /// The graph could not be prepared for a rebuild.
     #[error("could not rebuild the graph")]
     Rebuild(#[source] ApplyError),
+    /// What was saved before events were dropped could not be put in place.
+    #[error(transparent)]
+    Base(#[from] RestoreError),
     /// Agents and conversations did not open.
     #[error("could not open agents and conversations")]
     Talk(#[source] OpenTalkError),
@@ -167,6 +173,9 @@ pub enum StartError {
     /// The vectors did not open.
     #[error("could not open the vectors")]
     Vectors(#[source] OpenVectorsError),
+    /// The vectors could not be made from the graph.
+    #[error("could not make the vectors from the graph")]
+    Refold(#[source] RefoldError),
     /// The system gave no thread.
     #[error("could not start a thread")]
     Thread(#[source] io::Error),
@@ -198,7 +207,7 @@ impl Engine {
         let signer = signing::open_or_create(&options.data_dir, log.reader().log_id())
             .map_err(StartError::SigningKey)?;
         let mut recovery = Recovery::default();
-        settle(&options.data_dir)?;
+        settle(options, &log.reader())?;
         let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
         record_start(&log, options.embedding.as_deref())?;
         let positions = Arc::new(Positions::new(options.embedding.is_some()));
@@ -206,7 +215,7 @@ impl Engine {
         let stopping = Arc::new(AtomicBool::new(false));
         let (talk, store) = open_talk(options, &log.reader(), &mut recovery, progress)?;
         positions.advance(Part::Talk, talk.checkpoint());
-        let vectors = open_vectors(options, &log.reader(), &mut recovery, progress)?;
+        let vectors = open_vectors(options, (&log.reader(), &graph.reader()), &mut recovery, progress)?;
         let (rebuilds, offers) = Rebuilds::new(
             (&options.data_dir, &options.sqlite),
             log.reader(),
@@ -223,9 +232,8 @@ impl Engine {
             None => (None, None),
         };
         let view = View::new(graph.reader(), semantic, talk.reader(), Arc::clone(&positions));
-        let reader = log.reader();
-        let log = Arc::new(log);
-        let wakers = Arc::new(Wakers::new());
+        let (reader, log) = (log.reader(), Arc::new(log));
+        let (sealer, wakers) = (Arc::downgrade(&log), Arc::new(Wakers::new()));
         let talking = start_talk(options, &log, (talk, store), (&positions, offers.talk), &wakers)?;
         let (sender, commands) = bounded(options.commands_max);
         let damaged = Arc::new(AtomicBool::new(false));
@@ -248,6 +256,7 @@ impl Engine {
             inner: Arc::new(Inner {
                 view,
                 rebuilds,
+                sealer,
                 signer,
                 commands: RwLock::new(Some(sender)),
                 requests: RwLock::new(Some(talking.requests)),
@@ -276,10 +285,15 @@ fn check_format(data_dir: &Path) -> Result<(), StartError> {
         Ok(found) if found.trim() == FORMAT.to_string() => Ok(()),
         Ok(found) => Err(StartError::Format { path, found: found.trim().chars().take(32).collect() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::write(&path, format!("{FORMAT}\n")).map_err(|source| failed(&path, source))
+            mark_format(data_dir).map_err(|source| failed(&path, source))
         }
         Err(source) => Err(failed(&path, source)),
     }
+}
+
+/// Marks a new data directory.
+pub(super) fn mark_format(data_dir: &Path) -> io::Result<()> {
+    fs::write(data_dir.join(FORMAT_FILE), format!("{FORMAT}\n"))
 }
 
 fn open_log(options: &EngineOptions) -> Result<Log, StartError> {
@@ -325,8 +339,9 @@ fn record_start(log: &Log, embedding: Option<&EmbeddingService>) -> Result<(), S
     Ok(())
 }
 
-/// Cleans up after a crash in the middle of a rebuild.
-fn settle(data_dir: &Path) -> Result<(), StartError> {
+/// Cleans up after a crash in the middle of a rebuild, and puts in place what was saved for a log that lost events.
+fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
+    let data_dir = &options.data_dir;
     for part in [Part::Graph, Part::Vectors, Part::Talk] {
         let place = Place::new(data_dir, part.name());
         let settled = place.settle();
@@ -340,7 +355,7 @@ fn settle(data_dir: &Path) -> Result<(), StartError> {
             );
         }
     }
-    Ok(())
+    Ok(base::restore(options, log)?)
 }
 
 /// The vectors for searches, and the thread that keeps them.
@@ -368,13 +383,14 @@ fn start_vectors(
 /// The vectors where they were saved, where there is a model.
 fn open_vectors(
     options: &EngineOptions,
-    log: &Reader,
+    (log, graph): (&Reader, &GraphReader),
     recovery: &mut Recovery,
     progress: &mut dyn FnMut(StartStep),
 ) -> Result<Option<(Vectors, Arc<EmbeddingService>)>, StartError> {
     let Some(embedding) = &options.embedding else { return Ok(None) };
     progress(StartStep::LoadingVectors);
     let dir = options.data_dir.join("vectors");
+    inherit_vectors(&options.data_dir, log);
     let store = VectorStore::open(&dir, embedding.identity()).map_err(StartError::Store)?;
     let embedder: Arc<dyn Embedder> = Arc::clone(embedding) as Arc<dyn Embedder>;
     let mut vectors = Vectors::open(&dir, options.vectors, store, embedder).map_err(StartError::Vectors)?;
@@ -388,6 +404,10 @@ fn open_vectors(
         tracing::warn!(%reason, "the vectors are rebuilt from the log");
         recovery.vectors = Some(reason);
         vectors.reset().map_err(StartError::Rebuild)?;
+    }
+    if lacks_events(log, vectors.checkpoint()) {
+        tracing::warn!("the vectors are made from the graph, because the events before it were dropped");
+        refold(graph, &mut vectors).map_err(StartError::Refold)?;
     }
     Ok(Some((vectors, Arc::clone(embedding))))
 }

@@ -51,6 +51,15 @@ pub enum SourceError {
         /// Where the log ends.
         head: Seq,
     },
+    /// The log does not begin with its first event any more, and a backup would have to.
+    #[error(
+        "the events before {first} were dropped, and a backup begins with the first one; stop the server and copy the data \
+         directory as it is, with base/ and sealed/"
+    )]
+    Dropped {
+        /// The first event that the log has.
+        first: Seq,
+    },
     /// The log could not be read.
     #[error("could not read the log")]
     Read(#[from] ReadError),
@@ -60,6 +69,7 @@ impl From<ProveError> for SourceError {
     fn from(error: ProveError) -> Self {
         match error {
             ProveError::Beyond { asked, size } => Self::Beyond { after: asked, head: Seq(size) },
+            ProveError::Dropped { first, .. } => Self::Dropped { first },
             ProveError::Read(error) => Self::Read(error),
         }
     }
@@ -107,6 +117,10 @@ pub fn source(
 ) -> Result<Frames, SourceError> {
     let head = reader.head();
     let after = wanted.after;
+    let first = reader.first().map_err(ReadError::from)?;
+    if after.next() < first {
+        return Err(SourceError::Dropped { first });
+    }
     let end = if after == Seq::ZERO { End::default() } else { reader.end_at(after.0)? };
     if wanted.root.as_ref().is_some_and(|root| after > Seq::ZERO && *root != end.head().root.to_string()) {
         return Err(SourceError::OtherHistory { after });

@@ -29,14 +29,15 @@ impl fmt::Display for Intact {
     }
 }
 
-/// Recomputes every hash. `progress` hears the last position checked and the last one there is.
+/// Recomputes every hash, or with `own` those of what lies behind sealed files. `progress` hears the last position checked and the last one there is.
 ///
 /// # Errors
 ///
 /// [`VerifyError`] names the first block that is wrong and how far everything was right.
-pub fn verify(reader: &Reader, progress: &mut dyn FnMut(Seq, Seq)) -> Result<Intact, VerifyError> {
+pub fn verify(reader: &Reader, own: bool, progress: &mut dyn FnMut(Seq, Seq)) -> Result<Intact, VerifyError> {
     let head = reader.head().seq;
-    let verified = reader.verify(&mut |seq| progress(seq, head))?;
+    let mut heard = |seq| progress(seq, head);
+    let verified = if own { reader.verify_own(&mut heard) } else { reader.verify(&mut heard) }?;
     Ok(Intact {
         events: verified.events,
         blocks: verified.blocks,

@@ -40,7 +40,7 @@ pub struct Line {
 impl Line {
     /// The line for a record of the log that `reader` reads.
     pub fn of(reader: &Reader, record: Record) -> Self {
-        Self::of_log(&reader.log_id(), record)
+        Self::of_log(&reader.log_id_at(record.seq), record)
     }
 
     /// The line for a record of the log with this id.

@@ -10,6 +10,6 @@ mod talk;
 
 pub use check::{Intact, verify};
 pub use line::Line;
-pub use overview::{Overview, overview};
+pub use overview::{Overview, origin_lines, overview};
 pub use proof::{CheckError, ProofFile, Proved, ProvedHead, prove, prove_growth};
 pub use tail::{Tail, tail};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use caxton_events::log::{Filter, ReadError, Reader};
+use caxton_events::log::{Dropped, Filter, ForkedFrom, Origin, ReadError, Reader};
 use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
@@ -26,6 +26,9 @@ pub struct Overview {
     pub oldest: Option<Timestamp>,
     /// When the last event was recorded.
     pub newest: Option<Timestamp>,
+    /// What lies before the log's own file, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// Events of each kind; `None` when they were not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kinds: Option<BTreeMap<&'static str, u64>>,
@@ -39,6 +42,9 @@ impl fmt::Display for Overview {
         write!(f, "{} bytes on disk, {} idempotency keys", self.file_bytes, self.keys)?;
         if let (Some(oldest), Some(newest)) = (self.oldest, self.newest) {
             write!(f, "\nrecorded {oldest} to {newest}")?;
+        }
+        for line in self.origin.iter().flat_map(origin_lines) {
+            write!(f, "\n{line}")?;
         }
         for (kind, events) in self.kinds.iter().flatten() {
             write!(f, "\n{events:>12} {kind}")?;
@@ -69,8 +75,25 @@ pub fn overview(
         keys: stats.keys,
         oldest: stats.oldest,
         newest: stats.newest,
+        origin: Some(reader.origin()?).filter(|origin| !origin.is_none()),
         kinds,
     })
+}
+
+/// What an origin says, in lines for people.
+pub fn origin_lines(origin: &Origin) -> Vec<String> {
+    let mut lines = Vec::new();
+    for ForkedFrom { log_id, dir, seq, at, .. } in &origin.forks {
+        let id = u128::from_be_bytes(*log_id);
+        lines.push(format!("forked at {seq} from caxton/log/{id:032x}, then in {dir}, on {at}"));
+    }
+    if let Some(Dropped { through, at, by, .. }) = &origin.dropped {
+        lines.push(format!("everything up to {through} was dropped by {by} on {at}"));
+    }
+    if let Some(last) = origin.sealed.last() {
+        lines.push(format!("everything up to {} lies in {} sealed files", last.through, origin.sealed.len()));
+    }
+    lines
 }
 
 fn kinds(

@@ -23,6 +23,9 @@ fn system(event: &SystemEvent) -> Value {
         SystemEvent::EmbeddingModelChanged { name, weights_sha256, dimensions } => {
             json!({ "name": name, "weights_sha256": weights_sha256, "dimensions": dimensions })
         }
+        SystemEvent::LogTrimmed { through, root, by } => {
+            json!({ "through": through, "root": root, "by": by })
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod wal;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::StorageBackend;
@@ -56,6 +57,8 @@ pub(crate) struct Journal {
     home: u64,
     state: RwLock<State>,
     flight: Flight,
+    /// Whether the medium is not written any more: what redb writes stays in memory.
+    frozen: AtomicBool,
     /// The memory of records that landed, for the next ones.
     buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -131,6 +134,28 @@ impl Journal {
         Ok(Self::new(medium, writable, &superblock, state))
     }
 
+    /// Opens a medium that will never be written: what redb writes to it, to settle what was left open, stays in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub(crate) fn open_frozen(medium: Box<dyn StorageBackend>) -> io::Result<Arc<Self>> {
+        let journal = Self::open(medium, false)?;
+        journal.freeze();
+        Ok(journal)
+    }
+
+    /// From now on the medium stays as it is: what redb writes, as it does when it is closed, stays in memory.
+    ///
+    /// What must last has to be home before: see [`checkpoint`](Self::checkpoint).
+    pub(crate) fn freeze(&self) {
+        self.frozen.store(true, Ordering::Release);
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::Acquire)
+    }
+
     fn new(
         medium: Box<dyn StorageBackend>,
         writable: bool,
@@ -145,6 +170,7 @@ impl Journal {
             home: superblock.home(),
             state: RwLock::new(state),
             flight: Flight::default(),
+            frozen: AtomicBool::new(false),
             buffers: Mutex::default(),
         })
     }
@@ -268,12 +294,27 @@ impl StorageBackend for Backend {
         if state.overlay.read_whole(offset, out) {
             return Ok(());
         }
-        self.0.medium.read(self.0.home + offset, out)?;
+        let place = self.0.home + offset;
+        // What a frozen file was made longer by is in memory alone.
+        let there = if self.0.is_frozen() {
+            self.0.medium.len()?.saturating_sub(place).min(out.len() as u64) as usize
+        } else {
+            out.len()
+        };
+        let (there, beyond) = out.split_at_mut(there);
+        if !there.is_empty() {
+            self.0.medium.read(place, there)?;
+        }
+        beyond.fill(0);
         state.overlay.patch(offset, out);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.0.is_frozen() {
+            self.0.state_mut().len = len;
+            return Ok(());
+        }
         self.0.flight.wait_for_room();
         self.0.check()?;
         // It is made shorter only when the journal is empty: a record may still name what is cut off.
@@ -290,6 +331,10 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.0.is_frozen() {
+            self.0.state_mut().overlay.put(offset, data, false);
+            return Ok(());
+        }
         // redb overwrites its first page in place.
         if offset >= PAGE && data.len() >= LARGE_BYTES {
             self.0.write_home(offset, data)
@@ -299,7 +344,7 @@ impl StorageBackend for Backend {
     }
 
     fn close(&self) -> io::Result<()> {
-        if self.0.writable && !self.0.state().failed {
+        if self.0.writable && !self.0.is_frozen() && !self.0.state().failed {
             self.0.checkpoint()?;
         }
         self.0.medium.close()

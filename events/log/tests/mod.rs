@@ -2,16 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 mod append;
+mod copying;
 mod crash;
 mod damage;
 pub(super) mod disk;
 mod evidence;
+mod forking;
 mod merging;
 mod model;
 mod opening;
 mod proving;
 mod reading;
 mod stretch;
+mod trimming;
 mod wal;
 
 use std::sync::Arc;

@@ -80,6 +80,9 @@ async fn chunk(api: &Api, mut frames: Frames) -> Result<(Bytes, Frames), Problem
 
 fn refused(error: &SourceError) -> Problem {
     match error {
+        SourceError::Dropped { .. } => {
+            Problem::new(StatusCode::CONFLICT, "EVENTS_DROPPED", error.to_string())
+        }
         SourceError::OtherHistory { .. } | SourceError::Beyond { .. } => {
             Problem::new(StatusCode::CONFLICT, "OTHER_HISTORY", error.to_string())
                 .remedy("begin a new backup in an empty folder")

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::Seq;
-use caxton_events::log::ProveError;
+use caxton_events::log::{ProveError, ReadError};
 use caxton_tools::log::{prove, prove_growth};
 use serde_json::json;
 
@@ -19,9 +19,11 @@ use super::rows;
 pub(super) async fn head(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     call.query(&[])?.finish()?;
     let (head, signer) = (api.engine.log().head(), api.engine.signer());
+    let origin = api.engine.log().origin().map_err(|error| log_unreadable(&ReadError::Store(error)))?;
     rows::json(
         StatusCode::OK,
         &json!({
+            "origin": Some(origin).filter(|origin| !origin.is_none()),
             "seq": head.seq,
             "root": head.root.to_string(),
             "recorded_at": head.recorded_at,
@@ -69,7 +71,7 @@ fn required(query: &mut Fields, name: &str, least: u64) -> u64 {
 
 fn unproved(error: &ProveError) -> Problem {
     match error {
-        ProveError::Beyond { .. } => {
+        ProveError::Beyond { .. } | ProveError::Dropped { .. } => {
             Problem::new(StatusCode::NOT_FOUND, "EVENT_NOT_FOUND", error.to_string())
                 .remedy("GET /api/v1/log/head says how many events there are")
         }

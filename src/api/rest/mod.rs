@@ -22,6 +22,7 @@ mod import;
 mod json;
 mod lines;
 mod log_proofs;
+mod log_seal;
 mod meter;
 mod middleware;
 mod observations;

@@ -12,8 +12,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use super::problem::{Problem, nearest, shortened};
 use super::{
     Api, RestOptions, backup, batch, config_agents, embeddings, entities, entity_writes, events, export,
-    graph_walk, health, import, log_proofs, middleware, observations, projections, relations, search, stats,
-    stream, talk,
+    graph_walk, health, import, log_proofs, log_seal, middleware, observations, projections, relations,
+    search, stats, stream, talk,
 };
 use crate::engine::Engine;
 
@@ -38,6 +38,7 @@ const PATHS: &[&str] = &[
     "/api/v1/log/consistency",
     "/api/v1/log/head",
     "/api/v1/log/proof",
+    "/api/v1/log/seal",
     "/api/v1/memory/config",
     "/api/v1/memory/entities",
     "/api/v1/memory/entities/batch",
@@ -136,6 +137,7 @@ fn resources() -> Router<Api> {
         .route("/projections", get(projections::list))
         .route("/projections/{name}", get(projections::get))
         .route("/projections/{name}/rebuild", post(projections::rebuild))
+        .route("/log/seal", post(log_seal::seal))
         .route("/events", get(events::list))
         .route("/events/stream", get(stream::events))
         .route("/health", get(health::health))

@@ -13,6 +13,8 @@ pub(in crate::cli) enum MemoryCommand {
     Relate(Relate),
     /// Find what was remembered, by meaning and by words
     Search(Search),
+    /// Ask two memories the same questions and show how their answers differ
+    CompareSearch(CompareSearch),
     /// Walk the relations around a thing
     Graph(Graph),
     /// Count what is there
@@ -145,6 +147,34 @@ pub(in crate::cli) struct Search {
     /// Show the relations of each hit
     #[arg(long)]
     pub(in crate::cli) relations: bool,
+    #[command(flatten)]
+    pub(in crate::cli) who: Who,
+}
+
+/// `caxton memory compare-search`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CompareSearch {
+    /// The other memory: the address of a server, or a data directory, as of a fork
+    #[arg(long, value_name = "URL|DIR")]
+    pub(in crate::cli) with: String,
+    /// The questions, one a line, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) queries: PathBuf,
+    /// Hits compared for each question
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 10)]
+    pub(in crate::cli) limit: u16,
+    /// What ranks [default: hybrid, or what each is set to]
+    #[arg(long, value_enum)]
+    pub(in crate::cli) mode: Option<Mode>,
+    /// Configuration of the other directory, where no server runs on it [default: the same]
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) with_config: Option<PathBuf>,
+    /// Folder of the other directory's embedding model, where no server runs on it [default: the same]
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) with_model_path: Option<PathBuf>,
+    /// Do without a model in the other directory, where no server runs on it
+    #[arg(long)]
+    pub(in crate::cli) with_keyword_only: bool,
     #[command(flatten)]
     pub(in crate::cli) who: Who,
 }

@@ -14,11 +14,11 @@ use clap::{Parser, Subcommand};
 pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate};
 pub(super) use backup::{Backup, BackupCommand, Restore};
 pub(super) use memory::{
-    Add, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
+    Add, CompareSearch, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
 };
 pub(super) use operate::{
-    CheckProof, ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogTail, ModelCommand,
-    ModelName, ProveEvent, ProveGrowth, Serve,
+    CheckProof, ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogDrop, LogFork, LogTail,
+    ModelCommand, ModelName, ProveEvent, ProveGrowth, Serve,
 };
 pub(super) use projection::{ProjectionCommand, RebuildProjections};
 pub(super) use talk::{

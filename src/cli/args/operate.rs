@@ -24,7 +24,11 @@ pub(in crate::cli) enum LogCommand {
     /// Show the newest events, or those from a position on
     Tail(LogTail),
     /// Recompute every hash from the first event to the last
-    Verify,
+    Verify {
+        /// Only what this log recorded itself since it was forked or sealed, not what it shares
+        #[arg(long)]
+        own: bool,
+    },
     /// Show the end of the log and its size
     Head {
         /// Read every event and count the kinds
@@ -42,6 +46,57 @@ pub(in crate::cli) enum LogCommand {
     #[command(after_help = "\
 Exit code 0: it holds. 1: it does not, and standard error says what does not fit. docs/audit.md says what that means.")]
     CheckProof(CheckProof),
+    /// Make a data directory that shares everything up to a position, and goes its own way from there
+    #[command(after_help = "\
+Examples:
+  caxton log fork --to /data/what-if
+  caxton log fork --at 17000 --to /data/before
+  caxton log fork --at 2026-11-28T14:00:00Z --to /data/at-two
+
+It takes as long for any log. The directory may have a running server, which goes on. docs/fork.md says what both share.")]
+    Fork(LogFork),
+    /// Give a stopped data directory files of its own for everything it shares with others
+    Detach,
+    /// Drop the oldest events of a stopped data directory; what they led to stays
+    #[command(after_help = "\
+Examples:
+  caxton log drop --before 2026-01-01T00:00:00Z --dry-run
+  caxton log drop --before 17000 --by 'ada, retention of 90 days'
+
+Whole blocks go. The memory, agents and conversations stay as they are; texts of messages, audit and any past state before
+that point are gone for good. docs/retention.md says what stays provable.")]
+    Drop(LogDrop),
+}
+
+/// `caxton log drop`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LogDrop {
+    /// The first event to keep: its position, or the time from which events are kept
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(in crate::cli) before: String,
+    /// Who drops them, as the log records
+    #[arg(long, value_name = "TEXT", default_value = "operator")]
+    pub(in crate::cli) by: String,
+    /// Drop them here although forks keep them: then their space is not given back
+    #[arg(long)]
+    pub(in crate::cli) forks_keep: bool,
+    /// Say what would be dropped, and change nothing
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+}
+
+/// `caxton log fork`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LogFork {
+    /// The last event that both share: its position, or the time until which events count [default: the last one]
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(in crate::cli) at: Option<String>,
+    /// Where the fork is made: a directory that does not exist, or is empty
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) to: PathBuf,
+    /// Copy the events instead of sharing files: for another disk
+    #[arg(long)]
+    pub(in crate::cli) copy: bool,
 }
 
 /// `caxton log prove`

@@ -1,0 +1,209 @@
+//! Sealing: the log's own file becomes one that nobody writes any more, and the log goes on in a new one.
+//!
+//! It takes as long for any log: a file is made, one gets a second name, the other takes its first. Until that last step the log
+//! goes on in the old file whatever happens, after it in the new one.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Seq;
+use crate::log::batch::LogClosed;
+use crate::log::flusher::{Commit, Failure, Unsynced};
+use crate::log::open::{NEW_FILE, create_at, put_origin, write_through};
+use crate::log::origin::{ORIGIN_FILE, Origin, SEALED_DIR, SealedFile, sealed_name};
+use crate::log::past::{Part, Past};
+use crate::log::reader::Head;
+use crate::log::store::{Database, Own, StoreError, Writable, guarded};
+use crate::log::writer::{Pending, Writer};
+
+/// Write permissions, which a sealed file has not.
+const WRITE_MODE: u32 = 0o222;
+
+/// A log all of whose events lie in sealed files: what a fork is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedLog {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Id of the log.
+    #[serde(with = "crate::log::origin::hex")]
+    pub log_id: [u8; 16],
+    /// The end of the log when it was sealed.
+    #[serde(skip)]
+    pub head: Head,
+    /// Its sealed files up to there, and what lies before them.
+    pub origin: Origin,
+}
+
+/// Why a log was not sealed. It goes on as before, unless it says that it is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The log lies in no file.
+    #[error("a log in memory cannot be sealed")]
+    NoFile,
+    /// A file could not be made, named or synced.
+    #[error("could not make {} (is the directory writable, and is there space?)", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the medium said.
+        #[source]
+        source: io::Error,
+    },
+    /// The new file could not be laid out.
+    #[error("could not lay out {}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
+    /// The log failed on the way, or was closed before.
+    #[error(transparent)]
+    Closed(#[from] LogClosed),
+}
+
+/// What sealing ended with: an error of its own, or one that closes the log.
+pub(crate) enum Stop {
+    Refused(SealError),
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Makes the names in a folder last.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all())
+}
+
+impl Writer {
+    /// Seals what the log's own file holds, if it holds anything.
+    pub(crate) fn seal(&mut self) -> Result<SealedLog, Stop> {
+        let path = self.shared.path.clone().ok_or(Stop::Refused(SealError::NoFile))?;
+        let dir = path.parent().map(Path::to_owned).unwrap_or_default();
+        self.settle()?;
+        let (log_id, head) = (self.shared.log_id, self.head());
+        let past = self.shared.with_database(|database| Ok(Arc::clone(&database.past)));
+        let past = past.map_err(|source| self.failure(source))?;
+        if head.seq == past.through() {
+            return Ok(SealedLog { dir, log_id, head, origin: past.origin.clone() });
+        }
+        let sealed = SealedFile {
+            file: sealed_name(&log_id, head.seq),
+            log_id,
+            through: head.seq,
+            keys_through: head.seq,
+            root: head.root.0,
+            last: head.seq,
+            last_root: head.root.0,
+        };
+        let mut origin = past.origin.clone();
+        origin.sealed.push(sealed.clone());
+        let next = self.lay_out(&dir, &origin).map_err(Stop::Refused)?;
+        let sealed_path = dir.join(SEALED_DIR).join(&sealed.file);
+        give_name(&path, &sealed_path).map_err(Stop::Refused)?;
+        fs::rename(dir.join(NEW_FILE), &path).map_err(|source| {
+            // A second name that nothing refers to costs nothing; at the next attempt it is there already.
+            let _ = fs::remove_file(&sealed_path);
+            Stop::Refused(SealError::Io { path: path.clone(), source })
+        })?;
+        // From here on the new file is the log's: what fails leaves open which one a restart would find.
+        sync_dir(&dir).map_err(|source| self.failure(StoreError::Io(source)))?;
+        let past = (past.start.clone(), past.parts.clone(), origin.clone());
+        self.go_on_in(next, sealed, sealed_path, past).map_err(|source| self.failure(source))?;
+        // For people and programs; the log does not read it.
+        let _ = fs::write(dir.join(ORIGIN_FILE), origin.to_json());
+        Ok(SealedLog { dir, log_id, head, origin })
+    }
+
+    /// Brings everything that was committed into the tables, makes it durable, and empties the journal.
+    fn settle(&mut self) -> Result<(), Failure> {
+        self.store_pending()?;
+        let ((), sealed) = self.write(true, |_| Ok(())).map_err(|source| self.failure(source))?;
+        self.unsynced = false;
+        let unsynced = sealed.map(Unsynced::Pages);
+        self.flusher.hand(Commit { first: self.next_seq(), unsynced, head: None, waiting: Vec::new() });
+        self.flusher.drain(self.next_seq());
+        if self.flusher.has_failed() {
+            return Err(self.failure(StoreError::Closed));
+        }
+        self.with_writable(|database| guarded(|| database.journal.checkpoint().map_err(StoreError::Io)))
+            .map_err(|source| self.failure(source))
+    }
+
+    /// The new file, under another name than its own.
+    fn lay_out(&self, dir: &Path, origin: &Origin) -> Result<Writable, SealError> {
+        let path = dir.join(NEW_FILE);
+        let io = |source| SealError::Io { path: path.clone(), source };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            Ok(()) | Err(_) => (),
+        }
+        let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(io)?;
+        let store = |source| SealError::Store { path: path.clone(), source };
+        let created = create_at(file, self.options.cache_bytes, self.shared.log_id).map_err(store)?;
+        write_through(&created, |transaction| put_origin(transaction, origin)).map_err(store)?;
+        Ok(created)
+    }
+
+    /// Takes the new file for the log's own, and the old one for the last of the sealed ones.
+    fn go_on_in(
+        &mut self,
+        next: Writable,
+        sealed: SealedFile,
+        path: PathBuf,
+        (start, mut parts, origin): (crate::log::pack::ChainEnd, Vec<Arc<Part>>, Origin),
+    ) -> Result<(), StoreError> {
+        self.shared.replace_database(|database| {
+            let Some(Database { own: Own::Writable(old), .. }) = database else {
+                return Err(StoreError::Closed);
+            };
+            // Who reads it goes on; what redb would write when it closes it must not reach the file any more.
+            old.journal.freeze();
+            parts.push(Arc::new(Part::left(old.database, sealed, path)?));
+            Ok(Database { own: Own::Writable(next), past: Arc::new(Past { start, parts, origin }) })
+        })?;
+        self.pending = Pending::after(self.end.clone());
+        self.small = crate::log::merge::SmallRun::default();
+        Ok(())
+    }
+}
+
+/// Gives the log's own file its name among the sealed ones, and takes the permission to write to it.
+fn give_name(path: &Path, sealed: &Path) -> Result<(), SealError> {
+    let io = |path: &Path, source| SealError::Io { path: path.to_owned(), source };
+    let folder = sealed.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
+    match fs::hard_link(path, sealed) {
+        // Left by an attempt that was cut short.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same_file(path, sealed) => (),
+        Err(source) => return Err(io(sealed, source)),
+        Ok(()) => (),
+    }
+    let mode = fs::metadata(sealed).map_err(|source| io(sealed, source))?.permissions().mode();
+    let readable = fs::Permissions::from_mode(mode & !WRITE_MODE);
+    fs::set_permissions(sealed, readable).map_err(|source| io(sealed, source))?;
+    sync_dir(folder).map_err(|source| io(folder, source))
+}
+
+/// Whether two names are those of one file.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    id(one).ok().is_some_and(|one| id(other).ok() == Some(one))
+}
+
+/// The last position of a log whose own file is empty, as the origin says.
+#[must_use]
+pub fn sealed_through(origin: &Origin) -> Seq {
+    origin.sealed.last().map_or_else(|| origin.before_first().seq, |sealed| sealed.through)
+}

@@ -1,0 +1,243 @@
+//! A log without its oldest events: what is kept is kept as it was, and what cannot be said any more is said so.
+
+use std::fs;
+use std::path::Path;
+
+use super::{append, batch, clock, keyed, options, records};
+use crate::log::origin::SEALED_DIR;
+use crate::log::{
+    CopyError, ForkOptions, Log, LogOptions, ProveError, Reader, TrimError, TrimOptions, Trimmed, copy_log,
+    detach, drop_before, fork_log, note_fork,
+};
+use crate::{Record, Seq, Timestamp};
+
+/// Blocks of three events that stay apart.
+fn apart(dir: &Path) -> Log {
+    let apart = LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() };
+    Log::open(dir, apart, clock()).unwrap()
+}
+
+fn fill(log: &Log, from: u64) {
+    for n in from..from + 8 {
+        let texts: Vec<String> = (0..3).map(|event| format!("event {n}.{event}")).collect();
+        let one = batch(&format!("s{}", n % 2), &texts.iter().map(String::as_str).collect::<Vec<_>>());
+        append(log, keyed(one, &format!("key {n}"), 1));
+    }
+}
+
+fn reader(dir: &Path) -> Reader {
+    Log::open_read_only(dir).unwrap()
+}
+
+fn trim(dir: &Path, before: u64) -> Result<Option<Trimmed>, TrimError> {
+    let by = "ada".to_owned();
+    let options = TrimOptions { before: Seq(before), at: Timestamp::EPOCH, by, forks_keep: false };
+    drop_before(dir, &options)
+}
+
+/// What a log was before anything was dropped.
+struct Before {
+    records: Vec<Record>,
+    reader: Reader,
+    _dir: tempfile::TempDir,
+}
+
+/// A log of 24 events with seals behind these, as it was, in one file.
+fn written(dir: &Path, seals: &[u64]) -> Before {
+    let log = apart(dir);
+    for n in 0..8 {
+        append(
+            &log,
+            keyed(
+                batch("s", &[&format!("{n}a"), &format!("{n}b"), &format!("{n}c")]),
+                &format!("key {n}"),
+                1,
+            ),
+        );
+        if seals.contains(&(3 * n + 3)) {
+            log.seal().unwrap();
+        }
+    }
+    let copy = tempfile::tempdir().unwrap();
+    copy_log(&log.reader(), Seq(24), &copy.path().join("events.redb"), &mut |_| ()).unwrap();
+    log.close().unwrap();
+    let reader = reader(copy.path());
+    Before { records: records(&reader), reader, _dir: copy }
+}
+
+/// The log in `dir` has everything from `first` on, and proves what it proved before.
+#[track_caller]
+fn check_kept(dir: &Path, before: &Before, first: u64) {
+    let kept = reader(dir);
+    let then: Vec<&Record> = before.records.iter().filter(|record| record.seq.0 >= first).collect();
+    assert_eq!(records(&kept).iter().collect::<Vec<_>>(), then, "{first}");
+    assert_eq!((kept.head(), kept.first().unwrap()), (before.reader.head(), Seq(first)));
+    let verified = kept.verify(&mut |_| ()).unwrap();
+    assert_eq!((verified.events, verified.root), (25 - first, kept.head().root));
+    let stats = kept.stats().unwrap();
+    assert_eq!((stats.events, stats.keys), (25 - first, (25 - first) / 3));
+    for n in 0..8 {
+        let key = format!("key {n}");
+        let row = before.reader.key(&key).unwrap().filter(|row| row.last.0 >= first);
+        assert_eq!(kept.key(&key).unwrap(), row, "{key}");
+    }
+    for size in 0..=24 {
+        match kept.head_at(size) {
+            Ok(head) => assert_eq!(head, before.reader.head_at(size).unwrap()),
+            Err(error) => {
+                assert!(size > 0 && size + 1 < first, "{size}: {error}");
+                assert!(matches!(error, ProveError::Dropped { .. }), "{error:?}");
+            }
+        }
+        for seq in 1..=size {
+            let proved = kept.prove_inclusion(Seq(seq), size);
+            if seq >= first {
+                assert_eq!(proved.unwrap(), before.reader.prove_inclusion(Seq(seq), size).unwrap());
+            } else {
+                assert!(matches!(proved, Err(ProveError::Dropped { .. })), "{seq} of {size}");
+            }
+        }
+        for from in (first - 1).max(1)..=size {
+            let grown = kept.prove_consistency(from, size).unwrap();
+            assert_eq!(grown, before.reader.prove_consistency(from, size).unwrap());
+        }
+    }
+    if first > 2 {
+        let error = kept.prove_consistency(first - 2, 24).unwrap_err().to_string();
+        let says =
+            format!("the events before #{first} were dropped, so nothing can be proved of #{}", first - 2);
+        assert!(error.starts_with(&says), "{error}");
+    }
+}
+
+#[test]
+fn what_is_kept_proves_what_it_proved_wherever_its_events_lie() {
+    for seals in [&[][..], &[12], &[6, 15], &[3, 6, 9, 24], &[24]] {
+        for before in [4, 9, 12, 13, 16, 24] {
+            let dir = tempfile::tempdir().unwrap();
+            let was = written(dir.path(), seals);
+            let first = (before - 1) / 3 * 3 + 1;
+            let trimmed = trim(dir.path(), before).unwrap().unwrap();
+            assert_eq!((trimmed.first, trimmed.events), (Seq(first), first - 1), "{seals:?} {before}");
+            check_kept(dir.path(), &was, first);
+            assert_eq!(trim(dir.path(), before).unwrap(), None, "there is nothing more to drop");
+            // Once more, further on, after it went on.
+            if first < 19 {
+                trim(dir.path(), 19).unwrap().unwrap();
+                check_kept(dir.path(), &was, 19);
+            }
+            let log = apart(dir.path());
+            fill(&log, 20);
+            log.seal().unwrap();
+            assert_eq!(log.reader().verify(&mut |_| ()).unwrap().root, log.head().root);
+            log.close().unwrap();
+            reader(dir.path()).verify(&mut |_| ()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_dropped_is_in_no_file() {
+    for seals in [&[][..], &[12], &[9, 24]] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(written(dir.path(), seals));
+        trim(dir.path(), 10).unwrap().unwrap();
+        let folder = fs::read_dir(dir.path().join(SEALED_DIR)).into_iter().flatten();
+        for entry in folder.chain(fs::read_dir(dir.path()).unwrap()) {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let bytes = fs::read(&path).unwrap();
+                let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+                assert!(!holds(b"\x022b") && !holds(b"key 2"), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_position_that_is_not_there_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(written(dir.path(), &[]));
+    let refused = trim(dir.path(), 25).unwrap_err().to_string();
+    assert_eq!(refused, "#25 lies beyond the end of the log; choose a position up to 24");
+    assert_eq!(trim(dir.path(), 3).unwrap(), None, "what is kept begins in the first block");
+    let log = apart(dir.path());
+    assert!(matches!(trim(dir.path(), 10), Err(TrimError::Open(_))), "somebody has it open");
+    drop(log);
+}
+
+#[test]
+fn files_that_a_fork_shares_are_not_dropped_without_a_word() {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let was = written(dir.path(), &[12]);
+    let log = apart(dir.path());
+    let sealed = log.seal().unwrap();
+    log.close().unwrap();
+    let at = Timestamp::EPOCH;
+    fork_log(&sealed, &ForkOptions { cut: Seq(9), log_id: [9; 16], at }, to.path(), None).unwrap();
+    let refused = trim(dir.path(), 10).unwrap_err().to_string();
+    assert!(
+        refused.contains("is shared with another data directory; drop the events there first"),
+        "{refused}"
+    );
+    let fork = crate::log::Fork { dir: to.path().to_owned(), seq: Seq(9), at };
+    note_fork(dir.path(), &fork).unwrap();
+    let refused = trim(dir.path(), 10).unwrap_err().to_string();
+    assert!(refused.contains(&format!("is shared with the fork {} at #9", to.path().display())), "{refused}");
+    check_kept(dir.path(), &was, 1);
+    // Let be, the fork keeps what it has.
+    let forks_keep = TrimOptions { before: Seq(10), at, by: "ada".to_owned(), forks_keep: true };
+    assert_eq!(drop_before(dir.path(), &forks_keep).unwrap().unwrap().first, Seq(10));
+    check_kept(dir.path(), &was, 10);
+    assert_eq!(records(&reader(to.path())), was.records[..9]);
+    // A fork that has its own files stands in nobody's way.
+    detach(to.path(), &mut |_, _| ()).unwrap();
+    assert_eq!(records(&reader(to.path())), was.records[..9]);
+    assert_eq!(fs::read_dir(to.path().join(SEALED_DIR)).unwrap().count(), 0);
+    assert_eq!(trim(to.path(), 7).unwrap().unwrap().first, Seq(7));
+    reader(to.path()).verify(&mut |_| ()).unwrap();
+}
+
+#[test]
+fn a_log_that_lost_its_beginning_is_copied_sealed_and_forked_as_it_is() {
+    let (dir, to, copy) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let was = written(dir.path(), &[15]);
+    trim(dir.path(), 8).unwrap().unwrap();
+    let refused = copy_log(&reader(dir.path()), Seq(3), &copy.path().join("no"), &mut |_| ()).unwrap_err();
+    assert!(matches!(refused, CopyError::Dropped { first: Seq(7) }), "{refused:?}");
+    copy_log(&reader(dir.path()), Seq(24), &copy.path().join("events.redb"), &mut |_| ()).unwrap();
+    check_kept(copy.path(), &was, 7);
+    let log = apart(dir.path());
+    let sealed = log.seal().unwrap();
+    let at = Timestamp::EPOCH;
+    let options = |cut| ForkOptions { cut: Seq(cut), log_id: [9; 16], at };
+    let refused = fork_log(&sealed, &options(6), to.path(), None).unwrap_err().to_string();
+    assert_eq!(refused, "#6 is not in the log; choose a position from 7 to 24");
+    fork_log(&sealed, &options(11), to.path(), None).unwrap();
+    let fork = reader(to.path());
+    assert_eq!(records(&fork), was.records[6..11]);
+    fork.verify(&mut |_| ()).unwrap();
+    assert_eq!(fork.head_at(8).unwrap(), was.reader.head_at(8).unwrap());
+}
+
+#[test]
+fn a_drop_that_was_cut_short_leaves_the_one_log_or_the_other() {
+    // Before the switch: what was being written lies about.
+    let dir = tempfile::tempdir().unwrap();
+    let was = written(dir.path(), &[12]);
+    fs::write(dir.path().join("events.redb.new"), "half of it").unwrap();
+    let half = format!("{:020}-{}", 7, crate::log::origin::sealed_name(&[7; 16], Seq(12)));
+    fs::write(dir.path().join(SEALED_DIR).join(half), "half of it").unwrap();
+    check_kept(dir.path(), &was, 1);
+    trim(dir.path(), 7).unwrap().unwrap();
+    check_kept(dir.path(), &was, 7);
+    // After it: a file that is of no more use is removed by the next opening.
+    let old = dir.path().join(SEALED_DIR).join(crate::log::origin::sealed_name(&[7; 16], Seq(12)));
+    assert!(!old.exists());
+    fs::write(&old, "what was dropped").unwrap();
+    check_kept(dir.path(), &was, 7);
+    drop(apart(dir.path()));
+    assert!(!old.exists());
+    check_kept(dir.path(), &was, 7);
+}

@@ -1,0 +1,339 @@
+//! Dropping the oldest events of a stopped log, and making it independent of files it shares.
+//!
+//! What is dropped are whole blocks. In their place stands what is needed to check and go on with the rest: how many events there
+//! were, the root and the frontier over them ([`Dropped`]). All heads from there on, all proofs about events that are kept and
+//! the growth from any of these heads to a later one remain what they were; of an earlier head nothing can be proved any more.
+//!
+//! Files that hold only what is dropped are removed, the one that also holds what is kept is written anew. The step from the old
+//! log to the new one is a single rename or commit: a crash leaves the one or the other.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::id::Seq;
+use crate::log::blocks::{next_header, read_header};
+use crate::log::copy::{CopyError, Wanted, copy_as};
+use crate::log::fork::{Fork, forks_of};
+use crate::log::open::{
+    self, LOG_FILE, NEW_FILE, OpenError, Opened, open_file, open_file_read_only, put_origin, write_through,
+};
+use crate::log::origin::{Dropped, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile, sealed_name};
+use crate::log::pack::ChainEnd;
+use crate::log::past::Part;
+use crate::log::reader::Reader;
+use crate::log::scan::ReadError;
+use crate::log::seal::sync_dir;
+use crate::log::store::{Own, Snapshot, StoreError, guarded};
+use crate::time::Timestamp;
+
+const CACHE_BYTES: usize = 32 << 20;
+
+/// What is to be dropped.
+#[derive(Debug, Clone)]
+pub struct TrimOptions {
+    /// Everything in blocks that end before this position.
+    pub before: Seq,
+    /// The time to record.
+    pub at: Timestamp,
+    /// Who drops it.
+    pub by: String,
+    /// Whether forks may keep what is dropped here: then its space is not given back, and it is not gone.
+    pub forks_keep: bool,
+}
+
+/// What was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trimmed {
+    /// The first position that the log still has.
+    pub first: Seq,
+    /// Events dropped this time.
+    pub events: u64,
+    /// Bytes that the log's files take less.
+    pub freed_bytes: u64,
+}
+
+/// Why nothing was dropped. The log is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum TrimError {
+    /// The log could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is no such position.
+    #[error("{before} lies beyond the end of the log; choose a position up to {}", head.0)]
+    Beyond {
+        /// What was asked for.
+        before: Seq,
+        /// The end of the log.
+        head: Seq,
+    },
+    /// Forks have files of their own names for what would be dropped.
+    #[error(
+        "{} is shared with {}; drop the events there first, detach it (log detach), remove it, or let it keep them \
+         (--forks-keep)",
+        file.display(), describe(forks)
+    )]
+    Shared {
+        /// The sealed file.
+        file: PathBuf,
+        /// The forks that are known to share it.
+        forks: Vec<Fork>,
+    },
+    /// The log could not be read, or is damaged.
+    #[error("could not read the log")]
+    Read(#[from] ReadError),
+    /// What is kept could not be written to a file of its own.
+    #[error("could not write what is kept")]
+    Copy(#[from] CopyError),
+    /// A file could not be renamed, removed or synced.
+    #[error("could not change {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the medium said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<StoreError> for TrimError {
+    fn from(error: StoreError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+fn describe(forks: &[Fork]) -> String {
+    if forks.is_empty() {
+        return "another data directory".to_owned();
+    }
+    let forks: Vec<String> =
+        forks.iter().map(|fork| format!("the fork {} at {}", fork.dir.display(), fork.seq)).collect();
+    forks.join(" and ")
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TrimError {
+    move |source| TrimError::Io { path: path.to_owned(), source }
+}
+
+/// The first position that would be kept if everything in blocks before `before` were dropped; `None` if nothing would be.
+///
+/// # Errors
+///
+/// [`TrimError::Beyond`], or what the log said.
+pub fn trim_point(log: &Reader, before: Seq) -> Result<Option<Seq>, TrimError> {
+    point(&log.snapshot()?, log.head().seq, before)
+}
+
+fn point(snapshot: &Snapshot, head: Seq, before: Seq) -> Result<Option<Seq>, TrimError> {
+    if before > head {
+        return Err(TrimError::Beyond { before, head });
+    }
+    let mut headers = snapshot.headers_from(before)?;
+    let found = next_header(&mut headers, false)?;
+    let first =
+        found.map(|(first, value)| read_header(first, &value).map(|header| header.first)).transpose()?;
+    Ok(first.filter(|first| *first > snapshot.past.first()))
+}
+
+/// Refuses when another data directory shares a file that would lose events if those before `first` were dropped from this one.
+///
+/// # Errors
+///
+/// [`TrimError::Shared`], or what the medium said.
+pub fn check_unshared(dir: &Path, log: &Reader, first: Seq) -> Result<(), TrimError> {
+    touched(&log.snapshot()?, first).iter().try_for_each(|part| unshared(dir, &part.path))
+}
+
+/// The sealed files that hold something before `first`, the oldest first.
+fn touched(snapshot: &Snapshot, first: Seq) -> Vec<Arc<Part>> {
+    let past = &snapshot.past;
+    let begins = past.parts.iter().scan(past.first(), |begin, part| {
+        let begins = *begin;
+        *begin = part.sealed.through.next();
+        Some((begins, part))
+    });
+    begins.filter(|(begin, _)| *begin < first).map(|(_, part)| Arc::clone(part)).collect()
+}
+
+/// Drops the oldest events of the stopped log in `dir`; `None` if there was nothing to drop.
+///
+/// # Errors
+///
+/// [`TrimError`].
+pub fn drop_before(dir: &Path, options: &TrimOptions) -> Result<Option<Trimmed>, TrimError> {
+    let _lock = open::lock(dir)?;
+    let Opened { database, end, log_id } = settled(dir)?;
+    let snapshot = database.snapshot(Seq(u64::MAX))?;
+    let head = Seq(end.frontier.count());
+    let Some(first) = point(&snapshot, head, options.before)? else {
+        return Ok(None);
+    };
+    if !options.forks_keep {
+        touched(&snapshot, first).iter().try_for_each(|part| unshared(dir, &part.path))?;
+    }
+    let past = &snapshot.past;
+    let touched = touched(&snapshot, first);
+    let before = files_bytes(dir, &past.origin)?;
+    let start = end_before(&snapshot, first)?;
+    let mut origin = Origin {
+        dropped: Some(Dropped::before(&start, options.at, &options.by)),
+        sealed: past.origin.sealed.iter().filter(|sealed| sealed.through >= first).cloned().collect(),
+        leftover: touched.iter().map(|part| part.sealed.file.clone()).collect(),
+        forks: past.origin.forks.clone(),
+    };
+    let events = first.0 - past.first().0;
+    let through = past.through();
+    if first <= through {
+        if let Some(part) = touched.last().filter(|part| part.sealed.through >= first) {
+            let sealed = part.sealed.clone();
+            let of = Wanted {
+                start,
+                until: sealed.through,
+                log_id: sealed.log_id,
+                origin: &Origin::default(),
+                of: Some(part),
+            };
+            let file = format!("{:020}-{}", first.0, sealed_name(&sealed.log_id, sealed.through));
+            let path = dir.join(SEALED_DIR).join(&file);
+            remove(&path)?;
+            copy_as(&snapshot, of, &path, &mut |_| ())?;
+            if let Some(kept) = origin.sealed.first_mut() {
+                *kept = SealedFile { file, ..sealed };
+            }
+        }
+        drop((snapshot, database));
+        set_origin(dir, &origin)?;
+    } else if first == through.next() {
+        drop((snapshot, database));
+        set_origin(dir, &origin)?;
+    } else {
+        let wanted = Wanted { start, until: head, log_id, origin: &origin, of: None };
+        rewrite(dir, &snapshot, wanted)?;
+    }
+    finish(dir, &origin)?;
+    let freed_bytes = before.saturating_sub(files_bytes(dir, &origin)?);
+    Ok(Some(Trimmed { first, events, freed_bytes }))
+}
+
+/// Makes the stopped log in `dir` independent of sealed files, and so of forks and of what it was forked from: everything goes
+/// into its own file.
+///
+/// # Errors
+///
+/// [`TrimError`].
+pub fn detach(dir: &Path, progress: &mut dyn FnMut(Seq, Seq)) -> Result<(), TrimError> {
+    let _lock = open::lock(dir)?;
+    let Opened { database, end, log_id } = settled(dir)?;
+    let snapshot = database.snapshot(Seq(u64::MAX))?;
+    let past = &snapshot.past;
+    if past.parts.is_empty() {
+        return Ok(());
+    }
+    let leftover = past.origin.sealed.iter().map(|sealed| sealed.file.clone()).collect();
+    let origin = Origin { sealed: Vec::new(), leftover, ..past.origin.clone() };
+    let head = Seq(end.frontier.count());
+    let wanted = Wanted { start: past.start.clone(), until: head, log_id, origin: &origin, of: None };
+    let new = dir.join(NEW_FILE);
+    remove(&new)?;
+    copy_as(&snapshot, wanted, &new, &mut |seq| progress(seq, head))?;
+    fs::rename(&new, dir.join(LOG_FILE)).map_err(io_error(&new))?;
+    sync_dir(dir).map_err(io_error(dir))?;
+    finish(dir, &origin)
+}
+
+/// The log, with everything in its tables and closed in order, open for reading. The directory must be locked.
+fn settled(dir: &Path) -> Result<Opened, TrimError> {
+    match open_file_read_only(dir, CACHE_BYTES) {
+        Err(OpenError::Unclean { .. }) => (),
+        opened => return Ok(opened?),
+    }
+    close(open_file(dir, CACHE_BYTES, [0; 16])?)?;
+    Ok(open_file_read_only(dir, CACHE_BYTES)?)
+}
+
+fn close(opened: Opened) -> Result<(), TrimError> {
+    match opened.database.own {
+        Own::Writable(writable) => Ok(guarded(|| Ok(writable.database.close()?))?),
+        Own::ReadOnly(_) => Ok(()),
+    }
+}
+
+/// The end of the chain before the block that begins at `first`.
+fn end_before(snapshot: &Snapshot, first: Seq) -> Result<ChainEnd, ReadError> {
+    let mut headers = snapshot.headers_until(first.previous())?;
+    let Some((at, value)) = next_header(&mut headers, true)? else {
+        return Ok(snapshot.past.start.clone());
+    };
+    let header = read_header(at, &value)?;
+    let unfit = || ReadError::Damaged { block: at, what: "its peaks do not fit".to_owned() };
+    let frontier = header.frontier().ok_or_else(unfit)?;
+    Ok(ChainEnd { frontier, bytes_through: header.bytes_through, recorded_at: header.last_at })
+}
+
+/// Refuses a file that has another name elsewhere.
+fn unshared(dir: &Path, file: &Path) -> Result<(), TrimError> {
+    let data = fs::metadata(file).map_err(io_error(file))?;
+    if data.nlink() == 1 {
+        return Ok(());
+    }
+    let name = file.file_name().unwrap_or_default();
+    let shares = |fork: &Fork| {
+        let theirs = fs::metadata(fork.dir.join(SEALED_DIR).join(name));
+        theirs.is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (data.dev(), data.ino()))
+    };
+    let mut forks = forks_of(dir).map_err(io_error(dir))?;
+    forks.retain(shares);
+    Err(TrimError::Shared { file: file.to_owned(), forks })
+}
+
+/// Puts a file with what is wanted in place of the log's own.
+fn rewrite(dir: &Path, snapshot: &Snapshot, wanted: Wanted<'_>) -> Result<(), TrimError> {
+    let new = dir.join(NEW_FILE);
+    remove(&new)?;
+    copy_as(snapshot, wanted, &new, &mut |_| ())?;
+    fs::rename(&new, dir.join(LOG_FILE)).map_err(io_error(&new))?;
+    sync_dir(dir).map_err(io_error(dir))
+}
+
+fn set_origin(dir: &Path, origin: &Origin) -> Result<(), TrimError> {
+    let opened = open_file(dir, CACHE_BYTES, [0; 16])?;
+    if let Own::Writable(writable) = &opened.database.own {
+        write_through(writable, |transaction| put_origin(transaction, origin))?;
+    }
+    close(opened)
+}
+
+/// Removes what the log has no more use for, and writes the origin for people and programs.
+fn finish(dir: &Path, origin: &Origin) -> Result<(), TrimError> {
+    remove_leftover(dir, origin)?;
+    let path = dir.join(ORIGIN_FILE);
+    fs::write(&path, origin.to_json()).map_err(io_error(&path))
+}
+
+/// Removes the files that the origin says are of no more use.
+pub(crate) fn remove_leftover(dir: &Path, origin: &Origin) -> Result<(), TrimError> {
+    let folder = dir.join(SEALED_DIR);
+    let used = |file: &String| origin.sealed.iter().any(|sealed| sealed.file == *file);
+    // A name is looked up in that folder alone, whatever somebody wrote into the record.
+    let plain = |file: &&String| Path::new(file).file_name().is_some_and(|name| name == file.as_str());
+    for file in origin.leftover.iter().filter(plain).filter(|file| !used(file)) {
+        remove(&folder.join(file))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), TrimError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Bytes that the log's files take on the medium.
+fn files_bytes(dir: &Path, origin: &Origin) -> Result<u64, TrimError> {
+    let sealed = origin.sealed.iter().map(|sealed| dir.join(SEALED_DIR).join(&sealed.file));
+    let mut files = sealed.chain([dir.join(LOG_FILE)]);
+    files.try_fold(0, |bytes, path| Ok(bytes + fs::metadata(&path).map_err(io_error(&path))?.blocks() * 512))
+}

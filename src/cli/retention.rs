@@ -1,0 +1,78 @@
+//! `caxton log drop`: gives up the oldest events of a stopped data directory.
+
+use caxton_events::Seq;
+use caxton_events::log::{OpenError, Trimmed};
+use serde_json::json;
+
+use super::args::{Common, LogDrop};
+use super::failure::{Exit, Failure};
+use super::output::{Output, counted};
+use super::progress::Progress;
+use super::{fork, setup};
+use crate::engine::StartStep;
+use crate::engine::fork::Cut;
+use crate::engine::trim::{DropError, DropOptions, drop_events, would_drop};
+
+/// Drops what lies before the event or time named.
+pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let before = Cut::parse(&what.before).ok_or_else(|| {
+        let text = &what.before;
+        let message =
+            format!("--before {text:?} is neither a position nor a time; give 17 or 2026-11-28T14:05:06Z");
+        Failure::new(Exit::Usage, message)
+    })?;
+    let dir = fork::stopped(common)?;
+    if what.dry_run {
+        let found = would_drop(&dir, before).map_err(|error| failed(&error))?;
+        return show(found.map(|(first, events)| (first, events, None)), true, out);
+    }
+    let config = setup::load(common, Vec::new())?.config;
+    let options = setup::engine_options(&config, None);
+    let wanted = DropOptions { before, by: what.by.clone(), forks_keep: what.forks_keep };
+    let mut progress = Progress::new("saving what they led to", "events", !common.no_progress);
+    let dropped = drop_events(&options, &wanted, &mut |step| match step {
+        StartStep::Folding { at, of, .. } => progress.set(at.0, of.0),
+        StartStep::LoadingVectors => (),
+    });
+    std::mem::drop(progress);
+    let dropped = dropped.map_err(|error| failed(&error))?;
+    let dropped = dropped.map(|Trimmed { first, events, freed_bytes }| (first, events, Some(freed_bytes)));
+    show(dropped, false, out)
+}
+
+fn show(dropped: Option<(Seq, u64, Option<u64>)>, dry: bool, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.json(&json!({
+            "dry_run": dry,
+            "events": dropped.map_or(0, |(_, events, _)| events),
+            "first_seq": dropped.map(|(first, ..)| first),
+            "freed_bytes": dropped.and_then(|(_, _, freed)| freed),
+        }));
+    }
+    let Some((first, events, freed)) = dropped else {
+        return out.line("there is nothing to drop: what lies before is in the same block as what is kept, or gone already");
+    };
+    let events = counted(events as usize, "event");
+    match freed {
+        None => out.line(format_args!("would drop {events}; the log would begin at {first}")),
+        Some(bytes) => out
+            .line(format_args!("dropped {events}, {bytes} bytes were given back; the log begins at {first}")),
+    }
+}
+
+fn failed(error: &DropError) -> Failure {
+    let exit = match error {
+        DropError::Trim(error) => return fork::failed(error),
+        DropError::Open(OpenError::Locked { .. }) => Exit::Unreachable,
+        DropError::After { .. } => Exit::NotFound,
+        DropError::Waiting { .. } => Exit::Refused,
+        DropError::Open(_)
+        | DropError::Awaited
+        | DropError::Read(_)
+        | DropError::Start(_)
+        | DropError::Store(_)
+        | DropError::Base(_)
+        | DropError::Append(_) => Exit::Failed,
+    };
+    Failure::of(exit, error)
+}

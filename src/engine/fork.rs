@@ -1,0 +1,308 @@
+//! A fork of a data directory: everything that a server needs to start on it, with a past that it shares.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use caxton_events::Seq;
+use caxton_events::log::{
+    self, Fork, ForkError, ForkOptions, Head, Log, LogOptions, OpenError, ReadError, Reader, SealError,
+    SealedLog, StoreError, fork_log, note_fork, seq_at,
+};
+use caxton_events::{Clock as _, Timestamp};
+
+use super::{Engine, SystemClock, start};
+
+/// Folder of agents' files, where it is inside the data directory.
+const AGENTS_DIR: &str = "agents";
+
+/// Where a fork is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// At the end of the log.
+    Head,
+    /// Behind the event at this position.
+    Seq(Seq),
+    /// Behind the last event recorded at this time or before.
+    Time(Timestamp),
+}
+
+impl Cut {
+    /// Reads a position or a time as people write them.
+    pub fn parse(text: &str) -> Option<Self> {
+        let seq = text.strip_prefix('#').unwrap_or(text).parse().map(|seq| Self::Seq(Seq(seq)));
+        seq.ok().or_else(|| text.parse().ok().map(Self::Time))
+    }
+
+    /// The position in this log.
+    fn resolve(self, log: &Reader) -> Result<Seq, SealLogError> {
+        let (first, head) = (log.first()?, log.head().seq);
+        let seq = match self {
+            Self::Head => head,
+            Self::Seq(seq) => seq,
+            Self::Time(at) => match seq_at(log, at)? {
+                Some(seq) => seq,
+                None => return Err(SealLogError::Before { at }),
+            },
+        };
+        if first <= seq && seq <= head { Ok(seq) } else { Err(SealLogError::Beyond { seq, first, head }) }
+    }
+}
+
+/// Why a log is not ready to be forked.
+#[derive(Debug, thiserror::Error)]
+pub enum SealLogError {
+    /// There is no such position.
+    #[error("{seq} is not in the log; choose a position from {} to {}", first.0, head.0)]
+    Beyond {
+        /// What was asked for.
+        seq: Seq,
+        /// The first position there is.
+        first: Seq,
+        /// The last one.
+        head: Seq,
+    },
+    /// There was no event yet.
+    #[error("no event was recorded at {at} or before; choose a later time")]
+    Before {
+        /// What was asked for.
+        at: Timestamp,
+    },
+    /// The log did not open.
+    #[error("could not open the event log")]
+    Open(#[from] OpenError),
+    /// The log could not be read.
+    #[error("could not read the event log")]
+    Read(#[from] ReadError),
+    /// The log could not be sealed.
+    #[error("could not seal the event log")]
+    Seal(#[from] SealError),
+    /// The engine has stopped.
+    #[error("the server is stopping; try again when it runs, or when it has ended")]
+    Stopped,
+}
+
+impl From<StoreError> for SealLogError {
+    fn from(error: StoreError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// Why there is no fork. The directory that was to be forked is as it was, and nothing is left of the fork.
+#[derive(Debug, thiserror::Error)]
+pub enum ForkDirError {
+    /// There is something already.
+    #[error("{} is not empty; fork to a directory that does not exist, or is empty", to.display())]
+    NotEmpty {
+        /// The directory.
+        to: PathBuf,
+    },
+    /// An earlier attempt was cut short.
+    #[error("{} was left by a fork that was cut short; remove it and try again", path.display())]
+    Left {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The log could not be forked.
+    #[error("could not fork the event log")]
+    Log(#[source] ForkError),
+    /// A file or folder could not be made.
+    #[error("could not make {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system gave no random numbers.
+    #[error("could not draw the fork's id")]
+    Random(#[source] getrandom::Error),
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ForkDirError {
+    move |source| ForkDirError::Io { path: path.to_owned(), source }
+}
+
+impl Engine {
+    /// Brings everything up to `cut` into files that are not written any more, while the engine goes on; the position, and
+    /// the files. It blocks for some ten milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SealLogError`].
+    pub fn seal(&self, cut: Cut) -> Result<(Seq, SealedLog), SealLogError> {
+        let log = self.inner.sealer.upgrade().ok_or(SealLogError::Stopped)?;
+        sealed(&log, &absolute(&self.inner.data_dir), cut)
+    }
+}
+
+/// Does the same with the stopped log in `dir`.
+///
+/// # Errors
+///
+/// [`SealLogError`].
+pub fn seal_stopped(dir: &Path, cut: Cut) -> Result<(Seq, SealedLog), SealLogError> {
+    if !dir.join(log::open::LOG_FILE).exists() {
+        // Opening for writing would make one.
+        drop(Log::open_read_only(dir)?);
+    }
+    let log = Log::open(dir, LogOptions::new([0; 16]), Arc::new(SystemClock))?;
+    let found = sealed(&log, &absolute(dir), cut)?;
+    log.close().map_err(|_| SealLogError::Stopped)?;
+    Ok(found)
+}
+
+fn sealed(log: &Log, dir: &Path, cut: Cut) -> Result<(Seq, SealedLog), SealLogError> {
+    let reader = log.reader();
+    let (seq, origin) = (cut.resolve(&reader)?, reader.origin()?);
+    let sealed = if seq <= log::sealed_through(&origin) {
+        SealedLog { dir: dir.to_owned(), log_id: reader.log_id(), head: reader.head(), origin }
+    } else {
+        SealedLog { dir: dir.to_owned(), ..log.seal()? }
+    };
+    Ok((seq, sealed))
+}
+
+fn absolute(dir: &Path) -> PathBuf {
+    fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned())
+}
+
+/// Makes a data directory at `to`, which must not exist or be empty, that shares the events of `parent` up to `cut`. With
+/// `copy` it shares no file. Its projections are folded at its first start.
+///
+/// # Errors
+///
+/// [`ForkDirError`].
+pub fn fork_dir(
+    parent: &SealedLog,
+    cut: Seq,
+    to: &Path,
+    copy: Option<&mut dyn FnMut(Seq, Seq)>,
+) -> Result<Head, ForkDirError> {
+    match fs::read_dir(to).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => (),
+        Ok(false) => return Err(ForkDirError::NotEmpty { to: to.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(source) => return Err(io_error(to)(source)),
+    }
+    let mut log_id = [0; 16];
+    getrandom::fill(&mut log_id).map_err(ForkDirError::Random)?;
+    let options = ForkOptions { cut, log_id, at: SystemClock.now() };
+    // Under another name until it is whole: what is at `to` is a fork, or nothing.
+    let beside = beside(to);
+    if let Some(above) = beside.parent().filter(|above| !above.as_os_str().is_empty()) {
+        fs::create_dir_all(above).map_err(io_error(above))?;
+    }
+    fs::create_dir(&beside).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            ForkDirError::Left { path: beside.clone() }
+        } else {
+            io_error(&beside)(error)
+        }
+    })?;
+    let made = fork_log(parent, &options, &beside, copy).map_err(ForkDirError::Log).and_then(|head| {
+        start::mark_format(&beside).map_err(io_error(&beside))?;
+        copy_folder(&parent.dir.join(AGENTS_DIR), &beside.join(AGENTS_DIR))?;
+        fs::rename(&beside, to).map_err(io_error(to))?;
+        Ok(head)
+    });
+    if made.is_err() {
+        // What is left of it is a folder that the next attempt names.
+        let _ = fs::remove_dir_all(&beside);
+    }
+    let head = made?;
+    let fork = Fork { dir: absolute(to), seq: cut, at: options.at };
+    if let Err(error) = note_fork(&parent.dir, &fork) {
+        tracing::warn!(%error, "could not note the fork in its parent");
+    }
+    Ok(head)
+}
+
+/// The name under which a fork is made.
+fn beside(to: &Path) -> PathBuf {
+    let name = to.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    to.with_file_name(format!(".{name}.caxton-fork"))
+}
+
+/// Copies a folder of small files with everything in it, where there is one.
+fn copy_folder(from: &Path, to: &Path) -> Result<(), ForkDirError> {
+    let entries = match fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(io_error(from))?,
+    };
+    fs::create_dir(to).map_err(io_error(to))?;
+    for entry in entries {
+        let entry = entry.map_err(io_error(from))?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(io_error(&from))?;
+        if kind.is_dir() {
+            copy_folder(&from, &to)?;
+        } else if kind.is_file() {
+            fs::copy(&from, &to).map_err(io_error(&to))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the vectors that the parent of a fork has computed, so that the model need not run again. What cannot be taken is
+/// computed.
+pub(super) fn inherit_vectors(data_dir: &Path, log: &Reader) {
+    let to = data_dir.join("vectors");
+    let Ok(origin) = log.origin() else { return };
+    let Some(parent) = origin.forks.last().map(|fork| Path::new(&fork.dir).join("vectors")) else { return };
+    if to.exists() || !parent.is_dir() {
+        return;
+    }
+    match copy_vectors(&parent, &data_dir.join("vectors.tmp"), &to) {
+        Ok(0) => (),
+        Ok(bytes) => tracing::info!(bytes, parent = %parent.display(), "took over the vectors of the parent"),
+        Err(error) => {
+            tracing::warn!(%error, "could not take over the vectors of the parent; they are computed");
+        }
+    }
+}
+
+/// Copies the vectors by content, which their parent may be writing: names first, so that each has its vector.
+fn copy_vectors(from: &Path, beside: &Path, to: &Path) -> io::Result<u64> {
+    if beside.exists() {
+        fs::remove_dir_all(beside)?;
+    }
+    fs::create_dir(beside)?;
+    let mut bytes = 0;
+    for extension in ["keys", "vecs"] {
+        for entry in fs::read_dir(from)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|found| found == extension)
+                && let Some(name) = path.file_name()
+            {
+                bytes += fs::copy(&path, beside.join(name))?;
+            }
+        }
+    }
+    File::open(beside)?.sync_all()?;
+    fs::rename(beside, to)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_events::{Seq, Timestamp};
+
+    use super::Cut;
+
+    #[test]
+    fn a_cut_is_a_position_or_a_time() {
+        for (text, then) in [
+            ("17", Some(Cut::Seq(Seq(17)))),
+            ("#17", Some(Cut::Seq(Seq(17)))),
+            ("1970-01-01T00:00:01Z", Some(Cut::Time(Timestamp::from_unix_micros(1_000_000)))),
+            ("yesterday", None),
+            ("", None),
+            ("-1", None),
+        ] {
+            assert_eq!(Cut::parse(text), then, "{text:?}");
+        }
+    }
+}

@@ -103,23 +103,34 @@ impl Place {
     ///
     /// What the system said; the one that was in use still is.
     pub fn swap(&self) -> io::Result<()> {
+        self.swap_by(&exchange, &mut || Ok(()))
+    }
+
+    /// The same with the system's means as given, and `step` before each change of a name: what it fails with is taken for
+    /// the end of the process.
+    fn swap_by(&self, exchange: Exchange<'_>, step: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         let (beside, old) = (self.beside(), self.old());
         sync_files(&beside)?;
+        step()?;
         remove(&old)?;
+        step()?;
         if !self.current.try_exists()? {
             fs::rename(&beside, &self.current)?;
             return sync_dir(self.parent());
         }
         if exchange(&beside, &self.current)? {
+            step()?;
             sync_dir(self.parent())?;
             fs::rename(&beside, &old)?;
         } else {
             fs::rename(&self.current, &old)?;
+            step()?;
             if let Err(error) = fs::rename(&beside, &self.current) {
                 fs::rename(&old, &self.current)?;
                 return Err(error);
             }
         }
+        step()?;
         sync_dir(self.parent())
     }
 
@@ -182,6 +193,9 @@ fn sync_files(dir: &Path) -> io::Result<()> {
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
+
+/// Exchanges two names in one step, or says that it cannot.
+type Exchange<'a> = &'a dyn Fn(&Path, &Path) -> io::Result<bool>;
 
 /// Exchanges two names in one step; `false` where the system or the file system cannot.
 #[cfg(target_os = "linux")]
@@ -274,6 +288,46 @@ mod tests {
             assert_eq!(held(place.current()).as_deref(), in_use, "{folders:?}");
             assert!(!place.beside().exists(), "{folders:?}");
             assert_eq!(place.settle().unwrap(), Settled::default(), "once is enough: {folders:?}");
+        }
+    }
+
+    /// The process ends before each change of a name, with and without an exchange in one step, with and without one that is
+    /// in use and one that was kept.
+    #[test]
+    fn a_swap_that_ends_at_any_step_leaves_the_old_or_the_new_in_use() {
+        let cases = [(true, true), (true, false), (false, true), (false, false)];
+        for (can_exchange, kept) in cases {
+            let mut whole = false;
+            for end in 0..10 {
+                let dir = tempfile::tempdir().unwrap();
+                let place = Place::new(dir.path(), "graph");
+                put(place.current(), "old");
+                put(&place.begin().unwrap(), "new");
+                if kept {
+                    put(&place.old(), "older");
+                }
+                let by =
+                    |one: &Path, other: &Path| if can_exchange { exchange(one, other) } else { Ok(false) };
+                let mut steps = 0;
+                let ended = place.swap_by(&by, &mut || {
+                    steps += 1;
+                    if steps > end { Err(std::io::Error::other("the process ends")) } else { Ok(()) }
+                });
+                whole |= ended.is_ok();
+                place.settle().unwrap();
+                let in_use = held(place.current());
+                assert!(
+                    matches!(in_use.as_deref(), Some("old" | "new")),
+                    "exchange {can_exchange}, step {end}: {in_use:?}"
+                );
+                assert!(ended.is_err() || in_use.as_deref() == Some("new"));
+                assert!(!place.beside().exists());
+                // The next one is put in place all the same.
+                put(&place.begin().unwrap(), "newer");
+                place.swap().unwrap();
+                assert_eq!(held(place.current()).as_deref(), Some("newer"));
+            }
+            assert!(whole, "ten steps are more than there are");
         }
     }
 

@@ -44,7 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("candle-transformers", &["projections/embedding/", "src/llm/local/"]),
     ("caxton-events", &["projections/", "tools/", "src/", "tests/", "benches/"]),
     ("caxton-projections", &["tools/", "src/", "tests/", "benches/"]),
-    ("caxton-tools", &["src/api/", "src/cli/", "src/engine/rebuild.rs", "tests/"]),
+    ("caxton-tools", &["src/api/", "src/cli/", "src/engine/rebuild.rs", "src/engine/start.rs", "tests/"]),
     ("clap", &["src/cli/"]),
     ("clap_complete", &["src/cli/"]),
     ("comfy-table", &["src/cli/"]),

@@ -2,8 +2,9 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
-use caxton_events::log::{Log, OpenError};
+use caxton_events::log::{Log, LogOptions, OpenError};
 use caxton_events::{Clock as _, Seq, Timestamp};
 use caxton_tools::backup::{
     Added, CheckError, Frames, ManifestError, Places, ReceiveError, RestoreError, RestoreOptions, Until,
@@ -52,6 +53,7 @@ fn ask(server: &Backend, wanted: &Wanted) -> Result<Box<dyn Read>, Failure> {
 
 /// The stream of a stopped directory.
 fn open(wanted: &Wanted, common: &Common) -> Result<Frames, Failure> {
+    settle(common)?;
     let reader = log::open(common)?;
     let config = setup::load(common, Vec::new())?.config;
     let data_dir = setup::existing_data_dir(common)?;
@@ -60,6 +62,18 @@ fn open(wanted: &Wanted, common: &Common) -> Result<Frames, Failure> {
     let extras = extras(&places).map_err(|error| Failure::of(Exit::Failed, &error))?;
     let signer = proofs::signer(&reader, common).ok();
     source(&reader, wanted, extras, signer.as_ref()).map_err(|error| Failure::of(Exit::Failed, &error))
+}
+
+/// Opens and closes a log that was not closed in order: what was acknowledged before a crash belongs into a backup, and
+/// only an opening for writing finds it.
+fn settle(common: &Common) -> Result<(), Failure> {
+    let dir = setup::existing_data_dir(common)?;
+    if let Err(OpenError::Unclean { .. }) = Log::open_read_only(&dir) {
+        let log = Log::open(&dir, LogOptions::new([0; 16]), Arc::new(SystemClock))
+            .map_err(|error| Failure::of(Exit::Failed, &error))?;
+        log.close().map_err(|error| Failure::of(Exit::Failed, &error))?;
+    }
+    Ok(())
 }
 
 /// The key of the data directory on this machine. It never goes over the network.

@@ -1,6 +1,7 @@
 //! A projection built anew while the server goes on: folded on a thread of its own, then handed to the thread that keeps
 //! the one in use, which puts it in its place between two groups of work.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use caxton_projections::swap::Place;
 use caxton_projections::talk::TalkFold;
 use caxton_projections::vector::{VectorOptions, Vectors};
 use caxton_projections::view::{Part, Positions};
-use caxton_tools::projection::{Name, NoRoom, needed_bytes, system_room};
+use caxton_tools::projection::{Name, NoRoom, needed_bytes};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
@@ -116,6 +117,7 @@ pub(super) struct Rebuilds {
     data_dir: PathBuf,
     log: Reader,
     sqlite: SqliteOptions,
+    room: fn(&Path) -> io::Result<u64>,
     vectors: Option<VectorParts>,
     positions: Arc<Positions>,
     stopping: Arc<AtomicBool>,
@@ -136,19 +138,21 @@ struct Known {
 
 impl Rebuilds {
     pub(super) fn new(
-        (data_dir, sqlite): (&Path, &SqliteOptions),
+        options: &EngineOptions,
         log: Reader,
         vectors: Option<VectorParts>,
         (positions, stopping): (&Arc<Positions>, &Arc<AtomicBool>),
     ) -> (Arc<Self>, Offers) {
         let ((graph, graphs), (talk, talks), (vector_fold, folds)) = (bounded(0), bounded(0), bounded(0));
-        let (data_dir, sqlite) = (data_dir.to_owned(), sqlite.clone());
+        let EngineOptions { data_dir, sqlite, room, .. } = options;
+        let (data_dir, sqlite, room) = (data_dir.clone(), sqlite.clone(), *room);
         let (known, changed) = (Mutex::default(), Condvar::new());
         let (positions, stopping) = (Arc::clone(positions), Arc::clone(stopping));
         let rebuilds = Self {
             data_dir,
             log,
             sqlite,
+            room,
             vectors,
             positions,
             stopping,
@@ -258,7 +262,7 @@ impl Rebuilds {
     }
 
     fn graph(&self, place: &Place) -> Result<Seq, String> {
-        let needed = self.room(place)?;
+        let needed = self.needed(place)?;
         let build = || {
             let dir = place.begin().map_err(|error| Failed::of(&error))?;
             let mut graph = Graph::open(&dir, &self.sqlite).map_err(|error| Failed::of(&error))?;
@@ -283,7 +287,7 @@ impl Rebuilds {
     fn vectors(&self, place: &Place) -> Result<Seq, String> {
         let VectorParts { store, embedder, options } =
             self.vectors.clone().ok_or_else(|| RebuildRefusal::NoModel.to_string())?;
-        let needed = self.room(place)?;
+        let needed = self.needed(place)?;
         let build = || {
             let dir = place.begin().map_err(|error| Failed::of(&error))?;
             let mut vectors =
@@ -320,10 +324,10 @@ impl Rebuilds {
     }
 
     /// About how many bytes it takes; an error when there are not that many.
-    fn room(&self, place: &Place) -> Result<u64, String> {
+    fn needed(&self, place: &Place) -> Result<u64, String> {
         let name = if place.current().ends_with(Name::Graph.as_str()) { Name::Graph } else { Name::Vectors };
         let found = needed_bytes(&self.log, place.current(), name)
-            .and_then(|needed| Ok((needed, system_room(&self.data_dir)?)));
+            .and_then(|needed| Ok((needed, (self.room)(&self.data_dir)?)));
         let (needed, free) = found.map_err(|error| failure::chain(&error))?;
         if free < needed {
             return Err(NoRoom { dir: self.data_dir.clone(), needed, free, limited: false }.to_string());
@@ -337,7 +341,7 @@ impl Rebuilds {
         }
         // Removed first, so that what is said to be free is.
         let _ = place.give_up();
-        let free = system_room(&self.data_dir).unwrap_or(0);
+        let free = (self.room)(&self.data_dir).unwrap_or(0);
         NoRoom { dir: self.data_dir.clone(), needed, free, limited: free >= needed }.to_string()
     }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use caxton_events::memory::Validity;
@@ -136,6 +136,13 @@ fn age(dir: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
+/// The room there is for the engines of one test.
+static ROOM: AtomicU64 = AtomicU64::new(0);
+
+fn room(dir: &Path) -> std::io::Result<u64> {
+    fs::metadata(dir).map(|_| ROOM.load(Ordering::Relaxed))
+}
+
 #[test]
 fn a_graph_of_another_version_is_rebuilt_while_everything_else_is_answered() {
     let dir = tempfile::tempdir().unwrap();
@@ -143,34 +150,45 @@ fn a_graph_of_another_version_is_rebuilt_while_everything_else_is_answered() {
     for number in 0..50 {
         engine.submit_blocking(creation(&format!("n{number}"))).unwrap();
     }
-    let digest = engine.view().graph().digest().unwrap();
     engine.stop();
     age(dir.path());
-    let engine = start(dir.path(), true);
-    // Whether it is there by now is a matter of time; until it is, reads and writes of the memory are told so.
-    match engine.view().graph().checkpoint() {
-        Err(ReadError::Rebuilding { reason }) => assert!(reason.contains("has version 99"), "{reason}"),
-        found => {
-            found.unwrap();
-        }
-    }
-    match engine.submit_blocking(creation("meanwhile")) {
-        Err(SubmitError::Rebuilding { name: "graph", .. }) => (),
-        outcome => drop(outcome.unwrap()),
-    }
-    // Agents are registered and known all the same.
+    // A disk without room holds the rebuild up for as long as the test looks.
+    let options = EngineOptions { rebuild_beside: true, room, ..EngineOptions::new(dir.path()) };
+    let engine = Engine::start(&options, &mut |_| {}).unwrap();
+    assert!(engine.recovery().graph_rebuilt.as_ref().unwrap().contains("has version 99"));
+    let Err(ReadError::Rebuilding { reason }) = engine.view().graph().checkpoint() else {
+        panic!("there is no graph to read");
+    };
+    assert!(reason.contains("has version 99"), "{reason}");
+    let written = engine.submit_blocking(creation("meanwhile"));
+    assert!(matches!(written, Err(SubmitError::Rebuilding { name: "graph", .. })), "{written:?}");
+    // Agents are registered and get their messages all the same, and the log takes them in.
+    let head = engine.log().head().seq;
     let bob: AgentId = "bob".parse().unwrap();
     let register = Upkeep::RegisterAgent { agent: bob.clone(), workspace: "lab".parse().unwrap() };
     engine.upkeep_blocking(&bob, register).unwrap();
-    assert!(engine.recovery().graph_rebuilt.as_ref().unwrap().contains("has version 99"));
+    assert!(engine.log().head().seq > head);
+    assert!(engine.view().talk().read().registry.agent(&bob).is_some());
+    // The message says how much is missing and where; the old file is as it was.
+    engine.wait_for_rebuild(Part::Graph, PATIENCE);
+    let failed = engine.last_rebuild(Part::Graph).unwrap();
+    let error = failed.error.unwrap();
+    assert_eq!(failed.state, RebuildState::Failed);
+    assert!(error.contains("are missing") && error.contains(dir.path().to_str().unwrap()), "{error}");
+    assert!(engine.view().positions().get(Part::Graph).stopped.unwrap().contains("are missing"));
+    assert!(dir.path().join("graph/graph.db").exists() && !dir.path().join("graph.rebuilding").exists());
+    // With room, it is done.
+    ROOM.store(u64::MAX, Ordering::Relaxed);
+    engine.rebuild(Part::Graph).unwrap();
     done(&engine, Part::Graph);
-    assert!(names(&engine).len() >= 50);
+    assert_eq!(engine.view().positions().get(Part::Graph).stopped, None);
+    assert_eq!(names(&engine).len(), 50);
     engine.submit_blocking(creation("after")).unwrap();
     assert!(names(&engine).contains(&"after".to_owned()));
     engine.stop();
     let engine = start(dir.path(), true);
     assert_eq!(engine.recovery().graph_rebuilt, None);
-    assert_ne!(engine.view().graph().digest().unwrap(), digest, "there is more in it");
+    assert_eq!(names(&engine).len(), 51);
     engine.stop();
 }
 

@@ -55,6 +55,8 @@ pub struct EngineOptions {
     /// is done. Until it is there, reads of the memory and writes to it are refused with
     /// [`graph::ReadError::Rebuilding`] and [`SubmitError::Rebuilding`](super::SubmitError::Rebuilding). Default: false.
     pub rebuild_beside: bool,
+    /// Says how many bytes are free where a projection is built anew. Default: as the system says.
+    pub room: fn(&Path) -> io::Result<u64>,
     /// The vectors.
     pub vectors: VectorOptions,
     /// The model; `None`: keyword-only.
@@ -85,6 +87,7 @@ impl EngineOptions {
             compress_above: Some(4 << 10),
             sqlite: SqliteOptions::default(),
             rebuild_beside: false,
+            room: caxton_tools::projection::system_room,
             vectors: VectorOptions::default(),
             embedding: None,
             commands_max: 5_000,
@@ -217,7 +220,7 @@ impl Engine {
         positions.advance(Part::Talk, talk.checkpoint());
         let vectors = open_vectors(options, (&log.reader(), &graph.reader()), &mut recovery, progress)?;
         let (rebuilds, offers) = Rebuilds::new(
-            (&options.data_dir, &options.sqlite),
+            options,
             log.reader(),
             vectors.as_ref().map(|(vectors, embedding)| VectorParts::of(options, vectors, embedding)),
             (&positions, &stopping),

@@ -6,6 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use caxton::api::rest::RestOptions;
+use caxton_projections::view::Part;
+
 use super::cli::{check, check_failure, json as run_json};
 use super::server::Server;
 
@@ -55,6 +58,52 @@ fn every_projection_is_listed_and_rebuilt_while_the_server_answers() {
     check_failure(&["--url", &url, "projection", "verify"], 4, "stop it first");
     check_failure(&["--url", &url, "projection", "rebuild", "--keep-old"], 2, "stopped server");
     check_failure(&["projection", "rebuild", "grahp"], 2, "is no projection");
+}
+
+/// A disk without room.
+fn no_room(dir: &std::path::Path) -> std::io::Result<u64> {
+    fs::metadata(dir).map(|_| 0)
+}
+
+#[test]
+fn without_a_graph_its_requests_alone_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+    check(&[&["memory", "add", "gnuplot", "draws plots"][..], &place].concat(), &[]);
+    fs::write(dir.path().join("graph/graph.db"), vec![7; 50_000]).unwrap();
+    let server = Server::on(dir, RestOptions::default(), |engine| {
+        engine.rebuild_beside = true;
+        engine.room = no_room;
+    });
+    server.engine.wait_for_rebuild(Part::Graph, std::time::Duration::from_mins(1));
+    let entity = json!({"agent_id": "ada", "entity_name": "vim", "entity_type": "t", "observations": []});
+    for reply in [
+        server.get("/memory/search?agent_id=ada&query=plots"),
+        server.get("/memory/entities?agent_id=ada"),
+        server.get("/memory/stats"),
+        server.post("/memory/entities", &entity),
+    ] {
+        assert_eq!(reply.header("retry-after"), Some("5"));
+        let problem = reply.expect(503).json();
+        assert_eq!(problem["code"], "PROJECTION_REBUILDING", "{problem}");
+        assert_eq!(problem["details"]["projection"], "graph", "{problem}");
+    }
+    // Everything else is answered, and the log takes in what agents say.
+    server.get("/events").expect(200);
+    server.get("/log/head").expect(200);
+    server.get("/conversations").expect(200);
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    server.post("/agents", &json!({"agent_id": "eve"})).expect(201);
+    let message =
+        json!({"sender": "bob", "receiver": "eve", "performative": "INFORM", "content": "still here"});
+    let head = |server: &Server| server.get("/log/head").expect(200).json()["seq"].as_u64().unwrap();
+    let before = head(&server);
+    server.post("/messages", &message).expect(201);
+    assert!(head(&server) > before);
+    server.get("/ready").expect(503);
+    let row = server.get("/projections/graph").expect(200).json();
+    assert_eq!((&row["status"], &row["rebuild"]["state"]), (&json!("stopped"), &json!("failed")), "{row}");
+    assert!(row["error"].as_str().unwrap().contains("are missing"), "{row}");
 }
 
 #[test]

@@ -49,7 +49,11 @@ impl Server {
     }
 
     fn over(options: RestOptions, change: impl FnOnce(&mut EngineOptions)) -> Self {
-        let dir = TempDir::new().unwrap();
+        Self::on(TempDir::new().unwrap(), options, change)
+    }
+
+    /// On a directory that was in use before.
+    pub(crate) fn on(dir: TempDir, options: RestOptions, change: impl FnOnce(&mut EngineOptions)) -> Self {
         let mut engine = EngineOptions::new(dir.path());
         change(&mut engine);
         let engine = Engine::start(&engine, &mut |_| ()).unwrap();

@@ -188,7 +188,7 @@ pub fn restore(
     made.map_err(|source| RestoreError::Io { path: beside.clone(), source })?;
     let built = build(from, &manifest, &beside, (options, whole), progress);
     let done = built.and_then(|mut restored| {
-        let put = put_in_place(&beside, to, taken);
+        let put = put_in_place(&beside, to, taken, &mut || Ok(()));
         restored.aside = put.map_err(|source| RestoreError::Io { path: to.to_owned(), source })?;
         to.clone_into(&mut restored.dir);
         Ok(restored)
@@ -334,12 +334,20 @@ fn is_taken(dir: &Path) -> io::Result<bool> {
 }
 
 /// Gives the new directory its name; where the one before went. Between the two renames of a directory that is moved aside a
-/// crash leaves both under other names, and none is lost.
-fn put_in_place(beside: &Path, to: &Path, taken: bool) -> io::Result<Option<PathBuf>> {
+/// crash leaves both under other names, and none is lost. `step` comes before each change of a name: what it fails with is
+/// taken for the end of the process.
+fn put_in_place(
+    beside: &Path,
+    to: &Path,
+    taken: bool,
+    step: &mut dyn FnMut() -> io::Result<()>,
+) -> io::Result<Option<PathBuf>> {
     let aside = if taken { Some(free_name(to)) } else { None };
+    step()?;
     // An empty directory is replaced by the rename that follows.
     if let Some(aside) = &aside {
         fs::rename(to, aside)?;
+        step()?;
     }
     if let Err(error) = fs::rename(beside, to) {
         if let Some(aside) = &aside {
@@ -347,6 +355,7 @@ fn put_in_place(beside: &Path, to: &Path, taken: bool) -> io::Result<Option<Path
         }
         return Err(error);
     }
+    step()?;
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
     fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(aside)
@@ -376,5 +385,63 @@ fn remove(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::fs;
+    use std::io;
+    use std::path::Path;
+
+    use super::{beside, put_in_place};
+
+    fn put(dir: &Path, what: &str) {
+        fs::create_dir_all(dir).unwrap();
+        fs::write(dir.join("file"), what).unwrap();
+    }
+
+    fn held(dir: &Path) -> Option<String> {
+        fs::read_to_string(dir.join("file")).ok()
+    }
+
+    /// The process ends before each change of a name: both directories are there whole, under their own name or the one
+    /// that says what they are.
+    #[test]
+    fn a_restore_that_ends_at_any_step_loses_neither_directory() {
+        for taken in [false, true] {
+            let mut whole = false;
+            for end in 0..5 {
+                let dir = tempfile::tempdir().unwrap();
+                let to = dir.path().join("data");
+                let new = beside(&to, "restoring");
+                put(&new, "new");
+                if taken {
+                    put(&to, "old");
+                } else {
+                    fs::create_dir(&to).unwrap();
+                }
+                let mut steps = 0;
+                let ended = put_in_place(&new, &to, taken, &mut || {
+                    steps += 1;
+                    if steps > end { Err(io::Error::other("the process ends")) } else { Ok(()) }
+                });
+                whole |= ended.is_ok();
+                let aside = held(&beside(&to, "before-restore-1"));
+                let found = (held(&to), held(&new), aside);
+                let (old, none) = (Some("old".to_owned()).filter(|_| taken), None);
+                let new = Some("new".to_owned());
+                let expected = [
+                    (old.clone(), new.clone(), none.clone()),
+                    (none.clone(), new.clone(), old.clone()),
+                    (new, none, old),
+                ];
+                assert!(expected.contains(&found), "step {end}: {found:?}");
+                assert!(ended.is_err() || found == expected[2], "step {end}: {found:?}");
+            }
+            assert!(whole, "five steps are more than there are");
+        }
     }
 }

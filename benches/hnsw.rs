@@ -79,6 +79,7 @@ impl House {
                 scopes: &[Scope::Global],
                 entity_types: &[],
                 valid_at: None,
+                as_of: None,
                 min_similarity: None,
                 limit: LIMIT,
                 exact,

@@ -12,12 +12,15 @@ use crate::talk::TalkReader;
 use crate::vector::VectorReader;
 
 /// Handles to read every projection. Cheap to clone, usable from any thread, never in the way of the writers.
+///
+/// It shows the present, or, made by [`as_of`](Self::as_of), the memory as it was after an earlier record.
 #[derive(Clone)]
 pub struct View {
     graph: GraphReader,
     semantic: Option<Semantic>,
     talk: TalkReader,
     positions: Arc<Positions>,
+    moment: Option<Seq>,
 }
 
 /// What semantic search needs; absent in keyword-only operation.
@@ -37,7 +40,19 @@ impl View {
         talk: TalkReader,
         positions: Arc<Positions>,
     ) -> Self {
-        Self { graph, semantic, talk, positions }
+        Self { graph, semantic, talk, positions, moment: None }
+    }
+
+    /// The same with the memory as it was after the record `seq`, which its projections must include; wait for that first.
+    /// Agents and conversations are those of the present: see [`PastTalk`](crate::talk::PastTalk).
+    #[must_use]
+    pub fn as_of(&self, seq: Seq) -> Self {
+        Self { graph: self.graph.as_of(seq), moment: Some(seq), ..self.clone() }
+    }
+
+    /// The record after which the memory is shown; `None`: it is the present.
+    pub const fn moment(&self) -> Option<Seq> {
+        self.moment
     }
 
     /// Graph and text.
@@ -60,8 +75,12 @@ impl View {
         &self.positions
     }
 
-    /// The last record that every projection of the memory includes.
+    /// The last record of the memory that is shown: the one it is shown as of, or the last that every projection of it
+    /// includes.
     pub fn seq(&self) -> Seq {
+        if let Some(moment) = self.moment {
+            return moment;
+        }
         let graph = self.positions.get(Part::Graph).seq;
         match self.semantic {
             Some(_) => graph.min(self.positions.get(Part::Vectors).seq),

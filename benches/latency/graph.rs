@@ -163,6 +163,7 @@ fn two_hops(reader: &GraphReader, root: MemoryId) {
         relation_types: Vec::new(),
         min_strength: 0.0,
         scopes: vec![Scope::Global],
+        valid_at: None,
         strategy: WalkStrategy::BreadthFirst,
         nodes_max: 1_000,
     };

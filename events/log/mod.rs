@@ -12,6 +12,7 @@
 //! whole or not at all, after any crash. What is damaged is refused by name, never repaired by guess.
 
 mod admit;
+mod at_time;
 pub mod batch;
 mod block;
 mod blocks;

@@ -146,7 +146,7 @@ impl Reader {
     }
 
     /// A snapshot and the position of its last event.
-    fn bounded(&self) -> Result<(Snapshot, Seq), ReadError> {
+    pub(crate) fn bounded(&self) -> Result<(Snapshot, Seq), ReadError> {
         let snapshot = self.shared.snapshot()?;
         let through = snapshot.through;
         Ok((snapshot, through))

@@ -12,6 +12,7 @@ const fn graph(table: &'static str, sql: &'static str, key: usize) -> Canonical 
 const TABLES: &[Canonical] = &[
     graph("meta", "SELECT version, next_id FROM meta", 0),
     graph("scopes", "SELECT * FROM scopes ORDER BY id", 1),
+    graph("figures", "SELECT * FROM figures ORDER BY scope_id, seq", 2),
     graph("agents", "SELECT * FROM agents ORDER BY agent_id", 1),
     graph("entities", "SELECT * FROM entities ORDER BY created_seq", 1),
     graph("observations", "SELECT * FROM observations ORDER BY created_seq", 1),
@@ -21,6 +22,12 @@ const TABLES: &[Canonical] = &[
         part: "text",
         table: "texts_words",
         sql: "SELECT DISTINCT term, doc FROM texts_words ORDER BY term, doc",
+        key: 2,
+    },
+    Canonical {
+        part: "text",
+        table: "texts_past_words",
+        sql: "SELECT DISTINCT term, doc FROM texts_past_words ORDER BY term, doc",
         key: 2,
     },
 ];

@@ -81,6 +81,8 @@ pub struct WalkQuery {
     pub min_strength: f64,
     /// Only along relations of these scopes, and to entities of these scopes.
     pub scopes: Vec<Scope>,
+    /// Only along relations that were true then, and to entities that were.
+    pub valid_at: Option<Timestamp>,
     /// In which order.
     pub strategy: WalkStrategy,
     /// At most so many entities, the root among them; 1 to [`WALK_NODES_MAX`].

@@ -1,13 +1,13 @@
 //! The fold: one batch of records inside one transaction.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use caxton_events::memory::Validity;
 use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use crate::text::TextHitKind;
-use crate::text::index::{TextBatch, content_len, header_len};
+use crate::text::index::TextBatch;
 
 /// Most entities and scopes whose place is remembered between batches.
 const PLACES_MAX: usize = 1 << 20;
@@ -33,9 +33,9 @@ impl From<rusqlite::Error> for FoldError {
     }
 }
 
-/// What a batch changes in the figures of one scope.
+/// How many rows a scope has in the present, and how many texts and words.
 #[derive(Debug, Default, Clone, Copy)]
-struct Delta {
+struct Figures {
     entities: i64,
     observations: i64,
     relations: i64,
@@ -47,7 +47,10 @@ struct Delta {
 pub(super) struct Fold<'a> {
     connection: &'a Connection,
     memo: &'a mut Memo,
-    deltas: BTreeMap<i64, Delta>,
+    /// Of the scopes that the batch changes, as they are after its last record.
+    figures: BTreeMap<i64, Figures>,
+    /// The scope that the record under way changes.
+    touched: Option<i64>,
     texts: TextBatch,
     next_id: u64,
 }
@@ -59,7 +62,8 @@ impl<'a> Fold<'a> {
         Ok(Self {
             connection,
             memo,
-            deltas: BTreeMap::new(),
+            figures: BTreeMap::new(),
+            touched: None,
             texts: TextBatch::default(),
             next_id: next_id as u64,
         })
@@ -73,7 +77,10 @@ impl<'a> Fold<'a> {
             actor: &record.actor,
         };
         match &record.event {
-            Event::Memory(event) => self.memory(&place, event),
+            Event::Memory(event) => {
+                self.memory(&place, event)?;
+                self.count(&place)
+            }
             Event::Agent(AgentEvent::ExternalRegistered { agent, workspace }) => {
                 self.connection
                     .prepare_cached("INSERT OR IGNORE INTO agents VALUES (?1, ?2, ?3, ?4)")?
@@ -89,11 +96,11 @@ impl<'a> Fold<'a> {
     pub(super) fn finish(self, checkpoint: Seq) -> rusqlite::Result<()> {
         self.texts.write(self.connection)?;
         let mut update = self.connection.prepare_cached(
-            "UPDATE scopes SET entities = entities + ?2, observations = observations + ?3, relations = relations + ?4,
-                 text_rows = text_rows + ?5, text_words = text_words + ?6 WHERE id = ?1",
+            "UPDATE scopes SET entities = ?2, observations = ?3, relations = ?4, text_rows = ?5, text_words = ?6
+             WHERE id = ?1",
         )?;
-        for (scope, delta) in &self.deltas {
-            let Delta { entities, observations, relations, text_rows, text_words } = delta;
+        for (scope, figures) in &self.figures {
+            let Figures { entities, observations, relations, text_rows, text_words } = figures;
             update.execute((scope, entities, observations, relations, text_rows, text_words))?;
         }
         self.connection
@@ -172,8 +179,40 @@ impl<'a> Fold<'a> {
         self.next_id = self.next_id.max(id.0 + 1);
     }
 
-    fn delta(&mut self, scope: i64) -> &mut Delta {
-        self.deltas.entry(scope).or_default()
+    /// The figures of a scope, to be changed by the record under way.
+    fn figures(&mut self, scope: i64) -> rusqlite::Result<&mut Figures> {
+        self.touched = Some(scope);
+        match self.figures.entry(scope) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let stored = self
+                    .connection
+                    .prepare_cached(
+                        "SELECT entities, observations, relations, text_rows, text_words FROM scopes WHERE id = ?1",
+                    )?
+                    .query_row((scope,), |row| {
+                        Ok(Figures {
+                            entities: row.get(0)?,
+                            observations: row.get(1)?,
+                            relations: row.get(2)?,
+                            text_rows: row.get(3)?,
+                            text_words: row.get(4)?,
+                        })
+                    })?;
+                Ok(place.insert(stored))
+            }
+        }
+    }
+
+    /// Notes what the figures of the changed scope are after this record.
+    fn count(&mut self, place: &Place<'_>) -> Result<(), FoldError> {
+        let Some(scope) = self.touched.take() else { return Ok(()) };
+        let Figures { entities, observations, relations, text_rows, text_words } = *self.figures(scope)?;
+        self.touched = None;
+        self.connection
+            .prepare_cached("INSERT INTO figures VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute((scope, place.seq, entities, observations, relations, text_rows, text_words))?;
+        Ok(())
     }
 
     /// The number of a scope; scopes are numbered as they are first written to.
@@ -254,10 +293,10 @@ impl<'a> Fold<'a> {
                 ":metadata": row.metadata,
             })?;
         let words = self.texts.add_header(place.seq, origin.scope, row.name, row.entity_type);
-        let delta = self.delta(origin.scope);
-        delta.entities += 1;
-        delta.text_rows += 1;
-        delta.text_words += words;
+        let figures = self.figures(origin.scope)?;
+        figures.entities += 1;
+        figures.text_rows += 1;
+        figures.text_words += words;
         Ok(())
     }
 
@@ -276,16 +315,16 @@ impl<'a> Fold<'a> {
                     at: row.get(4)?,
                     owner: row.get(5)?,
                 };
-                let words = header_len(row.get_ref(6)?.as_str()?, row.get_ref(7)?.as_str()?);
-                Ok((row.get(0)?, origin, words))
+                let (name, entity_type) = (row.get_ref(6)?.as_str()?, row.get_ref(7)?.as_str()?);
+                let words = self.texts.close_header(row.get(0)?, origin.scope, name, entity_type);
+                Ok((origin, words))
             })
             .optional()?;
-        let (created, origin, words) = closed.ok_or_else(|| place.unknown("entity", id))?;
-        self.texts.remove(created, TextHitKind::Header);
-        let delta = self.delta(origin.scope);
-        delta.entities -= 1;
-        delta.text_rows -= 1;
-        delta.text_words -= words;
+        let (origin, words) = closed.ok_or_else(|| place.unknown("entity", id))?;
+        let figures = self.figures(origin.scope)?;
+        figures.entities -= 1;
+        figures.text_rows -= 1;
+        figures.text_words -= words;
         Ok(origin)
     }
 
@@ -316,10 +355,10 @@ impl<'a> Fold<'a> {
                 ":content": row.content,
             })?;
         let words = self.texts.add_observation(place.seq, origin.scope, row.content);
-        let delta = self.delta(origin.scope);
-        delta.observations += 1;
-        delta.text_rows += 1;
-        delta.text_words += words;
+        let figures = self.figures(origin.scope)?;
+        figures.observations += 1;
+        figures.text_rows += 1;
+        figures.text_words += words;
         Ok(())
     }
 
@@ -333,15 +372,16 @@ impl<'a> Fold<'a> {
             .query_row((place.seq, place.at, id.0 as i64), |row| {
                 let origin =
                     Origin { scope: row.get(1)?, version: 1, seq: row.get(2)?, at: row.get(3)?, owner: None };
-                Ok((row.get(0)?, origin, content_len(row.get_ref(4)?.as_str()?)))
+                let content = row.get_ref(4)?.as_str()?;
+                let words = self.texts.close_observation(row.get(0)?, origin.scope, content);
+                Ok((origin, words))
             })
             .optional()?;
-        let (created, origin, words) = closed.ok_or_else(|| place.unknown("observation", id))?;
-        self.texts.remove(created, TextHitKind::Observation);
-        let delta = self.delta(origin.scope);
-        delta.observations -= 1;
-        delta.text_rows -= 1;
-        delta.text_words -= words;
+        let (origin, words) = closed.ok_or_else(|| place.unknown("observation", id))?;
+        let figures = self.figures(origin.scope)?;
+        figures.observations -= 1;
+        figures.text_rows -= 1;
+        figures.text_words -= words;
         Ok(origin)
     }
 
@@ -376,7 +416,7 @@ impl<'a> Fold<'a> {
                 ":relation_type": ends.relation_type,
                 ":metadata": row.metadata,
             })?;
-        self.delta(origin.scope).relations += 1;
+        self.figures(origin.scope)?.relations += 1;
         Ok(())
     }
 
@@ -395,7 +435,7 @@ impl<'a> Fold<'a> {
             })
             .optional()?;
         let (origin, ends) = closed.ok_or_else(|| place.unknown("relation", id))?;
-        self.delta(origin.scope).relations -= 1;
+        self.figures(origin.scope)?.relations -= 1;
         Ok((origin, ends))
     }
 }

@@ -19,6 +19,12 @@ impl GraphReader {
             found.extend(relations(connection, entity, "r.from_entity = ?1")?);
             found.extend(relations(connection, entity, "r.to_entity = ?1 AND r.from_entity <> ?1")?);
             found.sort_by_key(|row| row.created_seq);
+            if let Some(moment) = self.as_of.moment() {
+                found.retain(|row| row.created_seq <= moment);
+                for row in found.iter_mut().filter(|row| row.removed_seq.is_some_and(|seq| seq > moment)) {
+                    (row.removed_seq, row.removed_at) = (None, None);
+                }
+            }
             Ok(found)
         })
     }

@@ -16,7 +16,7 @@ impl GraphReader {
         }
         self.snapshot("rows by keyword", |connection| {
             let scopes = scope_ids(connection, &query.scopes)?;
-            keyword::ask(connection, &scopes, query)
+            keyword::ask(connection, self.as_of, &scopes, query)
         })
     }
 }

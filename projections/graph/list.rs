@@ -4,12 +4,14 @@
 //! of a large scope for every page would take as long as the scope is large.
 
 use caxton_events::{MemoryId, Timestamp};
-use rusqlite::{Connection, named_params};
+use rusqlite::{Connection, ToSql};
 
+use super::as_of::AsOf;
 use super::reader::{relation_sql, scope_ids, type_list};
 use super::{Entity, EntityFilter, GraphReader, ReadError, Relation, RelationFilter, columns};
 
-const VALID_AT: &str =
+/// That a row is true at `:at`, when it is given.
+pub(super) const VALID_AT: &str =
     "(:at IS NULL OR (valid_from IS NULL OR valid_from <= :at) AND (valid_to IS NULL OR valid_to > :at))";
 
 impl GraphReader {
@@ -21,19 +23,25 @@ impl GraphReader {
     pub fn list_entities(&self, filter: &EntityFilter) -> Result<Vec<Entity>, ReadError> {
         self.snapshot("a list of entities", |connection| {
             if let Some(prefix) = filter.name_prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
-                return entities_by_prefix(connection, filter, prefix);
+                return entities_by_prefix(connection, self.as_of, filter, prefix);
             }
             if filter.scopes.is_empty() && filter.entity_types.is_empty() {
-                return entities(connection, filter, None, None);
+                return entities(connection, self.as_of, filter, None, None);
             }
             let mut found = Vec::new();
             for scope in scope_ids(connection, &filter.scopes)? {
                 if filter.entity_types.is_empty() {
-                    found.extend(entities(connection, filter, Some(scope), None)?);
+                    found.extend(entities(connection, self.as_of, filter, Some(scope), None)?);
                 }
                 for (index, entity_type) in filter.entity_types.iter().enumerate() {
                     if !filter.entity_types.iter().take(index).any(|earlier| earlier == entity_type) {
-                        found.extend(entities(connection, filter, Some(scope), Some(entity_type))?);
+                        found.extend(entities(
+                            connection,
+                            self.as_of,
+                            filter,
+                            Some(scope),
+                            Some(entity_type),
+                        )?);
                     }
                 }
             }
@@ -51,11 +59,11 @@ impl GraphReader {
     pub fn list_relations(&self, filter: &RelationFilter) -> Result<Vec<Relation>, ReadError> {
         self.snapshot("a list of relations", |connection| {
             if filter.scopes.is_empty() {
-                return relations(connection, filter, None);
+                return relations(connection, self.as_of, filter, None);
             }
             let mut found = Vec::new();
             for scope in scope_ids(connection, &filter.scopes)? {
-                found.extend(relations(connection, filter, Some(scope))?);
+                found.extend(relations(connection, self.as_of, filter, Some(scope))?);
             }
             found.sort_unstable_by_key(|relation| relation.id);
             found.truncate(filter.limit);
@@ -64,7 +72,7 @@ impl GraphReader {
     }
 }
 
-fn micros(at: Option<Timestamp>) -> Option<i64> {
+pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(|at| at.unix_micros() as i64)
 }
 
@@ -75,6 +83,7 @@ fn number(after: Option<MemoryId>) -> i64 {
 /// One page of one scope and one type, or of all.
 fn entities(
     connection: &Connection,
+    as_of: AsOf,
     filter: &EntityFilter,
     scope: Option<i64>,
     entity_type: Option<&str>,
@@ -86,50 +95,53 @@ fn entities(
     if entity_type.is_some() {
         condition.push_str("e.entity_type = :type AND ");
     }
-    let sql = format!(
-        "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
-         WHERE {condition} e.id > :after AND e.removed_seq IS NULL AND {VALID_AT} ORDER BY e.id LIMIT :limit",
-        columns::ENTITY
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    let sql = as_of.sql("e", |alive| {
+        format!(
+            "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
+             WHERE {condition} e.id > :after AND {alive} AND {VALID_AT}",
+            columns::ENTITY
+        )
+    });
     let (after, at, limit) = (number(filter.after), micros(filter.valid_at), filter.limit as i64);
-    let mut params: Vec<(&str, &dyn rusqlite::ToSql)> =
-        vec![(":after", &after), (":at", &at), (":limit", &limit)];
+    let mut params: Vec<(&str, &dyn ToSql)> = vec![(":after", &after), (":at", &at), (":limit", &limit)];
     if let Some(scope) = &scope {
         params.push((":scope", scope));
     }
     if let Some(entity_type) = &entity_type {
         params.push((":type", entity_type));
     }
-    statement.query_map(params.as_slice(), columns::entity)?.collect()
+    as_of.rows(connection, &format!("{sql} ORDER BY 1 LIMIT :limit"), &params, columns::entity)
 }
 
 fn entities_by_prefix(
     connection: &Connection,
+    as_of: AsOf,
     filter: &EntityFilter,
     prefix: &str,
 ) -> rusqlite::Result<Vec<Entity>> {
     let scopes = serde_json::Value::from(scope_ids(connection, &filter.scopes)?).to_string();
     let end = end_of_prefix(prefix);
     let below = if end.is_some() { "AND e.name < :end" } else { "AND (:end IS NULL)" };
-    let sql = format!(
-        "SELECT {} FROM entities e INDEXED BY idx_entities_name CROSS JOIN scopes s ON s.id = e.scope_id
-         WHERE e.name >= :prefix {below} AND e.scope_id IN (SELECT value FROM json_each(:scopes))
-             AND e.id > :after AND (:types IS NULL OR e.entity_type IN (SELECT value FROM json_each(:types)))
-             AND e.removed_seq IS NULL AND {VALID_AT} ORDER BY e.id LIMIT :limit",
-        columns::ENTITY
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let params = named_params! {
-        ":prefix": prefix,
-        ":end": end,
-        ":scopes": scopes,
-        ":after": number(filter.after),
-        ":types": type_list(&filter.entity_types),
-        ":at": micros(filter.valid_at),
-        ":limit": filter.limit as i64,
-    };
-    statement.query_map(params, columns::entity)?.collect()
+    let sql = as_of.sql("e", |alive| {
+        let index = if alive.contains("IS NULL") { "idx_entities_name" } else { "idx_entities_past_name" };
+        format!(
+            "SELECT {} FROM entities e INDEXED BY {index} CROSS JOIN scopes s ON s.id = e.scope_id
+             WHERE e.name >= :prefix {below} AND e.scope_id IN (SELECT value FROM json_each(:scopes))
+                 AND e.id > :after AND (:types IS NULL OR e.entity_type IN (SELECT value FROM json_each(:types)))
+                 AND {alive} AND {VALID_AT}",
+            columns::ENTITY
+        )
+    });
+    let params: &[(&str, &dyn ToSql)] = &[
+        (":prefix", &prefix),
+        (":end", &end),
+        (":scopes", &scopes),
+        (":after", &number(filter.after)),
+        (":types", &type_list(&filter.entity_types)),
+        (":at", &micros(filter.valid_at)),
+        (":limit", &(filter.limit as i64)),
+    ];
+    as_of.rows(connection, &format!("{sql} ORDER BY 1 LIMIT :limit"), params, columns::entity)
 }
 
 /// The first text after all that start with `prefix`; `None`: there is none.
@@ -149,24 +161,25 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
 /// One page of one scope, or of all.
 fn relations(
     connection: &Connection,
+    as_of: AsOf,
     filter: &RelationFilter,
     scope: Option<i64>,
 ) -> rusqlite::Result<Vec<Relation>> {
-    let sql = relation_sql(&format!(
+    let condition = format!(
         "{} r.id > :after AND r.strength >= :strength
          AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))) AND {VALID_AT}",
         if scope.is_some() { "r.scope_id = :scope AND" } else { "(:scope IS NULL) AND" }
-    ));
-    let mut statement = connection.prepare_cached(&format!("{sql} ORDER BY r.id LIMIT :limit"))?;
-    let params = named_params! {
-        ":scope": scope,
-        ":after": number(filter.after),
-        ":strength": filter.min_strength,
-        ":types": type_list(&filter.relation_types),
-        ":at": micros(filter.valid_at),
-        ":limit": filter.limit as i64,
-    };
-    statement.query_map(params, columns::relation)?.collect()
+    );
+    let sql = format!("{} ORDER BY 1 LIMIT :limit", relation_sql(as_of, &condition));
+    let params: &[(&str, &dyn ToSql)] = &[
+        (":scope", &scope),
+        (":after", &number(filter.after)),
+        (":strength", &filter.min_strength),
+        (":types", &type_list(&filter.relation_types)),
+        (":at", &micros(filter.valid_at)),
+        (":limit", &(filter.limit as i64)),
+    ];
+    as_of.rows(connection, &sql, params, columns::relation)
 }
 
 #[cfg(test)]

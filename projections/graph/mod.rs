@@ -1,11 +1,14 @@
 //! Entities, observations and relations in SQLite, with their history, and the full-text index beside them.
 //!
 //! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
-//! is answered and asked), [`reader`], [`list`], [`walk`], [`history`] and [`keyword`] (the queries), [`compare`] and [`replace`] (two files).
+//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`diff`] and [`keyword`] (the
+//! queries), [`compare`] and [`replace`] (two files).
 
+mod as_of;
 mod columns;
 mod compare;
 mod connection;
+mod diff;
 mod digest;
 mod error;
 mod filter;
@@ -23,7 +26,9 @@ mod schema;
 mod walk;
 mod writer;
 
+pub(crate) use as_of::AsOf;
 pub(crate) use compare::{Canonical, difference, digests};
+pub use diff::{DIFF_RECORDS_MAX, Diff, DiffQuery, Difference};
 pub use error::{GraphError, ReadError, is_out_of_room};
 pub use filter::{
     Direction, EntityFilter, RelationFilter, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,

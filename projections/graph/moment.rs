@@ -3,22 +3,24 @@
 use caxton_events::MemoryId;
 use rusqlite::Connection;
 
+use super::as_of::AsOf;
 use super::connection::unread;
 use super::reader::{Side, entity_by_id, observation_by_id, observations_beyond};
 use super::{Entity, Observation, ReadError};
 
-/// The graph as it is at one moment, for questions that belong together: they share a connection and a read
+/// The graph at one moment, for questions that belong together: they share a connection and a read
 /// transaction, which costs more than a row does.
 ///
 /// Every call fails with [`ReadError::Sqlite`] when the file cannot be read.
 #[derive(Debug)]
 pub struct GraphMoment<'a> {
     connection: &'a Connection,
+    as_of: AsOf,
 }
 
 impl<'a> GraphMoment<'a> {
-    pub(super) const fn new(connection: &'a Connection) -> Self {
-        Self { connection }
+    pub(super) const fn new(connection: &'a Connection, as_of: AsOf) -> Self {
+        Self { connection, as_of }
     }
 
     /// The entity with this number, if it is in the present.
@@ -27,7 +29,7 @@ impl<'a> GraphMoment<'a> {
     ///
     /// [`ReadError`].
     pub fn entity(&self, id: MemoryId) -> Result<Option<Entity>, ReadError> {
-        entity_by_id(self.connection, id).map_err(unread("an entity"))
+        entity_by_id(self.connection, self.as_of, id).map_err(unread("an entity"))
     }
 
     /// The observation with this number, if it is in the present.
@@ -36,7 +38,7 @@ impl<'a> GraphMoment<'a> {
     ///
     /// [`ReadError`].
     pub fn observation(&self, id: MemoryId) -> Result<Option<Observation>, ReadError> {
-        observation_by_id(self.connection, id).map_err(unread("an observation"))
+        observation_by_id(self.connection, self.as_of, id).map_err(unread("an observation"))
     }
 
     /// The first `limit` observations of an entity, in the order of their numbers.
@@ -45,7 +47,7 @@ impl<'a> GraphMoment<'a> {
     ///
     /// [`ReadError`].
     pub fn observations_of(&self, entity: MemoryId, limit: usize) -> Result<Vec<Observation>, ReadError> {
-        observations_beyond(self.connection, Side::After, entity, MemoryId::default(), limit)
+        observations_beyond(self.connection, self.as_of, Side::After, entity, MemoryId::default(), limit)
             .map_err(unread("observations of an entity"))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use caxton_events::{AgentId, MemoryId, Scope, Seq};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
+use super::as_of::AsOf;
 use super::connection::unread;
 use super::pool::Pool;
 use super::{
@@ -16,21 +17,32 @@ use super::{
 /// Each call borrows a read connection and sees one committed state. A call fails with [`ReadError::Exhausted`] when
 /// none is free for as long as [`SqliteOptions::reader_wait`](super::SqliteOptions::reader_wait), and with
 /// [`ReadError::Sqlite`] when the file cannot be read.
+///
+/// It looks at the present, or, after [`as_of`](Self::as_of), at what the graph held after a record: then every query
+/// that speaks of the present means that moment.
 #[derive(Debug, Clone)]
 pub struct GraphReader {
     pool: Arc<Pool>,
+    pub(super) as_of: AsOf,
 }
 
 impl GraphReader {
-    pub(super) const fn new(pool: Arc<Pool>) -> Self {
-        Self { pool }
+    pub(super) fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, as_of: AsOf::default() }
     }
 
     pub(super) const fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
-    /// The last record the graph includes.
+    /// A handle that sees the graph as it was after the record `seq`, which it must include: what was written later is not
+    /// there, and what was replaced or removed later still is.
+    #[must_use]
+    pub fn as_of(&self, seq: Seq) -> Self {
+        Self { pool: Arc::clone(&self.pool), as_of: AsOf::seq(seq) }
+    }
+
+    /// The last record the graph includes, whatever moment the handle looks at.
     ///
     /// # Errors
     ///
@@ -56,7 +68,7 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn entity(&self, id: MemoryId) -> Result<Option<Entity>, ReadError> {
-        self.with("an entity", |connection| entity_by_id(connection, id))
+        self.with("an entity", |connection| entity_by_id(connection, self.as_of, id))
     }
 
     /// The entity with this name in `scope`, if it is in the present.
@@ -67,12 +79,15 @@ impl GraphReader {
     pub fn entity_by_name(&self, scope: &Scope, name: &str) -> Result<Option<Entity>, ReadError> {
         self.snapshot("an entity by its name", |connection| {
             let Some(scope) = scope_id(connection, scope)? else { return Ok(None) };
-            let sql = format!(
-                "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
-                 WHERE e.name = ?1 AND e.scope_id = ?2 AND e.removed_seq IS NULL ORDER BY e.id LIMIT 1",
-                columns::ENTITY
-            );
-            connection.prepare_cached(&sql)?.query_row((name, scope), columns::entity).optional()
+            let sql = self.as_of.sql("e", |alive| {
+                format!(
+                    "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
+                     WHERE e.name = :name AND e.scope_id = :scope AND {alive}",
+                    columns::ENTITY
+                )
+            });
+            let sql = format!("{sql} ORDER BY 1 LIMIT 1");
+            self.as_of.one(connection, &sql, &[(":name", &name), (":scope", &scope)], columns::entity)
         })
     }
 
@@ -83,7 +98,7 @@ impl GraphReader {
     /// [`ReadError`].
     pub fn entities(&self, ids: &[MemoryId]) -> Result<Vec<Entity>, ReadError> {
         self.snapshot("entities", |connection| {
-            ids.iter().filter_map(|id| entity_by_id(connection, *id).transpose()).collect()
+            ids.iter().filter_map(|id| entity_by_id(connection, self.as_of, *id).transpose()).collect()
         })
     }
 
@@ -93,7 +108,7 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn observation(&self, id: MemoryId) -> Result<Option<Observation>, ReadError> {
-        self.with("an observation", |connection| observation_by_id(connection, id))
+        self.with("an observation", |connection| observation_by_id(connection, self.as_of, id))
     }
 
     /// Those of these observations that are in the present, in the order asked for.
@@ -103,7 +118,7 @@ impl GraphReader {
     /// [`ReadError`].
     pub fn observations(&self, ids: &[MemoryId]) -> Result<Vec<Observation>, ReadError> {
         self.snapshot("observations", |connection| {
-            ids.iter().filter_map(|id| observation_by_id(connection, *id).transpose()).collect()
+            ids.iter().filter_map(|id| observation_by_id(connection, self.as_of, *id).transpose()).collect()
         })
     }
 
@@ -119,7 +134,7 @@ impl GraphReader {
         limit: usize,
     ) -> Result<Vec<Observation>, ReadError> {
         self.with("observations of an entity", |connection| {
-            observations_beyond(connection, Side::After, entity, after.unwrap_or_default(), limit)
+            observations_beyond(connection, self.as_of, Side::After, entity, after.unwrap_or_default(), limit)
         })
     }
 
@@ -133,6 +148,21 @@ impl GraphReader {
         entity: MemoryId,
         content: &str,
     ) -> Result<Option<Observation>, ReadError> {
+        if self.as_of.moment().is_some() {
+            // Texts of the past have no index of their own: those of the entity are looked through.
+            return self.with("an observation by its text", |connection| {
+                let sql = self.as_of.sql("o", |alive| {
+                    format!(
+                        "SELECT {} FROM observations o WHERE o.entity_id = :entity AND o.content = :content AND {alive}",
+                        columns::OBSERVATION
+                    )
+                });
+                let sql = format!("{sql} ORDER BY 1 LIMIT 1");
+                let params: &[(&str, &dyn rusqlite::ToSql)] =
+                    &[(":entity", &(entity.0 as i64)), (":content", &content)];
+                self.as_of.one(connection, &sql, params, columns::observation)
+            });
+        }
         let sql = format!(
             "SELECT {} FROM observations o INDEXED BY idx_observations_content
              WHERE substr(CAST(o.content AS BLOB), 1, 64) = substr(CAST(?1 AS BLOB), 1, 64) AND o.content = ?1
@@ -153,10 +183,15 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn observation_count(&self, entity: MemoryId) -> Result<u64, ReadError> {
-        let sql = "SELECT count(*) FROM observations WHERE entity_id = ?1 AND removed_seq IS NULL";
-        let count: i64 =
-            self.one("the observations of an entity", sql, (entity.0 as i64,), |row| row.get(0))?;
-        Ok(count as u64)
+        let sql = self.as_of.sql("o", |alive| {
+            format!("SELECT count(*) FROM observations o WHERE o.entity_id = :entity AND {alive}")
+        });
+        self.with("the observations of an entity", |connection| {
+            let counts = self.as_of.rows(connection, &sql, &[(":entity", &(entity.0 as i64))], |row| {
+                row.get::<_, i64>(0).map(|count| count as u64)
+            });
+            Ok(counts?.into_iter().sum())
+        })
     }
 
     /// Up to `before` and `after` observations written just before and after this one about the same entity, in the
@@ -172,10 +207,14 @@ impl GraphReader {
         after: usize,
     ) -> Result<Vec<Observation>, ReadError> {
         self.snapshot("the neighbours of an observation", |connection| {
-            let Some(here) = observation_by_id(connection, observation)? else { return Ok(Vec::new()) };
-            let mut found = observations_beyond(connection, Side::Before, here.entity, here.id, before)?;
+            let as_of = self.as_of;
+            let Some(here) = observation_by_id(connection, as_of, observation)? else {
+                return Ok(Vec::new());
+            };
+            let (entity, id) = (here.entity, here.id);
+            let mut found = observations_beyond(connection, as_of, Side::Before, entity, id, before)?;
             found.reverse();
-            found.extend(observations_beyond(connection, Side::After, here.entity, here.id, after)?);
+            found.extend(observations_beyond(connection, as_of, Side::After, entity, id, after)?);
             Ok(found)
         })
     }
@@ -186,10 +225,7 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn relation(&self, id: MemoryId) -> Result<Option<Relation>, ReadError> {
-        let sql = relation_sql("r.id = ?1");
-        self.with("a relation", |connection| {
-            connection.prepare_cached(&sql)?.query_row((id.0 as i64,), columns::relation).optional()
-        })
+        self.with("a relation", |connection| relation_by_id(connection, self.as_of, id))
     }
 
     /// The relation that says `relation_type` from one entity to another in `scope`, if it is in the present.
@@ -204,13 +240,15 @@ impl GraphReader {
         to: MemoryId,
         relation_type: &str,
     ) -> Result<Option<Relation>, ReadError> {
-        let sql =
-            relation_sql("r.relation_type = ?1 AND r.from_entity = ?2 AND r.to_entity = ?3 AND s.scope = ?4");
+        let sql = relation_sql(
+            self.as_of,
+            "r.relation_type = :type AND r.from_entity = :from AND r.to_entity = :to AND s.scope = :scope",
+        );
         self.with("a relation by its ends", |connection| {
-            connection
-                .prepare_cached(&sql)?
-                .query_row((relation_type, from.0 as i64, to.0 as i64, scope.to_string()), columns::relation)
-                .optional()
+            let (from, to, scope) = (from.0 as i64, to.0 as i64, scope.to_string());
+            let params: &[(&str, &dyn rusqlite::ToSql)] =
+                &[(":type", &relation_type), (":from", &from), (":to", &to), (":scope", &scope)];
+            self.as_of.one(connection, &sql, params, columns::relation)
         })
     }
 
@@ -230,23 +268,32 @@ impl GraphReader {
         limit: usize,
     ) -> Result<Vec<Relation>, ReadError> {
         let types = type_list(types);
+        let (entity, after, limit_rows) = (entity.0 as i64, after.unwrap_or_default().0 as i64, limit as i64);
         let one_end = |connection: &Connection, condition: &str| {
-            let sql = relation_sql(&format!(
-                "{condition} AND r.id > ?2 AND r.strength >= ?3
-                 AND (?4 IS NULL OR r.relation_type IN (SELECT value FROM json_each(?4)))"
-            ));
-            let key =
-                (entity.0 as i64, after.unwrap_or_default().0 as i64, min_strength, &types, limit as i64);
-            rows(connection, &format!("{sql} ORDER BY r.id LIMIT ?5"), key, columns::relation)
+            let sql = relation_sql(
+                self.as_of,
+                &format!(
+                    "{condition} AND r.id > :after AND r.strength >= :strength
+                     AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types)))"
+                ),
+            );
+            let params: &[(&str, &dyn rusqlite::ToSql)] = &[
+                (":entity", &entity),
+                (":after", &after),
+                (":strength", &min_strength),
+                (":types", &types),
+                (":limit", &limit_rows),
+            ];
+            self.as_of.rows(connection, &format!("{sql} ORDER BY 1 LIMIT :limit"), params, columns::relation)
         };
         self.snapshot("the relations of an entity", |connection| {
             let mut found = Vec::new();
             if direction != Direction::Incoming {
-                found = one_end(connection, "r.from_entity = ?1")?;
+                found = one_end(connection, "r.from_entity = :entity")?;
             }
             if direction != Direction::Outgoing {
-                let loops = if direction == Direction::Both { " AND r.from_entity <> ?1" } else { "" };
-                found.extend(one_end(connection, &format!("r.to_entity = ?1{loops}"))?);
+                let loops = if direction == Direction::Both { " AND r.from_entity <> :entity" } else { "" };
+                found.extend(one_end(connection, &format!("r.to_entity = :entity{loops}"))?);
             }
             found.sort_unstable_by_key(|relation| relation.id);
             found.truncate(limit);
@@ -261,8 +308,16 @@ impl GraphReader {
     /// [`ReadError`].
     pub fn stats(&self, scopes: Option<&[Scope]>) -> Result<GraphStats, ReadError> {
         self.snapshot("the figures of the graph", |connection| {
-            let sql = "SELECT scope, entities, observations, relations FROM scopes ORDER BY id";
-            let all = rows(connection, sql, (), |row| {
+            let sql = match self.as_of.moment() {
+                None => "SELECT scope, entities, observations, relations FROM scopes ORDER BY id",
+                Some(_) => {
+                    "SELECT s.scope, f.entities, f.observations, f.relations
+                     FROM scopes s CROSS JOIN figures f ON f.scope_id = s.id
+                     WHERE f.seq = (SELECT max(seq) FROM figures WHERE scope_id = s.id AND seq <= :as_of)
+                     ORDER BY s.id"
+                }
+            };
+            let all = self.as_of.rows(connection, sql, &[], |row| {
                 let count = |column| row.get::<_, i64>(column).map(|count| count as u64);
                 Ok(ScopeStats {
                     scope: columns::scope(row, 0)?,
@@ -271,8 +326,9 @@ impl GraphReader {
                     relations: count(3)?,
                 })
             })?;
-            let agents: i64 =
-                connection.prepare_cached("SELECT count(*) FROM agents")?.query_row((), |row| row.get(0))?;
+            let agents: i64 = connection
+                .prepare_cached("SELECT count(*) FROM agents WHERE created_seq <= ?1")?
+                .query_row((self.as_of.limit(),), |row| row.get(0))?;
             let mut stats = GraphStats { agents: agents as u64, ..GraphStats::default() };
             for scope in all {
                 if scopes.is_none_or(|scopes| scopes.contains(&scope.scope)) {
@@ -292,9 +348,15 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn entities_owned(&self, owner: &AgentId) -> Result<u64, ReadError> {
-        let sql = "SELECT count(*) FROM entities WHERE owner = ?1 AND removed_seq IS NULL";
-        self.one("the entities of an agent", sql, (owner.as_str(),), |row| row.get::<_, i64>(0))
-            .map(|count| count as u64)
+        let sql = self
+            .as_of
+            .sql("e", |alive| format!("SELECT count(*) FROM entities e WHERE e.owner = :owner AND {alive}"));
+        self.with("the entities of an agent", |connection| {
+            let counts = self.as_of.rows(connection, &sql, &[(":owner", &owner.as_str())], |row| {
+                row.get::<_, i64>(0).map(|count| count as u64)
+            });
+            Ok(counts?.into_iter().sum())
+        })
     }
 
     /// Whether this agent ever wrote.
@@ -303,8 +365,8 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM agents WHERE agent_id = ?1)";
-        self.one("an agent", sql, (agent.as_str(),), |row| row.get(0))
+        let sql = "SELECT EXISTS (SELECT 1 FROM agents WHERE agent_id = ?1 AND created_seq <= ?2)";
+        self.one("an agent", sql, (agent.as_str(), self.as_of.limit()), |row| row.get(0))
     }
 
     /// Size of the file and its journal, in bytes.
@@ -328,7 +390,7 @@ impl GraphReader {
     ) -> Result<T, ReadError> {
         let connection = self.pool.borrow()?;
         let transaction = connection.unchecked_transaction().map_err(unread("the graph"))?;
-        let answer = read(&GraphMoment::new(&transaction))?;
+        let answer = read(&GraphMoment::new(&transaction, self.as_of))?;
         transaction.commit().map_err(unread("the graph"))?;
         Ok(answer)
     }
@@ -404,37 +466,54 @@ pub(super) fn type_list(types: &[String]) -> Option<String> {
     (!types.is_empty()).then(|| serde_json::Value::from(types).to_string())
 }
 
-/// Reads relations of the present under a condition.
-pub(super) fn relation_sql(condition: &str) -> String {
+/// Reads relations under a condition on all that is looked at.
+pub(super) fn relation_sql(as_of: AsOf, condition: &str) -> String {
+    as_of.sql("r", |alive| relation_where(&format!("{condition} AND {alive}")))
+}
+
+fn relation_where(condition: &str) -> String {
     format!(
-        "SELECT {} FROM relations r CROSS JOIN scopes s ON s.id = r.scope_id
-         WHERE {condition} AND r.removed_seq IS NULL",
+        "SELECT {} FROM relations r CROSS JOIN scopes s ON s.id = r.scope_id WHERE {condition}",
         columns::RELATION
     )
 }
 
-pub(super) fn entity_by_id(connection: &Connection, id: MemoryId) -> rusqlite::Result<Option<Entity>> {
-    static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!(
-            "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
-             WHERE e.id = ?1 AND e.removed_seq IS NULL",
-            columns::ENTITY
-        )
+pub(super) fn entity_by_id(
+    connection: &Connection,
+    as_of: AsOf,
+    id: MemoryId,
+) -> rusqlite::Result<Option<Entity>> {
+    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
+        AsOf::by_id("entities", "e", |condition| {
+            format!(
+                "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id WHERE {condition}",
+                columns::ENTITY
+            )
+        })
     });
-    connection.prepare_cached(&SQL)?.query_row((id.0 as i64,), columns::entity).optional()
+    as_of.one(connection, as_of.of(&SQL), &[(":id", &(id.0 as i64))], columns::entity)
 }
 
 pub(super) fn observation_by_id(
     connection: &Connection,
+    as_of: AsOf,
     id: MemoryId,
 ) -> rusqlite::Result<Option<Observation>> {
-    static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!(
-            "SELECT {} FROM observations o WHERE o.id = ?1 AND o.removed_seq IS NULL",
-            columns::OBSERVATION
-        )
+    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
+        AsOf::by_id("observations", "o", |condition| {
+            format!("SELECT {} FROM observations o WHERE {condition}", columns::OBSERVATION)
+        })
     });
-    connection.prepare_cached(&SQL)?.query_row((id.0 as i64,), columns::observation).optional()
+    as_of.one(connection, as_of.of(&SQL), &[(":id", &(id.0 as i64))], columns::observation)
+}
+
+pub(super) fn relation_by_id(
+    connection: &Connection,
+    as_of: AsOf,
+    id: MemoryId,
+) -> rusqlite::Result<Option<Relation>> {
+    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| AsOf::by_id("relations", "r", relation_where));
+    as_of.one(connection, as_of.of(&SQL), &[(":id", &(id.0 as i64))], columns::relation)
 }
 
 /// Which way from an observation.
@@ -447,24 +526,30 @@ pub(super) enum Side {
 /// Observations of an entity on one side of a number, nearest first.
 pub(super) fn observations_beyond(
     connection: &Connection,
+    as_of: AsOf,
     side: Side,
     entity: MemoryId,
     from: MemoryId,
     limit: usize,
 ) -> rusqlite::Result<Vec<Observation>> {
-    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
+    static SQL: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
         [("<", "DESC"), (">", "ASC")].map(|(compare, order)| {
-            format!(
-                "SELECT {} FROM observations o WHERE o.entity_id = ?1 AND o.id {compare} ?2
-                 AND o.removed_seq IS NULL ORDER BY o.id {order} LIMIT ?3",
-                columns::OBSERVATION
-            )
+            let select = |alive: &str| {
+                format!(
+                    "SELECT {} FROM observations o
+                     WHERE o.entity_id = :entity AND o.id {compare} :from AND {alive}",
+                    columns::OBSERVATION
+                )
+            };
+            AsOf::both("o", select).map(|sql| format!("{sql} ORDER BY 1 {order} LIMIT :limit"))
         })
     });
     let [before, after] = &*SQL;
-    let sql = match side {
+    let sql = as_of.of(match side {
         Side::Before => before,
         Side::After => after,
-    };
-    rows(connection, sql, (entity.0 as i64, from.0 as i64, limit as i64), columns::observation)
+    });
+    let params: &[(&str, &dyn rusqlite::ToSql)] =
+        &[(":entity", &(entity.0 as i64)), (":from", &(from.0 as i64)), (":limit", &(limit as i64))];
+    as_of.rows(connection, sql, params, columns::observation)
 }

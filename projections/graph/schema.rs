@@ -4,6 +4,9 @@
 //! is the record that replaced or removed it, and the present is `removed_seq IS NULL`. The state as of a position `s` is
 //! `created_seq <= s AND (removed_seq IS NULL OR removed_seq > s)`. Times are microseconds since 1970.
 //!
+//! `figures` has the counts of a scope after each record that changed them: what it held, and how many words there were, as
+//! of any record.
+//!
 //! The seed's 13 indexes keep their names and their leading columns; they hold the present only and carry what the
 //! queries need besides. `removed_seq`, always null there, is among the columns because SQLite would else fetch the row to
 //! look at it:
@@ -18,10 +21,12 @@
 //! | `idx_observations_entity` | observations of an entity, their neighbours and their number |
 //! | `idx_observations_content` | an observation by its text, over the first 64 bytes |
 //! | `idx_entities_owner` (ours) | how many entities an agent has, without touching the rows |
+//! | `idx_…_past…` (ours) | the same questions as of a record, for rows that were replaced or removed since |
+//! | `idx_…_removed` (ours) | what was removed between two records |
 //! | `idx_embeddings_vector`, `_similarity` | other programs' SQL; `embeddings` stays empty unless an export fills it: vectors live in their own store beside this file |
 
 /// Grows when an older file must not be read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// `CXTN`: marks the file as ours.
 pub(super) const APPLICATION_ID: i32 = 0x4358_544E;
@@ -44,6 +49,16 @@ CREATE TABLE scopes (
     text_rows INTEGER NOT NULL DEFAULT 0,
     text_words INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE figures (
+    scope_id INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    entities INTEGER NOT NULL,
+    observations INTEGER NOT NULL,
+    relations INTEGER NOT NULL,
+    text_rows INTEGER NOT NULL,
+    text_words INTEGER NOT NULL,
+    PRIMARY KEY (scope_id, seq)
+) WITHOUT ROWID;
 CREATE TABLE agents (
     agent_id TEXT PRIMARY KEY,
     workspace TEXT NOT NULL,
@@ -112,10 +127,6 @@ CREATE TABLE embeddings (
 CREATE UNIQUE INDEX idx_entities_id ON entities(id) WHERE removed_seq IS NULL;
 CREATE UNIQUE INDEX idx_observations_id ON observations(id) WHERE removed_seq IS NULL;
 CREATE UNIQUE INDEX idx_relations_id ON relations(id) WHERE removed_seq IS NULL;
-CREATE INDEX idx_entities_past ON entities(id) WHERE removed_seq IS NOT NULL;
-CREATE INDEX idx_observations_past ON observations(entity_id) WHERE removed_seq IS NOT NULL;
-CREATE INDEX idx_relations_past_from ON relations(from_entity) WHERE removed_seq IS NOT NULL;
-CREATE INDEX idx_relations_past_to ON relations(to_entity) WHERE removed_seq IS NOT NULL;
 ";
 
 /// The indexes that only queries need: a rebuild makes them last.
@@ -138,12 +149,33 @@ CREATE INDEX IF NOT EXISTS idx_relations_to
     ON relations(to_entity, id, from_entity, relation_type, strength, confidence, scope_id, removed_seq) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_type ON relations(relation_type) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_strength ON relations(strength) WHERE removed_seq IS NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_past ON entities(id, removed_seq) WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_past_scope ON entities(scope_id, id, removed_seq) WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_past_type ON entities(entity_type, scope_id, id, removed_seq)
+    WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_past_name ON entities(name, scope_id, id, removed_seq)
+    WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_removed ON entities(removed_seq) WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_observations_past_id ON observations(id, removed_seq) WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_observations_past ON observations(entity_id, id, removed_seq)
+    WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_observations_removed ON observations(removed_seq) WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_past_id ON relations(id, removed_seq) WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_past_scope ON relations(scope_id, id, removed_seq)
+    WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_past_from
+    ON relations(from_entity, removed_seq, to_entity, relation_type, id, strength, confidence, scope_id)
+    WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_past_to
+    ON relations(to_entity, removed_seq, id, from_entity, relation_type, strength, confidence, scope_id)
+    WHERE removed_seq IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_removed ON relations(removed_seq) WHERE removed_seq IS NOT NULL;
 CREATE INDEX IF NOT EXISTS idx_embeddings_vector ON embeddings(entity_id);
 CREATE INDEX IF NOT EXISTS idx_embeddings_similarity ON embeddings(substr(vector, 1, 64));
 ";
 
 /// What removes everything.
 pub(super) const DROP: &str = "
-DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS scopes; DROP TABLE IF EXISTS agents; DROP TABLE IF EXISTS entities;
+DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS scopes; DROP TABLE IF EXISTS figures; DROP TABLE IF EXISTS agents; DROP TABLE IF EXISTS entities;
 DROP TABLE IF EXISTS observations; DROP TABLE IF EXISTS relations; DROP TABLE IF EXISTS embeddings;
 ";

@@ -1,18 +1,22 @@
 //! Walks along relations, breadth first or depth first, bounded in depth, in entities and in relations.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::LazyLock;
 
 use caxton_events::MemoryId;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, Row, ToSql};
 
-use super::reader::{rows, scope_ids, type_list};
+use super::as_of::AsOf;
+use super::list::{VALID_AT, micros};
+use super::reader::{scope_ids, type_list};
 use super::{
     Direction, GraphReader, ReadError, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,
     WalkNode, WalkQuery, WalkStrategy, columns,
 };
 
 impl GraphReader {
-    /// What is reachable from an entity. Empty when the root is not in the present or not in the scopes.
+    /// What is reachable from an entity. Empty when the root is not in the present, not in the scopes, or not true when it
+    /// should be.
     ///
     /// # Errors
     ///
@@ -38,6 +42,7 @@ impl GraphReader {
             let types = type_list(&query.relation_types);
             Walker {
                 connection,
+                as_of: self.as_of,
                 query,
                 scopes,
                 types,
@@ -53,6 +58,7 @@ impl GraphReader {
 /// A walk under way.
 struct Walker<'a> {
     connection: &'a Connection,
+    as_of: AsOf,
     query: &'a WalkQuery,
     scopes: Option<Vec<i64>>,
     types: Option<String>,
@@ -117,13 +123,22 @@ impl Walker<'_> {
         Ok(true)
     }
 
-    /// Whether an entity is in the present and in the scopes asked for.
+    /// Whether an entity is in the present, in the scopes asked for and true when it should be.
     fn visible(&self, node: MemoryId) -> rusqlite::Result<bool> {
-        let scope: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT scope_id FROM entities WHERE id = ?1 AND removed_seq IS NULL")?
-            .query_row((node.0 as i64,), |row| row.get(0))
-            .optional()?;
+        static SQL: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
+            ["", VALID_AT].map(|valid| {
+                AsOf::by_id("entities", "e", |condition| {
+                    let valid = if valid.is_empty() { String::new() } else { format!(" AND {valid}") };
+                    format!("SELECT scope_id FROM entities e WHERE {condition}{valid}")
+                })
+            })
+        });
+        let [plain, valid] = &*SQL;
+        let (id, at) = (node.0 as i64, micros(self.query.valid_at));
+        let (sql, params): (_, &[(&str, &dyn ToSql)]) =
+            if at.is_some() { (valid, &[(":id", &id), (":at", &at)]) } else { (plain, &[(":id", &id)]) };
+        let scope: Option<i64> =
+            self.as_of.one(self.connection, self.as_of.of(sql), params, |row| row.get(0))?;
         Ok(scope.is_some_and(|scope| self.scopes.as_ref().is_none_or(|scopes| scopes.contains(&scope))))
     }
 
@@ -146,19 +161,29 @@ impl Walker<'_> {
     }
 
     fn one_end(&self, node: MemoryId, end: &str) -> rusqlite::Result<Vec<WalkEdge>> {
-        let sql = format!(
-            "SELECT id, from_entity, to_entity, relation_type, strength, confidence, scope_id FROM relations
-             WHERE {end} = :node AND removed_seq IS NULL AND strength >= :strength
-                 AND (:types IS NULL OR relation_type IN (SELECT value FROM json_each(:types)))
-             ORDER BY id LIMIT :limit"
-        );
-        let params = named_params! {
-            ":node": node.0 as i64,
-            ":strength": self.query.min_strength,
-            ":types": self.types,
-            ":limit": WALK_EDGES_MAX.saturating_sub(self.seen) as i64,
-        };
-        let found = rows(self.connection, &sql, params, |row| Ok((edge(row)?, row.get::<_, i64>(6)?)))?;
+        let at = micros(self.query.valid_at);
+        // Without a time the index alone answers.
+        let valid = if at.is_some() { format!(" AND {VALID_AT}") } else { String::new() };
+        let sql = self.as_of.sql("r", |alive| {
+            format!(
+                "SELECT id, from_entity, to_entity, relation_type, strength, confidence, scope_id FROM relations r
+                 WHERE {end} = :node AND {alive} AND strength >= :strength
+                     AND (:types IS NULL OR relation_type IN (SELECT value FROM json_each(:types))){valid}"
+            )
+        });
+        let (node, limit) = (node.0 as i64, WALK_EDGES_MAX.saturating_sub(self.seen) as i64);
+        let mut params: Vec<(&str, &dyn ToSql)> = vec![
+            (":node", &node),
+            (":strength", &self.query.min_strength),
+            (":types", &self.types),
+            (":limit", &limit),
+        ];
+        if at.is_some() {
+            params.push((":at", &at));
+        }
+        let sql = format!("{sql} ORDER BY 1 LIMIT :limit");
+        let found =
+            self.as_of.rows(self.connection, &sql, &params, |row| Ok((edge(row)?, row.get::<_, i64>(6)?)))?;
         let in_scope = |scope: &i64| self.scopes.as_ref().is_none_or(|scopes| scopes.contains(scope));
         Ok(found.into_iter().filter(|(_, scope)| in_scope(scope)).map(|(edge, _)| edge).collect())
     }

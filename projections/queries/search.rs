@@ -204,6 +204,7 @@ impl Search {
             scopes: &self.scopes,
             entity_types: &self.entity_types,
             valid_at: self.valid_at,
+            as_of: view.moment(),
             min_similarity: self.min_similarity,
             limit: rows,
             exact: self.exact,

@@ -1,7 +1,8 @@
 //! Agents and conversations as one projection: state in memory, stored in a SQLite file of its own in the background.
 //!
 //! Reading order: [`postings`] (lists of positions), [`crate::agents`] and [`crate::conversations`] (the state),
-//! `changes` (what a flush writes), [`store`] (the file), `compare` (two folds), `replace` (another fold in its place).
+//! `changes` (what a flush writes), [`store`] (the file), `past` (the same as of an earlier record), `compare` (two folds),
+//! `replace` (another fold in its place).
 //!
 //! A crash loses what was not flushed; the checkpoint is in the same transaction as the rows, so the next start folds
 //! the rest from the log again.
@@ -9,6 +10,7 @@
 pub(crate) mod changes;
 mod compare;
 mod known;
+mod past;
 pub mod postings;
 mod replace;
 pub mod store;
@@ -20,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use caxton_events::{ConversationEvent, Event, Family, Kind, MessageId, Record, Seq};
 
 pub use compare::stored;
+pub use past::{PAST_RECORDS_MAX, PastError, PastTalk, TalkPart};
 pub use replace::TalkFold;
 pub use store::{FILE_NAME, OpenTalkError, TalkStore};
 

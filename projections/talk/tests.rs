@@ -17,11 +17,11 @@ use crate::projection::Projection as _;
 
 const MINUTE: u64 = 60_000_000;
 
-fn agent(number: u64) -> AgentId {
+pub(super) fn agent(number: u64) -> AgentId {
     format!("agent-{number}").parse().unwrap()
 }
 
-fn conversation(number: u64) -> ConversationId {
+pub(super) fn conversation(number: u64) -> ConversationId {
     format!("conv-{number}").parse().unwrap()
 }
 
@@ -86,7 +86,7 @@ fn sent(message: Message) -> ConversationEvent {
 
 #[allow(clippy::too_many_lines, reason = "one arm a kind of event")]
 /// Records of every kind the projection folds, drawn from `seed`.
-fn walk(seed: u64, length: u64) -> Vec<Record> {
+pub(super) fn walk(seed: u64, length: u64) -> Vec<Record> {
     let mut state = seed | 1;
     let mut draw = move |below: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -7,20 +7,27 @@
 //! 3. The candidates with the most weight of words are read, filtered, and scored exactly: BM25F over the words of their
 //!    names, weighted by [`NAME_WEIGHT`], and of their bodies. An observation also gets the score of its entity's header:
 //!    what is noted of *ada* need not repeat her name.
+//!
+//! As of an earlier record the rows are those that were there then: the ones that still are, and those removed since, which
+//! have an index of their own. So are the figures that scores are made of, so that the answer is the one of that time.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use caxton_events::MemoryId;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::index::{Field, document, indexed_word, row_of};
 use super::words::{each_word, is_stop_word};
 use super::{KeywordQuery, TextHit, TextHitKind};
+use crate::graph::AsOf;
 
 /// Words of a query that count; the rest is not looked at.
 const TERMS_MAX: usize = 24;
 /// Rows read for one word of one field in one scope.
 const POSTINGS_MAX: usize = 1_024;
+/// Removed rows that are looked at for one word of one field in one scope, whether they were there then or not.
+const PAST_LOOKED_AT_MAX: usize = 65_536;
 /// Candidates that pass the filter and are scored.
 const SCORED_MIN: usize = 200;
 /// Candidates that are read, whether they pass or not.
@@ -55,6 +62,14 @@ struct Corpus {
     mean_len: f32,
 }
 
+/// Where and when a query looks.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    connection: &'a Connection,
+    as_of: AsOf,
+    scopes: &'a [i64],
+}
+
 /// A row that passed the filter.
 struct Scored {
     hit: TextHit,
@@ -64,6 +79,7 @@ struct Scored {
 /// Answers the query within these scopes.
 pub(crate) fn ask(
     connection: &Connection,
+    as_of: AsOf,
     scopes: &[i64],
     query: &KeywordQuery,
 ) -> rusqlite::Result<Vec<TextHit>> {
@@ -71,17 +87,18 @@ pub(crate) fn ask(
     if terms.is_empty() || scopes.is_empty() || query.limit == 0 {
         return Ok(Vec::new());
     }
-    let corpus = corpus(connection, scopes)?;
+    let place = Place { connection, as_of, scopes };
+    let corpus = corpus(place)?;
     for term in &mut terms {
-        read_postings(connection, scopes, term)?;
+        read_postings(place, term)?;
         term.rows = term.rows.min(corpus.rows);
         term.idf = (1.0 + (corpus.rows - term.rows + 0.5) / (term.rows + 0.5)).ln();
     }
     terms.sort_by(|a, b| a.rows.total_cmp(&b.rows).then_with(|| a.word.cmp(&b.word)));
     let mut candidates = candidates(&terms);
-    add_rows_with_both(connection, scopes, &terms, &mut candidates)?;
-    add_exact_name(connection, scopes, query, &terms, &mut candidates)?;
-    let scored = score(connection, query, &terms, corpus, &merged(candidates))?;
+    add_rows_with_both(place, &terms, &mut candidates)?;
+    add_exact_name(place, query, &terms, &mut candidates)?;
+    let scored = score(place, query, &terms, corpus, &merged(candidates))?;
     Ok(rank(scored, query.limit))
 }
 
@@ -106,13 +123,20 @@ fn terms(text: &str) -> Vec<Term> {
     terms
 }
 
-fn corpus(connection: &Connection, scopes: &[i64]) -> rusqlite::Result<Corpus> {
-    let mut statement =
-        connection.prepare_cached("SELECT text_rows, text_words FROM scopes WHERE id = ?1")?;
+fn corpus(place: Place<'_>) -> rusqlite::Result<Corpus> {
+    let sql = match place.as_of.moment() {
+        None => "SELECT text_rows, text_words FROM scopes WHERE id = :scope",
+        Some(_) => {
+            "SELECT text_rows, text_words FROM figures WHERE scope_id = :scope AND seq <= :as_of
+             ORDER BY seq DESC LIMIT 1"
+        }
+    };
     let (mut rows, mut words) = (0_i64, 0_i64);
-    for scope in scopes {
-        let (more_rows, more_words): (i64, i64) =
-            statement.query_row((scope,), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for scope in place.scopes {
+        let figures = place
+            .as_of
+            .one(place.connection, sql, &[(":scope", scope)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (more_rows, more_words): (i64, i64) = figures.unwrap_or_default();
         rows += more_rows;
         words += more_words;
     }
@@ -120,11 +144,37 @@ fn corpus(connection: &Connection, scopes: &[i64]) -> rusqlite::Result<Corpus> {
 }
 
 /// The newest documents that match, newest first.
-fn newest(connection: &Connection, pattern: &str) -> rusqlite::Result<Vec<i64>> {
-    connection
-        .prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1 ORDER BY rowid DESC LIMIT ?2")?
-        .query_map((pattern, POSTINGS_MAX as i64), |row| row.get(0))?
-        .collect()
+fn newest(place: Place<'_>, pattern: &str) -> rusqlite::Result<Vec<i64>> {
+    let Place { connection, as_of, .. } = place;
+    let Some(moment) = as_of.moment() else {
+        return connection
+            .prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1 ORDER BY rowid DESC LIMIT ?2")?
+            .query_map((pattern, POSTINGS_MAX as i64), |row| row.get(0))?
+            .collect();
+    };
+    let last = document(moment.0 as i64, TextHitKind::Header);
+    let mut found: Vec<i64> = connection
+        .prepare_cached(
+            "SELECT rowid FROM texts WHERE texts MATCH ?1 AND rowid <= ?3 ORDER BY rowid DESC LIMIT ?2",
+        )?
+        .query_map((pattern, POSTINGS_MAX as i64, last), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    // Their keys do not say when they were removed; their rows do.
+    let mut removed = connection.prepare_cached(
+        "SELECT past.document FROM (SELECT rowid AS document FROM texts_past
+             WHERE texts_past MATCH ?1 AND rowid <= ?3 ORDER BY rowid DESC LIMIT ?5) past
+         WHERE CASE past.document & 1
+             WHEN 1 THEN (SELECT removed_seq FROM entities WHERE created_seq = past.document >> 1)
+             ELSE (SELECT removed_seq FROM observations WHERE created_seq = past.document >> 1) END > ?4
+         ORDER BY past.document DESC LIMIT ?2",
+    )?;
+    let params = (pattern, POSTINGS_MAX as i64, last, moment.0 as i64, PAST_LOOKED_AT_MAX as i64);
+    for document in removed.query_map(params, |row| row.get(0))? {
+        found.push(document?);
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.truncate(POSTINGS_MAX);
+    Ok(found)
 }
 
 /// One word as a pattern. Words are letters and digits alone, so the quotes hold whatever the user wrote.
@@ -135,11 +185,11 @@ fn quoted(scope: i64, field: Field, word: &str) -> String {
     pattern
 }
 
-fn read_postings(connection: &Connection, scopes: &[i64], term: &mut Term) -> rusqlite::Result<()> {
+fn read_postings(place: Place<'_>, term: &mut Term) -> rusqlite::Result<()> {
     let fields: &[Field] = if term.stop { &[Field::Name] } else { &[Field::Name, Field::Body] };
-    for &scope in scopes {
+    for &scope in place.scopes {
         for &field in fields {
-            let found = newest(connection, &quoted(scope, field, &term.word))?;
+            let found = newest(place, &quoted(scope, field, &term.word))?;
             let mut rows = found.len() as f32;
             if let (POSTINGS_MAX, Some(first), Some(last)) = (found.len(), found.first(), found.last()) {
                 term.complete = false;
@@ -202,8 +252,7 @@ fn merged(mut candidates: Vec<Candidate>) -> Vec<(i64, f32)> {
 
 /// Rows that hold the two rarest words, when neither list is complete.
 fn add_rows_with_both(
-    connection: &Connection,
-    scopes: &[i64],
+    place: Place<'_>,
     terms: &[Term],
     candidates: &mut Vec<Candidate>,
 ) -> rusqlite::Result<()> {
@@ -212,7 +261,7 @@ fn add_rows_with_both(
         return Ok(());
     }
     let weight = usual_weight(rarest, Field::Body) + usual_weight(next, Field::Body);
-    for &scope in scopes {
+    for &scope in place.scopes {
         let either = |term: &Term| {
             format!(
                 "({} OR {})",
@@ -220,7 +269,7 @@ fn add_rows_with_both(
                 quoted(scope, Field::Body, &term.word)
             )
         };
-        for document in newest(connection, &format!("{} AND {}", either(rarest), either(next)))? {
+        for document in newest(place, &format!("{} AND {}", either(rarest), either(next)))? {
             candidates.push(Candidate { document, weight, whole: true });
         }
     }
@@ -229,19 +278,23 @@ fn add_rows_with_both(
 
 /// An entity whose name is the whole query comes first of all candidates, however frequent its words are.
 fn add_exact_name(
-    connection: &Connection,
-    scopes: &[i64],
+    place: Place<'_>,
     query: &KeywordQuery,
     terms: &[Term],
     candidates: &mut Vec<Candidate>,
 ) -> rusqlite::Result<()> {
+    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
+        AsOf::both("e", |alive| {
+            format!("SELECT e.created_seq FROM entities e WHERE e.name = :name AND e.scope_id = :scope AND {alive}")
+        })
+        .map(|sql| format!("{sql} ORDER BY 1 LIMIT 1"))
+    });
     let weight = 1.0 + terms.iter().map(|term| usual_weight(term, Field::Name)).sum::<f32>();
-    let mut statement = connection.prepare_cached(
-        "SELECT created_seq FROM entities WHERE name = ?1 AND scope_id = ?2 AND removed_seq IS NULL",
-    )?;
-    for scope in scopes {
+    let name = query.text.trim();
+    for scope in place.scopes {
+        let params: &[(&str, &dyn ToSql)] = &[(":name", &name), (":scope", scope)];
         let seq: Option<i64> =
-            statement.query_row((query.text.trim(), scope), |row| row.get(0)).optional()?;
+            place.as_of.one(place.connection, place.as_of.of(&SQL), params, |row| row.get(0))?;
         if let Some(seq) = seq {
             let document = document(seq, TextHitKind::Header);
             candidates.push(Candidate { document, weight, whole: true });
@@ -250,30 +303,60 @@ fn add_exact_name(
     Ok(())
 }
 
+/// That a row of `alias` is true at `?2`, when it is given.
+fn valid(alias: &str) -> String {
+    format!(
+        "(?2 IS NULL OR ({alias}.valid_from IS NULL OR {alias}.valid_from <= ?2)
+             AND ({alias}.valid_to IS NULL OR {alias}.valid_to > ?2))"
+    )
+}
+
+/// The statements that read a header by the record `?1` that wrote it: now, and as of `?3`.
+fn header_sql() -> [String; 2] {
+    ["e.removed_seq IS NULL", "(e.removed_seq IS NULL OR e.removed_seq > ?3)"].map(|there| {
+        let valid = valid("e");
+        format!(
+            "SELECT e.id, e.id, e.entity_type, e.name FROM entities e
+             WHERE e.created_seq = ?1 AND e.created_seq <= ?3 AND {there} AND {valid}"
+        )
+    })
+}
+
+/// The same for an observation and the entity it is about.
+fn observation_sql() -> [String; 2] {
+    let select = |there: &str, entity: &str| {
+        let (own, of_entity) = (valid("o"), valid("e"));
+        format!(
+            "SELECT o.id, o.entity_id, e.entity_type, o.content
+             FROM observations o CROSS JOIN entities e ON {entity} AND e.created_seq <= ?3
+             WHERE o.created_seq = ?1 AND o.created_seq <= ?3 AND {there} AND {own} AND {of_entity}"
+        )
+    };
+    let present = "e.id = o.entity_id AND e.removed_seq IS NULL";
+    let past = "e.created_seq = (SELECT created_seq FROM entities WHERE id = o.entity_id AND removed_seq > ?3
+                    ORDER BY removed_seq LIMIT 1)";
+    let there = "(o.removed_seq IS NULL OR o.removed_seq > ?3)";
+    let both = format!("{} UNION ALL {} LIMIT 1", select(there, present), select(there, past));
+    [select("o.removed_seq IS NULL", present), both]
+}
+
 /// Reads candidates until enough of them pass the filter.
 fn score(
-    connection: &Connection,
+    place: Place<'_>,
     query: &KeywordQuery,
     terms: &[Term],
     corpus: Corpus,
     ranked: &[(i64, f32)],
 ) -> rusqlite::Result<Vec<Scored>> {
+    static HEADER: LazyLock<[String; 2]> = LazyLock::new(header_sql);
+    static OBSERVATION: LazyLock<[String; 2]> = LazyLock::new(observation_sql);
     let enough = SCORED_MIN.max(query.limit * 2);
     let at = query.valid_at.map(|at| at.unix_micros() as i64);
     let types = |entity_type: &str| {
         query.entity_types.is_empty() || query.entity_types.iter().any(|wanted| wanted == entity_type)
     };
-    let mut header = connection.prepare_cached(
-        "SELECT id, id, entity_type, name FROM entities WHERE created_seq = ?1 AND removed_seq IS NULL
-             AND (?2 IS NULL OR (valid_from IS NULL OR valid_from <= ?2) AND (valid_to IS NULL OR valid_to > ?2))",
-    )?;
-    let mut observation = connection.prepare_cached(
-        "SELECT o.id, o.entity_id, e.entity_type, o.content
-         FROM observations o CROSS JOIN entities e ON e.id = o.entity_id AND e.removed_seq IS NULL
-         WHERE o.created_seq = ?1 AND o.removed_seq IS NULL
-             AND (?2 IS NULL OR (o.valid_from IS NULL OR o.valid_from <= ?2) AND (o.valid_to IS NULL OR o.valid_to > ?2)
-                 AND (e.valid_from IS NULL OR e.valid_from <= ?2) AND (e.valid_to IS NULL OR e.valid_to > ?2))",
-    )?;
+    let mut header = place.connection.prepare_cached(place.as_of.of(&HEADER))?;
+    let mut observation = place.connection.prepare_cached(place.as_of.of(&OBSERVATION))?;
     let mut scored = Vec::new();
     for &(document, expected) in ranked.iter().take(READ_MAX) {
         let (seq, kind) = row_of(document);
@@ -281,24 +364,22 @@ fn score(
             TextHitKind::Header => &mut header,
             TextHitKind::Observation => &mut observation,
         };
-        let found = statement
-            .query_row((seq, at), |row| {
-                let entity_type = row.get_ref(2)?.as_str()?;
-                if !types(entity_type) {
-                    return Ok(None);
-                }
-                let text = row.get_ref(3)?.as_str()?;
-                let own = match kind {
-                    TextHitKind::Header => weigh(terms, corpus, text, entity_type),
-                    TextHitKind::Observation => weigh(terms, corpus, "", text),
-                };
-                let id = |column| row.get::<_, i64>(column).map(|id| MemoryId(id as u64));
-                // Only what lies beyond the part that was read can have brought the row here.
-                let own = if own > 0.0 { own } else { expected };
-                Ok(Some(Scored { hit: TextHit { row: id(0)?, entity: id(1)?, score: own, kind }, own }))
-            })
-            .optional()?;
-        scored.extend(found.flatten());
+        let found = statement.query_row((seq, at, place.as_of.limit()), |row| {
+            let entity_type = row.get_ref(2)?.as_str()?;
+            if !types(entity_type) {
+                return Ok(None);
+            }
+            let text = row.get_ref(3)?.as_str()?;
+            let own = match kind {
+                TextHitKind::Header => weigh(terms, corpus, text, entity_type),
+                TextHitKind::Observation => weigh(terms, corpus, "", text),
+            };
+            let id = |column| row.get::<_, i64>(column).map(|id| MemoryId(id as u64));
+            // Only what lies beyond the part that was read can have brought the row here.
+            let own = if own > 0.0 { own } else { expected };
+            Ok(Some(Scored { hit: TextHit { row: id(0)?, entity: id(1)?, score: own, kind }, own }))
+        });
+        scored.extend(found.optional()?.flatten());
         if scored.len() >= enough {
             break;
         }

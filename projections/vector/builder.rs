@@ -199,7 +199,7 @@ fn install(cell: &Cell, then: &Slab, index: Hnsw, compact: bool) {
     if now.slab.generation != then.generation {
         return;
     }
-    let mut view = View { slab: now.slab.clone(), index: Some(Arc::new(index)) };
+    let mut view = View { index: Some(Arc::new(index)), ..View::clone(&now) };
     if compact {
         view.slab = without_removed(&now.slab, then);
         *links = Links::of(&view.slab);

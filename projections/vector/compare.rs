@@ -9,14 +9,14 @@ use caxton_events::{Scope, Seq};
 
 use super::Vectors;
 use super::shared::Shared;
-use super::slab::{RowKey, Spans};
+use super::slab::{Block, RowKey, Spans};
 use super::state::state_path;
 use crate::difference::{Difference, PartDigest};
 use crate::projection::Stored;
 
 const PART: &str = "vectors";
 
-/// A row of the present: where it stands, and the hash of all it says.
+/// A row, of the present or closed: where it stands, and the hash of all it says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     scope: Scope,
@@ -24,38 +24,43 @@ struct Place {
     content: [u8; 32],
 }
 
-/// Every row of the present, by scope and key.
+/// Every row of the present and every closed one, by scope and key.
 fn places(shared: &Shared) -> Vec<Place> {
     let mut places = Vec::new();
     let kinds = shared.kinds();
     for cell in shared.cells() {
         let view = cell.view();
-        for row in 0..view.slab.rows {
-            let (block, at) = view.slab.locate(row);
-            if !block.is_alive(at) {
-                continue;
-            }
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(&block.entities[at].0.to_le_bytes());
-            let kind = kinds.names.get(block.kinds[at] as usize).map_or("", AsRef::as_ref);
-            hasher.update(&(kind.len() as u64).to_le_bytes()).update(kind.as_bytes());
-            let Spans { own, entity } = block.spans_of(at);
-            for moment in [own.from, own.to, entity.from, entity.to] {
-                hasher.update(&moment.to_le_bytes());
-            }
-            hasher.update(&block.scales[at].to_le_bytes());
-            hasher.update(&block.codes[at].0.map(|step| step as u8));
-            let content = *hasher.finalize().as_bytes();
-            places.push(Place { scope: cell.scope.clone(), key: block.keys[at], content });
+        for slab in [&view.slab, &view.closed] {
+            let alive = (0..slab.rows).map(|row| slab.locate(row)).filter(|(block, at)| block.is_alive(*at));
+            places.extend(alive.map(|(block, at)| {
+                let kind = kinds.names.get(block.kinds[at] as usize).map_or("", AsRef::as_ref);
+                let content = content(block, at, kind);
+                Place { scope: cell.scope.clone(), key: block.keys[at], content }
+            }));
         }
     }
     places.sort_unstable();
     places
 }
 
+/// The hash of all that a row says.
+fn content(block: &Block, at: usize, kind: &str) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&block.entities[at].0.to_le_bytes());
+    hasher.update(&(kind.len() as u64).to_le_bytes()).update(kind.as_bytes());
+    let Spans { own, entity } = block.spans_of(at);
+    let records = [block.created[at], block.closed.get(at).copied().unwrap_or(u64::MAX)];
+    for number in [own.from, own.to, entity.from, entity.to].into_iter().chain(records) {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.update(&block.scales[at].to_le_bytes());
+    hasher.update(&block.codes[at].0.map(|step| step as u8));
+    *hasher.finalize().as_bytes()
+}
+
 impl Vectors {
-    /// BLAKE3 over the rows of the present, by scope and number: what each is of, when it holds, and its vector in eight
-    /// bits.
+    /// BLAKE3 over all rows, by scope and number: what each is of, when it holds, which records made and closed it, and
+    /// its vector in eight bits.
     pub fn part(&self) -> PartDigest {
         let places = places(&self.shared);
         let mut hasher = blake3::Hasher::new();

@@ -67,10 +67,15 @@ pub(crate) struct Plan<'a> {
     entities: &'a HashMap<MemoryId, EntityRow>,
     /// Entities of the batch; `None`: removed by it.
     changed: HashMap<MemoryId, Option<EntityRow>>,
-    steps: BTreeMap<Scope, (Arc<Cell>, Vec<Step>)>,
+    steps: Steps,
     /// Texts to embed, each short enough for the model.
     pieces: Vec<Cow<'a, str>>,
+    /// The record that is taken in.
+    seq: Seq,
 }
+
+/// Changes by scope, each with the record that makes it.
+type Steps = BTreeMap<Scope, (Arc<Cell>, Vec<(Seq, Step)>)>;
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(
@@ -79,11 +84,12 @@ impl<'a> Plan<'a> {
         entities: &'a HashMap<MemoryId, EntityRow>,
     ) -> Self {
         let (changed, steps, pieces) = (HashMap::new(), BTreeMap::new(), Vec::new());
-        Self { shared, embedder, entities, changed, steps, pieces }
+        Self { shared, embedder, entities, changed, steps, pieces, seq: Seq::ZERO }
     }
 
     /// Takes in one record.
     pub(crate) fn add(&mut self, record: &'a Record) -> Result<(), ApplyError> {
+        self.seq = record.seq;
         match &record.event {
             Event::Memory(event) => self.add_memory(record.seq, event),
             Event::Agent(_) | Event::Conversation(_) | Event::Turn(_) | Event::System(_) => Ok(()),
@@ -138,6 +144,7 @@ impl<'a> Plan<'a> {
     }
 
     fn step(&mut self, cell: &Arc<Cell>, step: Step) {
+        let step = (self.seq, step);
         if let Some((_, steps)) = self.steps.get_mut(&cell.scope) {
             steps.push(step);
         } else {
@@ -232,7 +239,7 @@ fn exactly(numbers: &[f32]) -> Vector {
 /// A plan whose texts have vectors.
 pub(crate) struct Changes {
     entities: HashMap<MemoryId, Option<EntityRow>>,
-    steps: BTreeMap<Scope, (Arc<Cell>, Vec<Step>)>,
+    steps: Steps,
     vectors: Vec<(Slot, Quantised)>,
 }
 
@@ -249,8 +256,10 @@ impl Changes {
         for (_, (cell, steps)) in self.steps {
             let mut links = cell.edit();
             let mut view = View::clone(&cell.view());
-            for step in steps {
-                take(step, &self.vectors, &mut view.slab, &mut links);
+            for (seq, step) in steps {
+                let mut rows =
+                    Rows { slab: &mut view.slab, closed: &mut view.closed, links: &mut links, seq: seq.0 };
+                rows.take(step, &self.vectors);
             }
             compact(&mut view, &mut links, index_from);
             cell.publish(&links, view);
@@ -261,52 +270,97 @@ impl Changes {
     }
 }
 
-fn take(step: Step, vectors: &[(Slot, Quantised)], slab: &mut Slab, links: &mut Links) {
-    match step {
-        Step::Put { row, entity, kind, spans, pieces } => {
-            let chunks = pieces.len();
-            for (chunk, piece) in pieces.enumerate() {
-                let key = RowKey::new(row, chunk as u16);
-                let (slot, vector) = &vectors[piece];
-                if let Some(old) = links.row(key) {
-                    let (block, at) = slab.locate(old);
-                    if block.slots[at] == *slot {
-                        slab.set_own_span(old, spans.own);
-                        continue;
-                    }
-                    slab.remove(old);
-                }
-                let new = Row { key, entity, kind, spans, slot: *slot, vector: vector.clone() };
-                links.push(slab.push(&new), key, entity);
-            }
-            remove_from(row, chunks, slab, links);
-        }
-        Step::Describe { entity, kind, span } => {
-            for row in links.rows_of(entity) {
-                slab.set_entity(row, kind, span);
-            }
-        }
-        Step::Remove { row } => remove_from(row, 0, slab, links),
-        Step::RemoveEntity { entity } => {
-            let rows: Vec<u32> = links.rows_of(entity).collect();
-            for row in rows {
-                let (block, at) = slab.locate(row);
-                if block.is_alive(at) {
-                    links.remove(block.keys[at]);
-                    slab.remove(row);
-                }
-            }
-            links.forget_entity(entity);
-        }
-    }
+/// The rows of a scope while a record changes them.
+struct Rows<'a> {
+    slab: &'a mut Slab,
+    closed: &'a mut Slab,
+    links: &'a mut Links,
+    seq: u64,
 }
 
-/// Removes the chunks of an observation from number `chunk` on.
-fn remove_from(row: MemoryId, chunk: usize, slab: &mut Slab, links: &mut Links) {
-    for chunk in chunk..RowKey::CHUNKS_MAX {
-        match links.remove(RowKey::new(row, chunk as u16)) {
-            Some(row) => slab.remove(row),
-            None => return,
+impl Rows<'_> {
+    fn take(&mut self, step: Step, vectors: &[(Slot, Quantised)]) {
+        match step {
+            Step::Put { row, entity, kind, spans, pieces } => {
+                let chunks = pieces.len();
+                for (chunk, piece) in pieces.enumerate() {
+                    let key = RowKey::new(row, chunk as u16);
+                    let (slot, vector) = &vectors[piece];
+                    self.put(&Row {
+                        key,
+                        entity,
+                        kind,
+                        spans,
+                        slot: *slot,
+                        vector: vector.clone(),
+                        created: self.seq,
+                        closed: None,
+                    });
+                }
+                self.remove_from(row, chunks);
+            }
+            Step::Describe { entity, kind, span } => {
+                let rows: Vec<u32> = self.links.rows_of(entity).collect();
+                for row in rows {
+                    let (block, at) = self.slab.locate(row);
+                    let differs = block.kinds[at] != kind || block.spans_of(at).entity != span;
+                    if block.is_alive(at) && differs {
+                        self.keep(row);
+                        self.slab.set_entity(row, kind, span, self.seq);
+                    }
+                }
+            }
+            Step::Remove { row } => self.remove_from(row, 0),
+            Step::RemoveEntity { entity } => {
+                let rows: Vec<u32> = self.links.rows_of(entity).collect();
+                for row in rows {
+                    let (block, at) = self.slab.locate(row);
+                    if block.is_alive(at) {
+                        self.links.remove(block.keys[at]);
+                        self.remove(row);
+                    }
+                }
+                self.links.forget_entity(entity);
+            }
+        }
+    }
+
+    /// Puts a row in, in the place of one with the same key.
+    fn put(&mut self, new: &Row) {
+        if let Some(old) = self.links.row(new.key) {
+            let (block, at) = self.slab.locate(old);
+            if block.slots[at] == new.slot {
+                if block.spans_of(at).own != new.spans.own {
+                    self.keep(old);
+                    self.slab.set_own_span(old, new.spans.own, self.seq);
+                }
+                return;
+            }
+            self.remove(old);
+        }
+        self.links.push(self.slab.push(new), new.key, new.entity);
+    }
+
+    /// Keeps what a row was until this record, unless this record made it so.
+    fn keep(&mut self, row: u32) {
+        let (block, at) = self.slab.locate(row);
+        if block.created[at] < self.seq {
+            self.closed.push(&Row { closed: Some(self.seq), ..block.row(at) });
+        }
+    }
+
+    fn remove(&mut self, row: u32) {
+        self.keep(row);
+        self.slab.remove(row);
+    }
+
+    /// Removes the chunks of an observation from number `chunk` on.
+    fn remove_from(&mut self, row: MemoryId, chunk: usize) {
+        for chunk in chunk..RowKey::CHUNKS_MAX {
+            match self.links.remove(RowKey::new(row, chunk as u16)) {
+                Some(row) => self.remove(row),
+                None => return,
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! One vector for each piece of an observation (up to 256 tokens) and one for each entity's header, `name (type)`.
 //! The rows of a scope lie together: 8 bits a number in memory to be scanned, the `f32` vectors in the store beside
-//! the log to be compared exactly. Large scopes get an HNSW index, built in the background.
+//! the log to be compared exactly. Large scopes get an HNSW index, built in the background. What a row was before it was
+//! changed or removed lies apart, with the records that made and closed it: a search as of an earlier record looks at both.
 //!
 //! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` and `column` (rows of a scope),
 //! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `pass` and `near`
@@ -57,7 +58,7 @@ pub use search::{
 pub use state::{SaveError, Snapshot, StateError};
 
 /// Grows when saved rows must not be read by a newer fold.
-pub const PROJECTION_VERSION: u32 = 1;
+pub const PROJECTION_VERSION: u32 = 2;
 
 /// How vectors are indexed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,10 +28,18 @@ const BUFFERS_MAX: usize = 128;
 /// The rows of one scope that a search looks at.
 pub(crate) struct Part {
     pub(crate) view: Arc<View>,
+    /// Whether its closed rows are meant.
+    pub(crate) closed: bool,
     /// The first row.
     pub(crate) from: u32,
     /// Whether their sketches are looked at first.
     pub(crate) sketched: bool,
+}
+
+impl Part {
+    pub(crate) fn slab(&self) -> &Slab {
+        if self.closed { &self.view.closed } else { &self.view.slab }
+    }
 }
 
 /// Some blocks of a part.
@@ -111,7 +119,7 @@ impl Pass {
     pub(crate) fn new(aim: Aim, parts: Vec<Part>, buffers: Arc<Buffers>) -> Self {
         let mut pieces = Vec::new();
         for (source, part) in parts.iter().enumerate() {
-            let (mut first, end) = (part.from as usize / BLOCK_ROWS, part.view.slab.blocks.len());
+            let (mut first, end) = (part.from as usize / BLOCK_ROWS, part.slab().blocks.len());
             while first < end {
                 let blocks = PIECE_BLOCKS.min(end - first);
                 pieces.push(Piece { source: source as u32, first, blocks });
@@ -131,7 +139,7 @@ impl Pass {
 
     /// The scopes that are searched, by source.
     pub(crate) fn slabs(&self) -> Vec<&Slab> {
-        self.parts.iter().map(|part| &part.view.slab).collect()
+        self.parts.iter().map(Part::slab).collect()
     }
 
     /// Takes pieces as long as there are any.
@@ -195,7 +203,7 @@ impl Pass {
         } else {
             for number in piece.first..piece.first + piece.blocks {
                 let start = (part.from as usize).saturating_sub(number * BLOCK_ROWS);
-                scan.add_block(piece.source, &part.view.slab, number, start, &self.filter);
+                scan.add_block(piece.source, part.slab(), number, start, &self.filter);
             }
         }
         // Others need not keep what cannot be among the best of all. What they leave out never is, so it does not
@@ -207,7 +215,7 @@ impl Pass {
     }
 
     fn sketch(&self, piece: &Piece, part: &Part, scan: &mut Scan<'_>, output: &mut Output) {
-        let slab = &part.view.slab;
+        let slab = part.slab();
         output.uppers = self.buffers.take();
         output.uppers.clear();
         output.uppers.resize(piece.blocks * BLOCK_ROWS, f32::NEG_INFINITY);

@@ -23,6 +23,8 @@ pub struct VectorQuery<'a> {
     pub entity_types: &'a [String],
     /// Only rows that were true at this moment, and whose entity was.
     pub valid_at: Option<Timestamp>,
+    /// Rows as they were after this record, which the projection must include; `None`: as they are.
+    pub as_of: Option<Seq>,
     /// Only rows at least this similar.
     pub min_similarity: Option<f32>,
     /// Rows at most.
@@ -73,6 +75,8 @@ pub struct ScopeStats {
     pub rows: u64,
     /// Rows that were removed and still take room.
     pub removed: u64,
+    /// What rows were before they were changed or removed: only searches as of an earlier record look at them.
+    pub closed: u64,
     /// Rows the HNSW index covers; 0 without one. The rest is scanned.
     pub indexed: u64,
     /// Memory of rows and index, in bytes.
@@ -141,7 +145,8 @@ impl VectorReader {
             scopes.iter().filter_map(|scope| self.shared.cell(scope)).map(|cell| cell.view()).collect();
         let options = &self.shared.options;
         let (mut parts, mut indexed, mut whole) = (Vec::with_capacity(views.len()), Vec::new(), true);
-        for (source, view) in views.into_iter().enumerate() {
+        for view in views {
+            let source = parts.len() as u32;
             let index = view.index.as_deref().filter(|_| !ask.exact);
             let rows_per_candidate = options.scan_rows_per_candidate;
             let found = index
@@ -149,10 +154,15 @@ impl VectorReader {
             let from = found.as_ref().map_or(0, |(_, covered)| *covered);
             if let Some((rows, _)) = found {
                 whole = false;
-                indexed.extend(rows.into_iter().map(|row| (source as u32, row)));
+                indexed.extend(rows.into_iter().map(|row| (source, row)));
             }
-            let sketched = !ask.exact && view.slab.rows >= options.sketch_from;
-            parts.push(Part { view, from, sketched });
+            let sketched = !ask.exact && rows_then(&view, filter.as_of) >= options.sketch_from;
+            if filter.as_of.is_some() && view.closed.rows > 0 {
+                parts.push(Part { view: Arc::clone(&view), closed: false, from, sketched });
+                parts.push(Part { view, closed: true, from: 0, sketched });
+            } else {
+                parts.push(Part { view, closed: false, from, sketched });
+            }
         }
         let aim = Aim { query, kernel: self.shared.kernel, filter, limit: ask.limit, minimum };
         let pass = Arc::new(Pass::new(aim, parts, Arc::clone(&self.shared.buffers)));
@@ -185,12 +195,13 @@ impl VectorReader {
     /// The filter of `ask`; `None` when no row can pass it.
     fn filter(&self, ask: &VectorQuery<'_>) -> Option<Filter> {
         let valid_at = ask.valid_at.map(Timestamp::unix_micros);
+        let as_of = ask.as_of.map(|seq| seq.0);
         if ask.entity_types.is_empty() {
-            return Some(Filter { kinds: None, valid_at });
+            return Some(Filter { kinds: None, valid_at, as_of });
         }
         let known = self.shared.kinds();
         let kinds: Vec<u32> = ask.entity_types.iter().filter_map(|name| known.number(name)).collect();
-        (!kinds.is_empty()).then_some(Filter { kinds: Some(kinds), valid_at })
+        (!kinds.is_empty()).then_some(Filter { kinds: Some(kinds), valid_at, as_of })
     }
 
     /// How much there is, and what is indexed.
@@ -206,8 +217,11 @@ impl VectorReader {
                     scope: cell.scope.to_string(),
                     rows: u64::from(rows),
                     removed: u64::from(view.slab.dead),
+                    closed: u64::from(view.closed.rows),
                     indexed: index.map_or(0, |index| u64::from(index.rows())),
-                    bytes: (view.slab.bytes() + index.map_or(0, |index| index.bytes_taken())) as u64,
+                    bytes: (view.slab.bytes()
+                        + view.closed.bytes()
+                        + index.map_or(0, |index| index.bytes_taken())) as u64,
                 }
             })
             .collect();
@@ -222,6 +236,16 @@ impl VectorReader {
             index_failure: failure.unwrap_or_default(),
         }
     }
+}
+
+/// How many rows of the scope decide the way it is searched. As of a record it is those of that time, whatever was
+/// written since: with few of them, the answer is exact and stays what it is.
+fn rows_then(view: &View, as_of: Option<u64>) -> u32 {
+    if as_of.is_none() {
+        return view.slab.rows;
+    }
+    let then = Filter { as_of, ..Filter::default() };
+    view.slab.count(&then, view.slab.rows) + view.closed.count(&then, view.closed.rows)
 }
 
 /// The rows that the index finds, and from which row on the slab must still be scanned. `None` when the whole slab
@@ -248,7 +272,8 @@ fn by_index(
     if passing == 0 || index_cost(count) / share >= scan_cost {
         return None;
     }
-    let whole = filter.kinds.is_none() && filter.valid_at.is_none() && slab.dead == 0;
+    let all = filter.kinds.is_none() && filter.valid_at.is_none() && filter.as_of.is_none();
+    let whole = all && slab.dead == 0;
     let wanted = |row: u32| {
         row < slab.rows && {
             let (block, at) = slab.locate(row);

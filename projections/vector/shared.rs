@@ -18,6 +18,9 @@ use crate::vector::slab::{RowKey, Slab};
 #[derive(Clone, Default)]
 pub(crate) struct View {
     pub(crate) slab: Slab,
+    /// Rows as they were before they were changed or removed, in the order in which that was: only searches as of an
+    /// earlier record look at them.
+    pub(crate) closed: Slab,
     /// Covers the slab's first rows; the rest is scanned.
     pub(crate) index: Option<Arc<Hnsw>>,
 }
@@ -84,9 +87,9 @@ impl Links {
 }
 
 impl Cell {
-    pub(crate) fn new(scope: Scope, slab: Slab) -> Self {
+    pub(crate) fn new(scope: Scope, slab: Slab, closed: Slab) -> Self {
         let links = Mutex::new(Links::of(&slab));
-        Self { scope, view: RwLock::new(Arc::new(View { slab, index: None })), links }
+        Self { scope, view: RwLock::new(Arc::new(View { slab, closed, index: None })), links }
     }
 
     /// The scope as it is now. The lock is held for the copy of a pointer.
@@ -169,7 +172,7 @@ impl Shared {
         if let Some(cell) = self.cell(scope) {
             return cell;
         }
-        let cell = Arc::new(Cell::new(scope.clone(), Slab::default()));
+        let cell = Arc::new(Cell::new(scope.clone(), Slab::default(), Slab::default()));
         write(&self.cells).insert(scope.clone(), Arc::clone(&cell));
         cell
     }

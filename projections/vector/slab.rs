@@ -85,6 +85,10 @@ pub(crate) struct Row {
     /// Where its f32 vector is.
     pub(crate) slot: Slot,
     pub(crate) vector: Quantised,
+    /// The record that made it what it is.
+    pub(crate) created: u64,
+    /// The record that changed or removed it, once one did.
+    pub(crate) closed: Option<u64>,
 }
 
 /// Up to [`BLOCK_ROWS`] rows, by column.
@@ -102,6 +106,14 @@ pub(crate) struct Block {
     pub(crate) alive: [u64; BLOCK_ROWS / 64],
     /// `None` while every row is always true, as most are.
     pub(crate) spans: Option<Vec<Spans>>,
+    /// The records that made the rows what they are.
+    pub(crate) created: Vec<u64>,
+    /// The latest of these.
+    newest: u64,
+    /// The records that changed or removed the rows; empty where the rows are those of the present.
+    pub(crate) closed: Vec<u64>,
+    /// The earliest of these.
+    first_closed: u64,
 }
 
 /// Which rows a search wants.
@@ -111,6 +123,8 @@ pub(crate) struct Filter {
     pub(crate) kinds: Option<Vec<u32>>,
     /// The moment at which a row must be true; `None`: at any time.
     pub(crate) valid_at: Option<u64>,
+    /// The record after which a row must have been there; `None`: it is there now.
+    pub(crate) as_of: Option<u64>,
 }
 
 impl Block {
@@ -134,6 +148,9 @@ impl Block {
                 let spans = self.spans_of(at);
                 spans.own.contains(moment) && spans.entity.contains(moment)
             })
+            && filter.as_of.is_none_or(|seq| {
+                self.created[at] <= seq && self.closed.get(at).is_none_or(|&closed| closed > seq)
+            })
     }
 
     /// Whether the block is full and every row of it passes `filter`: what can be told without a look at the rows.
@@ -142,6 +159,9 @@ impl Block {
             && self.alive == [u64::MAX; BLOCK_ROWS / 64]
             && filter.kinds.is_none()
             && (filter.valid_at.is_none() || self.spans.is_none())
+            && filter
+                .as_of
+                .is_none_or(|seq| self.newest <= seq && (self.closed.is_empty() || self.first_closed > seq))
     }
 
     /// Writes the rows from `from` on that pass `filter` to `rows` and says how many there are.
@@ -166,6 +186,9 @@ impl Block {
 
     /// How many rows before `end` pass `filter`.
     pub(crate) fn count(&self, end: usize, filter: &Filter) -> usize {
+        if end >= BLOCK_ROWS && self.passes_whole(filter) {
+            return BLOCK_ROWS;
+        }
         let mut marks = [0; BLOCK_ROWS];
         self.mark(filter, &mut marks);
         marks[..end.min(self.len())].iter().map(|&mark| usize::from(mark)).sum()
@@ -194,6 +217,14 @@ impl Block {
                 *mark &= u8::from(spans.own.contains(moment) && spans.entity.contains(moment));
             }
         }
+        if let Some(seq) = filter.as_of {
+            for (mark, &created) in marks.iter_mut().zip(&self.created) {
+                *mark &= u8::from(created <= seq);
+            }
+            for (mark, &closed) in marks.iter_mut().zip(&self.closed) {
+                *mark &= u8::from(closed > seq);
+            }
+        }
     }
 
     fn push(&mut self, row: &Row) {
@@ -207,12 +238,28 @@ impl Block {
         self.kinds.push(row.kind);
         self.slots.push(row.slot);
         self.alive[at / 64] |= 1 << (at % 64);
+        self.push_records(row.created, row.closed);
         if let Some(spans) = &mut self.spans {
             spans.push(row.spans);
         } else if row.spans != Spans::ALWAYS {
             self.set_spans(at, row.spans);
         }
         self.seal_if_full();
+    }
+
+    /// Notes of the last row which records made and closed it.
+    pub(crate) fn push_records(&mut self, created: u64, closed: Option<u64>) {
+        self.created.push(created);
+        self.newest = self.newest.max(created);
+        if let Some(closed) = closed {
+            self.first_closed = if self.closed.is_empty() { closed } else { self.first_closed.min(closed) };
+            self.closed.push(closed);
+        }
+    }
+
+    fn set_created(&mut self, at: usize, seq: u64) {
+        self.created[at] = seq;
+        self.newest = self.newest.max(seq);
     }
 
     /// Lays what a scan reads beside that of other blocks, where no row will come any more.
@@ -232,7 +279,7 @@ impl Block {
     }
 
     /// Row `at`, to be pushed elsewhere.
-    fn row(&self, at: usize) -> Row {
+    pub(crate) fn row(&self, at: usize) -> Row {
         Row {
             key: self.keys[at],
             entity: self.entities[at],
@@ -240,6 +287,8 @@ impl Block {
             spans: self.spans_of(at),
             slot: self.slots[at],
             vector: Quantised { code: self.codes[at], scale: self.scales[at], error: self.errors[at] },
+            created: self.created[at],
+            closed: self.closed.get(at).copied(),
         }
     }
 }
@@ -290,31 +339,28 @@ impl Slab {
         }
     }
 
-    pub(crate) fn set_own_span(&mut self, row: u32, own: Span) {
-        let (block, at) = self.locate(row);
-        let spans = block.spans_of(at);
-        if spans.own != own {
-            let (block, at) = self.locate_mut(row);
-            block.set_spans(at, Spans { own, ..spans });
-        }
+    /// Gives `row` a time of its own, as the record `seq` says.
+    pub(crate) fn set_own_span(&mut self, row: u32, own: Span, seq: u64) {
+        let (block, at) = self.locate_mut(row);
+        block.set_spans(at, Spans { own, ..block.spans_of(at) });
+        block.set_created(at, seq);
     }
 
-    /// Gives `row` its entity's type and time.
-    pub(crate) fn set_entity(&mut self, row: u32, kind: u32, entity: Span) {
-        let (block, at) = self.locate(row);
+    /// Gives `row` its entity's type and time, as the record `seq` says.
+    pub(crate) fn set_entity(&mut self, row: u32, kind: u32, entity: Span, seq: u64) {
+        let (block, at) = self.locate_mut(row);
         let spans = block.spans_of(at);
-        if block.kinds[at] != kind || spans.entity != entity {
-            let (block, at) = self.locate_mut(row);
-            block.kinds[at] = kind;
-            if spans.entity != entity {
-                block.set_spans(at, Spans { entity, ..spans });
-            }
+        block.kinds[at] = kind;
+        if spans.entity != entity {
+            block.set_spans(at, Spans { entity, ..spans });
         }
+        block.set_created(at, seq);
     }
 
     /// How many rows below `end` pass `filter`.
     pub(crate) fn count(&self, filter: &Filter, end: u32) -> u32 {
-        if filter.kinds.is_none() && filter.valid_at.is_none() && end == self.rows {
+        let all = filter.kinds.is_none() && filter.valid_at.is_none() && filter.as_of.is_none();
+        if all && end == self.rows {
             return self.alive();
         }
         let mut left = end as usize;
@@ -328,9 +374,10 @@ impl Slab {
 
     /// Memory of the rows, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let row = size_of::<Row>() - size_of::<Spans>() + Sketches::ROW_BYTES;
+        let row = size_of::<Row>() - size_of::<Spans>() - size_of::<Option<u64>>() + Sketches::ROW_BYTES;
         let spans = |block: &Block| block.spans.as_ref().map_or(0, |spans| spans.len() * size_of::<Spans>());
-        self.blocks.iter().map(|block| block.len() * row + spans(block)).sum()
+        let closed = |block: &Block| block.closed.len() * size_of::<u64>();
+        self.blocks.iter().map(|block| block.len() * row + spans(block) + closed(block)).sum()
     }
 
     /// The same rows without those that `keep` does not want, numbered anew in the same order.

@@ -3,7 +3,8 @@
 //! ```text
 //! vectors.state  version: u32 LE | projection version: u32 | checkpoint: u64 | model: 64 B of hex
 //!                | store length: u64 | digest of the store up to there: 32 B
-//!                | types: u32, each a text | scopes: u32, each a text, rows: u32 and its blocks by column
+//!                | types: u32, each a text | scopes: u32, each a text, rows: u32 and its blocks by column, and the
+//!                same of the rows that were changed or removed
 //!                | entities: u64, each id: u64, scope: u32, type: u32, from: u64, to: u64
 //! *.hnsw         rows: u32 | digest of these rows: 32 B | what usearch wrote
 //! ```
@@ -31,11 +32,11 @@ use crate::vector::slab::{BLOCK_ROWS, Block, RowKey, Slab, Span, Spans};
 
 const STATE_MAGIC: [u8; 8] = *b"CAXVSTA1";
 const INDEX_MAGIC: [u8; 8] = *b"CAXHNSW1";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Longest text in the file: a scope or a type.
 const TEXT_BYTES_MAX: usize = 4_096;
 /// Bytes of a row on disk, without its spans.
-const ROW_BYTES: u64 = DIMENSIONS as u64 + 32;
+const ROW_BYTES: u64 = DIMENSIONS as u64 + 40;
 
 /// Why the state was not saved. What was saved before is still there.
 #[derive(Debug, thiserror::Error)]
@@ -154,9 +155,11 @@ impl Snapshot {
         for (number, (scope, view)) in self.views.iter().enumerate() {
             numbers.insert(scope, number as u32);
             put_text(sink, &scope.to_string())?;
-            sink.write_all(&view.slab.rows.to_le_bytes())?;
-            for block in &view.slab.blocks {
-                put_block(sink, block)?;
+            for slab in [&view.slab, &view.closed] {
+                sink.write_all(&slab.rows.to_le_bytes())?;
+                for block in &slab.blocks {
+                    put_block(sink, block)?;
+                }
             }
         }
         sink.write_all(&(self.entities.len() as u64).to_le_bytes())?;
@@ -197,6 +200,11 @@ fn put_block(sink: &mut Sink, block: &Block) -> io::Result<()> {
         sink.write_all(&block.errors[at].to_le_bytes())?;
         sink.write_all(&block.kinds[at].to_le_bytes())?;
         sink.write_all(&block.slots[at].0.to_le_bytes())?;
+        sink.write_all(&block.created[at].to_le_bytes())?;
+    }
+    sink.write_all(&[u8::from(!block.closed.is_empty())])?;
+    for seq in &block.closed {
+        sink.write_all(&seq.to_le_bytes())?;
     }
     for word in block.alive {
         sink.write_all(&word.to_le_bytes())?;
@@ -219,6 +227,7 @@ fn block_of(source: &mut Content, len: usize, kinds: u32, slots: u64) -> io::Res
     for _ in 0..len {
         block.codes.push(Code(array::<DIMENSIONS>(source)?.map(|byte| byte as i8)));
     }
+    let mut created = Vec::with_capacity(len);
     for _ in 0..len {
         block.keys.push(RowKey(u64_of(source)?));
         block.entities.push(MemoryId(u64_of(source)?));
@@ -226,6 +235,12 @@ fn block_of(source: &mut Content, len: usize, kinds: u32, slots: u64) -> io::Res
         block.errors.push(f32::from_le_bytes(array(source)?));
         block.kinds.push(u32_of(source)?);
         block.slots.push(Slot(u32_of(source)?));
+        created.push(u64_of(source)?);
+    }
+    let is_closed = array::<1>(source)?[0] == 1;
+    for created in created {
+        let closed = if is_closed { Some(u64_of(source)?) } else { None };
+        block.push_records(created, closed);
     }
     // What follows from the rest is not in the file.
     for (code, &scale) in block.codes.iter().zip(block.scales.iter()) {
@@ -308,7 +323,8 @@ fn content_of(source: &mut Content, checkpoint: Seq, file_bytes: u64, slots: u64
     for _ in 0..u32_of(source)? {
         let scope = text_of(source, TEXT_BYTES_MAX)?;
         let scope = scope.parse().map_err(|_| nonsense("a scope has no name"))?;
-        cells.push(Cell::new(scope, slab_of(source, file_bytes, kinds_len, slots)?));
+        let slab = slab_of(source, file_bytes, kinds_len, slots)?;
+        cells.push(Cell::new(scope, slab, slab_of(source, file_bytes, kinds_len, slots)?));
     }
     let mut entities = Vec::new();
     for _ in 0..u64_of(source)? {

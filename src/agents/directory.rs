@@ -1,5 +1,6 @@
 //! The agents directory from outside: started, read, asked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -7,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use caxton_events::AgentId;
+use caxton_events::{AgentId, Event, Record};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{oneshot, watch};
 
-use super::keeper::{BeginError, Keeper};
-use super::limits::Caps;
+use super::keeper::{BeginError, Keeper, note_text};
+use super::limits::{Caps, Limits};
 use super::log::{AgentLog, LogError};
 use super::parse::Surroundings;
-use super::roster::{LoadedAgent, Roster};
+use super::registry::{Registry, Rejection};
+use super::roster::{LoadedAgent, RejectedFile, Roster};
 use super::validator::{Checked, Validator};
 use super::wish::{Answer, Asked, DirectoryError, Earlier, Wish};
 use crate::config::{Agents, Config};
@@ -129,6 +131,36 @@ pub(super) struct Shared {
     pub(super) roster: RwLock<Arc<Roster>>,
     pub(super) changes: watch::Sender<u64>,
     pub(super) validator: Validator,
+    /// `agents` of the configuration.
+    pub(super) agents: Agents,
+    /// What no file may exceed.
+    pub(super) caps: Caps,
+}
+
+impl Shared {
+    /// What a registered agent is, by its text.
+    pub(super) fn loaded(
+        &self,
+        registry: &Registry,
+        texts: &BTreeMap<AgentId, Arc<str>>,
+        name: &AgentId,
+    ) -> Option<LoadedAgent> {
+        let registered = registry.agents.get(name)?.clone();
+        let content = texts.get(name)?.clone();
+        let checked = self.validator.check(content.as_bytes());
+        let definition = checked.judgement.definition.clone().map(Arc::new);
+        let limits = definition.as_ref().map(|definition| Limits::of(definition, &self.agents, self.caps));
+        let versions = registry.past.get(name).map(|past| past.iter().cloned().collect());
+        Some(LoadedAgent {
+            name: name.clone(),
+            registered,
+            definition,
+            limits,
+            content,
+            warnings: checked.judgement.warnings.clone().into(),
+            versions: versions.unwrap_or_else(|| Arc::from([])),
+        })
+    }
 }
 
 impl AgentDirectory {
@@ -153,6 +185,8 @@ impl AgentDirectory {
             roster: RwLock::default(),
             changes: watch::Sender::new(0),
             validator: Validator::new(options.surroundings.clone(), options.agents.validation_cache_size),
+            agents: options.agents.clone(),
+            caps: options.caps,
         });
         let (wishes, asked) = crossbeam_channel::bounded(WISHES_QUEUE_MAX);
         let mut keeper = Keeper::new(log, options, shared.clone())?;
@@ -170,6 +204,33 @@ impl AgentDirectory {
     /// The agents as they are now.
     pub fn roster(&self) -> Arc<Roster> {
         self.shared.roster.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The agents that these records make, which are all records about agents up to some moment, in their order. What texts
+    /// mean and which limits hold is judged as it is now.
+    ///
+    /// # Errors
+    ///
+    /// The first error among the records.
+    pub fn roster_of<E>(&self, records: impl Iterator<Item = Result<Record, E>>) -> Result<Roster, E> {
+        let (mut registry, mut texts, mut roster) = (Registry::default(), BTreeMap::new(), Roster::default());
+        for record in records {
+            let record = record?;
+            if let Event::Agent(event) = &record.event {
+                registry.apply(record.seq, record.recorded_at, event);
+                note_text(&mut texts, event);
+                (roster.seq, roster.at) = (record.seq, Some(record.recorded_at));
+            }
+        }
+        let loaded = registry.agents.keys().filter_map(|name| self.shared.loaded(&registry, &texts, name));
+        roster.agents = loaded.map(|agent| (agent.name.clone(), Arc::new(agent))).collect();
+        let rejected = |(path, row): (&String, &Rejection)| RejectedFile {
+            path: path.clone(),
+            agent: row.agent.clone(),
+            problems: row.problems.clone(),
+        };
+        roster.rejected = registry.rejected.iter().map(rejected).collect();
+        Ok(roster)
     }
 
     /// Tells of every new roster.

@@ -42,7 +42,8 @@ fn print_list(list: &AgentsList, common: &Common, out: &mut Output) -> Result<()
         .with("limit", "200")
         .with_some("workspace", list.workspace.as_deref())
         .with_some("capability", list.capability.as_deref())
-        .with_some("status", list.status.as_deref());
+        .with_some("status", list.status.as_deref())
+        .at(&list.at);
     let backend = server(common)?;
     let mut answer = backend.ask(request.clone())?;
     let total = answer["total"].as_u64().unwrap_or_default();
@@ -104,7 +105,7 @@ fn print_rejected(answer: &Value, out: &mut Output) -> Result<(), Failure> {
 
 fn print_one(show: &AgentShow, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let path = format!("/api/v1/config-agents/{}", encoded(&show.name));
-    let agent = server(common)?.ask(Request::get(&path))?;
+    let agent = server(common)?.ask(Request::get(&path).at(&show.at))?;
     if show.content {
         return out.line(cell(&agent, "content").trim_end());
     }

@@ -1,11 +1,12 @@
-//! `caxton memory add | relate | search | graph | stats`.
+//! `caxton memory add | relate | search | graph | stats`; the others are in `transfer` and `memory_diff`.
 
 use serde_json::{Map, Value, json};
 
-use super::args::{Add, Common, Graph, MemoryCommand, Relate, Search, Stats, Who};
+use super::args::{Add, At, AtAndTrue, Common, Graph, MemoryCommand, Relate, Search, Stats, Who};
 use super::backend::{Backend, Request, encoded};
 use super::compare;
 use super::failure::{Exit, Failure};
+use super::memory_diff;
 use super::output::{Output, cell, counted, items, shortened};
 use super::transfer;
 
@@ -28,6 +29,7 @@ pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> 
         MemoryCommand::Search(search) => find(&backend, &search, out),
         MemoryCommand::Graph(graph) => walk(&backend, &graph, out),
         MemoryCommand::Stats(stats) => count(&backend, &stats, out),
+        MemoryCommand::Diff(diff) => memory_diff::run(&backend, &diff, out),
         MemoryCommand::Export(export) => transfer::export(&backend, &export, common, out),
         MemoryCommand::Import(import) => transfer::import(&backend, &import, common, out),
     }
@@ -39,6 +41,16 @@ impl Request {
         self.with("agent_id", &who.agent)
             .with("workspace", &who.workspace)
             .with_some("memory_scope", who.scope.map(super::args::ScopeName::as_str))
+    }
+
+    /// With the moment that is asked about.
+    pub(super) fn at(self, at: &At) -> Self {
+        self.with_some("as_of", at.as_of.as_deref())
+    }
+
+    /// With that and the time at which things must have been true.
+    pub(super) fn when(self, when: &AtAndTrue) -> Self {
+        self.at(&when.at).with_some("valid_at", when.valid_at.as_deref())
     }
 }
 
@@ -122,6 +134,7 @@ fn find(backend: &Backend, search: &Search, out: &mut Output) -> Result<(), Fail
         .with_some("entity_types", (!types.is_empty()).then_some(types.as_str()))
         .with_some("min_similarity", number.as_deref())
         .with_some("include_relations", search.relations.then_some("true"))
+        .when(&search.when)
         .from(&search.who);
     let answer = backend.ask(request)?;
     if out.is_json() {
@@ -182,6 +195,7 @@ fn walk(backend: &Backend, graph: &Graph, out: &mut Output) -> Result<(), Failur
         .with("min_strength", &graph.min_strength.to_string())
         .with_some("relation_types", (!types.is_empty()).then_some(types.as_str()))
         .with("include_observations", "false")
+        .when(&graph.when)
         .from(&graph.who);
     let answer = backend.ask(request)?;
     if out.is_json() {
@@ -200,8 +214,8 @@ fn walk(backend: &Backend, graph: &Graph, out: &mut Output) -> Result<(), Failur
 }
 
 fn count(backend: &Backend, stats: &Stats, out: &mut Output) -> Result<(), Failure> {
-    let answer =
-        backend.ask(Request::get("/api/v1/memory/stats").with_some("agent_id", stats.agent.as_deref()))?;
+    let request = Request::get("/api/v1/memory/stats").with_some("agent_id", stats.agent.as_deref());
+    let answer = backend.ask(request.at(&stats.at))?;
     if out.is_json() {
         return out.json(&answer);
     }

@@ -14,6 +14,7 @@ mod feed;
 mod fork;
 mod log;
 mod memory;
+mod memory_diff;
 mod model;
 mod operate;
 mod output;

@@ -72,6 +72,7 @@ pub(super) fn export(
     let request = Request::get("/api/v1/memory/export")
         .with("format", "jsonl")
         .with_some("include_embeddings", export.embeddings.then_some("true"))
+        .when(&export.when)
         .from(&export.who);
     let mut body = BufReader::new(backend.read(request)?);
     let mut progress = Progress::new("exporting", "rows", !common.no_progress);

@@ -34,6 +34,7 @@ mod server;
 mod streams;
 mod system;
 mod talk_state;
+mod time;
 mod transfer;
 mod turns;
 #[path = "../simulation/web.rs"]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 mod append;
+mod at_time;
 mod copying;
 mod crash;
 mod damage;

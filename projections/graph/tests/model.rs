@@ -11,20 +11,20 @@ use crate::graph::{Direction, EntityFilter, GraphReader, RelationFilter};
 use crate::projection::Projection;
 use crate::text::KeywordQuery;
 
-const WORDS: &[&str] = &["ada", "engine", "loves", "steam", "the", "東京", "notes", "x86"];
-const SCOPES: &[&str] = &["agent:ada", "agent:bob", "workspace:lab", "global"];
+pub(super) const WORDS: &[&str] = &["ada", "engine", "loves", "steam", "the", "東京", "notes", "x86"];
+pub(super) const SCOPES: &[&str] = &["agent:ada", "agent:bob", "workspace:lab", "global"];
 const TYPES: &[&str] = &["person", "machine"];
 
 /// A wish; it is told only where the writer would allow it.
 #[derive(Debug, Clone)]
-struct Step {
+pub(super) struct Step {
     action: u8,
     pick: usize,
     other: usize,
     words: Vec<usize>,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (0_u8..10, 0_usize..1_000, 0_usize..1_000, prop::collection::vec(0..WORDS.len(), 1..5))
         .prop_map(|(action, pick, other, words)| Step { action, pick, other, words });
     prop::collection::vec(step, 1..60)
@@ -32,7 +32,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What the graph should hold, as plain as it can be said.
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     entities: BTreeMap<MemoryId, (Scope, String, String, u32)>,
     observations: BTreeMap<MemoryId, (MemoryId, String)>,
     relations: BTreeMap<MemoryId, (MemoryId, MemoryId, String, u64)>,
@@ -154,7 +154,7 @@ fn remove_entity(story: &mut Story, model: &mut Model, id: MemoryId) {
     }
 }
 
-fn tell(steps: &[Step]) -> (Vec<Record>, Model) {
+pub(super) fn tell(steps: &[Step]) -> (Vec<Record>, Model) {
     let (mut story, mut model) = (Story::default(), Model::default());
     for step in steps {
         if step.action == 9 && step.other % 3 == 0 {

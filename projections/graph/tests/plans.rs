@@ -2,7 +2,8 @@
 
 use super::{Fixture, Story};
 use crate::graph::reader::relation_sql;
-use crate::graph::{FILE_NAME, columns};
+use crate::graph::{AsOf, FILE_NAME, columns};
+use caxton_events::{MemoryEvent, Seq};
 
 const SEED: [&str; 13] = [
     "idx_embeddings_similarity",
@@ -77,6 +78,10 @@ fn the_seeds_indexes_are_there_and_its_statements_run() {
     assert_eq!(people, 200);
 }
 
+fn present(condition: &str) -> String {
+    relation_sql(AsOf::default(), condition)
+}
+
 /// Statements as the queries write them, with values in place of parameters, and what their plans say.
 fn hot_queries() -> Vec<(String, &'static str)> {
     let entity = |condition: &str| {
@@ -127,19 +132,151 @@ fn hot_queries() -> Vec<(String, &'static str)> {
             "SELECT count(*) FROM observations WHERE entity_id = 1 AND removed_seq IS NULL".to_owned(),
             "USING COVERING INDEX idx_observations_entity",
         ),
-        (relation_sql("r.id = 1"), "USING INDEX idx_relations_id"),
+        (present("r.id = 1"), "USING INDEX idx_relations_id"),
         (
-            relation_sql(
+            present(
                 "r.relation_type = 'next' AND r.from_entity = 1 AND r.to_entity = 2 AND s.scope = 'global'",
             ),
             "USING INDEX idx_relations_from",
         ),
-        (relation_sql("r.from_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_from"),
-        (relation_sql("r.to_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_to"),
-        (relation_sql("r.scope_id = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_scope"),
+        (present("r.from_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_from"),
+        (present("r.to_entity = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_to"),
+        (present("r.scope_id = 1 AND r.id > 5") + " ORDER BY r.id", "USING INDEX idx_relations_scope"),
         (edges("from_entity"), "USING COVERING INDEX idx_relations_from"),
         (edges("to_entity"), "USING COVERING INDEX idx_relations_to"),
     ]
+}
+
+/// The same as of a record, and what their plans say: of the rows that still are, and of those that were removed since.
+fn past_queries() -> Vec<(String, [&'static str; 2])> {
+    let as_of = AsOf::seq(Seq(500));
+    let entity = |condition: &str| {
+        as_of.sql("e", |alive| {
+            format!(
+                "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id WHERE {condition} AND {alive}",
+                columns::ENTITY
+            )
+        })
+    };
+    let observation = |condition: &str| {
+        as_of.sql("o", |alive| {
+            format!("SELECT {} FROM observations o WHERE {condition} AND {alive}", columns::OBSERVATION)
+        })
+    };
+    let by_id = |table: &str, alias: &str| {
+        let [_, past] = AsOf::by_id(table, alias, |condition| {
+            format!("SELECT {alias}.scope_id FROM {table} {alias} WHERE {condition}")
+        });
+        past
+    };
+    vec![
+        (by_id("entities", "e"), ["idx_entities_id (", "COVERING INDEX idx_entities_past ("]),
+        (by_id("observations", "o"), ["idx_observations_id (", "COVERING INDEX idx_observations_past_id ("]),
+        (by_id("relations", "r"), ["idx_relations_id (", "COVERING INDEX idx_relations_past_id ("]),
+        (
+            entity("e.name = 'x' AND e.scope_id = 1") + " ORDER BY 1",
+            ["idx_entities_name (", "idx_entities_past_name ("],
+        ),
+        (
+            entity("e.scope_id = 1 AND e.id > 5") + " ORDER BY 1 LIMIT 9",
+            ["idx_entities_scope (", "idx_entities_past_scope ("],
+        ),
+        (
+            entity("e.entity_type = 'a' AND e.scope_id = 1 AND e.id > 5") + " ORDER BY 1 LIMIT 9",
+            ["idx_entities_type (", "idx_entities_past_type ("],
+        ),
+        (
+            observation("o.entity_id = 1 AND o.id > 5") + " ORDER BY 1 LIMIT 9",
+            ["idx_observations_entity (", "idx_observations_past ("],
+        ),
+        (
+            observation("o.entity_id = 1 AND o.id < 5") + " ORDER BY 1 DESC LIMIT 9",
+            ["idx_observations_entity (", "idx_observations_past ("],
+        ),
+    ]
+}
+
+/// The same of relations.
+fn past_relations() -> Vec<(String, [&'static str; 2])> {
+    let as_of = AsOf::seq(Seq(500));
+    let relation = |condition: &str| relation_sql(as_of, condition);
+    let edges = |end: &str| {
+        let sql = as_of.sql("r", |alive| {
+            format!(
+                "SELECT id, from_entity, to_entity, relation_type, strength, confidence, scope_id FROM relations r
+                 WHERE {end} = 1 AND {alive} AND strength >= 0"
+            )
+        });
+        sql + " ORDER BY 1 LIMIT 10"
+    };
+    vec![
+        (
+            relation("r.from_entity = 1 AND r.id > 5") + " ORDER BY 1",
+            ["idx_relations_from (", "idx_relations_past_from ("],
+        ),
+        (
+            relation("r.to_entity = 1 AND r.id > 5") + " ORDER BY 1",
+            ["idx_relations_to (", "idx_relations_past_to ("],
+        ),
+        (
+            relation("r.scope_id = 1 AND r.id > 5") + " ORDER BY 1 LIMIT 9",
+            ["idx_relations_scope (", "idx_relations_past_scope ("],
+        ),
+        (
+            edges("from_entity"),
+            ["COVERING INDEX idx_relations_from (", "COVERING INDEX idx_relations_past_from ("],
+        ),
+        (edges("to_entity"), ["COVERING INDEX idx_relations_to (", "COVERING INDEX idx_relations_past_to ("]),
+    ]
+}
+
+/// With a past: every third thing was renamed, its note changed, and its relation made stronger.
+fn with_past() -> Fixture {
+    let mut story = Story::default();
+    let root = story.entity("agent:ada", "root", "thing");
+    let mut last = root;
+    for number in 0..400 {
+        let scope = if number % 3 == 0 { "agent:ada" } else { "global" };
+        let thing = story.entity(scope, &format!("thing {number}"), if number % 2 == 0 { "a" } else { "b" });
+        let note = story.note(thing, &format!("note {number}"));
+        let id = story.relate(last, thing, "next", 0.5);
+        if number % 3 == 0 {
+            let validity = caxton_events::memory::Validity::default();
+            story.rename(thing, &format!("renamed {number}"));
+            let content = format!("another note {number}");
+            story.tell(MemoryEvent::ObservationUpdated { id: note, entity: thing, content, validity });
+            let (strength, confidence, metadata) = (0.9, 1.0, None);
+            story.tell(MemoryEvent::RelationUpdated { id, strength, confidence, metadata, validity });
+        }
+        last = thing;
+    }
+    Fixture::told(&story, 1000)
+}
+
+fn plan(fixture: &Fixture, sql: &str) -> String {
+    let sql = sql.replace(":as_of", "500").replace(":id", "1");
+    let plan = fixture.graph.reader().with("a plan", |connection| {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+        statement.query_map((), |row| row.get::<_, String>(3))?.collect::<Result<Vec<_>, _>>()
+    });
+    plan.unwrap().join("\n")
+}
+
+#[test]
+fn every_question_about_the_past_uses_an_index_of_the_present_and_one_of_the_past() {
+    let mut fixture = with_past();
+    for analyzed in [false, true] {
+        if analyzed {
+            fixture.graph.analyze().unwrap();
+        }
+        for (sql, then) in past_queries().into_iter().chain(past_relations()) {
+            let plan = plan(&fixture, &sql);
+            assert!(then.iter().all(|index| plan.contains(index)), "{sql}\n{plan}");
+            let sorted =
+                plan.contains("TEMP B-TREE") && !plan.contains("past_from") && !plan.contains("past_to");
+            assert!(!sorted && !plan.contains("SCAN"), "{sql}\n{plan}");
+        }
+    }
 }
 
 #[test]
@@ -150,11 +287,7 @@ fn every_hot_query_uses_its_index() {
             fixture.graph.analyze().unwrap();
         }
         for (sql, then) in hot_queries() {
-            let plan = fixture.graph.reader().with("a plan", |connection| {
-                let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-                statement.query_map((), |row| row.get::<_, String>(3))?.collect::<Result<Vec<_>, _>>()
-            });
-            let plan = plan.unwrap().join("\n");
+            let plan = plan(&fixture, &sql);
             assert!(format!("{plan} ").contains(then), "{sql}\n{plan}");
             // The index that finds triples has the relations of an entity in the order of where they lead.
             let sorted = plan.contains("TEMP B-TREE") && !plan.contains("idx_relations_from");

@@ -172,6 +172,7 @@ fn walks_reach_what_the_query_allows() {
         relation_types: Vec::new(),
         min_strength: 0.0,
         scopes: scopes(&["global"]),
+        valid_at: None,
         strategy: WalkStrategy::BreadthFirst,
         nodes_max: 100,
     };
@@ -223,6 +224,7 @@ fn a_depth_first_walk_follows_each_path_to_its_end() {
             relation_types: Vec::new(),
             min_strength: 0.0,
             scopes: Vec::new(),
+            valid_at: None,
             strategy,
             nodes_max: 9,
         });

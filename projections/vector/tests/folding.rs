@@ -230,6 +230,7 @@ fn a_query_that_cannot_be_compared_is_refused() {
         scopes: &[Scope::Global],
         entity_types: &[],
         valid_at: None,
+        as_of: None,
         min_similarity: None,
         limit: 1,
         exact: true,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+mod as_of;
 mod exactness;
 mod folding;
 mod indexing;
@@ -244,6 +245,7 @@ struct Ask {
     scopes: Vec<Scope>,
     entity_types: Vec<String>,
     valid_at: Option<Timestamp>,
+    as_of: Option<Seq>,
     min_similarity: Option<f32>,
     limit: usize,
     exact: bool,
@@ -255,6 +257,7 @@ fn ask(text: &str, limit: usize) -> Ask {
         scopes: vec![Scope::Global],
         entity_types: Vec::new(),
         valid_at: None,
+        as_of: None,
         min_similarity: None,
         limit,
         exact: true,
@@ -270,6 +273,7 @@ impl Ask {
                 scopes: &self.scopes,
                 entity_types: &self.entity_types,
                 valid_at: self.valid_at,
+                as_of: self.as_of,
                 min_similarity: self.min_similarity,
                 limit: self.limit,
                 exact: self.exact,

@@ -110,7 +110,7 @@ fn state_of_another_model_or_version_or_store_is_refused_by_name() {
     bytes[12] += 1;
     fs::write(state(&house), bytes).unwrap();
     house.open();
-    assert!(matches!(house.vectors().opened().refused, Some(StateError::Version { version: 2, .. })));
+    assert!(matches!(house.vectors().opened().refused, Some(StateError::Version { version: 3, .. })));
     house.fold_by(100).unwrap();
     assert_eq!(everything(&mut house).len(), 5);
 }

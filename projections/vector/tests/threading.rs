@@ -69,7 +69,8 @@ fn find(house: &mut House, kernel: Kernel, sketched: bool, taken: usize) -> (Vec
     let query = Query::new(&super::vector_of("question 5")).unwrap();
     let minimum = f32::NEG_INFINITY;
     let aim = Aim { query, kernel, filter: Filter::default(), limit: 20, minimum };
-    let pass = Pass::new(aim, vec![Part { view, from: 0, sketched }], Arc::<Buffers>::default());
+    let pass =
+        Pass::new(aim, vec![Part { view, closed: false, from: 0, sketched }], Arc::<Buffers>::default());
     pass.lose(taken);
     pass.work();
     let (mut scan, slabs) = (pass.scan(minimum), pass.slabs());

@@ -16,7 +16,6 @@ use crossbeam_channel::{Receiver, never, select};
 use super::directory::{DirectoryOptions, Noticing, Shared};
 use super::fault::whole_file;
 use super::files::{self, Reading, Stamp};
-use super::limits::Limits;
 use super::log::{AgentLog, LogError};
 use super::parse::Judgement;
 use super::reconcile::{Files, Rules, Seen, reconcile};
@@ -374,27 +373,11 @@ impl Keeper {
     }
 
     fn loaded(&self, name: &AgentId) -> Option<LoadedAgent> {
-        let registered = self.registry.agents.get(name)?.clone();
-        let content = self.texts.get(name)?.clone();
-        let checked = self.shared.validator.check(content.as_bytes());
-        let definition = checked.judgement.definition.clone().map(Arc::new);
-        let limits = definition
-            .as_ref()
-            .map(|definition| Limits::of(definition, &self.options.agents, self.options.caps));
-        let versions = self.registry.past.get(name).map(|past| past.iter().cloned().collect());
-        Some(LoadedAgent {
-            name: name.clone(),
-            registered,
-            definition,
-            limits,
-            content,
-            warnings: checked.judgement.warnings.clone().into(),
-            versions: versions.unwrap_or_else(|| Arc::from([])),
-        })
+        self.shared.loaded(&self.registry, &self.texts, name)
     }
 }
 
-fn note_text(texts: &mut BTreeMap<AgentId, Arc<str>>, event: &AgentEvent) {
+pub(super) fn note_text(texts: &mut BTreeMap<AgentId, Arc<str>>, event: &AgentEvent) {
     if let AgentEvent::ConfigLoaded { agent, content, .. } = event {
         texts.insert(agent.clone(), Arc::from(content.as_str()));
     } else if let AgentEvent::ConfigRemoved { agent, .. } = event {

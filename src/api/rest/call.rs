@@ -15,13 +15,16 @@ use super::caller::{CALLER, Caller};
 use super::fields::Fields;
 use super::json::parse_json;
 use super::middleware::request_id::RequestId;
+use super::moment::Named;
 use super::problem::Problem;
 use crate::commands::Write;
 use crate::engine::{Idempotency, Submission};
 
 /// Parameters of every write.
 const WRITE_QUERY: &[&str] = &["wait"];
-/// Parameters of every read.
+/// Parameters of every read of the memory.
+const MEMORY_READ_QUERY: &[&str] = &["min_seq", "as_of"];
+/// Parameters of every other read.
 pub(super) const READ_QUERY: &[&str] = &["min_seq"];
 
 /// A request whose body is here.
@@ -265,15 +268,18 @@ pub(super) struct ReadContext {
     pub(super) scopes: Vec<Scope>,
     /// What the answer must include.
     pub(super) min_seq: Option<Seq>,
+    /// The moment that is asked about; `None`: the present.
+    pub(super) as_of: Option<Named>,
 }
 
 impl ReadContext {
     /// Parameters of the query string of a read.
-    pub(super) const QUERY: &[&[&str]] = &[CALLER, READ_QUERY];
+    pub(super) const QUERY: &[&[&str]] = &[CALLER, MEMORY_READ_QUERY];
 
     /// Reads it from parameters or members, and headers.
     pub(super) fn take(call: &Call, fields: &mut Fields) -> Self {
         let caller = Caller::take(&mut [fields], call.headers());
-        Self { scopes: caller.reads(), min_seq: call.min_seq(fields), caller }
+        let as_of = Named::take(fields, "as_of");
+        Self { scopes: caller.reads(), min_seq: call.min_seq(fields), as_of, caller }
     }
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
-use caxton_projections::graph::{EntityFilter, Fact, HistoryRow};
+use caxton_projections::graph::{EntityFilter, Fact, HistoryRow, Observation};
 use caxton_projections::view::{View, Wait};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -65,6 +65,27 @@ impl Page {
     pub(super) fn cursor_at(&self, id: u64) -> String {
         cursor_after(id, &self.query)
     }
+
+    /// The place that the page starts after, and what the first page was bound to.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] for a broken cursor.
+    pub(super) fn after_bound(&self) -> Result<Option<(u64, u64)>, Problem> {
+        let Some(cursor) = self.cursor.as_deref() else { return Ok(None) };
+        let parts = cursor.rsplit_once('.').and_then(|(front, bound)| Some((front, bound.parse().ok()?)));
+        let (front, bound) = parts.unwrap_or((cursor, 0));
+        Ok(Some((cursor_place(front, &self.bound_query(bound))?, bound)))
+    }
+
+    /// The cursor of a page that starts after `id`, of a list that ends at `bound`.
+    pub(super) fn cursor_bound(&self, id: u64, bound: u64) -> String {
+        format!("{}.{bound}", cursor_after(id, &self.bound_query(bound)))
+    }
+
+    fn bound_query(&self, bound: u64) -> String {
+        format!("{}\n{bound}", self.query)
+    }
 }
 
 /// `GET /memory/entities`: entities in the order of their ids.
@@ -84,8 +105,9 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let with_observations = query.flag("include_observations").unwrap_or(false);
     query.finish()?;
     filter.after = page.after()?.map(MemoryId);
-    api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.query(move |view| {
+    let valid_at = filter.valid_at;
+    let moment = api.moment(&context, Wait::Applied).await?;
+    api.query_at(moment, move |view| {
         let mut entities = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
         let next_cursor = page.cut(&mut entities, |entity| entity.id.0);
         let mut shown = Vec::with_capacity(entities.len());
@@ -94,12 +116,12 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             let mut row = EntityRow::from(entity);
             with_count(view, id, &mut row)?;
             if with_observations {
-                with_texts(view, id, &mut row)?;
+                with_texts(view, id, valid_at, &mut row)?;
             }
             shown.push(row);
         }
         let count = shown.len();
-        rows::json(StatusCode::OK, &json!({"entities": shown, "count": count, "next_cursor": next_cursor}))
+        rows::shown(view, &json!({"entities": shown, "count": count, "next_cursor": next_cursor}))
     })
     .await
 }
@@ -109,30 +131,60 @@ fn with_count(view: &View, id: MemoryId, row: &mut EntityRow) -> Result<(), Prob
     Ok(())
 }
 
-fn with_texts(view: &View, id: MemoryId, row: &mut EntityRow) -> Result<(), Problem> {
-    let texts = view.graph().observations_of(id, None, OBSERVATIONS_SHOWN);
-    row.observations =
-        Some(texts.map_err(|error| graph_failed(&error))?.into_iter().map(ObservationRow::from).collect());
+/// With its first observations: those that are true at `valid_at`.
+fn with_texts(
+    view: &View,
+    id: MemoryId,
+    valid_at: Option<Timestamp>,
+    row: &mut EntityRow,
+) -> Result<(), Problem> {
+    let texts = observations(view, id, None, valid_at, OBSERVATIONS_SHOWN)?;
+    row.observations = Some(texts.into_iter().map(ObservationRow::from).collect());
     Ok(())
+}
+
+/// Up to `limit` observations of an entity behind the one given that are true at `valid_at`.
+pub(super) fn observations(
+    view: &View,
+    entity: MemoryId,
+    mut after: Option<MemoryId>,
+    valid_at: Option<Timestamp>,
+    limit: usize,
+) -> Result<Vec<Observation>, Problem> {
+    let mut found: Vec<Observation> = Vec::new();
+    loop {
+        let page =
+            view.graph().observations_of(entity, after, limit).map_err(|error| graph_failed(&error))?;
+        let is_last = page.len() < limit;
+        after = page.last().map(|observation| observation.id);
+        let is_true = |row: &Observation| valid_at.is_none_or(|at| row.validity.contains(at));
+        found.extend(page.into_iter().filter(is_true));
+        if is_last || found.len() >= limit {
+            found.truncate(limit);
+            return Ok(found);
+        }
+    }
 }
 
 /// `GET /memory/entities/{id or name}`: one entity with its first observations.
 pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], &["include_observations"]])?;
+    let own: &[&str] = &["include_observations", "valid_at"];
+    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], own])?;
     let context = ReadContext::take(&call, &mut query);
     let with_observations = query.flag("include_observations").unwrap_or(true);
+    let valid_at = query.time("valid_at");
     query.finish()?;
-    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let moment = api.moment(&context, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.query(move |view| {
+    api.query_at(moment, move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
         let (id, version) = (entity.id, entity.version);
         let mut row = EntityRow::from(entity);
         with_count(view, id, &mut row)?;
         if with_observations {
-            with_texts(view, id, &mut row)?;
+            with_texts(view, id, valid_at, &mut row)?;
         }
-        let mut response = rows::json(StatusCode::OK, &row)?;
+        let mut response = rows::shown(view, &row)?;
         response.extensions_mut().insert(Version(version));
         Ok(response)
     })
@@ -184,9 +236,9 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
     let page = Page::take(&api, &call, &mut query);
     query.finish()?;
     let after = page.after()?.unwrap_or(0) as usize;
-    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let moment = api.moment(&context, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.query(move |view| {
+    api.query_at(moment, move |view| {
         let (id, versions) = versions_of(view, &text, &context.scopes)?;
         let visible = |row: &HistoryRow| match &row.fact {
             Fact::Entity(entity) => context.scopes.contains(&entity.scope),
@@ -202,7 +254,7 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
             "versions": versions,
             "next_cursor": next_cursor,
         });
-        rows::json(StatusCode::OK, &answer)
+        rows::shown(view, &answer)
     })
     .await
 }

@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use caxton_events::{Clock as _, MemoryId, Scope};
+use caxton_events::{Clock as _, MemoryId, Scope, Seq, Timestamp};
 use caxton_projections::embedding::Embedder as _;
 use caxton_projections::graph::{Entity, EntityFilter, RelationFilter};
 use caxton_projections::view::{View, Wait};
@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::call::{Call, ReadContext};
+use super::entities::observations;
+use super::moment::marked;
 use super::problem::Problem;
 use super::refusals::{embedding_failed, graph_failed, no_model};
 use super::rows::{EntityRow, ObservationRow, RelationRow};
@@ -47,6 +49,10 @@ struct Export {
     agent: String,
     format: Format,
     embeddings: bool,
+    /// Only what is true then.
+    valid_at: Option<Timestamp>,
+    /// The memory as of this record; `None`: as it is.
+    moment: Option<Seq>,
     /// Rows written so far, for the last line: readers tell by it that none is missing.
     entities: usize,
     relations: usize,
@@ -54,15 +60,17 @@ struct Export {
 
 /// `GET /memory/export`.
 pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let own: &[&str] = &["format", "include_embeddings"];
+    let own: &[&str] = &["format", "include_embeddings", "valid_at"];
     let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], own])?;
     let context = ReadContext::take(&call, &mut query);
     let format = query.choice("format", &[("json", Format::Json), ("jsonl", Format::Lines)]);
-    let export = Export {
+    let mut export = Export {
         scope: context.caller.writes(api.options.default_scope),
         agent: context.caller.agent.to_string(),
         format: format.unwrap_or(Format::Json),
         embeddings: query.flag("include_embeddings").unwrap_or(false),
+        valid_at: query.time("valid_at"),
+        moment: None,
         entities: 0,
         relations: 0,
     };
@@ -70,7 +78,8 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
     if export.embeddings && api.engine.view().semantic().is_none() {
         return Err(no_model());
     }
-    api.caught_up(context.min_seq, Wait::Applied).await?;
+    export.moment = api.moment(&context, Wait::Applied).await?.map(|moment| moment.seq);
+    let as_of = export.moment;
     let media_type = match export.format {
         Format::Json => "application/json",
         Format::Lines => "application/x-ndjson",
@@ -91,11 +100,16 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
         Response::new(Body::from_stream(futures::StreamExt::fuse(futures::StreamExt::chain(first, rest))));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    Ok(response)
+    Ok(match as_of {
+        Some(seq) => marked(response, seq),
+        None => response,
+    })
 }
 
 async fn page(api: &Api, mut export: Export, stage: Stage) -> Result<(Export, Bytes, Stage), Problem> {
     api.read(move |view| {
+        let past = export.moment.map(|seq| view.as_of(seq));
+        let view = past.as_ref().unwrap_or(view);
         let (text, next) = match stage {
             Stage::Head => (export.head(view)?, Stage::Entities(None)),
             Stage::Entities(after) => export.entities(view, after)?,
@@ -116,11 +130,14 @@ impl Export {
             "memory_scope": self.scope.kind(),
             "scope": self.scope.to_string(),
             "exported_at": SystemClock.now(),
-            "entity_count": stats.entities,
-            "relation_count": stats.relations,
+            // Of what is true at a time nobody knows how much it is before it is read.
+            "entity_count": self.valid_at.is_none().then_some(stats.entities),
+            "relation_count": self.valid_at.is_none().then_some(stats.relations),
             "format": if self.format == Format::Json { "json" } else { "jsonl" },
             "version": EXPORT_VERSION,
             "seq": view.seq(),
+            "as_of": view.moment(),
+            "valid_at": self.valid_at,
         });
         Ok(match self.format {
             Format::Json => format!("{{\"export_metadata\":{metadata},\n\"entities\":["),
@@ -156,8 +173,13 @@ impl Export {
     }
 
     fn entities(&mut self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
-        let filter =
-            EntityFilter { scopes: vec![self.scope.clone()], after, limit: PAGE, ..EntityFilter::default() };
+        let filter = EntityFilter {
+            scopes: vec![self.scope.clone()],
+            valid_at: self.valid_at,
+            after,
+            limit: PAGE,
+            ..EntityFilter::default()
+        };
         let page = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
         let vectors = if self.embeddings { headers(view, &page)? } else { Vec::new() };
         let (mut text, last, len) = (String::new(), page.last().map(|entity| entity.id), page.len());
@@ -165,7 +187,7 @@ impl Export {
         for (index, entity) in page.into_iter().enumerate() {
             let id = entity.id;
             let mut row = EntityRow::from(entity);
-            row.observations = Some(all_observations(view, id)?);
+            row.observations = Some(all_observations(view, id, self.valid_at)?);
             let mut row = json!(row);
             if let Some(vector) = vectors.get(index) {
                 row["embedding"] = json!(vector);
@@ -184,6 +206,7 @@ impl Export {
     fn relations(&mut self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
         let filter = RelationFilter {
             scopes: vec![self.scope.clone()],
+            valid_at: self.valid_at,
             after,
             limit: PAGE,
             ..RelationFilter::default()
@@ -198,10 +221,14 @@ impl Export {
     }
 }
 
-fn all_observations(view: &View, entity: MemoryId) -> Result<Vec<ObservationRow>, Problem> {
+fn all_observations(
+    view: &View,
+    entity: MemoryId,
+    valid_at: Option<Timestamp>,
+) -> Result<Vec<ObservationRow>, Problem> {
     let (mut rows, mut after) = (Vec::new(), None);
     loop {
-        let page = view.graph().observations_of(entity, after, PAGE).map_err(|error| graph_failed(&error))?;
+        let page = observations(view, entity, after, valid_at, PAGE)?;
         let (len, last) = (page.len(), page.last().map(|observation| observation.id));
         rows.extend(page.into_iter().map(ObservationRow::from));
         if len < PAGE {

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
-use caxton_events::MemoryId;
+use caxton_events::{MemoryId, Timestamp};
 use caxton_projections::graph::{WALK_DEPTH_MAX, WALK_NODES_MAX, Walk, WalkQuery, WalkStrategy};
 use caxton_projections::view::{View, Wait};
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::batch::millis;
 use super::call::{Call, ReadContext};
+use super::entities::observations;
 use super::ids::Row;
 use super::problem::Problem;
 use super::refusals::graph_failed;
@@ -35,6 +35,7 @@ const WALK: &[&str] = &[
     "include_observations",
     "traversal_strategy",
     "max_nodes",
+    "valid_at",
 ];
 const STRATEGIES: &[(&str, WalkStrategy)] =
     &[("breadth_first", WalkStrategy::BreadthFirst), ("depth_first", WalkStrategy::DepthFirst)];
@@ -52,20 +53,21 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
         relation_types: query.texts("relation_types"),
         min_strength: query.number("min_strength", 0.0..=1.0).unwrap_or(0.0),
         scopes: context.scopes.clone(),
+        valid_at: query.time("valid_at"),
         strategy: query.choice("traversal_strategy", STRATEGIES).unwrap_or_default(),
         nodes_max: nodes_max as usize,
     };
     let with_observations = query.flag("include_observations").unwrap_or(true);
     query.finish()?;
-    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let moment = api.moment(&context, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.query(move |view| {
+    api.query_at(moment, move |view| {
         let started = Instant::now();
         let root = find_entity(view, &text, &context.scopes)?;
         walk.root = root.id;
         let found = view.graph().walk(&walk).map_err(|error| graph_failed(&error))?;
         let reached = found.nodes.iter().map(|node| node.depth).max().unwrap_or(0);
-        let (nodes, edges) = shown(view, &found, with_observations)?;
+        let (nodes, edges) = shown(view, &found, with_observations.then_some(walk.valid_at))?;
         let answer = json!({
             "root_entity": root.name,
             "root_entity_id": Row::Entity.show(root.id),
@@ -78,7 +80,7 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
             },
             "graph": {"nodes": nodes, "edges": edges},
         });
-        let mut response = rows::json(StatusCode::OK, &answer)?;
+        let mut response = rows::shown(view, &answer)?;
         response.headers_mut().insert(
             axum::http::header::CACHE_CONTROL,
             axum::http::HeaderValue::from_static("private, no-store"),
@@ -88,7 +90,16 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
     .await
 }
 
-fn shown(view: &View, walk: &Walk, with_observations: bool) -> Result<(Vec<Value>, Vec<Value>), Problem> {
+/// The nodes and the edges; with observations, those that are true at the time given.
+#[expect(
+    clippy::option_option,
+    reason = "without observations, with all, with those of a time: three things"
+)]
+fn shown(
+    view: &View,
+    walk: &Walk,
+    with_observations: Option<Option<Timestamp>>,
+) -> Result<(Vec<Value>, Vec<Value>), Problem> {
     let failed = |error| graph_failed(&error);
     let ids: Vec<MemoryId> = walk.nodes.iter().map(|node| node.id).collect();
     let entities = view.graph().entities(&ids).map_err(failed)?;
@@ -104,9 +115,8 @@ fn shown(view: &View, walk: &Walk, with_observations: bool) -> Result<(Vec<Value
             "memory_scope": entity.scope.kind(),
             "depth": node.depth,
         });
-        if with_observations {
-            let observations =
-                view.graph().observations_of(node.id, None, OBSERVATIONS_SHOWN).map_err(failed)?;
+        if let Some(valid_at) = with_observations {
+            let observations = observations(view, node.id, None, valid_at, OBSERVATIONS_SHOWN)?;
             let observations: Vec<_> = observations.into_iter().map(ObservationRow::from).collect();
             shown["observations"] = json!(observations);
         }

@@ -23,8 +23,10 @@ mod json;
 mod lines;
 mod log_proofs;
 mod log_seal;
+mod memory_diff;
 mod meter;
 mod middleware;
+mod moment;
 mod observations;
 mod options;
 mod problem;
@@ -72,6 +74,8 @@ struct Shared {
     request_ids: RequestIds,
     meter: Meter,
     checks: health::Checks,
+    interventions: moment::Interventions,
+    folds: talk::past::Folds,
     started: Instant,
     leaving: AtomicBool,
 }
@@ -84,6 +88,8 @@ impl Api {
             request_ids: RequestIds::new(),
             meter: Meter::default(),
             checks: health::Checks::default(),
+            interventions: moment::Interventions::default(),
+            folds: talk::past::Folds::default(),
             started: Instant::now(),
             leaving: AtomicBool::new(false),
             engine,

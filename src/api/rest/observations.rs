@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Api;
 use super::call::{Call, ReadContext, WriteContext};
 use super::caller::CALLER;
-use super::entities::Page;
+use super::entities::{Page, observations};
 use super::entity_writes::{OBSERVATION, answer, created_or_ok, new_observations, only, reference, shown};
 use super::ids::Row;
 use super::problem::Problem;
@@ -21,17 +21,18 @@ use crate::commands::{Write, WriteStatus};
 
 /// `GET /memory/entities/{id or name}/observations`: in the order they were added.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], Page::QUERY])?;
+    let mut query =
+        call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], Page::QUERY, &["valid_at"]])?;
     let context = ReadContext::take(&call, &mut query);
     let page = Page::take(&api, &call, &mut query);
+    let valid_at = query.time("valid_at");
     query.finish()?;
     let after = page.after()?.map(MemoryId);
-    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let moment = api.moment(&context, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
-    api.query(move |view| {
+    api.query_at(moment, move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
-        let observations = view.graph().observations_of(entity.id, after, page.limit + 1);
-        let mut observations = observations.map_err(|error| graph_failed(&error))?;
+        let mut observations = observations(view, entity.id, after, valid_at, page.limit + 1)?;
         let next_cursor = page.cut(&mut observations, |observation| observation.id.0);
         let rows: Vec<_> = observations.into_iter().map(ObservationRow::from).collect();
         let answer = json!({
@@ -41,7 +42,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             "observations": rows,
             "next_cursor": next_cursor,
         });
-        rows::json(StatusCode::OK, &answer)
+        rows::shown(view, &answer)
     })
     .await
 }
@@ -87,10 +88,10 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     let context = ReadContext::take(&call, &mut query);
     query.finish()?;
     let id = Row::Observation.in_path(call.path("id"))?;
-    api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.query(move |view| {
+    let moment = api.moment(&context, Wait::Applied).await?;
+    api.query_at(moment, move |view| {
         let observation = find(view, id, &context.scopes)?;
-        rows::json(StatusCode::OK, &ObservationRow::from(observation))
+        rows::shown(view, &ObservationRow::from(observation))
     })
     .await
 }

@@ -148,8 +148,8 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     }
     query.finish()?;
     listing.filter.after = page.after()?.map(MemoryId);
-    api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.query(move |view| {
+    let moment = api.moment(&context, Wait::Applied).await?;
+    api.query_at(moment, move |view| {
         let mut relations = match &listing.entity {
             Some(text) => around(view, text, &listing)?,
             None => view.graph().list_relations(&listing.filter).map_err(|error| graph_failed(&error))?,
@@ -157,7 +157,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         let next_cursor = page.cut(&mut relations, |relation| relation.id.0);
         let rows = RelationRow::all(view, relations)?;
         let answer = json!({"count": rows.len(), "relations": rows, "next_cursor": next_cursor});
-        rows::json(StatusCode::OK, &answer)
+        rows::shown(view, &answer)
     })
     .await
 }
@@ -204,10 +204,10 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     let context = ReadContext::take(&call, &mut query);
     query.finish()?;
     let id = Row::Relation.in_path(call.path("id"))?;
-    api.caught_up(context.min_seq, Wait::Applied).await?;
-    api.query(move |view| {
+    let moment = api.moment(&context, Wait::Applied).await?;
+    api.query_at(moment, move |view| {
         let relation = find(view, id, &context.scopes)?;
-        rows::json(StatusCode::OK, &RelationRow::all(view, vec![relation])?.pop())
+        rows::shown(view, &RelationRow::all(view, vec![relation])?.pop())
     })
     .await
 }

@@ -12,8 +12,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use super::problem::{Problem, nearest, shortened};
 use super::{
     Api, RestOptions, backup, batch, config_agents, embeddings, entities, entity_writes, events, export,
-    graph_walk, health, import, log_proofs, log_seal, middleware, observations, projections, relations,
-    search, stats, stream, talk,
+    graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations, projections,
+    relations, search, stats, stream, talk,
 };
 use crate::engine::Engine;
 
@@ -40,6 +40,7 @@ const PATHS: &[&str] = &[
     "/api/v1/log/proof",
     "/api/v1/log/seal",
     "/api/v1/memory/config",
+    "/api/v1/memory/diff",
     "/api/v1/memory/entities",
     "/api/v1/memory/entities/batch",
     "/api/v1/memory/export",
@@ -124,6 +125,7 @@ fn resources() -> Router<Api> {
         )
         .route("/memory/search", get(search::by_query).post(search::by_body))
         .route("/memory/graph/{entity}", get(graph_walk::walk))
+        .route("/memory/diff", get(memory_diff::list))
         .route("/memory/export", get(export::export))
         .route("/memory/import", post(import::import))
         .route("/memory/stats", get(stats::stats))

@@ -25,6 +25,20 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Result<Respons
     Ok(response)
 }
 
+/// An answer with the record it is of, where it is not of the present.
+#[derive(Serialize)]
+struct AsOf<'a, T> {
+    #[serde(flatten)]
+    answer: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<Seq>,
+}
+
+/// An answer from `view` in JSON: an object that also says of which record it is, when it is not of the present.
+pub(super) fn shown(view: &View, answer: &impl Serialize) -> Result<Response, Problem> {
+    json(StatusCode::OK, &AsOf { answer, as_of: view.moment() })
+}
+
 /// An entity.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct EntityRow {
@@ -157,7 +171,7 @@ impl RelationRow {
     }
 }
 
-/// The names of present entities.
+/// The names of entities.
 pub(super) fn names_of(
     view: &View,
     ids: impl Iterator<Item = MemoryId>,
@@ -169,7 +183,7 @@ pub(super) fn names_of(
     Ok(entities.into_iter().map(|entity| (entity.id, entity.name)).collect())
 }
 
-/// The present entity that `text` means, by id or by name, in the first of `scopes` that has it.
+/// The entity that `text` means, by id or by name, in the first of `scopes` that has it.
 ///
 /// # Errors
 ///

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::{Clock as _, Seq, Timestamp};
 use caxton_projections::queries::{Fusion, Search, SearchHit, SearchMode};
@@ -14,6 +13,7 @@ use super::Api;
 use super::batch::millis;
 use super::call::{Call, ReadContext};
 use super::fields::Fields;
+use super::moment::Intervention;
 use super::options::SearchDefaults;
 use super::problem::Problem;
 use super::refusals::search_failed;
@@ -60,6 +60,8 @@ const TEMPORAL: &[(&str, Temporal)] =
 struct Asked {
     context: ReadContext,
     search: Search,
+    /// Only what is true when it is asked: now, or as of the moment that is asked about.
+    current: bool,
 }
 
 /// `GET /memory/search`.
@@ -92,7 +94,7 @@ fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
     }
     let mode = fields.choice("mode", MODES).unwrap_or(defaults.mode);
     let fusion = fusion(defaults.fusion, fields);
-    let (valid_at, valid_between) = time_filter(fields);
+    let TimeFilter { valid_at, valid_between, current } = time_filter(fields);
     let search = Search {
         text,
         mode,
@@ -113,7 +115,7 @@ fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
         include_relations: fields.flag("include_relations").unwrap_or(false),
         exact: fields.flag("exact").unwrap_or(defaults.exact),
     };
-    Asked { context, search }
+    Asked { context, search, current }
 }
 
 fn fusion(default: Fusion, fields: &mut Fields) -> Fusion {
@@ -137,10 +139,16 @@ fn fusion(default: Fusion, fields: &mut Fields) -> Fusion {
     }
 }
 
-type Moments = (Option<Timestamp>, Option<(Timestamp, Timestamp)>);
+/// What must be true: at a moment, within a range, when it is asked, or ever.
+#[derive(Default)]
+struct TimeFilter {
+    valid_at: Option<Timestamp>,
+    valid_between: Option<(Timestamp, Timestamp)>,
+    current: bool,
+}
 
-/// What was true now, at a moment, within a range, or ever.
-fn time_filter(fields: &mut Fields) -> Moments {
+fn time_filter(fields: &mut Fields) -> TimeFilter {
+    let current = TimeFilter { current: true, ..TimeFilter::default() };
     let at = fields.time("valid_at");
     let (start_given, end_given) = (fields.has("start_date"), fields.has("end_date"));
     let (start, end) = (fields.time("start_date"), fields.time("end_date"));
@@ -158,10 +166,12 @@ fn time_filter(fields: &mut Fields) -> Moments {
         Some(Temporal::DateRange) if at.is_some() => {
             fields.complain("valid_at", None, "does not go with date_range", "leave one of them out");
         }
-        Some(Temporal::All) => return (None, None),
-        Some(Temporal::Current) => return (Some(SystemClock.now()), None),
+        Some(Temporal::All) => return TimeFilter::default(),
+        Some(Temporal::Current) => return current,
         Some(Temporal::DateRange) | None if ranged || temporal.is_some() => match (start, end) {
-            (Some(start), Some(end)) if start < end => return (None, Some((start, end))),
+            (Some(start), Some(end)) if start < end => {
+                return TimeFilter { valid_between: Some((start, end)), ..TimeFilter::default() };
+            }
             (Some(start), Some(_)) => {
                 let message = format!("is not after start_date ({start})");
                 fields.complain("end_date", None, &message, "give a later moment");
@@ -170,9 +180,12 @@ fn time_filter(fields: &mut Fields) -> Moments {
             (_, None) if !end_given => fields.complain("end_date", None, "is missing", "give both dates"),
             _ => (),
         },
-        Some(Temporal::DateRange) | None => return (at.or_else(|| Some(SystemClock.now())), None),
+        Some(Temporal::DateRange) | None if at.is_some() => {
+            return TimeFilter { valid_at: at, ..TimeFilter::default() };
+        }
+        Some(Temporal::DateRange) | None => return current,
     }
-    (None, None)
+    TimeFilter::default()
 }
 
 /// An answer as clients see it.
@@ -188,6 +201,18 @@ struct Answer<'a> {
     search_time_ms: f64,
     seq: Seq,
     events_behind: u64,
+    #[serde(flatten)]
+    past: Option<Past>,
+}
+
+/// What an answer about the past says besides.
+#[derive(Serialize)]
+struct Past {
+    /// Whether every row was compared: then the same question has this answer however much is written later.
+    exact: bool,
+    /// What happened since that the answer cannot undo.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    intervened: Vec<Intervention>,
 }
 
 /// A hit as clients see it. Scores are shown as the `f64` that is equal to the `f32`, digit by digit.
@@ -216,13 +241,17 @@ struct Why {
     matched_observation: Option<ObservationRow>,
 }
 
-async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
+async fn answer(api: &Api, mut asked: Asked) -> Result<Response, Problem> {
     let started = Instant::now();
     let semantic = asked.search.mode != SearchMode::Keyword;
     let wait = if semantic { Wait::Indexed } else { Wait::Applied };
-    api.caught_up(asked.context.min_seq, wait).await?;
+    let moment = api.moment(&asked.context, wait).await?;
+    if asked.current {
+        // As of a moment it is not the time of asking that counts: the answer would change with it.
+        asked.search.valid_at = Some(moment.map_or_else(|| SystemClock.now(), |moment| moment.recorded_at));
+    }
     let meter = api.clone();
-    api.read(move |view| {
+    api.read_at(moment, move |view| {
         let searched = Instant::now();
         let head = meter.engine.log().head().seq.0;
         let found = asked.search.ask(view).map_err(|error| search_failed(&error))?;
@@ -233,6 +262,14 @@ async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
         }
         let mode = MODES.iter().find(|(_, mode)| *mode == found.mode).map(|(word, _)| *word);
         let caller = &asked.context.caller;
+        let past = match view.moment() {
+            None => None,
+            Some(seq) => {
+                let by_meaning = found.mode != SearchMode::Keyword;
+                let intervened = meter.interventions.since(meter.engine.log(), seq, by_meaning)?;
+                Some(Past { exact: found.exact, intervened })
+            }
+        };
         let body = Answer {
             query: &asked.search.text,
             mode,
@@ -241,9 +278,10 @@ async fn answer(api: &Api, asked: Asked) -> Result<Response, Problem> {
             memory_scope: caller.named.map(|kind| caller.scope(kind).kind()),
             search_time_ms: millis(started),
             seq: found.seq,
-            events_behind: head.saturating_sub(found.seq.0),
+            events_behind: if past.is_some() { 0 } else { head.saturating_sub(found.seq.0) },
+            past,
         };
-        let mut response = rows::json(StatusCode::OK, &body)?;
+        let mut response = rows::shown(view, &body)?;
         // The time it took differs each time, so a tag would never match.
         response.headers_mut().insert(
             axum::http::header::CACHE_CONTROL,

@@ -27,13 +27,13 @@ pub(super) async fn stats(State(api): State<Api>, call: Call) -> Result<Response
     let one = one || call.headers().contains_key("x-caxton-agent");
     let context = ReadContext::take(&call, &mut query);
     query.finish()?;
-    api.caught_up(context.min_seq, Wait::Applied).await?;
+    let moment = api.moment(&context, Wait::Applied).await?;
     let own = api.clone();
-    api.query(move |view| {
+    api.query_at(moment, move |view| {
         let scopes = one.then_some(context.scopes.as_slice());
         let stats = view.graph().stats(scopes).map_err(|error| graph_failed(&error))?;
-        rows::json(
-            StatusCode::OK,
+        rows::shown(
+            view,
             &json!({
                 "global_stats": global(view, &stats),
                 "scope_breakdown": by_kind(&stats),

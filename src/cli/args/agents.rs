@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::past::At;
 use super::talk::AgentLogs;
 
 /// Commands about agents from files.
@@ -39,6 +40,8 @@ pub(in crate::cli) struct AgentsList {
     /// Only agents that are running, draining, stopped or in error
     #[arg(long, value_name = "STATUS")]
     pub(in crate::cli) status: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) at: At,
 }
 
 /// `caxton agents show`
@@ -50,6 +53,8 @@ pub(in crate::cli) struct AgentShow {
     /// Print its text and nothing else
     #[arg(long)]
     pub(in crate::cli) content: bool,
+    #[command(flatten)]
+    pub(in crate::cli) at: At,
 }
 
 /// `caxton agents validate`

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::past::{At, AtAndTrue, MemoryDiff};
+
 /// Commands about the memory.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum MemoryCommand {
@@ -19,6 +21,12 @@ pub(in crate::cli) enum MemoryCommand {
     Graph(Graph),
     /// Count what is there
     Stats(Stats),
+    /// Tell what came, changed and went between two moments
+    #[command(after_help = "\
+Examples:
+  caxton memory diff --from 2026-11-01 --agent ada
+  caxton memory diff --from 1200 --to 1300 --json")]
+    Diff(MemoryDiff),
     /// Write the memory to a file
     Export(Export),
     /// Read a file into the memory
@@ -148,6 +156,8 @@ pub(in crate::cli) struct Search {
     #[arg(long)]
     pub(in crate::cli) relations: bool,
     #[command(flatten)]
+    pub(in crate::cli) when: AtAndTrue,
+    #[command(flatten)]
     pub(in crate::cli) who: Who,
 }
 
@@ -194,6 +204,8 @@ pub(in crate::cli) struct Graph {
     #[arg(long, value_name = "NUMBER", default_value_t = 0.0)]
     pub(in crate::cli) min_strength: f64,
     #[command(flatten)]
+    pub(in crate::cli) when: AtAndTrue,
+    #[command(flatten)]
     pub(in crate::cli) who: Who,
 }
 
@@ -203,6 +215,8 @@ pub(in crate::cli) struct Stats {
     /// Only what this agent sees
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) agent: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) at: At,
 }
 
 /// `caxton memory export`
@@ -214,6 +228,8 @@ pub(in crate::cli) struct Export {
     /// Write the vectors too
     #[arg(long)]
     pub(in crate::cli) embeddings: bool,
+    #[command(flatten)]
+    pub(in crate::cli) when: AtAndTrue,
     #[command(flatten)]
     pub(in crate::cli) who: Who,
 }

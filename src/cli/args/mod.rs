@@ -4,6 +4,7 @@ mod agents;
 mod backup;
 mod memory;
 mod operate;
+mod past;
 mod projection;
 mod talk;
 
@@ -20,6 +21,7 @@ pub(super) use operate::{
     CheckProof, ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogDrop, LogFork, LogTail,
     ModelCommand, ModelName, ProveEvent, ProveGrowth, Serve,
 };
+pub(super) use past::{At, AtAndTrue, MemoryDiff};
 pub(super) use projection::{ProjectionCommand, RebuildProjections};
 pub(super) use talk::{
     AgentLogs, CapabilitiesCommand, CapabilitiesList, CapabilityTest, Chat, ConversationShow,

@@ -2,6 +2,8 @@
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
+use super::past::At;
+
 /// Commands about messages.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum MessageCommand {
@@ -209,6 +211,8 @@ pub(in crate::cli) struct ConversationsList {
     #[arg(long, value_enum, value_name = "STATUS")]
     pub(in crate::cli) status: Option<ConversationStatus>,
     #[command(flatten)]
+    pub(in crate::cli) at: At,
+    #[command(flatten)]
     pub(in crate::cli) page: PageOf,
 }
 
@@ -219,8 +223,10 @@ pub(in crate::cli) struct ConversationShow {
     #[arg(value_name = "ID")]
     pub(in crate::cli) id: String,
     /// Go on with what is said, until the conversation ends or Ctrl-C
-    #[arg(long, short = 'f')]
+    #[arg(long, short = 'f', conflicts_with = "as_of")]
     pub(in crate::cli) follow: bool,
+    #[command(flatten)]
+    pub(in crate::cli) at: At,
 }
 
 /// Commands about what agents offer.

@@ -9,7 +9,7 @@ use caxton_events::limits::{AGENT_NAME_BYTES_MAX, MESSAGE_CONTENT_BYTES_MAX};
 use caxton_events::{Clock as _, MessageId};
 use serde_json::{Value, json};
 
-use super::super::args::{self, Common};
+use super::super::args::{self, At, Common};
 use super::super::backend::{self, Backend, Request, encoded};
 use super::super::failure::{Exit, Failure};
 use super::super::feed::{Event, Told, listen, on_interrupt};
@@ -117,7 +117,7 @@ fn name_of(user: &str, taken: &str) -> String {
 
 /// Checks that a conversation can go on, shows its end, and answers from where the inbox is to be read.
 fn resume(id: &str, backend: &Backend, out: &mut Output) -> Result<u64, Failure> {
-    let (conversation, messages) = history(backend, id)?;
+    let (conversation, messages) = history(backend, id, &At::default())?;
     if let Some(end) = conversation["end"].as_str() {
         let message =
             format!("the conversation {id} has ended ({end}); leave out --conversation to begin a new one");

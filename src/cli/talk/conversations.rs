@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value, json};
 
-use super::super::args::{Common, ConversationShow, ConversationsCommand, ConversationsList};
+use super::super::args::{At, Common, ConversationShow, ConversationsCommand, ConversationsList};
 use super::super::backend::{Backend, Request, encoded};
 use super::super::failure::Failure;
 use super::super::feed::{Told, listen, on_interrupt};
@@ -31,6 +31,7 @@ fn print_list(list: &ConversationsList, common: &Common, out: &mut Output) -> Re
     let request = Request::get("/api/v1/conversations")
         .with_some("participant", list.participant.as_deref())
         .with_some("status", list.status.map(super::super::args::ConversationStatus::as_str))
+        .at(&list.at)
         .page(&list.page);
     let answer = Backend::open(common, false)?.ask(request)?;
     if out.is_json() {
@@ -53,14 +54,14 @@ fn path(id: &str) -> String {
 }
 
 /// A conversation and what was said in it so far.
-pub(super) fn history(backend: &Backend, id: &str) -> Result<(Value, Vec<Value>), Failure> {
-    let conversation = backend.ask(Request::get(&path(id)))?;
-    let messages = all(backend, &Request::get(&format!("{}/messages", path(id))), "messages")?;
+pub(super) fn history(backend: &Backend, id: &str, at: &At) -> Result<(Value, Vec<Value>), Failure> {
+    let conversation = backend.ask(Request::get(&path(id)).at(at))?;
+    let messages = all(backend, &Request::get(&format!("{}/messages", path(id))).at(at), "messages")?;
     Ok((conversation, messages))
 }
 
 fn print_one(show: &ConversationShow, common: &Common, out: &mut Output) -> Result<(), Failure> {
-    let (conversation, messages) = history(&Backend::open(common, false)?, &show.id)?;
+    let (conversation, messages) = history(&Backend::open(common, false)?, &show.id, &show.at)?;
     if out.is_json() {
         return out.json(&json!({ "conversation": conversation, "messages": messages }));
     }
@@ -153,7 +154,7 @@ pub(super) fn say_lost() {
 fn follow(show: &ConversationShow, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let backend = Backend::Http(server(common, "without one nothing new is said")?);
     let following = Following::begin()?;
-    let (conversation, messages) = history(&backend, &show.id)?;
+    let (conversation, messages) = history(&backend, &show.id, &show.at)?;
     if !out.is_json() {
         print_head(&conversation, out)?;
     }

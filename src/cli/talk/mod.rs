@@ -32,7 +32,7 @@ const PAGE: &str = "200";
 
 impl Request {
     /// With the parameters that say which page.
-    fn page(self, page: &PageOf) -> Self {
+    pub(super) fn page(self, page: &PageOf) -> Self {
         self.with("limit", &page.limit.to_string()).with_some("cursor", page.cursor.as_deref())
     }
 }
@@ -63,7 +63,7 @@ fn all(backend: &Backend, request: &Request, name: &str) -> Result<Vec<Value>, F
 }
 
 /// Says how to get the next page, where there is one.
-fn print_next(answer: &Value, out: &mut Output) -> Result<(), Failure> {
+pub(super) fn print_next(answer: &Value, out: &mut Output) -> Result<(), Failure> {
     match answer["next_cursor"].as_str() {
         Some(next) => out.line(format_args!("there are more: add --cursor {next}")),
         None => Ok(()),

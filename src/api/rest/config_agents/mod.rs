@@ -3,22 +3,29 @@
 mod answers;
 mod templates;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use caxton_events::{AgentId, Seq};
+use caxton_events::log::Filter;
+use caxton_events::{AgentId, Family, Seq};
 use caxton_projections::conversations::Inbox;
+use caxton_projections::talk::TalkPart;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::call::Call;
+use super::call::{Call, READ_QUERY};
 use super::fields::Fields;
+use super::moment::{AS_OF, AsOf, dropped, talk_context};
 use super::problem::{Complaint, Problem};
+use super::refusals::log_unreadable;
 use super::rows;
+use super::talk::past::answer;
 use super::talk::registry::stats;
-use crate::agents::{AgentDirectory, Earlier, report};
+use crate::agents::{AgentDirectory, Earlier, Roster, report};
 use answers::{changes, detail, not_granted, summary, updated};
 
 /// The routes below `/api/v1`.
@@ -57,7 +64,9 @@ fn content(body: &mut Fields) -> String {
 
 /// `GET /config-agents`: by name; `files_rejected` are the files that could not be used.
 async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[&["workspace", "capability", "status", "limit", "offset"]])?;
+    let mut query =
+        call.query(&[READ_QUERY, AS_OF, &["workspace", "capability", "status", "limit", "offset"]])?;
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     let limit = query.integer("limit", 1..=200).unwrap_or(50) as usize;
     let offset = query.integer("offset", 0..=u64::from(u32::MAX)).unwrap_or(0) as usize;
     let (workspace, capability) = (query.text("workspace"), query.text("capability"));
@@ -65,7 +74,8 @@ async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
         ["running", "draining", "stopped", "error"].into_iter().map(|word| (word, word)).collect();
     let status = query.choice("status", &words);
     query.finish()?;
-    let roster = directory(&api)?.roster();
+    let moment = api.talk_moment(as_of, min_seq).await?;
+    let roster = roster(&api, moment).await?;
     let fits = |agent: &&std::sync::Arc<crate::agents::LoadedAgent>| {
         let registered = &agent.registered;
         workspace.as_deref().is_none_or(|workspace| registered.workspace.as_str() == workspace)
@@ -74,32 +84,55 @@ async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
                 registered.capabilities.keys().any(|capability| capability.as_str() == wanted)
             })
     };
-    let agents: Vec<_> = roster.agents.values().filter(fits).collect();
-    let page: Vec<Value> = {
-        let state = api.engine.view().talk().read();
-        let page = agents.iter().skip(offset).take(limit);
-        page.map(|agent| with_activity(summary(agent), state.conversations.inbox(&agent.name))).collect()
-    };
+    let agents: Vec<_> = roster.agents.values().filter(fits).cloned().collect();
     let rejected: Vec<Value> = roster.rejected.iter().map(answers::rejected).collect();
     let total = agents.len();
-    rows::json(
-        StatusCode::OK,
-        &json!({ "agents": page, "total": total, "limit": limit, "offset": offset, "files_rejected": rejected }),
+    let page = api.read_talk(moment, TalkPart::Everything, move |state| {
+        let page = agents.iter().skip(offset).take(limit);
+        let shown = page.map(|agent| with_activity(summary(agent), state.conversations.inbox(&agent.name)));
+        Ok(shown.collect::<Vec<Value>>())
+    });
+    let page = page.await?;
+    answer(
+        moment,
+        json!({ "agents": page, "total": total, "limit": limit, "offset": offset, "files_rejected": rejected }),
     )
+}
+
+/// The agents of the directory at `moment`.
+async fn roster(api: &Api, moment: AsOf) -> Result<Arc<Roster>, Problem> {
+    let directory = directory(api)?.clone();
+    let Some(moment) = moment else { return Ok(directory.roster()) };
+    let log = api.engine.log().clone();
+    api.read(move |_| {
+        let first = log.first().map_err(|error| log_unreadable(&error.into()))?;
+        if first > Seq::FIRST {
+            return Err(dropped("as_of", first));
+        }
+        let kinds = Some(Family::kinds(&[Family::Agent]));
+        let filter = Filter { until: Some(moment.seq), kinds, ..Filter::default() };
+        let roster = directory.roster_of(log.scan(Seq::FIRST, &filter));
+        roster.map(Arc::new).map_err(|error| log_unreadable(&error))
+    })
+    .await
 }
 
 /// `GET /config-agents/{id}`.
 async fn show(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.query(&[])?.finish()?;
+    let mut query = call.query(&[READ_QUERY, AS_OF])?;
+    let (min_seq, as_of) = talk_context(&call, &mut query);
+    query.finish()?;
+    let moment = api.talk_moment(as_of, min_seq).await?;
     let name = named(&call)?;
-    let roster = directory(&api)?.roster();
-    let agent = roster.agents.get(&name).ok_or_else(|| answers::not_found(name.as_str()))?;
-    let state = api.engine.view().talk().read();
-    let inbox = state.conversations.inbox(&name);
-    let mut shown = with_activity(detail(agent, &roster), inbox);
-    shown["execution_stats"] = stats(inbox);
-    drop(state);
-    rows::json(StatusCode::OK, &shown)
+    let roster = roster(&api, moment).await?;
+    let shown = api.read_talk(moment, TalkPart::Everything, move |state| {
+        let agent = roster.agents.get(&name).ok_or_else(|| answers::not_found(name.as_str()))?;
+        let inbox = state.conversations.inbox(&name);
+        let mut shown = with_activity(detail(agent, &roster), inbox);
+        shown["execution_stats"] = stats(inbox);
+        Ok(shown)
+    });
+    answer(moment, shown.await?)
 }
 
 /// With when the agent last did something.

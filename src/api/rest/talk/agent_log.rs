@@ -1,23 +1,24 @@
 //! `GET /agents/{id}/logs`: what an agent said, heard and did, one line each.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::conversation::{Message, Performative};
 use caxton_events::log::Filter;
 use caxton_events::turn::TurnEvent;
 use caxton_events::{AgentId, ConversationEvent, Event, Family, Record, Seq};
 use caxton_projections::conversations::Window;
+use caxton_projections::talk::TalkPart;
 use serde_json::{Value, json};
 
 use super::super::Api;
 use super::super::call::{Call, READ_QUERY};
 use super::super::entities::Page;
+use super::super::moment::{AS_OF, talk_context};
 use super::super::problem::{Problem, shortened};
 use super::super::refusals::{log_unreadable, whole};
-use super::super::rows;
+use super::past::answer;
 use super::said::{SPAN, Span};
-use super::{known_agent, not_done};
+use super::{no_agent, not_done};
 use crate::engine::Engine;
 
 /// Lines looked at for one page; a level that keeps little answers early, with a cursor.
@@ -45,18 +46,22 @@ impl Level {
 
 /// `GET /agents/{id}/logs`: the latest first, unless `order=oldest`.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY, READ_QUERY, SPAN, &["level"]])?;
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, AS_OF, SPAN, &["level"]])?;
     let page = Page::take(&api, &call, &mut query);
-    let min_seq = call.min_seq(&mut query);
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     let span = Span::take(&mut query);
     let level = query.choice("level", LEVELS).unwrap_or(Level::Info);
     query.finish()?;
-    api.talk_caught_up(min_seq).await?;
-    let agent = known_agent(&api, &call)?;
+    let moment = api.talk_moment(as_of, min_seq).await?;
+    let text = call.path("agent").to_owned();
+    let agent = api.read_talk(moment, TalkPart::Agents, move |state| {
+        text.parse().ok().filter(|name| state.registry.is_known(name)).ok_or_else(|| no_agent(&text))
+    });
+    let agent: AgentId = agent.await?;
     let cursor = page.after()?;
     let engine = api.engine.clone();
     api.read(move |_| {
-        let mut window = span.window(engine.log(), cursor)?;
+        let mut window = span.window(engine.log(), moment, cursor)?;
         let (mut lines, mut stopped, mut looked_at) = (Vec::new(), None, 0);
         while lines.len() <= page.limit {
             let wanted = page.limit + 1;
@@ -83,7 +88,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         let lines: Vec<Value> = lines.into_iter().map(|(_, line)| line).collect();
         let count = lines.len();
         let body = json!({"agent_id": agent, "logs": lines, "count": count, "next_cursor": next_cursor});
-        rows::json(StatusCode::OK, &body)
+        answer(moment, body)
     })
     .await
 }

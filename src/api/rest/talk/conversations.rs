@@ -6,6 +6,7 @@ use axum::response::Response;
 use caxton_events::conversation::ConversationEnd;
 use caxton_events::{AgentId, Clock as _, ConversationId, Seq, Timestamp};
 use caxton_projections::conversations::Conversation;
+use caxton_projections::talk::TalkPart;
 use caxton_projections::view::View;
 use serde_json::{Value, json};
 
@@ -14,10 +15,12 @@ use super::super::call::{Call, READ_QUERY};
 use super::super::caller::Caller;
 use super::super::entities::Page;
 use super::super::fields::Fields;
+use super::super::moment::{AS_OF, talk_context};
 use super::super::problem::{Problem, shortened};
 use super::super::refusals::whole;
 use super::super::rows;
 use super::not_done;
+use super::past::answer;
 use super::shown::message;
 use crate::commands::RefusalCode;
 use crate::commands::talk::{NewConversation, Upkeep};
@@ -107,16 +110,15 @@ fn named(call: &Call) -> Result<ConversationId, Problem> {
 
 /// `GET /conversations`: the latest opened first.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY, READ_QUERY, &["participant", "status"]])?;
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, AS_OF, &["participant", "status"]])?;
     let page = Page::take(&api, &call, &mut query);
-    let min_seq = call.min_seq(&mut query);
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     let participant = query.parsed::<AgentId>("participant");
     let which = query.choice("status", WHICH).unwrap_or(Which::Present);
     query.finish()?;
     let before = page.after()?.map_or(Seq(u64::MAX), Seq);
-    api.talk_caught_up(min_seq).await?;
-    api.read(move |view| {
-        let state = view.talk().read();
+    let moment = api.talk_moment(as_of, min_seq).await?;
+    let body = api.read_talk(moment, TalkPart::Conversations, move |state| {
         let (mut rows, mut stopped) = (Vec::new(), None);
         for (count, row) in state.conversations.opened_before(before).enumerate() {
             let takes_part = participant.as_ref().is_none_or(|agent| row.participants.contains(agent));
@@ -135,23 +137,24 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             .cut(&mut rows, |row| row.opened.0)
             .or_else(|| stopped.map(|opened| page.cursor_at(opened.0)));
         let shown: Vec<Value> = rows.into_iter().map(shown).collect();
-        drop(state);
         let count = shown.len();
-        rows::json(
-            StatusCode::OK,
-            &json!({"conversations": shown, "count": count, "next_cursor": next_cursor}),
-        )
-    })
-    .await
+        Ok(json!({"conversations": shown, "count": count, "next_cursor": next_cursor}))
+    });
+    answer(moment, body.await?)
 }
 
 /// `GET /conversations/{id}`.
 pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[READ_QUERY])?;
-    let min_seq = call.min_seq(&mut query);
+    let mut query = call.query(&[READ_QUERY, AS_OF])?;
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     query.finish()?;
-    api.talk_caught_up(min_seq).await?;
-    rows::json(StatusCode::OK, &present(&api, &named(&call)?)?)
+    let moment = api.talk_moment(as_of, min_seq).await?;
+    let id = named(&call)?;
+    let part = TalkPart::Conversation(id.clone());
+    let body = api.read_talk(moment, part, move |state| {
+        state.conversations.get(&id).map(shown).ok_or_else(|| missing(id.as_str()))
+    });
+    answer(moment, body.await?)
 }
 
 fn present(api: &Api, id: &ConversationId) -> Result<Value, Problem> {
@@ -161,19 +164,23 @@ fn present(api: &Api, id: &ConversationId) -> Result<Value, Problem> {
 
 /// `GET /conversations/{id}/messages`: in their order.
 pub(super) async fn messages(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY, READ_QUERY])?;
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, AS_OF])?;
     let page = Page::take(&api, &call, &mut query);
-    let min_seq = call.min_seq(&mut query);
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     query.finish()?;
-    api.talk_caught_up(min_seq).await?;
+    let moment = api.talk_moment(as_of, min_seq).await?;
+    // What was said stays and goes on behind it: of the past it is the part up to the moment.
+    let through = moment.map_or(Seq(u64::MAX), |moment| moment.seq);
     let id = named(&call)?;
     let after = page.after()?.map_or(Seq::ZERO, Seq);
     let engine = api.engine.clone();
     api.read(move |view| {
         let (mut seqs, total): (Vec<Seq>, u64) = {
             let state = view.talk().read();
-            let row = state.conversations.get(&id).ok_or_else(|| missing(id.as_str()))?;
-            (row.messages.after(after).take(page.limit + 1).collect(), row.messages.len())
+            let row = state.conversations.get(&id).filter(|row| row.opened <= through);
+            let messages = &row.ok_or_else(|| missing(id.as_str()))?.messages;
+            let page = messages.after(after).take_while(|seq| *seq <= through).take(page.limit + 1);
+            (page.collect(), messages.count_between(Seq::ZERO, through))
         };
         let next_cursor = page.cut(&mut seqs, |seq| seq.0);
         let records = engine.records(&seqs).map_err(|error| not_done(error, &whole))?;
@@ -185,7 +192,7 @@ pub(super) async fn messages(State(api): State<Api>, call: Call) -> Result<Respo
             "total": total,
             "next_cursor": next_cursor,
         });
-        rows::json(StatusCode::OK, &body)
+        answer(moment, body)
     })
     .await
 }

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`outgoing`] (a message is read), [`plain`] (the short way for most), [`messages`] (and sent),
 //! [`shown`] (what is shown of one), [`said`] (and found again), [`inbox`], [`conversations`], [`registry`] and
-//! [`agent_log`] (agents), [`capabilities`] and [`providers`] (what they offer, and how they are), [`dead_letters`].
+//! [`agent_log`] (agents), [`past`] (all of it as of an earlier record), [`capabilities`] and [`providers`] (what they offer, and how they are), [`dead_letters`].
 //! [`unlogged`] is for measuring only.
 
 mod agent_log;
@@ -12,6 +12,7 @@ mod dead_letters;
 mod inbox;
 mod messages;
 mod outgoing;
+pub(super) mod past;
 mod plain;
 mod providers;
 pub(super) mod registry;
@@ -121,13 +122,15 @@ fn known_agent(api: &Api, call: &Call) -> Result<AgentId, Problem> {
     let text = call.path("agent");
     let name = text.parse().ok();
     let known = name.filter(|name| api.engine.view().talk().read().registry.is_known(name));
-    known.ok_or_else(|| {
-        let detail = format!("there is no agent {:?}", shortened(text));
-        Problem::new(StatusCode::NOT_FOUND, RefusalCode::AgentNotFound.as_str(), detail)
-            .field("agent_id")
-            .value(text)
-            .remedy("register it with POST /agents, or see GET /agents")
-    })
+    known.ok_or_else(|| no_agent(text))
+}
+
+fn no_agent(text: &str) -> Problem {
+    let detail = format!("there is no agent {:?}", shortened(text));
+    Problem::new(StatusCode::NOT_FOUND, RefusalCode::AgentNotFound.as_str(), detail)
+        .field("agent_id")
+        .value(text)
+        .remedy("register it with POST /agents, or see GET /agents")
 }
 
 /// That the header which says who asks, when there is one, names the agent that the request speaks for.

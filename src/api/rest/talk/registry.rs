@@ -7,17 +7,19 @@ use caxton_events::agent::Health;
 use caxton_events::{AgentId, CapabilityName, WorkspaceId};
 use caxton_projections::agents::Agent;
 use caxton_projections::conversations::Inbox;
-use caxton_projections::talk::TalkState;
+use caxton_projections::talk::{TalkPart, TalkState};
 use serde_json::{Value, json};
 
 use super::super::Api;
 use super::super::call::{Call, READ_QUERY};
 use super::super::caller::Caller;
 use super::super::entities::Page;
+use super::super::moment::{AS_OF, talk_context};
 use super::super::problem::Problem;
 use super::super::refusals::whole;
 use super::super::rows;
-use super::{known_agent, not_done};
+use super::past::answer;
+use super::{known_agent, no_agent, not_done};
 use crate::commands::talk::Upkeep;
 
 /// What an agent answered so far: questions that it was asked, and how.
@@ -59,17 +61,16 @@ fn shown(state: &TalkState, agent: &Agent) -> Value {
 
 /// `GET /agents`: everybody, in the order of their registration.
 pub(super) async fn agents(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY, READ_QUERY, &["workspace", "capability", "kind"]])?;
-    let min_seq = call.min_seq(&mut query);
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, AS_OF, &["workspace", "capability", "kind"]])?;
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     let page = Page::take(&api, &call, &mut query);
     let workspace = query.parsed::<WorkspaceId>("workspace");
     let capability = query.parsed::<CapabilityName>("capability");
     let config = query.choice("kind", &[("config", true), ("external", false)]);
     query.finish()?;
     let after = page.after()?.unwrap_or(0);
-    api.talk_caught_up(min_seq).await?;
-    api.read(move |view| {
-        let state = view.talk().read();
+    let moment = api.talk_moment(as_of, min_seq).await?;
+    let body = api.read_talk(moment, TalkPart::Everything, move |state| {
         let offers = |agent: &Agent, name| state.registry.providers(name).any(|row| row.agent == agent.name);
         let mut agents = state.registry.agents();
         agents.retain(|agent| {
@@ -81,22 +82,26 @@ pub(super) async fn agents(State(api): State<Api>, call: Call) -> Result<Respons
         agents.sort_unstable_by_key(|agent| agent.since);
         agents.truncate(page.limit + 1);
         let next_cursor = page.cut(&mut agents, |agent| agent.since.0);
-        let rows: Vec<Value> = agents.into_iter().map(|agent| shown(&state, agent)).collect();
-        drop(state);
+        let rows: Vec<Value> = agents.into_iter().map(|agent| shown(state, agent)).collect();
         let count = rows.len();
-        rows::json(StatusCode::OK, &json!({"agents": rows, "count": count, "next_cursor": next_cursor}))
-    })
-    .await
+        Ok(json!({"agents": rows, "count": count, "next_cursor": next_cursor}))
+    });
+    answer(moment, body.await?)
 }
 
 /// `GET /agents/{id}`.
 pub(super) async fn agent(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[READ_QUERY])?;
-    let min_seq = call.min_seq(&mut query);
+    let mut query = call.query(&[READ_QUERY, AS_OF])?;
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     query.finish()?;
-    api.talk_caught_up(min_seq).await?;
-    let name = known_agent(&api, &call)?;
-    rows::json(StatusCode::OK, &present(&api, &name))
+    let moment = api.talk_moment(as_of, min_seq).await?;
+    let text = call.path("agent").to_owned();
+    let body = api.read_talk(moment, TalkPart::Everything, move |state| {
+        let name = text.parse().ok().filter(|name| state.registry.is_known(name));
+        let agent = name.and_then(|name| state.registry.agent(&name)).ok_or_else(|| no_agent(&text))?;
+        Ok(shown(state, agent))
+    });
+    answer(moment, body.await?)
 }
 
 fn present(api: &Api, name: &AgentId) -> Value {

@@ -1,10 +1,9 @@
 //! `GET /messages`: what was said, by who said it to whom, where, what for and when.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::conversation::Performative;
-use caxton_events::log::{Filter, ReadError, Reader};
+use caxton_events::log::{Filter, Reader};
 use caxton_events::{AgentId, ConversationEvent, Event, Kind, Record, Seq, Timestamp};
 use caxton_projections::conversations::{Lists, SYSTEM, Window};
 use serde_json::{Value, json};
@@ -13,10 +12,11 @@ use super::super::Api;
 use super::super::call::{Call, READ_QUERY};
 use super::super::entities::Page;
 use super::super::fields::Fields;
+use super::super::moment::{AS_OF, AsOf, talk_context};
 use super::super::problem::Problem;
 use super::super::refusals::{log_unreadable, whole};
-use super::super::rows;
 use super::not_done;
+use super::past::answer;
 use super::shown::message;
 use crate::engine::Engine;
 
@@ -47,15 +47,24 @@ impl Span {
     }
 
     /// The positions of that time, behind or before the cursor. Blocks.
-    pub(super) fn window(&self, log: &Reader, cursor: Option<u64>) -> Result<Window, Problem> {
-        let place = |at: Option<Timestamp>| {
-            at.map(|at| position_at(log, at)).transpose().map_err(|error| log_unreadable(&error))
+    pub(super) fn window(&self, log: &Reader, moment: AsOf, cursor: Option<u64>) -> Result<Window, Problem> {
+        // The first position that was recorded then or later; behind the last one when none was.
+        let place = |at: Option<Timestamp>| match at.map(Timestamp::unix_micros) {
+            None => Ok(None),
+            Some(0) => Ok(Some(Seq::FIRST)),
+            Some(micros) => {
+                let before = log.last_by(Timestamp::from_unix_micros(micros - 1));
+                before.map(|last| Some(last.next())).map_err(|error| log_unreadable(&error))
+            }
         };
         let mut window = Window {
             after: place(self.since)?.map_or(Seq::ZERO, Seq::previous),
             before: place(self.until)?.unwrap_or(Seq(u64::MAX)),
             newest_first: self.newest_first,
         };
+        if let Some(moment) = moment {
+            window.before = window.before.min(moment.seq.next());
+        }
         match cursor {
             Some(seq) if self.newest_first => window.before = window.before.min(Seq(seq)),
             Some(seq) => window.after = window.after.max(Seq(seq)),
@@ -63,23 +72,6 @@ impl Span {
         }
         Ok(window)
     }
-}
-
-/// The first position that was recorded at `at` or later; behind the last one when none was. Times never go back, so
-/// that it is found by halving.
-fn position_at(log: &Reader, at: Timestamp) -> Result<Seq, ReadError> {
-    let (mut low, mut high) = (1, log.head().seq.0 + 1);
-    while low < high {
-        let middle = low.midpoint(high);
-        let only = Filter { until: Some(Seq(middle)), ..Filter::default() };
-        let record = log.scan(Seq(middle), &only).next().transpose()?;
-        if record.is_some_and(|record| record.recorded_at < at) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(Seq(low))
 }
 
 /// What is looked for.
@@ -177,9 +169,9 @@ impl Asked {
 
 /// `GET /messages`: the latest first, unless `order=oldest`.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[Page::QUERY, READ_QUERY, FILTER, SPAN])?;
+    let mut query = call.query(&[Page::QUERY, READ_QUERY, AS_OF, FILTER, SPAN])?;
     let page = Page::take(&api, &call, &mut query);
-    let min_seq = call.min_seq(&mut query);
+    let (min_seq, as_of) = talk_context(&call, &mut query);
     let sender = query.parsed::<AgentId>("sender");
     let by_system = sender.as_ref().is_some_and(|sender| sender.as_str() == SYSTEM);
     let lists = Lists {
@@ -192,10 +184,10 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let span = Span::take(&mut query);
     query.finish()?;
     let cursor = page.after()?;
-    api.talk_caught_up(min_seq).await?;
+    let moment = api.talk_moment(as_of, min_seq).await?;
     let engine = api.engine.clone();
     api.read(move |view| {
-        let window = span.window(engine.log(), cursor)?;
+        let window = span.window(engine.log(), moment, cursor)?;
         let mut looked = if asked.lists.is_empty() {
             asked.by_log(engine.log(), window)?
         } else {
@@ -205,14 +197,15 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             looked.total = Some(view.talk().read().conversations.messages());
         }
         // A stretch of time is not counted.
-        let total = looked.total.filter(|_| span.since.is_none() && span.until.is_none());
+        let is_whole = span.since.is_none() && span.until.is_none() && moment.is_none();
+        let total = looked.total.filter(|_| is_whole);
         let next_cursor = page
             .cut(&mut looked.records, |record| record.seq.0)
             .or_else(|| looked.stopped.map(|seq| page.cursor_at(seq.0)));
         let messages: Vec<Value> = looked.records.iter().filter_map(message).collect();
         let count = messages.len();
         let body = json!({"messages": messages, "count": count, "total": total, "next_cursor": next_cursor});
-        rows::json(StatusCode::OK, &body)
+        answer(moment, body)
     })
     .await
 }

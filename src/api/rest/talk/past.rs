@@ -1,0 +1,101 @@
+//! Agents and conversations at a moment: the present, or what is folded from the log as of an earlier record.
+
+use std::sync::{Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::Seq;
+use caxton_events::log::Reader;
+use caxton_projections::talk::{PAST_RECORDS_MAX, PastError, PastTalk, TalkPart, TalkState};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::super::Api;
+use super::super::moment::{AsOf, Moment, dropped, marked};
+use super::super::problem::Problem;
+use super::super::refusals::{log_unreadable, stopping};
+use super::super::rows;
+
+/// Folds that run at a time: each takes memory and a core.
+const FOLDS_MAX: usize = 2;
+
+/// The last fold of all agents and conversations: the next page of a list goes on with it.
+#[derive(Debug)]
+pub(in crate::api::rest) struct Folds {
+    running: Semaphore,
+    kept: Mutex<Option<PastTalk>>,
+}
+
+impl Default for Folds {
+    fn default() -> Self {
+        Self { running: Semaphore::new(FOLDS_MAX), kept: Mutex::default() }
+    }
+}
+
+impl Folds {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Option<PastTalk>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads `part` as of `through`.
+    fn read<T>(
+        &self,
+        log: &Reader,
+        through: Seq,
+        part: TalkPart,
+        read: impl FnOnce(&TalkState) -> T,
+    ) -> Result<T, PastError> {
+        // Taken out, so that nobody waits for a fold of somebody else.
+        let usable = |fold: &mut PastTalk| *fold.part() == part && fold.through() <= through;
+        let kept = self.kept().take_if(usable);
+        let mut fold = kept.unwrap_or_else(|| PastTalk::new(part));
+        fold.fold_to(log, through, PAST_RECORDS_MAX)?;
+        let answer = read(fold.state());
+        if !matches!(fold.part(), TalkPart::Conversation(_)) {
+            *self.kept() = Some(fold);
+        }
+        Ok(answer)
+    }
+}
+
+impl Api {
+    /// Reads agents and conversations at `moment`; of the past, as much as `part` says.
+    pub(in crate::api::rest) async fn read_talk<T: Send + 'static>(
+        &self,
+        moment: AsOf,
+        part: TalkPart,
+        read: impl FnOnce(&TalkState) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Some(Moment { seq, .. }) = moment else {
+            return self.read(move |view| read(&view.talk().read())).await;
+        };
+        let _turn = self.folds.running.acquire().await.map_err(|_| stopping())?;
+        let api = self.clone();
+        self.read(move |_| {
+            api.folds.read(api.engine.log(), seq, part, read).map_err(|error| too_far(&error)).flatten()
+        })
+        .await
+    }
+}
+
+fn too_far(error: &PastError) -> Problem {
+    match error {
+        PastError::Read(error) => log_unreadable(error),
+        PastError::Dropped { first } => dropped("as_of", *first),
+        PastError::TooFar { max, .. } => {
+            let remedy =
+                "ask for one conversation, for messages or for memory as of it: that has no such bound";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "AS_OF_TOO_FAR", error.to_string())
+                .field("as_of")
+                .detail("records_max", *max)
+                .remedy(remedy)
+        }
+    }
+}
+
+/// An answer at `moment`, which says of which record it is when it is of the past.
+pub(in crate::api::rest) fn answer(moment: AsOf, mut body: Value) -> Result<Response, Problem> {
+    let Some(Moment { seq, .. }) = moment else { return rows::json(StatusCode::OK, &body) };
+    body["as_of"] = json!(seq);
+    Ok(marked(rows::json(StatusCode::OK, &body)?, seq))
+}

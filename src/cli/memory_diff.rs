@@ -1,0 +1,69 @@
+//! `caxton memory diff`: what came, changed and went between two moments.
+
+use serde_json::Value;
+
+use super::args::MemoryDiff;
+use super::backend::{Backend, Request};
+use super::failure::Failure;
+use super::output::{Output, cell, counted, items, shortened};
+use super::talk::print_next;
+
+/// Asks for the differences and prints them.
+pub(super) fn run(backend: &Backend, diff: &MemoryDiff, out: &mut Output) -> Result<(), Failure> {
+    let request = Request::get("/api/v1/memory/diff")
+        .with("from", &diff.from)
+        .with_some("to", diff.to.as_deref())
+        .page(&diff.page)
+        .from(&diff.who);
+    let answer = backend.ask(request)?;
+    if out.is_json() {
+        return out.json(&answer);
+    }
+    let differences = items(&answer, "differences");
+    out.table(&["seq", "change", "kind", "before", "after"], differences.iter().map(row).collect())?;
+    let (from, to) = (cell(&answer, "from"), cell(&answer, "to"));
+    out.line(format_args!("{} from {from} to {to}", counted(differences.len(), "difference")))?;
+    print_next(&answer, out)
+}
+
+fn row(difference: &Value) -> Vec<String> {
+    let kind = cell(difference, "kind");
+    let side = |name: &str| shortened(&words(&kind, difference, &difference[name]));
+    vec![cell(difference, "seq"), cell(difference, "change"), kind.clone(), side("before"), side("after")]
+}
+
+/// A row of the memory in words; nothing where there is none.
+fn words(kind: &str, difference: &Value, row: &Value) -> String {
+    if row.is_null() {
+        return String::new();
+    }
+    match kind {
+        "entity" => format!("{} ({})", cell(row, "entity_name"), cell(row, "entity_type")),
+        "observation" => format!("{}: {}", cell(difference, "entity_name"), cell(row, "content")),
+        _ => {
+            let [from, says, to] = ["from_entity", "relation_type", "to_entity"].map(|name| cell(row, name));
+            format!("{from} {says} {to}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::row;
+
+    #[test]
+    fn a_difference_says_what_was_and_what_is() {
+        let changed = json!({"seq": 9, "change": "changed", "kind": "entity",
+            "before": {"entity_name": "Ada", "entity_type": "person"},
+            "after": {"entity_name": "Lady Ada", "entity_type": "countess"}});
+        assert_eq!(row(&changed), ["9", "changed", "entity", "Ada (person)", "Lady Ada (countess)"]);
+        let removed = json!({"seq": 10, "change": "removed", "kind": "observation", "entity_name": "Ada",
+            "before": {"content": "likes tea"}, "after": null});
+        assert_eq!(row(&removed), ["10", "removed", "observation", "Ada: likes tea", ""]);
+        let added = json!({"seq": 11, "change": "added", "kind": "relation", "before": null,
+            "after": {"from_entity": "Ada", "relation_type": "knows", "to_entity": "Charles"}});
+        assert_eq!(row(&added), ["11", "added", "relation", "", "Ada knows Charles"]);
+    }
+}

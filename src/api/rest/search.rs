@@ -167,7 +167,6 @@ fn time_filter(fields: &mut Fields) -> TimeFilter {
             fields.complain("valid_at", None, "does not go with date_range", "leave one of them out");
         }
         Some(Temporal::All) => return TimeFilter::default(),
-        Some(Temporal::Current) => return current,
         Some(Temporal::DateRange) | None if ranged || temporal.is_some() => match (start, end) {
             (Some(start), Some(end)) if start < end => {
                 return TimeFilter { valid_between: Some((start, end)), ..TimeFilter::default() };
@@ -183,7 +182,7 @@ fn time_filter(fields: &mut Fields) -> TimeFilter {
         Some(Temporal::DateRange) | None if at.is_some() => {
             return TimeFilter { valid_at: at, ..TimeFilter::default() };
         }
-        Some(Temporal::DateRange) | None => return current,
+        Some(Temporal::Current | Temporal::DateRange) | None => return current,
     }
     TimeFilter::default()
 }

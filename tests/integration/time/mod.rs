@@ -29,7 +29,7 @@ fn lasting(value: Value) -> Value {
             Value::Object(kept.map(|(name, value)| (name, lasting(value))).collect())
         }
         Value::Array(items) => Value::Array(items.into_iter().map(lasting).collect()),
-        other => other,
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
     }
 }
 

@@ -95,8 +95,11 @@ mod tests {
     use super::EngineLog;
     use crate::agents::{AgentDirectory, AgentLog as _, DirectoryOptions};
     use crate::config::Config;
+    use crate::engine::fork::Cut;
+    use crate::engine::trim::{DropOptions, drop_events};
     use crate::engine::{Engine, EngineOptions};
-    use caxton_events::Seq;
+    use caxton_events::agent::ConfigProblem;
+    use caxton_events::{AgentEvent, Seq};
 
     const TEXT: &str =
         "---\nname: Librarian\nversion: 1.0.0\ncapabilities: [answer]\n---\nAnswer from memory.\n";
@@ -106,6 +109,49 @@ mod tests {
         let log = Arc::new(EngineLog::of(engine.clone()));
         let directory = AgentDirectory::start(log, DirectoryOptions::new(&Config::default(), dir)).unwrap();
         (engine, directory)
+    }
+
+    /// More events than a block holds.
+    fn fill(engine: &Engine) {
+        for n in 0..300_u64 {
+            let (agent, path) = (None, format!("agents/broken-{n}.md"));
+            // Text that does not get smaller.
+            let word = |at: u64| format!("{:016x}", (n * 1_000 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let reason = (0..200).map(word).collect::<Vec<_>>().join(" ");
+            let problem =
+                ConfigProblem { line: 0, column: 0, field: "name".to_owned(), reason, remedy: String::new() };
+            let rejected =
+                AgentEvent::ConfigRejected { agent, path, sha256: "0".repeat(64), problems: vec![problem] };
+            EngineLog::of(engine.clone()).record(vec![rejected]).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_agent_whose_events_were_dropped_is_neither_lost_nor_loaded_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("agents")).unwrap();
+        fs::write(dir.path().join("agents/librarian.md"), TEXT).unwrap();
+        let name = "Librarian".parse().unwrap();
+        let (engine, directory) = start(dir.path());
+        let loaded = directory.roster().get("Librarian").unwrap().registered.seq;
+        fill(&engine);
+        directory.stop();
+        engine.stop();
+        drop(engine);
+        let options = EngineOptions::new(dir.path());
+        let what = DropOptions { before: Cut::Head, by: "ada".to_owned(), forks_keep: false };
+        let dropped = drop_events(&options, &what, &mut |_| ()).unwrap().unwrap();
+        assert!(dropped.first > loaded, "{dropped:?}");
+        for _ in 0..2 {
+            let (engine, directory) = start(dir.path());
+            assert_eq!(directory.roster().get("Librarian").unwrap().registered.seq, loaded);
+            assert_eq!(engine.view().talk().read().registry.registrations_of(&name).count(), 1);
+            let log = EngineLog::of(engine.clone());
+            let text = log.read(loaded).unwrap();
+            assert!(matches!(text, Some(AgentEvent::ConfigLoaded { .. })), "{text:?}");
+            directory.stop();
+            engine.stop();
+        }
     }
 
     #[test]

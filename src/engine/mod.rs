@@ -34,6 +34,8 @@ mod talk_tests;
 #[cfg(test)]
 mod tests;
 pub mod trim;
+#[cfg(test)]
+mod trim_tests;
 mod vector_fold;
 
 use std::path::PathBuf;

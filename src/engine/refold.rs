@@ -19,8 +19,8 @@ pub enum RefoldError {
     Vectors(#[from] ApplyError),
 }
 
-/// Folds every row of the graph into `vectors`, which are emptied before, as of the graph's checkpoint: as if each were recorded
-/// now. Vectors of rows that are no more are not among them.
+/// Folds every row of the graph into `vectors`, which are emptied before, as of the graph's checkpoint: as if each had been
+/// recorded as it is now. Vectors of rows that are no more are not among them.
 pub(super) fn refold(graph: &GraphReader, vectors: &mut Vectors) -> Result<(), RefoldError> {
     let checkpoint = graph.checkpoint()?;
     vectors.reset()?;
@@ -54,9 +54,9 @@ pub(super) fn refold(graph: &GraphReader, vectors: &mut Vectors) -> Result<(), R
 }
 
 fn created(entity: Entity) -> Record {
-    let Entity { id, scope, name, entity_type, metadata, confidence, validity, created_seq, .. } = entity;
+    let Entity { id, scope, name, entity_type, metadata, confidence, validity, updated_seq, .. } = entity;
     let event = MemoryEvent::EntityCreated { id, scope, name, entity_type, metadata, confidence, validity };
-    record(created_seq, event)
+    record(updated_seq, event)
 }
 
 fn added(observation: Observation) -> Record {

@@ -1,0 +1,166 @@
+//! A directory that lost events or shares them, with vectors: what is found by meaning, and what the model is asked again.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use caxton_events::memory::Validity;
+use caxton_events::{Scope, Seq};
+use caxton_projections::embedding::{
+    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, ServiceOptions,
+};
+use caxton_projections::queries::{Search, SearchMode};
+
+use super::fork::{Cut, fork_dir, seal_stopped};
+use super::trim::{DropOptions, drop_events};
+use super::{Engine, EngineOptions, Submission, Wait};
+use crate::commands::{NewEntity, NewObservation, OnExisting, Write};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Vectors that follow from the text alone; counts the texts it is asked for.
+struct Hashing {
+    identity: ModelIdentity,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Embedder for Hashing {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.asked.fetch_add(texts.len(), Ordering::Relaxed);
+        Ok(texts.iter().map(|text| vector(text)).collect())
+    }
+
+    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        std::iter::once(0..text.len()).filter(|range| !range.is_empty()).collect()
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        text.len()
+    }
+}
+
+fn vector(text: &str) -> Vec<f32> {
+    let mut state = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
+        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut numbers: Vec<f32> = (0..DIMENSIONS)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / 16_777_216.0 - 0.5
+        })
+        .collect();
+    let length = numbers.iter().map(|number| number * number).sum::<f32>().sqrt();
+    for number in &mut numbers {
+        *number /= length;
+    }
+    numbers
+}
+
+/// An engine with such a model, and the number of texts it was asked for.
+fn start(dir: &Path) -> (Engine, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let identity =
+        ModelIdentity { name: "hashing".to_owned(), weights_sha256: "ab".repeat(32), dimensions: DIMENSIONS };
+    let embedder = Arc::new(Hashing { identity, asked: Arc::clone(&asked) });
+    let service =
+        EmbeddingService::start(embedder, ServiceOptions::new(Arc::new(|| Duration::ZERO))).unwrap();
+    let options =
+        EngineOptions { embedding: Some(Arc::new(service)), compress_above: None, ..EngineOptions::new(dir) };
+    let engine = Engine::start(&options, &mut |_| {}).unwrap();
+    let head = engine.log().head().seq;
+    engine.view().wait_for(head, Wait::Indexed, PATIENCE).unwrap();
+    (engine, asked)
+}
+
+/// Longer than a block holds, a few times over.
+fn fill(engine: &Engine) {
+    for n in 0..12 {
+        let content = format!("note {n} {}", "x".repeat(70_000));
+        let creation = Write::CreateEntity(NewEntity {
+            scope: Scope::Global,
+            name: format!("thing {n}"),
+            entity_type: "note".to_owned(),
+            observations: vec![NewObservation { content, validity: Validity::default() }],
+            metadata: None,
+            confidence: 1.0,
+            validity: Validity::default(),
+            on_existing: OnExisting::Merge,
+        });
+        let submission = Submission {
+            actor: "ada".parse().unwrap(),
+            workspace: "lab".parse().unwrap(),
+            correlation: None,
+            idempotency: None,
+            writes: vec![creation],
+            atomic: true,
+            wait: Wait::Indexed,
+        };
+        engine.submit_blocking(submission).unwrap();
+    }
+}
+
+/// What is found by meaning, with its similarity.
+fn found(engine: &Engine) -> Vec<(String, Option<f32>)> {
+    let search = Search {
+        text: "thing 7 (note)".to_owned(),
+        mode: SearchMode::Semantic,
+        scopes: vec![Scope::Global],
+        limit: 12,
+        ..Search::default()
+    };
+    let answer = search.ask(engine.view()).unwrap();
+    answer.hits.into_iter().map(|hit| (hit.entity.name, hit.similarity)).collect()
+}
+
+#[test]
+fn vectors_are_made_from_the_graph_where_their_events_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = start(dir.path());
+    fill(&engine);
+    let then = found(&engine);
+    assert_eq!((then.len(), then[0].0.as_str()), (12, "thing 7"));
+    engine.stop();
+    drop(engine);
+    let what = DropOptions { before: Cut::Head, by: "ada".to_owned(), forks_keep: false };
+    let dropped = drop_events(&EngineOptions::new(dir.path()), &what, &mut |_| {}).unwrap().unwrap();
+    assert!(dropped.first > Seq(10), "{dropped:?}");
+    let (engine, asked) = start(dir.path());
+    assert_eq!((found(&engine), asked.load(Ordering::Relaxed)), (then.clone(), 1), "those saved are used");
+    engine.stop();
+    drop(engine);
+    fs::remove_dir_all(dir.path().join("vectors")).unwrap();
+    for _ in 0..2 {
+        let (engine, _) = start(dir.path());
+        assert_eq!(found(&engine), then);
+        engine.stop();
+    }
+}
+
+#[test]
+fn a_fork_takes_over_the_vectors_of_its_parent() {
+    let place = tempfile::tempdir().unwrap();
+    let (parent, fork) = (place.path().join("parent"), place.path().join("fork"));
+    let (engine, asked) = start(&parent);
+    fill(&engine);
+    let then = found(&engine);
+    assert!(asked.load(Ordering::Relaxed) >= 24);
+    engine.stop();
+    drop(engine);
+    let (seq, sealed) = seal_stopped(&parent, Cut::Head).unwrap();
+    fork_dir(&sealed, seq, &fork, None).unwrap();
+    let (engine, asked) = start(&fork);
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "every text has its vector already");
+    assert_eq!(found(&engine), then);
+    engine.stop();
+}

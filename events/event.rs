@@ -127,6 +127,14 @@ kinds! {
     RelationUpdated = 8, "memory.relation_updated", Self::Memory(MemoryEvent::RelationUpdated { .. }),
     /// [`MemoryEvent::RelationRemoved`].
     RelationRemoved = 9, "memory.relation_removed", Self::Memory(MemoryEvent::RelationRemoved { .. }),
+    /// [`MemoryEvent::EntityRestored`].
+    EntityRestored = 10, "memory.entity_restored", Self::Memory(MemoryEvent::EntityRestored { .. }),
+    /// [`MemoryEvent::ObservationRestored`].
+    ObservationRestored = 11, "memory.observation_restored", Self::Memory(MemoryEvent::ObservationRestored { .. }),
+    /// [`MemoryEvent::RelationRestored`].
+    RelationRestored = 12, "memory.relation_restored", Self::Memory(MemoryEvent::RelationRestored { .. }),
+    /// [`MemoryEvent::Undone`].
+    MemoryUndone = 13, "memory.undone", Self::Memory(MemoryEvent::Undone { .. }),
     /// [`ConversationEvent::Opened`].
     ConversationOpened = 16, "conversation.opened",
         Self::Conversation(ConversationEvent::Opened { .. }),

@@ -42,3 +42,7 @@ pub const CANDIDATES_MAX: usize = 16;
 pub const TOPIC_BYTES_MAX: usize = 1_024;
 /// Longest text of a config agent, in bytes.
 pub const AGENT_FILE_BYTES_MAX: usize = 256 << 10;
+/// Facts that are undone at once: an undo is one batch.
+pub const UNDO_EVENTS_MAX: usize = 200_000;
+/// Texts and metadata that come back in one undo, in bytes.
+pub const UNDO_BYTES_MAX: usize = 256 << 20;

@@ -7,13 +7,69 @@ use crate::conversation::{
     Candidate, Content, ConversationEnd, ConversationEvent, DeadLetterReason, Message, Performative,
     Priority, Routing, Strategy,
 };
+use crate::memory::{Chosen, Later, Origin, Validity};
 use crate::turn::{ContextKind, ContextPart, ToolCall, TurnEvent, Usage};
-use crate::{AgentId, ConversationId, MessageId, RegistrationId, Seq, Timestamp, TurnId};
+use crate::{
+    AgentId, ConversationId, MemoryEvent, MemoryId, MessageId, RegistrationId, Seq, Timestamp, TurnId,
+};
 
 const AT: Timestamp = Timestamp::from_unix_micros(1_700_000_000_000_000);
 
 fn agent(name: &str) -> AgentId {
     name.parse().unwrap()
+}
+
+pub(crate) fn undone() -> Vec<MemoryEvent> {
+    let origin = || Origin { first: Seq(17), created_at: AT, author: "bob".to_owned() };
+    let validity = Validity { from: Some(AT), to: None };
+    let metadata = || Some(r#"{"source":"letter"}"#.to_owned());
+    vec![
+        MemoryEvent::EntityRestored {
+            id: MemoryId(300),
+            scope: "agent:ada".parse().unwrap(),
+            name: "Analytical Engine".to_owned(),
+            entity_type: "machine".to_owned(),
+            metadata: metadata(),
+            confidence: 0.75,
+            validity,
+            owner: "ada".to_owned(),
+            version: 3,
+            origin: origin(),
+        },
+        MemoryEvent::ObservationRestored {
+            id: MemoryId(301),
+            entity: MemoryId(300),
+            content: "weaves algebra".to_owned(),
+            validity,
+            origin: origin(),
+        },
+        MemoryEvent::RelationRestored {
+            id: MemoryId(302),
+            scope: "global".parse().unwrap(),
+            from: MemoryId(300),
+            to: MemoryId(7),
+            relation_type: "designed_by".to_owned(),
+            strength: 0.5,
+            confidence: 0.25,
+            metadata: metadata(),
+            validity,
+            origin: origin(),
+        },
+        MemoryEvent::Undone {
+            chosen: Chosen {
+                agent: Some(agent("eve")),
+                conversation: Some("conv-7".parse().unwrap()),
+                correlation: Some("request-1".to_owned()),
+                from: Some(Seq(18)),
+                to: Some(Seq(400)),
+                since: Some(AT),
+                until: Some(AT),
+            },
+            later: Later::Keep,
+            through: Seq(412),
+            undoes: vec![vec![Seq(20), Seq(399)], vec![Seq(21)], vec![Seq(300)]],
+        },
+    ]
 }
 
 pub(crate) fn agents() -> Vec<AgentEvent> {

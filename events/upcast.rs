@@ -18,6 +18,10 @@ pub const fn version(kind: Kind) -> u8 {
         | Kind::RelationCreated
         | Kind::RelationUpdated
         | Kind::RelationRemoved
+        | Kind::EntityRestored
+        | Kind::ObservationRestored
+        | Kind::RelationRestored
+        | Kind::MemoryUndone
         | Kind::ExternalAgentRegistered
         | Kind::ServerStarted
         | Kind::ServerStopped
@@ -165,6 +169,7 @@ pub(crate) mod tests {
             },
         ];
         let mut samples: Vec<Event> = memory.into_iter().map(Event::from).collect();
+        samples.extend(crate::samples::undone().into_iter().map(Event::from));
         samples.extend(crate::samples::agents().into_iter().map(Event::from));
         samples.extend(crate::samples::conversations().into_iter().map(Event::from));
         samples.extend(crate::samples::turns().into_iter().map(Event::from));

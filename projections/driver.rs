@@ -186,12 +186,16 @@ fn text_bytes(record: &Record) -> usize {
     match &record.event {
         Event::Memory(event) => match event {
             MemoryEvent::EntityCreated { name, metadata: more, .. }
-            | MemoryEvent::EntityUpdated { name, metadata: more, .. } => name.len() + metadata(more),
+            | MemoryEvent::EntityUpdated { name, metadata: more, .. }
+            | MemoryEvent::EntityRestored { name, metadata: more, .. } => name.len() + metadata(more),
             MemoryEvent::ObservationAdded { content, .. }
-            | MemoryEvent::ObservationUpdated { content, .. } => content.len(),
+            | MemoryEvent::ObservationUpdated { content, .. }
+            | MemoryEvent::ObservationRestored { content, .. } => content.len(),
             MemoryEvent::RelationCreated { metadata: more, .. }
-            | MemoryEvent::RelationUpdated { metadata: more, .. } => metadata(more),
-            MemoryEvent::EntityRemoved { .. }
+            | MemoryEvent::RelationUpdated { metadata: more, .. }
+            | MemoryEvent::RelationRestored { metadata: more, .. } => metadata(more),
+            MemoryEvent::Undone { .. }
+            | MemoryEvent::EntityRemoved { .. }
             | MemoryEvent::ObservationRemoved { .. }
             | MemoryEvent::RelationRemoved { .. } => 0,
         },

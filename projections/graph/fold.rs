@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use caxton_events::memory::Validity;
+use caxton_events::memory::{self, Validity};
 use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
@@ -172,6 +172,66 @@ impl<'a> Fold<'a> {
                 self.close_relation(place, *id)?;
                 Ok(())
             }
+            MemoryEvent::EntityRestored { .. }
+            | MemoryEvent::ObservationRestored { .. }
+            | MemoryEvent::RelationRestored { .. } => self.restore(place, event),
+            // The records behind it are what was done.
+            MemoryEvent::Undone { .. } => Ok(()),
+        }
+    }
+
+    /// Puts an earlier version in the place of the present one, if there is one.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`memory` sends restorations only")]
+    fn restore(&mut self, place: &Place<'_>, event: &MemoryEvent) -> Result<(), FoldError> {
+        match event {
+            MemoryEvent::EntityRestored {
+                id,
+                scope,
+                name,
+                entity_type,
+                metadata,
+                confidence,
+                validity,
+                owner,
+                version,
+                origin,
+            } => {
+                gone(self.close_entity(place, *id))?;
+                let scope = self.scope_id(scope)?;
+                let row =
+                    EntityRow { id: *id, name, entity_type, metadata, confidence: *confidence, validity };
+                let (place, mut origin) = place.of(origin, scope);
+                (origin.version, origin.owner) = (*version, Some(owner.clone()));
+                self.add_entity(&place, &row, &origin)
+            }
+            MemoryEvent::ObservationRestored { id, entity, content, validity, origin } => {
+                gone(self.close_observation(place, *id))?;
+                let scope = self.scope_of(place, *entity)?;
+                let row = ObservationRow { id: *id, entity: *entity, content, validity };
+                let (place, origin) = place.of(origin, scope);
+                self.add_observation(&place, &row, &origin)
+            }
+            MemoryEvent::RelationRestored {
+                id,
+                scope,
+                from,
+                to,
+                relation_type,
+                strength,
+                confidence,
+                metadata,
+                validity,
+                origin,
+            } => {
+                gone(self.close_relation(place, *id))?;
+                let scope = self.scope_id(scope)?;
+                let ends = Ends { from: *from, to: *to, relation_type: relation_type.clone() };
+                let row =
+                    RelationRow { id: *id, strength: *strength, confidence: *confidence, metadata, validity };
+                let (place, origin) = place.of(origin, scope);
+                self.add_relation(&place, &row, &ends, &origin)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -440,6 +500,14 @@ impl<'a> Fold<'a> {
     }
 }
 
+/// A row that comes back may be in the present or not.
+fn gone<T>(closed: Result<T, FoldError>) -> Result<(), FoldError> {
+    match closed {
+        Ok(_) | Err(FoldError::Unknown { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Where a row is written, when and by whom.
 struct Place<'a> {
     seq: i64,
@@ -450,6 +518,18 @@ struct Place<'a> {
 impl Place<'_> {
     fn unknown(&self, what: &'static str, id: MemoryId) -> FoldError {
         FoldError::Unknown { seq: Seq(self.seq as u64), what, id: id.0 }
+    }
+
+    /// The same place for a row that comes back: written by its author, first when it was.
+    fn of<'o>(&self, origin: &'o memory::Origin, scope: i64) -> (Place<'o>, Origin) {
+        let kept = Origin {
+            scope,
+            version: 1,
+            seq: origin.first.0 as i64,
+            at: origin.created_at.unix_micros() as i64,
+            owner: None,
+        };
+        (Place { seq: self.seq, at: self.at, actor: &origin.author }, kept)
     }
 }
 

@@ -31,7 +31,7 @@ impl GraphReader {
 }
 
 /// The columns of a version after those of its row.
-fn version(row: &Row<'_>, first: usize, fact: Fact) -> rusqlite::Result<HistoryRow> {
+pub(super) fn version(row: &Row<'_>, first: usize, fact: Fact) -> rusqlite::Result<HistoryRow> {
     Ok(HistoryRow {
         created_seq: columns::seq(row, first)?,
         created_at: columns::time(row, first + 1)?,
@@ -80,6 +80,6 @@ fn relations(
 }
 
 /// Present and past, each by its own index.
-fn both(select: &str) -> String {
+pub(super) fn both(select: &str) -> String {
     format!("{select} IS NULL UNION ALL {select} IS NOT NULL")
 }

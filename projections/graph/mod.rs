@@ -1,7 +1,7 @@
 //! Entities, observations and relations in SQLite, with their history, and the full-text index beside them.
 //!
 //! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
-//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`diff`] and [`keyword`] (the
+//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`past`], [`diff`] and [`keyword`] (the
 //! queries), [`compare`] and [`replace`] (two files).
 
 mod as_of;
@@ -18,6 +18,7 @@ mod keyword;
 mod list;
 mod moment;
 mod options;
+mod past;
 mod pool;
 mod reader;
 mod replace;
@@ -36,6 +37,7 @@ pub use filter::{
 };
 pub use moment::GraphMoment;
 pub use options::{AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy};
+pub use past::RowRef;
 pub use reader::GraphReader;
 pub use replace::stored;
 pub use rows::{Entity, Fact, GraphStats, HistoryRow, Observation, Relation, ScopeStats};

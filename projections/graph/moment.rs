@@ -23,6 +23,10 @@ impl<'a> GraphMoment<'a> {
         Self { connection, as_of }
     }
 
+    pub(super) const fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
     /// The entity with this number, if it is in the present.
     ///
     /// # Errors

@@ -113,13 +113,22 @@ impl<'a> Plan<'a> {
                 self.step(&entity.cell, Step::Describe { entity: *id, kind, span });
                 self.changed.insert(*id, Some(entity));
             }
+            MemoryEvent::EntityRestored { id, scope, name, entity_type, validity, .. } => {
+                let cell = self.shared.cell_or_new(scope);
+                let (kind, span) = (self.shared.kind(entity_type), Span::from(*validity));
+                let entity = EntityRow { cell, kind, span };
+                self.put_header(*id, &entity, name, entity_type);
+                self.step(&entity.cell, Step::Describe { entity: *id, kind, span });
+                self.changed.insert(*id, Some(entity));
+            }
             MemoryEvent::EntityRemoved { id } => {
                 let entity = self.entity(seq, *id)?;
                 self.step(&entity.cell, Step::RemoveEntity { entity: *id });
                 self.changed.insert(*id, None);
             }
             MemoryEvent::ObservationAdded { id, entity, content, validity }
-            | MemoryEvent::ObservationUpdated { id, entity, content, validity } => {
+            | MemoryEvent::ObservationUpdated { id, entity, content, validity }
+            | MemoryEvent::ObservationRestored { id, entity, content, validity, .. } => {
                 let owner = self.entity(seq, *entity)?;
                 let pieces = self.pieces_of(Cow::Borrowed(content), RowKey::CHUNKS_MAX);
                 self.put(*id, *entity, &owner, Span::from(*validity), pieces);
@@ -130,7 +139,9 @@ impl<'a> Plan<'a> {
             }
             MemoryEvent::RelationCreated { .. }
             | MemoryEvent::RelationUpdated { .. }
-            | MemoryEvent::RelationRemoved { .. } => (),
+            | MemoryEvent::RelationRestored { .. }
+            | MemoryEvent::RelationRemoved { .. }
+            | MemoryEvent::Undone { .. } => (),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `caxton memory add | relate | search | graph | stats`; the others are in `transfer` and `memory_diff`.
+//! `caxton memory add | relate | search | graph | stats`; the others are in `transfer`, `memory_diff` and `undo`.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::compare;
 use super::failure::{Exit, Failure};
 use super::memory_diff;
 use super::output::{Output, cell, counted, items, shortened};
-use super::transfer;
+use super::{transfer, undo};
 
 /// Runs a command about the memory.
 pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
@@ -32,6 +32,7 @@ pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> 
         MemoryCommand::Diff(diff) => memory_diff::run(&backend, &diff, out),
         MemoryCommand::Export(export) => transfer::export(&backend, &export, common, out),
         MemoryCommand::Import(import) => transfer::import(&backend, &import, common, out),
+        MemoryCommand::Undo(asked) => undo::undo(&backend, &asked, out),
     }
 }
 

@@ -26,6 +26,7 @@ mod serve;
 mod setup;
 mod talk;
 mod transfer;
+mod undo;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! Wishes: what a client asks of the memory, and the pure decision that turns it into events or a refusal.
 //!
 //! Reading order: [`mod@write`] (what can be asked), [`refusal`] (why not), [`present`] (what a decision may know),
-//! [`mod@decide`] (the rules).
+//! [`mod@decide`] (the rules), [`undo`] (what takes facts back).
 
 mod check;
 pub mod decide;
@@ -12,6 +12,7 @@ pub mod refusal;
 mod relations;
 mod seen;
 pub mod talk;
+pub mod undo;
 pub mod write;
 
 #[cfg(test)]

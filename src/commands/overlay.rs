@@ -56,9 +56,11 @@ impl<'below> Overlay<'below> {
         match event {
             MemoryEvent::EntityCreated { .. }
             | MemoryEvent::EntityUpdated { .. }
+            | MemoryEvent::EntityRestored { .. }
             | MemoryEvent::EntityRemoved { .. } => self.apply_entity(event),
             MemoryEvent::ObservationAdded { id, entity, content, validity }
-            | MemoryEvent::ObservationUpdated { id, entity, content, validity } => {
+            | MemoryEvent::ObservationUpdated { id, entity, content, validity }
+            | MemoryEvent::ObservationRestored { id, entity, content, validity, .. } => {
                 let row = PresentObservation {
                     id: *id,
                     entity: *entity,
@@ -75,7 +77,9 @@ impl<'below> Overlay<'below> {
             }
             MemoryEvent::RelationCreated { .. }
             | MemoryEvent::RelationUpdated { .. }
+            | MemoryEvent::RelationRestored { .. }
             | MemoryEvent::RelationRemoved { .. } => self.apply_relation(event),
+            MemoryEvent::Undone { .. } => Ok(()),
         }
     }
 
@@ -109,15 +113,50 @@ impl<'below> Overlay<'below> {
                     self.entities.insert(*id, Some(row));
                 }
             }
+            MemoryEvent::EntityRestored {
+                id,
+                scope,
+                name,
+                entity_type,
+                metadata,
+                confidence,
+                validity,
+                version,
+                ..
+            } => {
+                if let Some(row) = self.entity(*id)? {
+                    self.free_name(row);
+                }
+                self.names.insert((scope.clone(), name.clone()), Some(*id));
+                let row = PresentEntity {
+                    id: *id,
+                    scope: scope.clone(),
+                    name: name.clone(),
+                    entity_type: entity_type.clone(),
+                    metadata: metadata.clone(),
+                    confidence: *confidence,
+                    validity: *validity,
+                    version: *version,
+                };
+                self.entities.insert(*id, Some(row));
+            }
             MemoryEvent::EntityRemoved { id } => {
                 if let Some(row) = self.entity(*id)? {
-                    self.names.insert((row.scope, row.name), None);
+                    self.free_name(row);
                 }
                 self.entities.insert(*id, None);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Notes that an entity has its name no more, unless another has it already: an undo may swap names.
+    fn free_name(&mut self, row: PresentEntity) {
+        let holder = self.names.entry((row.scope, row.name)).or_insert(Some(row.id));
+        if *holder == Some(row.id) {
+            *holder = None;
+        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "apply_memory sends relation events only")]
@@ -133,6 +172,18 @@ impl<'below> Overlay<'below> {
                 confidence,
                 metadata,
                 validity,
+            }
+            | MemoryEvent::RelationRestored {
+                id,
+                scope,
+                from,
+                to,
+                relation_type,
+                strength,
+                confidence,
+                metadata,
+                validity,
+                ..
             } => {
                 let row = PresentRelation {
                     id: *id,

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// A memory that holds nothing: what is there comes from the overlay above it.
-struct Nothing;
+pub(super) struct Nothing;
 
 impl Present for Nothing {
     fn entity(&self, _: MemoryId) -> Result<Option<PresentEntity>, ReadError> {

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::present::Folded;
 use super::rebuild::Offer;
 use super::submission::{Outcome, Submission, SubmitError, Wait};
+use super::undo::PendingUndo;
 use crate::commands::{self, Happened, Ids, Overlay, Refusal, RefusalCode, Written};
 use crate::{failure, telemetry};
 
@@ -30,6 +31,14 @@ const BEHIND: Duration = Duration::from_millis(20);
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// Free pages given back at a time.
 const VACUUM_PAGES: u32 = 1_000;
+
+/// What the writer is asked.
+pub(super) enum Asked {
+    /// To write.
+    Write(Pending),
+    /// To undo. It reads the history of what it touches, so everything before it is committed and folded first.
+    Undo(Box<PendingUndo>),
+}
 
 /// A command and where its outcome goes.
 pub(super) struct Pending {
@@ -62,10 +71,12 @@ pub(super) struct MemoryWriter {
     pub(super) offers: Receiver<Offer<Graph>>,
     pub(super) ids: Ids,
     pub(super) positions: Arc<Positions>,
-    pub(super) commands: Receiver<Pending>,
+    pub(super) commands: Receiver<Asked>,
     pub(super) limits: Limits,
     /// Commands whose idempotency key stands in the group before them: they are first in the next one.
     pub(super) deferred: Vec<Pending>,
+    /// An undo that ended the group before it.
+    pub(super) undo_next: Option<Box<PendingUndo>>,
     /// Tells the fold of agents that the log holds something for it.
     pub(super) nudge: Sender<()>,
     /// The graph's file was found damaged by a reader: nothing may be decided on it.
@@ -86,11 +97,13 @@ impl MemoryWriter {
         let mut analyzed = Instant::now();
         let mut folded = self.checkpoint();
         loop {
-            let first = if self.deferred.is_empty() {
+            let first = if let Some(undo) = self.undo_next.take() {
+                Some(Asked::Undo(undo))
+            } else if self.deferred.is_empty() {
                 let wait = if self.is_behind() { BEHIND } else { IDLE };
                 select! {
                     recv(self.commands) -> command => match command {
-                        Ok(pending) => Some(pending),
+                        Ok(asked) => Some(asked),
                         Err(_) => break,
                     },
                     recv(self.offers) -> offer => {
@@ -103,11 +116,16 @@ impl MemoryWriter {
                     default(wait) => None,
                 }
             } else {
-                Some(self.deferred.remove(0))
+                Some(Asked::Write(self.deferred.remove(0)))
             };
-            if let Some(first) = first {
-                let group = self.drain(first);
-                self.commit(group);
+            if let Some(asked) = first {
+                match asked {
+                    Asked::Write(first) => {
+                        let group = self.drain(first);
+                        self.commit(group);
+                    }
+                    Asked::Undo(undo) => self.undo(*undo),
+                }
             } else if self.is_behind() {
                 // A failure has been made visible; the next command says it again.
                 let _ = self.fold_to_head();
@@ -151,11 +169,17 @@ impl MemoryWriter {
         let mut group = vec![first];
         group.append(&mut self.deferred);
         while writes < self.limits.group_writes_max {
-            let Ok(pending) = self.commands.try_recv() else {
-                break;
-            };
-            writes += pending.submission.writes.len();
-            group.push(pending);
+            match self.commands.try_recv() {
+                Ok(Asked::Write(pending)) => {
+                    writes += pending.submission.writes.len();
+                    group.push(pending);
+                }
+                Ok(Asked::Undo(undo)) => {
+                    self.undo_next = Some(undo);
+                    break;
+                }
+                Err(_) => break,
+            }
         }
         group
     }
@@ -224,7 +248,7 @@ impl MemoryWriter {
     }
 
     /// Waits until whoever wrote for the first time can get messages: it is told that it is registered.
-    fn show_agents(&self, records: &[Record]) {
+    pub(super) fn show_agents(&self, records: &[Record]) {
         let last = records.iter().rfind(|record| matches!(record.event, Event::Agent(_)));
         if let Some(record) = last {
             // A nudge that waits already will do.
@@ -319,7 +343,7 @@ impl MemoryWriter {
     }
 
     /// Folds what was just appended; from the log where something else was appended in between.
-    fn fold(&mut self, records: &[Record]) -> Result<(), String> {
+    pub(super) fn fold(&mut self, records: &[Record]) -> Result<(), String> {
         let next = self.checkpoint().next();
         let contiguous = records.iter().zip(next.0..).all(|(record, seq)| record.seq.0 == seq);
         let Some(graph) = self.graph.as_mut().filter(|_| contiguous) else {
@@ -333,7 +357,7 @@ impl MemoryWriter {
     }
 
     /// Brings the graph up to the log's head; does nothing when it is there.
-    fn fold_to_head(&mut self) -> Result<(), String> {
+    pub(super) fn fold_to_head(&mut self) -> Result<(), String> {
         if self.damaged.load(Ordering::Relaxed) {
             return Err("its file is damaged; restart the server to rebuild it from the log".to_owned());
         }
@@ -412,7 +436,7 @@ fn drafts(submission: &Submission, events: Vec<Happened>) -> Vec<Draft> {
     events.into_iter().map(draft).collect()
 }
 
-fn key_conflict(key: &str, first: Seq) -> Refusal {
+pub(super) fn key_conflict(key: &str, first: Seq) -> Refusal {
     Refusal {
         code: RefusalCode::IdempotencyConflict,
         index: 0,

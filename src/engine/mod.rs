@@ -1,7 +1,8 @@
 //! The pipeline: a command is decided, its events are committed to the log, projections fold them, the caller is
 //! answered. Starting and stopping it in order.
 //!
-//! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`vector_fold`] (what follows
+//! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`undo`] (facts taken
+//! back), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
 //! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
 //! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
@@ -36,6 +37,7 @@ mod tests;
 pub mod trim;
 #[cfg(test)]
 mod trim_tests;
+pub mod undo;
 mod vector_fold;
 
 use std::path::PathBuf;
@@ -57,8 +59,9 @@ pub use signing::SigningKeyError;
 pub use start::{EngineOptions, StartError, StartStep};
 pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
 pub use talk::{Done, SentOutcome, SentResults, TalkError};
+pub use undo::{UndoAsk, UndoError, UndoOutcome};
 
-use memory_writer::Pending;
+use memory_writer::{Asked, Pending};
 use rebuild::Rebuilds;
 
 /// A running Caxton without its edges. Cheap to clone.
@@ -75,7 +78,7 @@ struct Inner {
     sealer: Weak<Log>,
     signer: Signer,
     /// Taken when the engine stops: then nothing more is accepted.
-    commands: RwLock<Option<Sender<Pending>>>,
+    commands: RwLock<Option<Sender<Asked>>>,
     /// The same for the message router.
     requests: RwLock<Option<Sender<talk::Request>>>,
     wakers: Arc<inboxes::Wakers>,
@@ -128,8 +131,8 @@ impl Engine {
             return Ok(outcome);
         }
         let engine = self.clone();
-        let waited = tokio::task::spawn_blocking(move || engine.wait_indexed(outcome)).await;
-        waited.unwrap_or(Err(SubmitError::Stopped))
+        let waited = tokio::task::spawn_blocking(move || engine.wait_indexed(outcome.last)).await;
+        waited.unwrap_or(Err(SubmitError::Stopped)).map(|()| outcome)
     }
 
     /// The same for callers outside of async code.
@@ -140,16 +143,19 @@ impl Engine {
     pub fn submit_blocking(&self, submission: Submission) -> Result<Outcome, SubmitError> {
         let wait = submission.wait;
         let outcome = self.enqueue(submission)?.blocking_recv().map_err(|_| SubmitError::Stopped)??;
-        if wait == Wait::Indexed { self.wait_indexed(outcome) } else { Ok(outcome) }
+        if wait == Wait::Indexed {
+            self.wait_indexed(outcome.last)?;
+        }
+        Ok(outcome)
     }
 
-    fn wait_indexed(&self, outcome: Outcome) -> Result<Outcome, SubmitError> {
+    fn wait_indexed(&self, last: Seq) -> Result<(), SubmitError> {
         use caxton_projections::view::WaitError;
-        match self.inner.view.wait_for(outcome.last, Wait::Indexed, self.inner.index_timeout) {
-            Ok(()) => Ok(outcome),
-            Err(WaitError::TimedOut { .. }) => Err(SubmitError::TimedOut { last: outcome.last }),
+        match self.inner.view.wait_for(last, Wait::Indexed, self.inner.index_timeout) {
+            Ok(()) => Ok(()),
+            Err(WaitError::TimedOut { .. }) => Err(SubmitError::TimedOut { last }),
             Err(WaitError::Stopped { part, error, .. }) => {
-                Err(SubmitError::ProjectionStopped { name: part.name(), error, last: outcome.last })
+                Err(SubmitError::ProjectionStopped { name: part.name(), error, last })
             }
         }
     }
@@ -159,10 +165,15 @@ impl Engine {
         submission: Submission,
     ) -> Result<oneshot::Receiver<Result<Outcome, SubmitError>>, SubmitError> {
         let (answer, outcome) = oneshot::channel();
+        self.ask_writer(Asked::Write(Pending { submission, answer }))?;
+        Ok(outcome)
+    }
+
+    fn ask_writer(&self, asked: Asked) -> Result<(), SubmitError> {
         let commands = self.inner.commands.read().unwrap_or_else(PoisonError::into_inner);
         let sender = commands.as_ref().ok_or(SubmitError::Stopped)?;
-        match sender.try_send(Pending { submission, answer }) {
-            Ok(()) => Ok(outcome),
+        match sender.try_send(asked) {
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopped),
         }

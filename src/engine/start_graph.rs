@@ -17,7 +17,7 @@ use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Recovery;
-use super::memory_writer::{Limits, MemoryWriter, Pending};
+use super::memory_writer::{Asked, Limits, MemoryWriter};
 use super::rebuild::Offer;
 use super::start::{EngineOptions, StartError, StartStep};
 use crate::commands::Ids;
@@ -68,7 +68,7 @@ impl StartedGraph {
 
 /// What the memory writer hears and whom it tells.
 pub(super) struct Ends {
-    pub(super) commands: Receiver<Pending>,
+    pub(super) commands: Receiver<Asked>,
     pub(super) offers: Receiver<Offer<Graph>>,
     pub(super) nudge: Sender<()>,
 }
@@ -107,6 +107,7 @@ pub(super) fn start_memory(
             analyze_every: options.sqlite.analyze_frequency,
         },
         deferred: Vec::new(),
+        undo_next: None,
         nudge,
         damaged,
     };

@@ -33,15 +33,21 @@ pub struct Submission {
     pub wait: Wait,
 }
 
-impl Submission {
-    /// The name of the idempotency key in the log: keys of two actors never meet, and any length fits.
-    pub(super) fn scoped_key(&self) -> Option<String> {
-        let asked = self.idempotency.as_ref()?;
+impl Idempotency {
+    /// The name of the key in the log: keys of two actors never meet, and any length fits.
+    pub(super) fn scoped(&self, actor: &str) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.actor.as_str().as_bytes());
+        hasher.update(actor.as_bytes());
         hasher.update(&[0]);
-        hasher.update(asked.key.as_bytes());
-        Some(hasher.finalize().to_hex().to_string())
+        hasher.update(self.key.as_bytes());
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+impl Submission {
+    /// The name of the idempotency key in the log.
+    pub(super) fn scoped_key(&self) -> Option<String> {
+        Some(self.idempotency.as_ref()?.scoped(self.actor.as_str()))
     }
 }
 

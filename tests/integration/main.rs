@@ -37,5 +37,6 @@ mod talk_state;
 mod time;
 mod transfer;
 mod turns;
+mod undo;
 #[path = "../simulation/web.rs"]
 mod web;

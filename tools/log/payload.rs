@@ -1,7 +1,7 @@
 //! Events as JSON: for people, audit and other programs, with ids as the REST API shows them. The bytes on disk are
 //! another matter (`events/codec.rs`).
 
-use caxton_events::memory::Validity;
+use caxton_events::memory::{Chosen, Origin, Validity};
 use caxton_events::{Event, MemoryEvent, MemoryId, SystemEvent};
 use serde_json::{Value, json};
 
@@ -83,7 +83,89 @@ fn memory(event: &MemoryEvent) -> Value {
             }),
         ),
         MemoryEvent::RelationRemoved { id } => json!({ "relation_id": relation_id(*id) }),
+        MemoryEvent::EntityRestored { .. }
+        | MemoryEvent::ObservationRestored { .. }
+        | MemoryEvent::RelationRestored { .. }
+        | MemoryEvent::Undone { .. } => restored(event),
     }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "`memory` sends what an undo writes only")]
+fn restored(event: &MemoryEvent) -> Value {
+    match event {
+        MemoryEvent::EntityRestored {
+            id,
+            scope,
+            name,
+            entity_type,
+            metadata,
+            confidence,
+            validity,
+            owner,
+            version,
+            origin,
+        } => from(
+            origin,
+            validity,
+            json!({
+                "entity_id": entity_id(*id), "scope": scope.to_string(), "entity_name": name,
+                "entity_type": entity_type, "metadata": object(metadata.as_deref()), "confidence": confidence,
+                "owner": owner, "version": version,
+            }),
+        ),
+        MemoryEvent::ObservationRestored { id, entity, content, validity, origin } => from(
+            origin,
+            validity,
+            json!({
+                "observation_id": observation_id(*id), "entity_id": entity_id(*entity), "content": content,
+            }),
+        ),
+        MemoryEvent::RelationRestored {
+            id,
+            scope,
+            from: start,
+            to,
+            relation_type,
+            strength,
+            confidence,
+            metadata,
+            validity,
+            origin,
+        } => from(
+            origin,
+            validity,
+            json!({
+                "relation_id": relation_id(*id), "scope": scope.to_string(),
+                "from_entity_id": entity_id(*start), "to_entity_id": entity_id(*to),
+                "relation_type": relation_type, "strength": strength, "confidence": confidence,
+                "metadata": object(metadata.as_deref()),
+            }),
+        ),
+        MemoryEvent::Undone { chosen, later, through, undoes } => json!({
+            "chosen": self::chosen(chosen), "later": later.as_str(), "through": through, "undoes": undoes,
+        }),
+        _ => Value::Null,
+    }
+}
+
+/// The conditions that were given.
+fn chosen(chosen: &Chosen) -> Value {
+    let Chosen { agent, conversation, correlation, from, to, since, until } = chosen;
+    let mut given = json!({
+        "agent": agent, "conversation_id": conversation, "correlation_id": correlation,
+        "from_seq": from, "to_seq": to, "since": since, "until": until,
+    });
+    if let Some(members) = given.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    given
+}
+
+fn from(origin: &Origin, validity: &Validity, mut data: Value) -> Value {
+    data["author"] = json!(origin.author);
+    data["first_seq"] = json!(origin.first);
+    data["created_at"] = json!(origin.created_at);
+    with(validity, data)
 }
 
 fn entity_id(id: MemoryId) -> String {

@@ -52,13 +52,15 @@ impl Model {
                 self.entities.remove(id).unwrap();
             }
             MemoryEvent::ObservationAdded { id, entity, content, .. }
-            | MemoryEvent::ObservationUpdated { id, entity, content, .. } => {
+            | MemoryEvent::ObservationUpdated { id, entity, content, .. }
+            | MemoryEvent::ObservationRestored { id, entity, content, .. } => {
                 self.observations.insert(*id, (*entity, content.clone()));
             }
             MemoryEvent::ObservationRemoved { id, .. } => {
                 self.observations.remove(id).unwrap();
             }
-            MemoryEvent::RelationCreated { id, from, to, relation_type, strength, .. } => {
+            MemoryEvent::RelationCreated { id, from, to, relation_type, strength, .. }
+            | MemoryEvent::RelationRestored { id, from, to, relation_type, strength, .. } => {
                 self.relations.insert(*id, (*from, *to, relation_type.clone(), strength.to_bits()));
             }
             MemoryEvent::RelationUpdated { id, strength, .. } => {
@@ -67,6 +69,10 @@ impl Model {
             MemoryEvent::RelationRemoved { id } => {
                 self.relations.remove(id).unwrap();
             }
+            MemoryEvent::EntityRestored { id, scope, name, entity_type, version, .. } => {
+                self.entities.insert(*id, (scope.clone(), name.clone(), entity_type.clone(), *version));
+            }
+            MemoryEvent::Undone { .. } => {}
         }
     }
 }

@@ -237,6 +237,11 @@ impl WriteContext {
         }
     }
 
+    /// The client's own key for this request, if it gave one.
+    pub(super) fn idempotency(&self) -> Option<Idempotency> {
+        self.idempotency.clone()
+    }
+
     /// A command of these writes.
     pub(super) fn submission(&self, writes: Vec<Write>, atomic: bool) -> Submission {
         Submission {

@@ -41,6 +41,7 @@ mod serve;
 mod stats;
 mod stream;
 mod talk;
+mod undo;
 mod wanted;
 mod watch;
 

@@ -13,7 +13,7 @@ use super::problem::{Problem, nearest, shortened};
 use super::{
     Api, RestOptions, backup, batch, config_agents, embeddings, entities, entity_writes, events, export,
     graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations, projections,
-    relations, search, stats, stream, talk,
+    relations, search, stats, stream, talk, undo,
 };
 use crate::engine::Engine;
 
@@ -51,6 +51,7 @@ const PATHS: &[&str] = &[
     "/api/v1/memory/relations/batch",
     "/api/v1/memory/search",
     "/api/v1/memory/stats",
+    "/api/v1/memory/undo",
     "/api/v1/messages",
     "/api/v1/messages/batch",
     "/api/v1/projections",
@@ -129,6 +130,7 @@ fn resources() -> Router<Api> {
         .route("/memory/export", get(export::export))
         .route("/memory/import", post(import::import))
         .route("/memory/stats", get(stats::stats))
+        .route("/memory/undo", post(undo::undo))
         .route("/memory/health", get(health::memory_checks))
         .route("/memory/config", get(stats::config))
         .route("/memory/{agent_id}", axum::routing::delete(entity_writes::clear))

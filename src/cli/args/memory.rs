@@ -31,6 +31,16 @@ Examples:
     Export(Export),
     /// Read a file into the memory
     Import(Import),
+    /// Take back what an agent, a conversation or a range of the log wrote
+    #[command(after_help = "\
+Examples:
+  caxton memory undo --agent scraper --since 2026-03-01T09:00:00Z --dry-run
+  caxton memory undo --conversation conv-0199… --later keep
+  caxton memory undo --from-seq 812 --to-seq 830
+
+Nothing leaves the log: the undo is recorded, and can be undone by its own range. Facts that build on what would go are
+listed, and nothing is done unless --later says what happens to them.")]
+    Undo(Undo),
 }
 
 /// Who asks.
@@ -270,4 +280,68 @@ pub(in crate::cli) struct Import {
     pub(in crate::cli) chunk: u32,
     #[command(flatten)]
     pub(in crate::cli) who: Who,
+}
+
+/// What happens to facts that build on what is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum LaterFacts {
+    /// Nothing is undone when there are any
+    Refuse,
+    /// They stay, and so does what they build on
+    Keep,
+    /// They are undone too
+    Undo,
+}
+
+impl LaterFacts {
+    /// As requests name it.
+    pub(in crate::cli) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Keep => "keep",
+            Self::Undo => "undo",
+        }
+    }
+}
+
+/// `caxton memory undo`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("choice").required(true).multiple(true).args(["agent", "conversation", "correlation", "from_seq"])))]
+pub(in crate::cli) struct Undo {
+    /// What this agent wrote
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) agent: Option<String>,
+    /// What was written in the turns of this conversation
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) conversation: Option<String>,
+    /// What has this correlation: one request, one turn
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) correlation: Option<String>,
+    /// What stands at this position or behind it
+    #[arg(long, value_name = "SEQ")]
+    pub(in crate::cli) from_seq: Option<u64>,
+    /// What stands at this position or before it
+    #[arg(long, value_name = "SEQ")]
+    pub(in crate::cli) to_seq: Option<u64>,
+    /// What was recorded then or later (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) since: Option<String>,
+    /// What was recorded before then (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) until: Option<String>,
+    /// What happens to facts that build on what is undone
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub(in crate::cli) later: LaterFacts,
+    /// Show every change, and do nothing
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+    /// Changes and later facts shown
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(in crate::cli) limit: u32,
+    /// Who undoes, bound to the scopes it sees [default: the operator, who is not]
+    #[arg(long = "as", value_name = "NAME")]
+    pub(in crate::cli) by: Option<String>,
+    /// The workspace that --as works in
+    #[arg(long, value_name = "NAME", requires = "by")]
+    pub(in crate::cli) workspace: Option<String>,
 }

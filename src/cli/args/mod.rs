@@ -15,7 +15,8 @@ use clap::{Parser, Subcommand};
 pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate};
 pub(super) use backup::{Backup, BackupCommand, Restore};
 pub(super) use memory::{
-    Add, CompareSearch, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Who,
+    Add, CompareSearch, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Undo,
+    Who,
 };
 pub(super) use operate::{
     CheckProof, ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogDrop, LogFork, LogTail,

@@ -122,3 +122,23 @@ fn a_site_that_hangs_floods_or_leads_elsewhere_fails_its_call_alone() {
         }
     }
 }
+
+#[test]
+fn what_the_turns_of_a_conversation_wrote_is_undone_and_nothing_else() {
+    let model = obedient();
+    let agents = [("ada", file("ada", "talk", "tools: [memory]"))];
+    let town = Town::with(&[provider("m", &model, "")], "", &agents);
+    let store = |entity: &str| {
+        let arguments = json!({"operation": "store", "entity": entity, "observations": ["was heard of"]});
+        let sent = town.ask("ada", &json!({"tool": "memory", "arguments": arguments}).to_string());
+        assert_eq!(town.answer(&sent)["performative"], "INFORM");
+        sent
+    };
+    let (rumour, _) = (store("rumour"), store("truth"));
+    let ask = json!({"conversation_id": rumour["conversation_id"]});
+    let undone = town.post("/memory/undo", &ask);
+    assert_eq!((&undone["selected"], &undone["removed"]), (&json!(2), &json!(2)), "{undone}");
+    let left = town.get("/memory/entities?agent_id=ada");
+    let names: Vec<_> = left["entities"].as_array().unwrap().iter().map(|row| &row["entity_name"]).collect();
+    assert_eq!(names, [&json!("truth")]);
+}

@@ -1,0 +1,258 @@
+//! `POST /memory/undo`: takes facts back, or says what that would do.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use caxton_events::Seq;
+use caxton_events::limits::{UNDO_BYTES_MAX, UNDO_EVENTS_MAX};
+use caxton_events::log::{Filter, Reader};
+use caxton_events::memory::{Chosen, Later};
+use caxton_projections::graph::{Fact, HistoryRow};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::call::{Call, WriteContext};
+use super::caller::CALLER;
+use super::fields::Fields;
+use super::problem::Problem;
+use super::refusals::{self, graph_failed, log_unreadable, whole};
+use super::rows::{EntityRow, ObservationRow, RelationRow, json as answer};
+use crate::commands::undo::{Change, LaterFact, PlanError};
+use crate::engine::{UndoAsk, UndoError, UndoOutcome};
+
+/// What chooses facts, and how they are treated.
+const ASKED: &[&str] = &[
+    "agent",
+    "conversation_id",
+    "correlation_id",
+    "from_seq",
+    "to_seq",
+    "since",
+    "until",
+    "later",
+    "dry_run",
+    "limit",
+];
+/// Changes and later facts that an answer lists unless told otherwise.
+const LISTED: u64 = 1_000;
+/// Most that it lists.
+const LISTED_MAX: u64 = 100_000;
+/// Later facts that a refusal lists, and how many of them its sentence names.
+const BLOCKERS_LISTED: usize = 100;
+const BLOCKERS_NAMED: usize = 3;
+
+/// `POST /memory/undo`.
+pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    let mut query = call.query(WriteContext::QUERY)?;
+    let mut body = call.members(&[CALLER, ASKED])?;
+    let is_named =
+        body.given("agent_id") || query.given("agent_id") || call.headers().get("x-caxton-agent").is_some();
+    let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
+    if context.caller.named.is_some() {
+        let remedy = "leave it out: an undo changes the scopes that were written to";
+        body.complain("memory_scope", None, "means nothing here", remedy);
+    }
+    let chosen = chosen(&mut body);
+    let words: Vec<(&str, Later)> = Later::ALL.iter().map(|later| (later.as_str(), *later)).collect();
+    let later = body.choice("later", &words).unwrap_or(Later::Refuse);
+    let is_preview = body.flag("dry_run").unwrap_or(false);
+    let listed = body.integer("limit", 0..=LISTED_MAX).unwrap_or(LISTED) as usize;
+    body.absorb(query);
+    body.finish()?;
+    let by = is_named.then(|| (context.caller.agent.clone(), context.caller.workspace.clone()));
+    let ask = UndoAsk {
+        chosen,
+        later,
+        by,
+        correlation: Some(call.request_id.clone()),
+        idempotency: context.idempotency().filter(|_| !is_preview),
+        wait: context.wait,
+    };
+    let engine = api.engine.clone();
+    if is_preview {
+        let shown = move |outcome: &UndoOutcome| {
+            let is_blocked = outcome.plan.is_refused(later);
+            let status = if is_blocked { "would_be_refused" } else { "would_be_undone" };
+            report(engine.log(), outcome, later, status, listed)
+        };
+        let engine = api.engine.clone();
+        let body = api.read(move |_| shown(&engine.preview_undo(&ask).map_err(not_undone)?)).await?;
+        return answer(StatusCode::OK, &body);
+    }
+    match api.engine.undo(ask).await {
+        Ok(outcome) => {
+            let status = if outcome.is_recorded { "undone" } else { "unchanged" };
+            let body = api.read(move |_| report(engine.log(), &outcome, later, status, listed)).await?;
+            answer(StatusCode::OK, &body)
+        }
+        Err(UndoError::Blocked(outcome)) => {
+            Err(api.read(move |_| blocked(engine.log(), &outcome.plan.later_facts)).await?)
+        }
+        Err(error) => Err(not_undone(error)),
+    }
+}
+
+/// Which facts are meant.
+fn chosen(body: &mut Fields) -> Chosen {
+    let chosen = Chosen {
+        agent: body.parsed("agent"),
+        conversation: body.parsed("conversation_id"),
+        correlation: body.text("correlation_id"),
+        from: body.integer("from_seq", 1..=u64::MAX).map(Seq),
+        to: body.integer("to_seq", 1..=u64::MAX).map(Seq),
+        since: body.time("since"),
+        until: body.time("until"),
+    };
+    let Chosen { agent, conversation, correlation, from, to, .. } = &chosen;
+    let is_range = from.is_some() && to.is_some();
+    if agent.is_none() && conversation.is_none() && correlation.is_none() && !is_range && body.is_fine() {
+        let remedy = "name an agent, a conversation_id, a correlation_id, or both from_seq and to_seq";
+        body.complain("agent", None, "is missing, and so is every other choice of facts", remedy);
+    }
+    if let (Some(from), Some(to)) = (from, to)
+        && from > to
+    {
+        let message = format!("is before from_seq {}", from.0);
+        body.complain("to_seq", Some(&to.0.to_string()), &message, "give the later position as to_seq");
+    }
+    chosen
+}
+
+#[derive(Serialize)]
+struct ChangeRow {
+    id: String,
+    change: &'static str,
+    scope: String,
+    before: Option<Value>,
+    after: Option<Value>,
+    undoes: Vec<Seq>,
+    /// No chosen fact is among them.
+    taken_along: bool,
+    /// The record that did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<Seq>,
+}
+
+fn report(
+    log: &Reader,
+    outcome: &UndoOutcome,
+    later: Later,
+    status: &str,
+    listed: usize,
+) -> Result<Value, Problem> {
+    let seq = |index: usize| outcome.is_recorded.then_some(Seq(outcome.first.0 + 1 + index as u64));
+    let changes = outcome.plan.changes.iter().enumerate().take(listed);
+    let changes: Vec<ChangeRow> = changes.map(|(index, change)| shown(change, seq(index))).collect();
+    let mut body = json!(outcome.summary);
+    body["status"] = json!(status);
+    body["later"] = json!(later.as_str());
+    body["through_seq"] = json!(outcome.through);
+    body["changes_total"] = json!(outcome.plan.changes.len());
+    body["changes"] = json!(changes);
+    body["later_facts_total"] = json!(outcome.plan.later_facts.len());
+    body["later_facts"] = json!(facts(log, &outcome.plan.later_facts, listed)?);
+    body["seq"] = json!(outcome.last);
+    if outcome.is_recorded {
+        body["undo_seq"] = json!(outcome.first);
+        body["recorded_at"] = json!(outcome.recorded_at);
+        body["replayed"] = json!(outcome.replayed);
+    }
+    Ok(body)
+}
+
+fn shown(change: &Change, seq: Option<Seq>) -> ChangeRow {
+    ChangeRow {
+        id: change.row.to_string(),
+        change: match (&change.before, &change.after) {
+            (None, _) => "restored",
+            (Some(_), None) => "removed",
+            (Some(_), Some(_)) => "changed",
+        },
+        scope: change.scope.to_string(),
+        before: change.before.as_ref().map(row),
+        after: change.after.as_ref().map(row),
+        undoes: change.undoes.clone(),
+        taken_along: change.along,
+        seq,
+    }
+}
+
+/// A version of a row as reads show it.
+fn row(version: &HistoryRow) -> Value {
+    match version.fact.clone() {
+        Fact::Entity(entity) => json!(EntityRow::from(entity)),
+        Fact::Observation(observation) => json!(ObservationRow::from(observation)),
+        Fact::Relation(relation) => json!(RelationRow::new(relation, &std::collections::HashMap::new())),
+    }
+}
+
+#[derive(Serialize)]
+struct FactRow {
+    seq: Seq,
+    kind: &'static str,
+    actor: String,
+    recorded_at: caxton_events::Timestamp,
+    id: String,
+    builds_on: Seq,
+    why: String,
+}
+
+/// The first of the later facts, with what the log says of them.
+fn facts(log: &Reader, later: &[LaterFact], listed: usize) -> Result<Vec<FactRow>, Problem> {
+    let mut rows = Vec::with_capacity(later.len().min(listed));
+    for fact in later.iter().take(listed) {
+        let filter = Filter { until: Some(fact.seq), ..Filter::default() };
+        let Some(record) = log.scan(fact.seq, &filter).next() else { continue };
+        let record = record.map_err(|error| log_unreadable(&error))?;
+        rows.push(FactRow {
+            seq: fact.seq,
+            kind: record.event.kind().name(),
+            actor: record.actor,
+            recorded_at: record.recorded_at,
+            id: fact.row.to_string(),
+            builds_on: fact.builds_on,
+            why: fact.why.to_string(),
+        });
+    }
+    Ok(rows)
+}
+
+/// Later facts are in the way: nothing was written.
+fn blocked(log: &Reader, later: &[LaterFact]) -> Result<Problem, Problem> {
+    let rows = facts(log, later, BLOCKERS_LISTED)?;
+    let named: Vec<String> = rows
+        .iter()
+        .take(BLOCKERS_NAMED)
+        .map(|row| format!("#{} by {} ({} {})", row.seq.0, row.actor, row.id, row.why))
+        .collect();
+    let more = if later.len() > named.len() { ", …" } else { "" };
+    let detail = format!(
+        "{} later facts build on what would be undone: {}{more}; nothing was undone",
+        later.len(),
+        named.join(", ")
+    );
+    Ok(Problem::new(StatusCode::CONFLICT, "UNDO_BLOCKED", detail)
+        .field("later")
+        .value(Later::Refuse.as_str())
+        .remedy("see them all with dry_run; then choose later=keep (they stay, with what they build on) or later=undo (they go too)")
+        .detail("later_facts_total", later.len())
+        .detail("later_facts", json!(rows)))
+}
+
+fn not_undone(error: UndoError) -> Problem {
+    match error {
+        UndoError::Read(error) => log_unreadable(&error),
+        UndoError::Plan(PlanError::Graph(error)) => graph_failed(&error),
+        UndoError::Plan(error @ (PlanError::TooMany | PlanError::TooLarge)) => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", error.to_string())
+                .field("agent")
+                .remedy("undo piece by piece, the newest first: narrow it with since or from_seq")
+                .detail("facts_max", UNDO_EVENTS_MAX)
+                .detail("bytes_max", UNDO_BYTES_MAX)
+        }
+        UndoError::Refused(refusal) => refusals::refused(vec![refusal], &whole),
+        UndoError::Submit(error) => refusals::not_submitted(error, &whole),
+        error @ UndoError::Blocked(_) => refusals::internal(&error),
+    }
+}

@@ -1,0 +1,152 @@
+//! `caxton memory undo`: what would change, or what did.
+
+use serde_json::{Map, Value};
+
+use super::args::Undo;
+use super::backend::{Backend, Request};
+use super::failure::Failure;
+use super::output::{Output, cell, counted, items, shortened};
+
+/// Takes facts back, or shows what that would do.
+pub(super) fn undo(backend: &Backend, asked: &Undo, out: &mut Output) -> Result<(), Failure> {
+    let answer = backend.ask(Request::post("/api/v1/memory/undo", &body(asked)))?;
+    if out.is_json() {
+        return out.json(&answer);
+    }
+    let rows = items(&answer, "changes").iter().map(change).collect();
+    out.table(&["row", "change", "scope", "before", "after", "undoes"], rows)?;
+    rest(&answer, "changes", out)?;
+    if !items(&answer, "later_facts").is_empty() {
+        let columns = ["seq", "actor", "kind", "id", "why"];
+        let row = |fact: &Value| columns.iter().map(|name| cell(fact, name)).collect();
+        out.line(format_args!("Facts that build on them:"))?;
+        out.table(&columns, items(&answer, "later_facts").iter().map(row).collect())?;
+        rest(&answer, "later_facts", out)?;
+    }
+    out.line(format_args!("{}", sentence(&answer)))
+}
+
+fn body(asked: &Undo) -> Value {
+    let mut body = Map::new();
+    let texts = [
+        ("agent", &asked.agent),
+        ("conversation_id", &asked.conversation),
+        ("correlation_id", &asked.correlation),
+        ("since", &asked.since),
+        ("until", &asked.until),
+        ("agent_id", &asked.by),
+        ("workspace", &asked.workspace),
+    ];
+    for (name, value) in texts {
+        if let Some(value) = value.as_deref() {
+            body.insert(name.to_owned(), value.into());
+        }
+    }
+    for (name, value) in [("from_seq", asked.from_seq), ("to_seq", asked.to_seq)] {
+        if let Some(value) = value {
+            body.insert(name.to_owned(), value.into());
+        }
+    }
+    body.insert("later".to_owned(), asked.later.as_str().into());
+    body.insert("dry_run".to_owned(), asked.dry_run.into());
+    body.insert("limit".to_owned(), asked.limit.into());
+    body.into()
+}
+
+fn change(change: &Value) -> Vec<String> {
+    let undoes: Vec<String> =
+        items(change, "undoes").iter().filter_map(Value::as_u64).map(|seq| format!("#{seq}")).collect();
+    let says = |name: &str| change.get(name).map(says).unwrap_or_default();
+    vec![
+        cell(change, "id"),
+        cell(change, "change"),
+        cell(change, "scope"),
+        says("before"),
+        says("after"),
+        shortened(&undoes.join(" ")),
+    ]
+}
+
+/// What a version of a row says, in few words.
+fn says(row: &Value) -> String {
+    if row.get("content").is_some() {
+        return shortened(&cell(row, "content"));
+    }
+    if row.get("relation_type").is_some() {
+        let [from, says, to] =
+            ["from_entity_id", "relation_type", "to_entity_id"].map(|name| cell(row, name));
+        return format!("{from} {says} {to}");
+    }
+    if row.get("entity_name").is_none() {
+        return String::new();
+    }
+    shortened(&format!("{} ({})", cell(row, "entity_name"), cell(row, "entity_type")))
+}
+
+/// Says how many more there are than the answer lists.
+fn rest(answer: &Value, name: &str, out: &mut Output) -> Result<(), Failure> {
+    let total = answer[format!("{name}_total")].as_u64().unwrap_or_default() as usize;
+    match total.saturating_sub(items(answer, name).len()) {
+        0 => Ok(()),
+        more => out.line(format_args!("… and {more} more (--limit)")),
+    }
+}
+
+/// What was done, and how to take it back.
+fn sentence(answer: &Value) -> String {
+    let number = |name: &str| answer[name].as_u64().unwrap_or_default() as usize;
+    let mut parts = vec![format!("{} chosen", counted(number("selected"), "fact"))];
+    for (name, what) in [
+        ("undone", "undone"),
+        ("already_undone", "undone before"),
+        ("kept", "kept for later facts"),
+        ("without_effect", "without effect by now"),
+    ] {
+        if number(name) > 0 || name == "undone" {
+            parts.push(format!("{} {what}", number(name)));
+        }
+    }
+    let parts = parts.join(", ");
+    match answer["status"].as_str() {
+        Some("undone") => {
+            let [first, last] = ["undo_seq", "seq"].map(|name| cell(answer, name));
+            format!("{parts}; to take it back: caxton memory undo --from-seq {first} --to-seq {last}")
+        }
+        Some("would_be_refused") => format!(
+            "{parts} with those that build on them; nothing was done: choose --later keep or --later undo"
+        ),
+        Some("would_be_undone") => format!("{parts}; nothing was done"),
+        _ => format!("{parts}; there was nothing to do"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{change, sentence};
+
+    #[test]
+    fn a_change_shows_what_was_and_what_will_be() {
+        let row = json!({
+            "id": "obs_4", "change": "changed", "scope": "global", "undoes": [7, 9],
+            "before": {"content": "new"}, "after": {"content": "old"},
+        });
+        assert_eq!(change(&row), ["obs_4", "changed", "global", "new", "old", "#7 #9"]);
+        let gone = json!({
+            "id": "ent_3", "change": "removed", "scope": "global", "undoes": [7], "after": null,
+            "before": {"entity_name": "Ada", "entity_type": "person"},
+        });
+        assert_eq!(change(&gone), ["ent_3", "removed", "global", "Ada (person)", "", "#7"]);
+    }
+
+    #[test]
+    fn the_sentence_says_how_to_take_an_undo_back() {
+        let done =
+            json!({"status": "undone", "selected": 3, "undone": 2, "kept": 1, "undo_seq": 8, "seq": 10});
+        let then = "3 facts chosen, 2 undone, 1 kept for later facts; to take it back: caxton memory undo --from-seq 8 --to-seq 10";
+        assert_eq!(sentence(&done), then);
+        let nothing = json!({"status": "unchanged", "selected": 0});
+        assert_eq!(sentence(&nothing), "0 facts chosen, 0 undone; there was nothing to do");
+    }
+}

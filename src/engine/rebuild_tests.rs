@@ -7,13 +7,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use caxton_events::conversation::{Content, Performative};
+use caxton_events::log::Log;
 use caxton_events::memory::Validity;
-use caxton_events::{AgentId, Scope, Seq};
+use caxton_events::{AgentId, MessageId, Scope, Seq};
+use caxton_projections::driver::catch_up_to;
 use caxton_projections::graph::{EntityFilter, ReadError};
+use caxton_projections::talk::TalkStore;
 use caxton_projections::view::Part;
 
 use super::{Engine, EngineOptions, RebuildRefusal, RebuildState, Submission, SubmitError, Wait};
-use crate::commands::talk::Upkeep;
+use crate::commands::talk::{Outgoing, To, Upkeep};
 use crate::commands::{NewEntity, NewObservation, OnExisting, Write};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -220,10 +224,62 @@ fn agents_and_conversations_are_rebuilt_in_place() {
     assert!(engine.view().talk().read().registry.agent(&"ada".parse().unwrap()).is_some());
     assert_eq!(engine.rebuild(Part::Vectors), Err(RebuildRefusal::NoModel));
     engine.stop();
-    let log = caxton_events::log::Log::open_read_only(dir.path()).unwrap();
-    let (_, mut live) = caxton_projections::talk::TalkStore::open(&dir.path().join("talk")).unwrap();
+    stored_is_what_the_log_adds_up_to(dir.path());
+}
+
+/// Folds the log of a stopped engine afresh and compares with what it stored.
+#[track_caller]
+fn stored_is_what_the_log_adds_up_to(dir: &Path) {
+    let log = Log::open_read_only(dir).unwrap();
+    let (_, mut live) = TalkStore::open(&dir.join("talk")).unwrap();
     let beside = tempfile::tempdir().unwrap();
-    let (mut fresh, mut other) = caxton_projections::talk::TalkStore::open(beside.path()).unwrap();
-    caxton_projections::driver::catch_up_to(&log, &mut fresh, live.stored(), &mut |_, _| ()).unwrap();
+    let (mut fresh, mut other) = TalkStore::open(beside.path()).unwrap();
+    catch_up_to(&log, &mut fresh, live.stored(), &mut |_, _| ()).unwrap();
     assert_eq!(live.digest().unwrap(), other.digest().unwrap());
+}
+
+#[test]
+fn messages_go_on_while_agents_and_conversations_are_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path(), false);
+    let agents: [AgentId; 2] = ["ada".parse().unwrap(), "bob".parse().unwrap()];
+    for agent in &agents {
+        let register = Upkeep::RegisterAgent { agent: agent.clone(), workspace: "lab".parse().unwrap() };
+        engine.upkeep_blocking(agent, register).unwrap();
+    }
+    // A number that its sender gives is known for good, whichever state is asked.
+    let message = |number: u64| {
+        let mut id = [7; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let content = Content::Text(format!("message {number}"));
+        let to = To::Agents(vec![agents[1].clone()]);
+        Outgoing {
+            id: Some(MessageId::from_bytes(id)),
+            ..Outgoing::new(agents[0].clone(), Performative::Inform, to, content)
+        }
+    };
+    let stop = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let stopper = StopAtEnd(&stop);
+        let sender = scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let first = engine.send_blocking(message(number)).unwrap();
+                let again = engine.send_blocking(message(number)).unwrap();
+                assert_eq!((first.seq, again.replayed), (again.seq, true), "{number}");
+                number += 1;
+            }
+            number
+        });
+        for _ in 0..5 {
+            engine.rebuild(Part::Talk).unwrap();
+            done(&engine, Part::Talk);
+        }
+        drop(stopper);
+        sender.join().unwrap()
+    });
+    let inbox = engine.inbox_records(&agents[1], Seq::ZERO, 1_000_000).unwrap();
+    assert_eq!(inbox.len() as u64, sent);
+    engine.stop();
+    stored_is_what_the_log_adds_up_to(dir.path());
 }

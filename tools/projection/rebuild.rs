@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use caxton_events::Seq;
-use caxton_events::log::Hash;
+use caxton_events::log::{Filter, Hash};
 use caxton_projections::difference::PartDigest;
 use caxton_projections::driver::catch_up_to;
 use caxton_projections::graph::{DAMAGED_MARK, Graph, is_out_of_room};
+use caxton_projections::projection::Projection;
 use caxton_projections::swap::Place;
 use caxton_projections::vector::Vectors;
 use serde::Serialize;
@@ -193,14 +194,18 @@ fn build<S: State>(
     let head = home.log.head().seq;
     let mut progress = |at, _| progress(name, at, head);
     let mut comparison = reason.map_or(Comparison::None, |reason| Comparison::Unreadable { reason });
+    let mut folded = None;
     if let Some((at, old)) = old {
         catch_up_to(home.log, new.projection(), at, &mut progress).map_err(|error| failed(error.into()))?;
-        let parts = differing(&old, &new.parts().map_err(failed)?);
+        let now = new.parts().map_err(failed)?;
+        let parts = differing(&old, &now);
         comparison =
             if parts.is_empty() { Comparison::Equal { at } } else { Comparison::Differs { at, parts } };
+        // Mostly nothing of it was recorded behind the old one; then its digests, which take long, stay what they are.
+        folded = Some(now).filter(|_| has_none_behind(home, new.projection(), at));
     }
     catch_up_to(home.log, new.projection(), head, &mut progress).map_err(|error| failed(error.into()))?;
-    let folded = new.parts().map_err(failed)?;
+    let folded = folded.map_or_else(|| new.parts(), Ok).map_err(failed)?;
     new.finish().map_err(failed)?;
     let read_back = S::open(home, &beside).map_err(failed)?;
     let parts = close_parts(read_back).map_err(failed)?;
@@ -225,6 +230,12 @@ fn build<S: State>(
     }
     let parts = parts.iter().map(|part| (part.part, Hash(part.digest).to_string())).collect();
     Ok(Rebuilt { projection: name, seq: head, comparison, parts, old })
+}
+
+/// Whether the log holds nothing behind `at` that the projection folds.
+fn has_none_behind(home: &Home<'_>, projection: &dyn Projection, at: Seq) -> bool {
+    let filter = Filter { kinds: Some(projection.kinds()), ..Filter::default() };
+    home.log.scan(at.next(), &filter).next().is_none()
 }
 
 /// The old one's checkpoint and digests, or why there are none. It is closed again.

@@ -143,7 +143,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    use caxton_events::log::{Batch, Filter, Log, LogOptions};
+    use caxton_events::log::{Batch, Filter, Log, LogOptions, TrimOptions, drop_before};
     use caxton_events::{Clock, ConversationEvent, Draft, Event, Record, Seq, Timestamp};
     use serde_json::{Value, json};
 
@@ -248,5 +248,25 @@ mod tests {
         let mut one = PastTalk::new(TalkPart::Conversation("nobody-said-so".parse().unwrap()));
         one.fold_to(&reader, through, 0).unwrap();
         assert_eq!((one.records(), one.through()), (0, through));
+    }
+
+    #[test]
+    fn without_the_oldest_records_there_is_nothing_to_fold_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let apart = LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..LogOptions::new([7; 16]) };
+        let log = Log::open(dir.path(), apart, Arc::new(Noon)).unwrap();
+        for record in walk(5, 30) {
+            let Record { actor, event, .. } = record;
+            let draft = Draft { stream: stream(&event), actor, correlation: None, causation: None, event };
+            log.append(vec![Batch::of(vec![draft])]).unwrap().remove(0).unwrap();
+        }
+        log.close().unwrap();
+        let by = "ada".to_owned();
+        let trim = TrimOptions { before: Seq(10), at: Timestamp::EPOCH, by, forks_keep: false };
+        drop_before(dir.path(), &trim).unwrap().unwrap();
+        let reader = Log::open_read_only(dir.path()).unwrap();
+        let mut fold = PastTalk::new(TalkPart::Conversations);
+        let refused = fold.fold_to(&reader, reader.head().seq, 1_000);
+        assert!(matches!(refused, Err(PastError::Dropped { first }) if first > Seq::FIRST), "{refused:?}");
     }
 }

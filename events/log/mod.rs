@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
-//! (the bytes), [`reader`], [`scan`] and [`verify`] (out), [`stretch`] and [`build`](mod@build) (carried away and put together again),
+//! (the bytes), [`reader`], [`scan`], [`sweep`] and [`verify`] (out), [`stretch`] and [`build`](mod@build) (carried away and put together again),
 //! [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log begins that does
 //! not begin in its own file, [`past`] reads the sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy) and
 //! [`trim`] write a part of a log anew. `lanes` hashes many events at once.
@@ -45,6 +45,7 @@ pub mod seal;
 mod shared;
 pub mod store;
 pub mod stretch;
+pub mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod trim;
@@ -81,6 +82,7 @@ pub use seal::{SealError, SealedLog, sealed_through};
 pub use store::StoreError;
 pub use stretch::{End, StoredBlock, Stretch};
 pub use trim::{TrimError, TrimOptions, Trimmed, check_unshared, detach, drop_before, trim_point};
+pub use sweep::{Extent, Gap, Picker, Sweep, Swept, Touched};
 pub use verify::{Verified, VerifyError};
 
 use crate::id::Seq;

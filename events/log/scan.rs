@@ -1,10 +1,13 @@
 //! Iteration over records, forwards and backwards, past the blocks that cannot match.
 
+use std::ops::Range;
+
 use crate::codec::{self, DecodeError};
 use crate::id::Seq;
 use crate::log::block::Block;
 use crate::log::blocks::{Headers, Value, damaged, next_header, open_block, read_header};
 use crate::log::filter::{Filter, Matcher};
+use crate::log::header::Header;
 use crate::log::store::{Snapshot, StoreError};
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -78,13 +81,13 @@ struct Walk {
 }
 
 /// The block whose events are being delivered.
-struct Current {
-    first: Seq,
+pub(crate) struct Current {
+    pub first: Seq,
     first_at: Timestamp,
     count: u32,
     body: Value,
     /// Indexes not looked at yet.
-    left: std::ops::Range<usize>,
+    pub left: Range<usize>,
 }
 
 impl Scan {
@@ -167,11 +170,7 @@ impl Walk {
                 continue;
             }
             stats.blocks_read += 1;
-            let body = self.snapshot.body(first)?;
-            open_block(&header, &body)?;
-            let left = self.matcher.indexes(&header);
-            self.current =
-                Some(Current { first, first_at: header.first_at, count: header.count, body, left });
+            self.current = Some(Current::open(&self.snapshot, &header, self.matcher.indexes(&header))?);
             return Ok(true);
         }
         Ok(false)
@@ -179,8 +178,24 @@ impl Walk {
 }
 
 impl Current {
-    /// The record at `index`, if it matches.
-    fn record(&self, index: usize, matcher: &Matcher) -> Result<Option<Record>, ReadError> {
+    /// Reads the body and checks its entries; `left` are the indexes to look at.
+    pub(crate) fn open(
+        snapshot: &Snapshot,
+        header: &Header<'_>,
+        left: Range<usize>,
+    ) -> Result<Self, ReadError> {
+        let body = snapshot.body(header.first)?;
+        open_block(header, &body)?;
+        Ok(Self { first: header.first, first_at: header.first_at, count: header.count, body, left })
+    }
+
+    /// Position of the last event.
+    pub(crate) fn last(&self) -> Seq {
+        Seq(self.first.0 + u64::from(self.count) - 1)
+    }
+
+    /// The record at `index`, if it matches. Only this event is checked and decoded.
+    pub(crate) fn record(&self, index: usize, matcher: &Matcher) -> Result<Option<Record>, ReadError> {
         let block = Block::trusted(self.first, self.first_at, self.count, self.body.value())
             .map_err(|what| damaged(self.first, what))?;
         let (seq, entry) = (block.seq(index), block.entry(index));

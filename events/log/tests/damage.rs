@@ -12,7 +12,7 @@ use crate::log::store::{BODIES, HEADERS};
 use crate::log::{Filter, Log, LogOptions, OpenError, Reader, share};
 use crate::{Record, Seq};
 
-fn written() -> (Disk, Vec<Record>) {
+pub(super) fn written() -> (Disk, Vec<Record>) {
     let disk = Disk::default();
     let log = Log::open_on(
         disk.clone(),
@@ -55,7 +55,7 @@ fn check_truth(reader: &Reader, truth: &[Record], what: &str) -> bool {
     wrong
 }
 
-fn open_for_reading(bytes: Vec<u8>) -> Result<Reader, OpenError> {
+pub(super) fn open_for_reading(bytes: Vec<u8>) -> Result<Reader, OpenError> {
     let Opened { database, end, log_id } = open_backend_read_only(Disk::holding(bytes))?;
     Ok(Reader::new(Arc::new(share(database, &end, log_id, None))))
 }
@@ -175,7 +175,7 @@ fn of_three_blocks(second: &[&str]) -> Disk {
 }
 
 /// Runs `change` on the headers and bodies of a log, below everything that checks them.
-fn below(disk: &Disk, change: impl FnOnce(&redb::WriteTransaction)) {
+pub(super) fn below(disk: &Disk, change: impl FnOnce(&redb::WriteTransaction)) {
     let journal = Journal::open(Box::new(disk.clone()), true).unwrap();
     let database = redb::Database::builder().create_with_backend(journal.backend()).unwrap();
     let transaction = database.begin_write().unwrap();

@@ -16,6 +16,7 @@ mod proving;
 mod reading;
 mod stretch;
 mod trimming;
+mod sweeping;
 mod wal;
 
 use std::sync::Arc;

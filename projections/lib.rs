@@ -2,9 +2,10 @@
 //!
 //! Reading order: [`projection`] (what a projection is), [`driver`] (how it follows the log), [`graph`] (entities,
 //! observations and relations in SQLite), [`text`] (words to rows, in the same database), [`embedding`] (texts to
-//! vectors), [`vector`] (vectors to rows), [`talk`] (agents and conversations), [`swap`] and [`difference`] (a projection replaced by another fold of it), then [`view`] (all of them together) and [`queries`].
+//! vectors), [`vector`] (vectors to rows), [`talk`] (agents and conversations), [`audit`] (who did what to whom), [`swap`] and [`difference`] (a projection replaced by another fold of it), then [`view`] (all of them together) and [`queries`].
 
 pub mod agents;
+pub mod audit;
 pub mod by_name;
 pub mod conversations;
 pub mod difference;

@@ -163,6 +163,7 @@ fn remember(engine: &Engine) {
             actor: actor.clone(),
             workspace: "default".parse().unwrap(),
             correlation: None,
+            causation: None,
             idempotency: None,
             writes: (0..100).map(write).collect(),
             atomic: true,

@@ -430,7 +430,7 @@ fn drafts(submission: &Submission, events: Vec<Happened>) -> Vec<Draft> {
         stream: happened.stream,
         actor: submission.actor.as_str().to_owned(),
         correlation: submission.correlation.clone(),
-        causation: None,
+        causation: submission.causation,
         event: happened.event,
     };
     events.into_iter().map(draft).collect()

@@ -23,6 +23,8 @@ pub struct Submission {
     pub workspace: WorkspaceId,
     /// Ties together what one request caused; the request id of an edge.
     pub correlation: Option<String>,
+    /// The event that led to it, where there is one: the call of a tool.
+    pub causation: Option<Seq>,
     /// The client's own key.
     pub idempotency: Option<Idempotency>,
     /// What is asked: at least one write.

@@ -53,6 +53,7 @@ fn submission(writes: Vec<Write>) -> Submission {
         actor: "ada".parse().unwrap(),
         workspace: "lab".parse().unwrap(),
         correlation: None,
+        causation: None,
         idempotency: None,
         writes,
         atomic: true,

@@ -248,6 +248,7 @@ impl WriteContext {
             actor: self.caller.agent.clone(),
             workspace: self.caller.workspace.clone(),
             correlation: Some(self.request_id.clone()),
+            causation: None,
             idempotency: self.idempotency.clone(),
             writes,
             atomic,

@@ -92,6 +92,7 @@ pub fn decide_send(
     check_answer(&wish)?;
     let addressed = address(situation, own, &wish, standing.as_ref())?;
     let joining = check_room(situation, own, &wish, &addressed.receivers, standing.as_ref())?;
+    let first = drafts.len();
     if !situation.is_known(own, &wish.sender) {
         drafts.push(introduced(own, &wish));
     }
@@ -149,7 +150,19 @@ pub fn decide_send(
         drafts.push(draft(conversation.as_str(), SYSTEM, None, letter));
         drafts.push(failure_reply(situation, own, conversation, sender, word, detail, numbers)?);
     }
+    tie(drafts, first, at);
     Ok(at)
+}
+
+/// What comes with a message has its correlation: the first sight of its sender, its conversation, dead letters.
+fn tie(drafts: &mut [Draft], first: usize, message: usize) {
+    if drafts.len() == first + 1 || drafts[message].correlation.is_none() {
+        return;
+    }
+    let correlation = drafts[message].correlation.clone();
+    for draft in &mut drafts[first..] {
+        draft.correlation.clone_from(&correlation);
+    }
 }
 
 /// Makes a sender known that was not.

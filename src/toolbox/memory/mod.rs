@@ -217,6 +217,7 @@ impl Memory {
             actor: caller.agent.clone(),
             workspace: caller.workspace.clone(),
             correlation: Some(caller.turn.to_string()),
+            causation: Some(caller.cause),
             // Models number their calls anew in each turn.
             idempotency: Some(Idempotency {
                 key: format!("{}/{}", caller.turn, caller.call),

@@ -132,6 +132,7 @@ async fn a_write_is_attributed_to_the_agent_and_its_turn() {
         assert!(!records.is_empty());
         for record in records {
             assert_eq!(record.correlation, Some(next(1).turn.to_string()));
+            assert_eq!(record.causation, Some(next(1).cause), "the call that wrote it");
         }
     })
     .await;

@@ -95,7 +95,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/api/",
         ],
     ),
-    ("strsim", &["src/agents/", "src/commands/talk/", "src/config/", "src/api/"]),
+    ("strsim", &["src/agents/", "src/commands/talk/", "src/config/", "src/api/", "tools/audit/"]),
     ("subtle", &["src/"]),
     ("tempfile", &[""]),
     ("thiserror", &[""]),

@@ -81,8 +81,8 @@ pub use scan::{ReadError, Scan, ScanStats};
 pub use seal::{SealError, SealedLog, sealed_through};
 pub use store::StoreError;
 pub use stretch::{End, StoredBlock, Stretch};
-pub use trim::{TrimError, TrimOptions, Trimmed, check_unshared, detach, drop_before, trim_point};
 pub use sweep::{Extent, Gap, Picker, Sweep, Swept, Touched};
+pub use trim::{TrimError, TrimOptions, Trimmed, check_unshared, detach, drop_before, trim_point};
 pub use verify::{Verified, VerifyError};
 
 use crate::id::Seq;

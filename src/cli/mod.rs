@@ -5,6 +5,7 @@
 
 mod agents;
 mod args;
+mod audit;
 mod backend;
 mod backup;
 mod compare;
@@ -70,6 +71,7 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
         Command::Deadletters(command) => talk::dead_letters(&command, &common, out),
         Command::Chat(chat) => talk::chat(&chat, &common, out),
         Command::Log(command) => log::run(&command, &common, out),
+        Command::Audit(command) => audit::run(&command, &common, out),
         Command::Projection(command) => projection::run(&command, &common, out),
         Command::Backup(what) => backup::backup(&what, &common, out),
         Command::Restore(what) => backup::run_restore(&what, &common, out),

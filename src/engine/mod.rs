@@ -4,12 +4,13 @@
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`undo`] (facts taken
 //! back), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
-//! [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
+//! `audit_fold` (what makes audits quick), [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
 //! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
 //! its oldest events).
 
 mod adopt;
 mod answers;
+mod audit_fold;
 mod base;
 pub mod clock;
 pub mod deliveries;
@@ -48,6 +49,7 @@ use std::time::Duration;
 
 use caxton_events::log::{Log, Reader, Signer};
 use caxton_events::{Record, Seq, SystemEvent};
+use caxton_projections::audit::Postings;
 use caxton_projections::view::{Part, View};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
@@ -76,6 +78,7 @@ struct Inner {
     log: Reader,
     /// The log as long as it is written.
     sealer: Weak<Log>,
+    postings: Postings,
     signer: Signer,
     /// Taken when the engine stops: then nothing more is accepted.
     commands: RwLock<Option<Sender<Asked>>>,
@@ -103,6 +106,7 @@ struct Threads {
     talk_store: JoinHandle<()>,
     /// Dropped to end the thread that stores.
     stop_store: Sender<()>,
+    postings: audit_fold::Running,
 }
 
 /// What starting found and did.
@@ -200,6 +204,11 @@ impl Engine {
         &self.inner.log
     }
 
+    /// What finds events in the log by who and what they are about.
+    pub fn postings(&self) -> &Postings {
+        &self.inner.postings
+    }
+
     /// The events about agents that were dropped from the log, in order.
     ///
     /// # Errors
@@ -286,6 +295,10 @@ impl Engine {
             }
         }
         drop(threads.stop_store);
+        drop(threads.postings.stop);
+        if threads.postings.thread.join().is_err() {
+            tracing::error!("the thread of the audit trail panicked; its postings are made again");
+        }
         if threads.talk_store.join().is_err() {
             tracing::error!("the thread that stores the talk panicked; the next start folds it from the log");
         }

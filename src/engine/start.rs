@@ -12,6 +12,7 @@ use caxton_events::log::{
     AppendError, Batch, Durability, Filter, Log, LogClosed, LogOptions, OpenError, ReadError, Reader,
 };
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
+use caxton_projections::audit::Postings;
 use caxton_projections::driver::CatchUpError;
 use caxton_projections::embedding::{Embedder, EmbeddingService, ModelIdentity, StoreError, VectorStore};
 use caxton_projections::graph::{self, GraphError, GraphReader, SqliteOptions};
@@ -22,6 +23,7 @@ use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
 use caxton_projections::view::{Part, Positions, Semantic, View};
 use crossbeam_channel::{Receiver, bounded};
 
+use super::audit_fold;
 use super::base::{self, RestoreError, lacks_events};
 use super::fork::inherit_vectors;
 use super::inboxes::{Leases, Wakers};
@@ -243,6 +245,8 @@ impl Engine {
         let awaited = graph.awaited().map(str::to_owned);
         let ends = Ends { commands, offers: offers.graph, nudge: talking.nudge };
         let memory = start_memory(options, log, graph, (positions, Arc::clone(&damaged)), ends)?;
+        let postings = Postings::at(&options.data_dir);
+        let making_postings = audit_fold::start(&postings, &reader, &stopping).map_err(StartError::Thread)?;
         let threads = Threads {
             memory,
             vectors: vector_thread,
@@ -250,6 +254,7 @@ impl Engine {
             talk_fold: talking.fold,
             talk_store: talking.store,
             stop_store: talking.stop_store,
+            postings: making_postings,
         };
         if let Some(Err(refused)) = awaited.map(|reason| rebuilds.begin(Part::Graph, reason)) {
             // Nobody else can have begun one; what is left is that the system gave no thread.
@@ -260,6 +265,7 @@ impl Engine {
                 view,
                 rebuilds,
                 sealer,
+                postings,
                 signer,
                 commands: RwLock::new(Some(sender)),
                 requests: RwLock::new(Some(talking.requests)),

@@ -191,6 +191,17 @@ pub fn projection_rebuilt(projection: &'static str, events: u64, took: Duration)
     gauge!(names::REPLAY_RATE, "projection" => projection).set(events as f64 / seconds);
 }
 
+/// Size of the postings of the audit trail.
+pub fn postings_kept(bytes: u64) {
+    gauge!(names::AUDIT_POSTINGS_BYTES).set(bytes as f64);
+}
+
+/// An audit read so many blocks of the log and left out so many.
+pub fn audit_answered(blocks_read: u64, blocks_skipped: u64) {
+    counter!(names::AUDIT_BLOCKS, "outcome" => "read").increment(blocks_read);
+    counter!(names::AUDIT_BLOCKS, "outcome" => "skipped").increment(blocks_skipped);
+}
+
 /// Writes under way now.
 pub fn writes_pending(count: usize) {
     gauge!(names::MEMORY_PENDING_WRITES).set(count as f64);

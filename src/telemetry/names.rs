@@ -31,6 +31,8 @@ pub(super) const LOG_EVENTS: &str = "caxton_log_events_total";
 pub(super) const LOG_APPEND: &str = "caxton_log_append_seconds";
 pub(super) const LOG_SIZE: &str = "caxton_log_size_bytes";
 pub(super) const PROJECTION_LAG: &str = "caxton_projection_lag_events";
+pub(super) const AUDIT_POSTINGS_BYTES: &str = "caxton_audit_postings_bytes";
+pub(super) const AUDIT_BLOCKS: &str = "caxton_audit_blocks_total";
 pub(super) const REPLAY_RATE: &str = "caxton_replay_events_per_second";
 pub(super) const LLM_REQUESTS: &str = "caxton_llm_requests_total";
 pub(super) const LLM_REQUEST_DURATION: &str = "caxton_llm_request_duration_seconds";
@@ -96,6 +98,7 @@ pub(super) fn describe() {
         (AGENT_VALIDATION_CACHE_HIT_RATE, Unit::Count, "Share of agent files whose judgement was kept."),
         (LOG_SIZE, Unit::Bytes, "Size of the event log."),
         (PROJECTION_LAG, Unit::Count, "Events of the log that a projection has not folded yet."),
+        (AUDIT_POSTINGS_BYTES, Unit::Bytes, "Size of the postings that audits find events by."),
         (LLM_ACTIVE, Unit::Count, "Requests to a language model under way, by provider."),
         (LLM_CIRCUIT_OPEN, Unit::Count, "1 while a provider is left alone after failures, else 0."),
         (REPLAY_RATE, Unit::CountPerSecond, "Events a second in the last rebuild of a projection."),
@@ -131,6 +134,7 @@ pub(super) fn describe() {
         (TOOL_DENIALS, "Calls of tools that an agent may not make, by tool."),
         (TOOL_SERVER_STARTS, "Starts of MCP servers, by server and whether they answered."),
         (LOG_EVENTS, "Events in the log: its last position."),
+        (AUDIT_BLOCKS, "Blocks of the log that audits read and left out, by outcome."),
     ] {
         describe_counter!(name, Unit::Count, help);
     }

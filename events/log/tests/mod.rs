@@ -15,8 +15,8 @@ mod opening;
 mod proving;
 mod reading;
 mod stretch;
-mod trimming;
 mod sweeping;
+mod trimming;
 mod wal;
 
 use std::sync::Arc;

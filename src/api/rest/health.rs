@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use caxton_events::{Clock as _, MemoryId, Timestamp};
+use caxton_events::{Clock as _, MemoryId, Seq, Timestamp};
 use caxton_projections::embedding::Embedder as _;
 use caxton_projections::graph::RelationFilter;
 use caxton_projections::view::{Part, View};
@@ -146,6 +146,7 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
                         "blocks": stats.blocks,
                         "file_bytes": stats.file_bytes,
                     },
+                    "audit": audit(&own, head.seq),
                     "graph": component(Part::Graph),
                     "talk": talk(view, component(Part::Talk)),
                     "vectors": semantic.map_or(json!({"status": "disabled"}), |semantic| {
@@ -177,6 +178,21 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
         )
     })
     .await
+}
+
+/// The postings of the audit trail. Answers are right without them, only slower, so that the server is healthy all the
+/// same.
+fn audit(api: &Api, head: Seq) -> Value {
+    let status = api.engine.postings().status();
+    json!({
+        "status": if status.failure.is_some() { "stopped" } else { "healthy" },
+        "error": status.failure,
+        "seq": status.through,
+        "lag_events": head.0.saturating_sub(status.through.0),
+        "files": status.segments,
+        "bytes": status.bytes,
+        "dropped": status.dropped,
+    })
 }
 
 /// Agents and conversations, with how many there are.

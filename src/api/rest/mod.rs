@@ -4,6 +4,7 @@
 //! happens around every request), `call`, `json` and `fields` (how a request is read), `refusals` (the one table from errors to
 //! statuses), then one file per resource.
 
+mod audit;
 mod backup;
 mod batch;
 mod call;

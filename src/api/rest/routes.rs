@@ -11,15 +11,16 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use super::problem::{Problem, nearest, shortened};
 use super::{
-    Api, RestOptions, backup, batch, config_agents, embeddings, entities, entity_writes, events, export,
-    graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations, projections,
-    relations, search, stats, stream, talk, undo,
+    Api, RestOptions, audit, backup, batch, config_agents, embeddings, entities, entity_writes, events,
+    export, graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations,
+    projections, relations, search, stats, stream, talk, undo,
 };
 use crate::engine::Engine;
 
 /// Paths without parameters, for the hint in a 404.
 const PATHS: &[&str] = &[
     "/api/v1/agents",
+    "/api/v1/audit",
     "/api/v1/backup",
     "/api/v1/capabilities",
     "/api/v1/capabilities/health",
@@ -134,6 +135,8 @@ fn resources() -> Router<Api> {
         .route("/memory/health", get(health::memory_checks))
         .route("/memory/config", get(stats::config))
         .route("/memory/{agent_id}", axum::routing::delete(entity_writes::clear))
+        .route("/audit", get(audit::query))
+        .route("/audit/why/{what}", get(audit::why))
         .route("/log/consistency", get(log_proofs::consistency))
         .route("/log/head", get(log_proofs::head))
         .route("/log/proof", get(log_proofs::proof))

@@ -1,6 +1,7 @@
 //! What can be typed: the commands with their flags.
 
 mod agents;
+mod audit;
 mod backup;
 mod memory;
 mod operate;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate};
+pub(super) use audit::{AuditCommand, AuditFormat, AuditQuery, AuditWhy};
 pub(super) use backup::{Backup, BackupCommand, Restore};
 pub(super) use memory::{
     Add, CompareSearch, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Undo,
@@ -137,6 +139,9 @@ conversation. Standard input that is no terminal is asked line by line; the exit
     /// Look at the event log
     #[command(subcommand)]
     Log(LogCommand),
+    /// Find out who did what, when and why
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look after what is folded from the log
     #[command(subcommand)]
     Projection(ProjectionCommand),

@@ -1,5 +1,6 @@
 //! Turns of agents of files, in a server of its own: models and tools that misbehave, and who is not touched by it.
 
+mod audit;
 mod cache;
 mod circuits;
 mod files;

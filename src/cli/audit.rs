@@ -1,0 +1,301 @@
+//! `caxton audit …`: through a running server, or on the stopped log itself.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+
+use caxton_events::Clock as _;
+use caxton_events::log::Reader;
+use caxton_projections::audit::Postings;
+use caxton_projections::audit::trail::More;
+use caxton_tools::audit::{
+    Answer, Asked, Format, Subject, Summary, Why, WhyError, WhyOptions, Writing, ago, why,
+};
+use caxton_tools::log::Line;
+use serde_json::Value;
+
+use super::args::{AuditCommand, AuditFormat, AuditQuery, AuditWhy, Common};
+use super::backend::{self, Backend, Request, encoded};
+use super::failure::{Exit, Failure};
+use super::log::open;
+use super::output::Output;
+use super::setup;
+use super::transfer::is_dash;
+use crate::engine::SystemClock;
+
+/// Runs a command about the audit trail.
+pub(super) fn run(command: &AuditCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let server = backend::running(common)?.map(Backend::Http);
+    match command {
+        AuditCommand::Query(what) => {
+            let asked = asked(what)?;
+            let mut printed = Printed::new(what, out)?;
+            let summary = match &server {
+                Some(server) => of_server(server, &asked, what, &mut printed)?,
+                None => of_log(common, &asked, what, &mut printed)?,
+            };
+            printed.end(&summary)
+        }
+        AuditCommand::Why(what) => {
+            let why = match &server {
+                Some(server) => why_of_server(server, what)?,
+                None => why_of_log(common, what)?,
+            };
+            out.value(&why)
+        }
+    }
+}
+
+/// The question in the words that the server knows.
+fn asked(what: &AuditQuery) -> Result<Asked, Failure> {
+    let since = match &what.last {
+        Some(span) => {
+            let span = humantime::parse_duration(span).map_err(|error| {
+                let message = format!("--last {span:?} is no span of time: {error}; write 24h, 30m or 7days");
+                Failure::new(Exit::Usage, message)
+            })?;
+            let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+            Some(ago(SystemClock.now(), micros).to_string())
+        }
+        None => what.since.clone(),
+    };
+    let asked = Asked {
+        actor: what.actor.clone(),
+        agent_id: what.agent.clone(),
+        conversation_id: what.conversation.clone(),
+        entity_id: what.entity.clone(),
+        message_id: what.message.clone(),
+        turn_id: what.turn.clone(),
+        kinds: what.kinds.clone(),
+        correlation_id: what.correlation.clone(),
+        causation_seq: what.cause.clone(),
+        stream: what.stream.clone(),
+        scope: what.scope.clone(),
+        since,
+        until: what.until.clone(),
+        from_seq: what.from.clone(),
+        to_seq: what.to.clone(),
+        order: what.newest.then(|| "newest".to_owned()),
+    };
+    let Err(wrong) = asked.question() else { return Ok(asked) };
+    let told: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    Err(Failure::new(Exit::Usage, told.join("\n")))
+}
+
+/// Where events are written, and how.
+struct Printed<'a> {
+    place: Place<'a>,
+    /// `None`: lines for people.
+    writing: Option<Writing>,
+    format: Option<Format>,
+    text: Vec<u8>,
+    begun: bool,
+}
+
+enum Place<'a> {
+    Output(&'a mut Output),
+    File(BufWriter<File>, &'a AuditQuery),
+}
+
+impl<'a> Printed<'a> {
+    fn new(what: &'a AuditQuery, out: &'a mut Output) -> Result<Self, Failure> {
+        let format = match what.format {
+            Some(AuditFormat::Text) => None,
+            None => out.is_json().then_some(Format::Json),
+            Some(AuditFormat::Json) => Some(Format::Json),
+            Some(AuditFormat::Jsonl) => Some(Format::JsonLines),
+            Some(AuditFormat::Csv) => Some(Format::Csv),
+            Some(AuditFormat::Cloudevents) => Some(Format::CloudEvents),
+            Some(AuditFormat::CloudeventsJsonl) => Some(Format::CloudEventsLines),
+        };
+        let place = if is_dash(&what.out) {
+            Place::Output(out)
+        } else {
+            let file = File::create(&what.out).map_err(|error| Failure::file("write", &what.out, &error))?;
+            Place::File(BufWriter::new(file), what)
+        };
+        Ok(Self { place, writing: None, format, text: Vec::new(), begun: false })
+    }
+
+    /// What comes is from this log.
+    fn begin(&mut self, log_id: &[u8; 16]) -> Result<(), Failure> {
+        self.begun = true;
+        self.writing = self.format.map(|format| Writing::new(format, log_id));
+        if let Some(writing) = &self.writing {
+            writing.begin(&mut self.text);
+        }
+        self.put()
+    }
+
+    fn line(&mut self, line: Line) -> Result<(), Failure> {
+        match &mut self.writing {
+            Some(writing) => writing.row(line, &mut self.text),
+            // Writing to a Vec has no way to fail.
+            None => drop(writeln!(self.text, "{line}")),
+        }
+        self.put()
+    }
+
+    fn put(&mut self) -> Result<(), Failure> {
+        let text = std::mem::take(&mut self.text);
+        match &mut self.place {
+            Place::Output(out) => out.text(String::from_utf8_lossy(&text)),
+            Place::File(file, what) => {
+                file.write_all(&text).map_err(|error| Failure::file("write", &what.out, &error))
+            }
+        }
+    }
+
+    /// Writes the end, and tells people what the answer took.
+    fn end(mut self, summary: &Summary) -> Result<(), Failure> {
+        if let Some(writing) = &self.writing {
+            writing.end(summary, &mut self.text);
+        }
+        self.put()?;
+        match &mut self.place {
+            Place::Output(out) => out.flush()?,
+            Place::File(file, what) => {
+                file.flush().map_err(|error| Failure::file("write", &what.out, &error))?;
+            }
+        }
+        // Nobody may be listening there.
+        let _ = writeln!(io::stderr(), "{}", told(summary));
+        if summary.gaps.is_empty() {
+            return Ok(());
+        }
+        let gap = |gap: &caxton_tools::audit::Unread| {
+            format!("{} to {} could not be read: {}", gap.from_seq, gap.to_seq, gap.what)
+        };
+        let mut gaps: Vec<String> = summary.gaps.iter().map(gap).collect();
+        if summary.gaps_more > 0 {
+            gaps.push(format!("and {} more", summary.gaps_more));
+        }
+        let message = format!(
+            "the answer may lack events: {}; run caxton log verify, and restore events.redb from a backup",
+            gaps.join("; ")
+        );
+        Err(Failure::new(Exit::Failed, message))
+    }
+}
+
+fn told(summary: &Summary) -> String {
+    let Summary { count, blocks_read, blocks_skipped, bytes_read, postings_bytes_read, .. } = summary;
+    let events = if *count == 1 { "event" } else { "events" };
+    let mut told = format!(
+        "{count} {events}; {blocks_read} of {} blocks read ({bytes_read} bytes, {postings_bytes_read} of postings)",
+        blocks_read + blocks_skipped,
+    );
+    if summary.next_cursor.is_some() {
+        told.push_str("; there may be more: add --all, or go on behind the last event with --from or --to");
+    }
+    told
+}
+
+fn of_log(
+    common: &Common,
+    asked: &Asked,
+    what: &AuditQuery,
+    printed: &mut Printed<'_>,
+) -> Result<Summary, Failure> {
+    let (reader, postings) = opened(common)?;
+    // It was found to be right before.
+    let question = asked.question().map_err(|_| Failure::new(Exit::Usage, "the question is not valid"))?;
+    let limit = (!what.all).then_some(what.limit);
+    let failed = |error| Failure::of(Exit::Failed, &error);
+    let mut answer = Answer::new(question, &reader, limit).map_err(failed)?;
+    printed.begin(&reader.log_id())?;
+    while !answer.is_done() {
+        let mut put = Ok(());
+        answer
+            .step(&reader, &postings, &mut |line| {
+                put = printed.line(line);
+                if put.is_ok() { More::Yes } else { More::No }
+            })
+            .map_err(failed)?;
+        put?;
+    }
+    let next = answer.stopped_at().map(|seq| seq.0.to_string());
+    Ok(answer.summary(next))
+}
+
+/// The stopped log and its postings. Without them the answer is the same.
+fn opened(common: &Common) -> Result<(Reader, Postings), Failure> {
+    let reader = open(common)?;
+    let postings = Postings::at(&setup::existing_data_dir(common)?);
+    if let Err(error) = postings.open(&reader) {
+        let _ = writeln!(io::stderr(), "caxton: {}; the log is read instead", crate::failure::chain(&error));
+    }
+    Ok((reader, postings))
+}
+
+fn of_server(
+    server: &Backend,
+    asked: &Asked,
+    what: &AuditQuery,
+    printed: &mut Printed<'_>,
+) -> Result<Summary, Failure> {
+    let head = server.ask(Request::get("/api/v1/log/head"))?;
+    let log_id = log_id(&head).ok_or_else(|| broken_off("its head names no log"))?;
+    let kinds = asked.kinds.join(",");
+    let limit = if what.all { "all".to_owned() } else { what.limit.to_string() };
+    let request = Request::get("/api/v1/audit")
+        .with("format", "jsonl")
+        .with("limit", &limit)
+        .with_some("actor", asked.actor.as_deref())
+        .with_some("agent_id", asked.agent_id.as_deref())
+        .with_some("conversation_id", asked.conversation_id.as_deref())
+        .with_some("entity_id", asked.entity_id.as_deref())
+        .with_some("message_id", asked.message_id.as_deref())
+        .with_some("turn_id", asked.turn_id.as_deref())
+        .with_some("kinds", (!kinds.is_empty()).then_some(kinds.as_str()))
+        .with_some("correlation_id", asked.correlation_id.as_deref())
+        .with_some("causation_seq", asked.causation_seq.as_deref())
+        .with_some("stream", asked.stream.as_deref())
+        .with_some("scope", asked.scope.as_deref())
+        .with_some("since", asked.since.as_deref())
+        .with_some("until", asked.until.as_deref())
+        .with_some("from_seq", asked.from_seq.as_deref())
+        .with_some("to_seq", asked.to_seq.as_deref())
+        .with_some("order", asked.order.as_deref());
+    let body = server.read(request)?;
+    printed.begin(&log_id)?;
+    for line in BufReader::new(body).lines() {
+        let line = line.map_err(|error| broken_off(&error.to_string()))?;
+        let mut value: Value = serde_json::from_str(&line).map_err(|error| broken_off(&error.to_string()))?;
+        if let Some(summary) = value.get_mut("summary") {
+            return serde_json::from_value(summary.take()).map_err(|error| broken_off(&error.to_string()));
+        }
+        printed.line(serde_json::from_value(value).map_err(|error| broken_off(&error.to_string()))?)?;
+    }
+    Err(broken_off("its end is missing"))
+}
+
+fn broken_off(what: &str) -> Failure {
+    Failure::new(Exit::Failed, format!("the server's answer is not whole: {what}; ask again"))
+}
+
+/// The log's id, from its public key: `caxton/log/<hex>+…`.
+fn log_id(head: &Value) -> Option<[u8; 16]> {
+    let hex = head.get("public_key")?.as_str()?.strip_prefix("caxton/log/")?.get(..32)?;
+    let mut id = [0; 16];
+    for (byte, digits) in id.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(id)
+}
+
+fn why_of_server(server: &Backend, what: &AuditWhy) -> Result<Why, Failure> {
+    let request = Request::get(&format!("/api/v1/audit/why/{}", encoded(&what.what)))
+        .with("depth", &what.depth.to_string())
+        .with("nodes", &what.nodes.to_string());
+    serde_json::from_value(server.ask(request)?).map_err(|error| broken_off(&error.to_string()))
+}
+
+fn why_of_log(common: &Common, what: &AuditWhy) -> Result<Why, Failure> {
+    let subject: Subject = what.what.parse().map_err(|error| Failure::of(Exit::Usage, &error))?;
+    let (reader, postings) = opened(common)?;
+    let options = WhyOptions { depth_max: what.depth as usize, nodes_max: what.nodes as usize };
+    why(&reader, &postings, (&what.what, &subject), options).map_err(|error| {
+        let exit = if matches!(error, WhyError::NotFound { .. }) { Exit::NotFound } else { Exit::Failed };
+        Failure::of(exit, &error)
+    })
+}

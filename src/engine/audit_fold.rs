@@ -1,0 +1,97 @@
+//! The thread that makes the postings of the audit trail: behind the writer's back, and out of its way.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use caxton_events::log::Reader;
+use caxton_projections::audit::{self, AuditError, Postings, Step};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::{failure, telemetry};
+
+/// How long the thread waits for the log to grow before it looks again.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long it waits after a failure before it tries again.
+const RETRY: Duration = Duration::from_secs(30);
+/// While the log grows, the thread rests this many times as long as it worked: it takes a tenth of a core at the most.
+const REST: u32 = 9;
+/// Longest rest.
+const REST_MAX: Duration = Duration::from_secs(5);
+
+struct AuditFold {
+    postings: Postings,
+    log: Reader,
+    stopping: Arc<AtomicBool>,
+    /// Ends when the engine stops.
+    stop: Receiver<()>,
+}
+
+/// The thread, and what ends it when it is dropped.
+pub(super) struct Running {
+    pub(super) thread: JoinHandle<()>,
+    pub(super) stop: Sender<()>,
+}
+
+/// Starts the thread. Nobody waits for what it does.
+pub(super) fn start(postings: &Postings, log: &Reader, stopping: &Arc<AtomicBool>) -> io::Result<Running> {
+    let (sender, stop) = bounded(0);
+    let fold =
+        AuditFold { postings: postings.clone(), log: log.clone(), stopping: Arc::clone(stopping), stop };
+    let thread = thread::Builder::new().name("audit-postings".to_owned()).spawn(|| fold.run())?;
+    Ok(Running { thread, stop: sender })
+}
+
+impl AuditFold {
+    /// Works until the engine stops. What is not there by then is made after the next start.
+    fn run(self) {
+        if let Err(error) = self.postings.open(&self.log).and_then(|()| self.postings.tidy()) {
+            self.failed(&error);
+        }
+        for dropped in self.postings.status().dropped {
+            tracing::warn!(dropped, "postings of the audit trail are made again");
+        }
+        loop {
+            let rest = self.work();
+            self.report();
+            if self.stop.recv_timeout(rest) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    /// Does what is next and says how long to rest.
+    fn work(&self) -> Duration {
+        let (began, head) = (Instant::now(), self.log.head().seq);
+        let stopping = || self.stopping.load(Ordering::Relaxed);
+        match self.postings.step(&self.log, &stopping) {
+            Ok(Step::Done) => {
+                self.postings.note_failure(None);
+                IDLE
+            }
+            Ok(Step::Built { .. } | Step::Merged) => {
+                self.postings.note_failure(None);
+                let is_growing = self.log.head().seq > head;
+                if is_growing { (began.elapsed() * REST).min(REST_MAX) } else { Duration::ZERO }
+            }
+            Err(error) => {
+                self.failed(&error);
+                RETRY
+            }
+        }
+    }
+
+    fn failed(&self, error: &AuditError) {
+        let error = failure::chain(error);
+        tracing::warn!(projection = audit::NAME, %error, "no postings are made; audits read the log instead");
+        self.postings.note_failure(Some(error));
+    }
+
+    fn report(&self) {
+        let status = self.postings.status();
+        telemetry::projection_lagged(audit::NAME, self.log.head().seq.0.saturating_sub(status.through.0));
+        telemetry::postings_kept(status.bytes);
+    }
+}

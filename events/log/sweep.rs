@@ -68,7 +68,7 @@ impl Reader {
         } else {
             (from, filter.until.unwrap_or(Seq(u64::MAX)))
         };
-        let bounds = (lowest.max(Seq::FIRST), highest.min(snapshot.through));
+        let bounds = (lowest.max(snapshot.past.first()), highest.min(snapshot.through));
         Ok(Sweep {
             headers,
             matcher,
@@ -102,13 +102,13 @@ impl Reader {
         let snapshot = self.snapshot()?;
         let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
         // A last header that cannot be read is a gap in what is read; here it only leaves the bytes unknown.
-        let bytes = next_header(&mut headers, true)?
-            .and_then(|(first, value)| {
-                let last = read_header(first, &value).ok()?;
-                Some(last.bytes_through + last.last().0 * ENTRY_BYTES as u64)
-            })
-            .unwrap_or_default();
-        Ok(Extent { blocks: snapshot.block_count()?, bytes })
+        let start = &snapshot.past.start;
+        let bytes = next_header(&mut headers, true)?.and_then(|(first, value)| {
+            let last = read_header(first, &value).ok()?;
+            let events = last.last().0.saturating_sub(start.frontier.count());
+            Some(last.bytes_through.saturating_sub(start.bytes_through) + events * ENTRY_BYTES as u64)
+        });
+        Ok(Extent { blocks: snapshot.block_count()?, bytes: bytes.unwrap_or_default() })
     }
 
     /// Positions between which everything lies that was recorded from `from` on and before `before`: exact to a block,
@@ -121,7 +121,7 @@ impl Reader {
         let snapshot = self.snapshot()?;
         let first = match from {
             Some(from) => halved(&snapshot, false, |(_, last_at)| last_at < from)?,
-            None => Seq::FIRST,
+            None => snapshot.past.first(),
         };
         let behind = match before {
             Some(before) => halved(&snapshot, true, |(first_at, _)| first_at < before)?,
@@ -138,7 +138,7 @@ fn halved(
     unreadable_is_early: bool,
     is_early: impl Fn((Timestamp, Timestamp)) -> bool,
 ) -> Result<Seq, StoreError> {
-    let (mut low, mut high) = (Seq::FIRST, snapshot.through.next());
+    let (mut low, mut high) = (snapshot.past.first(), snapshot.through.next());
     while low < high {
         let middle = Seq(low.0.midpoint(high.0));
         let Some((first, value)) = next_header(&mut snapshot.headers_until(middle)?, true)? else {
@@ -159,7 +159,7 @@ fn halved(
 
 /// The stretch around `seq` that no readable header covers.
 fn uncovered(snapshot: &Snapshot, seq: Seq) -> Result<(Seq, Seq), StoreError> {
-    let (mut first, mut last) = (Seq::FIRST, snapshot.through);
+    let (mut first, mut last) = (snapshot.past.first(), snapshot.through);
     let mut before = snapshot.headers_until(seq)?;
     while let Some((at, value)) = next_header(&mut before, true)? {
         if let Some(end) = read_header(at, &value).ok().map(|header| header.last()).filter(|end| *end < seq) {
@@ -353,7 +353,7 @@ impl Picker {
     ///
     /// [`StoreError`] when the store fails as a whole.
     pub fn get(&mut self, seq: Seq) -> Result<Option<Swept>, StoreError> {
-        if seq == Seq::ZERO || seq > self.snapshot.through {
+        if seq < self.snapshot.past.first() || seq > self.snapshot.through {
             return Ok(None);
         }
         let is_open = self.open.as_ref().is_some_and(|open| open.first <= seq && seq <= open.last());

@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use caxton_events::Seq;
@@ -123,6 +124,8 @@ struct Shared {
     /// First positions of stretches that the log cannot give.
     unreadable: Mutex<BTreeSet<Seq>>,
     failure: Mutex<Option<String>>,
+    /// The first position that the log still had when it was last looked at.
+    kept: AtomicU64,
 }
 
 impl Postings {
@@ -139,6 +142,7 @@ impl Postings {
             dropped: Mutex::default(),
             unreadable: Mutex::default(),
             failure: Mutex::default(),
+            kept: AtomicU64::new(1),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -154,6 +158,7 @@ impl Postings {
     ///
     /// [`AuditError`] when the folder or the log cannot be read.
     pub fn open(&self, reader: &Reader) -> Result<(), AuditError> {
+        self.kept(reader)?;
         let dir = &self.shared.dir;
         let entries = match fs::read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -174,6 +179,13 @@ impl Postings {
         found.dedup_by(|later, earlier| later.stretch.first <= earlier.stretch.last);
         *self.shared.segments.write().unwrap_or_else(PoisonError::into_inner) = found;
         Ok(())
+    }
+
+    /// The first position that the log still has.
+    fn kept(&self, reader: &Reader) -> Result<Seq, ReadError> {
+        let kept = reader.first()?;
+        self.shared.kept.store(kept.0, Ordering::Relaxed);
+        Ok(kept)
     }
 
     fn of_log(&self, segment: Segment, reader: &Reader) -> Result<Segment, SegmentError> {
@@ -214,7 +226,8 @@ impl Postings {
         if self.merge_next()? {
             return Ok(Step::Merged);
         }
-        let Some(first) = self.next_uncovered(reader.head().seq) else { return Ok(Step::Done) };
+        let kept = self.kept(reader)?;
+        let Some(first) = self.next_uncovered(kept, reader.head().seq) else { return Ok(Step::Done) };
         fs::create_dir_all(&self.shared.dir).map_err(Self::folder_failed(&self.shared.dir))?;
         match self.build(reader, first, stop) {
             Ok(None) => Ok(Step::Done),
@@ -231,15 +244,15 @@ impl Postings {
         }
     }
 
-    /// The first stretch that can be covered and is not, by its first position.
-    fn next_uncovered(&self, head: Seq) -> Option<Seq> {
+    /// The first stretch that can be covered and is not, by its first position. Before `kept` the log has nothing any more.
+    fn next_uncovered(&self, kept: Seq, head: Seq) -> Option<Seq> {
         let (unreadable, events) = (self.unreadable(), self.shared.sizes.events);
         let mut segments = self.segments().into_iter().peekable();
         let mut first = Seq::FIRST;
         loop {
             if let Some(segment) = segments.next_if(|segment| segment.stretch.first <= first) {
                 first = segment.stretch.last.next().max(first);
-            } else if unreadable.contains(&first) {
+            } else if unreadable.contains(&first) || first.0 + events <= kept.0 {
                 first = Seq(first.0 + events);
             } else {
                 return (head.0 >= first.0 + events - 1).then_some(first);
@@ -361,7 +374,9 @@ impl Postings {
     /// How far they are.
     pub fn status(&self) -> Status {
         let segments = self.segments();
-        let mut through = Seq::ZERO;
+        // What was dropped from the log needs no postings.
+        let (kept, events) = (self.shared.kept.load(Ordering::Relaxed), self.shared.sizes.events);
+        let mut through = Seq((kept - 1) / events * events);
         for segment in &segments {
             if segment.stretch.first != through.next() {
                 break;

@@ -145,7 +145,7 @@ impl Trail {
     /// [`StoreError`] when the log cannot be read at all.
     pub fn new(question: Question, reader: &Reader) -> Result<Self, StoreError> {
         let extent = reader.extent()?;
-        let mut left = (Seq::FIRST, reader.head().seq);
+        let mut left = (reader.first()?, reader.head().seq);
         if question.since.is_some() || question.until.is_some() {
             let (first, last) = reader.span(question.since, question.until)?;
             left = (left.0.max(first), left.1.min(last));

@@ -55,13 +55,12 @@ impl Answer {
         if self.is_done() {
             return Ok(());
         }
-        let log_id = reader.log_id();
         let mut left = self.limit.map_or(u64::MAX, |limit| limit - self.trail.figures().matched);
         let mut last = self.last;
         self.trail.step(reader, postings, &mut |record| {
             last = record.seq;
             left -= 1;
-            let more = give(Line::of_log(&log_id, record));
+            let more = give(Line::of(reader, record));
             if left == 0 { More::No } else { more }
         })?;
         self.last = last;

@@ -271,7 +271,7 @@ impl Walk<'_> {
             return None;
         }
         let repeated = !self.seen.insert(record.seq);
-        let line = Line::of_log(&self.reader.log_id(), record.clone());
+        let line = Line::of(self.reader, record.clone());
         Some(Cause::of_event(relation, line, repeated))
     }
 
@@ -347,8 +347,7 @@ impl Walk<'_> {
         if records.is_empty() {
             return Ok(None);
         }
-        let log_id = self.reader.log_id();
-        let lines = records.iter().map(|record| Line::of_log(&log_id, record.clone())).collect();
+        let lines = records.iter().map(|record| Line::of(self.reader, record.clone())).collect();
         let mut cause = Cause::of_turn(TurnShown::of(turn, lines), false);
         for record in &records {
             let Event::Turn(event) = &record.event else { continue };

@@ -168,7 +168,7 @@ impl Postings {
         for entry in entries {
             let path = entry.map_err(Self::folder_failed(dir))?.path();
             if path.extension().is_some_and(|extension| extension == "postings") {
-                match Segment::open(&path).and_then(|segment| self.of_log(segment, reader)) {
+                match Segment::open(&path).and_then(|segment| of_log(segment, reader)) {
                     Ok(segment) => found.push(Arc::new(segment)),
                     Err(error) => self.note_dropped(&error),
                 }
@@ -186,13 +186,6 @@ impl Postings {
         let kept = reader.first()?;
         self.shared.kept.store(kept.0, Ordering::Relaxed);
         Ok(kept)
-    }
-
-    fn of_log(&self, segment: Segment, reader: &Reader) -> Result<Segment, SegmentError> {
-        let Stretch { log_id, last, root, .. } = segment.stretch;
-        let is_of_log =
-            log_id == reader.log_id() && reader.head_at(last.0).is_ok_and(|head| head.root == root);
-        if is_of_log { Ok(segment) } else { Err(SegmentError::Foreign { path: segment.path().to_owned() }) }
     }
 
     /// Removes what is in the folder and is no part of the postings: files that were dropped or never finished, and those
@@ -392,4 +385,11 @@ impl Postings {
             failure: self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
+}
+
+/// The segment if it is about this log as it is.
+fn of_log(segment: Segment, reader: &Reader) -> Result<Segment, SegmentError> {
+    let Stretch { log_id, last, root, .. } = segment.stretch;
+    let is_of_log = log_id == reader.log_id() && reader.head_at(last.0).is_ok_and(|head| head.root == root);
+    if is_of_log { Ok(segment) } else { Err(SegmentError::Foreign { path: segment.path().to_owned() }) }
 }

@@ -145,6 +145,12 @@ impl<'r> About<'_, 'r> {
         self.agent_named(agent.as_str());
     }
 
+    fn agents(&mut self, agents: impl IntoIterator<Item = &'r AgentId>) {
+        for agent in agents {
+            self.agent(agent);
+        }
+    }
+
     fn row(&mut self, id: MemoryId) {
         (self.give)(Term::Row(id));
     }
@@ -195,11 +201,11 @@ impl<'r> About<'_, 'r> {
             ConversationEvent::MessageSent(message) => {
                 self.message(message.id);
                 self.agent(&message.sender);
-                message.receivers.iter().for_each(|receiver| self.agent(receiver));
+                self.agents(&message.receivers);
             }
             ConversationEvent::MessageExpired { message, receivers, .. } => {
                 self.message(*message);
-                receivers.iter().for_each(|receiver| self.agent(receiver));
+                self.agents(receivers);
             }
             ConversationEvent::ReplyOverdue { message, .. }
             | ConversationEvent::DeadLetterReplayed { message, .. } => self.message(*message),
@@ -209,7 +215,7 @@ impl<'r> About<'_, 'r> {
             }
             ConversationEvent::MessageDeadLettered { message, receiver, .. } => {
                 self.message(*message);
-                receiver.iter().for_each(|receiver| self.agent(receiver));
+                self.agents(receiver);
             }
             ConversationEvent::InboxAcknowledged { agent, .. } => self.agent(agent),
             ConversationEvent::Opened { .. }

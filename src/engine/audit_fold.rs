@@ -1,8 +1,8 @@
 //! The thread that makes the postings of the audit trail: behind the writer's back, and out of its way.
 
-use std::io;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use caxton_events::log::Reader;
 use caxton_projections::audit::{self, AuditError, Postings, Step};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::StartError;
 use crate::{failure, telemetry};
 
 /// How long the thread waits for the log to grow before it looks again.
@@ -29,19 +30,34 @@ struct AuditFold {
     stop: Receiver<()>,
 }
 
-/// The thread, and what ends it when it is dropped.
-pub(super) struct Running {
-    pub(super) thread: JoinHandle<()>,
-    pub(super) stop: Sender<()>,
+/// The postings, and the thread that makes them.
+pub(super) struct Maker {
+    pub(super) postings: Postings,
+    /// The thread, and what ends it when it is dropped.
+    running: Mutex<Option<(JoinHandle<()>, Sender<()>)>>,
 }
 
-/// Starts the thread. Nobody waits for what it does.
-pub(super) fn start(postings: &Postings, log: &Reader, stopping: &Arc<AtomicBool>) -> io::Result<Running> {
+/// Opens the postings of a data directory and goes on making them. Nobody waits for it.
+pub(super) fn start(data_dir: &Path, log: &Reader, stopping: &Arc<AtomicBool>) -> Result<Maker, StartError> {
+    let postings = Postings::at(data_dir);
     let (sender, stop) = bounded(0);
     let fold =
         AuditFold { postings: postings.clone(), log: log.clone(), stopping: Arc::clone(stopping), stop };
-    let thread = thread::Builder::new().name("audit-postings".to_owned()).spawn(|| fold.run())?;
-    Ok(Running { thread, stop: sender })
+    let thread = thread::Builder::new().name("audit-postings".to_owned()).spawn(|| fold.run());
+    let running = Mutex::new(Some((thread.map_err(StartError::Thread)?, sender)));
+    Ok(Maker { postings, running })
+}
+
+impl Maker {
+    /// Ends the thread.
+    pub(super) fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((thread, stop)) = running else { return };
+        drop(stop);
+        if thread.join().is_err() {
+            tracing::error!("the thread of the audit trail panicked; its postings are made again");
+        }
+    }
 }
 
 impl AuditFold {

@@ -78,7 +78,7 @@ struct Inner {
     log: Reader,
     /// The log as long as it is written.
     sealer: Weak<Log>,
-    postings: Postings,
+    postings: audit_fold::Maker,
     signer: Signer,
     /// Taken when the engine stops: then nothing more is accepted.
     commands: RwLock<Option<Sender<Asked>>>,
@@ -106,7 +106,6 @@ struct Threads {
     talk_store: JoinHandle<()>,
     /// Dropped to end the thread that stores.
     stop_store: Sender<()>,
-    postings: audit_fold::Running,
 }
 
 /// What starting found and did.
@@ -206,7 +205,7 @@ impl Engine {
 
     /// What finds events in the log by who and what they are about.
     pub fn postings(&self) -> &Postings {
-        &self.inner.postings
+        &self.inner.postings.postings
     }
 
     /// The events about agents that were dropped from the log, in order.
@@ -295,10 +294,7 @@ impl Engine {
             }
         }
         drop(threads.stop_store);
-        drop(threads.postings.stop);
-        if threads.postings.thread.join().is_err() {
-            tracing::error!("the thread of the audit trail panicked; its postings are made again");
-        }
+        self.inner.postings.stop();
         if threads.talk_store.join().is_err() {
             tracing::error!("the thread that stores the talk panicked; the next start folds it from the log");
         }

@@ -34,6 +34,7 @@ fn creation(name: &str) -> Submission {
         actor: "ada".parse().unwrap(),
         workspace: "lab".parse().unwrap(),
         correlation: None,
+        causation: None,
         idempotency: None,
         writes: vec![Write::CreateEntity(NewEntity {
             scope: Scope::Global,

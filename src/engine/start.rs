@@ -12,7 +12,6 @@ use caxton_events::log::{
     AppendError, Batch, Durability, Filter, Log, LogClosed, LogOptions, OpenError, ReadError, Reader,
 };
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
-use caxton_projections::audit::Postings;
 use caxton_projections::driver::CatchUpError;
 use caxton_projections::embedding::{Embedder, EmbeddingService, ModelIdentity, StoreError, VectorStore};
 use caxton_projections::graph::{self, GraphError, GraphReader, SqliteOptions};
@@ -211,13 +210,12 @@ impl Engine {
         let log = open_log(options)?;
         let signer = signing::open_or_create(&options.data_dir, log.reader().log_id())
             .map_err(StartError::SigningKey)?;
-        let mut recovery = Recovery::default();
+        let (mut recovery, stopping) = (Recovery::default(), Arc::new(AtomicBool::new(false)));
         settle(options, &log.reader())?;
         let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
         record_start(&log, options.embedding.as_deref())?;
         let positions = Arc::new(Positions::new(options.embedding.is_some()));
         graph.catch_up(&log.reader(), &positions)?;
-        let stopping = Arc::new(AtomicBool::new(false));
         let (talk, store) = open_talk(options, &log.reader(), &mut recovery, progress)?;
         positions.advance(Part::Talk, talk.checkpoint());
         let vectors = open_vectors(options, (&log.reader(), &graph.reader()), &mut recovery, progress)?;
@@ -241,12 +239,10 @@ impl Engine {
         let (sealer, wakers) = (Arc::downgrade(&log), Arc::new(Wakers::new()));
         let talking = start_talk(options, &log, (talk, store), (&positions, offers.talk), &wakers)?;
         let (sender, commands) = bounded(options.commands_max);
-        let damaged = Arc::new(AtomicBool::new(false));
-        let awaited = graph.awaited().map(str::to_owned);
+        let (damaged, awaited) = (Arc::new(AtomicBool::new(false)), graph.awaited().map(str::to_owned));
         let ends = Ends { commands, offers: offers.graph, nudge: talking.nudge };
         let memory = start_memory(options, log, graph, (positions, Arc::clone(&damaged)), ends)?;
-        let postings = Postings::at(&options.data_dir);
-        let making_postings = audit_fold::start(&postings, &reader, &stopping).map_err(StartError::Thread)?;
+        let postings = audit_fold::start(&options.data_dir, &reader, &stopping)?;
         let threads = Threads {
             memory,
             vectors: vector_thread,
@@ -254,7 +250,6 @@ impl Engine {
             talk_fold: talking.fold,
             talk_store: talking.store,
             stop_store: talking.stop_store,
-            postings: making_postings,
         };
         if let Some(Err(refused)) = awaited.map(|reason| rebuilds.begin(Part::Graph, reason)) {
             // Nobody else can have begun one; what is left is that the system gave no thread.

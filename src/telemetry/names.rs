@@ -98,7 +98,6 @@ pub(super) fn describe() {
         (AGENT_VALIDATION_CACHE_HIT_RATE, Unit::Count, "Share of agent files whose judgement was kept."),
         (LOG_SIZE, Unit::Bytes, "Size of the event log."),
         (PROJECTION_LAG, Unit::Count, "Events of the log that a projection has not folded yet."),
-        (AUDIT_POSTINGS_BYTES, Unit::Bytes, "Size of the postings that audits find events by."),
         (LLM_ACTIVE, Unit::Count, "Requests to a language model under way, by provider."),
         (LLM_CIRCUIT_OPEN, Unit::Count, "1 while a provider is left alone after failures, else 0."),
         (REPLAY_RATE, Unit::CountPerSecond, "Events a second in the last rebuild of a projection."),
@@ -134,13 +133,20 @@ pub(super) fn describe() {
         (TOOL_DENIALS, "Calls of tools that an agent may not make, by tool."),
         (TOOL_SERVER_STARTS, "Starts of MCP servers, by server and whether they answered."),
         (LOG_EVENTS, "Events in the log: its last position."),
-        (AUDIT_BLOCKS, "Blocks of the log that audits read and left out, by outcome."),
     ] {
         describe_counter!(name, Unit::Count, help);
     }
+    describe_audit();
     super::agents::describe();
     super::messages::describe();
     for name in PRESENT_FROM_THE_START {
         gauge!(*name).set(0.0);
     }
+}
+
+fn describe_audit() {
+    let size = "Size of the postings that audits find events by.";
+    describe_gauge!(AUDIT_POSTINGS_BYTES, Unit::Bytes, size);
+    let blocks = "Blocks of the log that audits read and left out, by outcome.";
+    describe_counter!(AUDIT_BLOCKS, Unit::Count, blocks);
 }

@@ -228,7 +228,9 @@ impl Walk<'_> {
             })?;
         }
         let gaps = trail.gaps().0.to_vec();
-        gaps.into_iter().for_each(|gap| self.note(gap));
+        for gap in gaps {
+            self.note(gap);
+        }
         Ok(found)
     }
 

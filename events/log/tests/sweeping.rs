@@ -62,6 +62,9 @@ fn a_sweep_over_a_whole_log_gives_what_a_scan_gives() {
     assert_eq!(picked, (0..40).map(of_stream).collect::<Vec<_>>());
 }
 
+/// What is done to the tables of a log.
+type Change = Box<dyn Fn(&redb::WriteTransaction)>;
+
 /// A log of five blocks of three events.
 fn of_five_blocks() -> Disk {
     let disk = Disk::default();
@@ -90,7 +93,6 @@ fn what_is_damaged_is_a_gap_and_no_larger_than_it_must_be() {
             transaction.open_table(table).unwrap().remove(4).unwrap();
         }
     };
-    type Change = Box<dyn Fn(&redb::WriteTransaction)>;
     let cases: [(&str, Change, (u64, u64)); 5] = [
         ("a bit of the last event", Box::new(flip(BODIES, usize::MAX)), (6, 6)),
         ("a bit of an entry", Box::new(flip(BODIES, 3)), (4, 6)),
@@ -114,7 +116,7 @@ fn what_is_damaged_is_a_gap_and_no_larger_than_it_must_be() {
         for seq in 1..=15 {
             match picker.get(Seq(seq)).unwrap() {
                 Some(Swept::Record(record)) => {
-                    assert_eq!((record.seq.0, up.contains(&seq)), (seq, true), "{what}")
+                    assert_eq!((record.seq.0, up.contains(&seq)), (seq, true), "{what}");
                 }
                 Some(Swept::Gap(found)) => {
                     assert!(found.first.0 <= seq && seq <= found.last.0, "{what}: {found:?}");

@@ -42,10 +42,12 @@ impl Clock for Now {
 
 /// An observation of about 200 bytes.
 fn draft(n: u64) -> Draft {
-    let actor = match n {
-        _ if n / BLOCK_EVENTS % 100 == 50 => BURSTS.to_owned(),
-        _ if n % 100 == 7 => SPREAD.to_owned(),
-        _ => format!("agent-{}", n % 50),
+    let actor = if n / BLOCK_EVENTS % 100 == 50 {
+        BURSTS.to_owned()
+    } else if n % 100 == 7 {
+        SPREAD.to_owned()
+    } else {
+        format!("agent-{}", n % 50)
     };
     Draft {
         stream: format!("agent:{actor}"),
@@ -159,7 +161,7 @@ pub(crate) fn answers(options: &Options, table: &mut Table) {
         );
         match bar {
             Some(bar) => {
-                table.row(what, figure, format!("≤ {:.0} % of the full scan", bar * 100.0), ratio <= bar)
+                table.row(what, figure, format!("≤ {:.0} % of the full scan", bar * 100.0), ratio <= bar);
             }
             None => table.note(what, figure),
         }

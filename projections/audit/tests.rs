@@ -98,7 +98,7 @@ fn draft(n: u64) -> Draft {
     Draft {
         stream,
         actor: agent(n),
-        correlation: (n % 3 == 0).then(|| turn(n / 8).to_string()),
+        correlation: n.is_multiple_of(3).then(|| turn(n / 8).to_string()),
         causation: (n > 10).then(|| Seq(n - n % 9)),
         event,
     }
@@ -205,12 +205,12 @@ fn walked(question: &Question, reader: &Reader, postings: &Postings, one: bool) 
     let mut found = Vec::new();
     let mut steps = 0;
     while !trail.is_done() {
-        let step = |record| {
-            found.push(record);
-            if one { More::No } else { More::Yes }
-        };
-        let mut step = step;
-        trail.step(reader, postings, &mut step).unwrap();
+        trail
+            .step(reader, postings, &mut |record| {
+                found.push(record);
+                if one { More::No } else { More::Yes }
+            })
+            .unwrap();
         steps += 1;
         assert!(steps < 10_000, "{question:?} comes to no end");
     }

@@ -283,10 +283,6 @@ mod tests {
 
     use super::Asked;
 
-    fn some(text: &str) -> Option<String> {
-        Some(text.to_owned())
-    }
-
     #[track_caller]
     fn check(asked: &Asked, then: &str) {
         let wrong = asked.question().unwrap_err();
@@ -306,35 +302,47 @@ mod tests {
             "kinds \"xyzzy\": is no kind of event; use a kind or a family: memory. conversation. agent. turn. system.",
         );
         check(
-            &Asked { since: some("yesterday"), ..Asked::default() },
+            &Asked { since: Some(String::from("yesterday")), ..Asked::default() },
             "since \"yesterday\": \"yesterday\" is no RFC 3339 time from 1970 on; write 2026-11-23T14:05:00Z, 2026-11-23T15:05:00+01:00 or 2026-11-23",
         );
         check(
-            &Asked { since: some("2026-02-01"), until: some("2026-02-01"), ..Asked::default() },
+            &Asked {
+                since: Some(String::from("2026-02-01")),
+                until: Some(String::from("2026-02-01")),
+                ..Asked::default()
+            },
             "until \"2026-02-01T00:00:00.000000Z\": is not after since (2026-02-01T00:00:00.000000Z); give a later moment, or leave it out",
         );
         for bad in ["0", "-1", "+1", "x", "", "#", "99999999999999999999"] {
-            let asked = Asked { from_seq: some(bad), ..Asked::default() };
+            let asked = Asked { from_seq: Some(String::from(bad)), ..Asked::default() };
             check(&asked, &format!("from_seq {bad:?}: is no position; give a whole number from 1 up"));
         }
         check(
-            &Asked { from_seq: some("9"), to_seq: some("8"), ..Asked::default() },
+            &Asked { from_seq: Some(String::from("9")), to_seq: Some(String::from("8")), ..Asked::default() },
             "to_seq \"8\": lies before from_seq (9); give a later position, or leave it out",
         );
         for bad in ["5", "ent_", "ent_x", "entity_5", "ent_99999999999999999999"] {
             let remedy = "write ent_ID, obs_ID or rel_ID, as answers about the memory show them";
-            let asked = Asked { entity_id: some(bad), ..Asked::default() };
+            let asked = Asked { entity_id: Some(String::from(bad)), ..Asked::default() };
             check(&asked, &format!("entity_id {bad:?}: is no entity, observation or relation; {remedy}"));
         }
         check(
-            &Asked { order: some("up"), ..Asked::default() },
+            &Asked { order: Some(String::from("up")), ..Asked::default() },
             "order \"up\": is no order; use oldest or newest: which comes first",
         );
         check(
-            &Asked { stream: some("global"), scope: some("agent:ada"), ..Asked::default() },
+            &Asked {
+                stream: Some(String::from("global")),
+                scope: Some(String::from("agent:ada")),
+                ..Asked::default()
+            },
             "scope \"agent:ada\": is another stream than \"global\"; leave one of them out: a scope is the stream of what is written there",
         );
-        let several = Asked { agent_id: some("a b"), message_id: some("x"), ..Asked::default() };
+        let several = Asked {
+            agent_id: Some(String::from("a b")),
+            message_id: Some(String::from("x")),
+            ..Asked::default()
+        };
         assert_eq!(several.question().unwrap_err().len(), 2);
     }
 
@@ -343,10 +351,10 @@ mod tests {
         let kinds = vec!["memory.".to_owned(), "system.*".to_owned(), "turn.started".to_owned()];
         let asked = Asked {
             kinds,
-            entity_id: some("obs_7"),
-            from_seq: some("#3"),
-            scope: some("agent:ada"),
-            order: some("newest"),
+            entity_id: Some(String::from("obs_7")),
+            from_seq: Some(String::from("#3")),
+            scope: Some(String::from("agent:ada")),
+            order: Some(String::from("newest")),
             ..Asked::default()
         };
         let question = asked.question().unwrap();

@@ -1,4 +1,4 @@
-//! Events as others read them: JSON, JSON lines, CSV, CloudEvents. Written piece by piece, so that an answer of any length
+//! Events as others read them: JSON, JSON lines, CSV, `CloudEvents`. Written piece by piece, so that an answer of any length
 //! needs no more memory than one of its events.
 
 use caxton_events::{Seq, Timestamp};

@@ -33,7 +33,7 @@ pub(in crate::cli) struct AuditQuery {
     /// Only events of this conversation
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) conversation: Option<String>,
-    /// Only events that write or name this entity, observation or relation: ent_5, obs_7, rel_9
+    /// Only events that write or name this entity, observation or relation: `ent_5`, `obs_7`, `rel_9`
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) entity: Option<String>,
     /// Only events that are, name or answer with this message
@@ -109,7 +109,7 @@ pub(in crate::cli) enum AuditFormat {
 /// `caxton audit why`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AuditWhy {
-    /// A position (17), ent_ID, obs_ID, rel_ID, the UUID of a message, or turn_UUID
+    /// A position (17), `ent_ID`, `obs_ID`, `rel_ID`, the UUID of a message, or `turn_UUID`
     #[arg(value_name = "WHAT")]
     pub(in crate::cli) what: String,
     /// Steps back, at most

@@ -101,6 +101,7 @@ fn fill(engine: &Engine) {
             actor: "ada".parse().unwrap(),
             workspace: "lab".parse().unwrap(),
             correlation: None,
+            causation: None,
             idempotency: None,
             writes: vec![creation],
             atomic: true,

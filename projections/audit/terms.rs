@@ -167,7 +167,7 @@ impl<'r> About<'_, 'r> {
 
     fn memory(&mut self, event: &'r MemoryEvent) {
         match event {
-            MemoryEvent::EntityCreated { id, scope, .. } => {
+            MemoryEvent::EntityCreated { id, scope, .. } | MemoryEvent::EntityRestored { id, scope, .. } => {
                 self.row(*id);
                 self.owner(scope);
             }
@@ -177,15 +177,25 @@ impl<'r> About<'_, 'r> {
             | MemoryEvent::RelationRemoved { id } => self.row(*id),
             MemoryEvent::ObservationAdded { id, entity, .. }
             | MemoryEvent::ObservationUpdated { id, entity, .. }
+            | MemoryEvent::ObservationRestored { id, entity, .. }
             | MemoryEvent::ObservationRemoved { id, entity } => {
                 self.row(*id);
                 self.row(*entity);
             }
-            MemoryEvent::RelationCreated { id, scope, from, to, .. } => {
+            MemoryEvent::RelationCreated { id, scope, from, to, .. }
+            | MemoryEvent::RelationRestored { id, scope, from, to, .. } => {
                 self.row(*id);
                 self.row(*from);
                 self.row(*to);
                 self.owner(scope);
+            }
+            MemoryEvent::Undone { chosen, .. } => {
+                if let Some(agent) = &chosen.agent {
+                    self.agent(agent);
+                }
+                if let Some(conversation) = &chosen.conversation {
+                    (self.give)(Term::Conversation(Cow::Borrowed(conversation.as_str())));
+                }
             }
         }
     }

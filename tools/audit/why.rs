@@ -58,9 +58,18 @@ impl FromStr for Subject {
     fn from_str(text: &str) -> Result<Self, SubjectError> {
         let error = || SubjectError { text: text.chars().take(80).collect() };
         let kinds: &[Kind] = match text.get(..4) {
-            Some("ent_") => &[Kind::EntityCreated, Kind::EntityUpdated, Kind::EntityRemoved],
-            Some("obs_") => &[Kind::ObservationAdded, Kind::ObservationUpdated, Kind::ObservationRemoved],
-            Some("rel_") => &[Kind::RelationCreated, Kind::RelationUpdated, Kind::RelationRemoved],
+            Some("ent_") => {
+                &[Kind::EntityCreated, Kind::EntityUpdated, Kind::EntityRemoved, Kind::EntityRestored]
+            }
+            Some("obs_") => &[
+                Kind::ObservationAdded,
+                Kind::ObservationUpdated,
+                Kind::ObservationRemoved,
+                Kind::ObservationRestored,
+            ],
+            Some("rel_") => {
+                &[Kind::RelationCreated, Kind::RelationUpdated, Kind::RelationRemoved, Kind::RelationRestored]
+            }
             _ => &[],
         };
         if !kinds.is_empty() {
@@ -462,7 +471,11 @@ fn row_of(event: &Event) -> Option<MemoryId> {
         | MemoryEvent::ObservationRemoved { id, .. }
         | MemoryEvent::RelationCreated { id, .. }
         | MemoryEvent::RelationUpdated { id, .. }
-        | MemoryEvent::RelationRemoved { id } => Some(*id),
+        | MemoryEvent::RelationRemoved { id }
+        | MemoryEvent::EntityRestored { id, .. }
+        | MemoryEvent::ObservationRestored { id, .. }
+        | MemoryEvent::RelationRestored { id, .. } => Some(*id),
+        MemoryEvent::Undone { .. } => None,
     }
 }
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use caxton_events::Seq;
 use caxton_tools::backup::{Frames, Places, SourceError, Wanted, extras, source};
-use futures::stream;
+use futures::{StreamExt as _, stream};
 
 use super::Api;
 use super::call::Call;
@@ -59,7 +59,8 @@ pub(super) async fn backup(State(api): State<Api>, call: Call) -> Result<Respons
             Err(problem) => Some((Err(std::io::Error::other(problem.code())), None)),
         }
     });
-    let mut response = Response::new(Body::from_stream(body));
+    // Who compresses it asks once more behind the end.
+    let mut response = Response::new(Body::from_stream(body.fuse()));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     Ok(response)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
 use super::Api;
@@ -116,7 +116,8 @@ pub(super) fn streamed(body: Bytes, answering: impl Answering) -> Response {
         let answer = answering.answer(chunk).await;
         Some((Ok::<_, std::convert::Infallible>(answer), (lines, answering)))
     });
-    let mut response = Response::new(Body::from_stream(answers));
+    // Who compresses it asks once more behind the end.
+    let mut response = Response::new(Body::from_stream(answers.fuse()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response
 }

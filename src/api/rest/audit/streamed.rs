@@ -10,7 +10,7 @@ use axum::response::Response;
 use caxton_projections::audit::trail::More;
 use caxton_projections::view::View;
 use caxton_tools::audit::{Answer, Format, Writing};
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 
@@ -59,7 +59,8 @@ pub(super) fn streamed(api: Api, answer: Answer, format: Format, writing: Writin
             Err(error) => Some((Err(error), None)),
         }
     });
-    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    // Who compresses it asks once more behind the end.
+    let mut response = Response::new(Body::new(StreamBody::new(frames.fuse())));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -389,8 +389,8 @@ impl Walk<'_> {
         for id in ids.into_iter().take(READS_MAX) {
             // One counter numbers both, so that it is one or the other.
             for kinds in [
-                [Kind::EntityCreated, Kind::EntityUpdated],
-                [Kind::ObservationAdded, Kind::ObservationUpdated],
+                [Kind::EntityCreated, Kind::EntityUpdated, Kind::EntityRestored],
+                [Kind::ObservationAdded, Kind::ObservationUpdated, Kind::ObservationRestored],
             ] {
                 let question = Question {
                     row: Some(id),

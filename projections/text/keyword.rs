@@ -68,6 +68,8 @@ struct Place<'a> {
     connection: &'a Connection,
     as_of: AsOf,
     scopes: &'a [i64],
+    /// Whether a row was removed behind that moment: else nothing of the past was there then.
+    removed_since: bool,
 }
 
 /// A row that passed the filter.
@@ -87,7 +89,8 @@ pub(crate) fn ask(
     if terms.is_empty() || scopes.is_empty() || query.limit == 0 {
         return Ok(Vec::new());
     }
-    let place = Place { connection, as_of, scopes };
+    let removed_since = removed_since(connection, as_of)?;
+    let place = Place { connection, as_of, scopes, removed_since };
     let corpus = corpus(place)?;
     for term in &mut terms {
         read_postings(place, term)?;
@@ -100,6 +103,16 @@ pub(crate) fn ask(
     add_exact_name(place, query, &terms, &mut candidates)?;
     let scored = score(place, query, &terms, corpus, &merged(candidates))?;
     Ok(rank(scored, query.limit))
+}
+
+fn removed_since(connection: &Connection, as_of: AsOf) -> rusqlite::Result<bool> {
+    let Some(moment) = as_of.moment() else { return Ok(false) };
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM entities WHERE removed_seq > ?1)
+                 OR EXISTS (SELECT 1 FROM observations WHERE removed_seq > ?1)",
+        )?
+        .query_row((moment.0 as i64,), |row| row.get(0))
 }
 
 fn terms(text: &str) -> Vec<Term> {
@@ -145,7 +158,7 @@ fn corpus(place: Place<'_>) -> rusqlite::Result<Corpus> {
 
 /// The newest documents that match, newest first.
 fn newest(place: Place<'_>, pattern: &str) -> rusqlite::Result<Vec<i64>> {
-    let Place { connection, as_of, .. } = place;
+    let Place { connection, as_of, removed_since, .. } = place;
     let Some(moment) = as_of.moment() else {
         return connection
             .prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1 ORDER BY rowid DESC LIMIT ?2")?
@@ -159,16 +172,22 @@ fn newest(place: Place<'_>, pattern: &str) -> rusqlite::Result<Vec<i64>> {
         )?
         .query_map((pattern, POSTINGS_MAX as i64, last), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    // Their keys do not say when they were removed; their rows do.
+    if !removed_since {
+        return Ok(found);
+    }
+    // Their keys do not say when they were removed; their rows do. They come in the order of the inner statement: another
+    // one outside would look at all of them before the first.
     let mut removed = connection.prepare_cached(
         "SELECT past.document FROM (SELECT rowid AS document FROM texts_past
-             WHERE texts_past MATCH ?1 AND rowid <= ?3 ORDER BY rowid DESC LIMIT ?5) past
+             WHERE texts_past MATCH ?1 AND rowid <= ?3 AND rowid > ?6 ORDER BY rowid DESC LIMIT ?5) past
          WHERE CASE past.document & 1
              WHEN 1 THEN (SELECT removed_seq FROM entities WHERE created_seq = past.document >> 1)
              ELSE (SELECT removed_seq FROM observations WHERE created_seq = past.document >> 1) END > ?4
-         ORDER BY past.document DESC LIMIT ?2",
+         LIMIT ?2",
     )?;
-    let params = (pattern, POSTINGS_MAX as i64, last, moment.0 as i64, PAST_LOOKED_AT_MAX as i64);
+    // Behind a full list nothing older counts.
+    let oldest = found.last().copied().filter(|_| found.len() == POSTINGS_MAX).unwrap_or_default();
+    let params = (pattern, POSTINGS_MAX as i64, last, moment.0 as i64, PAST_LOOKED_AT_MAX as i64, oldest);
     for document in removed.query_map(params, |row| row.get(0))? {
         found.push(document?);
     }

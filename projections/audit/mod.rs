@@ -1,7 +1,7 @@
 //! What happened to whom, found without reading the whole log: postings from agents, conversations, rows of the memory,
 //! messages, turns, correlations and causes to positions.
 //!
-//! Reading order: [`terms`] (what an event can be found by), `pages` and `segment` (the files), this file (all of them
+//! Reading order: [`terms`](mod@terms) (what an event can be found by), `pages` and `segment` (the files), this file (all of them
 //! together, and how they come to be), [`trail`] (questions).
 //!
 //! A segment covers 65,536 events that lie side by side; sixteen of them become one. Segments are made behind the writer's

@@ -7,7 +7,7 @@
 //! LOCK            held while the backup is written
 //! ```
 //!
-//! Reading order: [`format`] (the files), [`frames`] (what a backup is sent as), [`source()`] and [`extras()`] (a log and its
+//! Reading order: [`format`](mod@format) (the files), [`frames`] (what a backup is sent as), [`source()`] and [`extras()`] (a log and its
 //! files as frames), [`begin()`] (frames to a folder), [`check()`], [`restore()`].
 
 mod check;

@@ -9,14 +9,13 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use caxton_events::limits::{UNDO_BYTES_MAX, UNDO_EVENTS_MAX};
 use caxton_events::memory::Later;
 use caxton_events::{MemoryEvent, MemoryId, Scope, Seq};
 use caxton_projections::graph::{GraphMoment, HistoryRow, ReadError, RowRef};
 
-use rows::Row;
 use settle::Planner;
 
 /// What is asked.
@@ -127,19 +126,23 @@ pub enum PlanError {
 /// [`PlanError`].
 pub fn plan(memory: &GraphMoment<'_>, undo: &Undo<'_>) -> Result<Plan, PlanError> {
     let mut planner = Planner::new(memory, undo.undone, undo.later);
-    let (mut already_undone, mut live) = (0, 0);
     for (seq, row) in undo.chosen {
         planner.choose(*row, *seq)?;
     }
-    for row in planner.rows() {
-        live += row.undone().len();
-        already_undone += row.chosen.len() - row.undone().len();
-    }
+    let live: BTreeSet<Seq> = planner.rows().flat_map(|row| row.undone().iter().copied()).collect();
     planner.settle()?;
     let mut plan = events::changes(&mut planner)?;
-    let is_chosen = |row: &Row| row.undone().iter().filter(|seq| row.chosen.contains(*seq)).count();
-    plan.kept = live - planner.rows().map(is_chosen).sum::<usize>();
-    plan.already_undone = already_undone;
+    for row in planner.rows() {
+        // What was void at first may go as well, along with what another undo had brought back.
+        let gone: BTreeSet<Seq> = row.undone().iter().copied().collect();
+        for seq in row.chosen.difference(&gone) {
+            if live.contains(seq) {
+                plan.kept += 1;
+            } else {
+                plan.already_undone += 1;
+            }
+        }
+    }
     plan.later_facts = planner.later_facts();
     Ok(plan)
 }

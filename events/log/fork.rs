@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::id::Seq;
 use crate::log::blocks::{Value, damaged, read_header};
 use crate::log::copy::{CopyError, Wanted, copy_as, front};
-use crate::log::filter::Filter;
 use crate::log::header::Header;
 use crate::log::open::{
     LOG_FILE, NEW_FILE, OpenError, Opened, create_at, open_file_at, put_origin, write_id, write_through,
@@ -21,7 +20,7 @@ use crate::log::open::{
 use crate::log::origin::{ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile};
 use crate::log::pack::ChainEnd;
 use crate::log::past::{Part, PartError};
-use crate::log::reader::{Head, Reader};
+use crate::log::reader::Head;
 use crate::log::scan::ReadError;
 use crate::log::seal::{SealedLog, sealed_through, sync_dir};
 use crate::log::store::{BODIES, HEADERS, StoreError, guarded};
@@ -114,18 +113,6 @@ impl ForkError {
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Write { path: path.to_owned(), source: StoreError::Io(source) }
     }
-}
-
-/// Position of the last event that was recorded at `at` or before, if there is one.
-///
-/// # Errors
-///
-/// [`ReadError`] if the log is damaged or cannot be read.
-pub fn seq_at(log: &Reader, at: Timestamp) -> Result<Option<Seq>, ReadError> {
-    let behind = Timestamp::from_unix_micros(at.unix_micros().saturating_add(1));
-    let filter = Filter { recorded_before: Some(behind), ..Filter::default() };
-    let last = log.scan_back(log.head().seq, &filter).next().transpose()?;
-    Ok(last.map(|record| record.seq))
 }
 
 /// Makes the files of a fork in `to`, an empty folder, and answers its head. The fork is not noted in the parent: see

@@ -69,7 +69,7 @@ pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, S
 pub use copy::{Copied, CopyError, copy_log};
 pub use evidence::{Evidence, EvidenceError, Growth};
 pub use filter::Filter;
-pub use fork::{Fork, ForkError, ForkOptions, fork_log, forks_of, note_fork, seq_at};
+pub use fork::{Fork, ForkError, ForkOptions, fork_log, forks_of, note_fork};
 pub use open::OpenError;
 pub use options::{Durability, LogOptions};
 pub use origin::{Dropped, ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use caxton_events::Seq;
 use caxton_events::log::{
     self, Fork, ForkError, ForkOptions, Head, Log, LogOptions, OpenError, ReadError, Reader, SealError,
-    SealedLog, StoreError, fork_log, note_fork, seq_at,
+    SealedLog, StoreError, fork_log, note_fork,
 };
 use caxton_events::{Clock as _, Timestamp};
 
@@ -41,9 +41,9 @@ impl Cut {
         let seq = match self {
             Self::Head => head,
             Self::Seq(seq) => seq,
-            Self::Time(at) => match seq_at(log, at)? {
-                Some(seq) => seq,
-                None => return Err(SealLogError::Before { at }),
+            Self::Time(at) => match log.last_by(at)? {
+                last if last < first => return Err(SealLogError::Before { at }),
+                last => last,
             },
         };
         if first <= seq && seq <= head { Ok(seq) } else { Err(SealLogError::Beyond { seq, first, head }) }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use caxton_events::log::{
     self, AppendError, Hash, Log, LogClosed, LogOptions, OpenError, ReadError, Reader, StoreError, TrimError,
-    TrimOptions, Trimmed, check_unshared, drop_before, seq_at, trim_point,
+    TrimOptions, Trimmed, check_unshared, drop_before, trim_point,
 };
 use caxton_events::{AgentId, Clock as _, Seq, SystemEvent, Timestamp};
 use caxton_projections::projection::Projection as _;
@@ -164,7 +164,7 @@ fn resolve(before: Cut, log: &Reader) -> Result<Seq, DropError> {
         Cut::Seq(seq) => Ok(seq),
         Cut::Time(at) => {
             let earlier = Timestamp::from_unix_micros(at.unix_micros().saturating_sub(1));
-            let first = seq_at(log, earlier)?.map_or_else(|| log.first(), |last| Ok(last.next()))?;
+            let first = log.last_by(earlier)?.next().max(log.first()?);
             if first > log.head().seq { Err(DropError::After { at }) } else { Ok(first) }
         }
     }

@@ -7,7 +7,6 @@ use super::{append, batch, clock, contents, keyed, options, records};
 use crate::log::origin::SEALED_DIR;
 use crate::log::{
     Filter, ForkError, ForkOptions, Log, LogOptions, OpenError, PartError, Reader, SealedLog, fork_log,
-    seq_at,
 };
 use crate::{Record, Seq, Timestamp};
 
@@ -303,23 +302,4 @@ fn a_fork_with_a_copy_shares_nothing_on_disk() {
     let ours = reader(to.path());
     assert_eq!((ours.head(), ours.log_id()), (head, FORK));
     check_shared(&ours, &parent.reader(), 14);
-}
-
-#[test]
-fn a_time_is_the_last_event_until_then() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    fill(&log, 0);
-    let reader = log.reader();
-    for record in records(&reader) {
-        let at = record.recorded_at;
-        let last = records(&reader).iter().rev().find(|other| other.recorded_at == at).map(|other| other.seq);
-        assert_eq!(seq_at(&reader, at).unwrap(), last);
-        let later = Timestamp::from_unix_micros(at.unix_micros() + 1);
-        assert_eq!(seq_at(&reader, later).unwrap(), last);
-    }
-    let first = records(&reader)[0].recorded_at.unix_micros();
-    if let Some(before) = first.checked_sub(1) {
-        assert_eq!(seq_at(&reader, Timestamp::from_unix_micros(before)).unwrap(), None);
-    }
 }

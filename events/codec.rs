@@ -31,8 +31,7 @@ pub struct Envelope<'a> {
     pub correlation: Option<&'a str>,
     /// The event that led to this one.
     pub causation: Option<Seq>,
-    /// Number of the key the payload is encrypted under. Always `None` today; kept free so that erasure by
-    /// destroying a key needs no second format.
+    /// Number of the key the payload is encrypted under, if it is.
     pub subject_key: Option<u64>,
 }
 
@@ -47,12 +46,17 @@ pub enum DecodeError {
         /// Its version.
         version: u8,
     },
-    /// The payload is encrypted, which this program cannot read yet.
-    #[error("written by a newer Caxton (encrypted under key {subject_key}); use that version to read it")]
-    Encrypted {
+    /// The payload does not open under its key: the key is another one, or the bytes are not those that were sealed.
+    #[error(
+        "the payload does not open under key {subject_key:016x}: the key file is that of another log, or was changed"
+    )]
+    Unsealed {
         /// Number of the key.
         subject_key: u64,
     },
+    /// Whether the payload is encrypted is said differently in two places.
+    #[error("the event's envelope and its entry disagree whether its payload is encrypted")]
+    Seal,
     /// The bytes do not follow the format.
     #[error("the bytes of the event do not follow its format")]
     Malformed(#[source] bincode::error::DecodeError),
@@ -74,15 +78,20 @@ pub enum DecodeError {
 
 /// Appends the bytes of `draft` to `out`: its envelope and its payload in the newest version of its kind.
 pub fn encode(draft: &Draft, out: &mut Vec<u8>) {
+    encode_envelope(draft, None, out);
+    encode_payload(&draft.event, out);
+}
+
+/// Appends the envelope of `draft` alone; its payload is encrypted under the key with that number, if there is one.
+pub(crate) fn encode_envelope(draft: &Draft, subject_key: Option<u64>, out: &mut Vec<u8>) {
     let envelope = Envelope {
         stream: &draft.stream,
         actor: &draft.actor,
         correlation: draft.correlation.as_deref(),
         causation: draft.causation,
-        subject_key: None,
+        subject_key,
     };
     put(&envelope, out);
-    encode_payload(&draft.event, out);
 }
 
 /// Appends the payload alone, as the golden files hold it.
@@ -108,14 +117,10 @@ fn put(value: &impl Encode, out: &mut Vec<u8>) {
 ///
 /// # Errors
 ///
-/// [`DecodeError::Malformed`] if the bytes do not begin with an envelope, [`DecodeError::Encrypted`] if the payload
-/// needs a key.
+/// [`DecodeError::Malformed`] if the bytes do not begin with an envelope.
 pub fn decode_envelope(bytes: &[u8]) -> Result<(Envelope<'_>, &[u8]), DecodeError> {
     let (envelope, used): (Envelope<'_>, usize) =
         bincode::borrow_decode_from_slice(bytes, CONFIG).map_err(DecodeError::Malformed)?;
-    if let Some(subject_key) = envelope.subject_key {
-        return Err(DecodeError::Encrypted { subject_key });
-    }
     Ok((envelope, &bytes[used..]))
 }
 

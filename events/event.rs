@@ -204,6 +204,10 @@ kinds! {
     /// [`SystemEvent::EmbeddingModelChanged`].
     EmbeddingModelChanged = 66, "system.embedding_model_changed",
         Self::System(SystemEvent::EmbeddingModelChanged { .. }),
+    /// [`SystemEvent::ErasureOrdered`].
+    ErasureOrdered = 70, "system.erasure_ordered", Self::System(SystemEvent::ErasureOrdered { .. }),
+    /// [`SystemEvent::Erased`].
+    Erased = 71, "system.erased", Self::System(SystemEvent::Erased { .. }),
     /// [`SystemEvent::LogTrimmed`].
     LogTrimmed = 72, "system.log_trimmed", Self::System(SystemEvent::LogTrimmed { .. }),
     /// [`TurnEvent::Started`].
@@ -276,6 +280,6 @@ mod tests {
             assert_eq!(kind.name().split('.').next(), Some(family.as_str()), "{kind:?}");
             assert_eq!(Kind::from_name(kind.name()), Some(*kind));
         }
-        assert_eq!(Family::kinds(&[Family::System]).len(), 4);
+        assert_eq!(Family::kinds(&[Family::System]).len(), 6);
     }
 }

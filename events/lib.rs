@@ -16,6 +16,7 @@ pub mod record;
 #[cfg(test)]
 mod samples;
 pub mod scope;
+pub mod subject;
 pub mod system;
 pub mod time;
 pub mod turn;
@@ -30,6 +31,7 @@ pub use id::{
 pub use memory::MemoryEvent;
 pub use record::{Draft, Record};
 pub use scope::Scope;
+pub use subject::Subject;
 pub use system::SystemEvent;
 pub use time::{Clock, Timestamp};
 pub use turn::TurnEvent;

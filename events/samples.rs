@@ -1,4 +1,4 @@
-//! One event of every kind about agents, conversations and turns, for the golden files: every optional part is present
+//! One event of every kind about agents, conversations, turns and the server, for the golden files: every optional part is present
 //! somewhere.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -8,9 +8,11 @@ use crate::conversation::{
     Priority, Routing, Strategy,
 };
 use crate::memory::{Chosen, Later, Origin, Validity};
+use crate::system::SystemEvent;
 use crate::turn::{ContextKind, ContextPart, ToolCall, TurnEvent, Usage};
 use crate::{
-    AgentId, ConversationId, MemoryEvent, MemoryId, MessageId, RegistrationId, Seq, Timestamp, TurnId,
+    AgentId, ConversationId, MemoryEvent, MemoryId, MessageId, RegistrationId, Scope, Seq, Subject,
+    Timestamp, TurnId,
 };
 
 const AT: Timestamp = Timestamp::from_unix_micros(1_700_000_000_000_000);
@@ -276,5 +278,35 @@ pub(crate) fn turns() -> Vec<TurnEvent> {
         TurnEvent::ToolRefused { turn, call, tool, reason: "the agent has no permission".to_owned() },
         TurnEvent::Finished { turn, reply: Some(MessageId::from_bytes([2; 16])) },
         TurnEvent::Failed { turn, reason: "the model did not answer".to_owned(), will_retry: false },
+    ]
+}
+
+pub(crate) fn system() -> Vec<SystemEvent> {
+    vec![
+        SystemEvent::ServerStarted { version: "0.1.0".to_owned() },
+        SystemEvent::ServerStopped,
+        SystemEvent::EmbeddingModelChanged {
+            name: "all-MiniLM-L6-v2".to_owned(),
+            weights_sha256: "53aa5117".to_owned(),
+            dimensions: 384,
+        },
+        SystemEvent::LogTrimmed {
+            through: Seq(17_000),
+            root: "98167ea0".to_owned(),
+            by: "operator".to_owned(),
+        },
+        SystemEvent::ErasureOrdered {
+            subjects: vec![
+                Subject::Scope(Scope::Agent("ada".parse().unwrap())),
+                Subject::Conversation("c-1".parse().unwrap()),
+            ],
+            asked: "agent:ada".to_owned(),
+            keys: vec![7, 1 << 40],
+            events: 300,
+            next_memory_id: 12,
+            reason: Some("by request".to_owned()),
+            by: "system".to_owned(),
+        },
+        SystemEvent::Erased { order: Seq(70), keys: 2, events: 300 },
     ]
 }

@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 
 use crate::id::Seq;
+use crate::subject::Subject;
 
 /// A fact about the server or its data directory.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -31,5 +32,32 @@ pub enum SystemEvent {
         root: String,
         /// Who gave them up.
         by: String,
+    },
+    /// Somebody had subjects erased: from here on nothing of what was recorded about them before is shown. That their keys
+    /// and every copy beside the log are gone is said by [`SystemEvent::Erased`].
+    ErasureOrdered {
+        /// What is erased, in order.
+        subjects: Vec<Subject>,
+        /// What was asked for, as `agent:NAME`, a scope, or `conversation:ID`.
+        asked: String,
+        /// Numbers of the keys that are destroyed.
+        keys: Vec<u64>,
+        /// Events that cannot be read any more.
+        events: u64,
+        /// Numbers of memory below it were given out: none of them is given out again, although nothing tells of them.
+        next_memory_id: u64,
+        /// Why.
+        reason: Option<String>,
+        /// Who asked for it.
+        by: String,
+    },
+    /// An erasure is complete: keys, rows, words, vectors and caches are gone.
+    Erased {
+        /// Where it was ordered.
+        order: Seq,
+        /// Keys that were destroyed.
+        keys: u64,
+        /// Events that cannot be read any more.
+        events: u64,
     },
 }

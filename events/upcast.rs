@@ -27,6 +27,8 @@ pub const fn version(kind: Kind) -> u8 {
         | Kind::ServerStopped
         | Kind::EmbeddingModelChanged
         | Kind::LogTrimmed
+        | Kind::ErasureOrdered
+        | Kind::Erased
         | Kind::ConversationOpened
         | Kind::MessageSent
         | Kind::MessageExpired
@@ -154,26 +156,12 @@ pub(crate) mod tests {
             MemoryEvent::RelationUpdated { id, strength: 0.0, confidence: 1.0, metadata, validity },
             MemoryEvent::RelationRemoved { id },
         ];
-        let system = [
-            SystemEvent::ServerStarted { version: "0.1.0".to_owned() },
-            SystemEvent::ServerStopped,
-            SystemEvent::EmbeddingModelChanged {
-                name: "all-MiniLM-L6-v2".to_owned(),
-                weights_sha256: "53aa5117".to_owned(),
-                dimensions: 384,
-            },
-            SystemEvent::LogTrimmed {
-                through: crate::Seq(17_000),
-                root: "98167ea0".to_owned(),
-                by: "operator".to_owned(),
-            },
-        ];
         let mut samples: Vec<Event> = memory.into_iter().map(Event::from).collect();
         samples.extend(crate::samples::undone().into_iter().map(Event::from));
         samples.extend(crate::samples::agents().into_iter().map(Event::from));
         samples.extend(crate::samples::conversations().into_iter().map(Event::from));
         samples.extend(crate::samples::turns().into_iter().map(Event::from));
-        samples.extend(system.into_iter().map(Event::from));
+        samples.extend(crate::samples::system().into_iter().map(Event::from));
         samples
     }
 

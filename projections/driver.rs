@@ -117,6 +117,9 @@ pub fn catch_up_to(
         return Err(CatchUpError::Dropped { name: projection.name(), checkpoint, first });
     }
     if checkpoint < head {
+        if reader.has_gaps() {
+            projection.expect_gaps();
+        }
         let filter = Filter { until: Some(head), kinds: Some(projection.kinds()), ..Filter::default() };
         let mut records = reader.scan(checkpoint.next(), &filter);
         fold(&mut records, head, projection, progress)?;

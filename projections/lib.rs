@@ -15,6 +15,7 @@ pub mod graph;
 mod positions;
 pub mod projection;
 pub mod queries;
+pub mod shred;
 pub mod swap;
 pub mod talk;
 pub mod text;

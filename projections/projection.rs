@@ -18,6 +18,9 @@ pub trait Projection: Send {
     /// The kinds of records it folds; all others mean nothing to it and need not be shown to it.
     fn kinds(&self) -> Vec<Kind>;
 
+    /// Tells it that events of the log were erased: records may speak of what was never folded, which is then passed over.
+    fn expect_gaps(&mut self) {}
+
     /// Folds `records` in and moves the checkpoint to `through`, all or nothing. They lie behind the checkpoint, ascend,
     /// and are every record of its [`kinds`](Self::kinds) up to `through`; others among them are passed over.
     ///

@@ -45,6 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("caxton-events", &["projections/", "tools/", "src/", "tests/", "benches/"]),
     ("caxton-projections", &["tools/", "src/", "tests/", "benches/"]),
     ("caxton-tools", &["src/api/", "src/cli/", "src/engine/rebuild.rs", "src/engine/start.rs", "tests/"]),
+    ("chacha20poly1305", &["events/log/sealing/cipher.rs"]),
     ("clap", &["src/cli/"]),
     ("clap_complete", &["src/cli/"]),
     ("comfy-table", &["src/cli/"]),

@@ -8,7 +8,7 @@ use crate::log::batch::{AppendError, Appended, Expected, IdempotencyKey};
 use crate::log::filter::Filter;
 use crate::log::prepare::Prepared;
 use crate::log::reader::{KeyRow, find_key};
-use crate::log::scan::{ReadError, Scan};
+use crate::log::scan::{FoundScan, ReadError, Scan};
 use crate::log::shared::Shared;
 use crate::time::Timestamp;
 
@@ -70,6 +70,14 @@ impl<'a> Group<'a> {
                 return Err(AppendError::Unexpected { stream, expected, actual });
             }
         }
+        let ring = &self.shared.keys;
+        if let Some(stream) = ring.held(prepared.streams.keys()) {
+            return Err(AppendError::BeingErased { stream: stream.clone() });
+        }
+        if ring.is_any_destroyed(&prepared.sealed_under, prepared.generation) {
+            let stream = prepared.streams.keys().next().cloned().unwrap_or_default();
+            return Err(AppendError::BeingErased { stream });
+        }
         Ok(self.place(prepared))
     }
 
@@ -110,8 +118,10 @@ impl<'a> Group<'a> {
         }
         if end.is_none() {
             let filter = Filter { stream: Some(stream.to_owned()), ..Filter::default() };
-            let newest = Scan::new(self.shared.whole_snapshot(), Seq(u64::MAX), &filter, true).next();
-            end = newest.transpose().map_err(unchecked)?.map(|record| record.seq);
+            let scan =
+                Scan::new(self.shared.whole_snapshot(), &self.shared.keys, Seq(u64::MAX), &filter, true);
+            let newest = FoundScan(scan).next();
+            end = newest.transpose().map_err(unchecked)?.map(|found| found.seq());
         }
         if self.ends.0.len() >= STREAMS_MAX {
             self.ends.0.clear();

@@ -7,6 +7,7 @@ use crossbeam_channel::Receiver;
 use crate::id::Seq;
 use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::log::scan::ReadError;
+use crate::log::sealing::KeysError;
 use crate::log::shared::ClosedReason;
 use crate::log::store::StoreError;
 use crate::record::Draft;
@@ -105,6 +106,19 @@ pub enum AppendError {
         expected: Expected,
         /// Position of its last event, if it has one.
         actual: Option<Seq>,
+    },
+    /// A key for the content could not be made or stored. Nothing was written.
+    #[error("could not give the content a key of its own")]
+    Keys {
+        /// Why.
+        #[source]
+        source: Arc<KeysError>,
+    },
+    /// What the batch is about is being erased. Nothing was written; send it again.
+    #[error("{stream} is being erased at this moment; nothing was written, send it again")]
+    BeingErased {
+        /// The stream.
+        stream: String,
     },
     /// The key or the expected position could not be checked, because the log could not be read. Nothing was written.
     #[error("could not check the conditions of the batch")]

@@ -6,7 +6,11 @@
 //!        | BLAKE3 of the stored event: 32 |
 //! ```
 //!
-//! Ends count from the end of the entries. Flag 1: the stored event is `| length: u32 LE | LZ4 block |`.
+//! Ends count from the end of the entries. Flag 1: the stored event is `| length: u32 LE | LZ4 block |`. Flag 2: the stored
+//! event is `| envelope | sealed payload |` (`sealing`), and with flag 1 only the payload is compressed, below the seal.
+//!
+//! An event that was erased while it lay there as it was written keeps its place, its entry and so its leaf; its bytes are
+//! `| 0 | position of the order: u64 LE | zeros |`, which no event begins with that matches its hash.
 
 use std::borrow::Cow;
 
@@ -20,6 +24,10 @@ use crate::time::Timestamp;
 pub(crate) const ENTRY_BYTES: usize = 48;
 /// The stored event is compressed with LZ4.
 pub(crate) const FLAG_LZ4: u16 = 1;
+/// The payload is encrypted.
+pub(crate) const FLAG_SEALED: u16 = 2;
+/// What an event that was erased begins with, and the position of the order behind it.
+const REDACTED_BYTES: usize = 9;
 
 /// What stands about one event outside its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +117,7 @@ impl<'a> Block<'a> {
     }
 
     /// The bytes of the event as they are stored, checked against their hash.
-    pub(crate) fn stored(&self, index: usize) -> Result<&'a [u8], &'static str> {
+    pub(crate) fn stored(&self, index: usize) -> Result<Stored<'a>, &'static str> {
         let start = match index {
             0 => 0,
             _ => self.entry(index - 1).body_end as usize,
@@ -118,13 +126,43 @@ impl<'a> Block<'a> {
         let Some(stored) = self.stored.get(start..entry.body_end as usize) else {
             return Err("an event ends outside its block");
         };
-        if hash(stored) == entry.body_hash { Ok(stored) } else { Err("an event does not match its hash") }
+        if hash(stored) == entry.body_hash {
+            return Ok(Stored::Bytes(stored));
+        }
+        redaction(stored).map(Stored::Redacted).ok_or("an event does not match its hash")
     }
 
-    /// The bytes of the event as they were encoded.
-    pub(crate) fn event(&self, index: usize) -> Result<Cow<'a, [u8]>, &'static str> {
-        unpack(self.stored(index)?, self.entry(index).tag)
+    /// The bytes of the event whatever they are.
+    pub(crate) fn raw(&self, index: usize) -> Option<&'a [u8]> {
+        let start = index.checked_sub(1).map_or(0, |before| self.entry(before).body_end as usize);
+        self.stored.get(start..self.entry(index).body_end as usize)
     }
+}
+
+/// What stands in an event's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored<'a> {
+    /// The event, as its hash says.
+    Bytes(&'a [u8]),
+    /// Nothing: it was erased by the order at this position.
+    Redacted(Seq),
+}
+
+/// The order that an event was erased by, if it was.
+fn redaction(stored: &[u8]) -> Option<Seq> {
+    let (front, rest) = stored.split_first_chunk::<REDACTED_BYTES>()?;
+    let order = u64::from_le_bytes(array(&front[1..]));
+    (front[0] == 0 && order > 0 && rest.iter().all(|byte| *byte == 0)).then_some(Seq(order))
+}
+
+/// Puts the mark of the order in the place of an event. `false`: there is no room for it, and nothing was changed.
+pub(crate) fn redact(stored: &mut [u8], order: Seq) -> bool {
+    if stored.len() < REDACTED_BYTES {
+        return false;
+    }
+    stored.fill(0);
+    stored[1..REDACTED_BYTES].copy_from_slice(&order.0.to_le_bytes());
+    true
 }
 
 /// The bytes of an event as they were encoded, from those that are stored.
@@ -132,6 +170,11 @@ pub(crate) fn unpack(stored: &[u8], tag: Tag) -> Result<Cow<'_, [u8]>, &'static 
     if tag.flags & FLAG_LZ4 == 0 {
         return Ok(Cow::Borrowed(stored));
     }
+    decompress(stored).map(Cow::Owned)
+}
+
+/// What was compressed, of which `| length: u32 LE | LZ4 block |` is there.
+pub(crate) fn decompress(stored: &[u8]) -> Result<Vec<u8>, &'static str> {
     let Some((length, compressed)) = stored.split_first_chunk::<4>() else {
         return Err("a compressed event is cut short");
     };
@@ -141,9 +184,5 @@ pub(crate) fn unpack(stored: &[u8], tag: Tag) -> Result<Cow<'_, [u8]>, &'static 
     }
     let event = lz4_flex::block::decompress(compressed, length)
         .map_err(|_| "a compressed event cannot be decompressed")?;
-    if event.len() == length {
-        Ok(Cow::Owned(event))
-    } else {
-        Err("a compressed event has another length than it says")
-    }
+    if event.len() == length { Ok(event) } else { Err("a compressed event has another length than it says") }
 }

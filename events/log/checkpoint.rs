@@ -265,6 +265,54 @@ impl Signer {
     }
 }
 
+/// Why a signed text does not speak for its log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignedTextError {
+    /// It has no text and no signature lines behind an empty line.
+    #[error("this is no signed text: it has no signature lines behind an empty line")]
+    Form,
+    /// No signature by this key.
+    #[error("the text is not signed by the key {key}")]
+    Unsigned {
+        /// The key's id, hex.
+        key: String,
+    },
+    /// The signature is not that of this text.
+    #[error("the signature does not match the text: something in it was changed")]
+    Signature,
+}
+
+impl Signer {
+    /// Signs a text of lines, as a note in the form of <https://c2sp.org/signed-note>. Its first line must say what it is,
+    /// so that no signature serves for another kind of text.
+    pub fn sign_text(&self, text: &str) -> String {
+        let key = self.public_key();
+        let mut bytes = key.id().to_vec();
+        bytes.extend_from_slice(&self.key.sign(text.as_bytes()).to_bytes());
+        format!("{text}\n— {} {}\n", key.name(), BASE64_STANDARD.encode(bytes))
+    }
+}
+
+impl PublicKey {
+    /// The text of a note that this key signed.
+    ///
+    /// # Errors
+    ///
+    /// [`SignedTextError`] says what does not fit.
+    pub fn check_text<'a>(&self, note: &'a str) -> Result<&'a str, SignedTextError> {
+        let at = note.rfind("\n\n").ok_or(SignedTextError::Form)?;
+        let (text, lines) = (&note[..=at], &note[at + 2..]);
+        let signatures = parse_signatures(lines).map_err(|_| SignedTextError::Form)?;
+        let (name, id) = (self.name(), self.id());
+        let ours = signatures.iter().find(|one| one.name == name && one.bytes.starts_with(&id));
+        let ours = ours.ok_or_else(|| SignedTextError::Unsigned { key: hex(id) })?;
+        let signature =
+            Signature::from_slice(&ours.bytes[KEY_ID_BYTES..]).map_err(|_| SignedTextError::Signature)?;
+        self.key.verify_strict(text.as_bytes(), &signature).map_err(|_| SignedTextError::Signature)?;
+        Ok(text)
+    }
+}
+
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Signer({})", self.public_key())

@@ -8,14 +8,13 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use crate::codec;
 use crate::id::Seq;
-use crate::log::block::{Block, ENTRY_BYTES};
+use crate::log::block::ENTRY_BYTES;
 use crate::log::blocks::{Value, each_key_of, next_header, open_block, read_header};
-use crate::log::bloom::{Item, item_hash};
 use crate::log::chain::{Hash, hash, leaf};
 use crate::log::header::Header;
 use crate::log::keys;
+use crate::log::merge::filter_items;
 use crate::log::open::{create_at, put_origin, write_through};
 use crate::log::origin::Origin;
 use crate::log::pack::{ChainEnd, Summary};
@@ -23,8 +22,9 @@ use crate::log::past::Part;
 use crate::log::prove::{self, ProveError};
 use crate::log::reader::{Head, Reader};
 use crate::log::scan::ReadError;
+use crate::log::sealing::KeyRing;
 use crate::log::store::{BODIES, HEADERS, KEYS, Snapshot, StoreError, Writable, guarded};
-use crate::log::verify::verify_block;
+use crate::log::verify::{Findings, verify_block};
 
 /// Bytes of blocks in one commit of the copy.
 const COMMIT_BYTES: usize = 32 << 20;
@@ -136,7 +136,9 @@ pub(crate) struct Wanted<'a> {
 
 fn root_at(snapshot: &Snapshot, until: Seq) -> Result<Hash, CopyError> {
     let head = prove::head_at(snapshot, snapshot.through, until.0).map_err(|error| match error {
-        ProveError::Beyond { .. } => CopyError::Beyond { until, head: snapshot.through },
+        ProveError::Beyond { .. } | ProveError::Erased { .. } => {
+            CopyError::Beyond { until, head: snapshot.through }
+        }
         ProveError::Dropped { first, .. } => CopyError::Dropped { first },
         ProveError::Read(source) => CopyError::Read(source),
     })?;
@@ -222,7 +224,7 @@ fn fill(
         let header = read_header(first, &value)?;
         let body = snapshot.body(first)?;
         let block = if header.last() <= until {
-            verify_block(&header, &body, &mut end)?;
+            verify_block(&header, &body, &mut end, &KeyRing::default(), &mut Findings::default())?;
             Copy { first, header: value.value().to_vec(), body: body.value().to_vec() }
         } else {
             let (header, body) = front(&header, &body, until, &mut end)?;
@@ -271,7 +273,7 @@ pub(crate) fn front(
     let (mut summary, mut last) = (Summary::default(), header.first_at);
     for index in 0..count {
         let (seq, entry) = (block.seq(index), block.entry(index));
-        let items = items(&block, index).map_err(|what| damaged(&format!("{what} ({seq})")))?;
+        let items = filter_items(&block, index).map_err(|what| damaged(&format!("{what} ({seq})")))?;
         summary.add(entry.tag.kind, items);
         last = block.recorded_at(&entry);
         end.frontier.push(leaf(seq, last, entry.tag, &entry.body_hash));
@@ -286,14 +288,6 @@ pub(crate) fn front(
     let encoded =
         summary.header(header.first, (count as u32, front.len()), (header.first_at, last), hashes, end);
     Ok((encoded, front))
-}
-
-/// What the filter of a block knows of an event, whose bytes are checked on the way.
-fn items(block: &Block<'_>, index: usize) -> Result<[u64; 3], String> {
-    let event = block.event(index).map_err(str::to_owned)?;
-    let (envelope, _) = codec::decode_envelope(&event).map_err(|error| error.to_string())?;
-    let correlation = envelope.correlation.map_or(0, |text| item_hash(Item::Correlation, text));
-    Ok([item_hash(Item::Stream, envelope.stream), item_hash(Item::Actor, envelope.actor), correlation])
 }
 
 /// Copies the rows of keys whose last event is among these; how many there are.

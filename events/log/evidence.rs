@@ -15,7 +15,7 @@ use crate::log::header::array;
 use crate::log::proof::{ConsistencyProof, InclusionProof, ProofError, StoredEvent, UnreadableError};
 use crate::log::prove::ProveError;
 use crate::log::reader::{Head, Reader};
-use crate::record::Record;
+use crate::log::sealing::opened::Found;
 use crate::time::Timestamp;
 
 /// An event and what shows that it is in a log.
@@ -100,7 +100,7 @@ pub enum EvidenceError {
 }
 
 impl Evidence {
-    /// Checks everything and gives the event: its bytes lead to its leaf, the leaf to the root, and the root is signed.
+    /// Checks everything and gives the event, without its content if that is encrypted: its bytes lead to its leaf, the leaf to the root, and the root is signed.
     ///
     /// With `known`, the key must be that one. Without it the key that the proof itself names is believed, which shows
     /// only that all of it was made by one hand.
@@ -108,7 +108,7 @@ impl Evidence {
     /// # Errors
     ///
     /// [`EvidenceError`] names the first thing that does not fit.
-    pub fn check(&self, known: Option<&PublicKey>) -> Result<Record, EvidenceError> {
+    pub fn check(&self, known: Option<&PublicKey>) -> Result<Found, EvidenceError> {
         let Self { event, body_hash, leaf: recorded_leaf, path, checkpoint, public_key } = self;
         let seq = event.seq;
         same_key(public_key, known)?;
@@ -123,7 +123,7 @@ impl Evidence {
         let head = &checkpoint.checkpoint.head;
         let proof = InclusionProof { seq, size: head.seq.0, path: path.clone() };
         proof.check(recorded_leaf, head).map_err(EvidenceError::Path)?;
-        event.record().map_err(|source| EvidenceError::Unreadable { seq, source })
+        event.found().map_err(|source| EvidenceError::Unreadable { seq, source })
     }
 }
 

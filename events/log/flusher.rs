@@ -155,6 +155,8 @@ pub(crate) fn fail(result: &mut Result<crate::log::batch::Appended, AppendError>
             AppendError::Empty
             | AppendError::TooLarge { .. }
             | AppendError::KeyLength { .. }
+            | AppendError::Keys { .. }
+            | AppendError::BeingErased { .. }
             | AppendError::Unchecked { .. }
             | AppendError::Io { .. }
             | AppendError::Closed(_),

@@ -10,11 +10,12 @@ use redb::{ReadableTable, WriteTransaction};
 use crate::codec;
 use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
-use crate::log::block::{Block, ENTRY_BYTES, Entry};
+use crate::log::block::{Block, ENTRY_BYTES, Entry, Stored};
 use crate::log::bloom::{Item, item_hash};
 use crate::log::chain::hash;
 use crate::log::header::Header;
 use crate::log::pack::{BlockPlace, ChainEnd, Summary};
+use crate::log::sealing::opened::envelope_bytes;
 use crate::log::store::{BODIES, HEADERS, Snapshot, StoreError};
 use crate::log::{blocks, scan::ReadError};
 
@@ -171,14 +172,12 @@ fn join(places: &[BlockPlace], loaded: &[Loaded]) -> Option<(Seq, Vec<u8>, Vec<u
         let block = Block::open(header, &loaded.body).ok()?;
         for index in 0..block.count() {
             let entry = block.entry(index);
-            stored.extend_from_slice(block.stored(index).ok()?);
+            // Read before it is moved: what is damaged stays where it is.
+            let items = filter_items(&block, index).ok()?;
+            stored.extend_from_slice(block.raw(index)?);
             let time_delta = block.recorded_at(&entry).unix_micros() - front.first_at.unix_micros();
             body.extend_from_slice(&Entry { time_delta, body_end: stored.len() as u32, ..entry }.encode());
-            let event = block.event(index).ok()?;
-            let (envelope, _) = codec::decode_envelope(&event).ok()?;
-            let correlation = envelope.correlation.map_or(0, |text| item_hash(Item::Correlation, text));
-            let items = [item_hash(Item::Stream, envelope.stream), item_hash(Item::Actor, envelope.actor)];
-            summary.add(entry.tag.kind, [items[0], items[1], correlation]);
+            summary.add(entry.tag.kind, items);
         }
     }
     debug_assert_eq!(body.len(), count as usize * ENTRY_BYTES);
@@ -189,4 +188,14 @@ fn join(places: &[BlockPlace], loaded: &[Loaded]) -> Option<(Seq, Vec<u8>, Vec<u
     let times = (front.first_at, back.last_at);
     let hashes = (front.prev_root, entries_hash);
     Some((front.first, summary.header(front.first, (count, body.len()), times, hashes, &end), body))
+}
+
+/// What the filter of a block knows of an event, whose bytes are checked on the way: nothing of one that was erased with
+/// its envelope.
+pub(crate) fn filter_items(block: &Block<'_>, index: usize) -> Result<[u64; 3], String> {
+    let Stored::Bytes(stored) = block.stored(index).map_err(str::to_owned)? else { return Ok([0; 3]) };
+    let event = envelope_bytes(stored, block.entry(index).tag).map_err(str::to_owned)?;
+    let (envelope, _) = codec::decode_envelope(&event).map_err(|error| error.to_string())?;
+    let correlation = envelope.correlation.map_or(0, |text| item_hash(Item::Correlation, text));
+    Ok([item_hash(Item::Stream, envelope.stream), item_hash(Item::Actor, envelope.actor), correlation])
 }

@@ -2,10 +2,11 @@
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
-//! (the bytes), [`reader`], [`scan`], [`sweep`] and [`verify`] (out), [`stretch`] and [`build`](mod@build) (carried away and put together again),
-//! [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log begins that does
-//! not begin in its own file, [`past`] reads the sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy) and
-//! [`trim`] write a part of a log anew. `lanes` hashes many events at once.
+//! (the bytes), [`sealing`] and [`erasure`] (what can be made unreadable), [`reader`], [`scan`], [`sweep`] and [`verify`] (out),
+//! [`stretch`] and [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and
+//! [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log begins that does not begin in its own file, [`past`]
+//! reads the sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a part
+//! of a log anew. `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -21,6 +22,7 @@ pub mod build;
 pub mod chain;
 pub mod checkpoint;
 pub mod copy;
+pub mod erasure;
 pub mod evidence;
 pub mod filter;
 mod flusher;
@@ -40,8 +42,10 @@ mod prepare;
 pub mod proof;
 pub mod prove;
 pub mod reader;
+pub mod rewrite;
 pub mod scan;
 pub mod seal;
+pub mod sealing;
 mod shared;
 pub mod store;
 pub mod stretch;
@@ -65,8 +69,9 @@ use redb::StorageBackend;
 pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClosed, Ticket};
 pub use build::{BuildError, LogBuild};
 pub use chain::Hash;
-pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, Signer};
+pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, SignedTextError, Signer};
 pub use copy::{Copied, CopyError, copy_log};
+pub use erasure::{EraseError, Holdings};
 pub use evidence::{Evidence, EvidenceError, Growth};
 pub use filter::Filter;
 pub use fork::{Fork, ForkError, ForkOptions, fork_log, forks_of, note_fork};
@@ -76,9 +81,12 @@ pub use origin::{Dropped, ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFil
 pub use past::PartError;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError, StoredEvent};
 pub use prove::ProveError;
-pub use reader::{Head, KeyRow, LogStats, Reader, event_id};
-pub use scan::{ReadError, Scan, ScanStats};
+pub use reader::{Head, KeyRow, LogStats, Reader, event_id, event_id_at};
+pub use rewrite::RewriteError;
+pub use scan::{FoundScan, ReadError, Scan, ScanStats};
 pub use seal::{SealError, SealedLog, sealed_through};
+pub use sealing::opened::{Around, Found, SealedRecord};
+pub use sealing::{Encrypt, KeysError, Sealing};
 pub use store::StoreError;
 pub use stretch::{End, StoredBlock, Stretch};
 pub use sweep::{Extent, Gap, Picker, Sweep, Swept, Touched};
@@ -93,7 +101,9 @@ use lock::DirLock;
 use merge::SmallRun;
 use open::Opened;
 use pack::ChainEnd;
-use prepare::Prepared;
+use prepare::{Preparation, Prepared};
+use rewrite::Redaction;
+use sealing::{KeyRing, Sealer};
 use shared::Shared;
 use wal::Seed;
 use writer::{Pending, Submission, Work, Writer};
@@ -102,8 +112,9 @@ use writer::{Pending, Submission, Work, Writer};
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,
-    compress_above: Option<usize>,
+    preparation: Preparation,
     queue: Option<Sender<Work>>,
+    redactions: Sender<Redaction>,
     writer: Option<JoinHandle<Result<(), AppendError>>>,
 }
 
@@ -151,7 +162,8 @@ impl Log {
     pub fn open(dir: &Path, options: LogOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let lock = open::lock(dir)?;
         let opened = open::open_file(dir, options.cache_bytes, options.log_id)?;
-        Self::start(opened, Some(dir), Some(lock), options, clock)
+        let keys = erasure::open_keys(dir, &opened, &options)?;
+        Self::start(opened, Some(dir), Some(lock), keys, options, clock)
     }
 
     /// Opens the stopped log in `dir` for reading; no other process can write to it while the reader lives.
@@ -162,8 +174,9 @@ impl Log {
     pub fn open_read_only(dir: &Path) -> Result<Reader, OpenError> {
         let lock = open::lock_shared(dir)?;
         let opened = open::open_file_read_only(dir, LogOptions::new([0; 16]).cache_bytes)?;
+        let keys = erasure::open_keys_read_only(dir, opened.log_id)?;
         let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
-        Ok(Reader::new(Arc::new(shared.holding(lock))))
+        Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))
     }
 
     /// Opens or creates a log on a medium of the caller's: memory, or a disk that fails when a test says so.
@@ -180,24 +193,32 @@ impl Log {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let opened = open::open_backend(backend, options.cache_bytes, options.log_id)?;
-        Self::start(opened, None, None, options, clock)
+        Self::start(opened, None, None, Arc::default(), options, clock)
     }
 
     fn start(
         opened: Opened,
         dir: Option<&Path>,
         lock: Option<DirLock>,
+        keys: Arc<KeyRing>,
         options: LogOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let path = dir.map_or_else(|| Path::new("(backend)").to_owned(), |dir| dir.join(open::LOG_FILE));
         let Opened { database, end, log_id } = opened;
         let stored = end.clone();
-        let shared = Arc::new(share(database, &end, log_id, dir));
+        let sealer = options.sealing.filter(|sealing| sealing.what != Encrypt::None);
+        let sealer = sealer.map(|sealing| Sealer::new(sealing, Arc::clone(&keys)).map(Arc::new)).transpose();
+        let preparation = Preparation {
+            compress_above: options.compress_above,
+            sealer: sealer.map_err(OpenError::Keys)?,
+            ring: Arc::clone(&keys),
+        };
+        let shared = Arc::new(share(database, &end, log_id, dir).with_keys(keys));
         let found = shared.snapshot().map_err(ReadError::from).and_then(|snapshot| SmallRun::find(&snapshot));
         let small = found.map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
         let (queue, submissions) = bounded(options.queue_max.max(1));
-        let compress_above = options.compress_above;
+        let (redactions, asked) = bounded(1);
         let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
         let flusher = Flusher::start(Arc::clone(&shared)).map_err(io)?;
         let writer = Writer {
@@ -212,6 +233,7 @@ impl Log {
             seed: Seed::of(&log_id),
             pending: Pending::after(stored),
             held: None,
+            redactions: asked,
         };
         let thread = thread::Builder::new().name("log-writer".to_owned());
         let writer = thread.spawn(move || {
@@ -226,7 +248,7 @@ impl Log {
             written.unwrap_or_else(|panic| resume_unwind(panic))
         });
         let writer = Some(writer.map_err(io)?);
-        Ok(Self { shared, compress_above, queue: Some(queue), writer })
+        Ok(Self { shared, preparation, redactions, queue: Some(queue), writer })
     }
 
     /// Appends and blocks until the batches are durable (as the setting says); one result a batch, in order.
@@ -246,7 +268,7 @@ impl Log {
     ///
     /// [`LogClosed`] after a failure or an orderly end.
     pub fn submit(&self, batches: Vec<Batch>) -> Result<Ticket, LogClosed> {
-        self.send(batches.into_iter().map(|batch| prepare::prepare(batch, self.compress_above)).collect())
+        self.send(batches.into_iter().map(|batch| prepare::prepare(batch, &self.preparation)).collect())
     }
 
     fn send(&self, batches: Vec<Result<Prepared, AppendError>>) -> Result<Ticket, LogClosed> {
@@ -263,7 +285,7 @@ impl Log {
     ///
     /// [`LogClosed`] after a failure or an orderly end.
     pub fn submit_drafts(&self, drafts: &[Draft]) -> Result<Ticket, LogClosed> {
-        let prepared = prepare::prepare_drafts(drafts, None, None, self.compress_above);
+        let prepared = prepare::prepare_drafts(drafts, None, None, &self.preparation);
         self.send(vec![prepared])
     }
 

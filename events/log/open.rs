@@ -15,10 +15,12 @@ use crate::log::lock::{DirLock, LockError};
 use crate::log::origin::Origin;
 use crate::log::pack::ChainEnd;
 use crate::log::past::{PartError, Past, PastError};
+use crate::log::rewrite;
 use crate::log::scan::ReadError;
+use crate::log::sealing::{KeyRing, KeysError};
 use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, Own, StoreError, Writable, guarded};
 use crate::log::trim::remove_leftover;
-use crate::log::verify::verify_block;
+use crate::log::verify::{Findings, verify_block};
 use crate::log::wal::{self, Seed, WalBlock};
 
 /// Name of the log's file in a data directory.
@@ -119,6 +121,9 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// The keys of encrypted payloads cannot be used.
+    #[error("could not open the keys of encrypted payloads")]
+    Keys(#[source] KeysError),
     /// The store refused.
     #[error("could not open {}", path.display())]
     Store {
@@ -174,6 +179,8 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
             source: StoreError::Damaged("it is empty".to_owned()).into(),
         });
     }
+    rewrite::remove(&path.with_extension(rewrite::NEW_EXTENSION))
+        .map_err(|source| OpenError::Io { path: path.clone(), source })?;
     // Opening for writing marks the file. What is refused is refused before that, so that it stays as it was found.
     match open_file_read_only(dir, cache_bytes) {
         Ok(_) | Err(OpenError::Unclean { .. }) => (),
@@ -440,9 +447,10 @@ fn check(own: Own, journal: &Journal, path: &Path, dir: Option<&Path>) -> Result
     let checked = checked.map(|(end, recent)| Checked { database, end, log_id, recent });
     checked.map_err(|error| match error {
         ReadError::Store(error) => store_error(path, error),
-        ReadError::Damaged { .. } | ReadError::Decode { .. } | ReadError::Key { .. } => {
-            OpenError::Damaged { path: path.to_owned(), source: error }
-        }
+        ReadError::Damaged { .. }
+        | ReadError::Decode { .. }
+        | ReadError::KeyMissing { .. }
+        | ReadError::Key { .. } => OpenError::Damaged { path: path.to_owned(), source: error },
     })
 }
 
@@ -463,7 +471,7 @@ fn check_recent(
     for block in &live {
         let header =
             Header::decode(block.first, block.header()).map_err(|what| damaged(block.first, what))?;
-        verify_block(&header, &Value::body_of(block), end)?;
+        verify_block(&header, &Value::body_of(block), end, &KeyRing::default(), &mut Findings::default())?;
     }
     Ok(live)
 }
@@ -483,7 +491,7 @@ fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
         (end.bytes_through, end.recorded_at) = (before.bytes_through, before.last_at);
     }
     let body = snapshot.body(first)?;
-    verify_block(&header, &body, &mut end)?;
+    verify_block(&header, &body, &mut end, &KeyRing::default(), &mut Findings::default())?;
     Ok(end)
 }
 

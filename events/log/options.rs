@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::limits::LOG_QUEUE_MAX;
+use crate::log::sealing::Sealing;
 
 /// When an acknowledged event is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct LogOptions {
     /// A group of at most this many bytes becomes durable in the write-ahead log first and goes into the store together
     /// with others; 0: none does. Only with [`Durability::Always`]. Default: 128 KiB.
     pub wal_group_bytes_max: usize,
+    /// Which payloads are encrypted under keys that can be destroyed, and where the keys come from. Default: none.
+    pub sealing: Option<Sealing>,
     /// Whether small old blocks are merged while the writer is idle. Default: yes.
     pub merge_blocks: bool,
     /// Name of a log that is created; ignored when one exists. Draw it at random: event ids come from it.
@@ -53,6 +56,7 @@ impl LogOptions {
             group_events_max: 4_096,
             group_bytes_max: 8 << 20,
             wal_group_bytes_max: 128 << 10,
+            sealing: None,
             merge_blocks: true,
             log_id,
         }

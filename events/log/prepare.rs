@@ -1,16 +1,18 @@
 //! What is done on the caller's thread, so that the one writer need not: encode, compress, hash.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
 use crate::codec;
 use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::log::batch::{AppendError, Batch, Expected, IdempotencyKey};
-use crate::log::block::{ENTRY_BYTES, FLAG_LZ4};
+use crate::log::block::{ENTRY_BYTES, FLAG_LZ4, FLAG_SEALED};
 use crate::log::bloom::{Item, item_hash};
 use crate::log::chain::{Hash, Tag};
 use crate::log::lanes::hash_each;
+use crate::log::sealing::{self, Key, KeyRing, NONCE_BYTES, OVERHEAD_BYTES, Sealer};
 use crate::record::Draft;
 use crate::time::Timestamp;
 use crate::upcast;
@@ -37,6 +39,20 @@ pub(crate) struct Prepared {
     pub expected: Option<(String, Expected)>,
     /// When it was placed; the epoch before.
     pub recorded_at: Timestamp,
+    /// Numbers of the keys it is encrypted under.
+    pub sealed_under: Vec<u64>,
+    /// How many times keys had been destroyed before these were looked up.
+    pub generation: u64,
+}
+
+/// How batches are prepared.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Preparation {
+    /// Events longer than this are compressed if that makes them smaller.
+    pub compress_above: Option<usize>,
+    /// What gives payloads their keys, if any get one.
+    pub sealer: Option<Arc<Sealer>>,
+    pub ring: Arc<KeyRing>,
 }
 
 impl Prepared {
@@ -47,9 +63,9 @@ impl Prepared {
 }
 
 /// Encodes, compresses and hashes a batch, or refuses it.
-pub(crate) fn prepare(batch: Batch, compress_above: Option<usize>) -> Result<Prepared, AppendError> {
+pub(crate) fn prepare(batch: Batch, how: &Preparation) -> Result<Prepared, AppendError> {
     let Batch { drafts, key, expected } = batch;
-    prepare_drafts(&drafts, key, expected, compress_above)
+    prepare_drafts(&drafts, key, expected, how)
 }
 
 /// The same for drafts that stay with the caller.
@@ -57,7 +73,7 @@ pub(crate) fn prepare_drafts(
     drafts: &[Draft],
     key: Option<IdempotencyKey>,
     expected: Option<(String, Expected)>,
-    compress_above: Option<usize>,
+    how: &Preparation,
 ) -> Result<Prepared, AppendError> {
     if drafts.is_empty() {
         return Err(AppendError::Empty);
@@ -67,19 +83,31 @@ pub(crate) fn prepare_drafts(
     {
         return Err(AppendError::KeyLength { bytes: key.len() });
     }
+    let generation = how.ring.generation();
+    let keys = how.sealer.as_ref().map(|sealer| sealer.keys_for(drafts)).transpose();
+    let keys = keys.map_err(|source| AppendError::Keys { source: Arc::new(source) })?.unwrap_or_default();
+    let mut sealed_under: Vec<u64> = keys.iter().flatten().map(|key| key.id).collect();
+    sealed_under.dedup();
     let mut events: Vec<PreparedEvent> = Vec::with_capacity(drafts.len());
     let mut bytes = Vec::new();
     let mut streams: HashMap<String, usize> = HashMap::new();
     let mut before: Option<&Draft> = None;
-    let mut compressor = Compressor { above: compress_above, table: None, compressed: Vec::new() };
+    let mut compressor = Compressor { above: how.compress_above, table: None, compressed: Vec::new() };
     for (index, draft) in drafts.iter().enumerate() {
         let start = bytes.len();
-        codec::encode(draft, &mut bytes);
-        let len = bytes.len() - start;
-        if len > EVENT_BYTES_MAX {
-            return Err(AppendError::TooLarge { index, bytes: len });
+        let kind = draft.event.kind();
+        let mut tag = Tag { kind: kind.tag(), version: upcast::version(kind), flags: 0 };
+        let too_large = |bytes| AppendError::TooLarge { index, bytes };
+        if let Some((sealer, key)) = how.sealer.as_ref().zip(keys.get(index).copied().flatten()) {
+            tag = seal(draft, tag, (sealer, key), &mut compressor, &mut bytes).map_err(too_large)?;
+        } else {
+            codec::encode(draft, &mut bytes);
+            let len = bytes.len() - start;
+            if len > EVENT_BYTES_MAX {
+                return Err(too_large(len));
+            }
+            tag.flags = compressor.compress(&mut bytes, start);
         }
-        let flags = compressor.compress(&mut bytes, start);
         // Reserved from the first event's size, so that a large batch is not copied again and again as it grows.
         if index == 0 {
             bytes.reserve((bytes.len() + bytes.len() / 8) * (drafts.len() - 1));
@@ -89,9 +117,8 @@ pub(crate) fn prepare_drafts(
             Some(last) => *last = index,
             None => drop(streams.insert(draft.stream.clone(), index)),
         }
-        let kind = draft.event.kind();
         events.push(PreparedEvent {
-            tag: Tag { kind: kind.tag(), version: upcast::version(kind), flags },
+            tag,
             len: (bytes.len() - start) as u32,
             body_hash: Hash::default(),
             items,
@@ -104,7 +131,32 @@ pub(crate) fn prepare_drafts(
         events[event].body_hash = body_hash;
     }
     let recorded_at = Timestamp::EPOCH;
-    Ok(Prepared { events, bytes, streams, key, expected, recorded_at })
+    Ok(Prepared { events, bytes, streams, key, expected, recorded_at, sealed_under, generation })
+}
+
+/// Appends the envelope of `draft` and its payload, compressed if that makes it smaller and then encrypted; the error is
+/// the size of an event that is too large.
+fn seal(
+    draft: &Draft,
+    tag: Tag,
+    (sealer, key): (&Sealer, Key),
+    compressor: &mut Compressor,
+    bytes: &mut Vec<u8>,
+) -> Result<Tag, usize> {
+    let envelope = bytes.len();
+    codec::encode_envelope(draft, Some(key.id), bytes);
+    let sealed = bytes.len();
+    bytes.extend_from_slice(&[0; NONCE_BYTES]);
+    let payload = bytes.len();
+    codec::encode_payload(&draft.event, bytes);
+    let len = bytes.len() - envelope + OVERHEAD_BYTES - NONCE_BYTES;
+    if len > EVENT_BYTES_MAX {
+        return Err(len);
+    }
+    let tag = Tag { flags: FLAG_SEALED | compressor.compress(bytes, payload), ..tag };
+    let nonce = sealer.nonce(&bytes[payload..]);
+    sealing::seal(&key.secret, tag, &nonce, bytes, (envelope, sealed));
+    Ok(tag)
 }
 
 /// Compresses events one after the other, in the same memory.

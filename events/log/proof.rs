@@ -6,14 +6,14 @@
 
 use std::cmp::Ordering;
 
-use crate::codec::{self, DecodeError};
+use crate::codec::DecodeError;
 use crate::id::Seq;
-use crate::log::block::unpack;
+use crate::log::block::Stored;
 use crate::log::chain::{Hash, Tag, hash, leaf, node};
 use crate::log::reader::Head;
-use crate::record::Record;
+use crate::log::sealing::KeyRing;
+use crate::log::sealing::opened::{self, Found, Placed};
 use crate::time::Timestamp;
-use crate::upcast;
 
 /// An event as the tree binds it: its place, its time, and its bytes as they are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct StoredEvent {
     pub recorded_at: Timestamp,
     /// How `bytes` are read.
     pub tag: Tag,
-    /// Envelope and payload, compressed if the tag says so.
+    /// Envelope and payload, compressed and encrypted if the tag says so.
     pub bytes: Vec<u8>,
 }
 
@@ -50,23 +50,16 @@ impl StoredEvent {
         leaf(self.seq, self.recorded_at, self.tag, &self.body_hash())
     }
 
-    /// The event with its place.
+    /// The event with its place; without its content if that is encrypted, because no key is at hand.
     ///
     /// # Errors
     ///
     /// [`UnreadableError`] if the bytes are no event, or one of a newer Caxton.
-    pub fn record(&self) -> Result<Record, UnreadableError> {
-        let bytes = unpack(&self.bytes, self.tag).map_err(UnreadableError::Unpack)?;
-        let (envelope, payload) = codec::decode_envelope(&bytes)?;
-        Ok(Record {
-            seq: self.seq,
-            recorded_at: self.recorded_at,
-            stream: envelope.stream.to_owned(),
-            actor: envelope.actor.to_owned(),
-            correlation: envelope.correlation.map(str::to_owned),
-            causation: envelope.causation,
-            event: upcast::decode(self.tag.kind, self.tag.version, payload)?,
-        })
+    pub fn found(&self) -> Result<Found, UnreadableError> {
+        let Self { seq, recorded_at, tag, bytes } = self;
+        let placed = Placed { seq: *seq, recorded_at: *recorded_at, tag: *tag };
+        let found = opened::open(Stored::Bytes(bytes), placed, &KeyRing::default(), |_| true)?;
+        found.ok_or(UnreadableError::Unpack("the event is empty"))
     }
 }
 

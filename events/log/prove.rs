@@ -5,7 +5,7 @@
 //! are the last peaks of its own frontier. For a tree of n events that are at most log₂ n blocks, found by their position.
 
 use crate::id::Seq;
-use crate::log::block::Block;
+use crate::log::block::{Block, Stored};
 use crate::log::blocks::{Value, damaged, next_header, open_block, read_header};
 use crate::log::chain::{Frontier, Hash, leaves, node};
 use crate::log::header::Header;
@@ -13,6 +13,7 @@ use crate::log::proof::{ConsistencyProof, InclusionProof, ProofError, Side, Stor
 use crate::log::reader::Head;
 use crate::log::scan::ReadError;
 use crate::log::store::Snapshot;
+use crate::time::Timestamp;
 
 /// Why a proof could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,16 @@ pub enum ProveError {
         asked: Seq,
         /// The first position that there is.
         first: Seq,
+    },
+    /// The event was erased where it lay: its bytes are gone, only their hash is left.
+    #[error(
+        "the content of {seq} was erased by {order}; its place in the log can be proved by {order}, not its content"
+    )]
+    Erased {
+        /// The event.
+        seq: Seq,
+        /// The order.
+        order: Seq,
     },
     /// The log could not be read, or is damaged.
     #[error(transparent)]
@@ -65,8 +76,13 @@ pub(crate) fn stored(snapshot: &Snapshot, head: Seq, seq: Seq) -> Result<StoredE
     let block = open_block(&header, &body)?;
     let index = (seq.0 - first.0) as usize;
     let entry = block.entry(index);
-    let bytes = block.stored(index).map_err(|what| damaged(first, format!("{what} ({seq})")))?.to_vec();
-    Ok(StoredEvent { seq, recorded_at: block.recorded_at(&entry), tag: entry.tag, bytes })
+    match block.stored(index).map_err(|what| damaged(first, format!("{what} ({seq})")))? {
+        Stored::Bytes(bytes) => {
+            let recorded_at = block.recorded_at(&entry);
+            Ok(StoredEvent { seq, recorded_at, tag: entry.tag, bytes: bytes.to_vec() })
+        }
+        Stored::Redacted(order) => Err(ProveError::Erased { seq, order }),
+    }
 }
 
 /// The head of the log as it was after `size` events.
@@ -83,13 +99,22 @@ pub(crate) fn head_at(snapshot: &Snapshot, head: Seq, size: u64) -> Result<Head,
     if size == snapshot.past.start.frontier.count() {
         return Ok(snapshot.past.origin.before_first());
     }
-    let recorded_at = stored(snapshot, head, Seq(size))?.recorded_at;
+    let recorded_at = time_of(snapshot, Seq(size))?;
     Ok(Head { seq: Seq(size), root, recorded_at })
 }
 
 /// The frontier of the log after `size` events.
 pub(crate) fn frontier_at(snapshot: &Snapshot, size: u64) -> Result<Frontier, ReadError> {
     Prover { snapshot, open: None }.frontier(size)
+}
+
+/// When the event at `seq` was recorded.
+fn time_of(snapshot: &Snapshot, seq: Seq) -> Result<Timestamp, ReadError> {
+    let (first, value) = covering(snapshot, seq)?;
+    let header = read_header(first, &value)?;
+    let body = snapshot.body(first)?;
+    let block = open_block(&header, &body)?;
+    Ok(block.recorded_at(&block.entry((seq.0 - first.0) as usize)))
 }
 
 /// The audit path of the event at `seq` in the tree of `size` events.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use crate::id::Seq;
@@ -13,7 +14,8 @@ use crate::log::origin::Origin;
 use crate::log::past::Past;
 use crate::log::proof::{ConsistencyProof, InclusionProof, StoredEvent};
 use crate::log::prove::{self, ProveError};
-use crate::log::scan::{ReadError, Scan};
+use crate::log::scan::{FoundScan, ReadError, Scan};
+use crate::log::sealing::KeyRing;
 use crate::log::shared::Shared;
 use crate::log::store::{Snapshot, StoreError};
 use crate::log::verify::{self, Extent, Verified, VerifyError};
@@ -83,12 +85,27 @@ impl Reader {
 
     /// Records from `from` on, upwards, as the log stands now.
     pub fn scan(&self, from: Seq, filter: &Filter) -> Scan {
-        Scan::new(self.shared.snapshot(), from, filter, false)
+        Scan::new(self.shared.snapshot(), &self.shared.keys, from, filter, false)
+    }
+
+    /// As [`Reader::scan`], with the places of events that were erased.
+    pub fn scan_found(&self, from: Seq, filter: &Filter) -> FoundScan {
+        FoundScan(self.scan(from, filter))
+    }
+
+    /// As [`Reader::scan_back`], with the places of events that were erased.
+    pub fn scan_found_back(&self, from: Seq, filter: &Filter) -> FoundScan {
+        FoundScan(self.scan_back(from, filter))
+    }
+
+    /// Keys of encrypted payloads: how many there are, and how many were destroyed.
+    pub fn key_counts(&self) -> (usize, usize) {
+        self.shared.keys.counts()
     }
 
     /// Records from `from` on, downwards, as the log stands now.
     pub fn scan_back(&self, from: Seq, filter: &Filter) -> Scan {
-        Scan::new(self.shared.snapshot(), from, filter, true)
+        Scan::new(self.shared.snapshot(), &self.shared.keys, from, filter, true)
     }
 
     /// Where the batch with this idempotency key went.
@@ -143,6 +160,19 @@ impl Reader {
     /// What the log is now, for what looks below its surface.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.shared.snapshot()
+    }
+
+    pub(crate) fn gaps(&self) -> &AtomicU8 {
+        &self.shared.gaps
+    }
+
+    pub(crate) fn keys(&self) -> &Arc<KeyRing> {
+        &self.shared.keys
+    }
+
+    /// Everything that is committed.
+    pub(crate) fn whole(&self) -> Result<Snapshot, StoreError> {
+        self.shared.whole_snapshot()
     }
 
     /// A snapshot and the position of its last event.
@@ -233,7 +263,7 @@ impl Reader {
     ///
     /// [`VerifyError`] names the first block that is not what was written.
     pub fn verify(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-        verify::verify(self.shared.whole_snapshot(), Extent::All, progress)
+        verify::verify(self.shared.whole_snapshot(), Extent::All, &self.shared.keys, progress)
     }
 
     /// The same for what lies in the log's own file, behind sealed ones.
@@ -242,17 +272,22 @@ impl Reader {
     ///
     /// As [`verify`](Self::verify).
     pub fn verify_own(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-        verify::verify(self.shared.whole_snapshot(), Extent::Own, progress)
+        verify::verify(self.shared.whole_snapshot(), Extent::Own, &self.shared.keys, progress)
     }
 }
 
 /// The id of a record of the log with this id: see [`Reader::event_id`].
 pub fn event_id(log_id: &[u8; 16], record: &Record) -> uuid::Uuid {
+    event_id_at(log_id, record.seq, record.recorded_at)
+}
+
+/// The same for an event of which only the place is known.
+pub fn event_id_at(log_id: &[u8; 16], seq: Seq, recorded_at: Timestamp) -> uuid::Uuid {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(log_id).update(&record.seq.0.to_le_bytes());
+    hasher.update(log_id).update(&seq.0.to_le_bytes());
     let mut bits = [0; 10];
     bits.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
-    let millis = record.recorded_at.unix_micros() / 1_000;
+    let millis = recorded_at.unix_micros() / 1_000;
     uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 

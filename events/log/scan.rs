@@ -1,17 +1,20 @@
 //! Iteration over records, forwards and backwards, past the blocks that cannot match.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::codec::{self, DecodeError};
+use crate::codec::DecodeError;
 use crate::id::Seq;
 use crate::log::block::Block;
 use crate::log::blocks::{Headers, Value, damaged, next_header, open_block, read_header};
 use crate::log::filter::{Filter, Matcher};
 use crate::log::header::Header;
+use crate::log::proof::UnreadableError;
+use crate::log::sealing::KeyRing;
+use crate::log::sealing::opened::{self, Found, Placed, SealedRecord};
 use crate::log::store::{Snapshot, StoreError};
 use crate::record::Record;
 use crate::time::Timestamp;
-use crate::upcast;
 
 /// Why the log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,19 @@ pub enum ReadError {
         /// Why; mostly that a newer Caxton wrote it.
         #[source]
         source: DecodeError,
+    },
+    /// The event is encrypted, and its key is not there.
+    #[error(
+        "{seq} ({stream}) is encrypted under key {key:016x}, which is not in {}; put back the newest copy of that file",
+        crate::log::sealing::KEYS_FILE
+    )]
+    KeyMissing {
+        /// Its position.
+        seq: Seq,
+        /// Its stream.
+        stream: String,
+        /// Number of the key.
+        key: u64,
     },
     /// The row of an idempotency key is not what was written.
     #[error("the row of idempotency key {key:?} is damaged; restore events.redb from a backup")]
@@ -55,12 +71,38 @@ pub struct ScanStats {
     pub reached: Seq,
 }
 
-/// Records in order of position, as the log stood when the scan began. Ends after the first error.
+/// Records in order of position, as the log stood when the scan began. Ends after the first error. Events that were erased
+/// are passed over; [`FoundScan`] shows their places.
 ///
 /// It holds a snapshot: the file cannot reuse the space of what was merged since. Do not park one for long.
 pub struct Scan {
     state: Result<Walk, Option<ReadError>>,
     stats: ScanStats,
+}
+
+/// As [`Scan`], with the places of events that were erased.
+#[derive(Debug)]
+pub struct FoundScan(pub(crate) Scan);
+
+impl FoundScan {
+    /// What was touched so far.
+    pub fn stats(&self) -> ScanStats {
+        self.0.stats
+    }
+}
+
+impl Iterator for FoundScan {
+    type Item = Result<Found, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.0.next_found()? {
+            Ok(Found::Sealed(SealedRecord { erased_by: None, seq, key, around, .. })) => {
+                self.0.state = Err(None);
+                Some(Err(key_missing(seq, key, around)))
+            }
+            found => Some(found),
+        }
+    }
 }
 
 impl std::fmt::Debug for Scan {
@@ -73,6 +115,7 @@ impl std::fmt::Debug for Scan {
 struct Walk {
     snapshot: Snapshot,
     headers: Headers,
+    keys: Arc<KeyRing>,
     matcher: Matcher,
     down: bool,
     /// Where the next block must begin (going up) or end (going down), once the first was seen.
@@ -94,14 +137,16 @@ impl Scan {
     /// A scan of `snapshot` from `from` on.
     pub(crate) fn new(
         snapshot: Result<Snapshot, StoreError>,
+        keys: &Arc<KeyRing>,
         from: Seq,
         filter: &Filter,
         down: bool,
     ) -> Self {
+        let keys = Arc::clone(keys);
         let state = snapshot.and_then(|snapshot| {
             let headers = if down { snapshot.headers_until(from) } else { snapshot.headers_from(from) }?;
             let matcher = Matcher::new(filter, from, down);
-            Ok(Walk { snapshot, headers, matcher, down, joint: None, current: None })
+            Ok(Walk { snapshot, headers, keys, matcher, down, joint: None, current: None })
         });
         Self { state: state.map_err(|error| Some(error.into())), stats: ScanStats::default() }
     }
@@ -116,12 +161,34 @@ impl Iterator for Scan {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.next_found()? {
+                Ok(Found::Record(record)) => return Some(Ok(record)),
+                Ok(Found::Sealed(SealedRecord { erased_by: Some(_), .. })) => (),
+                Ok(Found::Sealed(SealedRecord { seq, key, around, .. })) => {
+                    self.state = Err(None);
+                    return Some(Err(key_missing(seq, key, around)));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+fn key_missing(seq: Seq, key: Option<u64>, around: Option<opened::Around>) -> ReadError {
+    let stream = around.map(|around| around.stream).unwrap_or_default();
+    ReadError::KeyMissing { seq, stream, key: key.unwrap_or_default() }
+}
+
+impl Scan {
+    /// The next event that matches, with its content or without.
+    fn next_found(&mut self) -> Option<Result<Found, ReadError>> {
         let next = match &mut self.state {
             Ok(walk) => walk.next(&mut self.stats),
             Err(error) => Err(error.take()?),
         };
         match next {
-            Ok(Some(record)) => Some(Ok(record)),
+            Ok(Some(found)) => Some(Ok(found)),
             Ok(None) => {
                 self.state = Err(None);
                 None
@@ -135,13 +202,13 @@ impl Iterator for Scan {
 }
 
 impl Walk {
-    fn next(&mut self, stats: &mut ScanStats) -> Result<Option<Record>, ReadError> {
+    fn next(&mut self, stats: &mut ScanStats) -> Result<Option<Found>, ReadError> {
         loop {
             if let Some(current) = &mut self.current {
                 while let Some(index) = if self.down { current.left.next_back() } else { current.left.next() }
                 {
-                    if let Some(record) = current.record(index, &self.matcher)? {
-                        return Ok(Some(record));
+                    if let Some(found) = current.found(index, &self.matcher, &self.keys)? {
+                        return Ok(Some(found));
                     }
                 }
                 self.current = None;
@@ -194,8 +261,13 @@ impl Current {
         Seq(self.first.0 + u64::from(self.count) - 1)
     }
 
-    /// The record at `index`, if it matches. Only this event is checked and decoded.
-    pub(crate) fn record(&self, index: usize, matcher: &Matcher) -> Result<Option<Record>, ReadError> {
+    /// The event at `index`, if it matches. Only this event is checked and decoded.
+    pub(crate) fn found(
+        &self,
+        index: usize,
+        matcher: &Matcher,
+        keys: &KeyRing,
+    ) -> Result<Option<Found>, ReadError> {
         let block = Block::trusted(self.first, self.first_at, self.count, self.body.value())
             .map_err(|what| damaged(self.first, what))?;
         let (seq, entry) = (block.seq(index), block.entry(index));
@@ -203,20 +275,17 @@ impl Current {
         if !matcher.takes_entry(entry.tag.kind, recorded_at) {
             return Ok(None);
         }
-        let bytes = block.event(index).map_err(|what| damaged(self.first, format!("{what} ({seq})")))?;
-        let undecodable = |source| ReadError::Decode { seq, source };
-        let (envelope, payload) = codec::decode_envelope(&bytes).map_err(undecodable)?;
-        if !matcher.takes_envelope(&envelope) {
-            return Ok(None);
-        }
-        Ok(Some(Record {
-            seq,
-            recorded_at,
-            stream: envelope.stream.to_owned(),
-            actor: envelope.actor.to_owned(),
-            correlation: envelope.correlation.map(str::to_owned),
-            causation: envelope.causation,
-            event: upcast::decode(entry.tag.kind, entry.tag.version, payload).map_err(undecodable)?,
-        }))
+        let stored = block.stored(index).map_err(|what| damaged(self.first, format!("{what} ({seq})")))?;
+        let placed = Placed { seq, recorded_at, tag: entry.tag };
+        let found = opened::open(stored, placed, keys, |envelope| matcher.takes_envelope(envelope));
+        found.map_err(|error| unreadable(self.first, seq, error))
+    }
+}
+
+/// The error for bytes that are no event, although they are those that were written.
+pub(crate) fn unreadable(block: Seq, seq: Seq, error: UnreadableError) -> ReadError {
+    match error {
+        UnreadableError::Unpack(what) => damaged(block, format!("{what} ({seq})")),
+        UnreadableError::Decode(source) => ReadError::Decode { seq, source },
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Seq;
 use crate::log::batch::LogClosed;
+use crate::log::erasure::carry_mark;
 use crate::log::flusher::{Commit, Failure, Unsynced};
 use crate::log::open::{NEW_FILE, create_at, put_origin, write_through};
 use crate::log::origin::{ORIGIN_FILE, Origin, SEALED_DIR, SealedFile, sealed_name};
@@ -151,7 +152,11 @@ impl Writer {
         let file = File::options().read(true).write(true).create_new(true).open(&path).map_err(io)?;
         let store = |source| SealError::Store { path: path.clone(), source };
         let created = create_at(file, self.options.cache_bytes, self.shared.log_id).map_err(store)?;
-        write_through(&created, |transaction| put_origin(transaction, origin)).map_err(store)?;
+        let laid_out = write_through(&created, |transaction| {
+            put_origin(transaction, origin)?;
+            self.shared.with_database(|database| carry_mark(&database.own, transaction))
+        });
+        laid_out.map_err(store)?;
         Ok(created)
     }
 

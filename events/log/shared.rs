@@ -1,14 +1,17 @@
 //! What the writer and the readers of one log share: the database, the head, the reason it was closed.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::AtomicU8;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use crate::id::Seq;
 use crate::log::batch::LogClosed;
+use crate::log::erasure::UNKNOWN;
 use crate::log::lock::DirLock;
 use crate::log::reader::Head;
-use crate::log::store::{Database, Snapshot, StoreError};
+use crate::log::sealing::KeyRing;
+use crate::log::store::{Database, Own, Snapshot, StoreError, Writable};
 
 /// Why the log takes no more events, once it does not.
 #[derive(Debug, Default)]
@@ -42,6 +45,12 @@ pub(crate) struct Shared {
     /// The file, where there is one.
     pub path: Option<PathBuf>,
     pub closed: Arc<ClosedReason>,
+    /// Whether events were erased, as far as that is known.
+    pub gaps: AtomicU8,
+    /// Held by every snapshot of the database.
+    token: Mutex<Arc<()>>,
+    /// Keys of encrypted payloads.
+    pub keys: Arc<KeyRing>,
     /// A reader's share of the directory's lock, held as long as this is.
     lock: Option<DirLock>,
 }
@@ -65,8 +74,16 @@ impl Shared {
             log_id,
             path,
             closed: Arc::default(),
+            keys: Arc::default(),
+            gaps: AtomicU8::new(UNKNOWN),
+            token: Mutex::default(),
             lock: None,
         }
+    }
+
+    /// Reads with these keys.
+    pub(crate) fn with_keys(self, keys: Arc<KeyRing>) -> Self {
+        Self { keys, ..self }
     }
 
     /// Keeps a share of the directory's lock.
@@ -86,12 +103,28 @@ impl Shared {
     /// What is durable; a commit that is still on its way to the medium is left out.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let head = self.head().seq;
-        self.with_database(|database| database.snapshot(head))
+        self.snapshot_through(head)
     }
 
     /// Everything that is committed, be it on the medium or on its way.
     pub(crate) fn whole_snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.with_database(|database| database.snapshot(Seq(u64::MAX)))
+        self.snapshot_through(Seq(u64::MAX))
+    }
+
+    fn snapshot_through(&self, through: Seq) -> Result<Snapshot, StoreError> {
+        self.with_database(|database| {
+            let token = Arc::clone(&self.token.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok(Snapshot { token, ..database.snapshot(through)? })
+        })
+    }
+
+    /// Puts another file with the same events in the place of the log's own; that, and what lives as long as somebody reads
+    /// it.
+    pub(crate) fn replace_own(&self, new: Writable) -> (Option<Own>, Weak<()>) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let old = database.as_mut().map(|database| std::mem::replace(&mut database.own, Own::Writable(new)));
+        let token = std::mem::take(&mut *self.token.lock().unwrap_or_else(PoisonError::into_inner));
+        (old, Arc::downgrade(&token))
     }
 
     /// Puts another database in place of the open one. When that fails there is none any more.

@@ -160,6 +160,8 @@ pub(crate) struct Snapshot {
     pub own: Tables,
     /// What lies before that.
     pub past: Arc<Past>,
+    #[expect(dead_code, reason = "held, so that whoever replaces the database knows that somebody reads")]
+    pub token: Arc<()>,
     /// Blocks of the write-ahead log.
     pub recent: Recent,
     /// The first of them that is not in these tables.
@@ -202,7 +204,8 @@ impl Database {
                 let stored = last_seq(&own.headers)?;
                 recent.partition_point(|block| block.first <= stored)
             };
-            Ok(Snapshot { through, own, past: Arc::clone(&self.past), recent, recent_from })
+            let (past, token) = (Arc::clone(&self.past), Arc::default());
+            Ok(Snapshot { through, own, past, token, recent, recent_from })
         })
     }
 

@@ -3,19 +3,19 @@
 //! Blocks are merged as the log grows, so a stretch rarely begins where a block does. The block that holds its beginning or
 //! its end is cut; events keep their positions, times and hashes, and every root stays what it was.
 
-use crate::codec;
 use crate::id::Seq;
-use crate::log::block::{Block, ENTRY_BYTES, Entry};
+use crate::log::block::{ENTRY_BYTES, Entry};
 use crate::log::blocks::{Value, damaged, next_header, open_block, read_header};
-use crate::log::bloom::{Item, item_hash};
 use crate::log::chain::{Hash, hash, leaf};
 use crate::log::header::Header;
 use crate::log::keys;
+use crate::log::merge::filter_items;
 use crate::log::pack::{ChainEnd, Summary};
 use crate::log::prove::{self, ProveError};
 use crate::log::reader::{Head, Reader};
 use crate::log::scan::ReadError;
-use crate::log::verify::verify_block;
+use crate::log::sealing::KeyRing;
+use crate::log::verify::{Findings, verify_block};
 use crate::time::Timestamp;
 
 /// Where a chain of events ends: all that is needed to check what follows, and to go on with it.
@@ -50,7 +50,7 @@ impl End {
     /// [`ReadError::Damaged`] says what does not fit; the end is then of no use any more.
     pub fn take(&mut self, block: &StoredBlock) -> Result<(), ReadError> {
         let header = block.header()?;
-        verify_block(&header, &block.value(), &mut self.0)
+        verify_block(&header, &block.value(), &mut self.0, &KeyRing::default(), &mut Findings::default())
     }
 }
 
@@ -140,11 +140,12 @@ fn cut(header: &Header<'_>, body: &Value, until: Seq, end: &mut ChainEnd) -> Res
     for index in range.clone() {
         let (seq, entry) = (block.seq(index), block.entry(index));
         let of_event = |what: &str| damaged(header.first, format!("{what} ({seq})"));
-        stored.extend_from_slice(block.stored(index).map_err(of_event)?);
+        block.stored(index).map_err(of_event)?;
+        stored.extend_from_slice(block.raw(index).unwrap_or_default());
         let at = block.recorded_at(&entry);
         let time_delta = at.unix_micros() - first_at.unix_micros();
         entries.extend(Entry { time_delta, body_end: stored.len() as u32, ..entry }.encode());
-        summary.add(entry.tag.kind, items(&block, index).map_err(|what| of_event(&what))?);
+        summary.add(entry.tag.kind, filter_items(&block, index).map_err(|what| of_event(&what))?);
         end.frontier.push(leaf(seq, at, entry.tag, &entry.body_hash));
         end.recorded_at = at;
     }
@@ -162,14 +163,6 @@ fn behind(header: &Header<'_>) -> Result<ChainEnd, ReadError> {
         bytes_through: header.bytes_through,
         recorded_at: header.last_at,
     })
-}
-
-/// What the filter of a block knows of an event.
-fn items(block: &Block<'_>, index: usize) -> Result<[u64; 3], String> {
-    let event = block.event(index).map_err(str::to_owned)?;
-    let (envelope, _) = codec::decode_envelope(&event).map_err(|error| error.to_string())?;
-    let correlation = envelope.correlation.map_or(0, |text| item_hash(Item::Correlation, text));
-    Ok([item_hash(Item::Stream, envelope.stream), item_hash(Item::Actor, envelope.actor), correlation])
 }
 
 /// Blocks of a stretch in order. Ends after the first error.

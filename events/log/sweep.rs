@@ -2,6 +2,7 @@
 //! could not see, and which mostly know where to look.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::id::Seq;
 use crate::log::block::ENTRY_BYTES;
@@ -9,6 +10,8 @@ use crate::log::blocks::{Headers, Value, next_header, read_header};
 use crate::log::filter::{Filter, Matcher};
 use crate::log::reader::Reader;
 use crate::log::scan::{Current, ReadError};
+use crate::log::sealing::KeyRing;
+use crate::log::sealing::opened::{Found, SealedRecord};
 use crate::log::store::{Snapshot, StoreError};
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -27,7 +30,7 @@ pub struct Gap {
 /// What a sweep comes upon.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Swept {
-    /// A record that matches.
+    /// A record that matches. What was erased is passed over.
     Record(Box<Record>),
     /// Something that cannot be read. The sweep goes on behind it.
     Gap(Gap),
@@ -79,6 +82,7 @@ impl Reader {
             owed: None,
             unreadable: None,
             touched: Touched::default(),
+            keys: Arc::clone(self.keys()),
             snapshot,
         })
     }
@@ -90,7 +94,8 @@ impl Reader {
     /// [`StoreError`] when the store fails as a whole.
     pub fn picker(&self, filter: &Filter) -> Result<Picker, StoreError> {
         let matcher = Matcher::new(&Filter { until: None, ..filter.clone() }, Seq::ZERO, false);
-        Ok(Picker { snapshot: self.snapshot()?, matcher, open: None, touched: Touched::default() })
+        let (snapshot, keys) = (self.snapshot()?, Arc::clone(self.keys()));
+        Ok(Picker { snapshot, keys, matcher, open: None, touched: Touched::default() })
     }
 
     /// How much there is to read.
@@ -183,14 +188,25 @@ fn what(error: ReadError) -> Result<String, StoreError> {
         ReadError::Damaged { what, .. } => Ok(what),
         ReadError::Decode { source, .. } => Ok(source.to_string()),
         ReadError::Key { key } => Ok(key),
+        ReadError::KeyMissing { .. } => Ok(error.to_string()),
         ReadError::Store(error) => Err(error),
     }
 }
 
 /// The record at an index of an open block, or what is wrong with it.
-fn read(open: &Current, index: usize, matcher: &Matcher) -> Result<Option<Swept>, StoreError> {
-    match open.record(index, matcher) {
-        Ok(record) => Ok(record.map(|record| Swept::Record(Box::new(record)))),
+fn read(
+    open: &Current,
+    index: usize,
+    matcher: &Matcher,
+    keys: &KeyRing,
+) -> Result<Option<Swept>, StoreError> {
+    match open.found(index, matcher, keys) {
+        Ok(Some(Found::Record(record))) => Ok(Some(Swept::Record(Box::new(record)))),
+        Ok(Some(Found::Sealed(SealedRecord { erased_by: None, seq, .. }))) => {
+            let what = "it is encrypted under a key that is not here".to_owned();
+            Ok(Some(Swept::Gap(Gap { first: seq, last: seq, what })))
+        }
+        Ok(Some(Found::Sealed(_)) | None) => Ok(None),
         Err(error) => {
             let seq = Seq(open.first.0 + index as u64);
             Ok(Some(Swept::Gap(Gap { first: seq, last: seq, what: what(error)? })))
@@ -208,6 +224,7 @@ impl Touched {
 /// Records in order of position with the gaps between them: see [`Reader::sweep`].
 pub struct Sweep {
     snapshot: Snapshot,
+    keys: Arc<KeyRing>,
     headers: Headers,
     matcher: Matcher,
     down: bool,
@@ -244,7 +261,7 @@ impl Sweep {
         loop {
             if let Some(open) = &mut self.open {
                 while let Some(index) = if self.down { open.left.next_back() } else { open.left.next() } {
-                    if let Some(swept) = read(open, index, &self.matcher)? {
+                    if let Some(swept) = read(open, index, &self.matcher, &self.keys)? {
                         return Ok(Some(swept));
                     }
                 }
@@ -329,6 +346,7 @@ impl Sweep {
 /// block of the last one stays open.
 pub struct Picker {
     snapshot: Snapshot,
+    keys: Arc<KeyRing>,
     matcher: Matcher,
     open: Option<Current>,
     touched: Touched,
@@ -361,7 +379,7 @@ impl Picker {
             return Ok(Some(Swept::Gap(gap)));
         }
         let Some(open) = &self.open else { return Ok(None) };
-        read(open, (seq.0 - open.first.0) as usize, &self.matcher)
+        read(open, (seq.0 - open.first.0) as usize, &self.matcher, &self.keys)
     }
 
     /// Opens the block that holds `seq`; the gap where it cannot be read.

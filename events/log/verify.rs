@@ -1,16 +1,21 @@
 //! Walking the whole chain: every hash again, from the first event to the last.
 
+use std::collections::BTreeSet;
+
+use crate::event::Event;
 use crate::id::Seq;
-use crate::log::block::Block;
+use crate::log::block::{Block, Stored};
 use crate::log::blocks::{Value, damaged, next_header, open_block, read_header};
 use crate::log::chain::{Hash, leaf};
 use crate::log::header::Header;
 use crate::log::keys;
 use crate::log::pack::ChainEnd;
 use crate::log::reader::KeyRow;
-use crate::log::scan::ReadError;
+use crate::log::scan::{ReadError, unreadable};
+use crate::log::sealing::KeyRing;
+use crate::log::sealing::opened::{self, Found, Placed, SealedRecord};
 use crate::log::store::{Snapshot, StoreError};
-use crate::{codec, upcast};
+use crate::system::SystemEvent;
 
 /// What [`Reader::verify`](crate::log::Reader::verify) found in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,6 +24,10 @@ pub struct Verified {
     pub events: u64,
     /// Blocks checked.
     pub blocks: u64,
+    /// Of these, events whose content was erased.
+    pub erased: u64,
+    /// Of these, events that are encrypted under a key that is not here: their bytes are right, what they say was not read.
+    pub unread: u64,
     /// Idempotency keys checked.
     pub keys: u64,
     /// Merkle root over all of them.
@@ -51,9 +60,20 @@ pub(crate) enum Extent {
     Own,
 }
 
+/// What verifying finds besides the chain.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    erased: u64,
+    unread: u64,
+    /// Orders that events say they were erased by, and those there are.
+    named: BTreeSet<Seq>,
+    orders: BTreeSet<Seq>,
+}
+
 pub(crate) fn verify(
     snapshot: Result<Snapshot, StoreError>,
     extent: Extent,
+    ring: &KeyRing,
     progress: &mut dyn FnMut(Seq),
 ) -> Result<Verified, VerifyError> {
     let at_start = |error: StoreError| VerifyError::Block { good: Seq::ZERO, source: error.into() };
@@ -66,6 +86,7 @@ pub(crate) fn verify(
     };
     let before = end.frontier.count();
     let mut headers = snapshot.headers_from(Seq(before + 1)).map_err(at_start)?;
+    let mut findings = Findings::default();
     let mut blocks = 0;
     loop {
         let good = Seq(end.frontier.count());
@@ -79,7 +100,9 @@ pub(crate) fn verify(
             continue;
         }
         let body = snapshot.body(first).map_err(stop)?;
-        read_header(first, &value).and_then(|header| verify_block(&header, &body, &mut end)).map_err(stop)?;
+        read_header(first, &value)
+            .and_then(|header| verify_block(&header, &body, &mut end, ring, &mut findings))
+            .map_err(stop)?;
         blocks += 1;
         progress(Seq(end.frontier.count()));
     }
@@ -96,11 +119,23 @@ pub(crate) fn verify(
         }
     }
     let keys = verify_keys(&snapshot, extent, good).map_err(VerifyError::Key)?;
-    Ok(Verified { events: good.0 - before, blocks, keys, root: end.frontier.root() })
+    let Findings { erased, unread, named, orders } = findings;
+    if let Some(order) = named.difference(&orders).next() {
+        let what = format!("events say that they were erased by {order}, which is no order to erase");
+        return Err(VerifyError::Block { good, source: damaged(*order, what) });
+    }
+    let root = end.frontier.root();
+    Ok(Verified { events: good.0 - before, blocks, erased, unread, keys, root })
 }
 
 /// Checks that a block continues the chain at `end` and is what its header says, and moves `end` behind it.
-pub(crate) fn verify_block(header: &Header<'_>, body: &Value, end: &mut ChainEnd) -> Result<(), ReadError> {
+pub(crate) fn verify_block(
+    header: &Header<'_>,
+    body: &Value,
+    end: &mut ChainEnd,
+    ring: &KeyRing,
+    findings: &mut Findings,
+) -> Result<(), ReadError> {
     let wrong = |what: &str| Err(damaged(header.first, what));
     if header.first.0 != end.frontier.count() + 1 {
         return wrong("the block before it is missing");
@@ -112,7 +147,7 @@ pub(crate) fn verify_block(header: &Header<'_>, body: &Value, end: &mut ChainEnd
         return wrong("its time runs backwards");
     }
     let block = open_block(header, body)?;
-    verify_events(&block, header, end)?;
+    verify_events(&block, header, end, ring, findings)?;
     if end.frontier.root() != header.root || end.frontier != header.frontier().unwrap_or_default() {
         return wrong("its events do not lead to its root");
     }
@@ -122,7 +157,13 @@ pub(crate) fn verify_block(header: &Header<'_>, body: &Value, end: &mut ChainEnd
     Ok(())
 }
 
-fn verify_events(block: &Block<'_>, header: &Header<'_>, end: &mut ChainEnd) -> Result<(), ReadError> {
+fn verify_events(
+    block: &Block<'_>,
+    header: &Header<'_>,
+    end: &mut ChainEnd,
+    ring: &KeyRing,
+    findings: &mut Findings,
+) -> Result<(), ReadError> {
     for index in 0..block.count() {
         let (seq, entry) = (block.seq(index), block.entry(index));
         let recorded_at = block.recorded_at(&entry);
@@ -130,15 +171,33 @@ fn verify_events(block: &Block<'_>, header: &Header<'_>, end: &mut ChainEnd) -> 
         if recorded_at < end.recorded_at {
             return Err(of_block("time runs backwards"));
         }
-        end.bytes_through += block.stored(index).map_err(of_block)?.len() as u64;
-        let bytes = block.event(index).map_err(of_block)?;
-        let undecodable = |source| ReadError::Decode { seq, source };
-        let (_, payload) = codec::decode_envelope(&bytes).map_err(undecodable)?;
-        upcast::decode(entry.tag.kind, entry.tag.version, payload).map_err(undecodable)?;
+        let stored = block.stored(index).map_err(of_block)?;
+        end.bytes_through += block.raw(index).unwrap_or_default().len() as u64;
+        let placed = Placed { seq, recorded_at, tag: entry.tag };
+        let found = opened::open(stored, placed, ring, |_| true);
+        findings.note(stored, found.map_err(|error| unreadable(header.first, seq, error))?);
         end.frontier.push(leaf(seq, recorded_at, entry.tag, &entry.body_hash));
         end.recorded_at = recorded_at;
     }
     Ok(())
+}
+
+impl Findings {
+    fn note(&mut self, stored: Stored<'_>, found: Option<Found>) {
+        if let Stored::Redacted(order) = stored {
+            self.named.insert(order);
+        }
+        match found {
+            Some(Found::Sealed(SealedRecord { erased_by: Some(_), .. })) => self.erased += 1,
+            Some(Found::Sealed(_)) => self.unread += 1,
+            Some(Found::Record(record)) => {
+                if matches!(record.event, Event::System(SystemEvent::ErasureOrdered { .. })) {
+                    self.orders.insert(record.seq);
+                }
+            }
+            None => (),
+        }
+    }
 }
 
 /// Checks every row of a key: its checksum, and that it points into the log.

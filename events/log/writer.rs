@@ -17,6 +17,7 @@ use crate::log::options::{Durability, LogOptions};
 use crate::log::pack::{ChainEnd, pack, pack_one};
 use crate::log::prepare::Prepared;
 use crate::log::reader::{Head, KeyRow};
+use crate::log::rewrite::{Redaction, rewrite};
 use crate::log::seal::{SealError, SealedLog, Stop};
 use crate::log::shared::Shared;
 use crate::log::store::{Database, KEYS, Own, StoreError, Writable, guarded};
@@ -59,6 +60,7 @@ pub(crate) struct Writer {
     pub pending: Pending,
     /// What was taken from the queue while a group was put together and does not belong to it.
     pub held: Option<Work>,
+    pub redactions: Receiver<Redaction>,
 }
 
 /// What is in the write-ahead log and not in redb.
@@ -94,6 +96,7 @@ enum Next {
     Work(Work),
     Sync,
     Merge,
+    Redact(Redaction),
     End,
     Failed,
 }
@@ -145,6 +148,7 @@ impl Writer {
                 },
                 Next::Sync => self.sync()?,
                 Next::Merge => self.merge()?,
+                Next::Redact(redaction) => self.redact(redaction)?,
                 Next::End => return self.store_pending().and_then(|()| self.sync()),
                 Next::Failed => return Err(self.failure(StoreError::Closed)),
             }
@@ -166,6 +170,7 @@ impl Writer {
         let next = select! {
             recv(queue) -> work => work.map_or(Next::End, Next::Work),
             recv(ticker) -> _ => Next::Sync,
+            recv(self.redactions) -> redaction => redaction.map_or(Next::End, Next::Redact),
             recv(self.flusher.failed()) -> _ => Next::Failed,
         };
         // Who was told of the failure and comes again is told why, and not that its own write failed.
@@ -362,6 +367,22 @@ impl Writer {
         let mut small = std::mem::take(&mut self.small);
         self.write(false, |transaction| small.merge(transaction)).map_err(|source| self.failure(source))?;
         self.small = small;
+        Ok(())
+    }
+
+    /// Writes the log anew without the content of some events. Everything that was submitted before is in it.
+    fn redact(&mut self, redaction: Redaction) -> Result<(), Failure> {
+        self.store_pending()?;
+        self.sync()?;
+        self.flusher.drain(self.next_seq());
+        if self.flusher.has_failed() {
+            return Ok(());
+        }
+        let Redaction { subjects, order, answer } = redaction;
+        let rewritten = rewrite(&self.shared, &subjects, order, self.options.cache_bytes);
+        self.pending = Pending::after(self.end.clone());
+        // Who asked may have gone.
+        let _ = answer.send(rewritten);
         Ok(())
     }
 

@@ -229,7 +229,7 @@ impl Postings {
                 Ok(Step::Built { events: self.shared.sizes.events })
             }
             // Questions read it from the log, and tell of the damage. What lies behind it can be covered all the same.
-            Err(AuditError::Read(error @ (ReadError::Damaged { .. } | ReadError::Decode { .. }))) => {
+            Err(AuditError::Read(error @ (ReadError::Damaged { .. } | ReadError::Decode { .. } | ReadError::KeyMissing { .. }))) => {
                 self.unreadable().insert(first);
                 Err(error.into())
             }

@@ -14,7 +14,7 @@
 //! are not synced one by one, because every vector can be computed again; [`VectorStore::sync`] raises `synced`, and
 //! opening verifies every vector behind that mark and cuts the tail off at the last good one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
@@ -37,6 +37,9 @@ const MAGIC: &[u8; 8] = b"CAXVKEY1";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
 const RECORD_BYTES: usize = 32;
+/// Key and check of a slot whose vector was taken out.
+const EMPTY_KEY: u128 = 0;
+const EMPTY: u64 = 0;
 /// How far from 1 the squared length of a vector may be.
 const LENGTH_TOLERANCE: f64 = 2e-3;
 
@@ -340,6 +343,43 @@ impl VectorStore {
         Ok(())
     }
 
+    /// Overwrites every vector and its record but those in `keep`, on disk when this returns. Their slots stay empty; whoever
+    /// keeps slots must save anew, because [`digest`](Self::digest) has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] when the medium refuses: some may still be there.
+    pub fn keep_only(&self, keep: &HashSet<Slot>) -> Result<(), StoreError> {
+        self.sync()?;
+        let (keys_path, vecs_path) = (&self.inner.keys_path, &self.inner.vecs_path);
+        {
+            let writer = lock(&self.inner.writer);
+            let mut catalogue = write(&self.inner.catalogue);
+            for slot in (0..catalogue.checks.len()).map(|index| Slot(index as u32)) {
+                if keep.contains(&slot) {
+                    continue;
+                }
+                let at = u64::from(slot.0);
+                writer
+                    .vecs
+                    .write_all_at(&[0; VECTOR_BYTES], at * VECTOR_BYTES as u64)
+                    .map_err(io_error("write", vecs_path))?;
+                writer
+                    .keys
+                    .write_all_at(
+                        &record_of(EMPTY_KEY, EMPTY, slot),
+                        HEADER_BYTES as u64 + at * RECORD_BYTES as u64,
+                    )
+                    .map_err(io_error("write", keys_path))?;
+                catalogue.checks[slot.0 as usize] = EMPTY;
+            }
+            catalogue.slots.retain(|_, slot| keep.contains(slot));
+            writer.vecs.sync_data().map_err(io_error("sync", vecs_path))?;
+            writer.keys.sync_data().map_err(io_error("sync", keys_path))?;
+        }
+        Ok(())
+    }
+
     /// Extends the vectors' file and maps the new part, when `index` is beyond it.
     fn make_room(&self, writer: &MutexGuard<'_, Writer>, index: usize) -> Result<(), StoreError> {
         let extent = index / EXTENT_ROWS;
@@ -376,6 +416,7 @@ fn read_records(
         let check = u64::from_le_bytes(std::array::from_fn(|i| record[16 + i]));
         let intact = record_of(key, check, slot) == record
             && (slot.0 < synced
+                || (key, check) == (EMPTY_KEY, EMPTY)
                 || view.vector(slot).is_some_and(|vector| check_of(&bytes_of(vector)) == check));
         found.push(intact.then_some((key, check)));
     }
@@ -386,7 +427,9 @@ fn read_records(
     catalogue.checks.reserve(kept);
     for (index, record) in found.into_iter().take(kept).enumerate() {
         if let Some((key, check)) = record {
-            catalogue.slots.insert(key, Slot(index as u32));
+            if (key, check) != (EMPTY_KEY, EMPTY) {
+                catalogue.slots.insert(key, Slot(index as u32));
+            }
             catalogue.checks.push(check);
         } else {
             opened.damaged += 1;

@@ -9,26 +9,58 @@ const fn graph(table: &'static str, sql: &'static str, key: usize) -> Canonical 
 }
 
 /// Every table in a canonical order, the words of the full-text index last.
+///
+/// Scopes stand by their names: their numbers depend on which scopes were written to before, erased ones included.
 const TABLES: &[Canonical] = &[
     graph("meta", "SELECT version, next_id FROM meta", 0),
-    graph("scopes", "SELECT * FROM scopes ORDER BY id", 1),
-    graph("figures", "SELECT * FROM figures ORDER BY scope_id, seq", 2),
+    graph(
+        "scopes",
+        "SELECT scope, entities, observations, relations, text_rows, text_words FROM scopes ORDER BY scope",
+        1,
+    ),
+    graph(
+        "figures",
+        "SELECT (SELECT scope FROM scopes WHERE scopes.id = scope_id) AS scope, seq, entities, observations, relations,
+             text_rows, text_words FROM figures ORDER BY 1, 2",
+        2,
+    ),
     graph("agents", "SELECT * FROM agents ORDER BY agent_id", 1),
-    graph("entities", "SELECT * FROM entities ORDER BY created_seq", 1),
-    graph("observations", "SELECT * FROM observations ORDER BY created_seq", 1),
-    graph("relations", "SELECT * FROM relations ORDER BY created_seq", 1),
+    graph(
+        "entities",
+        "SELECT created_seq, removed_seq, removed_at, id, (SELECT scope FROM scopes WHERE scopes.id = scope_id), version,
+             first_seq, created_at, updated_at, valid_from, valid_to, confidence, owner, actor, name, entity_type,
+             metadata FROM entities ORDER BY created_seq",
+        1,
+    ),
+    graph(
+        "observations",
+        "SELECT created_seq, removed_seq, removed_at, id, entity_id, (SELECT scope FROM scopes WHERE scopes.id = scope_id),
+             first_seq, created_at, updated_at, valid_from, valid_to, actor, content FROM observations
+             ORDER BY created_seq",
+        1,
+    ),
+    graph(
+        "relations",
+        "SELECT created_seq, removed_seq, removed_at, id, (SELECT scope FROM scopes WHERE scopes.id = scope_id), from_entity,
+             to_entity, first_seq, created_at, updated_at, valid_from, valid_to, strength, confidence, actor,
+             relation_type, metadata FROM relations ORDER BY created_seq",
+        1,
+    ),
     graph("embeddings", "SELECT * FROM embeddings ORDER BY entity_id", 1),
     Canonical {
         part: "text",
         table: "texts_words",
-        sql: "SELECT DISTINCT term, doc FROM texts_words ORDER BY term, doc",
-        key: 2,
+        // A word begins with the number of its scope.
+        sql: "SELECT DISTINCT (SELECT scope FROM scopes WHERE scopes.id = CAST(term AS INTEGER)) AS scope,
+                  ltrim(term, '0123456789') AS word, doc FROM texts_words ORDER BY 1, 2, 3",
+        key: 3,
     },
     Canonical {
         part: "text",
         table: "texts_past_words",
-        sql: "SELECT DISTINCT term, doc FROM texts_past_words ORDER BY term, doc",
-        key: 2,
+        sql: "SELECT DISTINCT (SELECT scope FROM scopes WHERE scopes.id = CAST(term AS INTEGER)) AS scope,
+                  ltrim(term, '0123456789') AS word, doc FROM texts_past_words ORDER BY 1, 2, 3",
+        key: 3,
     },
 ];
 

@@ -1,10 +1,12 @@
 //! The fold: one batch of records inside one transaction.
 
+mod erase;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use caxton_events::memory::{self, Validity};
-use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
+use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq, SystemEvent, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::text::index::TextBatch;
@@ -47,6 +49,8 @@ struct Figures {
 pub(super) struct Fold<'a> {
     connection: &'a Connection,
     memo: &'a mut Memo,
+    /// Records may speak of rows that were erased.
+    gaps: bool,
     /// Of the scopes that the batch changes, as they are after its last record.
     figures: BTreeMap<i64, Figures>,
     /// The scope that the record under way changes.
@@ -56,12 +60,13 @@ pub(super) struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    pub(super) fn new(connection: &'a Connection, memo: &'a mut Memo) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: &'a Connection, memo: &'a mut Memo, gaps: bool) -> rusqlite::Result<Self> {
         let next_id: i64 =
             connection.prepare_cached("SELECT next_id FROM meta")?.query_row((), |row| row.get(0))?;
         Ok(Self {
             connection,
             memo,
+            gaps,
             figures: BTreeMap::new(),
             touched: None,
             texts: TextBatch::default(),
@@ -77,9 +82,18 @@ impl<'a> Fold<'a> {
             actor: &record.actor,
         };
         match &record.event {
-            Event::Memory(event) => {
-                self.memory(&place, event)?;
-                self.count(&place)
+            Event::Memory(event) => match self.memory(&place, event) {
+                Err(FoldError::Unknown { .. }) if self.gaps => {
+                    self.touched = None;
+                    Ok(())
+                }
+                folded => {
+                    folded?;
+                    self.count(&place)
+                }
+            },
+            Event::System(SystemEvent::ErasureOrdered { subjects, next_memory_id, .. }) => {
+                self.erase(&place, subjects, *next_memory_id)
             }
             Event::Agent(AgentEvent::ExternalRegistered { agent, workspace }) => {
                 self.connection
@@ -93,16 +107,8 @@ impl<'a> Fold<'a> {
     }
 
     /// Writes what was kept for the end of the batch, and the checkpoint.
-    pub(super) fn finish(self, checkpoint: Seq) -> rusqlite::Result<()> {
-        self.texts.write(self.connection)?;
-        let mut update = self.connection.prepare_cached(
-            "UPDATE scopes SET entities = ?2, observations = ?3, relations = ?4, text_rows = ?5, text_words = ?6
-             WHERE id = ?1",
-        )?;
-        for (scope, figures) in &self.figures {
-            let Figures { entities, observations, relations, text_rows, text_words } = figures;
-            update.execute((scope, entities, observations, relations, text_rows, text_words))?;
-        }
+    pub(super) fn finish(mut self, checkpoint: Seq) -> rusqlite::Result<()> {
+        self.flush()?;
         self.connection
             .prepare_cached("UPDATE meta SET checkpoint = ?1, next_id = ?2")?
             .execute((checkpoint.0 as i64, self.next_id as i64))?;

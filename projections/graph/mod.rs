@@ -10,6 +10,7 @@ mod compare;
 mod connection;
 mod diff;
 mod digest;
+mod erase;
 mod error;
 mod filter;
 mod fold;
@@ -30,6 +31,7 @@ mod writer;
 pub(crate) use as_of::AsOf;
 pub(crate) use compare::{Canonical, difference, digests};
 pub use diff::{DIFF_RECORDS_MAX, Diff, DiffQuery, Difference};
+pub(crate) use erase::empty_journal;
 pub use error::{GraphError, ReadError, is_out_of_room};
 pub use filter::{
     Direction, EntityFilter, RelationFilter, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::connection::{create_tables, failed, open_writer, set_synchronous};
+use super::erase::scrub;
 use super::error::is_damage;
 use super::fold::{Fold, FoldError, Memo};
 use super::options::{CheckpointStrategy, Synchronous, VacuumStrategy};
@@ -33,6 +34,8 @@ pub struct Graph {
     options: SqliteOptions,
     checkpoint: Seq,
     memo: Memo,
+    /// Whether the log has erased events, so that records may speak of rows that were never folded.
+    gaps: bool,
 }
 
 impl Graph {
@@ -57,7 +60,14 @@ impl Graph {
             .map_err(|source| failed("read", &path, source))?;
         let pool = Arc::new(Pool::open(path, options)?);
         let checkpoint = Seq(checkpoint as u64);
-        Ok(Self { pool, connection, options: options.clone(), checkpoint, memo: Memo::default() })
+        Ok(Self {
+            pool,
+            connection,
+            options: options.clone(),
+            checkpoint,
+            memo: Memo::default(),
+            gaps: false,
+        })
     }
 
     /// A handle for queries; cheap to clone.
@@ -184,6 +194,16 @@ impl Graph {
         free().map_err(|source| self.failed(source))
     }
 
+    /// Leaves nothing of what was deleted in the file or in its journal: the full-text index and the file are written anew.
+    /// `false`: readers of an older state kept the journal from being emptied; try again.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Store`] when SQLite failed.
+    pub fn scrub(&mut self) -> Result<bool, ApplyError> {
+        scrub(&self.connection).map_err(|source| self.failed(source))
+    }
+
     /// Reads the whole file and says what is wrong with it; empty when nothing is. Takes seconds on large files.
     ///
     /// # Errors
@@ -231,7 +251,7 @@ impl Graph {
 
     fn write(&mut self, records: &[Record], last: Seq) -> Result<(), FoldError> {
         let transaction = self.connection.unchecked_transaction()?;
-        let mut fold = Fold::new(&transaction, &mut self.memo)?;
+        let mut fold = Fold::new(&transaction, &mut self.memo, self.gaps)?;
         for record in records {
             fold.apply(record)?;
         }
@@ -256,8 +276,12 @@ impl Projection for Graph {
 
     fn kinds(&self) -> Vec<Kind> {
         let mut kinds = Family::kinds(&[Family::Memory]);
-        kinds.push(Kind::ExternalAgentRegistered);
+        kinds.extend([Kind::ExternalAgentRegistered, Kind::ErasureOrdered]);
         kinds
+    }
+
+    fn expect_gaps(&mut self) {
+        self.gaps = true;
     }
 
     fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {

@@ -19,6 +19,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use caxton_events::log::{Filter, ReadError, Reader};
 use caxton_events::{ConversationEvent, Event, Family, Kind, MessageId, Record, Seq};
 
 pub use compare::stored;
@@ -118,6 +119,29 @@ impl Talk {
         }
         state.checkpoint = state.checkpoint.max(through);
         state.mark = mark;
+    }
+
+    /// Folds the log again, as far as it is folded, and puts the result in the place of the state at one moment: what was
+    /// erased from the log since is gone from it as if it had never been said.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]; the state is then as before.
+    pub fn fold_again(&mut self, log: &Reader) -> Result<(), ReadError> {
+        let (through, known) = {
+            let state = self.shared.read();
+            (state.checkpoint, Arc::clone(&state.known))
+        };
+        let changes = Changes { reset: true, ..Changes::default() };
+        let mut fresh = TalkState { changes, known, ..TalkState::default() };
+        let filter = Filter { until: Some(through), kinds: Some(self.kinds()), ..Filter::default() };
+        for record in log.scan(Seq::FIRST, &filter) {
+            fresh.fold(&record?);
+        }
+        let mut state = self.shared.write();
+        (fresh.checkpoint, fresh.mark) = (state.checkpoint, state.mark);
+        *state = fresh;
+        Ok(())
     }
 
     /// A handle for queries; cheap to clone.

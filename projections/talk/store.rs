@@ -154,6 +154,18 @@ impl TalkStore {
         Ok(())
     }
 
+    /// Stores what changed and leaves nothing of what was deleted in the file or in its journal. `false`: a reader kept the
+    /// journal from being emptied; try again.
+    ///
+    /// # Errors
+    ///
+    /// As [`TalkStore::flush`].
+    pub fn scrub(&mut self) -> rusqlite::Result<bool> {
+        self.flush()?;
+        self.connection.execute_batch("VACUUM")?;
+        crate::graph::empty_journal(&self.connection)
+    }
+
     /// Moves the journal into the file: it is about to be closed.
     ///
     /// # Errors

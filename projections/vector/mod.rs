@@ -13,6 +13,7 @@
 mod builder;
 mod column;
 mod compare;
+mod erase;
 mod files;
 mod fold;
 mod helpers;
@@ -36,17 +37,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use caxton_events::{Family, Kind, MemoryId, Record, Seq};
+use caxton_events::{Event, Family, Kind, MemoryId, Record, Seq, SystemEvent};
 
 use crate::embedding::Embedder;
 use crate::embedding::store::VectorStore;
 use crate::projection::{ApplyError, Projection};
 use crate::vector::builder::{Builder, wants_work};
-use crate::vector::fold::{EntityRow, Plan};
+use crate::vector::fold::EntityRow;
 use crate::vector::shared::{Kinds, Shared};
 use crate::vector::state::{Loaded, load, state_path};
 
 pub use compare::stored;
+pub use erase::ScrubError;
 pub use files::FileError;
 pub use fold::FoldError;
 pub use index::IndexError;
@@ -142,6 +144,8 @@ pub struct Vectors {
     entities: HashMap<MemoryId, EntityRow>,
     opened: OpenedVectors,
     unsaved: u64,
+    /// Records may speak of what was erased.
+    gaps: bool,
 }
 
 impl Vectors {
@@ -179,7 +183,16 @@ impl Vectors {
         }
         let builder = Builder::start(dir.to_path_buf(), Arc::clone(&shared))
             .map_err(|source| OpenVectorsError::Thread { source })?;
-        Ok(Self { dir: dir.to_path_buf(), builder, shared, embedder, entities, opened, unsaved: 0 })
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            builder,
+            shared,
+            embedder,
+            entities,
+            opened,
+            unsaved: 0,
+            gaps: false,
+        })
     }
 
     /// What opening found.
@@ -247,19 +260,26 @@ impl Projection for Vectors {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        Family::kinds(&[Family::Memory])
+        let mut kinds = Family::kinds(&[Family::Memory]);
+        kinds.push(Kind::ErasureOrdered);
+        kinds
+    }
+
+    fn expect_gaps(&mut self) {
+        self.gaps = true;
     }
 
     fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
-        let checkpoint = self.checkpoint();
-        let mut plan = Plan::new(&self.shared, self.embedder.as_ref(), &self.entities);
-        for record in records {
-            plan.add(record)?;
+        let mut cells = Vec::new();
+        let is_order = |record: &Record| record.event.kind() == Kind::ErasureOrdered;
+        for part in records.chunk_by(|before, next| !is_order(before) && !is_order(next)) {
+            if let [Record { event: Event::System(SystemEvent::ErasureOrdered { subjects, .. }), .. }] = part
+            {
+                self.forget(subjects);
+            } else {
+                cells.extend(self.fold_part(part)?);
+            }
         }
-        let changes = plan
-            .resolve()
-            .map_err(|source| ApplyError::Store { after: checkpoint, source: Box::new(source) })?;
-        let cells = changes.make(&mut self.entities, self.shared.options.index_from);
         self.shared.set_checkpoint(through);
         self.unsaved += records.len() as u64;
         if cells.iter().any(|cell| wants_work(&cell.view(), &self.shared.options)) {

@@ -1,6 +1,6 @@
 //! What the fold, the searches and the index builder share: a view of each scope, swapped whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -120,6 +120,15 @@ impl Kinds {
         self.numbers.get(name).copied()
     }
 
+    fn keep(&mut self, used: &HashSet<u32>) {
+        self.numbers.retain(|_, number| used.contains(number));
+        for (number, name) in self.names.iter_mut().enumerate() {
+            if !used.contains(&(number as u32)) {
+                *name = Arc::from("");
+            }
+        }
+    }
+
     pub(crate) fn intern(&mut self, name: &str) -> u32 {
         if let Some(number) = self.number(name) {
             return number;
@@ -175,6 +184,16 @@ impl Shared {
         let cell = Arc::new(Cell::new(scope.clone(), Slab::default(), Slab::default()));
         write(&self.cells).insert(scope.clone(), Arc::clone(&cell));
         cell
+    }
+
+    /// Takes the cell of `scope` out: searches find nothing there, and what is built for it goes nowhere.
+    pub(crate) fn remove(&self, scope: &Scope) -> Option<Arc<Cell>> {
+        write(&self.cells).remove(scope)
+    }
+
+    /// Forgets the names of the types with other numbers than these.
+    pub(crate) fn keep_kinds(&self, used: &HashSet<u32>) {
+        write(&self.kinds).keep(used);
     }
 
     /// Every cell, by scope.

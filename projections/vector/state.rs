@@ -107,7 +107,7 @@ pub(crate) fn state_path(dir: &Path) -> PathBuf {
 }
 
 /// Where the index of `scope` is.
-fn index_path(dir: &Path, scope: &Scope) -> PathBuf {
+pub(crate) fn index_path(dir: &Path, scope: &Scope) -> PathBuf {
     let hash = blake3::hash(scope.to_string().as_bytes()).to_hex();
     dir.join(format!("{}.hnsw", &hash[..16]))
 }

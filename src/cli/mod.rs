@@ -10,6 +10,7 @@ mod backend;
 mod backup;
 mod compare;
 mod corpus;
+mod erase;
 mod failure;
 mod feed;
 mod fork;
@@ -70,6 +71,7 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
         Command::Capabilities(command) => talk::capabilities(&command, &common, out),
         Command::Deadletters(command) => talk::dead_letters(&command, &common, out),
         Command::Chat(chat) => talk::chat(&chat, &common, out),
+        Command::Erase(what) => erase::run(&what, &common, out),
         Command::Log(command) => log::run(&command, &common, out),
         Command::Audit(command) => audit::run(&command, &common, out),
         Command::Projection(command) => projection::run(&command, &common, out),

@@ -54,7 +54,9 @@ impl Wanted<'_> {
         };
         let proof = proof.map_err(|error| {
             let exit = match error {
-                ProveError::Beyond { .. } | ProveError::Dropped { .. } => Exit::NotFound,
+                ProveError::Beyond { .. } | ProveError::Dropped { .. } | ProveError::Erased { .. } => {
+                    Exit::NotFound
+                }
                 ProveError::Read(_) => Exit::Failed,
             };
             Failure::of(exit, &error)

@@ -193,6 +193,7 @@ pub(super) fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingSer
         durability: durability(config),
         log_cache_bytes: (config.log.cache_mb as usize).saturating_mul(MIB),
         compress_above: config.compress_above(),
+        encrypt: encrypt(config),
         sqlite: sqlite_options(config),
         vectors: vector_options(config),
         embedding,
@@ -208,6 +209,15 @@ pub(super) fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingSer
 /// The settings of the vectors.
 pub(super) fn vector_options(config: &Config) -> VectorOptions {
     VectorOptions { scan_threads: config.scan_threads(), ..VectorOptions::default() }
+}
+
+/// Which payloads get keys of their own.
+fn encrypt(config: &Config) -> log::Encrypt {
+    match config.privacy.encrypt {
+        config::Encrypt::None => log::Encrypt::None,
+        config::Encrypt::Agents => log::Encrypt::Agents,
+        config::Encrypt::All => log::Encrypt::All,
+    }
 }
 
 /// Limits of messages, inboxes and conversations.

@@ -19,6 +19,7 @@ mod load;
 mod memory;
 mod messaging;
 mod presets;
+mod privacy;
 mod problem;
 mod runtime;
 mod server;
@@ -54,6 +55,7 @@ pub use memory::{
 };
 pub use messaging::Messaging;
 pub use presets::{Preset, UnknownPreset};
+pub use privacy::{Encrypt, Privacy};
 pub use problem::{LoadError, Problem, Source};
 pub use runtime::{
     AdvancedMemoryTuning, AgentMemory, Allocator, AsyncRuntime, CleanupAdvanced, CleanupStrategy,
@@ -97,6 +99,8 @@ setting::section! {
         pub llm: Llm = Llm::default();
         /// `mcp_servers`: servers of tools that agents may be allowed to call.
         pub mcp_servers: Rows<McpServer> = Rows::default();
+        /// `privacy`: what of the log can be made unreadable.
+        pub privacy: Privacy = Privacy::default();
         /// `messaging`: limits of messages, inboxes and conversations.
         pub messaging: Messaging = Messaging::default();
         /// `conversation_processing`.

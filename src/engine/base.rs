@@ -10,7 +10,7 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use caxton_events::log::chain::Tag;
-use caxton_events::log::{Filter, ReadError, Reader, StoredEvent};
+use caxton_events::log::{Filter, Found, ReadError, Reader, StoredEvent};
 use caxton_events::{Draft, Family, Record, Seq, Timestamp, codec, upcast};
 use caxton_projections::graph::{DAMAGED_MARK, Graph};
 use caxton_projections::projection::Projection as _;
@@ -102,7 +102,12 @@ fn record(line: &Line) -> Option<Record> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes = digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
     let tag = Tag { kind: line.kind, version: line.version, flags: 0 };
-    StoredEvent { seq: line.seq, recorded_at: line.recorded_at, tag, bytes }.record().ok()
+    let event = StoredEvent { seq: line.seq, recorded_at: line.recorded_at, tag, bytes };
+    match event.found().ok()? {
+        Found::Record(record) => Some(record),
+        // Facts about agents are not encrypted.
+        Found::Sealed(_) => None,
+    }
 }
 
 /// The events about agents that the log does not have any more, in order; none if nothing was dropped.

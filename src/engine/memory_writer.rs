@@ -15,6 +15,7 @@ use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, Sender, never, select};
 use tokio::sync::oneshot;
 
+use super::erase::{self, EraseError, MemoryWork, Order};
 use super::present::Folded;
 use super::rebuild::Offer;
 use super::submission::{Outcome, Submission, SubmitError, Wait};
@@ -72,6 +73,8 @@ pub(super) struct MemoryWriter {
     pub(super) ids: Ids,
     pub(super) positions: Arc<Positions>,
     pub(super) commands: Receiver<Asked>,
+    /// What is to be erased.
+    pub(super) erasures: Receiver<MemoryWork>,
     pub(super) limits: Limits,
     /// Commands whose idempotency key stands in the group before them: they are first in the next one.
     pub(super) deferred: Vec<Pending>,
@@ -113,6 +116,13 @@ impl MemoryWriter {
                         }
                         None
                     }
+                    recv(self.erasures) -> work => {
+                        match work {
+                            Ok(work) => self.erase(work),
+                            Err(_) => self.erasures = never(),
+                        }
+                        None
+                    }
                     default(wait) => None,
                 }
             } else {
@@ -144,6 +154,40 @@ impl MemoryWriter {
     /// The last record that the graph includes.
     pub(super) fn checkpoint(&self) -> Seq {
         self.graph.as_ref().map_or(Seq::ZERO, Graph::checkpoint)
+    }
+
+    /// Records an order to erase and folds it, or cleans the graph's files.
+    fn erase(&mut self, work: MemoryWork) {
+        match work {
+            MemoryWork::Order { order, answer } => {
+                let ordered = self.order(*order);
+                if ordered.is_ok() {
+                    self.positions.memory_changed();
+                }
+                // Who asked may have gone; the next start goes on with the order.
+                let _ = answer.send(ordered);
+            }
+            MemoryWork::Scrub(answer) => {
+                let folded = self.fold_to_head();
+                let scrubbed = folded.and_then(|()| match &mut self.graph {
+                    Some(graph) => erase::until_free(|| graph.scrub()),
+                    None => Err("it is being rebuilt".to_owned()),
+                });
+                let _ = answer.send(scrubbed);
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) -> Result<Order, EraseError> {
+        let incomplete = |order, what| EraseError::Incomplete { order, stage: "the graph", what };
+        if self.graph.is_none() {
+            return Err(EraseError::Unready { what: "it is being rebuilt".to_owned() });
+        }
+        self.fold_to_head().map_err(|what| EraseError::Unready { what })?;
+        let next = self.reader.next_id().map_err(|error| EraseError::Plan(error.into()))?;
+        let order = erase::record_order(&self.log, order, next)?;
+        self.fold_to_head().map_err(|what| incomplete(order.seq, what))?;
+        Ok(order)
     }
 
     /// Whether the log holds records, of messages mostly, that the graph has not passed.

@@ -6,7 +6,7 @@
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
 //! `audit_fold` (what makes audits quick), [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
 //! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
-//! its oldest events).
+//! its oldest events), [`erase`] (what must not stay).
 
 mod adopt;
 mod answers;
@@ -14,6 +14,7 @@ mod audit_fold;
 mod base;
 pub mod clock;
 pub mod deliveries;
+pub mod erase;
 pub mod fork;
 mod gauges;
 pub mod inboxes;
@@ -96,6 +97,10 @@ struct Inner {
     started_at: Seq,
     data_dir: PathBuf,
     damaged: Arc<AtomicBool>,
+    keepers: erase::Keepers,
+    forgets: Mutex<Vec<erase::Forget>>,
+    /// Held while something is erased.
+    erasing: Mutex<()>,
 }
 
 struct Threads {

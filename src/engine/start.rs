@@ -9,7 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use caxton_events::log::{
-    AppendError, Batch, Durability, Filter, Log, LogClosed, LogOptions, OpenError, ReadError, Reader,
+    AppendError, Batch, Durability, Encrypt, Filter, Log, LogClosed, LogOptions, OpenError, ReadError,
+    Reader, Sealing, Signer,
 };
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
 use caxton_projections::driver::CatchUpError;
@@ -20,10 +21,11 @@ use caxton_projections::swap::Place;
 use caxton_projections::talk::OpenTalkError;
 use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
 use caxton_projections::view::{Part, Positions, Semantic, View};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::audit_fold;
 use super::base::{self, RestoreError, lacks_events};
+use super::erase::{self, EraseError, Keepers};
 use super::fork::inherit_vectors;
 use super::inboxes::{Leases, Wakers};
 use super::rebuild::{Offer, Rebuilds, VectorParts};
@@ -50,6 +52,8 @@ pub struct EngineOptions {
     pub log_cache_bytes: usize,
     /// Event bodies over so many bytes are compressed; `None`: never.
     pub compress_above: Option<usize>,
+    /// Which payloads are encrypted under keys of their own, so that they can be erased.
+    pub encrypt: Encrypt,
     /// The SQLite file.
     pub sqlite: SqliteOptions,
     /// Whether a graph that cannot be used is built anew while everything else is answered, instead of before the start
@@ -86,6 +90,7 @@ impl EngineOptions {
             durability: Durability::Always,
             log_cache_bytes: 32 << 20,
             compress_above: Some(4 << 10),
+            encrypt: Encrypt::None,
             sqlite: SqliteOptions::default(),
             rebuild_beside: false,
             room: caxton_tools::projection::system_room,
@@ -183,6 +188,9 @@ pub enum StartError {
     /// The system gave no thread.
     #[error("could not start a thread")]
     Thread(#[source] io::Error),
+    /// What an erasure that was cut short ordered could not be taken out of the log.
+    #[error("could not complete an erasure that was cut short")]
+    Erasure(#[source] EraseError),
 }
 
 /// One event about the server, as a batch.
@@ -210,6 +218,23 @@ impl Engine {
         let log = open_log(options)?;
         let signer = signing::open_or_create(&options.data_dir, log.reader().log_id())
             .map_err(StartError::SigningKey)?;
+        let orders = erase::pending(&log.reader()).map_err(StartError::Read)?;
+        erase::resume(&log, &orders).map_err(StartError::Erasure)?;
+        let engine = Self::start_over(options, log, signer, progress)?;
+        // What was ordered is not shown whether or not this goes well: the next erasure and the next start try again.
+        if let Err(error) = engine.complete_all(&orders) {
+            tracing::error!(error = %failure::chain(&error), "an erasure that was cut short is not complete yet");
+        }
+        Ok(engine)
+    }
+
+    /// Brings the projections up to the log and starts the threads.
+    fn start_over(
+        options: &EngineOptions,
+        log: Log,
+        signer: Signer,
+        progress: &mut dyn FnMut(StartStep),
+    ) -> Result<Self, StartError> {
         let (mut recovery, stopping) = (Recovery::default(), Arc::new(AtomicBool::new(false)));
         settle(options, &log.reader())?;
         let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
@@ -225,27 +250,21 @@ impl Engine {
             vectors.as_ref().map(|(vectors, embedding)| VectorParts::of(options, vectors, embedding)),
             (&positions, &stopping),
         );
-        let (semantic, vector_thread) = match vectors {
-            Some(vectors) => {
-                let around = (&positions, &stopping);
-                let (semantic, thread) =
-                    start_vectors(options, vectors, &log.reader(), around, offers.vectors)?;
-                (Some(semantic), Some(thread))
-            }
-            None => (None, None),
-        };
-        let view = View::new(graph.reader(), semantic, talk.reader(), Arc::clone(&positions));
+        let (reads, around) = ((&log.reader(), graph.reader()), (&positions, &stopping));
+        let vectors = start_vectors(options, vectors, reads, around, offers.vectors)?;
+        let view = View::new(graph.reader(), vectors.semantic, talk.reader(), Arc::clone(&positions));
         let (reader, log) = (log.reader(), Arc::new(log));
         let (sealer, wakers) = (Arc::downgrade(&log), Arc::new(Wakers::new()));
         let talking = start_talk(options, &log, (talk, store), (&positions, offers.talk), &wakers)?;
         let (sender, commands) = bounded(options.commands_max);
         let (damaged, awaited) = (Arc::new(AtomicBool::new(false)), graph.awaited().map(str::to_owned));
-        let ends = Ends { commands, offers: offers.graph, nudge: talking.nudge };
+        let (order, erasures) = bounded(1);
+        let ends = Ends { commands, erasures, offers: offers.graph, nudge: talking.nudge };
         let memory = start_memory(options, log, graph, (positions, Arc::clone(&damaged)), ends)?;
         let postings = audit_fold::start(&options.data_dir, &reader, &stopping)?;
         let threads = Threads {
             memory,
-            vectors: vector_thread,
+            vectors: vectors.thread,
             router: talking.router,
             talk_fold: talking.fold,
             talk_store: talking.store,
@@ -274,6 +293,14 @@ impl Engine {
                 started_at: reader.head().seq,
                 data_dir: options.data_dir.clone(),
                 damaged,
+                keepers: Keepers {
+                    memory: order,
+                    talk: talking.scrub,
+                    talk_store: talking.scrub_store,
+                    vectors: vectors.scrub,
+                },
+                forgets: Mutex::default(),
+                erasing: Mutex::default(),
                 log: reader,
             }),
         })
@@ -300,6 +327,11 @@ pub(super) fn mark_format(data_dir: &Path) -> io::Result<()> {
     fs::write(data_dir.join(FORMAT_FILE), format!("{FORMAT}\n"))
 }
 
+/// Random bytes of the system.
+fn draw(bytes: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(bytes).map_err(io::Error::other)
+}
+
 fn open_log(options: &EngineOptions) -> Result<Log, StartError> {
     let mut log_id = [0; 16];
     getrandom::fill(&mut log_id).map_err(|error| StartError::Directory {
@@ -310,6 +342,7 @@ fn open_log(options: &EngineOptions) -> Result<Log, StartError> {
         durability: options.durability,
         cache_bytes: options.log_cache_bytes,
         compress_above: options.compress_above,
+        sealing: (options.encrypt != Encrypt::None).then_some(Sealing { what: options.encrypt, draw }),
         ..LogOptions::new(log_id)
     };
     Log::open(&options.data_dir, log_options, Arc::new(SystemClock)).map_err(StartError::Log)
@@ -362,18 +395,30 @@ fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
     Ok(base::restore(options, log)?)
 }
 
-/// The vectors for searches, and the thread that keeps them.
+/// The vectors for searches, the thread that keeps them, and the way to have it clean its files.
+#[derive(Default)]
+struct StartedVectors {
+    semantic: Option<Semantic>,
+    thread: Option<JoinHandle<()>>,
+    scrub: Option<Sender<erase::ScrubVectors>>,
+}
+
+/// Starts the thread that keeps the vectors, where there is a model.
 fn start_vectors(
     options: &EngineOptions,
-    (vectors, embedding): (Vectors, Arc<EmbeddingService>),
-    log: &Reader,
+    vectors: Option<(Vectors, Arc<EmbeddingService>)>,
+    (log, graph): (&Reader, GraphReader),
     (positions, stopping): (&Arc<Positions>, &Arc<AtomicBool>),
     offers: Receiver<Offer<Vectors>>,
-) -> Result<(Semantic, JoinHandle<()>), StartError> {
+) -> Result<StartedVectors, StartError> {
+    let Some((vectors, embedding)) = vectors else { return Ok(StartedVectors::default()) };
     positions.advance(Part::Vectors, vectors.checkpoint());
     let semantic = Semantic { vectors: vectors.reader(), embedding };
+    let (scrub, scrubs) = bounded(1);
     let fold = VectorFold {
         vectors,
+        graph,
+        scrubs,
         log: log.clone(),
         positions: Arc::clone(positions),
         stopping: Arc::clone(stopping),
@@ -381,7 +426,8 @@ fn start_vectors(
         offers,
     };
     let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());
-    Ok((semantic, thread.map_err(StartError::Thread)?))
+    let thread = Some(thread.map_err(StartError::Thread)?);
+    Ok(StartedVectors { semantic: Some(semantic), thread, scrub: Some(scrub) })
 }
 
 /// The vectors where they were saved, where there is a model.

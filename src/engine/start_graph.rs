@@ -17,6 +17,7 @@ use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Recovery;
+use super::erase::MemoryWork;
 use super::memory_writer::{Asked, Limits, MemoryWriter};
 use super::rebuild::Offer;
 use super::start::{EngineOptions, StartError, StartStep};
@@ -69,6 +70,7 @@ impl StartedGraph {
 /// What the memory writer hears and whom it tells.
 pub(super) struct Ends {
     pub(super) commands: Receiver<Asked>,
+    pub(super) erasures: Receiver<MemoryWork>,
     pub(super) offers: Receiver<Offer<Graph>>,
     pub(super) nudge: Sender<()>,
 }
@@ -79,7 +81,7 @@ pub(super) fn start_memory(
     log: Arc<Log>,
     graph: StartedGraph,
     (positions, damaged): (Arc<Positions>, Arc<AtomicBool>),
-    Ends { commands, offers, nudge }: Ends,
+    Ends { commands, erasures, offers, nudge }: Ends,
 ) -> Result<JoinHandle<Arc<Log>>, StartError> {
     let reader = graph.reader();
     let (graph, awaited) = match graph {
@@ -101,6 +103,7 @@ pub(super) fn start_memory(
         offers,
         positions,
         commands,
+        erasures,
         limits: Limits {
             group_writes_max: options.group_writes_max,
             transaction_records_max: options.transaction_records_max,

@@ -14,6 +14,7 @@ use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Recovery;
+use super::erase::Scrub;
 use super::inboxes::Wakers;
 use super::message_router::MessageRouter;
 use super::rebuild::Offer;
@@ -67,6 +68,8 @@ pub(super) struct Talking {
     pub(super) fold: JoinHandle<()>,
     pub(super) store: JoinHandle<()>,
     pub(super) stop_store: Sender<()>,
+    pub(super) scrub: Sender<Scrub>,
+    pub(super) scrub_store: Sender<Scrub>,
 }
 
 /// Starts the router, the fold and the store.
@@ -83,6 +86,8 @@ pub(super) fn start_talk(
     let (folds, groups) = bounded(GROUPS_IN_FLIGHT);
     let (stop_store, stop) = bounded::<()>(0);
     let (nudge, nudges) = bounded(1);
+    let (scrub, scrubs) = bounded(1);
+    let (scrub_store, store_scrubs) = bounded(1);
     let router = MessageRouter {
         log: Arc::clone(log),
         talk: talk.reader(),
@@ -104,12 +109,15 @@ pub(super) fn start_talk(
         groups,
         nudges,
         offers,
+        scrubs,
         positions: Arc::clone(positions),
         wakers: Arc::clone(wakers),
     };
     let thread = |name: &str| thread::Builder::new().name(name.to_owned());
     let fold = thread("talk-fold").spawn(|| fold.run()).map_err(StartError::Thread)?;
     let router = thread("message-router").spawn(|| router.run()).map_err(StartError::Thread)?;
-    let store = thread("talk-store").spawn(move || store(talk_store, &stop)).map_err(StartError::Thread)?;
-    Ok(Talking { requests, nudge, router, fold, store, stop_store })
+    let store = thread("talk-store")
+        .spawn(move || store(talk_store, &stop, &store_scrubs))
+        .map_err(StartError::Thread)?;
+    Ok(Talking { requests, nudge, router, fold, store, stop_store, scrub, scrub_store })
 }

@@ -12,6 +12,7 @@ use caxton_projections::talk::{self, Talk, TalkStore};
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
+use super::erase::{Scrub, until_free};
 use super::inboxes::Wakers;
 use super::message_router::{Group, Part as Batch, Place, Waiting};
 use super::rebuild::Offer;
@@ -36,6 +37,8 @@ pub(super) struct TalkFold {
     pub(super) nudges: Receiver<()>,
     /// Another fold to take in place of the one in use.
     pub(super) offers: Receiver<Offer<talk::TalkFold>>,
+    /// Something was erased from the log.
+    pub(super) scrubs: Receiver<Scrub>,
     pub(super) positions: Arc<Positions>,
     pub(super) wakers: Arc<Wakers>,
 }
@@ -59,6 +62,10 @@ impl TalkFold {
                     Ok(offer) => self.adopt(offer),
                     Err(_) => self.offers = never(),
                 },
+                recv(self.scrubs) -> scrub => match scrub {
+                    Ok(answer) => self.fold_again(&answer),
+                    Err(_) => self.scrubs = never(),
+                },
                 default(IDLE) => self.follow(),
             }
         }
@@ -74,6 +81,13 @@ impl TalkFold {
             self.positions.advance(Part::Talk, checkpoint);
         }
         let _ = answer.send(adopted.map(|()| checkpoint));
+    }
+
+    /// Folds the log again without what was erased from it.
+    fn fold_again(&mut self, answer: &Scrub) {
+        let folded = self.talk.fold_again(&self.log).map_err(|error| failure::chain(&error));
+        // Who asked may have gone; the next start asks again.
+        let _ = answer.send(folded);
     }
 
     fn take(&mut self, group: Group) {
@@ -189,7 +203,7 @@ fn answer(waiting: Waiting, records: &mut [Record]) {
 
 /// Stores what the start folded and reads the numbers of messages; then stores what is in memory now and then, and at the
 /// end.
-pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
+pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>, scrubs: &Receiver<Scrub>) {
     let mut going_on = true;
     let mut knows_numbers = false;
     loop {
@@ -207,7 +221,15 @@ pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>) {
         {
             tracing::warn!(error = %failure::chain(&error), "could not read the numbers of messages; each new one is looked up");
         }
-        going_on = matches!(stop.recv_timeout(pause), Err(RecvTimeoutError::Timeout));
+        select! {
+            recv(stop) -> _ => going_on = false,
+            recv(scrubs) -> scrub => match scrub {
+                Ok(answer) => drop(answer.send(until_free(|| store.scrub()))),
+                // Nobody can ask any more: the end is near.
+                Err(_) => going_on = matches!(stop.recv_timeout(pause), Err(RecvTimeoutError::Timeout)),
+            },
+            default(pause) => (),
+        }
     }
     if let Err(error) = store.close() {
         tracing::warn!(%error, "could not move the journal of the talk into its file");

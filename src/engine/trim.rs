@@ -124,7 +124,7 @@ pub fn drop_events(
     }
     let head = reader.head_at(first.previous().0).map_err(|error| match error {
         log::ProveError::Read(source) => DropError::Read(source),
-        log::ProveError::Beyond { .. } | log::ProveError::Dropped { .. } => {
+        log::ProveError::Beyond { .. } | log::ProveError::Dropped { .. } | log::ProveError::Erased { .. } => {
             DropError::Trim(TrimError::Beyond { before, head: reader.head().seq })
         }
     })?;

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use caxton_events::Record;
 use caxton_events::log::{Filter, Reader};
+use caxton_events::{Record, Subject};
 use caxton_projections::driver::catch_up_to;
+use caxton_projections::graph::GraphReader;
 use caxton_projections::projection::Projection;
 use caxton_projections::vector::Vectors;
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::Receiver;
 
+use super::erase::ScrubVectors;
 use super::rebuild::Offer;
 use crate::{failure, telemetry};
 
@@ -24,6 +26,9 @@ const RECORDS_MAX: usize = 512;
 
 pub(super) struct VectorFold {
     pub(super) vectors: Vectors,
+    pub(super) graph: GraphReader,
+    /// Something was erased from the log.
+    pub(super) scrubs: Receiver<ScrubVectors>,
     pub(super) log: Reader,
     pub(super) positions: Arc<Positions>,
     pub(super) stopping: Arc<AtomicBool>,
@@ -39,6 +44,10 @@ impl VectorFold {
         let mut saved_at = Instant::now();
         let mut saved = self.vectors.checkpoint();
         while !self.stopping.load(Ordering::Relaxed) {
+            if let Ok((erased, answer)) = self.scrubs.try_recv() {
+                // Who asked may have gone; the next start asks again.
+                let _ = answer.send(self.scrub(&erased));
+            }
             let head = self.log.wait_beyond(self.vectors.checkpoint(), IDLE);
             if head > self.vectors.checkpoint()
                 && let Err(error) = self.fold_next()
@@ -74,6 +83,15 @@ impl VectorFold {
             self.save();
         }
         let _ = answer.send(adopted.map(|()| checkpoint));
+    }
+
+    /// Folds the order and leaves nothing of what it erases in the files.
+    fn scrub(&mut self, erased: &[Subject]) -> Result<(), String> {
+        let head = self.log.head().seq;
+        while self.vectors.checkpoint() < head {
+            self.fold_next()?;
+        }
+        self.vectors.scrub(&self.graph, erased).map_err(|error| failure::chain(&error))
     }
 
     /// Records that are in the log and not in the vectors.

@@ -39,6 +39,11 @@ impl Cached {
 }
 
 impl LanguageModel for Cached {
+    fn forget(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Kept::new(kept.options);
+    }
+
     fn provider(&self) -> &str {
         self.inner.provider()
     }

@@ -234,6 +234,9 @@ pub trait LanguageModel: Send + Sync + fmt::Debug {
     /// The provider's name in the configuration.
     fn provider(&self) -> &str;
 
+    /// Forgets answers that it kept, if it keeps any.
+    fn forget(&self) {}
+
     /// Asks for one answer. `pieces` hears its text as it comes, where the provider streams.
     ///
     /// # Errors

@@ -127,6 +127,12 @@ impl Registry {
         })
     }
 
+    /// What makes every model forget the answers that it kept.
+    pub fn forgetting(&self) -> impl Fn() + Send + Sync + 'static {
+        let models: Vec<_> = self.models.values().cloned().collect();
+        move || models.iter().for_each(|model| model.forget())
+    }
+
     /// The names of the providers, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.models.keys().map(String::as_str)

@@ -16,6 +16,7 @@ mod config_agents;
 mod config_page;
 mod connections;
 mod entities;
+mod erase;
 mod forks;
 mod messages;
 mod metrics;

@@ -24,7 +24,7 @@ pub(crate) struct Server {
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Server {
@@ -41,15 +41,32 @@ impl Server {
     /// With a model that knows words by their letters.
     pub(crate) fn with_model() -> Self {
         Self::over(RestOptions::default(), |engine| {
-            let started = Instant::now();
-            let options = ServiceOptions::new(Arc::new(move || started.elapsed()));
-            let service = EmbeddingService::start(Arc::new(Letters::new()), options).unwrap();
-            engine.embedding = Some(Arc::new(service));
+            engine.embedding = Some(letters());
         })
     }
 
     fn over(options: RestOptions, change: impl FnOnce(&mut EngineOptions)) -> Self {
         Self::on(TempDir::new().unwrap(), options, change)
+    }
+
+    /// Over a directory that may be there already, with a model that knows words by their letters.
+    pub(crate) fn beside(dir: TempDir, change: impl FnOnce(&mut EngineOptions)) -> Self {
+        Self::on(dir, RestOptions::default(), |engine| {
+            engine.embedding = Some(letters());
+            change(engine);
+        })
+    }
+
+    /// Stops in order and gives the directory back.
+    pub(crate) fn leave(mut self) -> TempDir {
+        self.stop();
+        self.engine.stop();
+        std::mem::replace(&mut self.dir, TempDir::new().unwrap())
+    }
+
+    /// Where it keeps everything.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// On a directory that was in use before.
@@ -67,7 +84,7 @@ impl Server {
             let shutdown = async move { drop(stopped.await) };
             serve(listener, serving, options, shutdown).await.unwrap();
         });
-        Self { address, engine, stop: Some(stop), served: Some(served), runtime: Some(runtime), _dir: dir }
+        Self { address, engine, stop: Some(stop), served: Some(served), runtime: Some(runtime), dir }
     }
 
     /// Asks the server to stop and waits until it has.
@@ -135,6 +152,12 @@ impl Drop for Server {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
+}
+
+fn letters() -> Arc<EmbeddingService> {
+    let started = Instant::now();
+    let options = ServiceOptions::new(Arc::new(move || started.elapsed()));
+    Arc::new(EmbeddingService::start(Arc::new(Letters::new()), options).unwrap())
 }
 
 /// A model without weights: a text's vector counts its letters, so that like words are alike.

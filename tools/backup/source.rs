@@ -70,6 +70,7 @@ impl From<ProveError> for SourceError {
         match error {
             ProveError::Beyond { asked, size } => Self::Beyond { after: asked, head: Seq(size) },
             ProveError::Dropped { first, .. } => Self::Dropped { first },
+            ProveError::Erased { seq, .. } => Self::Beyond { after: seq, head: seq },
             ProveError::Read(error) => Self::Read(error),
         }
     }

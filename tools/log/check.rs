@@ -13,6 +13,10 @@ pub struct Intact {
     pub events: u64,
     /// Blocks checked.
     pub blocks: u64,
+    /// Of these, events whose content was erased; their places and what stands before and after them are proved all the same.
+    pub erased: u64,
+    /// Of these, events encrypted under keys that are not at hand.
+    pub unread: u64,
     /// Idempotency keys checked.
     pub keys: u64,
     /// Merkle root over all events, hex. Two logs with the same root have the same events.
@@ -21,11 +25,21 @@ pub struct Intact {
 
 impl fmt::Display for Intact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, blocks, keys, root } = self;
+        let Self { events, blocks, erased, unread, keys, root } = self;
         write!(
             f,
             "{events} events in {blocks} blocks and {keys} idempotency keys are as written\nroot {root}"
-        )
+        )?;
+        if *erased > 0 {
+            write!(f, "\nthe content of {erased} events was erased")?;
+        }
+        if *unread > 0 {
+            write!(
+                f,
+                "\nthe content of {unread} events is encrypted under keys that are not here; it was not read"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -41,6 +55,8 @@ pub fn verify(reader: &Reader, own: bool, progress: &mut dyn FnMut(Seq, Seq)) ->
     Ok(Intact {
         events: verified.events,
         blocks: verified.blocks,
+        erased: verified.erased,
+        unread: verified.unread,
         keys: verified.keys,
         root: verified.root.to_string(),
     })

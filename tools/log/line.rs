@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use caxton_events::log::{Reader, event_id};
+use caxton_events::log::{Around, Found, Reader, SealedRecord, event_id, event_id_at};
 use caxton_events::{Record, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::payload::payload;
 
@@ -41,6 +41,45 @@ impl Line {
     /// The line for a record of the log that `reader` reads.
     pub fn of(reader: &Reader, record: Record) -> Self {
         Self::of_log(&reader.log_id_at(record.seq), record)
+    }
+
+    /// The line for an event of the log that `reader` reads, which may have been erased.
+    pub fn of_found(reader: &Reader, found: Found) -> Self {
+        Self::of_log_found(&reader.log_id(), found)
+    }
+
+    /// The line for an event of the log with this id. What was erased, or is encrypted under a key that is not at hand,
+    /// shows what is left of it: `data` then says which, and under which key.
+    pub fn of_log_found(log_id: &[u8; 16], found: Found) -> Self {
+        let sealed = match found {
+            Found::Record(record) => return Self::of_log(log_id, record),
+            Found::Sealed(sealed) => sealed,
+        };
+        let SealedRecord { seq, recorded_at, kind, around, key, erased_by } = sealed;
+        let mut data = match erased_by {
+            Some(order) => json!({ "erased": true, "erased_by_seq": order }),
+            None => json!({ "encrypted": true }),
+        };
+        if let Some(key) = key {
+            data["key_id"] = format!("{key:016x}").into();
+        }
+        let around = around.unwrap_or_else(|| Around {
+            stream: String::new(),
+            actor: String::new(),
+            correlation: None,
+            causation: None,
+        });
+        Self {
+            seq,
+            id: event_id_at(log_id, seq, recorded_at).to_string(),
+            recorded_at,
+            kind: kind.name().to_owned(),
+            stream: around.stream,
+            actor: around.actor,
+            correlation_id: around.correlation,
+            causation_seq: around.causation,
+            data,
+        }
     }
 
     /// The line for a record of the log with this id.

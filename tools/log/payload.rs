@@ -26,6 +26,16 @@ fn system(event: &SystemEvent) -> Value {
         SystemEvent::LogTrimmed { through, root, by } => {
             json!({ "through": through, "root": root, "by": by })
         }
+        SystemEvent::ErasureOrdered { subjects, asked, keys, events, next_memory_id: _, reason, by } => {
+            json!({
+                "subjects": subjects.iter().map(ToString::to_string).collect::<Vec<_>>(), "asked": asked,
+                "key_ids": keys.iter().map(|key| format!("{key:016x}")).collect::<Vec<_>>(), "events": events,
+                "reason": reason, "by": by,
+            })
+        }
+        SystemEvent::Erased { order, keys, events } => {
+            json!({ "order_seq": order, "keys": keys, "events": events })
+        }
     }
 }
 

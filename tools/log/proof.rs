@@ -132,11 +132,12 @@ impl fmt::Display for Proved {
 /// [`ProveError`] if there is no such event, or the log is damaged.
 pub fn prove(reader: &Reader, signer: &Signer, seq: Seq, size: Option<u64>) -> Result<ProofFile, ProveError> {
     let evidence = reader.evidence(seq, size.unwrap_or(reader.head().seq.0), signer)?;
-    let record = evidence.event.record().map_err(|error| match error {
+    // Encrypted content is left out: whoever checks the proof could not compare it with the bytes that are proved.
+    let found = evidence.event.found().map_err(|error| match error {
         UnreadableError::Decode(source) => ReadError::Decode { seq, source },
         UnreadableError::Unpack(what) => ReadError::Damaged { block: seq, what: what.to_owned() },
     })?;
-    let event = Box::new(Line::of(reader, record));
+    let event = Box::new(Line::of_found(reader, found));
     Ok(ProofFile::Inclusion { event, evidence: Box::new(evidence) })
 }
 
@@ -168,9 +169,9 @@ impl ProofFile {
     ) -> Result<Proved, CheckError> {
         let proved = match self {
             Self::Inclusion { event, evidence } => {
-                let record = evidence.check(key).map_err(CheckError::Evidence)?;
-                let seq = record.seq;
-                let truth = Line::of_log(&evidence.checkpoint.checkpoint.log_id, record);
+                let found = evidence.check(key).map_err(CheckError::Evidence)?;
+                let seq = found.seq();
+                let truth = Line::of_log_found(&evidence.checkpoint.checkpoint.log_id, found);
                 if !says_the_same(event, &truth) {
                     return Err(CheckError::Shown { seq });
                 }

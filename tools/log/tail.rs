@@ -22,11 +22,11 @@ pub struct Tail {
 ///
 /// [`ReadError`] when the log is damaged or cannot be read.
 pub fn tail(reader: &Reader, what: &Tail) -> Result<Vec<Line>, ReadError> {
-    let line = |record: Result<_, ReadError>| record.map(|record| Line::of(reader, record));
+    let line = |found: Result<_, ReadError>| found.map(|found| Line::of_found(reader, found));
     if let Some(from) = what.from {
-        return reader.scan(from, &what.filter).take(what.lines_max).map(line).collect();
+        return reader.scan_found(from, &what.filter).take(what.lines_max).map(line).collect();
     }
-    let newest = reader.scan_back(reader.head().seq, &what.filter).take(what.lines_max);
+    let newest = reader.scan_found_back(reader.head().seq, &what.filter).take(what.lines_max);
     let mut lines: Vec<Line> = newest.map(line).collect::<Result<_, _>>()?;
     lines.reverse();
     Ok(lines)

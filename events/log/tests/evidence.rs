@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::{append, batch, clock, options};
-use crate::log::{Evidence, EvidenceError, Growth, Hash, Log, Signer};
+use crate::log::{Evidence, EvidenceError, Found, Growth, Hash, Log, Signer};
 use crate::{Seq, Timestamp};
 
 fn signer() -> Signer {
@@ -48,8 +48,8 @@ fn an_event_its_proof_and_a_signed_head_need_nothing_else() {
     let text = serde_json::to_string(&evidence).unwrap();
     let read: Evidence = serde_json::from_str(&text).unwrap();
     assert_eq!(read, evidence);
-    assert_eq!(read.check(Some(&signer().public_key())).unwrap(), record);
-    assert_eq!(read.check(None).unwrap(), record);
+    assert_eq!(read.check(Some(&signer().public_key())).unwrap(), Found::Record(record.clone()));
+    assert_eq!(read.check(None).unwrap(), Found::Record(record));
 }
 
 #[test]

@@ -11,10 +11,11 @@ use crate::log::chain::tests::tree_head;
 use crate::log::chain::{Tag, hash, leaf, node};
 use crate::log::header::Header;
 use crate::log::pack::ChainEnd;
-use crate::log::verify::verify_block;
+use crate::log::sealing::KeyRing;
+use crate::log::verify::{Findings, verify_block};
 use crate::log::{
-    Batch, ConsistencyProof, Hash, Head, InclusionProof, Log, LogOptions, ProofError, Reader, StoredEvent,
-    blocks,
+    Batch, ConsistencyProof, Found, Hash, Head, InclusionProof, Log, LogOptions, ProofError, Reader,
+    StoredEvent, blocks,
 };
 use crate::{Seq, Timestamp};
 
@@ -305,7 +306,13 @@ fn an_event_whose_kind_was_rewritten_with_every_checksum_is_found() {
         let mut forged = body.value().to_vec();
         forged[12] = kind;
         let header = Header { entries_hash: hash(&forged[..ENTRY_BYTES]), ..header.clone() };
-        let checked = verify_block(&header, &Value::RecentRow(forged.into()), &mut ChainEnd::default());
+        let checked = verify_block(
+            &header,
+            &Value::RecentRow(forged.into()),
+            &mut ChainEnd::default(),
+            &KeyRing::default(),
+            &mut Findings::default(),
+        );
         assert_eq!(checked.is_ok(), kind == truth, "{kind}");
     }
 }
@@ -319,9 +326,12 @@ fn stored_events_read_back_compressed_or_not() {
     let records = super::records(&reader);
     let stored: Vec<StoredEvent> = (1..=2).map(|seq| reader.stored_event(Seq(seq)).unwrap()).collect();
     assert_eq!(stored.iter().map(|event| event.tag.flags).collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(stored.iter().map(|event| event.record().unwrap()).collect::<Vec<_>>(), records);
+    assert_eq!(
+        stored.iter().map(|event| event.found().unwrap()).collect::<Vec<_>>(),
+        records.into_iter().map(Found::Record).collect::<Vec<_>>()
+    );
     let cut = StoredEvent { bytes: stored[1].bytes[..3].to_vec(), ..stored[1].clone() };
-    assert_eq!(cut.record().unwrap_err().to_string(), "a compressed event is cut short");
+    assert_eq!(cut.found().unwrap_err().to_string(), "a compressed event is cut short");
 }
 
 proptest! {

@@ -97,6 +97,7 @@ impl Equipment {
             .with(http_client::NAME, Arc::new(HttpClient::new()))
             .with(message::NAME, Arc::new(MessageTool::new(out)))
             .with_servers(&config.mcp_servers);
+        engine.when_erased(models.forgetting());
         Self { models, tools, ranking }
     }
 }

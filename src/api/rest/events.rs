@@ -50,16 +50,16 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         let head = log.head().seq;
         // Beyond the head nothing is promised: whoever asks too far comes back to where the next event will be.
         let (mut events, mut scanned, mut next) = (Vec::new(), 0, head.next());
-        for record in log.scan(from, &wanted.filter) {
-            let record = record.map_err(|error| log_unreadable(&error))?;
+        for found in log.scan_found(from, &wanted.filter) {
+            let found = found.map_err(|error| log_unreadable(&error))?;
             scanned += 1;
             if events.len() == limit || scanned > SCANNED_MAX {
-                next = record.seq;
+                next = found.seq();
                 break;
             }
-            next = next.max(record.seq.next());
-            if wanted.takes(&record) {
-                events.push(Line::of(&log, record));
+            next = next.max(found.seq().next());
+            if wanted.takes_found(&found) {
+                events.push(Line::of_found(&log, found));
             }
         }
         let body = json!({

@@ -75,6 +75,8 @@ fn unproved(error: &ProveError) -> Problem {
             Problem::new(StatusCode::NOT_FOUND, "EVENT_NOT_FOUND", error.to_string())
                 .remedy("GET /api/v1/log/head says how many events there are")
         }
+        ProveError::Erased { .. } => Problem::new(StatusCode::GONE, "EVENT_ERASED", error.to_string())
+            .remedy("prove the order that erased it instead"),
         ProveError::Read(error) => log_unreadable(error),
     }
 }

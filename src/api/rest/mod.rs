@@ -13,6 +13,7 @@ mod config_agents;
 mod embeddings;
 mod entities;
 mod entity_writes;
+mod erase;
 mod events;
 mod export;
 mod fields;

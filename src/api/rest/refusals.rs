@@ -137,6 +137,13 @@ pub(super) fn log_failed(error: &AppendError) -> Problem {
             .remedy("see the server's log; whether this write survived shows after a restart"),
         AppendError::Closed(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "LOG_CLOSED", detail)
             .remedy("nothing was written; see the server's log and restart it"),
+        AppendError::BeingErased { .. } => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BEING_ERASED", detail)
+                .remedy("nothing was written: send it again in a moment")
+                .retry_after(1)
+        }
+        AppendError::Keys { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", detail)
+            .remedy("nothing was written; see the server's log: the file of keys cannot be written"),
         AppendError::Unchecked { .. } => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", detail)
                 .remedy("nothing was written; run `caxton log verify` on the stopped server")

@@ -11,7 +11,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use super::problem::{Problem, nearest, shortened};
 use super::{
-    Api, RestOptions, audit, backup, batch, config_agents, embeddings, entities, entity_writes, events,
+    Api, RestOptions, audit, backup, batch, config_agents, embeddings, entities, entity_writes, erase, events,
     export, graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations,
     projections, relations, search, stats, stream, talk, undo,
 };
@@ -31,6 +31,7 @@ const PATHS: &[&str] = &[
     "/api/v1/conversations",
     "/api/v1/conversations/archive",
     "/api/v1/dead-letters",
+    "/api/v1/erase",
     "/api/v1/events",
     "/api/v1/events/stream",
     "/api/v1/health",
@@ -145,6 +146,7 @@ fn resources() -> Router<Api> {
         .route("/projections/{name}", get(projections::get))
         .route("/projections/{name}/rebuild", post(projections::rebuild))
         .route("/log/seal", post(log_seal::seal))
+        .route("/erase", post(erase::erase))
         .route("/events", get(events::list))
         .route("/events/stream", get(stream::events))
         .route("/health", get(health::health))

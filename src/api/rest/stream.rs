@@ -194,13 +194,13 @@ impl Streaming {
         self.api
             .read(move |_| {
                 let (mut text, mut count) = (String::new(), 0);
-                for record in log.scan(after.next(), &wanted.filter) {
-                    let record = record.map_err(|error| log_unreadable(&error))?;
-                    if !wanted.takes(&record) {
+                for found in log.scan_found(after.next(), &wanted.filter) {
+                    let found = found.map_err(|error| log_unreadable(&error))?;
+                    if !wanted.takes_found(&found) {
                         continue;
                     }
-                    let seq = record.seq;
-                    let line = Line::of(&log, record);
+                    let seq = found.seq();
+                    let line = Line::of_found(&log, found);
                     event(&mut text, seq, &line.kind, &line)?;
                     count += 1;
                     if count == CHUNK {

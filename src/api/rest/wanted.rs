@@ -1,6 +1,6 @@
 //! Which events of the log a client wants: what the log itself can tell from outside, and what concerns an agent.
 
-use caxton_events::log::Filter;
+use caxton_events::log::{Filter, Found};
 use caxton_events::{AgentEvent, AgentId, ConversationEvent, Event, Record};
 
 /// A filter over the log.
@@ -13,6 +13,19 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// Whether an event that passed the filter is wanted. Of one that was erased only the actor is known, at most.
+    pub(super) fn takes_found(&self, found: &Found) -> bool {
+        match found {
+            Found::Record(record) => self.takes(record),
+            Found::Sealed(sealed) => {
+                let around = sealed.around.as_ref();
+                self.concerning
+                    .as_ref()
+                    .is_none_or(|agent| around.is_some_and(|around| around.actor == agent.as_str()))
+            }
+        }
+    }
+
     /// Whether a record that passed the filter is wanted.
     pub(super) fn takes(&self, record: &Record) -> bool {
         self.concerning.as_ref().is_none_or(|agent| concerns(record, agent))

@@ -3,6 +3,7 @@
 mod agents;
 mod audit;
 mod backup;
+mod erase;
 mod memory;
 mod operate;
 mod past;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate};
 pub(super) use audit::{AuditCommand, AuditFormat, AuditQuery, AuditWhy};
 pub(super) use backup::{Backup, BackupCommand, Restore};
+pub(super) use erase::{CheckReceipt, Erase, EraseCommand};
 pub(super) use memory::{
     Add, CompareSearch, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Undo,
     Who,
@@ -136,6 +138,17 @@ Examples:
 Each line is a message, and the next one is read when its answer is there. Ctrl-D or Ctrl-C ends the chat, not the
 conversation. Standard input that is no terminal is asked line by line; the exit code is 0 at its end.")]
     Chat(Chat),
+    /// Make what was recorded of a scope, an agent or a conversation unreadable for good
+    #[command(after_help = "\
+Examples:
+  caxton erase --agent ada --dry-run
+  caxton erase --agent ada --yes --reason 'asked to be forgotten' --out receipt.txt
+  caxton erase --conversation conv-0199… --yes
+  caxton erase check-receipt receipt.txt
+
+What is erased stays in the log as places without content: `caxton log verify` and proofs hold as before. See
+docs/erasure.md for what this covers and what not.")]
+    Erase(Erase),
     /// Look at the event log
     #[command(subcommand)]
     Log(LogCommand),

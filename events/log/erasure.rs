@@ -1,0 +1,342 @@
+//! Erasing subjects: what they have in the log, the order that ends it, and the keys that are destroyed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::bounded;
+
+use crate::codec;
+use crate::event::Kind;
+use crate::id::Seq;
+use crate::log::batch::{AppendError, Appended, Batch};
+use crate::log::block::{FLAG_SEALED, Stored};
+use crate::log::blocks::{damaged, next_header, open_block, read_header};
+use crate::log::bloom::{self, Item, item_hash};
+use crate::log::open::{OpenError, Opened, store_error, write_through};
+use crate::log::options::LogOptions;
+use crate::log::rewrite::{Redaction, RewriteError};
+use crate::log::scan::ReadError;
+use crate::log::sealing::opened::envelope_bytes;
+use crate::log::sealing::{KEYS_FILE, KeyFile, KeyRing, KeysError};
+use crate::log::store::{Database, META, Own, Snapshot, StoreError};
+use crate::log::{Log, Reader};
+use crate::record::Draft;
+use crate::subject::Subject;
+
+/// In the table about the log: it has encrypted payloads, so there must be a file of keys.
+const KEYS_ROW: &str = "keys";
+/// It is not known whether the log has erased events.
+pub(crate) const UNKNOWN: u8 = 0;
+/// It has none.
+const NONE: u8 = 1;
+/// It has some.
+const SOME: u8 = 2;
+/// Streams that are named where a file of keys is missing.
+const NAMED_MAX: usize = 5;
+
+/// What a subject has in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Events encrypted under a key that is there: they are gone with the key.
+    pub sealed: u64,
+    /// Events that lie there as they were written.
+    pub plain: u64,
+    /// Events that were erased before.
+    pub erased: u64,
+}
+
+impl Holdings {
+    /// Events that can still be read.
+    pub const fn readable(&self) -> u64 {
+        self.sealed + self.plain
+    }
+}
+
+/// Why subjects were not erased.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    /// The order was not recorded: nothing is erased.
+    #[error("could not record the order to erase; nothing was erased")]
+    Order(#[source] AppendError),
+    /// The order stands, and nothing of the subjects is shown any more; but keys could not be destroyed. The next start
+    /// tries again.
+    #[error(
+        "the order to erase is recorded at {order}, but keys could not be destroyed; restart to complete it"
+    )]
+    Keys {
+        /// The order.
+        order: Seq,
+        /// Why.
+        #[source]
+        source: KeysError,
+    },
+}
+
+impl Log {
+    /// Records the order to erase `subjects`, which `order` makes from the numbers of their keys, and destroys these.
+    ///
+    /// While this runs the log takes no other events of the subjects, so everything of them before the order was written
+    /// under the keys that are destroyed, and nothing after it. Until it returns, and after a crash until
+    /// [`Log::destroy_keys`] is called for the order, the keys may still be there.
+    ///
+    /// # Errors
+    ///
+    /// [`EraseError`] says which half was done.
+    pub fn erase(
+        &self,
+        subjects: &[Subject],
+        order: impl FnOnce(Vec<u64>) -> Draft,
+    ) -> Result<Appended, EraseError> {
+        let ring = Arc::clone(&self.shared.keys);
+        ring.hold(subjects.iter().flat_map(Subject::streams));
+        let ids = ring.ids_of(subjects);
+        let appended = self
+            .append(vec![Batch::of(vec![order(ids.clone())])])
+            .map_err(AppendError::from)
+            .and_then(|mut results| results.remove(0))
+            .map_err(EraseError::Order);
+        let erased = appended.and_then(|appended| {
+            let order = appended.first;
+            ring.destroy(&ids, order).map_err(|source| EraseError::Keys { order, source })?;
+            self.shared.gaps.store(SOME, Ordering::Release);
+            Ok(appended)
+        });
+        ring.let_go();
+        erased
+    }
+
+    /// Takes the content of the subjects' events before `order` out of the log where they lie as they were written: the log
+    /// is written anew. Appends wait meanwhile, reads go on. How many events lost their content.
+    ///
+    /// # Errors
+    ///
+    /// [`RewriteError`]; the log is as it was.
+    pub fn redact(&self, subjects: &[Subject], order: Seq) -> Result<u64, RewriteError> {
+        let (answer, answered) = bounded(1);
+        let redaction = Redaction { subjects: subjects.to_vec(), order, answer };
+        self.redactions.send(redaction).map_err(|_| RewriteError::NoFile)?;
+        answered.recv().map_err(|_| RewriteError::NoFile)?
+    }
+
+    /// Destroys keys that an order names and that are still there.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`].
+    pub fn destroy_keys(&self, ids: &[u64], order: Seq) -> Result<(), KeysError> {
+        self.shared.keys.destroy(ids, order)?;
+        self.shared.gaps.store(SOME, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// Whether events of the log were erased, so that others may speak of what is not told any more. Looked up once.
+    pub fn has_gaps(&self) -> bool {
+        let gaps = self.gaps();
+        match gaps.load(Ordering::Acquire) {
+            UNKNOWN => {
+                // A log that cannot be read has other worries, which whoever reads it is told of.
+                let found = self.whole().map_err(ReadError::from).and_then(|snapshot| has_order(&snapshot));
+                let found = if found.unwrap_or(false) { SOME } else { NONE };
+                // What was erased meanwhile has said so.
+                let _ = gaps.compare_exchange(UNKNOWN, found, Ordering::AcqRel, Ordering::Acquire);
+                gaps.load(Ordering::Acquire) == SOME
+            }
+            known => known == SOME,
+        }
+    }
+
+    /// Sealed files that a part of the log lies in. What lies there as it was written cannot be taken out of the log.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the log is closed.
+    pub fn sealed_files(&self) -> Result<usize, ReadError> {
+        Ok(self.whole()?.past.parts.len())
+    }
+
+    /// What each of these subjects has in the log. It reads the blocks that may hold something of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the log is damaged.
+    pub fn holdings(&self, subjects: &[Subject]) -> Result<BTreeMap<Subject, Holdings>, ReadError> {
+        let mut holdings: BTreeMap<Subject, Holdings> =
+            subjects.iter().map(|subject| (subject.clone(), Holdings::default())).collect();
+        let ring = Arc::clone(self.keys());
+        each_of(&self.whole()?, subjects, &mut |subject, at| {
+            let Some(found) = holdings.get_mut(subject) else { return };
+            match at.key {
+                None => found.plain += 1,
+                Some(key) if ring.is_held(key) => found.sealed += 1,
+                Some(_) => found.erased += 1,
+            }
+        })?;
+        Ok(holdings)
+    }
+}
+
+/// Where an event of a subject is.
+pub(crate) struct At {
+    /// Number of the key it is encrypted under.
+    pub key: Option<u64>,
+}
+
+/// Calls `each` for every event of these subjects that is there.
+pub(crate) fn each_of(
+    snapshot: &Snapshot,
+    subjects: &[Subject],
+    each: &mut dyn FnMut(&Subject, &At),
+) -> Result<(), ReadError> {
+    let finder = Finder::of(subjects);
+    let mut headers = snapshot.headers_from(Seq::ZERO)?;
+    while let Some((first, value)) = next_header(&mut headers, false)? {
+        let header = read_header(first, &value)?;
+        if !finder.may_be_in(header.filter) {
+            continue;
+        }
+        let body = snapshot.body(first)?;
+        let block = open_block(&header, &body)?;
+        for index in 0..block.count() {
+            let tag = block.entry(index).tag;
+            let of_block = |what: &str| damaged(first, format!("{what} ({})", block.seq(index)));
+            let Stored::Bytes(stored) = block.stored(index).map_err(of_block)? else { continue };
+            let bytes = envelope_bytes(stored, tag).map_err(of_block)?;
+            let (envelope, _) = codec::decode_envelope(&bytes)
+                .map_err(|source| ReadError::Decode { seq: block.seq(index), source })?;
+            if let Some(subject) = finder.subject(tag.kind, envelope.stream) {
+                each(subject, &At { key: envelope.subject_key });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Finds the events of subjects.
+pub(crate) struct Finder<'a> {
+    items: Vec<u64>,
+    streams: HashMap<String, Vec<&'a Subject>>,
+}
+
+impl<'a> Finder<'a> {
+    pub(crate) fn of(subjects: &'a [Subject]) -> Self {
+        let mut streams: HashMap<String, Vec<&'a Subject>> = HashMap::new();
+        for subject in subjects {
+            for stream in subject.streams() {
+                streams.entry(stream).or_default().push(subject);
+            }
+        }
+        let items = streams.keys().map(|stream| item_hash(Item::Stream, stream)).collect();
+        Self { items, streams }
+    }
+
+    /// Whether a block with this filter may hold something; "no" is certain.
+    pub(crate) fn may_be_in(&self, filter: &[u8]) -> bool {
+        self.items.iter().any(|item| bloom::may_contain(filter, *item))
+    }
+
+    /// The subject that an event of this kind and stream belongs to, if it is one of them.
+    pub(crate) fn subject(&self, kind: u8, stream: &str) -> Option<&'a Subject> {
+        let candidates = self.streams.get(stream)?;
+        let subject = Subject::of(Kind::from_tag(kind)?, stream)?;
+        candidates.iter().copied().find(|candidate| **candidate == subject)
+    }
+}
+
+/// Opens the keys of the log in `dir`, and makes their file where payloads are to be encrypted and there is none.
+pub(crate) fn open_keys(
+    dir: &Path,
+    opened: &Opened,
+    options: &LogOptions,
+) -> Result<Arc<KeyRing>, OpenError> {
+    if let Some((file, places)) = KeyFile::open(dir, opened.log_id, true).map_err(OpenError::Keys)? {
+        mark(dir, opened)?;
+        return Ok(Arc::new(KeyRing::of(file, places)));
+    }
+    if is_marked(dir, &opened.database.own)? {
+        let what =
+            sealed(&opened.database).map_err(|source| OpenError::Damaged { path: dir.to_owned(), source })?;
+        return Err(OpenError::Keys(KeysError::Missing { path: dir.join(KEYS_FILE), what }));
+    }
+    if options.sealing.is_none() {
+        return Ok(Arc::default());
+    }
+    let file = KeyFile::create(dir, opened.log_id).map_err(OpenError::Keys)?;
+    mark(dir, opened)?;
+    Ok(Arc::new(KeyRing::of(file, Vec::new())))
+}
+
+/// Opens the keys of the log in `dir` to read with them; without their file, what is encrypted is not readable.
+pub(crate) fn open_keys_read_only(dir: &Path, log_id: [u8; 16]) -> Result<Arc<KeyRing>, OpenError> {
+    let opened = KeyFile::open(dir, log_id, false).map_err(OpenError::Keys)?;
+    Ok(opened.map_or_else(Arc::default, |(file, places)| Arc::new(KeyRing::of(file, places))))
+}
+
+fn is_marked(dir: &Path, own: &Own) -> Result<bool, OpenError> {
+    own.meta(KEYS_ROW).map(|row| row.is_some()).map_err(|error| store_error(dir, error))
+}
+
+/// Notes in the log that there is a file of keys.
+fn mark(dir: &Path, opened: &Opened) -> Result<(), OpenError> {
+    if is_marked(dir, &opened.database.own)? {
+        return Ok(());
+    }
+    let Own::Writable(writable) = &opened.database.own else { return Ok(()) };
+    let marked = write_through(writable, |transaction| {
+        transaction.open_table(META)?.insert(KEYS_ROW, [1_u8].as_slice())?;
+        Ok(())
+    });
+    marked.map_err(|error: StoreError| store_error(dir, error))
+}
+
+/// Whether the log has an order to erase: then events may speak of what is not told any more. What cannot be read has none.
+fn has_order(snapshot: &Snapshot) -> Result<bool, ReadError> {
+    let mut headers = snapshot.headers_from(Seq::ZERO)?;
+    while let Some((first, value)) = next_header(&mut headers, false)? {
+        let header = read_header(first, &value);
+        if header.is_ok_and(|header| header.kinds & (1 << Kind::ErasureOrdered.tag()) != 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Carries over to a new file of the log that there is a file of keys.
+pub(crate) fn carry_mark(from: &Own, to: &redb::WriteTransaction) -> Result<(), StoreError> {
+    if from.meta(KEYS_ROW)?.is_some() {
+        to.open_table(META)?.insert(KEYS_ROW, [1_u8].as_slice())?;
+    }
+    Ok(())
+}
+
+/// What is encrypted in a log whose keys are not there, in words.
+fn sealed(database: &Database) -> Result<String, ReadError> {
+    let snapshot = database.snapshot(Seq(u64::MAX))?;
+    let mut streams: BTreeMap<String, u64> = BTreeMap::new();
+    let mut headers = snapshot.headers_from(Seq::ZERO)?;
+    while let Some((first, value)) = next_header(&mut headers, false)? {
+        let header = read_header(first, &value)?;
+        let body = snapshot.body(first)?;
+        let block = open_block(&header, &body)?;
+        for index in (0..block.count()).filter(|index| block.entry(*index).tag.flags & FLAG_SEALED != 0) {
+            if let Ok(Stored::Bytes(stored)) = block.stored(index)
+                && let Ok((envelope, _)) = codec::decode_envelope(stored)
+            {
+                *streams.entry(envelope.stream.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let events: u64 = streams.values().sum();
+    let named: Vec<&str> = streams.keys().take(NAMED_MAX).map(String::as_str).collect();
+    let more = match streams.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(match events {
+        0 => "what was encrypted".to_owned(),
+        events => format!("the content of {events} events (in {}{more})", named.join(", ")),
+    })
+}

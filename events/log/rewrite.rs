@@ -1,0 +1,223 @@
+//! Writing the log anew without the content of some events: for what lies in it as it was written, without a key.
+//!
+//! The new file has every block of the old one with the same header, so every root stays; only in the places of erased
+//! events the mark of their order stands instead of their bytes. It gets its name when it is whole and on disk, and the old
+//! file, with its journal, its write-ahead log and its free pages, is overwritten with zeros where it lies.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, after};
+
+use crate::codec;
+use crate::id::Seq;
+use crate::log::block::{ENTRY_BYTES, Stored, redact};
+use crate::log::blocks::{damaged, next_header, open_block, read_header};
+use crate::log::erasure::{Finder, carry_mark};
+use crate::log::header::Header;
+use crate::log::keys;
+use crate::log::open::{create_at, put_origin, write_through};
+use crate::log::scan::ReadError;
+use crate::log::sealing::opened::envelope_bytes;
+use crate::log::shared::Shared;
+use crate::log::store::{BODIES, HEADERS, KEYS, Snapshot, StoreError, Writable};
+use crate::subject::Subject;
+
+/// Extension of the file while it is written.
+pub(crate) const NEW_EXTENSION: &str = "redb.rewrite";
+/// Bytes of blocks that go into one transaction.
+const TRANSACTION_BYTES: usize = 64 << 20;
+/// How long readers of the old file are waited for before it is overwritten.
+const READERS_WAIT: Duration = Duration::from_millis(100);
+const READERS_WAITS: usize = 300;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Why the log was not written anew; it is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// The log lies in no file, or is closed.
+    #[error("the log is closed or lies in no file")]
+    NoFile,
+    /// A part of the log lies in sealed files, which other directories may share.
+    #[error(
+        "a part of the log lies in {parts} sealed files that forks may share and that are never written again; stop the \
+         server, run caxton log detach, and erase then"
+    )]
+    Shared {
+        /// How many.
+        parts: usize,
+    },
+    /// The log could not be read.
+    #[error("could not read the log")]
+    Read(#[from] ReadError),
+    /// The new file could not be written.
+    #[error("could not write the log anew")]
+    Store(#[from] StoreError),
+}
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(crate) struct Redaction {
+    pub subjects: Vec<Subject>,
+    /// Events of them before it lose their content.
+    pub order: Seq,
+    pub answer: Sender<Result<u64, RewriteError>>,
+}
+
+/// Writes the log beside itself without the content of the subjects' events before `order`, and takes the new file in the
+/// place of the old; how many events lost their content. Nobody else writes meanwhile, and everything is on disk.
+pub(crate) fn rewrite(
+    shared: &Shared,
+    subjects: &[Subject],
+    order: Seq,
+    cache_bytes: usize,
+) -> Result<u64, RewriteError> {
+    let path = shared.path.as_deref().ok_or(RewriteError::NoFile)?;
+    let new_path = path.with_extension(NEW_EXTENSION);
+    let io = |error: io::Error| RewriteError::Store(StoreError::Io(error));
+    remove(&new_path).map_err(io)?;
+    let parts = shared.with_database(|database| Ok(database.past.parts.len()))?;
+    if parts > 0 {
+        return Err(RewriteError::Shared { parts });
+    }
+    let file = File::options().read(true).write(true).create_new(true).open(&new_path).map_err(io)?;
+    let new = create_at(file, cache_bytes, shared.log_id)?;
+    write_through(&new, |transaction| {
+        shared.with_database(|database| carry_mark(&database.own, transaction))
+    })?;
+    let redacted = match copy(&shared.whole_snapshot()?, &new, &Finder::of(subjects), order) {
+        Ok(redacted) => redacted,
+        Err(error) => {
+            drop(new);
+            remove(&new_path).map_err(io)?;
+            return Err(error);
+        }
+    };
+    let old_file = File::options().write(true).open(path).map_err(io)?;
+    fs::rename(&new_path, path).map_err(io)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+    let (old, readers) = shared.replace_own(new);
+    drop(old);
+    for _ in 0..READERS_WAITS {
+        if readers.upgrade().is_none() {
+            break;
+        }
+        let _ = after(READERS_WAIT).recv();
+    }
+    overwrite(old_file).map_err(io)?;
+    Ok(redacted)
+}
+
+/// Overwrites a file that has no name any more, or removes one with its bytes.
+fn overwrite(mut file: File) -> io::Result<()> {
+    let mut left = file.metadata()?.len();
+    while left > 0 {
+        let some = left.min(ZEROS.len() as u64) as usize;
+        file.write_all(&ZEROS[..some])?;
+        left -= some as u64;
+    }
+    file.sync_data()
+}
+
+/// Removes what a rewriting that was cut short left behind.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match File::options().write(true).open(path) {
+        Ok(file) => {
+            overwrite(file)?;
+            fs::remove_file(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn copy(snapshot: &Snapshot, new: &Writable, finder: &Finder<'_>, order: Seq) -> Result<u64, RewriteError> {
+    let mut headers = snapshot.headers_from(Seq::ZERO)?;
+    let mut redacted = BTreeSet::new();
+    let mut blocks: Vec<(u64, Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let next = next_header(&mut headers, false)?;
+        if (next.is_none() || bytes >= TRANSACTION_BYTES) && !blocks.is_empty() {
+            write_through(new, |transaction| {
+                let (mut headers, mut bodies) =
+                    (transaction.open_table(HEADERS)?, transaction.open_table(BODIES)?);
+                for (first, header, body) in &blocks {
+                    headers.insert(*first, header.as_slice())?;
+                    bodies.insert(*first, body.as_slice())?;
+                }
+                Ok(())
+            })?;
+            blocks.clear();
+            bytes = 0;
+        }
+        let Some((first, value)) = next else { break };
+        let header = read_header(first, &value)?;
+        let stored = snapshot.body(first)?;
+        let mut body = stored.value().to_vec();
+        if first < order && finder.may_be_in(header.filter) {
+            let places = places(&header, &stored, finder, order)?;
+            for (seq, place) in places {
+                if redact(&mut body[place], order) {
+                    redacted.insert(seq);
+                }
+            }
+        }
+        bytes += body.len();
+        blocks.push((first.0, value.value().to_vec(), body));
+    }
+    copy_rows(snapshot, new, &redacted)?;
+    Ok(redacted.len() as u64)
+}
+
+/// Where in the body of a block events of the subjects lie as they were written.
+fn places(
+    header: &Header<'_>,
+    body: &crate::log::blocks::Value,
+    finder: &Finder<'_>,
+    order: Seq,
+) -> Result<Vec<(Seq, std::ops::Range<usize>)>, ReadError> {
+    let block = open_block(header, body)?;
+    let bodies = block.count() * ENTRY_BYTES;
+    let mut found = Vec::new();
+    let mut start = 0;
+    for index in 0..block.count() {
+        let (seq, entry) = (block.seq(index), block.entry(index));
+        let place = bodies + start..bodies + entry.body_end as usize;
+        start = entry.body_end as usize;
+        let of_block = |what: &str| damaged(header.first, format!("{what} ({seq})"));
+        let Stored::Bytes(stored) = block.stored(index).map_err(of_block)? else { continue };
+        let bytes = envelope_bytes(stored, entry.tag).map_err(of_block)?;
+        let (envelope, _) =
+            codec::decode_envelope(&bytes).map_err(|source| ReadError::Decode { seq, source })?;
+        if seq < order && finder.subject(entry.tag.kind, envelope.stream).is_some() {
+            found.push((seq, place));
+        }
+    }
+    Ok(found)
+}
+
+/// Copies idempotency keys, but for those of erased events, and what is known about the log.
+fn copy_rows(snapshot: &Snapshot, new: &Writable, redacted: &BTreeSet<Seq>) -> Result<(), RewriteError> {
+    let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
+    snapshot.each_own_key::<ReadError>(&mut |key, row| {
+        let place = keys::decode(key, row).ok_or_else(|| ReadError::Key { key: key.to_owned() })?;
+        if redacted.range(place.first..=place.last).next().is_none() {
+            rows.push((key.to_owned(), row.to_vec()));
+        }
+        Ok(())
+    })?;
+    write_through(new, |transaction| {
+        put_origin(transaction, &snapshot.past.origin)?;
+        let mut keys = transaction.open_table(KEYS)?;
+        for (key, row) in &rows {
+            keys.insert(key.as_str(), row.as_slice())?;
+        }
+        Ok(())
+    })?;
+    Ok(())
+}

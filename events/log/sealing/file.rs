@@ -1,0 +1,195 @@
+//! The file of the keys: places of 128 bytes, so that each is written and overwritten as a whole, where it stands.
+//!
+//! ```text
+//! first place | magic "CXTKEYS1" | the log's id: 16 | zeros: 88 | checksum: 16 |
+//! a key       | 1 | zeros: 7 | number: u64 LE | key: 32 | BLAKE3 of the subject's name: 32 | zeros: 32 | checksum: 16 |
+//! destroyed   | 2 | zeros: 7 | number: u64 LE | position of the order: u64 LE | zeros: 88 | checksum: 16 |
+//! ```
+//!
+//! The checksum is the front of BLAKE3 over the log's id and the 112 bytes before it. Places are appended and synced before
+//! anything under their keys is written, so what a crash leaves torn at the end belongs to nothing. A key is destroyed by
+//! writing over it where it stands.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::{Key, KeysError};
+use crate::id::Seq;
+use crate::log::chain::hash;
+use crate::log::header::array;
+
+/// Name of the file in a data directory.
+pub const KEYS_FILE: &str = "erasure.keys";
+const NEW_FILE: &str = "erasure.keys.new";
+const MAGIC: &[u8; 8] = b"CXTKEYS1";
+const PLACE: usize = 128;
+const CHECKSUM: usize = 112;
+const HELD: u8 = 1;
+const DESTROYED: u8 = 2;
+/// What nobody but the owner may have.
+const FOREIGN_MODE: u32 = 0o077;
+
+/// The hash of a subject's name.
+pub(crate) type SubjectHash = [u8; 32];
+
+/// What stands in one place.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// A key and whose it is.
+    Held(Key, SubjectHash),
+    /// A key that is gone, and the order to destroy it.
+    Destroyed(u64, Seq),
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    file: File,
+    log_id: [u8; 16],
+    places: u64,
+}
+
+impl KeyFile {
+    /// Opens the file in `dir` with what stands in it, from the first key on; nothing where there is no file.
+    pub(crate) fn open(
+        dir: &Path,
+        log_id: [u8; 16],
+        writable: bool,
+    ) -> Result<Option<(Self, Vec<Place>)>, KeysError> {
+        let path = dir.join(KEYS_FILE);
+        let io = |source: io::Error| KeysError::Io { path: path.clone(), source };
+        let file = match File::options().read(true).write(writable).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(io)?,
+        };
+        let mode = file.metadata().map_err(io)?.mode() & 0o7777;
+        if mode & FOREIGN_MODE != 0 {
+            return Err(KeysError::Permissions { path, mode });
+        }
+        let bytes = fs::read(&path).map_err(io)?;
+        let damaged = |what: String| KeysError::Damaged { path: path.clone(), what };
+        let header = bytes.get(..PLACE).filter(|header| header.starts_with(MAGIC));
+        let header = header.ok_or_else(|| damaged("it does not begin as a file of keys does".to_owned()))?;
+        let named: [u8; 16] = array(&header[8..24]);
+        if !is_whole(&named, header) {
+            return Err(damaged("its first 128 bytes do not match their checksum".to_owned()));
+        }
+        if named != log_id {
+            return Err(KeysError::Foreign { path });
+        }
+        let mut found = Vec::with_capacity(bytes.len() / PLACE);
+        let end = bytes.len() - trailing(&bytes[PLACE..]);
+        for (number, place) in bytes[PLACE..end].chunks_exact(PLACE).enumerate() {
+            let place = decode(&log_id, place);
+            found.push(
+                place.ok_or_else(|| damaged(format!("key {} of it is not what was written", number + 1)))?,
+            );
+        }
+        let opened = Self { path: path.clone(), file, log_id, places: 1 + found.len() as u64 };
+        if writable && end < bytes.len() {
+            opened.file.set_len(end as u64).map_err(io)?;
+        }
+        Ok(Some((opened, found)))
+    }
+
+    /// Makes an empty file in `dir`, where there is none.
+    pub(crate) fn create(dir: &Path, log_id: [u8; 16]) -> Result<Self, KeysError> {
+        let path = dir.join(KEYS_FILE);
+        let new = dir.join(NEW_FILE);
+        let make = || {
+            match fs::remove_file(&new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => (),
+            }
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
+            let mut header = [0; PLACE];
+            header[..8].copy_from_slice(MAGIC);
+            header[8..24].copy_from_slice(&log_id);
+            file.write_all_at(&finish(&log_id, header), 0)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(dir)?.sync_all()?;
+            Ok(file)
+        };
+        let file = make().map_err(|source| KeysError::Io { path: path.clone(), source })?;
+        Ok(Self { path, file, log_id, places: 1 })
+    }
+
+    /// Adds keys, on disk when this returns; the place of the first.
+    pub(crate) fn add(&mut self, keys: &[(Key, SubjectHash)]) -> Result<u64, KeysError> {
+        let first = self.places;
+        let mut bytes = Vec::with_capacity(keys.len() * PLACE);
+        for (key, subject) in keys {
+            let mut place = [0; PLACE];
+            place[0] = HELD;
+            place[8..16].copy_from_slice(&key.id.to_le_bytes());
+            place[16..48].copy_from_slice(&key.secret);
+            place[48..80].copy_from_slice(subject);
+            bytes.extend_from_slice(&finish(&self.log_id, place));
+        }
+        self.write(&bytes, first)?;
+        self.places += keys.len() as u64;
+        Ok(first)
+    }
+
+    /// Overwrites keys where they stand, by place and number; on disk when this returns.
+    pub(crate) fn destroy(&mut self, keys: &[(u64, u64)], order: Seq) -> Result<(), KeysError> {
+        for (at, id) in keys {
+            let mut place = [0; PLACE];
+            place[0] = DESTROYED;
+            place[8..16].copy_from_slice(&id.to_le_bytes());
+            place[16..24].copy_from_slice(&order.0.to_le_bytes());
+            let place = finish(&self.log_id, place);
+            self.file.write_all_at(&place, at * PLACE as u64).map_err(|source| self.failed(source))?;
+        }
+        self.file.sync_data().map_err(|source| self.failed(source))
+    }
+
+    fn write(&self, bytes: &[u8], place: u64) -> Result<(), KeysError> {
+        self.file.write_all_at(bytes, place * PLACE as u64).map_err(|source| self.failed(source))?;
+        self.file.sync_data().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> KeysError {
+        KeysError::Io { path: self.path.clone(), source }
+    }
+}
+
+/// Bytes at the end that a write which was cut short left: less than a place, or places of zeros.
+fn trailing(places: &[u8]) -> usize {
+    let torn = places.len() % PLACE;
+    let whole = &places[..places.len() - torn];
+    let empty = whole.rchunks_exact(PLACE).take_while(|place| place.iter().all(|byte| *byte == 0)).count();
+    torn + empty * PLACE
+}
+
+fn checksum(log_id: &[u8; 16], place: &[u8]) -> [u8; PLACE - CHECKSUM] {
+    let mut bytes = log_id.to_vec();
+    bytes.extend_from_slice(&place[..CHECKSUM]);
+    array(&hash(&bytes).0[..PLACE - CHECKSUM])
+}
+
+fn finish(log_id: &[u8; 16], mut place: [u8; PLACE]) -> [u8; PLACE] {
+    let checksum = checksum(log_id, &place);
+    place[CHECKSUM..].copy_from_slice(&checksum);
+    place
+}
+
+fn is_whole(log_id: &[u8; 16], place: &[u8]) -> bool {
+    checksum(log_id, place) == place[CHECKSUM..]
+}
+
+fn decode(log_id: &[u8; 16], place: &[u8]) -> Option<Place> {
+    if !is_whole(log_id, place) {
+        return None;
+    }
+    let id = u64::from_le_bytes(array(&place[8..16]));
+    match place[0] {
+        HELD => Some(Place::Held(Key { id, secret: array(&place[16..48]) }, array(&place[48..80]))),
+        DESTROYED => Some(Place::Destroyed(id, Seq(u64::from_le_bytes(array(&place[16..24]))))),
+        _ => None,
+    }
+}

@@ -1,0 +1,209 @@
+//! The keys in use: by number to read, by subject to write, and those that are gone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::file::{Place, SubjectHash};
+use super::{Draw, Key, KeyFile, KeysError};
+use crate::id::Seq;
+use crate::log::chain::hash;
+use crate::subject::Subject;
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Held {
+    /// It is there.
+    Key(Key),
+    /// It was destroyed by this order.
+    Destroyed(Seq),
+    /// It is neither in the file nor known to be destroyed.
+    Unknown,
+}
+
+/// All keys of a log.
+#[derive(Debug, Default)]
+pub(crate) struct KeyRing {
+    state: RwLock<State>,
+    /// Grows with each key that is destroyed.
+    destroyed: AtomicU64,
+    /// Whether some streams take no events now.
+    holding: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    file: Option<KeyFile>,
+    /// By number: the key and its place in the file.
+    keys: HashMap<u64, (Key, u64)>,
+    current: HashMap<SubjectHash, u64>,
+    destroyed: HashMap<u64, Seq>,
+    held: HashSet<String>,
+}
+
+impl KeyRing {
+    /// The ring of a file and what stands in it.
+    pub(crate) fn of(file: KeyFile, places: Vec<Place>) -> Self {
+        let mut state = State { file: Some(file), ..State::default() };
+        for (at, place) in (1..).zip(places) {
+            match place {
+                Place::Held(key, subject) => {
+                    state.keys.insert(key.id, (key, at));
+                    state.current.insert(subject, key.id);
+                }
+                Place::Destroyed(id, order) => {
+                    state.destroyed.insert(id, order);
+                }
+            }
+        }
+        Self { state: RwLock::new(state), ..Self::default() }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key with this number.
+    pub(crate) fn get(&self, id: u64) -> Held {
+        let state = self.read();
+        match (state.keys.get(&id), state.destroyed.get(&id)) {
+            (Some((key, _)), _) => Held::Key(*key),
+            (None, Some(order)) => Held::Destroyed(*order),
+            (None, None) => Held::Unknown,
+        }
+    }
+
+    /// The key of each subject; those that have none get one, which is on disk when this returns.
+    pub(crate) fn keys_of(&self, subjects: &[Subject], draw: Draw) -> Result<Vec<Key>, KeysError> {
+        if subjects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let hashes: Vec<SubjectHash> = subjects.iter().map(hash_of).collect();
+        {
+            let state = self.read();
+            let known: Vec<Key> = hashes.iter().filter_map(|subject| state.current_key(subject)).collect();
+            if known.len() == hashes.len() {
+                return Ok(known);
+            }
+        }
+        let mut state = self.write();
+        let mut added: Vec<(Key, SubjectHash)> = Vec::new();
+        for subject in &hashes {
+            if state.current_key(subject).is_none() {
+                added.push((state.new_key(draw)?, *subject));
+            }
+        }
+        let first = match &mut state.file {
+            Some(file) => file.add(&added)?,
+            None => 0,
+        };
+        for (at, (key, subject)) in (first..).zip(added) {
+            state.keys.insert(key.id, (key, at));
+            state.current.insert(subject, key.id);
+        }
+        Ok(hashes.iter().filter_map(|subject| state.current_key(subject)).collect())
+    }
+
+    /// Numbers of the keys that these subjects have now.
+    pub(crate) fn ids_of<'a>(&self, subjects: impl IntoIterator<Item = &'a Subject>) -> Vec<u64> {
+        let state = self.read();
+        subjects.into_iter().filter_map(|subject| state.current.get(&hash_of(subject)).copied()).collect()
+    }
+
+    /// Whether the key with this number is there.
+    pub(crate) fn is_held(&self, id: u64) -> bool {
+        self.read().keys.contains_key(&id)
+    }
+
+    /// How many keys there are, and how many were destroyed.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.read();
+        (state.keys.len(), state.destroyed.len())
+    }
+
+    /// Destroys keys, in the file and in memory. Those that are gone already stay as they are.
+    pub(crate) fn destroy(&self, ids: &[u64], order: Seq) -> Result<(), KeysError> {
+        let mut state = self.write();
+        let places: Vec<(u64, u64)> =
+            ids.iter().filter_map(|id| state.keys.get(id).map(|(_, at)| (*at, *id))).collect();
+        if let Some(file) = &mut state.file
+            && !places.is_empty()
+        {
+            file.destroy(&places, order)?;
+        }
+        for id in ids {
+            if let Some((key, _)) = state.keys.get_mut(id) {
+                key.secret = std::hint::black_box([0; super::KEY_BYTES]);
+            }
+            state.keys.remove(id);
+            state.destroyed.entry(*id).or_insert(order);
+        }
+        let gone: HashSet<u64> = ids.iter().copied().collect();
+        state.current.retain(|_, id| !gone.contains(id));
+        self.destroyed.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// From now on, until it is let go, the log takes no events of these streams.
+    pub(crate) fn hold(&self, streams: impl IntoIterator<Item = String>) {
+        self.write().held.extend(streams);
+        self.holding.store(true, Ordering::Release);
+    }
+
+    /// Takes events of all streams again.
+    pub(crate) fn let_go(&self) {
+        self.holding.store(false, Ordering::Release);
+        self.write().held.clear();
+    }
+
+    /// What is different when a key was destroyed since.
+    pub(crate) fn generation(&self) -> u64 {
+        self.destroyed.load(Ordering::Acquire)
+    }
+
+    /// The first of these streams that takes no events now.
+    pub(crate) fn held<'a>(&self, mut streams: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+        if !self.holding.load(Ordering::Acquire) {
+            return None;
+        }
+        let state = self.read();
+        streams.find(|stream| state.held.contains(*stream))
+    }
+
+    /// Whether one of these keys is gone; `generation` is from before they were used.
+    pub(crate) fn is_any_destroyed(&self, ids: &[u64], generation: u64) -> bool {
+        if ids.is_empty() || self.generation() == generation {
+            return false;
+        }
+        let state = self.read();
+        ids.iter().any(|id| state.destroyed.contains_key(id))
+    }
+}
+
+impl State {
+    fn current_key(&self, subject: &SubjectHash) -> Option<Key> {
+        let id = self.current.get(subject)?;
+        self.keys.get(id).map(|(key, _)| *key)
+    }
+
+    /// A key with a number that was not given before, also if the end of the file was lost: numbers are drawn.
+    fn new_key(&self, draw: Draw) -> Result<Key, KeysError> {
+        loop {
+            let mut number = [0; 8];
+            let mut secret = [0; super::KEY_BYTES];
+            draw(&mut number).and_then(|()| draw(&mut secret)).map_err(KeysError::Random)?;
+            let id = u64::from_le_bytes(number);
+            if id != 0 && !self.keys.contains_key(&id) && !self.destroyed.contains_key(&id) {
+                return Ok(Key { id, secret });
+            }
+        }
+    }
+}
+
+fn hash_of(subject: &Subject) -> SubjectHash {
+    hash(subject.to_string().as_bytes()).0
+}

@@ -1,0 +1,369 @@
+//! Encrypted payloads and their keys, as the log's callers see them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Encrypt, KEYS_FILE, KeysError, Sealing};
+use crate::log::tests::{append, batch, clock, contents, keyed, options};
+use crate::log::{
+    AppendError, Batch, EraseError, Filter, Found, Log, LogOptions, OpenError, ReadError, Reader,
+};
+use crate::{Draft, Seq, Subject, SystemEvent};
+
+/// Bytes that differ at each draw.
+#[expect(clippy::unnecessary_wraps, reason = "the log takes a function that may fail")]
+fn draw(bytes: &mut [u8]) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    for chunk in bytes.chunks_mut(8) {
+        let next = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        chunk.copy_from_slice(&next.to_le_bytes()[..chunk.len()]);
+    }
+    Ok(())
+}
+
+fn sealed(what: Encrypt) -> LogOptions {
+    LogOptions { sealing: Some(Sealing { what, draw }), compress_above: Some(256), ..options() }
+}
+
+fn open(dir: &Path) -> Log {
+    Log::open(dir, sealed(Encrypt::All), clock()).unwrap()
+}
+
+fn subject(text: &str) -> Subject {
+    text.parse().unwrap()
+}
+
+fn order(subjects: &[Subject], keys: Vec<u64>) -> Draft {
+    Draft {
+        stream: "system".to_owned(),
+        actor: "system".to_owned(),
+        correlation: None,
+        causation: None,
+        event: SystemEvent::ErasureOrdered {
+            subjects: subjects.to_vec(),
+            asked: "scope agent:ada".to_owned(),
+            keys,
+            events: 1,
+            next_memory_id: 1,
+            reason: None,
+            by: "system".to_owned(),
+        }
+        .into(),
+    }
+}
+
+fn erase(log: &Log, subjects: &[Subject]) -> Seq {
+    log.erase(subjects, |keys| order(subjects, keys)).unwrap().first
+}
+
+/// Every file of the directory holds the text nowhere.
+#[track_caller]
+fn check_nowhere(dir: &Path, text: &str) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        assert!(!bytes.windows(text.len()).any(|part| part == text.as_bytes()), "{}", path.display());
+    }
+}
+
+fn found(reader: &Reader) -> Vec<Found> {
+    reader.scan_found(Seq::FIRST, &Filter::default()).map(Result::unwrap).collect()
+}
+
+const LONG: &str = "a secret that is said again and again; ";
+
+#[test]
+fn what_is_encrypted_reads_back_and_stands_in_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = LONG.repeat(50);
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["short secret", &long]));
+    append(&log, batch("workspace:lab", &["of the lab"]));
+    assert_eq!(contents(&log.reader()), ["short secret", &long, "of the lab"]);
+    log.close().unwrap();
+    for text in ["short secret", LONG, "of the lab"] {
+        check_nowhere(dir.path(), text);
+    }
+    let mode = fs::metadata(dir.path().join(KEYS_FILE)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let log = open(dir.path());
+    assert_eq!(contents(&log.reader()), ["short secret", &long, "of the lab"]);
+    assert_eq!(log.reader().key_counts(), (2, 0));
+    log.close().unwrap();
+}
+
+#[test]
+fn the_setting_says_whose_payloads_are_encrypted() {
+    let streams = ["agent:ada", "workspace:lab", "global"];
+    for (what, encrypted) in [(Encrypt::None, 0), (Encrypt::Agents, 1), (Encrypt::All, 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), sealed(what), clock()).unwrap();
+        let batches = streams.map(|stream| batch(stream, &["one", "two"]));
+        log.append(batches.into()).unwrap();
+        let subjects = streams.map(subject);
+        let holdings = log.reader().holdings(&subjects).unwrap();
+        let sealed = holdings.values().filter(|holdings| holdings.sealed == 2).count();
+        let plain = holdings.values().filter(|holdings| holdings.plain == 2).count();
+        assert_eq!((sealed, plain), (encrypted, 3 - encrypted), "{what:?}");
+    }
+}
+
+#[test]
+fn what_is_erased_is_passed_over_its_place_is_shown_and_everything_else_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada"]));
+    append(&log, batch("agent:bob", &["of bob"]));
+    let before = log.head();
+    let order = erase(&log, &[subject("agent:ada")]);
+    append(&log, batch("agent:ada", &["of ada again"]));
+    let check = |log: &Log| {
+        let reader = log.reader();
+        let shown = found(&reader);
+        assert_eq!(shown.len(), 4);
+        let Found::Sealed(sealed) = &shown[0] else { panic!("{:?}", shown[0]) };
+        assert_eq!((sealed.seq, sealed.erased_by), (Seq(1), Some(order)));
+        assert_eq!(sealed.around.as_ref().unwrap().stream, "agent:ada");
+        assert!(matches!(&shown[3], Found::Record(_)), "a new key after the erasure");
+        let kept = reader.scan(Seq::FIRST, &Filter::default()).map(|record| record.unwrap().seq);
+        assert_eq!(kept.collect::<Vec<_>>(), [Seq(2), order, Seq(4)]);
+        let verified = reader.verify(&mut |_| ()).unwrap();
+        assert_eq!((verified.events, verified.erased, verified.unread), (4, 1, 0));
+        assert_eq!(reader.head_at(2).unwrap().root, before.root, "no root has changed");
+        reader.prove_inclusion(Seq(1), 4).unwrap();
+        assert!(reader.stored_event(Seq(1)).unwrap().found().is_ok());
+        let holdings = reader.holdings(&[subject("agent:ada")]).unwrap()[&subject("agent:ada")];
+        assert_eq!((holdings.sealed, holdings.plain, holdings.erased), (1, 0, 1));
+    };
+    check(&log);
+    log.close().unwrap();
+    let log = open(dir.path());
+    check(&log);
+    log.close().unwrap();
+}
+
+#[test]
+fn a_key_that_is_destroyed_stands_in_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada"]));
+    append(&log, batch("agent:bob", &["of bob"]));
+    let keys = fs::read(dir.path().join(KEYS_FILE)).unwrap();
+    let (ada, bob) = (keys[128 + 16..128 + 48].to_vec(), keys[256 + 16..256 + 48].to_vec());
+    erase(&log, &[subject("agent:ada")]);
+    log.close().unwrap();
+    let stands = |key: &[u8]| {
+        let files = fs::read_dir(dir.path()).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        files.filter(|bytes| bytes.windows(key.len()).any(|part| part == key)).count()
+    };
+    assert_eq!((stands(&ada), stands(&bob)), (0, 1));
+}
+
+#[test]
+fn an_order_without_its_end_is_completed_by_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada"]));
+    // As after a crash between the order and the end of the keys.
+    let ada = [subject("agent:ada")];
+    let keys = log.reader().keys().ids_of(&ada);
+    let order = append(&log, Batch::of(vec![order(&ada, keys.clone())])).first;
+    assert_eq!(contents_of(&log).len(), 1);
+    log.destroy_keys(&keys, order).unwrap();
+    log.destroy_keys(&keys, order).unwrap();
+    assert_eq!(contents_of(&log).len(), 0);
+    log.close().unwrap();
+}
+
+fn contents_of(log: &Log) -> Vec<Seq> {
+    let records = log.reader().scan(Seq::FIRST, &Filter::default()).map(Result::unwrap);
+    records.filter(|record| record.stream == "agent:ada").map(|record| record.seq).collect()
+}
+
+#[test]
+fn what_was_on_its_way_under_a_key_that_is_destroyed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada"]));
+    let late = crate::log::prepare::prepare(batch("agent:ada", &["late"]), &log.preparation);
+    erase(&log, &[subject("agent:ada")]);
+    let refused = log.send(vec![late]).unwrap().wait().unwrap().remove(0);
+    assert!(matches!(refused, Err(AppendError::BeingErased { .. })), "{refused:?}");
+    log.shared.keys.hold(["agent:ada".to_owned()]);
+    let refused = log.append(vec![batch("agent:ada", &["held"])]).unwrap().remove(0);
+    assert!(matches!(refused, Err(AppendError::BeingErased { .. })), "{refused:?}");
+    append(&log, batch("agent:bob", &["of bob"]));
+    log.shared.keys.let_go();
+    append(&log, batch("agent:ada", &["now"]));
+    log.close().unwrap();
+}
+
+#[test]
+fn a_missing_damaged_open_or_foreign_file_of_keys_is_refused_by_name_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada", "more of ada"]));
+    log.close().unwrap();
+    let path = dir.path().join(KEYS_FILE);
+    let whole = fs::read(&path).unwrap();
+    let refused = |bytes: Option<&[u8]>| {
+        match bytes {
+            Some(bytes) => {
+                fs::write(&path, bytes).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let error = Log::open(dir.path(), sealed(Encrypt::All), clock()).unwrap_err();
+        assert_eq!(fs::read(&path).ok().as_deref(), bytes, "nothing is changed, nothing is made");
+        let OpenError::Keys(error) = error else { panic!("{error}") };
+        error
+    };
+    let missing = refused(None).to_string();
+    assert!(
+        missing.contains("without it the content of 2 events (in agent:ada) cannot be read"),
+        "{missing}"
+    );
+    let mut flipped = whole.clone();
+    flipped[128 + 20] ^= 1;
+    assert!(refused(Some(&flipped)).to_string().contains("key 1 of it is not what was written"));
+    assert!(matches!(refused(Some(b"")), KeysError::Damaged { .. }));
+    let other = tempfile::tempdir().unwrap();
+    let foreign = LogOptions { log_id: [8; 16], ..sealed(Encrypt::All) };
+    drop(Log::open(other.path(), foreign, clock()).unwrap());
+    assert!(matches!(
+        refused(Some(&fs::read(other.path().join(KEYS_FILE)).unwrap())),
+        KeysError::Foreign { .. }
+    ));
+    fs::write(&path, &whole).unwrap();
+    for mode in [0o644, 0o640, 0o602] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let error = Log::open(dir.path(), sealed(Encrypt::None), clock()).unwrap_err();
+        assert!(matches!(error, OpenError::Keys(KeysError::Permissions { .. })), "{error:?}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    // What a write that was cut short left behind belongs to nothing.
+    for torn in [&[0; 128][..], &[7; 60]] {
+        fs::write(&path, [&whole, torn].concat()).unwrap();
+        let log = Log::open(dir.path(), LogOptions { sealing: None, ..options() }, clock()).unwrap();
+        assert_eq!(contents(&log.reader()), ["of ada", "more of ada"]);
+        log.close().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+}
+
+#[test]
+fn a_copy_without_keys_verifies_and_is_never_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada"]));
+    log.close().unwrap();
+    fs::remove_file(dir.path().join(KEYS_FILE)).unwrap();
+    let reader = Log::open_read_only(dir.path()).unwrap();
+    let verified = reader.verify(&mut |_| ()).unwrap();
+    assert_eq!((verified.events, verified.erased, verified.unread), (1, 0, 1));
+    let read = reader.scan(Seq::FIRST, &Filter::default()).next().unwrap();
+    assert!(matches!(&read, Err(ReadError::KeyMissing { stream, .. }) if stream == "agent:ada"), "{read:?}");
+    let shown = reader.scan_found(Seq::FIRST, &Filter::default()).next().unwrap();
+    assert!(matches!(shown, Err(ReadError::KeyMissing { .. })), "{shown:?}");
+}
+
+#[test]
+fn an_order_that_cannot_be_recorded_erases_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada"]));
+    let huge = [subject("agent:ada")];
+    let refused = log.erase(&huge, |keys| Draft { stream: "s".repeat(17 << 20), ..order(&huge, keys) });
+    assert!(matches!(refused, Err(EraseError::Order(AppendError::TooLarge { .. }))), "{refused:?}");
+    assert_eq!(contents(&log.reader()), ["of ada"]);
+    append(&log, batch("agent:ada", &["more"]));
+    log.close().unwrap();
+}
+
+#[test]
+fn blocks_of_encrypted_events_merge_and_keep_what_a_filter_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = LogOptions { wal_group_bytes_max: 0, ..sealed(Encrypt::All) };
+    let log = Log::open(dir.path(), small, clock()).unwrap();
+    for n in 0..200 {
+        append(&log, batch(&format!("agent:a{}", n % 4), &[&format!("text {n}")]));
+    }
+    erase(&log, &[subject("agent:a1")]);
+    log.close().unwrap();
+    let log = open(dir.path());
+    let filter = Filter { stream: Some("agent:a2".to_owned()), ..Filter::default() };
+    assert_eq!(log.reader().scan(Seq::FIRST, &filter).map(Result::unwrap).count(), 50);
+    let verified = log.reader().verify(&mut |_| ()).unwrap();
+    assert_eq!((verified.events, verified.erased), (201, 50));
+    log.close().unwrap();
+}
+
+#[test]
+fn what_lies_as_it_was_written_is_taken_out_by_writing_the_log_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = || LogOptions { wal_group_bytes_max: 64 << 10, ..options() };
+    let log = Log::open(dir.path(), plain(), clock()).unwrap();
+    let long = LONG.repeat(200);
+    for n in 0..50 {
+        append(
+            &log,
+            keyed(batch("agent:ada", &[&format!("secret {n}"), &long]), &format!("secret key {n}"), 1),
+        );
+        append(&log, keyed(batch("agent:bob", &[&format!("of bob {n}")]), &format!("bob's key {n}"), 1));
+    }
+    let (before, reader) = (log.head(), log.reader());
+    let mut under_way = reader.scan(Seq::FIRST, &Filter::default());
+    under_way.next().unwrap().unwrap();
+    drop(under_way);
+    let ada = [subject("agent:ada")];
+    let order = erase(&log, &ada);
+    assert_eq!(log.redact(&ada, order).unwrap(), 100);
+    append(&log, batch("agent:ada", &["said since"]));
+    let check = |log: &Log| {
+        let reader = log.reader();
+        assert!(reader.has_gaps());
+        assert_eq!(reader.head_at(before.seq.0).unwrap(), before, "no root has changed");
+        let shown = found(&reader);
+        let erased = shown
+            .iter()
+            .filter(|found| matches!(found, Found::Sealed(sealed) if sealed.erased_by == Some(order)));
+        assert_eq!((shown.len(), erased.count()), (152, 100));
+        assert_eq!(contents_of(log).len(), 1, "what was said since stays");
+        let verified = reader.verify(&mut |_| ()).unwrap();
+        assert_eq!((verified.events, verified.erased, verified.keys), (152, 100, 50));
+        assert!(reader.stored_event(Seq(1)).is_err());
+        reader.prove_inclusion(Seq(1), 152).unwrap();
+        assert_eq!(reader.key("secret key 3").unwrap(), None);
+        assert!(reader.key("bob's key 3").unwrap().is_some());
+    };
+    check(&log);
+    log.close().unwrap();
+    for text in ["secret", LONG] {
+        check_nowhere(dir.path(), text);
+    }
+    // A rewriting that was cut short leaves a file that the next start removes.
+    let torn = dir.path().join("events.redb.rewrite");
+    fs::write(&torn, "half of a log").unwrap();
+    let log = Log::open(dir.path(), plain(), clock()).unwrap();
+    assert!(!torn.exists());
+    check(&log);
+    log.close().unwrap();
+}
+
+#[test]
+fn the_mark_of_an_erasure_that_nobody_ordered_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), options(), clock()).unwrap();
+    append(&log, batch("agent:ada", &["a secret of some length"]));
+    append(&log, batch("agent:bob", &["no order"]));
+    log.redact(&[subject("agent:ada")], Seq(2)).unwrap();
+    let error = log.reader().verify(&mut |_| ()).unwrap_err();
+    let text = crate::log::flusher::chain_of(&error);
+    assert!(text.contains("events say that they were erased by #2, which is no order to erase"), "{text}");
+    log.close().unwrap();
+}

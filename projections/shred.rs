@@ -1,0 +1,67 @@
+//! Files whose bytes must not stay: overwritten with zeros where they lie, then removed.
+//!
+//! A file system that never writes in place, and a disk that moves what it wears out, may keep the old bytes all the same.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Overwrites a file and removes it; a folder with everything in it. What is not there is no error.
+///
+/// # Errors
+///
+/// What the system said.
+pub fn shred(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?.file_type(),
+    };
+    if kind.is_dir() {
+        for entry in fs::read_dir(path)? {
+            shred(&entry?.path())?;
+        }
+        return fs::remove_dir(path);
+    }
+    if kind.is_file() {
+        overwrite(path)?;
+    }
+    fs::remove_file(path)
+}
+
+/// Overwrites a file with zeros, which are on the disk when this returns.
+fn overwrite(path: &Path) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    let mut left = file.metadata()?.len();
+    while left > 0 {
+        let some = left.min(ZEROS.len() as u64) as usize;
+        file.write_all(&ZEROS[..some])?;
+        left -= some as u64;
+    }
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::fs;
+
+    use super::shred;
+
+    #[test]
+    fn the_bytes_of_a_file_are_zeros_before_it_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("file"), vec![7; 100_000]).unwrap();
+        // A second name keeps the bytes, so that they can be looked at afterwards.
+        let kept = dir.path().join("kept");
+        fs::hard_link(folder.join("file"), &kept).unwrap();
+        shred(&folder).unwrap();
+        shred(&folder).unwrap();
+        assert!(!folder.exists());
+        assert_eq!(fs::read(&kept).unwrap(), vec![0; 100_000]);
+    }
+}

@@ -1,0 +1,113 @@
+//! Erasing scopes: their rows, their files, and the vectors of texts that nobody has any more.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use caxton_events::{Record, Subject};
+
+use crate::embedding::store::{Slot, StoreError};
+use crate::graph::{GraphReader, ReadError};
+use crate::projection::ApplyError;
+use crate::shred::shred;
+use crate::vector::Vectors;
+use crate::vector::fold::Plan;
+use crate::vector::shared::Cell;
+use crate::vector::state::{SaveError, index_path, state_path};
+
+/// Why vectors may still be in files.
+#[derive(Debug, thiserror::Error)]
+pub enum ScrubError {
+    /// The texts that are left could not be read.
+    #[error("could not read which texts are left")]
+    Texts(#[source] ReadError),
+    /// The store could not be written.
+    #[error("could not take vectors out of their store")]
+    Store(#[source] StoreError),
+    /// A file could not be removed.
+    #[error("could not remove a file of vectors")]
+    File(#[source] io::Error),
+    /// What is left could not be saved.
+    #[error("could not save the vectors that are left")]
+    Save(#[source] SaveError),
+}
+
+impl Vectors {
+    /// Folds records among which is no order to erase; the cells that changed.
+    pub(super) fn fold_part(&mut self, records: &[Record]) -> Result<Vec<Arc<Cell>>, ApplyError> {
+        let checkpoint = self.shared.checkpoint();
+        let mut plan = Plan::new(&self.shared, self.embedder.as_ref(), &self.entities);
+        for record in records {
+            match plan.add(record) {
+                Err(ApplyError::Unknown { .. }) if self.gaps => (),
+                added => added?,
+            }
+        }
+        let changes = plan
+            .resolve()
+            .map_err(|source| ApplyError::Store { after: checkpoint, source: Box::new(source) })?;
+        Ok(changes.make(&mut self.entities, self.shared.options.index_from))
+    }
+
+    /// Takes the scopes among `subjects` out, and the names of types that nothing else has.
+    pub(super) fn forget(&mut self, subjects: &[Subject]) {
+        let mut any = false;
+        for scope in subjects.iter().filter_map(Subject::scope) {
+            any |= self.shared.remove(scope).is_some();
+            self.entities.retain(|_, entity| entity.cell.scope != *scope);
+        }
+        if any {
+            let mut used: HashSet<u32> = self.entities.values().map(|entity| entity.kind).collect();
+            for cell in self.shared.cells() {
+                let view = cell.view();
+                for slab in [&view.slab, &view.closed] {
+                    used.extend((0..slab.rows).map(|row| {
+                        let (block, at) = slab.locate(row);
+                        block.kinds[at]
+                    }));
+                }
+            }
+            self.shared.keep_kinds(&used);
+        }
+    }
+
+    /// Leaves in the files only what the present and the past in `graph` have, of which `erased` are no part any more.
+    /// Blocks; searches go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ScrubError`]; try again.
+    pub fn scrub(&mut self, graph: &GraphReader, erased: &[Subject]) -> Result<(), ScrubError> {
+        let store = self.shared.store.clone();
+        let mut keep: HashSet<Slot> = HashSet::new();
+        let embedder = Arc::clone(&self.embedder);
+        graph
+            .each_text(&mut |text| {
+                // A text that has a vector was one piece when it got it.
+                match store.get_slot(text) {
+                    Some(slot) => keep.extend([slot]),
+                    None => keep.extend(
+                        embedder.chunk(text).into_iter().filter_map(|range| store.get_slot(&text[range])),
+                    ),
+                }
+            })
+            .map_err(ScrubError::Texts)?;
+        for cell in self.shared.cells() {
+            let view = cell.view();
+            for slab in [&view.slab, &view.closed] {
+                keep.extend((0..slab.rows).map(|row| {
+                    let (block, at) = slab.locate(row);
+                    block.slots[at]
+                }));
+            }
+        }
+        store.keep_only(&keep).map_err(ScrubError::Store)?;
+        for scope in erased.iter().filter_map(Subject::scope) {
+            if self.shared.cell(scope).is_none() {
+                shred(&index_path(&self.dir, scope)).map_err(ScrubError::File)?;
+            }
+        }
+        shred(&state_path(&self.dir)).map_err(ScrubError::File)?;
+        self.save().map_err(ScrubError::Save)
+    }
+}

@@ -1,0 +1,354 @@
+//! Erasing: a plan that can be looked at, an order that is recorded first, and everything that must be gone before the
+//! erasure is recorded as done.
+//!
+//! 1. The memory writer records the order ([`SystemEvent::ErasureOrdered`]); the log takes nothing else of the subjects
+//!    meanwhile and destroys their keys. Where events lie as they were written, the log is written anew without their
+//!    content. From here on nothing of them is shown.
+//! 2. Rows, words, conversations and vectors are taken out, their files written anew, caches emptied.
+//! 3. [`SystemEvent::Erased`] is recorded, and a receipt is signed.
+//!
+//! A crash in between leaves an order without its end: the next start goes on with it.
+//!
+//! Reading order: [`plan`], this file, [`receipt`].
+
+pub mod plan;
+pub mod receipt;
+
+use std::io;
+use std::sync::PoisonError;
+
+use caxton_events::log::{
+    EraseError as LogEraseError, Filter, Log, ProveError, ReadError, Reader, RewriteError,
+};
+use caxton_events::{Draft, Event, Kind, MemoryId, Seq, Subject, SystemEvent};
+use caxton_projections::shred::shred;
+use crossbeam_channel::{Sender, bounded};
+
+use super::Engine;
+use super::talk::TalkError;
+use crate::failure;
+
+pub use plan::{Asked, Plan, PlanError, Planned};
+pub use receipt::{Receipt, ReceiptError};
+
+/// How long stages that readers hold up are tried again.
+const TRIES: usize = 10;
+
+/// An order to erase, as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Where it stands.
+    pub seq: Seq,
+    /// What is erased.
+    pub subjects: Vec<Subject>,
+    /// What was asked for.
+    pub asked: String,
+    /// Numbers of the keys.
+    pub keys: Vec<u64>,
+    /// Events that cannot be read any more.
+    pub events: u64,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who asked for it.
+    pub by: String,
+}
+
+/// Why something was not erased, or not completely.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    /// There is nothing to erase, or it cannot be erased. Nothing was changed.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// What would be erased is not what was looked at. Nothing was changed.
+    #[error("what would be erased has changed since it was looked at; look at it again, then confirm that")]
+    Changed,
+    /// Another erasure is under way. Nothing was changed.
+    #[error("another erasure is under way; try again when it is done")]
+    Busy,
+    /// The memory cannot take the order now. Nothing was changed.
+    #[error("the graph cannot take the order now, nothing was erased: {what}")]
+    Unready {
+        /// Why.
+        what: String,
+    },
+    /// The order failed.
+    #[error(transparent)]
+    Log(#[from] LogEraseError),
+    /// The order stands; but events that lie in the log as they were written are still there.
+    #[error(
+        "the order to erase is recorded at {order}, but the log could not be written anew; restart to complete it"
+    )]
+    Rewrite {
+        /// The order.
+        order: Seq,
+        /// Why.
+        #[source]
+        source: RewriteError,
+    },
+    /// The order stands, and nothing of the subjects is shown any more; but files may still hold something of them.
+    #[error(
+        "the order to erase is recorded at {order}, but {stage} could not be cleaned: {what}; restart to complete it"
+    )]
+    Incomplete {
+        /// The order.
+        order: Seq,
+        /// What could not be cleaned.
+        stage: &'static str,
+        /// Why.
+        what: String,
+    },
+    /// The order stands and everything is gone; but that could not be recorded.
+    #[error("everything ordered at {order} is erased, but that could not be recorded; restart to record it")]
+    Unrecorded {
+        /// The order.
+        order: Seq,
+        /// Why.
+        #[source]
+        source: TalkError,
+    },
+    /// Everything is erased, and that is recorded; but the receipt could not be made.
+    #[error("everything ordered at {order} is erased, but the receipt could not be made")]
+    Receipt {
+        /// The order.
+        order: Seq,
+        /// Why.
+        #[source]
+        source: ProveError,
+    },
+    /// The log could not be read.
+    #[error("could not read the log")]
+    Read(#[from] ReadError),
+    /// The server is stopping.
+    #[error("the server is stopping; the next start completes what was ordered")]
+    Stopped,
+}
+
+/// What the memory writer is asked to do.
+pub(super) enum MemoryWork {
+    /// Record the order and fold it.
+    Order { order: Box<Order>, answer: Sender<Result<Order, EraseError>> },
+    /// Leave nothing of it in the graph's files.
+    Scrub(Sender<Result<(), String>>),
+}
+
+/// What the keepers of vectors and talk are asked to do.
+pub(super) type Scrub = Sender<Result<(), String>>;
+
+/// The same for vectors, with what is erased.
+pub(super) type ScrubVectors = (Vec<Subject>, Scrub);
+
+/// The ways to those who keep something.
+pub(super) struct Keepers {
+    pub(super) memory: Sender<MemoryWork>,
+    pub(super) talk: Sender<Scrub>,
+    pub(super) talk_store: Sender<Scrub>,
+    pub(super) vectors: Option<Sender<ScrubVectors>>,
+}
+
+/// What empties a cache.
+pub(super) type Forget = Box<dyn Fn() + Send + Sync>;
+
+impl Engine {
+    /// What erasing this would take away. Reads the part of the log that may hold something of it; blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`].
+    pub fn erase_plan(&self, asked: &Asked) -> Result<Plan, PlanError> {
+        plan::plan(self, asked)
+    }
+
+    /// Erases what was asked for, if the plan still has this token; blocks until everything is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`EraseError`] says whether anything was changed.
+    pub fn erase(
+        &self,
+        asked: &Asked,
+        token: Option<&str>,
+        (reason, by): (Option<String>, String),
+    ) -> Result<(Plan, Receipt), EraseError> {
+        let Ok(_alone) = self.inner.erasing.try_lock() else { return Err(EraseError::Busy) };
+        self.complete_all(&pending(self.log())?)?;
+        let plan = self.erase_plan(asked)?;
+        plan.check(self)?;
+        if token.is_some_and(|token| token != plan.token()) {
+            return Err(EraseError::Changed);
+        }
+        let order = Order {
+            seq: Seq::ZERO,
+            subjects: plan.subjects.iter().map(|planned| planned.subject.clone()).collect(),
+            asked: asked.to_string(),
+            keys: Vec::new(),
+            events: plan.events(),
+            reason,
+            by,
+        };
+        let (answer, answered) = bounded(1);
+        let work = MemoryWork::Order { order: Box::new(order), answer };
+        self.inner.keepers.memory.send(work).map_err(|_| EraseError::Stopped)?;
+        let order = answered.recv().map_err(|_| EraseError::Stopped)??;
+        Ok((plan, self.complete(&order)?))
+    }
+
+    /// Tells what is to be forgotten whenever something is erased.
+    pub fn when_erased(&self, forget: impl Fn() + Send + Sync + 'static) {
+        self.inner.forgets.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
+    }
+
+    /// Goes on with orders that a crash left without their end.
+    pub(super) fn complete_all(&self, orders: &[Order]) -> Result<(), EraseError> {
+        for order in orders {
+            tracing::warn!(order = order.seq.0, asked = %order.asked, "completing an erasure that was cut short");
+            self.complete(order)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what was ordered out of everything beside the log, and records that it is done.
+    fn complete(&self, order: &Order) -> Result<Receipt, EraseError> {
+        let Order { seq, subjects, .. } = order;
+        let incomplete = |stage| move |what: String| EraseError::Incomplete { order: *seq, stage, what };
+        let keepers = &self.inner.keepers;
+        ask(&keepers.memory, MemoryWork::Scrub).map_err(incomplete("the graph"))?;
+        ask(&keepers.talk, |answer| answer).map_err(incomplete("the state of conversations"))?;
+        ask(&keepers.talk_store, |answer| answer).map_err(incomplete("the file of conversations"))?;
+        if let Some(vectors) = &keepers.vectors {
+            ask(vectors, |answer| (subjects.clone(), answer)).map_err(incomplete("the vectors"))?;
+        }
+        self.remove_set_aside().map_err(|error| incomplete("what was set aside")(error.to_string()))?;
+        if let Some(semantic) = self.view().semantic() {
+            semantic.embedding.clear_cache();
+        }
+        for forget in &*self.inner.forgets.lock().unwrap_or_else(PoisonError::into_inner) {
+            forget();
+        }
+        self.view().positions().memory_changed();
+        let erased = SystemEvent::Erased { order: *seq, keys: order.keys.len() as u64, events: order.events };
+        let draft = Draft {
+            stream: "system".to_owned(),
+            actor: order.by.clone(),
+            correlation: None,
+            causation: Some(*seq),
+            event: erased.into(),
+        };
+        let recorded = self.record(vec![draft]);
+        let recorded = recorded.map_err(|source| EraseError::Unrecorded { order: *seq, source })?;
+        let erased = recorded.last().copied().unwrap_or(*seq);
+        Receipt::of(self, order, erased).map_err(|source| EraseError::Receipt { order: *seq, source })
+    }
+
+    /// Copies of files that were found damaged, which nothing reads.
+    fn remove_set_aside(&self) -> io::Result<()> {
+        let dir = &self.inner.data_dir;
+        for folder in ["graph", "vectors", "talk"] {
+            shred(&dir.join(format!("{folder}.damaged")))?;
+            shred(&dir.join(format!("{folder}.old")))?;
+            let entries = match std::fs::read_dir(dir.join(folder)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if name.contains(".aside-") || name.ends_with(".damaged") || name.ends_with(".tmp") {
+                    shred(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks a keeper and waits.
+fn ask<T>(keeper: &Sender<T>, work: impl FnOnce(Scrub) -> T) -> Result<(), String> {
+    let (answer, answered) = bounded(1);
+    keeper.send(work(answer)).map_err(|_| "its thread has ended".to_owned())?;
+    answered.recv().map_err(|_| "its thread has ended".to_owned())?
+}
+
+/// Tries until readers of an older state let go.
+pub(super) fn until_free<E: std::error::Error>(
+    mut scrub: impl FnMut() -> Result<bool, E>,
+) -> Result<(), String> {
+    for _ in 0..TRIES {
+        if scrub().map_err(|error| failure::chain(&error))? {
+            return Ok(());
+        }
+    }
+    Err("readers of an older state kept it open all the time".to_owned())
+}
+
+/// Records the order; the caller folds it.
+pub(super) fn record_order(log: &Log, order: Order, next_memory_id: MemoryId) -> Result<Order, EraseError> {
+    let mut keys = Vec::new();
+    let appended = log.erase(&order.subjects, |ids| {
+        keys.clone_from(&ids);
+        let event = SystemEvent::ErasureOrdered {
+            subjects: order.subjects.clone(),
+            asked: order.asked.clone(),
+            keys: ids,
+            events: order.events,
+            next_memory_id: next_memory_id.0,
+            reason: order.reason.clone(),
+            by: order.by.clone(),
+        };
+        Draft {
+            stream: "system".to_owned(),
+            actor: order.by.clone(),
+            correlation: None,
+            causation: None,
+            event: event.into(),
+        }
+    })?;
+    let order = Order { seq: appended.first, keys, ..order };
+    take_out(log, &order)?;
+    Ok(order)
+}
+
+/// Takes the content of events that lie in the log as they were written out of it.
+fn take_out(log: &Log, order: &Order) -> Result<(), EraseError> {
+    let holdings = log.reader().holdings(&order.subjects)?;
+    if holdings.values().all(|holdings| holdings.plain == 0) {
+        return Ok(());
+    }
+    let rewritten = log.redact(&order.subjects, order.seq);
+    rewritten.map(drop).map_err(|source| EraseError::Rewrite { order: order.seq, source })
+}
+
+/// Orders of the log that have no end yet.
+///
+/// # Errors
+///
+/// [`ReadError`].
+pub(super) fn pending(log: &Reader) -> Result<Vec<Order>, ReadError> {
+    let kinds = Some(vec![Kind::ErasureOrdered, Kind::Erased]);
+    let mut pending: Vec<Order> = Vec::new();
+    for record in log.scan(Seq::FIRST, &Filter { kinds, ..Filter::default() }) {
+        let record = record?;
+        match record.event {
+            Event::System(SystemEvent::ErasureOrdered {
+                subjects, asked, keys, events, reason, by, ..
+            }) => pending.push(Order { seq: record.seq, subjects, asked, keys, events, reason, by }),
+            Event::System(SystemEvent::Erased { order, .. }) => pending.retain(|one| one.seq != order),
+            Event::System(_)
+            | Event::Memory(_)
+            | Event::Agent(_)
+            | Event::Conversation(_)
+            | Event::Turn(_) => (),
+        }
+    }
+    Ok(pending)
+}
+
+/// Takes what was ordered out of the log where a crash left it there, before anything is folded.
+pub(super) fn resume(log: &Log, orders: &[Order]) -> Result<(), EraseError> {
+    for order in orders {
+        log.destroy_keys(&order.keys, order.seq)
+            .map_err(|source| LogEraseError::Keys { order: order.seq, source })?;
+        take_out(log, order)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What erasing would take away, before anything is.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use caxton_events::log::{Filter, Holdings, ReadError};
+use caxton_events::{AgentId, ConversationId, Event, Kind, Scope, Seq, Subject, SystemEvent};
+use caxton_projections::graph;
+
+use crate::engine::Engine;
+
+/// What is to be erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// What was remembered in a scope.
+    Scope(Scope),
+    /// What an agent remembered for itself, and every conversation it took part in.
+    Agent(AgentId),
+    /// A conversation, with the turns in which agents answered.
+    Conversation(ConversationId),
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scope(scope) => write!(f, "scope {scope}"),
+            Self::Agent(agent) => write!(f, "agent {agent}"),
+            Self::Conversation(id) => write!(f, "conversation {id}"),
+        }
+    }
+}
+
+/// A subject that goes, and what it has in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Which.
+    pub subject: Subject,
+    /// Its events.
+    pub holdings: Holdings,
+}
+
+/// What would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What was asked for.
+    pub asked: Asked,
+    /// What goes, in order; subjects without an event are left out.
+    pub subjects: Vec<Planned>,
+    /// What an agent wrote to scopes that others share, which stays: scope and facts of the present.
+    pub stays: Vec<(String, u64)>,
+}
+
+/// Why nothing can be erased.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing was ever recorded about it.
+    #[error("there is nothing to erase: nothing was ever recorded of the {asked}")]
+    Unknown {
+        /// What was asked for.
+        asked: String,
+    },
+    /// Everything of it was erased before.
+    #[error(
+        "there is nothing to erase: everything of the {asked} was erased before, by the order at {order}"
+    )]
+    Gone {
+        /// What was asked for.
+        asked: String,
+        /// The last order.
+        order: Seq,
+    },
+    /// Some of it lies as it was written in sealed files, which other directories may share.
+    #[error(
+        "{events} events of the {asked} were recorded without encryption and lie in {files} sealed files that forks may \
+         share; stop the server, run caxton log detach, and erase then"
+    )]
+    Shared {
+        /// What was asked for.
+        asked: String,
+        /// How many.
+        events: u64,
+        /// Sealed files of the log.
+        files: usize,
+    },
+    /// The oldest events were dropped: what they led to lies in the base beside the log, out of which nothing can be cut.
+    #[error(
+        "the events of the log before {first} were dropped, and what they led to is kept as a whole in base/; erasing from it \
+         is not possible: export what is to stay and import it into an empty directory"
+    )]
+    Trimmed {
+        /// The first event that the log has.
+        first: Seq,
+    },
+    /// The log could not be read.
+    #[error("could not read the log")]
+    Read(#[from] ReadError),
+    /// The graph could not be read.
+    #[error("could not read the graph")]
+    Graph(#[from] graph::ReadError),
+}
+
+/// Makes the plan.
+pub(super) fn plan(engine: &Engine, asked: &Asked) -> Result<Plan, PlanError> {
+    let mut subjects: BTreeSet<Subject> = BTreeSet::new();
+    let mut stays = Vec::new();
+    match asked {
+        Asked::Scope(scope) => drop(subjects.insert(Subject::Scope(scope.clone()))),
+        Asked::Conversation(id) => drop(subjects.insert(Subject::Conversation(id.clone()))),
+        Asked::Agent(agent) => {
+            let own = Scope::Agent(agent.clone());
+            let state = engine.view().talk().read();
+            let its = state.conversations.iter().filter(|row| row.participants.contains(agent));
+            subjects.extend(its.map(|row| Subject::Conversation(row.id.clone())));
+            drop(state);
+            stays = engine.view().graph().written_elsewhere(agent, &own)?;
+            subjects.insert(Subject::Scope(own));
+        }
+    }
+    let wanted: Vec<Subject> = subjects.into_iter().collect();
+    let holdings = engine.log().holdings(&wanted)?;
+    let subjects: Vec<Planned> = holdings
+        .into_iter()
+        .filter(|(_, holdings)| *holdings != Holdings::default())
+        .map(|(subject, holdings)| Planned { subject, holdings })
+        .collect();
+    let plan = Plan { asked: asked.clone(), subjects, stays };
+    if plan.events() > 0 {
+        return Ok(plan);
+    }
+    match erased_before(engine, &wanted)? {
+        Some(order) => Err(PlanError::Gone { asked: asked.to_string(), order }),
+        None => Err(PlanError::Unknown { asked: asked.to_string() }),
+    }
+}
+
+/// The last order that erased one of these.
+fn erased_before(engine: &Engine, subjects: &[Subject]) -> Result<Option<Seq>, ReadError> {
+    let log = engine.log();
+    let filter = Filter { kinds: Some(vec![Kind::ErasureOrdered]), ..Filter::default() };
+    for record in log.scan_back(log.head().seq, &filter) {
+        let record = record?;
+        if let Event::System(SystemEvent::ErasureOrdered { subjects: erased, .. }) = &record.event
+            && subjects.iter().any(|subject| erased.contains(subject))
+        {
+            return Ok(Some(record.seq));
+        }
+    }
+    Ok(None)
+}
+
+impl Plan {
+    /// Events that could not be read any more.
+    pub fn events(&self) -> u64 {
+        self.subjects.iter().map(|planned| planned.holdings.readable()).sum()
+    }
+
+    /// Of these, events that lie in the log as they were written: the log is written anew without their content.
+    pub fn plain(&self) -> u64 {
+        self.subjects.iter().map(|planned| planned.holdings.plain).sum()
+    }
+
+    /// Whether it can be done.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Shared`] if something can be taken out only by writing files anew that others may share.
+    pub(super) fn check(&self, engine: &Engine) -> Result<(), PlanError> {
+        let dropped = engine.log().origin().map_err(ReadError::from)?.before_first().seq;
+        if dropped > Seq::ZERO {
+            return Err(PlanError::Trimmed { first: dropped.next() });
+        }
+        let files = engine.log().sealed_files()?;
+        if self.plain() == 0 || files == 0 {
+            return Ok(());
+        }
+        Err(PlanError::Shared { asked: self.asked.to_string(), events: self.plain(), files })
+    }
+
+    /// Stands for this plan: another one has another token.
+    pub fn token(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.asked.to_string().as_bytes());
+        for Planned { subject, holdings } in &self.subjects {
+            hasher.update(format!("\n{subject} {}", holdings.readable()).as_bytes());
+        }
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+}

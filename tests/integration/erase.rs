@@ -1,0 +1,357 @@
+//! Erasing: what was planted is in no file afterwards, and everything else is as it was.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use caxton::engine::EngineOptions;
+use caxton_events::log::{Batch, Encrypt, Filter, Log, LogOptions};
+use caxton_events::{Clock, Draft, Event, Seq, Subject, SystemEvent, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::cli::{check, check_failure};
+use super::server::Server;
+
+fn encrypting(engine: &mut EngineOptions) {
+    engine.encrypt = Encrypt::All;
+}
+
+/// Files of a directory, however deep, that hold the text in whatever case.
+fn holding(dir: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(holding(&path, text));
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap().to_ascii_lowercase();
+        if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn check_nowhere(dir: &Path, texts: &[&str]) {
+    for text in texts {
+        assert_eq!(holding(dir, text), Vec::<String>::new(), "{text}");
+    }
+}
+
+/// What is written of ada, each with a word of its own.
+const PLANTED: &[&str] =
+    &["zqname", "zqtype", "zqnote", "zqmeta", "zqlink", "zqwhy", "zqsaid", "zqanswer", "zqtopic", "zqolder"];
+/// What is written of others.
+const OTHERS: &[&str] = &["bqname", "bqnote", "bqsaid"];
+
+fn plant(server: &Server) {
+    let entity = |agent: &str, name: &str, kind: &str, notes: &[&str]| {
+        let body = json!({
+            "agent_id": agent, "entity_name": name, "entity_type": kind, "observations": notes,
+            "metadata": {"from": if agent == "ada" { "zqmeta" } else { "letters" }},
+        });
+        server.post("/memory/entities?wait=indexed", &body).expect(201).json()
+    };
+    entity("carol", "of carol", "person", &["she listens"]);
+    entity("bob", "bqname", "person", &["bqnote one"]);
+    let made = entity("ada", "zqname", "zqtype", &["zqnote one", "zqolder text"]);
+    entity("ada", "zqname two", "zqtype", &["zqnote two"]);
+    let body = json!({
+        "agent_id": "ada", "from_entity": "zqname", "to_entity": "zqname two", "relation_type": "zqlink",
+        "metadata": {"why": "zqwhy"},
+    });
+    server.post("/memory/relations", &body).expect(201);
+    let notes = server
+        .get(&format!("/memory/entities/{}/observations?agent_id=ada", made["entity_id"].as_str().unwrap()));
+    let notes = notes.expect(200).json();
+    let older = notes["observations"].as_array().unwrap().iter().find(|row| row["content"] == "zqolder text");
+    let older = older.unwrap()["observation_id"].as_str().unwrap().to_owned();
+    server.delete(&format!("/memory/observations/{older}?agent_id=ada")).expect(200);
+    for (conversation, topic) in [("c-ada", "zqtopic"), ("c-bob", "letters"), ("c-topic", "zqtopic too")] {
+        let body = json!({"conversation_id": conversation, "topic": topic});
+        server.post("/conversations", &body).expect(201);
+    }
+    say(server, "ada", "bob", "c-ada", "zqsaid to bob");
+    say(server, "bob", "ada", "c-ada", "zqanswer to ada");
+    say(server, "bob", "carol", "c-bob", "bqsaid to carol");
+    say(server, "ada", "carol", "c-topic", "zqsaid again");
+}
+
+fn say(server: &Server, from: &str, to: &str, conversation: &str, content: &str) {
+    let body = json!({
+        "performative": "INFORM", "sender": from, "receiver": to, "conversation_id": conversation, "content": content,
+    });
+    server.post("/messages", &body).expect(201);
+}
+
+fn erase(server: &Server, what: &Value) -> Value {
+    let with = |name: &str, value: Value| {
+        let mut body = what.clone();
+        body[name] = value;
+        body
+    };
+    let plan = server.post("/erase", &with("dry_run", json!(true))).expect(200).json();
+    server.post("/erase", &with("confirm", plan["confirm"].clone())).expect(200).json()
+}
+
+/// What others see of the memory and of conversations.
+fn seen(server: &Server) -> Value {
+    let get = |path: &str| {
+        let mut body = server.get(path).expect(200).json();
+        for moving in ["seq", "took_micros", "took_ms", "query_time_ms"] {
+            body.as_object_mut().unwrap().remove(moving);
+        }
+        body
+    };
+    json!([
+        get("/memory/search?query=bqnote&agent_id=bob&mode=keyword")["results"],
+        get("/memory/search?query=bqnote&agent_id=bob&mode=semantic")["results"],
+        get("/memory/entities?agent_id=bob")["entities"],
+        get("/conversations/c-bob/messages")["messages"],
+        get("/agents/carol/inbox")["messages"],
+    ])
+}
+
+#[test]
+fn what_was_planted_is_in_no_file_and_others_see_what_they_saw() {
+    let mut server = Server::beside(TempDir::new().unwrap(), encrypting);
+    plant(&server);
+    for text in PLANTED.iter().chain(OTHERS) {
+        assert!(
+            !holding(&server.dir().join("graph"), text).is_empty()
+                || text.contains("said")
+                || text.contains("answer")
+                || text.contains("topic"),
+            "{text}"
+        );
+    }
+    let others = server.get("/memory/entities?agent_id=bob").expect(200).json()["entities"].clone();
+    let done = erase(&server, &json!({"agent": "ada", "reason": "by request"}));
+    assert_eq!(done["asked"], "agent ada");
+    let named: Vec<&str> =
+        done["subjects"].as_array().unwrap().iter().map(|row| row["subject"].as_str().unwrap()).collect();
+    assert_eq!(named, ["agent:ada", "conversation:c-ada", "conversation:c-topic"]);
+    assert_eq!(server.get("/memory/entities?agent_id=bob").expect(200).json()["entities"], others);
+    assert_eq!(server.get("/memory/entities?agent_id=ada").expect(200).json()["count"], 0);
+    server.get("/conversations/c-ada").problem(404, "CONVERSATION_NOT_FOUND");
+    assert_eq!(server.get("/agents/bob/inbox").expect(200).json()["messages"], json!([]));
+    let saw = seen(&server);
+    let digest = server.engine.view().graph().digest().unwrap();
+    let events = server.get("/events").expect(200).json();
+    let erased: Vec<&Value> =
+        events["events"].as_array().unwrap().iter().filter(|row| row["data"]["erased"] == true).collect();
+    assert!(erased.iter().all(|row| row["data"]["erased_by_seq"] == done["order_seq"]), "{erased:?}");
+    assert_eq!(erased.len() as u64, done["events"].as_u64().unwrap());
+    let dir = server.leave();
+    check_nowhere(dir.path(), PLANTED);
+    // What others say is encrypted in the log, what they remember stands in the graph.
+    for text in ["bqname", "bqnote"] {
+        assert!(!holding(dir.path(), text).is_empty(), "{text} stays");
+    }
+    let place = ["log", "verify", "--data-dir", dir.path().to_str().unwrap()];
+    check(&place, &[&format!("the content of {} events was erased", erased.len())]);
+    // Another start, and one that folds everything anew.
+    server = Server::beside(dir, encrypting);
+    assert_eq!(seen(&server), saw);
+    let dir = server.leave();
+    for folder in ["graph", "talk", "vectors"] {
+        fs::remove_dir_all(dir.path().join(folder)).unwrap();
+    }
+    server = Server::beside(dir, encrypting);
+    let head = server.engine.log().head().seq.0;
+    server.get(&format!("/memory/search?query=x&agent_id=bob&min_seq={head}")).expect(200);
+    assert_eq!(seen(&server), saw);
+    assert_eq!(server.engine.view().graph().digest().unwrap(), digest);
+    // Numbers of memory are not given out again, and a new key begins.
+    let fresh = server.entity("zqname", "zqtype", &["new"]);
+    assert!(fresh["entity_id"].as_str().unwrap()[4..].parse::<u64>().unwrap() > 6, "{fresh}");
+    check_nowhere(server.leave().path(), &["zqnote", "zqsaid", "zqmeta"]);
+}
+
+#[test]
+fn a_plan_says_what_goes_and_only_what_was_looked_at_is_erased() {
+    let server = Server::beside(TempDir::new().unwrap(), encrypting);
+    plant(&server);
+    server
+        .post(
+            "/memory/entities",
+            &json!({"agent_id": "ada", "memory_scope": "global", "entity_name": "shared", "entity_type": "t"}),
+        )
+        .expect(201);
+    let plan = server.post("/erase", &json!({"agent": "ada", "dry_run": true})).expect(200).json();
+    assert_eq!(plan["stays"], json!([{"scope": "global", "facts": 1}]));
+    let head = server.engine.log().head().seq;
+    say(&server, "ada", "bob", "c-ada", "one more");
+    let stale = json!({"agent": "ada", "confirm": plan["confirm"]});
+    server.post("/erase", &stale).problem(409, "CHANGED");
+    server.post("/erase", &json!({"agent": "ada"})).problem(422, "VALIDATION_ERROR");
+    for body in [json!({}), json!({"agent": "ada", "scope": "global"}), json!({"scope": "team:x"})] {
+        let mut body = body;
+        body["dry_run"] = json!(true);
+        server.post("/erase", &body).problem(422, "VALIDATION_ERROR");
+    }
+    for body in
+        [json!({"agent": "nobody"}), json!({"conversation": "c-none"}), json!({"scope": "workspace:none"})]
+    {
+        let mut body = body;
+        body["dry_run"] = json!(true);
+        let problem = server.post("/erase", &body).problem(404, "NOTHING_TO_ERASE");
+        assert!(problem["detail"].as_str().unwrap().contains("nothing was ever recorded"), "{problem}");
+    }
+    assert_eq!(server.engine.log().head().seq.0, head.0 + 1, "nothing was recorded but the message");
+    erase(&server, &json!({"conversation": "c-ada"}));
+    let again = server.post("/erase", &json!({"conversation": "c-ada", "dry_run": true}));
+    let problem = again.problem(404, "NOTHING_TO_ERASE");
+    assert!(problem["detail"].as_str().unwrap().contains("was erased before"), "{problem}");
+    assert_eq!(server.get("/memory/entities?agent_id=ada").expect(200).json()["count"], 3);
+}
+
+#[test]
+fn what_was_written_without_encryption_is_taken_out_of_the_log_too() {
+    for (then, now) in
+        [(Encrypt::None, Encrypt::None), (Encrypt::None, Encrypt::All), (Encrypt::All, Encrypt::None)]
+    {
+        let server = Server::beside(TempDir::new().unwrap(), |engine| engine.encrypt = then);
+        plant(&server);
+        let dir = server.leave();
+        let server = Server::beside(dir, |engine| engine.encrypt = now);
+        server.entity("zqlater", "t", &["zqlater too"]);
+        let head = server.engine.log().head();
+        erase(&server, &json!({"agent": "ada"}));
+        let saw = seen(&server);
+        assert_eq!(server.engine.log().head_at(head.seq.0).unwrap(), head, "no root has changed");
+        assert_eq!(server.get("/memory/entities?agent_id=ada").expect(200).json()["count"], 0);
+        server.entity("after", "t", &["it goes on"]);
+        let again = server.post("/erase", &json!({"agent": "ada", "dry_run": true})).expect(200).json();
+        assert_eq!(again["events"], 2);
+        let dir = server.leave();
+        check_nowhere(dir.path(), PLANTED);
+        check_nowhere(dir.path(), &["zqlater"]);
+        for text in OTHERS.iter().filter(|_| now == Encrypt::None && then == Encrypt::None) {
+            assert!(!holding(dir.path(), text).is_empty(), "{text} stays");
+        }
+        check(&["log", "verify", "--data-dir", dir.path().to_str().unwrap()], &["events was erased"]);
+        for folder in ["graph", "talk", "vectors"] {
+            fs::remove_dir_all(dir.path().join(folder)).unwrap();
+        }
+        let server = Server::beside(dir, |engine| engine.encrypt = now);
+        let head = server.engine.log().head().seq.0;
+        server.get(&format!("/memory/search?query=x&agent_id=bob&min_seq={head}")).expect(200);
+        assert_eq!(seen(&server), saw);
+    }
+}
+
+struct Late;
+
+impl Clock for Late {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(4_000_000_000_000_000)
+    }
+}
+
+#[test]
+fn an_erasure_that_was_cut_short_is_completed_by_the_next_start() {
+    let server = Server::beside(TempDir::new().unwrap(), encrypting);
+    plant(&server);
+    let dir = server.leave();
+    // As after a kill between the order and everything that follows it.
+    let keys = fs::read(dir.path().join("erasure.keys")).unwrap();
+    let subjects: Vec<Subject> = vec!["agent:ada".parse().unwrap(), "conversation:c-ada".parse().unwrap()];
+    let keys = keys[128..].chunks(128).filter(|place| {
+        subjects
+            .iter()
+            .any(|subject| blake3::hash(subject.to_string().as_bytes()).as_bytes()[..] == place[48..80])
+    });
+    let keys: Vec<u64> = keys.map(|place| u64::from_le_bytes(place[8..16].try_into().unwrap())).collect();
+    assert_eq!(keys.len(), 2);
+    let log = Log::open(dir.path(), LogOptions::new([0; 16]), Arc::new(Late)).unwrap();
+    let order = SystemEvent::ErasureOrdered {
+        subjects,
+        asked: "agent ada".to_owned(),
+        keys,
+        events: 9,
+        next_memory_id: 100,
+        reason: None,
+        by: "system".to_owned(),
+    };
+    let draft = Draft {
+        stream: "system".to_owned(),
+        actor: "system".to_owned(),
+        correlation: None,
+        causation: None,
+        event: order.into(),
+    };
+    let order = log.append(vec![Batch::of(vec![draft])]).unwrap().remove(0).unwrap().first;
+    log.close().unwrap();
+    assert!(!holding(dir.path(), "zqnote").is_empty());
+    let server = Server::beside(dir, encrypting);
+    let ends = server.engine.log().scan(order, &Filter::default()).map(Result::unwrap);
+    let ends: Vec<Seq> = ends
+        .filter_map(|record| {
+            if let Event::System(SystemEvent::Erased { order, .. }) = record.event {
+                Some(order)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(ends, [order]);
+    server.get("/conversations/c-ada").problem(404, "CONVERSATION_NOT_FOUND");
+    assert_eq!(server.get("/memory/entities?agent_id=ada").expect(200).json()["count"], 0);
+    assert!(server.get("/conversations/c-bob").expect(200).json()["conversation_id"] == "c-bob");
+    check_nowhere(server.leave().path(), &["zqname", "zqnote", "zqanswer", "zqmeta", "zqolder"]);
+}
+
+#[test]
+fn a_receipt_holds_as_it_was_signed_and_not_otherwise() {
+    let server = Server::beside(TempDir::new().unwrap(), encrypting);
+    plant(&server);
+    let done = erase(&server, &json!({"scope": "agent:ada", "reason": "left\nthe project"}));
+    let receipt = done["receipt"].as_str().unwrap();
+    let key = server.get("/log/head").expect(200).json()["public_key"].as_str().unwrap().to_owned();
+    let dir = server.leave();
+    let file = dir.path().join("receipt.txt");
+    let path = file.to_str().unwrap();
+    fs::write(&file, receipt).unwrap();
+    check(
+        &["erase", "check-receipt", path, "--public-key", &key],
+        &["asked scope agent:ada", "keys 1", "this is what was signed"],
+    );
+    for (from, to) in [("agent:ada", "agent:bob"), ("keys 1", "keys 2"), ("ordered", "Ordered")] {
+        fs::write(&file, receipt.replacen(from, to, 1)).unwrap();
+        check_failure(&["erase", "check-receipt", path], 1, "the receipt is not what was signed");
+    }
+    fs::write(&file, "nothing").unwrap();
+    check_failure(&["erase", "check-receipt", path], 1, "this is no receipt of an erasure");
+}
+
+#[test]
+fn a_stopped_directory_is_erased_by_the_command_line() {
+    let config = TempDir::new().unwrap();
+    let file = config.path().join("caxton.yaml");
+    fs::write(&file, "privacy: {encrypt: agents}\n").unwrap();
+    let data = config.path().join("data");
+    let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
+    let place = ["--data-dir", data, "--config", file, "--keyword-only", "--no-progress"];
+    let with = |args: &[&'static str]| [args, &place[..]].concat();
+    check(&with(&["memory", "add", "zqname", "zqnote here", "--agent", "ada"]), &[]);
+    check(
+        &with(&["erase", "--agent", "ada", "--dry-run"]),
+        &["agent:ada", "agent ada: 2 events of 1 subject"],
+    );
+    check_failure(&with(&["erase", "--agent", "ada"]), 2, "nothing was erased yet");
+    check_failure(
+        &with(&["erase", "--agent", "eve", "--yes"]),
+        3,
+        "nothing was ever recorded of the agent eve",
+    );
+    check(&with(&["erase", "--agent", "ada", "--yes"]), &["erased: ordered at", "caxton/erasure/"]);
+    check_nowhere(config.path().join("data").as_path(), &["zqname", "zqnote"]);
+    check_failure(&with(&["erase", "--agent", "ada", "--yes"]), 3, "was erased before");
+    check(&with(&["log", "tail", "-n", "40"]), &["erased=true"]);
+    fs::remove_file(config.path().join("data/erasure.keys")).unwrap();
+    check_failure(&with(&["memory", "stats"]), 1, "erasure.keys is missing");
+}

@@ -26,6 +26,12 @@ pub(crate) const ENTRY_BYTES: usize = 48;
 pub(crate) const FLAG_LZ4: u16 = 1;
 /// The payload is encrypted.
 pub(crate) const FLAG_SEALED: u16 = 2;
+/// Whether a block of `count` events with this body has encrypted payloads.
+pub(crate) fn has_sealed(count: u32, body: &[u8]) -> bool {
+    let mut entries = body.chunks_exact(ENTRY_BYTES).take(count as usize);
+    entries.any(|entry| Entry::decode(entry).tag.flags & FLAG_SEALED != 0)
+}
+
 /// What an event that was erased begins with, and the position of the order behind it.
 const REDACTED_BYTES: usize = 9;
 

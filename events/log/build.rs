@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::id::Seq;
+use crate::log::erasure::mark_sealed;
 use crate::log::keys;
 use crate::log::open::{ID_FILE, LOG_FILE, NEW_FILE, create_at, write_through};
 use crate::log::reader::Head;
@@ -154,6 +155,8 @@ impl LogBuild {
         let written = write_through(target, |transaction| {
             let (mut headers, mut bodies) =
                 (transaction.open_table(HEADERS)?, transaction.open_table(BODIES)?);
+            let stored = blocks.iter().map(|block| (block.first, &block.header[..], &block.body[..]));
+            mark_sealed(stored, transaction)?;
             for block in &blocks {
                 headers.insert(block.first.0, block.header.as_slice())?;
                 bodies.insert(block.first.0, block.body.as_slice())?;

@@ -11,9 +11,10 @@ use crate::codec;
 use crate::event::Kind;
 use crate::id::Seq;
 use crate::log::batch::{AppendError, Appended, Batch};
-use crate::log::block::{FLAG_SEALED, Stored};
+use crate::log::block::{FLAG_SEALED, Stored, has_sealed};
 use crate::log::blocks::{damaged, next_header, open_block, read_header};
 use crate::log::bloom::{self, Item, item_hash};
+use crate::log::header::Header;
 use crate::log::open::{OpenError, Opened, store_error, write_through};
 use crate::log::options::LogOptions;
 use crate::log::rewrite::{Redaction, RewriteError};
@@ -307,6 +308,20 @@ fn has_order(snapshot: &Snapshot) -> Result<bool, ReadError> {
 /// Carries over to a new file of the log that there is a file of keys.
 pub(crate) fn carry_mark(from: &Own, to: &redb::WriteTransaction) -> Result<(), StoreError> {
     if from.meta(KEYS_ROW)?.is_some() {
+        to.open_table(META)?.insert(KEYS_ROW, [1_u8].as_slice())?;
+    }
+    Ok(())
+}
+
+/// Notes in a new file of a log that there is a file of keys, if a block that goes there has encrypted payloads.
+pub(crate) fn mark_sealed<'a>(
+    mut blocks: impl Iterator<Item = (Seq, &'a [u8], &'a [u8])>,
+    to: &redb::WriteTransaction,
+) -> Result<(), StoreError> {
+    let is_sealed = |(first, header, body): (Seq, &[u8], &[u8])| {
+        Header::decode(first, header).is_ok_and(|header| has_sealed(header.count, body))
+    };
+    if blocks.any(is_sealed) {
         to.open_table(META)?.insert(KEYS_ROW, [1_u8].as_slice())?;
     }
     Ok(())

@@ -23,6 +23,7 @@ use crate::log::past::{Part, PartError};
 use crate::log::reader::Head;
 use crate::log::scan::ReadError;
 use crate::log::seal::{SealedLog, sealed_through, sync_dir};
+use crate::log::sealing::{KeyFile, KeysError};
 use crate::log::store::{BODIES, HEADERS, StoreError, guarded};
 use crate::time::Timestamp;
 
@@ -98,6 +99,9 @@ pub enum ForkError {
         /// The file that would be shared.
         path: PathBuf,
     },
+    /// The keys of encrypted payloads could not be copied.
+    #[error("could not take the keys of what is encrypted along")]
+    Keys(#[from] KeysError),
     /// A file of the fork could not be written.
     #[error("could not write {}", path.display())]
     Write {
@@ -141,6 +145,8 @@ pub fn fork_log(
         root: head.root.0,
         at,
     });
+    // Before the events, so that no directory has what it cannot read.
+    KeyFile::copy(&parent.dir, parent.log_id, to, log_id)?;
     if let Some(progress) = copy {
         write_own(to, log_id, &origin, begun)?;
         copy_sealed(parent, to, cut, progress)?;

@@ -30,8 +30,10 @@ pub struct Gap {
 /// What a sweep comes upon.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Swept {
-    /// A record that matches. What was erased is passed over.
+    /// A record that matches.
     Record(Box<Record>),
+    /// What is left of an erased one: it matches by what can still be read of it.
+    Erased(Box<SealedRecord>),
     /// Something that cannot be read. The sweep goes on behind it.
     Gap(Gap),
 }
@@ -206,7 +208,8 @@ fn read(
             let what = "it is encrypted under a key that is not here".to_owned();
             Ok(Some(Swept::Gap(Gap { first: seq, last: seq, what })))
         }
-        Ok(Some(Found::Sealed(_)) | None) => Ok(None),
+        Ok(Some(Found::Sealed(sealed))) => Ok(Some(Swept::Erased(Box::new(sealed)))),
+        Ok(None) => Ok(None),
         Err(error) => {
             let seq = Seq(open.first.0 + index as u64);
             Ok(Some(Swept::Gap(Gap { first: seq, last: seq, what: what(error)? })))

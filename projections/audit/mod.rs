@@ -229,7 +229,9 @@ impl Postings {
                 Ok(Step::Built { events: self.shared.sizes.events })
             }
             // Questions read it from the log, and tell of the damage. What lies behind it can be covered all the same.
-            Err(AuditError::Read(error @ (ReadError::Damaged { .. } | ReadError::Decode { .. } | ReadError::KeyMissing { .. }))) => {
+            Err(AuditError::Read(
+                error @ (ReadError::Damaged { .. } | ReadError::Decode { .. } | ReadError::KeyMissing { .. }),
+            )) => {
                 self.unreadable().insert(first);
                 Err(error.into())
             }
@@ -263,13 +265,13 @@ impl Postings {
         let last = Seq(first.0 + events - 1);
         let root = reader.head_at(last.0)?.root;
         let mut found: Vec<(u64, u32)> = Vec::with_capacity(8 * events as usize);
-        for record in reader.scan(first, &Filter { until: Some(last), ..Filter::default() }) {
-            let record = record?;
-            let position = (record.seq.0 - first.0) as u32;
+        for event in reader.scan_found(first, &Filter { until: Some(last), ..Filter::default() }) {
+            let event = event?;
+            let position = (event.seq().0 - first.0) as u32;
             if position.is_multiple_of(STOP_EVENTS) && stop() {
                 return Ok(None);
             }
-            terms(&record, &mut |term| found.push((term.hash(), position)));
+            terms(&event, &mut |term| found.push((term.hash(), position)));
         }
         found.sort_unstable();
         found.dedup();

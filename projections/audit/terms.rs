@@ -3,10 +3,11 @@
 
 use std::borrow::Cow;
 
+use caxton_events::log::{Around, Found, SealedRecord};
 use caxton_events::turn::ContextPart;
 use caxton_events::{
-    AgentEvent, AgentId, ConversationEvent, Event, MemoryEvent, MemoryId, MessageId, Record, Scope, Seq,
-    TurnEvent, TurnId,
+    AgentEvent, AgentId, ConversationEvent, Event, MemoryEvent, MemoryId, MessageId, Scope, Seq, TurnEvent,
+    TurnId,
 };
 use serde_json::Value;
 
@@ -66,19 +67,19 @@ fn hash(field: u8, bytes: &[u8]) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// Gives everything that `record` can be found by; some of it more than once.
-pub fn terms<'r>(record: &'r Record, give: &mut dyn FnMut(Term<'r>)) {
-    give(Term::Actor(Cow::Borrowed(&record.actor)));
-    give(Term::Stream(Cow::Borrowed(&record.stream)));
-    if let Some(correlation) = &record.correlation {
-        give(Term::Correlation(Cow::Borrowed(correlation)));
-        if let Some(turn) = turn_named(correlation) {
-            give(Term::Turn(turn));
+/// Gives everything that an event can be found by; some of it more than once. An erased one is found by what stands around
+/// its content, as far as that is left.
+pub fn terms<'r>(found: &'r Found, give: &mut dyn FnMut(Term<'r>)) {
+    let record = match found {
+        Found::Record(record) => record,
+        Found::Sealed(SealedRecord { around, .. }) => {
+            if let Some(Around { stream, actor, correlation, causation }) = around {
+                around_terms((actor, stream, correlation.as_deref(), *causation), give);
+            }
+            return;
         }
-    }
-    if let Some(cause) = record.causation {
-        give(Term::Cause(cause));
-    }
+    };
+    around_terms((&record.actor, &record.stream, record.correlation.as_deref(), record.causation), give);
     let mut about = About { actor: &record.actor, give };
     match &record.event {
         Event::Memory(event) => {
@@ -104,6 +105,23 @@ pub fn terms<'r>(record: &'r Record, give: &mut dyn FnMut(Term<'r>)) {
             about.turn(event);
         }
         Event::System(_) => (),
+    }
+}
+
+fn around_terms<'r>(
+    (actor, stream, correlation, causation): (&'r str, &'r str, Option<&'r str>, Option<Seq>),
+    give: &mut dyn FnMut(Term<'r>),
+) {
+    give(Term::Actor(Cow::Borrowed(actor)));
+    give(Term::Stream(Cow::Borrowed(stream)));
+    if let Some(correlation) = correlation {
+        give(Term::Correlation(Cow::Borrowed(correlation)));
+        if let Some(turn) = turn_named(correlation) {
+            give(Term::Turn(turn));
+        }
+    }
+    if let Some(cause) = causation {
+        give(Term::Cause(cause));
     }
 }
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use caxton_events::conversation::{Content, Message, Performative, Priority};
-use caxton_events::log::{Batch, Filter, Log, LogOptions, Reader};
+use caxton_events::log::{Batch, Encrypt, Filter, Found, Log, LogOptions, Reader, Sealing};
 use caxton_events::memory::Validity;
 use caxton_events::turn::{ContextKind, ContextPart};
 use caxton_events::{
-    Clock, ConversationEvent, Draft, Event, Kind, MemoryEvent, MemoryId, MessageId, Record, Seq, SystemEvent,
-    Timestamp, TurnEvent, TurnId,
+    Clock, ConversationEvent, Draft, Event, Kind, MemoryEvent, MemoryId, MessageId, Record, Seq, Subject,
+    SystemEvent, Timestamp, TurnEvent, TurnId,
 };
 
 use super::trail::More;
@@ -199,15 +199,24 @@ fn questions(truth: &[Record]) -> Vec<Question> {
     ]
 }
 
-/// What a trail gives; with `one` a record at a time.
+/// What a trail gives of a log without erased events; with `one` a record at a time.
 fn walked(question: &Question, reader: &Reader, postings: &Postings, one: bool) -> (Vec<Record>, Trail) {
+    let (found, trail) = walked_found(question, reader, postings, one);
+    let records = found.into_iter().map(|event| match event {
+        Found::Record(record) => record,
+        Found::Sealed(sealed) => panic!("{sealed:?} was erased"),
+    });
+    (records.collect(), trail)
+}
+
+fn walked_found(question: &Question, reader: &Reader, postings: &Postings, one: bool) -> (Vec<Found>, Trail) {
     let mut trail = Trail::new(question.clone(), reader).unwrap();
     let mut found = Vec::new();
     let mut steps = 0;
     while !trail.is_done() {
         trail
-            .step(reader, postings, &mut |record| {
-                found.push(record);
+            .step(reader, postings, &mut |event| {
+                found.push(event);
                 if one { More::No } else { More::Yes }
             })
             .unwrap();
@@ -430,6 +439,77 @@ fn a_damaged_event_is_a_gap_with_postings_and_without() {
             assert_eq!(found, then, "{what}");
             let (gaps, more) = trail.gaps();
             assert_eq!((gaps.len(), more, gaps[0].first, gaps[0].last), (1, 0, Seq(100), Seq(100)), "{what}");
+        }
+    }
+}
+
+/// Bytes that differ at each draw.
+#[expect(clippy::unnecessary_wraps, reason = "the log takes a function that may fail")]
+fn draw(bytes: &mut [u8]) -> std::io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    for chunk in bytes.chunks_mut(8) {
+        let next = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        chunk.copy_from_slice(&next.to_le_bytes()[..chunk.len()]);
+    }
+    Ok(())
+}
+
+#[test]
+fn erased_events_are_found_by_what_is_left_of_them_whenever_the_postings_were_made() {
+    for what in [Encrypt::All, Encrypt::None] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { sealing: Some(Sealing { what, draw }), ..options() };
+        let log = Log::open(dir.path(), options, Arc::new(Script::default())).unwrap();
+        for first in (1..=EVENTS).step_by(10) {
+            log.append(vec![Batch::of((first..first + 10).map(draft).collect())]).unwrap().remove(0).unwrap();
+        }
+        let reader = log.reader();
+        let before = built(dir.path(), &reader);
+        let subjects: Vec<Subject> = vec!["agent:agent-1".parse().unwrap()];
+        let order = log.erase(&subjects, |keys| Draft {
+            stream: "system".to_owned(),
+            actor: "system".to_owned(),
+            correlation: None,
+            causation: None,
+            event: SystemEvent::ErasureOrdered {
+                subjects: subjects.clone(),
+                asked: "agent agent-1".to_owned(),
+                keys,
+                events: 15,
+                next_memory_id: 1,
+                reason: None,
+                by: "system".to_owned(),
+            }
+            .into(),
+        });
+        let order = order.unwrap().first;
+        if what == Encrypt::None {
+            assert_eq!(log.redact(&subjects, order).unwrap(), 15);
+        }
+        let truth: Vec<Found> =
+            reader.scan_found(Seq::FIRST, &Filter::default()).map(Result::unwrap).collect();
+        let erased = |event: &&Found| matches!(event, Found::Sealed(_));
+        assert_eq!(truth.iter().filter(erased).count(), 15);
+        let fresh = tempfile::tempdir().unwrap();
+        let after = built(fresh.path(), &reader);
+        let none = Postings::with_sizes(&fresh.path().join("none"), SIZES);
+        let stream = Question { stream: Some("agent:agent-1".to_owned()), ..Question::default() };
+        let row = Question { row: Some(MemoryId(1_004)), ..Question::default() };
+        let by_cause = Question { cause: Some(Seq(99)), ..Question::default() };
+        for postings in [&before, &after, &none] {
+            let found = |question: &Question| walked_found(question, &reader, postings, false).0;
+            assert_eq!(found(&Question::default()), truth);
+            // Stream, actor and cause of what was encrypted can be read; what was not is gone with them.
+            let left = if what == Encrypt::None { 0 } else { 15 };
+            assert_eq!(found(&stream).iter().filter(erased).count(), left);
+            assert_eq!(found(&row), [], "what it was about is gone");
+            let caused = truth.iter().filter(|event| match event {
+                Found::Record(record) => record.causation == Some(Seq(99)),
+                Found::Sealed(sealed) => {
+                    sealed.around.as_ref().is_some_and(|around| around.causation == Some(Seq(99)))
+                }
+            });
+            assert_eq!(found(&by_cause), caused.cloned().collect::<Vec<_>>());
         }
     }
 }

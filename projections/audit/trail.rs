@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use caxton_events::log::{Filter, Gap, Reader, StoreError, Swept, Touched};
-use caxton_events::{AgentId, ConversationId, Kind, MemoryId, MessageId, Record, Seq, Timestamp, TurnId};
+use caxton_events::log::{Filter, Found, Gap, Reader, StoreError, Swept, Touched};
+use caxton_events::{AgentId, ConversationId, Kind, MemoryId, MessageId, Seq, Timestamp, TurnId};
 
 use super::Postings;
 use super::segment::Segment;
@@ -114,7 +114,7 @@ pub struct Trail {
     /// The positions that are left: from the first to the last, none when they are the other way round.
     left: (Seq, Seq),
     /// Positions of the segment that is walked through, in the order of the answer.
-    found: Option<Found>,
+    found: Option<Positions>,
     figures: Figures,
     gaps: Vec<Gap>,
     gaps_more: u64,
@@ -122,7 +122,7 @@ pub struct Trail {
 
 /// Positions that the postings give for a stretch.
 #[derive(Debug, Clone)]
-struct Found {
+struct Positions {
     first: Seq,
     last: Seq,
     seqs: std::vec::IntoIter<Seq>,
@@ -194,7 +194,7 @@ impl Trail {
         &mut self,
         reader: &Reader,
         postings: &Postings,
-        give: &mut dyn FnMut(Record) -> More,
+        give: &mut dyn FnMut(Found) -> More,
     ) -> Result<(), StoreError> {
         if self.is_done() {
             return Ok(());
@@ -237,7 +237,7 @@ impl Trail {
             match self.looked_up(&segment) {
                 Ok(seqs) => {
                     let (first, last) = (segment.stretch.first, segment.stretch.last);
-                    self.found = Some(Found { first, last, seqs: seqs.into_iter() });
+                    self.found = Some(Positions { first, last, seqs: seqs.into_iter() });
                     return true;
                 }
                 Err(error) => postings.drop_segment(segment.stretch.first, &error),
@@ -273,8 +273,8 @@ impl Trail {
     fn pick(
         &mut self,
         reader: &Reader,
-        mut found: Found,
-        give: &mut dyn FnMut(Record) -> More,
+        mut found: Positions,
+        give: &mut dyn FnMut(Found) -> More,
     ) -> Result<(), StoreError> {
         let mut picker = reader.picker(&self.filter)?;
         let mut unread: Option<(Seq, Seq)> = None;
@@ -291,7 +291,8 @@ impl Trail {
                 continue;
             }
             match picker.get(seq)? {
-                Some(Swept::Record(record)) => more = self.take(*record, give),
+                Some(Swept::Record(record)) => more = self.take(Found::Record(*record), give),
+                Some(Swept::Erased(sealed)) => more = self.take(Found::Sealed(*sealed), give),
                 Some(Swept::Gap(gap)) => {
                     unread = Some((gap.first, gap.last));
                     self.note(gap);
@@ -309,7 +310,7 @@ impl Trail {
         &mut self,
         reader: &Reader,
         postings: &Postings,
-        give: &mut dyn FnMut(Record) -> More,
+        give: &mut dyn FnMut(Found) -> More,
     ) -> Result<(), StoreError> {
         let down = self.question.newest_first;
         let at = self.at();
@@ -328,7 +329,11 @@ impl Trail {
             match sweep.advance()? {
                 Some(Swept::Record(record)) => {
                     self.pass(record.seq);
-                    more = self.take(*record, give);
+                    more = self.take(Found::Record(*record), give);
+                }
+                Some(Swept::Erased(sealed)) => {
+                    self.pass(sealed.seq);
+                    more = self.take(Found::Sealed(*sealed), give);
                 }
                 Some(Swept::Gap(gap)) => {
                     self.pass(if down { gap.first } else { gap.last });
@@ -344,22 +349,22 @@ impl Trail {
         Ok(())
     }
 
-    /// Gives the record if it is what was asked for.
-    fn take(&mut self, record: Record, give: &mut dyn FnMut(Record) -> More) -> More {
-        if !self.is_wanted(&record) {
+    /// Gives the event if it is what was asked for.
+    fn take(&mut self, event: Found, give: &mut dyn FnMut(Found) -> More) -> More {
+        if !self.is_wanted(&event) {
             return More::Yes;
         }
         self.figures.matched += 1;
-        give(record)
+        give(event)
     }
 
-    /// Whether one of each clause is among the record's terms.
-    fn is_wanted(&self, record: &Record) -> bool {
+    /// Whether one of each clause is among the event's terms.
+    fn is_wanted(&self, event: &Found) -> bool {
         if self.clauses.is_empty() {
             return true;
         }
         let mut met = vec![false; self.clauses.len()];
-        terms(record, &mut |term| {
+        terms(event, &mut |term| {
             for (clause, met) in self.clauses.iter().zip(&mut met) {
                 *met |= clause.contains(&term);
             }

@@ -57,10 +57,10 @@ impl Answer {
         }
         let mut left = self.limit.map_or(u64::MAX, |limit| limit - self.trail.figures().matched);
         let mut last = self.last;
-        self.trail.step(reader, postings, &mut |record| {
-            last = record.seq;
+        self.trail.step(reader, postings, &mut |event| {
+            last = event.seq();
             left -= 1;
-            let more = give(Line::of(reader, record));
+            let more = give(Line::of_found(reader, event));
             if left == 0 { More::No } else { more }
         })?;
         self.last = last;

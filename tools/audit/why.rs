@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
-use caxton_events::log::{Filter, Gap, Reader, StoreError, Swept};
+use caxton_events::log::{Filter, Found, Gap, Reader, StoreError, Swept};
 use caxton_events::{
     AgentEvent, ConversationEvent, Event, Kind, MemoryEvent, MemoryId, MessageId, Record, Seq, TurnEvent,
     TurnId, agent::ConfigSource,
@@ -156,6 +156,9 @@ pub fn why(
     for record in &roots {
         because.extend(walk.explained("is", record, 0)?);
     }
+    if let (Subject::Seq(seq), []) = (subject, &roots[..]) {
+        because.extend(walk.explained_at("is", *seq, 0)?);
+    }
     if let Subject::Turn(turn) = subject {
         because.extend(walk.turn_explained(*turn, None, 0)?);
     }
@@ -181,6 +184,14 @@ pub fn why(
     })
 }
 
+/// The event, unless it was erased.
+fn read(event: Found) -> Option<Record> {
+    match event {
+        Found::Record(record) => Some(record),
+        Found::Sealed(_) => None,
+    }
+}
+
 /// The way back, with what was passed already.
 struct Walk<'a> {
     reader: &'a Reader,
@@ -197,15 +208,21 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn record(&mut self, seq: Seq) -> Result<Option<Record>, StoreError> {
+    /// The event at a position, as far as it can still be read.
+    fn event(&mut self, seq: Seq) -> Result<Option<Found>, StoreError> {
         match self.reader.picker(&Filter::default())?.get(seq)? {
-            Some(Swept::Record(record)) => Ok(Some(*record)),
+            Some(Swept::Record(record)) => Ok(Some(Found::Record(*record))),
+            Some(Swept::Erased(sealed)) => Ok(Some(Found::Sealed(*sealed))),
             Some(Swept::Gap(gap)) => {
                 self.note(gap);
                 Ok(None)
             }
             None => Ok(None),
         }
+    }
+
+    fn record(&mut self, seq: Seq) -> Result<Option<Record>, StoreError> {
+        Ok(self.event(seq)?.and_then(read))
     }
 
     fn note(&mut self, gap: Gap) {
@@ -229,7 +246,8 @@ impl Walk<'_> {
                 break;
             }
             steps += 1;
-            trail.step(self.reader, self.postings, &mut |record| {
+            trail.step(self.reader, self.postings, &mut |event| {
+                let Some(record) = read(event) else { return More::Yes };
                 ended = until(&record);
                 found.push(record);
                 ended |= found.len() == limit;
@@ -310,9 +328,14 @@ impl Walk<'_> {
         seq: Seq,
         depth: usize,
     ) -> Result<Option<Cause>, StoreError> {
-        match self.record(seq)? {
-            Some(record) => self.explained(relation, &record, depth),
-            None => Ok(None),
+        match self.event(seq)? {
+            Some(Found::Record(record)) => self.explained(relation, &record, depth),
+            // What led to it is gone with its content; that it was there shows.
+            Some(erased @ Found::Sealed(_)) if self.place(depth) => {
+                let repeated = !self.seen.insert(seq);
+                Ok(Some(Cause::of_event(relation, Line::of_found(self.reader, erased), repeated)))
+            }
+            Some(Found::Sealed(_)) | None => Ok(None),
         }
     }
 

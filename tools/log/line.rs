@@ -45,7 +45,7 @@ impl Line {
 
     /// The line for an event of the log that `reader` reads, which may have been erased.
     pub fn of_found(reader: &Reader, found: Found) -> Self {
-        Self::of_log_found(&reader.log_id(), found)
+        Self::of_log_found(&reader.log_id_at(found.seq()), found)
     }
 
     /// The line for an event of the log with this id. What was erased, or is encrypted under a key that is not at hand,

@@ -95,8 +95,20 @@ impl KeyFile {
         Ok(Some((opened, found)))
     }
 
+    /// Copies the file in `from`, if there is one, for the log with another id in `to`, where there is none.
+    pub(crate) fn copy(from: &Path, from_id: [u8; 16], to: &Path, to_id: [u8; 16]) -> Result<(), KeysError> {
+        let Some((_, places)) = Self::open(from, from_id, false)? else { return Ok(()) };
+        let bytes: Vec<u8> = places.iter().flat_map(|place| finish(&to_id, encode(place))).collect();
+        Self::make(to, to_id, &bytes).map(drop)
+    }
+
     /// Makes an empty file in `dir`, where there is none.
     pub(crate) fn create(dir: &Path, log_id: [u8; 16]) -> Result<Self, KeysError> {
+        Self::make(dir, log_id, &[])
+    }
+
+    /// Makes a file with these places in `dir`, where there is none.
+    fn make(dir: &Path, log_id: [u8; 16], places: &[u8]) -> Result<Self, KeysError> {
         let path = dir.join(KEYS_FILE);
         let new = dir.join(NEW_FILE);
         let make = || {
@@ -109,13 +121,14 @@ impl KeyFile {
             header[..8].copy_from_slice(MAGIC);
             header[8..24].copy_from_slice(&log_id);
             file.write_all_at(&finish(&log_id, header), 0)?;
+            file.write_all_at(places, PLACE as u64)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
             File::open(dir)?.sync_all()?;
             Ok(file)
         };
         let file = make().map_err(|source| KeysError::Io { path: path.clone(), source })?;
-        Ok(Self { path, file, log_id, places: 1 })
+        Ok(Self { path, file, log_id, places: 1 + (places.len() / PLACE) as u64 })
     }
 
     /// Adds keys, on disk when this returns; the place of the first.
@@ -123,11 +136,7 @@ impl KeyFile {
         let first = self.places;
         let mut bytes = Vec::with_capacity(keys.len() * PLACE);
         for (key, subject) in keys {
-            let mut place = [0; PLACE];
-            place[0] = HELD;
-            place[8..16].copy_from_slice(&key.id.to_le_bytes());
-            place[16..48].copy_from_slice(&key.secret);
-            place[48..80].copy_from_slice(subject);
+            let place = encode(&Place::Held(*key, *subject));
             bytes.extend_from_slice(&finish(&self.log_id, place));
         }
         self.write(&bytes, first)?;
@@ -138,11 +147,7 @@ impl KeyFile {
     /// Overwrites keys where they stand, by place and number; on disk when this returns.
     pub(crate) fn destroy(&mut self, keys: &[(u64, u64)], order: Seq) -> Result<(), KeysError> {
         for (at, id) in keys {
-            let mut place = [0; PLACE];
-            place[0] = DESTROYED;
-            place[8..16].copy_from_slice(&id.to_le_bytes());
-            place[16..24].copy_from_slice(&order.0.to_le_bytes());
-            let place = finish(&self.log_id, place);
+            let place = finish(&self.log_id, encode(&Place::Destroyed(*id, order)));
             self.file.write_all_at(&place, at * PLACE as u64).map_err(|source| self.failed(source))?;
         }
         self.file.sync_data().map_err(|source| self.failed(source))
@@ -180,6 +185,25 @@ fn finish(log_id: &[u8; 16], mut place: [u8; PLACE]) -> [u8; PLACE] {
 
 fn is_whole(log_id: &[u8; 16], place: &[u8]) -> bool {
     checksum(log_id, place) == place[CHECKSUM..]
+}
+
+/// The place without its checksum.
+fn encode(what: &Place) -> [u8; PLACE] {
+    let mut place = [0; PLACE];
+    match what {
+        Place::Held(key, subject) => {
+            place[0] = HELD;
+            place[8..16].copy_from_slice(&key.id.to_le_bytes());
+            place[16..48].copy_from_slice(&key.secret);
+            place[48..80].copy_from_slice(subject);
+        }
+        Place::Destroyed(id, order) => {
+            place[0] = DESTROYED;
+            place[8..16].copy_from_slice(&id.to_le_bytes());
+            place[16..24].copy_from_slice(&order.0.to_le_bytes());
+        }
+    }
+    place
 }
 
 fn decode(log_id: &[u8; 16], place: &[u8]) -> Option<Place> {

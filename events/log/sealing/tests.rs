@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Encrypt, KEYS_FILE, KeysError, Sealing};
-use crate::log::tests::{append, batch, clock, contents, keyed, options};
+use crate::log::tests::{append, batch, clock, content, contents, keyed, options};
 use crate::log::{
-    AppendError, Batch, EraseError, Filter, Found, Log, LogOptions, OpenError, ReadError, Reader,
+    AppendError, Batch, EraseError, Filter, ForkOptions, Found, Log, LogOptions, OpenError, ReadError,
+    Reader, copy_log, fork_log,
 };
-use crate::{Draft, Seq, Subject, SystemEvent};
+use crate::{Draft, Kind, Seq, Subject, SystemEvent, Timestamp};
 
 /// Bytes that differ at each draw.
 #[expect(clippy::unnecessary_wraps, reason = "the log takes a function that may fail")]
@@ -366,4 +367,45 @@ fn the_mark_of_an_erasure_that_nobody_ordered_is_damage() {
     let text = crate::log::flusher::chain_of(&error);
     assert!(text.contains("events say that they were erased by #2, which is no order to erase"), "{text}");
     log.close().unwrap();
+}
+
+/// What can be read of the memory.
+fn texts(reader: &Reader) -> Vec<String> {
+    let filter = Filter { kinds: Some(vec![Kind::ObservationAdded]), ..Filter::default() };
+    reader.scan(Seq::FIRST, &filter).map(|record| content(&record.unwrap())).collect()
+}
+
+#[test]
+fn a_fork_has_keys_of_its_own_and_a_copy_without_them_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for (stream, text) in [("agent:ada", "of ada"), ("agent:bob", "of bob"), ("agent:eve", "of eve")] {
+        append(&log, batch(stream, &[text]));
+    }
+    erase(&log, &[subject("agent:eve")]);
+    let sealed_log = log.seal().unwrap();
+    let copies: Vec<tempfile::TempDir> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let options = ForkOptions { cut: Seq(4), log_id: [9; 16], at: Timestamp::EPOCH };
+    fork_log(&sealed_log, &options, copies[0].path(), None).unwrap();
+    fork_log(&sealed_log, &options, copies[1].path(), Some(&mut |_, _| ())).unwrap();
+    copy_log(&log.reader(), Seq(4), &copies[2].path().join("events.redb"), &mut |_| ()).unwrap();
+    erase(&log, &[subject("agent:ada")]);
+    assert_eq!(texts(&log.reader()), ["of bob"]);
+    log.close().unwrap();
+    for copy in &copies[..2] {
+        assert_eq!(fs::metadata(copy.path().join(KEYS_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        let fork =
+            Log::open(copy.path(), LogOptions { log_id: [9; 16], ..sealed(Encrypt::All) }, clock()).unwrap();
+        assert_eq!(texts(&fork.reader()), ["of ada", "of bob"]);
+        erase(&fork, &[subject("agent:bob")]);
+        append(&fork, batch("agent:bob", &["of bob since"]));
+        assert_eq!(texts(&fork.reader()), ["of ada", "of bob since"]);
+        fork.close().unwrap();
+    }
+    for with in [sealed(Encrypt::All), self::options()] {
+        let refused = Log::open(copies[2].path(), with, clock()).unwrap_err();
+        assert!(matches!(refused, OpenError::Keys(KeysError::Missing { .. })), "{refused}");
+        assert!(!copies[2].path().join(KEYS_FILE).exists(), "no new keys are made beside an old log");
+    }
+    assert_eq!(texts(&open(dir.path()).reader()), ["of bob"]);
 }

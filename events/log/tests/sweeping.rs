@@ -18,6 +18,7 @@ fn swept(reader: &Reader, from: u64, filter: &Filter, down: bool) -> Result<Foun
     while let Some(swept) = sweep.advance()? {
         match swept {
             Swept::Record(record) => found.0.push(record.seq.0),
+            Swept::Erased(sealed) => panic!("{sealed:?} was never erased"),
             Swept::Gap(Gap { first, last, .. }) => found.1.push((first.0, last.0)),
         }
     }
@@ -118,6 +119,7 @@ fn what_is_damaged_is_a_gap_and_no_larger_than_it_must_be() {
                 Some(Swept::Record(record)) => {
                     assert_eq!((record.seq.0, up.contains(&seq)), (seq, true), "{what}");
                 }
+                Some(Swept::Erased(sealed)) => panic!("{what}: {sealed:?} was never erased"),
                 Some(Swept::Gap(found)) => {
                     assert!(found.first.0 <= seq && seq <= found.last.0, "{what}: {found:?}");
                     assert!(!up.contains(&seq), "{what}: {seq} is whole");
@@ -138,6 +140,7 @@ fn check_all(found: &[Swept], truth: &[Record], head: Seq, what: &str) {
                 assert_eq!(Some(&**record), truth.get(record.seq.0 as usize - 1), "{what}");
                 seen[record.seq.0 as usize] += 1;
             }
+            Swept::Erased(sealed) => panic!("{what}: {sealed:?} was never erased"),
             Swept::Gap(gap) => (gap.first.0..=gap.last.0).for_each(|seq| seen[seq as usize] += 1),
         }
     }

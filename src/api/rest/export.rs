@@ -78,8 +78,8 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
     if export.embeddings && api.engine.view().semantic().is_none() {
         return Err(no_model());
     }
-    export.moment = api.moment(&context, Wait::Applied).await?.map(|moment| moment.seq);
-    let as_of = export.moment;
+    let as_of = api.moment(&context, Wait::Applied).await?;
+    export.moment = as_of.map(|moment| moment.seq);
     let media_type = match export.format {
         Format::Json => "application/json",
         Format::Lines => "application/x-ndjson",
@@ -101,7 +101,7 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     Ok(match as_of {
-        Some(seq) => marked(response, seq),
+        Some(moment) => marked(response, moment),
         None => response,
     })
 }

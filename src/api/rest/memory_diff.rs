@@ -13,7 +13,7 @@ use super::Api;
 use super::call::{Call, READ_QUERY};
 use super::caller::{CALLER, Caller};
 use super::entities::Page;
-use super::moment::{Named, marked};
+use super::moment::{Moment, Named, marked};
 use super::problem::Problem;
 use super::refusals::{graph_failed, internal};
 use super::rows::{self, EntityRow, ObservationRow, RelationRow, names_of};
@@ -81,7 +81,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             "differences": rows,
             "next_cursor": next_cursor,
         });
-        Ok(marked(rows::json(StatusCode::OK, &body)?, to.seq))
+        Ok(marked(rows::json(StatusCode::OK, &body)?, Moment { erased_since: from.erased_since, ..to }))
     })
     .await
 }

@@ -21,6 +21,8 @@ use crate::engine::SystemClock;
 pub(super) const AS_OF: &[&str] = &["as_of"];
 /// The header that says of which record an answer is.
 const HEADER: &str = "caxton-as-of";
+/// The header that says that something was erased since: the last order to do so.
+const ERASED_SINCE: &str = "caxton-erased-since";
 
 /// What a request gives as a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub(super) struct Moment {
     pub(super) seq: Seq,
     /// When it was recorded; the epoch before the first one.
     pub(super) recorded_at: Timestamp,
+    /// The last order to erase something that was recorded behind it: the answer is without that.
+    pub(super) erased_since: Option<Seq>,
 }
 
 /// A moment, or the present.
@@ -116,7 +120,8 @@ impl Api {
         min_seq: Option<Seq>,
     ) -> Result<Moment, Problem> {
         let log = self.engine.log().clone();
-        let moment = self.read(move |_| found(&log, field, named)).await?;
+        let api = self.clone();
+        let moment = self.read(move |_| found(&log, &api.interventions, (field, named))).await?;
         match min_seq {
             Some(least) if least > moment.seq => {
                 let detail = format!("{field}: record {} does not include min_seq {}", moment.seq, least.0);
@@ -157,19 +162,44 @@ fn at(
         // Asked before the query, so that the answer includes it.
         None => {
             let seq = view.positions().get(caxton_projections::view::Part::Graph).seq;
-            Ok(marked(query(view)?, seq))
+            let mut response = query(view)?;
+            response.headers_mut().insert(HEADER, HeaderValue::from(seq.0));
+            Ok(response)
         }
-        Some(Moment { seq, .. }) => Ok(marked(query(&view.as_of(seq))?, seq)),
+        Some(moment) => match query(&view.as_of(moment.seq)) {
+            Ok(response) => Ok(marked(response, moment)),
+            Err(problem) => Err(moment.explained(problem)),
+        },
     }
 }
 
-/// The answer with the record it is of in a header.
-pub(super) fn marked(mut response: Response, seq: Seq) -> Response {
-    response.headers_mut().insert(HEADER, HeaderValue::from(seq.0));
+impl Moment {
+    /// The problem, with what was erased since where something was not found.
+    pub(super) fn explained(self, problem: Problem) -> Problem {
+        match self.erased_since {
+            Some(order) if problem.status() == StatusCode::NOT_FOUND => problem
+                .detail("erased_since_seq", order.0)
+                .remedy("if it was there then, it was erased since: see GET /audit?kinds=system.erased"),
+            Some(_) | None => problem,
+        }
+    }
+}
+
+/// The answer with the record it is of in a header, and in another what was erased since.
+pub(super) fn marked(mut response: Response, moment: Moment) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(HEADER, HeaderValue::from(moment.seq.0));
+    if let Some(order) = moment.erased_since {
+        headers.insert(ERASED_SINCE, HeaderValue::from(order.0));
+    }
     response
 }
 
-fn found(log: &Reader, field: &'static str, named: Named) -> Result<Moment, Problem> {
+fn found(
+    log: &Reader,
+    interventions: &Interventions,
+    (field, named): (&'static str, Named),
+) -> Result<Moment, Problem> {
     let unreadable = |error: ReadError| log_unreadable(&error);
     let head = log.head();
     let seq = match named {
@@ -186,7 +216,8 @@ fn found(log: &Reader, field: &'static str, named: Named) -> Result<Moment, Prob
         return Err(dropped(field, first));
     }
     let recorded_at = log.recorded_at(seq).map_err(unreadable)?.unwrap_or(Timestamp::EPOCH);
-    Ok(Moment { seq, recorded_at })
+    let erased_since = interventions.erased_since(log, seq)?;
+    Ok(Moment { seq, recorded_at, erased_since })
 }
 
 /// The log has lost what the moment lies in.
@@ -225,11 +256,13 @@ pub(super) struct Intervention {
 impl Intervention {
     /// Kinds of records that are one: what they took away or replaced is not to be had as of any record any more. A new
     /// kind of record that does so belongs here, and in [`Interventions::since`] what it concerns.
-    const KINDS: &[Kind] = &[Kind::EmbeddingModelChanged];
+    const KINDS: &[Kind] = &[Kind::EmbeddingModelChanged, Kind::ErasureOrdered];
 
     fn of(record: &Record) -> Option<Self> {
         let is_one = match &record.event {
-            Event::System(SystemEvent::EmbeddingModelChanged { .. }) => true,
+            Event::System(SystemEvent::EmbeddingModelChanged { .. } | SystemEvent::ErasureOrdered { .. }) => {
+                true
+            }
             Event::System(_)
             | Event::Memory(_)
             | Event::Agent(_)
@@ -259,6 +292,15 @@ impl Interventions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The last order to erase behind `moment`.
+    fn erased_since(&self, log: &Reader, moment: Seq) -> Result<Option<Seq>, Problem> {
+        let last = |known: &Known| {
+            let erasures = known.found.iter().filter(|one| one.what == Kind::ErasureOrdered.name());
+            erasures.map(|one| one.seq).max().filter(|seq| *seq > moment)
+        };
+        self.looked_up(log).map(|known| last(&known))
+    }
+
     /// What happened behind `moment` that concerns a question; `by_meaning`: whether vectors answer it.
     ///
     /// # Errors
@@ -270,6 +312,14 @@ impl Interventions {
         moment: Seq,
         by_meaning: bool,
     ) -> Result<Vec<Intervention>, Problem> {
+        let known = self.looked_up(log)?;
+        // Of the model only what vectors say depends.
+        let concerns = |one: &&Intervention| by_meaning || one.what != Kind::EmbeddingModelChanged.name();
+        Ok(known.found.iter().filter(|one| one.seq > moment).filter(concerns).cloned().collect())
+    }
+
+    /// All of them up to the head of the log.
+    fn looked_up(&self, log: &Reader) -> Result<MutexGuard<'_, Known>, Problem> {
         let mut known = self.known();
         let head = log.head().seq;
         if known.through < head {
@@ -281,8 +331,7 @@ impl Interventions {
             }
             known.through = head;
         }
-        // Of the model only what vectors say depends.
-        Ok(known.found.iter().filter(|one| one.seq > moment && by_meaning).cloned().collect())
+        Ok(known)
     }
 }
 

@@ -11,8 +11,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 
 use super::problem::{Problem, nearest, shortened};
 use super::{
-    Api, RestOptions, audit, backup, batch, config_agents, embeddings, entities, entity_writes, erase, events,
-    export, graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations,
+    Api, RestOptions, audit, backup, batch, config_agents, embeddings, entities, entity_writes, erase,
+    events, export, graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations,
     projections, relations, search, stats, stream, talk, undo,
 };
 use crate::engine::Engine;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::super::Api;
-use super::super::moment::{AsOf, Moment, dropped, marked};
+use super::super::moment::{AsOf, dropped, marked};
 use super::super::problem::Problem;
 use super::super::refusals::{log_unreadable, stopping};
 use super::super::rows;
@@ -66,13 +66,15 @@ impl Api {
         part: TalkPart,
         read: impl FnOnce(&TalkState) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Some(Moment { seq, .. }) = moment else {
+        let Some(moment) = moment else {
             return self.read(move |view| read(&view.talk().read())).await;
         };
         let _turn = self.folds.running.acquire().await.map_err(|_| stopping())?;
         let api = self.clone();
         self.read(move |_| {
-            api.folds.read(api.engine.log(), seq, part, read).map_err(|error| too_far(&error)).flatten()
+            let found = api.folds.read(api.engine.log(), moment.seq, part, read);
+            let found = found.map_err(|error| too_far(&error)).flatten();
+            found.map_err(|problem| moment.explained(problem))
         })
         .await
     }
@@ -95,7 +97,7 @@ fn too_far(error: &PastError) -> Problem {
 
 /// An answer at `moment`, which says of which record it is when it is of the past.
 pub(in crate::api::rest) fn answer(moment: AsOf, mut body: Value) -> Result<Response, Problem> {
-    let Some(Moment { seq, .. }) = moment else { return rows::json(StatusCode::OK, &body) };
-    body["as_of"] = json!(seq);
-    Ok(marked(rows::json(StatusCode::OK, &body)?, seq))
+    let Some(moment) = moment else { return rows::json(StatusCode::OK, &body) };
+    body["as_of"] = json!(moment.seq);
+    Ok(marked(rows::json(StatusCode::OK, &body)?, moment))
 }

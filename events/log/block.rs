@@ -26,12 +26,6 @@ pub(crate) const ENTRY_BYTES: usize = 48;
 pub(crate) const FLAG_LZ4: u16 = 1;
 /// The payload is encrypted.
 pub(crate) const FLAG_SEALED: u16 = 2;
-/// Whether a block of `count` events with this body has encrypted payloads.
-pub(crate) fn has_sealed(count: u32, body: &[u8]) -> bool {
-    let mut entries = body.chunks_exact(ENTRY_BYTES).take(count as usize);
-    entries.any(|entry| Entry::decode(entry).tag.flags & FLAG_SEALED != 0)
-}
-
 /// What an event that was erased begins with, and the position of the order behind it.
 const REDACTED_BYTES: usize = 9;
 
@@ -136,6 +130,17 @@ impl<'a> Block<'a> {
             return Ok(Stored::Bytes(stored));
         }
         redaction(stored).map(Stored::Redacted).ok_or("an event does not match its hash")
+    }
+
+    /// Whether the payload of an event is encrypted.
+    pub(crate) fn has_sealed(&self) -> bool {
+        (0..self.count()).any(|index| self.entry(index).tag.flags & FLAG_SEALED != 0)
+    }
+
+    /// Whether the mark of an order stands in the place of an event.
+    pub(crate) fn has_redacted(&self) -> bool {
+        let may_be = |index: &usize| self.raw(*index).is_some_and(|stored| stored.first() == Some(&0));
+        (0..self.count()).filter(may_be).any(|index| matches!(self.stored(index), Ok(Stored::Redacted(_))))
     }
 
     /// The bytes of the event whatever they are.

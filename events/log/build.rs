@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::id::Seq;
-use crate::log::erasure::mark_sealed;
+use crate::log::erasure::Marks;
 use crate::log::keys;
 use crate::log::open::{ID_FILE, LOG_FILE, NEW_FILE, create_at, write_through};
 use crate::log::reader::Head;
@@ -55,6 +55,7 @@ pub struct LogBuild {
     blocks: Vec<StoredBlock>,
     keys: Vec<(String, Vec<u8>)>,
     bytes: usize,
+    marks: Marks,
 }
 
 impl LogBuild {
@@ -75,12 +76,27 @@ impl LogBuild {
             .map_err(|source| failed(StoreError::Io(source)))?;
         let target = create_at(file, CACHE_BYTES, log_id).map_err(failed)?;
         let (end, blocks, keys) = (End::default(), Vec::new(), Vec::new());
-        Ok(Self { dir: dir.to_owned(), path, log_id, target: Some(target), end, blocks, keys, bytes: 0 })
+        Ok(Self {
+            dir: dir.to_owned(),
+            path,
+            log_id,
+            target: Some(target),
+            end,
+            blocks,
+            keys,
+            bytes: 0,
+            marks: Marks::default(),
+        })
     }
 
     /// Where it ends so far.
     pub fn head(&self) -> Head {
         self.end.head()
+    }
+
+    /// Whether payloads of it are encrypted: then it can only be read with its file of keys.
+    pub fn has_sealed(&self) -> bool {
+        self.marks.sealed
     }
 
     /// Adds the next block, up to `until` where that lies in it; whether all of it was added.
@@ -102,6 +118,7 @@ impl LogBuild {
         } else {
             block.front(until, &mut self.end).map_err(wrong)?
         };
+        self.marks.note(block.first, &block.header, &block.body);
         self.bytes += block.header.len() + block.body.len();
         self.blocks.push(block);
         self.flush_if_due()?;
@@ -151,12 +168,12 @@ impl LogBuild {
     fn flush(&mut self) -> Result<(), BuildError> {
         let Some(target) = &self.target else { return Ok(()) };
         let (blocks, keys) = (std::mem::take(&mut self.blocks), std::mem::take(&mut self.keys));
+        let marks = self.marks;
         self.bytes = 0;
         let written = write_through(target, |transaction| {
             let (mut headers, mut bodies) =
                 (transaction.open_table(HEADERS)?, transaction.open_table(BODIES)?);
-            let stored = blocks.iter().map(|block| (block.first, &block.header[..], &block.body[..]));
-            mark_sealed(stored, transaction)?;
+            marks.put(transaction)?;
             for block in &blocks {
                 headers.insert(block.first.0, block.header.as_slice())?;
                 bodies.insert(block.first.0, block.body.as_slice())?;

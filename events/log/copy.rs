@@ -12,7 +12,7 @@ use crate::id::Seq;
 use crate::log::block::ENTRY_BYTES;
 use crate::log::blocks::{Value, each_key_of, next_header, open_block, read_header};
 use crate::log::chain::{Hash, hash, leaf};
-use crate::log::erasure::mark_sealed;
+use crate::log::erasure::Marks;
 use crate::log::header::Header;
 use crate::log::keys;
 use crate::log::merge::filter_items;
@@ -249,8 +249,11 @@ fn fill(
 fn store(target: &Writable, blocks: &mut Vec<Copy>) -> Result<(), StoreError> {
     write_through(target, |transaction| {
         let (mut headers, mut bodies) = (transaction.open_table(HEADERS)?, transaction.open_table(BODIES)?);
-        let stored = blocks.iter().map(|block| (block.first, &block.header[..], &block.body[..]));
-        mark_sealed(stored, transaction)?;
+        let mut marks = Marks::default();
+        for block in &*blocks {
+            marks.note(block.first, &block.header, &block.body);
+        }
+        marks.put(transaction)?;
         for Copy { first, header, body } in blocks.drain(..) {
             headers.insert(first.0, header.as_slice())?;
             bodies.insert(first.0, body.as_slice())?;

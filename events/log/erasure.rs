@@ -11,7 +11,7 @@ use crate::codec;
 use crate::event::Kind;
 use crate::id::Seq;
 use crate::log::batch::{AppendError, Appended, Batch};
-use crate::log::block::{FLAG_SEALED, Stored, has_sealed};
+use crate::log::block::{Block, FLAG_SEALED, Stored};
 use crate::log::blocks::{damaged, next_header, open_block, read_header};
 use crate::log::bloom::{self, Item, item_hash};
 use crate::log::header::Header;
@@ -28,6 +28,8 @@ use crate::subject::Subject;
 
 /// In the table about the log: it has encrypted payloads, so there must be a file of keys.
 const KEYS_ROW: &str = "keys";
+/// In the table about the log: events of it were erased, and the order may lie behind its end.
+const GAPS_ROW: &str = "gaps";
 /// It is not known whether the log has erased events.
 pub(crate) const UNKNOWN: u8 = 0;
 /// It has none.
@@ -140,14 +142,20 @@ impl Reader {
         match gaps.load(Ordering::Acquire) {
             UNKNOWN => {
                 // A log that cannot be read has other worries, which whoever reads it is told of.
-                let found = self.whole().map_err(ReadError::from).and_then(|snapshot| has_order(&snapshot));
-                let found = if found.unwrap_or(false) { SOME } else { NONE };
+                let found = self.keys().counts().1 > 0 || self.looks_erased().unwrap_or(false);
+                let found = if found { SOME } else { NONE };
                 // What was erased meanwhile has said so.
                 let _ = gaps.compare_exchange(UNKNOWN, found, Ordering::AcqRel, Ordering::Acquire);
                 gaps.load(Ordering::Acquire) == SOME
             }
             known => known == SOME,
         }
+    }
+
+    fn looks_erased(&self) -> Result<bool, ReadError> {
+        // The order of a fork, or of a log restored up to a point, may lie behind its end.
+        let noted = self.meta(GAPS_ROW)?.is_some();
+        Ok(noted || has_order(&self.whole()?)?)
     }
 
     /// Sealed files that a part of the log lies in. What lies there as it was written cannot be taken out of the log.
@@ -286,11 +294,9 @@ fn mark(dir: &Path, opened: &Opened) -> Result<(), OpenError> {
         return Ok(());
     }
     let Own::Writable(writable) = &opened.database.own else { return Ok(()) };
-    let marked = write_through(writable, |transaction| {
-        transaction.open_table(META)?.insert(KEYS_ROW, [1_u8].as_slice())?;
-        Ok(())
-    });
-    marked.map_err(|error: StoreError| store_error(dir, error))
+    let marks = Marks { sealed: true, gaps: false };
+    write_through(writable, |transaction| marks.put(transaction))
+        .map_err(|error: StoreError| store_error(dir, error))
 }
 
 /// Whether the log has an order to erase: then events may speak of what is not told any more. What cannot be read has none.
@@ -305,26 +311,39 @@ fn has_order(snapshot: &Snapshot) -> Result<bool, ReadError> {
     Ok(false)
 }
 
-/// Carries over to a new file of the log that there is a file of keys.
-pub(crate) fn carry_mark(from: &Own, to: &redb::WriteTransaction) -> Result<(), StoreError> {
-    if from.meta(KEYS_ROW)?.is_some() {
-        to.open_table(META)?.insert(KEYS_ROW, [1_u8].as_slice())?;
-    }
-    Ok(())
+/// Carries the notes over to a new file of the log.
+pub(crate) fn carry_marks(from: &Own, to: &redb::WriteTransaction) -> Result<(), StoreError> {
+    let is_set = |row| from.meta(row).map(|row| row.is_some());
+    Marks { sealed: is_set(KEYS_ROW)?, gaps: is_set(GAPS_ROW)? }.put(to)
 }
 
-/// Notes in a new file of a log that there is a file of keys, if a block that goes there has encrypted payloads.
-pub(crate) fn mark_sealed<'a>(
-    mut blocks: impl Iterator<Item = (Seq, &'a [u8], &'a [u8])>,
-    to: &redb::WriteTransaction,
-) -> Result<(), StoreError> {
-    let is_sealed = |(first, header, body): (Seq, &[u8], &[u8])| {
-        Header::decode(first, header).is_ok_and(|header| has_sealed(header.count, body))
-    };
-    if blocks.any(is_sealed) {
-        to.open_table(META)?.insert(KEYS_ROW, [1_u8].as_slice())?;
+/// What a file of a log notes about its events, since it cannot be seen without reading all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks {
+    /// Payloads are encrypted: there must be a file of keys.
+    pub sealed: bool,
+    /// Events were erased.
+    pub gaps: bool,
+}
+
+impl Marks {
+    /// Adds what a block has.
+    pub(crate) fn note(&mut self, first: Seq, header: &[u8], body: &[u8]) {
+        let Ok(header) = Header::decode(first, header) else { return };
+        let Ok(block) = Block::trusted(first, header.first_at, header.count, body) else { return };
+        self.sealed = self.sealed || block.has_sealed();
+        self.gaps = self.gaps || block.has_redacted();
     }
-    Ok(())
+
+    /// Notes it in a file of the log.
+    pub(crate) fn put(self, to: &redb::WriteTransaction) -> Result<(), StoreError> {
+        for (row, is_set) in [(KEYS_ROW, self.sealed), (GAPS_ROW, self.gaps)] {
+            if is_set {
+                to.open_table(META)?.insert(row, [1_u8].as_slice())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is encrypted in a log whose keys are not there, in words.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::Seq;
 use crate::log::blocks::{Value, damaged, read_header};
 use crate::log::copy::{CopyError, Wanted, copy_as, front};
+use crate::log::erasure::Marks;
 use crate::log::header::Header;
 use crate::log::open::{
     LOG_FILE, NEW_FILE, OpenError, Opened, create_at, open_file_at, put_origin, write_id, write_through,
@@ -148,7 +149,7 @@ pub fn fork_log(
     // Before the events, so that no directory has what it cannot read.
     KeyFile::copy(&parent.dir, parent.log_id, to, log_id)?;
     if let Some(progress) = copy {
-        write_own(to, log_id, &origin, begun)?;
+        write_own(to, (log_id, parent.has_gaps), &origin, begun)?;
         copy_sealed(parent, to, cut, progress)?;
         return Ok(head);
     }
@@ -165,7 +166,7 @@ pub fn fork_log(
         })?;
     }
     sync_dir(&folder).map_err(ForkError::io(&folder))?;
-    write_own(to, log_id, &origin, begun)?;
+    write_own(to, (log_id, parent.has_gaps), &origin, begun)?;
     Ok(head)
 }
 
@@ -245,7 +246,12 @@ fn end_of(header: &Header<'_>) -> Result<ChainEnd, ReadError> {
 }
 
 /// Writes the fork's own file, its id and its origin.
-fn write_own(to: &Path, log_id: [u8; 16], origin: &Origin, begun: Begun) -> Result<(), ForkError> {
+fn write_own(
+    to: &Path,
+    (log_id, parent_has_gaps): ([u8; 16], bool),
+    origin: &Origin,
+    begun: Begun,
+) -> Result<(), ForkError> {
     let new = to.join(NEW_FILE);
     let failed = |source| ForkError::Write { path: new.clone(), source };
     let file =
@@ -253,6 +259,7 @@ fn write_own(to: &Path, log_id: [u8; 16], origin: &Origin, begun: Begun) -> Resu
     let created = create_at(file, CACHE_BYTES, log_id).map_err(failed)?;
     let filled = write_through(&created, |transaction| {
         put_origin(transaction, origin)?;
+        Marks { sealed: false, gaps: parent_has_gaps }.put(transaction)?;
         if let Some((first, header, body)) = begun.block {
             transaction.open_table(HEADERS)?.insert(first.0, header.as_slice())?;
             transaction.open_table(BODIES)?.insert(first.0, body.as_slice())?;

@@ -86,7 +86,7 @@ pub use rewrite::RewriteError;
 pub use scan::{FoundScan, ReadError, Scan, ScanStats};
 pub use seal::{SealError, SealedLog, sealed_through};
 pub use sealing::opened::{Around, Found, SealedRecord};
-pub use sealing::{Encrypt, KeysError, Sealing};
+pub use sealing::{Encrypt, KEYS_FILE, KeysError, Sealing, take_keys};
 pub use store::StoreError;
 pub use stretch::{End, StoredBlock, Stretch};
 pub use sweep::{Extent, Gap, Picker, Sweep, Swept, Touched};
@@ -299,7 +299,8 @@ impl Log {
         let (answer, answered) = bounded(1);
         let closed = || self.shared.closed.error();
         self.queue.as_ref().ok_or_else(closed)?.send(Work::Seal(answer)).map_err(|_| closed())?;
-        answered.recv().map_err(|_| closed())?
+        let sealed = answered.recv().map_err(|_| closed())??;
+        Ok(SealedLog { has_gaps: self.reader().has_gaps(), ..sealed })
     }
 
     /// A handle to read. It outlives the log: then its reads say that the log is closed.

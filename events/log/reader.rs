@@ -166,6 +166,11 @@ impl Reader {
         &self.shared.gaps
     }
 
+    /// A row of the table about the log.
+    pub(crate) fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.shared.with_database(|database| database.own.meta(name))
+    }
+
     pub(crate) fn keys(&self) -> &Arc<KeyRing> {
         &self.shared.keys
     }

@@ -16,7 +16,7 @@ use crate::codec;
 use crate::id::Seq;
 use crate::log::block::{ENTRY_BYTES, Stored, redact};
 use crate::log::blocks::{damaged, next_header, open_block, read_header};
-use crate::log::erasure::{Finder, carry_mark};
+use crate::log::erasure::{Finder, carry_marks};
 use crate::log::header::Header;
 use crate::log::keys;
 use crate::log::open::{create_at, put_origin, write_through};
@@ -86,7 +86,7 @@ pub(crate) fn rewrite(
     let file = File::options().read(true).write(true).create_new(true).open(&new_path).map_err(io)?;
     let new = create_at(file, cache_bytes, shared.log_id)?;
     write_through(&new, |transaction| {
-        shared.with_database(|database| carry_mark(&database.own, transaction))
+        shared.with_database(|database| carry_marks(&database.own, transaction))
     })?;
     let redacted = match copy(&shared.whole_snapshot()?, &new, &Finder::of(subjects), order) {
         Ok(redacted) => redacted,

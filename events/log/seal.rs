@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Seq;
 use crate::log::batch::LogClosed;
-use crate::log::erasure::carry_mark;
+use crate::log::erasure::carry_marks;
 use crate::log::flusher::{Commit, Failure, Unsynced};
 use crate::log::open::{NEW_FILE, create_at, put_origin, write_through};
 use crate::log::origin::{ORIGIN_FILE, Origin, SEALED_DIR, SealedFile, sealed_name};
@@ -38,6 +38,9 @@ pub struct SealedLog {
     pub head: Head,
     /// Its sealed files up to there, and what lies before them.
     pub origin: Origin,
+    /// Whether events of it were erased.
+    #[serde(default)]
+    pub has_gaps: bool,
 }
 
 /// Why a log was not sealed. It goes on as before, unless it says that it is closed.
@@ -96,7 +99,7 @@ impl Writer {
         let past = self.shared.with_database(|database| Ok(Arc::clone(&database.past)));
         let past = past.map_err(|source| self.failure(source))?;
         if head.seq == past.through() {
-            return Ok(SealedLog { dir, log_id, head, origin: past.origin.clone() });
+            return Ok(SealedLog { dir, log_id, head, origin: past.origin.clone(), has_gaps: false });
         }
         let sealed = SealedFile {
             file: sealed_name(&log_id, head.seq),
@@ -123,7 +126,7 @@ impl Writer {
         self.go_on_in(next, sealed, sealed_path, past).map_err(|source| self.failure(source))?;
         // For people and programs; the log does not read it.
         let _ = fs::write(dir.join(ORIGIN_FILE), origin.to_json());
-        Ok(SealedLog { dir, log_id, head, origin })
+        Ok(SealedLog { dir, log_id, head, origin, has_gaps: false })
     }
 
     /// Brings everything that was committed into the tables, makes it durable, and empties the journal.
@@ -154,7 +157,7 @@ impl Writer {
         let created = create_at(file, self.options.cache_bytes, self.shared.log_id).map_err(store)?;
         let laid_out = write_through(&created, |transaction| {
             put_origin(transaction, origin)?;
-            self.shared.with_database(|database| carry_mark(&database.own, transaction))
+            self.shared.with_database(|database| carry_marks(&database.own, transaction))
         });
         laid_out.map_err(store)?;
         Ok(created)

@@ -1,6 +1,6 @@
 //! Walking the whole chain: every hash again, from the first event to the last.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Event;
 use crate::id::Seq;
@@ -26,6 +26,8 @@ pub struct Verified {
     pub blocks: u64,
     /// Of these, events whose content was erased.
     pub erased: u64,
+    /// Of the erased ones, those whose order lies behind the end of this log, which is a fork or was restored up to a point.
+    pub erased_later: u64,
     /// Of these, events that are encrypted under a key that is not here: their bytes are right, what they say was not read.
     pub unread: u64,
     /// Idempotency keys checked.
@@ -65,8 +67,8 @@ pub(crate) enum Extent {
 pub(crate) struct Findings {
     erased: u64,
     unread: u64,
-    /// Orders that events say they were erased by, and those there are.
-    named: BTreeSet<Seq>,
+    /// Orders that events say they were erased by, with how many do, and the orders there are.
+    named: BTreeMap<Seq, u64>,
     orders: BTreeSet<Seq>,
 }
 
@@ -120,12 +122,17 @@ pub(crate) fn verify(
     }
     let keys = verify_keys(&snapshot, extent, good).map_err(VerifyError::Key)?;
     let Findings { erased, unread, named, orders } = findings;
-    if let Some(order) = named.difference(&orders).next() {
+    let mut erased_later = 0;
+    for (order, events) in named.iter().filter(|(order, _)| !orders.contains(order)) {
+        if *order > good {
+            erased_later += events;
+            continue;
+        }
         let what = format!("events say that they were erased by {order}, which is no order to erase");
         return Err(VerifyError::Block { good, source: damaged(*order, what) });
     }
     let root = end.frontier.root();
-    Ok(Verified { events: good.0 - before, blocks, erased, unread, keys, root })
+    Ok(Verified { events: good.0 - before, blocks, erased, erased_later, unread, keys, root })
 }
 
 /// Checks that a block continues the chain at `end` and is what its header says, and moves `end` behind it.
@@ -185,7 +192,7 @@ fn verify_events(
 impl Findings {
     fn note(&mut self, stored: Stored<'_>, found: Option<Found>) {
         if let Stored::Redacted(order) = stored {
-            self.named.insert(order);
+            *self.named.entry(order).or_default() += 1;
         }
         match found {
             Some(Found::Sealed(SealedRecord { erased_by: Some(_), .. })) => self.erased += 1,

@@ -1,7 +1,7 @@
 //! `caxton backup`, `caxton backup verify`, `caxton restore`: the log in another place, and back.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use caxton_events::log::{Log, LogOptions, OpenError};
@@ -161,7 +161,7 @@ pub(super) fn run_restore(what: &Restore, common: &Common, out: &mut Output) -> 
         })?),
         (None, None) => Until::End,
     };
-    into_directory(&what.from, &what.to, (until, what.force), common, out)?;
+    into_directory(&what.from, &what.to, (until, what.force, what.keys.clone()), common, out)?;
     if what.rebuild { projection::build_all(&what.to, &[], common, out) } else { Ok(()) }
 }
 
@@ -169,7 +169,7 @@ pub(super) fn run_restore(what: &Restore, common: &Common, out: &mut Output) -> 
 pub(super) fn into_directory(
     from: &Path,
     to: &Path,
-    (until, force): (Until, bool),
+    (until, force, keys): (Until, bool, Option<PathBuf>),
     common: &Common,
     out: &mut Output,
 ) -> Result<(), Failure> {
@@ -179,9 +179,9 @@ pub(super) fn into_directory(
     let mut new_log_id = [0; 16];
     getrandom::fill(&mut new_log_id)
         .map_err(|error| Failure::new(Exit::Failed, format!("could not draw an id for the log: {error}")))?;
-    let options = RestoreOptions { until, force, new_log_id, at: SystemClock.now() };
+    let options = RestoreOptions { until, force, new_log_id, keys, at: SystemClock.now() };
     let mut progress = Progress::new("restoring", "events", !common.no_progress);
-    let restored = restore(from, to, options, &mut |at, of| progress.set(at.0, of.0));
+    let restored = restore(from, to, &options, &mut |at, of| progress.set(at.0, of.0));
     drop(progress);
     out.value(&restored.map_err(|error| not_restored(&error))?)
 }
@@ -194,6 +194,7 @@ fn not_restored(error: &RestoreError) -> Failure {
         RestoreError::NotWhole { .. }
         | RestoreError::Build(_)
         | RestoreError::Head { .. }
+        | RestoreError::Keys(_)
         | RestoreError::Io { .. } => Exit::Failed,
     };
     Failure::of(exit, error)

@@ -30,7 +30,7 @@ pub(super) fn run(command: &ProjectionCommand, common: &Common, out: &mut Output
         names, from: Some(from), into: Some(into), ..
     }) = command
     {
-        backup::into_directory(from, into, (Until::End, false), common, out)?;
+        backup::into_directory(from, into, (Until::End, false, None), common, out)?;
         return build_all(into, names, common, out);
     }
     let server = backend::running(common)?;

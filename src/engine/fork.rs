@@ -158,7 +158,13 @@ fn sealed(log: &Log, dir: &Path, cut: Cut) -> Result<(Seq, SealedLog), SealLogEr
     let reader = log.reader();
     let (seq, origin) = (cut.resolve(&reader)?, reader.origin()?);
     let sealed = if seq <= log::sealed_through(&origin) {
-        SealedLog { dir: dir.to_owned(), log_id: reader.log_id(), head: reader.head(), origin }
+        SealedLog {
+            dir: dir.to_owned(),
+            log_id: reader.log_id(),
+            head: reader.head(),
+            origin,
+            has_gaps: reader.has_gaps(),
+        }
     } else {
         SealedLog { dir: dir.to_owned(), ..log.seal()? }
     };

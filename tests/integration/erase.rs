@@ -355,3 +355,99 @@ fn a_stopped_directory_is_erased_by_the_command_line() {
     fs::remove_file(config.path().join("data/erasure.keys")).unwrap();
     check_failure(&with(&["memory", "stats"]), 1, "erasure.keys is missing");
 }
+
+#[test]
+fn a_moment_before_an_erasure_says_that_something_is_gone_and_audits_show_the_places() {
+    let server = Server::beside(TempDir::new().unwrap(), encrypting);
+    plant(&server);
+    let then = server.engine.log().head().seq.0;
+    let entities = server.get("/memory/entities?agent_id=ada").expect(200).json();
+    let gone = entities["entities"][0]["entity_id"].as_str().unwrap().to_owned();
+    let before = server.get(&format!("/memory/entities/{gone}?agent_id=ada&as_of={then}")).expect(200);
+    assert_eq!(before.header("caxton-erased-since"), None);
+    let order = erase(&server, &json!({"agent": "ada"}))["order_seq"].as_u64().unwrap();
+    let told = |path: &str, since: Option<u64>| {
+        let reply = server.get(path).expect(200);
+        let header = reply.header("caxton-erased-since").map(|seq| seq.parse::<u64>().unwrap());
+        assert_eq!(header, since, "{path}");
+        reply.json()
+    };
+    for path in [
+        "/memory/entities?agent_id=bob",
+        "/memory/stats?agent_id=bob",
+        "/memory/export?agent_id=bob",
+        "/agents",
+    ] {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        told(&format!("{path}{sign}as_of={then}"), Some(order));
+        told(&format!("{path}{sign}as_of={order}"), None);
+    }
+    told(&format!("/memory/diff?agent_id=bob&from={then}"), Some(order));
+    let search = format!("/memory/search?query=bqnote&agent_id=bob&mode=keyword&as_of={then}");
+    let intervened = &told(&search, Some(order))["intervened"];
+    assert_eq!(intervened[0]["what"], "system.erasure_ordered");
+    assert_eq!(intervened[0]["seq"], order);
+    for path in [format!("/memory/entities/{gone}?agent_id=ada"), "/conversations/c-ada?".to_owned()] {
+        let problem = server.get(&format!("{path}&as_of={then}"));
+        assert_eq!(problem.status, 404);
+        assert_eq!(problem.json()["details"]["erased_since_seq"], order, "{path}");
+    }
+    let audit = server.get("/audit?conversation_id=c-ada").expect(200).json();
+    assert_eq!(audit["events"], json!([]), "the conversation is not named by what is left");
+    let audit = server.get("/audit?stream=c-ada").expect(200).json();
+    let rows = audit["events"].as_array().unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert_eq!(row["data"]["erased_by_seq"], order, "{row}");
+        let why = server.get(&format!("/audit/why/{}", row["seq"])).expect(200).json();
+        assert_eq!(why["because"][0]["event"]["data"]["erased"], true, "{why}");
+    }
+    assert_eq!(audit["gaps"], json!([]));
+}
+
+#[test]
+fn forks_and_restored_logs_of_a_time_before_an_erasure_are_whole_without_what_was_erased() {
+    for encrypt in [Encrypt::All, Encrypt::None] {
+        let server = Server::beside(TempDir::new().unwrap(), |engine| engine.encrypt = encrypt);
+        plant(&server);
+        let then = server.engine.log().head().seq.0.to_string();
+        erase(&server, &json!({"agent": "ada"}));
+        let events = server.get("/events?limit=1000").expect(200).json();
+        let is_erased = |row: &&Value| row["data"]["erased"] == true;
+        let erased = events["events"].as_array().unwrap().iter().filter(is_erased).count();
+        let dir = server.leave();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let (data, backup) = (dir.path().to_str().unwrap().to_owned(), TempDir::new().unwrap());
+        let backup = backup.path().join("b").to_str().unwrap().to_owned();
+        let others = TempDir::new().unwrap();
+        let other = |name: &str| others.path().join(name).to_str().unwrap().to_owned();
+        check(&["--keyword-only", "--data-dir", &data, "backup", "--to", &backup], &["verified"]);
+        check(&["--data-dir", &data, "log", "fork", "--at", &then, "--to", &other("fork")], &[]);
+        let (restored, keys) = (other("restored"), path("erasure.keys"));
+        let restore = ["restore", "--from", &backup, "--to", &restored, "--to-seq", &then];
+        if encrypt == Encrypt::All {
+            check(&restore, &["is in no backup"]);
+            let place = ["--keyword-only", "--data-dir", &restored];
+            check_failure(&[&["memory", "stats"], &place[..]].concat(), 1, "erasure.keys is missing");
+            check_failure(
+                &[&restore[..], &["--force", "--keys", &path("signing.key")]].concat(),
+                1,
+                "does not begin as a file of keys does",
+            );
+            check(&[&restore[..], &["--force", "--keys", &keys]].concat(), &["every hash fits"]);
+        } else {
+            check(&restore, &["every hash fits"]);
+        }
+        for copy in [other("fork"), restored] {
+            let place = ["--keyword-only", "--data-dir", &copy];
+            check(
+                &[&["log", "verify"], &place[..]].concat(),
+                &[&format!("the content of {erased} events was erased")],
+            );
+            check(&[&["memory", "search", "bqnote", "--agent", "bob"], &place[..]].concat(), &["bqname"]);
+            check(&[&["memory", "search", "zqnote", "--agent", "ada"], &place[..]].concat(), &["0 hits"]);
+            check(&[&["projection", "verify"], &place[..]].concat(), &["graph at", "talk at"]);
+            check_nowhere(Path::new(&copy), PLANTED);
+        }
+    }
+}

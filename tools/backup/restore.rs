@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use caxton_events::log::{BuildError, Head, LogBuild, StoredBlock};
+use caxton_events::log::{BuildError, Head, KEYS_FILE, KeysError, LogBuild, StoredBlock, take_keys};
 use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ pub enum Until {
 }
 
 /// How a backup is restored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RestoreOptions {
     /// How much of it.
     pub until: Until,
@@ -39,6 +39,8 @@ pub struct RestoreOptions {
     pub force: bool,
     /// The id that the log gets when its end is left out: freshly drawn.
     pub new_log_id: [u8; 16],
+    /// The file with the keys of what is encrypted, which is in no backup.
+    pub keys: Option<PathBuf>,
     /// Now.
     pub at: Timestamp,
 }
@@ -62,11 +64,13 @@ pub struct Restored {
     pub files: usize,
     /// Where the directory that was there before went.
     pub aside: Option<PathBuf>,
+    /// Whether payloads are encrypted and their keys are not there yet.
+    pub keys_missing: bool,
 }
 
 impl fmt::Display for Restored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dir, log_id, from_log_id, head, backup_head, files, aside, .. } = self;
+        let Self { dir, log_id, from_log_id, head, backup_head, files, aside, keys_missing, .. } = self;
         write!(
             f,
             "restored {} up to {} and {files} files; every hash fits\nroot {}",
@@ -83,6 +87,13 @@ impl fmt::Display for Restored {
         }
         if let Some(aside) = aside {
             write!(f, "\nwhat was there before is in {}", aside.display())?;
+        }
+        if *keys_missing {
+            write!(
+                f,
+                "\npayloads of it are encrypted, and {KEYS_FILE} is in no backup: nothing can read it before the newest copy of \
+                 that file is there too; restore again with --keys FILE"
+            )?;
         }
         write!(f, "\nthe projections are built at the first start, or by `caxton projection rebuild`")
     }
@@ -125,6 +136,9 @@ pub enum RestoreError {
     /// The log could not be put together.
     #[error("could not restore the log")]
     Build(#[from] BuildError),
+    /// The keys of what is encrypted could not be taken.
+    #[error("could not take the keys of what is encrypted")]
+    Keys(#[from] KeysError),
     /// The log does not end as the backup says.
     #[error("the log in the backup ends at {found}, not at {head} with its root; restore another backup")]
     Head {
@@ -162,7 +176,7 @@ fn listed(problems: &[Problem]) -> String {
 pub fn restore(
     from: &Path,
     to: &Path,
-    options: RestoreOptions,
+    options: &RestoreOptions,
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<Restored, RestoreError> {
     let manifest = read_manifest(from)?;
@@ -204,12 +218,15 @@ fn build(
     from: &Path,
     manifest: &Manifest,
     dir: &Path,
-    (options, whole): (RestoreOptions, bool),
+    (options, whole): (&RestoreOptions, bool),
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<Restored, RestoreError> {
     let own = u128::from_str_radix(&manifest.log_id, 16).unwrap_or_default().to_be_bytes();
     let log_id = if whole { own } else { options.new_log_id };
-    let head = build_log(from, manifest, dir, (log_id, options.until), progress)?;
+    let (head, has_sealed) = build_log(from, manifest, dir, (log_id, options.until), progress)?;
+    if let Some(keys) = &options.keys {
+        take_keys(keys, own, dir, log_id)?;
+    }
     if whole && BackupHead::from(head) != manifest.head {
         return Err(RestoreError::Head { found: head.seq, head: manifest.head.seq });
     }
@@ -226,6 +243,7 @@ fn build(
         at: options.at,
         files,
         aside: None,
+        keys_missing: has_sealed && options.keys.is_none(),
     };
     let io = |source: io::Error| RestoreError::Io { path: dir.join(MARKER_FILE), source };
     let marker = serde_json::json!({
@@ -243,7 +261,7 @@ fn build_log(
     dir: &Path,
     (log_id, until): ([u8; 16], Until),
     progress: &mut dyn FnMut(Seq, Seq),
-) -> Result<Head, RestoreError> {
+) -> Result<(Head, bool), RestoreError> {
     let mut log = LogBuild::begin(dir, log_id)?;
     let mut last = match until {
         Until::Seq(until) => until,
@@ -274,7 +292,8 @@ fn build_log(
             RestoreError::NotWhole { dir: from.to_owned(), problems }
         })?;
     }
-    Ok(log.finish()?)
+    let has_sealed = log.has_sealed();
+    Ok((log.finish()?, has_sealed))
 }
 
 /// Adds a block as far as it is wanted; `last` is the last position wanted, as far as it is known.

@@ -98,8 +98,8 @@ impl Fixture {
     }
 
     fn restore(&self, to: &str, until: Until) -> Result<Restored, RestoreError> {
-        let options = RestoreOptions { until, force: false, new_log_id: [9; 16], at: NOW };
-        restore(&self.backup(), &self.dir.path().join(to), options, &mut |_, _| ())
+        let options = RestoreOptions { until, force: false, new_log_id: [9; 16], keys: None, at: NOW };
+        restore(&self.backup(), &self.dir.path().join(to), &options, &mut |_, _| ())
     }
 
     fn open(&self, name: &str) -> Reader {
@@ -217,9 +217,9 @@ fn a_directory_that_is_not_empty_is_refused_or_moved_aside_and_never_removed() {
     let refused = fixture.restore("other", Until::End);
     assert!(matches!(&refused, Err(RestoreError::NotEmpty { .. })), "{refused:?}");
     assert!(to.join("precious").exists());
-    let options = RestoreOptions { until: Until::End, force: true, new_log_id: [9; 16], at: NOW };
+    let options = RestoreOptions { until: Until::End, force: true, new_log_id: [9; 16], keys: None, at: NOW };
     for number in 1..3 {
-        let restored = restore(&fixture.backup(), &to, options, &mut |_, _| ()).unwrap();
+        let restored = restore(&fixture.backup(), &to, &options, &mut |_, _| ()).unwrap();
         let aside = fixture.dir.path().join(format!("other.before-restore-{number}"));
         assert_eq!(restored.aside.as_ref(), Some(&aside));
         assert_eq!(aside.join("precious").exists(), number == 1);

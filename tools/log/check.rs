@@ -15,6 +15,8 @@ pub struct Intact {
     pub blocks: u64,
     /// Of these, events whose content was erased; their places and what stands before and after them are proved all the same.
     pub erased: u64,
+    /// Of the erased ones, those whose order lies behind the end of this log, as in a fork.
+    pub erased_later: u64,
     /// Of these, events encrypted under keys that are not at hand.
     pub unread: u64,
     /// Idempotency keys checked.
@@ -25,13 +27,20 @@ pub struct Intact {
 
 impl fmt::Display for Intact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, blocks, erased, unread, keys, root } = self;
+        let Self { events, blocks, erased, erased_later, unread, keys, root } = self;
         write!(
             f,
             "{events} events in {blocks} blocks and {keys} idempotency keys are as written\nroot {root}"
         )?;
         if *erased > 0 {
             write!(f, "\nthe content of {erased} events was erased")?;
+        }
+        if *erased_later > 0 {
+            write!(
+                f,
+                "\n{erased_later} of them name an order behind the end of this log: right for a fork or a log that was restored \
+                 up to a point, and for no other"
+            )?;
         }
         if *unread > 0 {
             write!(
@@ -56,6 +65,7 @@ pub fn verify(reader: &Reader, own: bool, progress: &mut dyn FnMut(Seq, Seq)) ->
         events: verified.events,
         blocks: verified.blocks,
         erased: verified.erased,
+        erased_later: verified.erased_later,
         unread: verified.unread,
         keys: verified.keys,
         root: verified.root.to_string(),

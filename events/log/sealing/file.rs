@@ -60,11 +60,20 @@ impl KeyFile {
         writable: bool,
     ) -> Result<Option<(Self, Vec<Place>)>, KeysError> {
         let path = dir.join(KEYS_FILE);
+        match File::options().read(true).write(writable).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(KeysError::Io { path, source }),
+            Ok(file) => Self::read(path, file, log_id, writable).map(Some),
+        }
+    }
+
+    fn read(
+        path: PathBuf,
+        file: File,
+        log_id: [u8; 16],
+        writable: bool,
+    ) -> Result<(Self, Vec<Place>), KeysError> {
         let io = |source: io::Error| KeysError::Io { path: path.clone(), source };
-        let file = match File::options().read(true).write(writable).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(io)?,
-        };
         let mode = file.metadata().map_err(io)?.mode() & 0o7777;
         if mode & FOREIGN_MODE != 0 {
             return Err(KeysError::Permissions { path, mode });
@@ -92,14 +101,20 @@ impl KeyFile {
         if writable && end < bytes.len() {
             opened.file.set_len(end as u64).map_err(io)?;
         }
-        Ok(Some((opened, found)))
+        Ok((opened, found))
     }
 
     /// Copies the file in `from`, if there is one, for the log with another id in `to`, where there is none.
     pub(crate) fn copy(from: &Path, from_id: [u8; 16], to: &Path, to_id: [u8; 16]) -> Result<(), KeysError> {
-        let Some((_, places)) = Self::open(from, from_id, false)? else { return Ok(()) };
-        let bytes: Vec<u8> = places.iter().flat_map(|place| finish(&to_id, encode(place))).collect();
-        Self::make(to, to_id, &bytes).map(drop)
+        match Self::open(from, from_id, false)? {
+            Some((_, places)) => Self::make_of(to, to_id, &places),
+            None => Ok(()),
+        }
+    }
+
+    fn make_of(dir: &Path, log_id: [u8; 16], places: &[Place]) -> Result<(), KeysError> {
+        let bytes: Vec<u8> = places.iter().flat_map(|place| finish(&log_id, encode(place))).collect();
+        Self::make(dir, log_id, &bytes).map(drop)
     }
 
     /// Makes an empty file in `dir`, where there is none.
@@ -185,6 +200,17 @@ fn finish(log_id: &[u8; 16], mut place: [u8; PLACE]) -> [u8; PLACE] {
 
 fn is_whole(log_id: &[u8; 16], place: &[u8]) -> bool {
     checksum(log_id, place) == place[CHECKSUM..]
+}
+
+/// Puts the keys that `file` holds for one log into the data directory `dir` of a log with its past, where there are none.
+///
+/// # Errors
+///
+/// [`KeysError`], also when there is no such file.
+pub fn take_keys(file: &Path, of: [u8; 16], dir: &Path, log_id: [u8; 16]) -> Result<(), KeysError> {
+    let opened = File::open(file).map_err(|source| KeysError::Io { path: file.to_owned(), source })?;
+    let (_, places) = KeyFile::read(file.to_owned(), opened, of, false)?;
+    KeyFile::make_of(dir, log_id, &places)
 }
 
 /// The place without its checksum.

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use cipher::{KEY_BYTES, NONCE_BYTES, OVERHEAD_BYTES, seal, unseal};
-pub use file::KEYS_FILE;
 pub(crate) use file::KeyFile;
+pub use file::{KEYS_FILE, take_keys};
 pub(crate) use ring::{Held, KeyRing};
 
 use crate::record::Draft;

@@ -50,6 +50,9 @@ pub(in crate::cli) struct Restore {
     /// Move a directory that is not empty aside; it is never removed
     #[arg(long)]
     pub(in crate::cli) force: bool,
+    /// The newest copy of erasure.keys, where payloads are encrypted: it is in no backup
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) keys: Option<PathBuf>,
     /// Build the projections right away, not at the first start
     #[arg(long)]
     pub(in crate::cli) rebuild: bool,

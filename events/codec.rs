@@ -7,6 +7,7 @@ use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::agent::AgentEvent;
+use crate::borrowed::{EventRef, MemoryEventRef, SENT_VARIANT, SentRef};
 use crate::conversation::ConversationEvent;
 use crate::event::{Event, Family, Kind};
 use crate::id::Seq;
@@ -140,6 +141,29 @@ pub(crate) fn decode_current(kind: Kind, payload: &[u8]) -> Result<Event, Decode
     }
 }
 
+/// The same without a copy, for the families that have such a form.
+pub(crate) fn decode_borrowed(kind: Kind, payload: &[u8]) -> Result<EventRef<'_>, DecodeError> {
+    if MemoryEventRef::covers(kind)
+        && let Ok(event) = borrow::<MemoryEventRef<'_>>(payload)
+        && event.kind() == kind
+    {
+        return Ok(EventRef::Memory(event));
+    }
+    if kind == Kind::MessageSent
+        && let Ok(SentRef { variant: SENT_VARIANT, message }) = borrow(payload)
+    {
+        return Ok(EventRef::Message(message));
+    }
+    // Also what is wrong is told here.
+    decode_current(kind, payload).map(EventRef::Other)
+}
+
+/// Reads one value that takes all of `bytes` and borrows from them.
+fn borrow<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::borrow_decode_from_slice(bytes, CONFIG).map_err(DecodeError::Malformed)?;
+    if used == bytes.len() { Ok(value) } else { Err(DecodeError::Trailing { bytes: bytes.len() - used }) }
+}
+
 /// Reads one value that takes all of `bytes`.
 pub(crate) fn get<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (value, used) = bincode::decode_from_slice(bytes, CONFIG).map_err(DecodeError::Malformed)?;
@@ -150,9 +174,13 @@ pub(crate) fn get<T: Decode<()>>(bytes: &[u8]) -> Result<T, DecodeError> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-    use super::{DecodeError, decode_current, decode_envelope, encode};
+    use super::{
+        DecodeError, EventRef, SENT_VARIANT, SentRef, decode_borrowed, decode_current, decode_envelope,
+        encode, encode_payload, put,
+    };
+    use crate::borrowed::MemoryEventRef;
     use crate::upcast::tests::samples;
-    use crate::{Draft, Seq};
+    use crate::{Draft, Kind, Seq};
 
     fn drafts() -> Vec<Draft> {
         let whys = [(None, None), (Some("request-7".to_owned()), Some(Seq(7)))];
@@ -183,6 +211,44 @@ mod tests {
                 (draft.correlation.as_deref(), draft.causation)
             );
             assert_eq!(decode_current(draft.event.kind(), payload).unwrap(), draft.event);
+        }
+    }
+
+    #[test]
+    fn what_is_borrowed_has_the_bytes_and_the_kind_of_what_is_owned() {
+        for event in samples() {
+            let (mut bytes, mut again) = (Vec::new(), Vec::new());
+            encode_payload(&event, &mut bytes);
+            let borrowed = decode_borrowed(event.kind(), &bytes).unwrap();
+            assert_eq!(borrowed.kind(), event.kind());
+            match borrowed {
+                EventRef::Memory(event) => put(&event, &mut again),
+                EventRef::Message(message) => put(&SentRef { variant: SENT_VARIANT, message }, &mut again),
+                EventRef::Other(other) => {
+                    assert_eq!(other, event);
+                    let borrowed = MemoryEventRef::covers(event.kind()) || event.kind() == Kind::MessageSent;
+                    assert!(!borrowed, "{event:?} has a form of its own");
+                    continue;
+                }
+            }
+            assert_eq!(again, bytes, "{event:?}");
+            for len in 0..bytes.len() {
+                assert!(decode_borrowed(event.kind(), &bytes[..len]).is_err(), "{event:?} cut to {len}");
+            }
+            bytes.push(0);
+            let longer = decode_borrowed(event.kind(), &bytes);
+            assert!(matches!(longer, Err(DecodeError::Trailing { bytes: 1 })), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_of_another_kind_than_its_tag_is_named() {
+        for (event, other) in samples().iter().zip(samples().iter().skip(1)) {
+            let mut bytes = Vec::new();
+            encode_payload(event, &mut bytes);
+            let owned = decode_current(other.kind(), &bytes).unwrap_err();
+            let borrowed = decode_borrowed(other.kind(), &bytes).unwrap_err();
+            assert_eq!(borrowed.to_string(), owned.to_string(), "{event:?} as {:?}", other.kind());
         }
     }
 
@@ -218,8 +284,9 @@ mod tests {
                 })
                 .collect();
             if let Ok((_, payload)) = decode_envelope(&bytes) {
-                for kind in crate::Kind::ALL {
-                    let _ = decode_current(*kind, payload);
+                for kind in Kind::ALL {
+                    let owned = decode_current(*kind, payload).is_ok();
+                    assert_eq!(decode_borrowed(*kind, payload).is_ok(), owned, "{bytes:?} as {kind:?}");
                 }
             }
         }

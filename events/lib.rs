@@ -1,9 +1,10 @@
 //! Facts: what happened, in order, for good. The lowest crate: it knows no server, no clock and no randomness.
 //!
-//! Reading order: [`event`] (what can happen), [`record`] (an event with its place), [`codec`] (an event as bytes), [`log`] (where
-//! they are kept).
+//! Reading order: [`event`] (what can happen), [`record`] (an event with its place), [`codec`] (an event as bytes),
+//! [`borrowed`] (an event where it lies), [`log`] (where they are kept).
 
 pub mod agent;
+pub mod borrowed;
 pub mod choice;
 pub mod codec;
 pub mod conversation;
@@ -23,6 +24,7 @@ pub mod turn;
 pub mod upcast;
 
 pub use agent::AgentEvent;
+pub use borrowed::EventRef;
 pub use conversation::ConversationEvent;
 pub use event::{Event, Family, Kind};
 pub use id::{

@@ -3,7 +3,8 @@
 //! To change what a kind holds: raise its number in [`version`], keep the old struct beside its upcaster, add a row to
 //! `UPCASTERS` and a golden file for the new version (`UPDATE_GOLDEN=1 cargo nextest run -p caxton-events golden`).
 
-use crate::codec::{DecodeError, decode_current};
+use crate::borrowed::EventRef;
+use crate::codec::{self, DecodeError, decode_current};
 use crate::event::{Event, Kind};
 
 /// The version new events of this kind are written in, from 1.
@@ -78,6 +79,18 @@ const UPCASTERS: &[Upcaster] = &[];
 /// [`DecodeError::Newer`] if kind or version are not known here; otherwise as the bytes are.
 pub fn decode(tag: u8, version: u8, payload: &[u8]) -> Result<Event, DecodeError> {
     decode_with(UPCASTERS, self::version, tag, version, payload)
+}
+
+/// The same without a copy where the version is the newest.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_borrowed(tag: u8, version: u8, payload: &[u8]) -> Result<EventRef<'_>, DecodeError> {
+    match Kind::from_tag(tag) {
+        Some(kind) if version == self::version(kind) => codec::decode_borrowed(kind, payload),
+        Some(_) | None => decode(tag, version, payload).map(EventRef::Other),
+    }
 }
 
 fn decode_with(

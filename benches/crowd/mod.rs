@@ -5,6 +5,7 @@
 pub(crate) mod arguments;
 pub(crate) mod closed_loop;
 pub(crate) mod medium;
+pub(crate) mod ratios;
 pub(crate) mod table;
 
 use std::path::{Path, PathBuf};

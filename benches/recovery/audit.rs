@@ -11,7 +11,7 @@ use caxton_events::{Clock, Draft, MemoryEvent, MemoryId, Seq, Timestamp};
 use caxton_projections::audit::trail::More;
 use caxton_projections::audit::{Postings, Question, Step, Trail};
 
-use crate::table::Table;
+use crate::crowd::table::Table;
 
 /// How it is measured.
 pub(crate) struct Options {

@@ -11,8 +11,14 @@
 //!
 //! An event that was erased while it lay there as it was written keeps its place, its entry and so its leaf; its bytes are
 //! `| 0 | position of the order: u64 LE | zeros |`, which no event begins with that matches its hash.
+//!
+//! Who reads goes by the checksum of the whole body where the header has one and it holds: then only what begins with 0 is
+//! held to its hash. Otherwise every event is.
 
 use std::borrow::Cow;
+use std::ops::Range;
+
+use twox_hash::XxHash3_64;
 
 use crate::id::Seq;
 use crate::limits::EVENT_BYTES_MAX;
@@ -28,6 +34,11 @@ pub(crate) const FLAG_LZ4: u16 = 1;
 pub(crate) const FLAG_SEALED: u16 = 2;
 /// What an event that was erased begins with, and the position of the order behind it.
 const REDACTED_BYTES: usize = 9;
+
+/// What the header keeps of a body, for whoever only reads.
+pub(crate) fn checksum(body: &[u8]) -> u64 {
+    XxHash3_64::oneshot(body)
+}
 
 /// What stands about one event outside its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +80,8 @@ pub(crate) struct Block<'a> {
     first_at: Timestamp,
     entries: &'a [u8],
     stored: &'a [u8],
+    /// Whether the whole body was found to be what was written, so that its events need not be hashed.
+    sound: bool,
 }
 
 impl<'a> Block<'a> {
@@ -83,20 +96,35 @@ impl<'a> Block<'a> {
         if hash(entries) != header.entries_hash {
             return Err("the entries do not match the header");
         }
-        Self::trusted(header.first, header.first_at, header.count, body)
+        Self::trusted(header.first, header.first_at, header.count, body, false)
     }
 
-    /// As [`Block::open`], for a body that was opened before.
+    /// As [`Block::open`], for who only reads: goes by the checksum of the body where it holds.
+    pub(crate) fn open_to_read(header: &Header<'_>, body: &'a [u8]) -> Result<Self, &'static str> {
+        let right_length = body.len() == header.body_bytes as usize;
+        if right_length && header.body_checksum.is_some_and(|wanted| wanted == checksum(body)) {
+            return Self::trusted(header.first, header.first_at, header.count, body, true);
+        }
+        Self::open(header, body)
+    }
+
+    /// As [`Block::open`], for a body that was opened before, and found `sound` as a whole or not.
     pub(crate) fn trusted(
         first: Seq,
         first_at: Timestamp,
         count: u32,
         body: &'a [u8],
+        sound: bool,
     ) -> Result<Self, &'static str> {
         let Some((entries, stored)) = body.split_at_checked(count as usize * ENTRY_BYTES) else {
             return Err("the block is shorter than its entries");
         };
-        Ok(Self { first, first_at, entries, stored })
+        Ok(Self { first, first_at, entries, stored, sound })
+    }
+
+    /// Whether the body is what was written, as a whole.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.sound
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -122,14 +150,49 @@ impl<'a> Block<'a> {
             0 => 0,
             _ => self.entry(index - 1).body_end as usize,
         };
-        let entry = self.entry(index);
+        self.stored_between(start, &self.entry(index))
+    }
+
+    /// The bytes of the event with this entry, which begin at `start`.
+    fn stored_between(&self, start: usize, entry: &Entry) -> Result<Stored<'a>, &'static str> {
         let Some(stored) = self.stored.get(start..entry.body_end as usize) else {
             return Err("an event ends outside its block");
         };
-        if hash(stored) == entry.body_hash {
+        // What begins with 0 may stand for an event that was erased.
+        if self.sound && stored.first() != Some(&0) {
             return Ok(Stored::Bytes(stored));
         }
-        redaction(stored).map(Stored::Redacted).ok_or("an event does not match its hash")
+        Stored::of(stored, &hash(stored), entry).ok_or("an event does not match its hash")
+    }
+
+    /// Every entry with the bytes of its event, which are not held to their hash.
+    pub(crate) fn unchecked(&self) -> impl Iterator<Item = (Entry, Option<&'a [u8]>)> {
+        let (stored, mut start) = (self.stored, 0);
+        self.entries.chunks_exact(ENTRY_BYTES).map(move |entry| {
+            let entry = Entry::decode(entry);
+            let bytes = stored.get(start..entry.body_end as usize);
+            start = entry.body_end as usize;
+            (entry, bytes)
+        })
+    }
+
+    /// The events with these indexes: position, entry, and the stored bytes or what is wrong with them.
+    pub(crate) fn events(
+        &self,
+        wanted: Range<usize>,
+    ) -> impl Iterator<Item = (Seq, Entry, Result<Stored<'a>, &'static str>)> {
+        let block = *self;
+        let mut start = match wanted.start {
+            0 => 0,
+            first => self.entry(first - 1).body_end as usize,
+        };
+        let entries = self.entries.chunks_exact(ENTRY_BYTES).skip(wanted.start).take(wanted.len());
+        (self.seq(wanted.start).0..).zip(entries).map(move |(seq, entry)| {
+            let entry = Entry::decode(entry);
+            let stored = block.stored_between(start, &entry);
+            start = entry.body_end as usize;
+            (Seq(seq), entry, stored)
+        })
     }
 
     /// Whether the payload of an event is encrypted.
@@ -159,6 +222,17 @@ pub(crate) enum Stored<'a> {
     Redacted(Seq),
 }
 
+impl<'a> Stored<'a> {
+    /// What stands there, `hash` being that of the bytes; `None` if they are neither the entry's event nor the mark of an
+    /// order.
+    pub(crate) fn of(bytes: &'a [u8], hash: &Hash, entry: &Entry) -> Option<Self> {
+        if *hash == entry.body_hash {
+            return Some(Self::Bytes(bytes));
+        }
+        redaction(bytes).map(Self::Redacted)
+    }
+}
+
 /// The order that an event was erased by, if it was.
 fn redaction(stored: &[u8]) -> Option<Seq> {
     let (front, rest) = stored.split_first_chunk::<REDACTED_BYTES>()?;
@@ -174,6 +248,21 @@ pub(crate) fn redact(stored: &mut [u8], order: Seq) -> bool {
     stored.fill(0);
     stored[1..REDACTED_BYTES].copy_from_slice(&order.0.to_le_bytes());
     true
+}
+
+/// The bytes of an event as they were encoded, from those that are stored; what is compressed is unpacked into `room`.
+pub(crate) fn unpack_into<'a>(
+    stored: &'a [u8],
+    tag: Tag,
+    room: &'a mut Vec<u8>,
+) -> Result<&'a [u8], &'static str> {
+    match unpack(stored, tag)? {
+        Cow::Borrowed(bytes) => Ok(bytes),
+        Cow::Owned(bytes) => {
+            *room = bytes;
+            Ok(room)
+        }
+    }
 }
 
 /// The bytes of an event as they were encoded, from those that are stored.

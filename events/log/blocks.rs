@@ -130,6 +130,18 @@ impl Snapshot {
         Ok(Headers { stored, recent: Arc::clone(&self.recent), left })
     }
 
+    /// Headers of the blocks that begin at `from` or behind it, without a look at what stands before.
+    pub(crate) fn headers_beginning(&self, from: Seq) -> Result<Headers, StoreError> {
+        let mut left = self.recent_through(self.through);
+        left.start += self.recent[left.clone()].partition_point(|block| block.first < from);
+        let stored = guarded(|| {
+            let ranges =
+                self.files().map(|(headers, through)| headers.range_owned(from.0..=through.0.max(from.0)));
+            Ok(ranges.collect::<Result<_, _>>()?)
+        })?;
+        Ok(Headers { stored, recent: Arc::clone(&self.recent), left })
+    }
+
     /// Headers of the blocks that hold `until` and everything before it.
     pub(crate) fn headers_until(&self, until: Seq) -> Result<Headers, StoreError> {
         let until = until.min(self.through);
@@ -275,4 +287,9 @@ pub(crate) fn read_header(first: Seq, value: &Value) -> Result<Header<'_>, ReadE
 /// Opens a stored body against its header.
 pub(crate) fn open_block<'a>(header: &Header<'_>, body: &'a Value) -> Result<Block<'a>, ReadError> {
     Block::open(header, body.value()).map_err(|what| damaged(header.first, what))
+}
+
+/// Opens a stored body against its header for who only reads.
+pub(crate) fn open_to_read<'a>(header: &Header<'_>, body: &'a Value) -> Result<Block<'a>, ReadError> {
+    Block::open_to_read(header, body.value()).map_err(|what| damaged(header.first, what))
 }

@@ -72,9 +72,12 @@ pub(crate) fn leaves<'a>(
     recorded_at: Timestamp,
     events: impl Iterator<Item = &'a (Tag, Hash)>,
 ) -> Vec<Hash> {
-    let places = (first.0..).zip(events);
-    let blocks: Vec<[u8; 64]> =
-        places.map(|(seq, (tag, body))| leaf_block(Seq(seq), recorded_at, *tag, body)).collect();
+    leaves_at((first.0..).zip(events).map(|(seq, (tag, body))| (Seq(seq), recorded_at, *tag, body)))
+}
+
+/// The leaves of any events: position, time, how they are to be read, hash of their bytes.
+pub(crate) fn leaves_at<'a>(events: impl Iterator<Item = (Seq, Timestamp, Tag, &'a Hash)>) -> Vec<Hash> {
+    let blocks: Vec<[u8; 64]> = events.map(|(seq, at, tag, body)| leaf_block(seq, at, tag, body)).collect();
     keyed_each(LEAF_KEY, blocks.iter())
 }
 

@@ -291,8 +291,7 @@ pub(crate) fn front(
     end.bytes_through += stored as u64;
     end.recorded_at = last;
     let (front, hashes) = ([entries, events].concat(), (header.prev_root, hash(entries)));
-    let encoded =
-        summary.header(header.first, (count as u32, front.len()), (header.first_at, last), hashes, end);
+    let encoded = summary.header(header.first, (count as u32, &front), (header.first_at, last), hashes, end);
     Ok((encoded, front))
 }
 

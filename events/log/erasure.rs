@@ -330,7 +330,7 @@ impl Marks {
     /// Adds what a block has.
     pub(crate) fn note(&mut self, first: Seq, header: &[u8], body: &[u8]) {
         let Ok(header) = Header::decode(first, header) else { return };
-        let Ok(block) = Block::trusted(first, header.first_at, header.count, body) else { return };
+        let Ok(block) = Block::trusted(first, header.first_at, header.count, body, false) else { return };
         self.sealed = self.sealed || block.has_sealed();
         self.gaps = self.gaps || block.has_redacted();
     }

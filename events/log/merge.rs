@@ -187,7 +187,7 @@ fn join(places: &[BlockPlace], loaded: &[Loaded]) -> Option<(Seq, Vec<u8>, Vec<u
         ChainEnd { frontier: back.frontier()?, bytes_through: back.bytes_through, recorded_at: back.last_at };
     let times = (front.first_at, back.last_at);
     let hashes = (front.prev_root, entries_hash);
-    Some((front.first, summary.header(front.first, (count, body.len()), times, hashes, &end), body))
+    Some((front.first, summary.header(front.first, (count, &body), times, hashes, &end), body))
 }
 
 /// What the filter of a block knows of an event, whose bytes are checked on the way: nothing of one that was erased with

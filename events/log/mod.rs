@@ -2,11 +2,11 @@
 //!
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
-//! (the bytes), [`sealing`] and [`erasure`] (what can be made unreadable), [`reader`], [`scan`], [`sweep`] and [`verify`] (out),
-//! [`stretch`] and [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and
-//! [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log begins that does not begin in its own file, [`past`]
-//! reads the sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a part
-//! of a log anew. `lanes` hashes many events at once.
+//! (the bytes), [`sealing`] and [`erasure`] (what can be made unreadable), [`reader`], [`visit`], [`scan`], [`sweep`] and
+//! [`verify`] (out), [`salvage`] (out of a damaged one), [`stretch`] and [`build`](mod@build) (carried away and put together
+//! again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log
+//! begins that does not begin in its own file, [`past`] reads the sealed files before it, [`seal`] makes one, [`fork`] shares
+//! them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a part of a log anew. `lanes` hashes many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -43,6 +43,7 @@ pub mod proof;
 pub mod prove;
 pub mod reader;
 pub mod rewrite;
+pub mod salvage;
 pub mod scan;
 pub mod seal;
 pub mod sealing;
@@ -54,6 +55,7 @@ pub mod sweep;
 pub(crate) mod tests;
 pub mod trim;
 pub mod verify;
+pub mod visit;
 mod wal;
 mod writer;
 
@@ -83,6 +85,7 @@ pub use proof::{ConsistencyProof, InclusionProof, ProofError, StoredEvent};
 pub use prove::ProveError;
 pub use reader::{Head, KeyRow, LogStats, Reader, event_id, event_id_at};
 pub use rewrite::RewriteError;
+pub use salvage::{Lost, Salvage, Salvaged, Survey};
 pub use scan::{FoundScan, ReadError, Scan, ScanStats};
 pub use seal::{SealError, SealedLog, sealed_through};
 pub use sealing::opened::{Around, Found, SealedRecord};
@@ -92,6 +95,7 @@ pub use stretch::{End, StoredBlock, Stretch};
 pub use sweep::{Extent, Gap, Picker, Sweep, Swept, Touched};
 pub use trim::{TrimError, TrimOptions, Trimmed, check_unshared, detach, drop_before, trim_point};
 pub use verify::{Verified, VerifyError};
+pub use visit::{Blocks, EventBlock, FoundRef, RecordRef};
 
 use crate::id::Seq;
 use crate::record::Draft;
@@ -174,6 +178,20 @@ impl Log {
     pub fn open_read_only(dir: &Path) -> Result<Reader, OpenError> {
         let lock = open::lock_shared(dir)?;
         let opened = open::open_file_read_only(dir, LogOptions::new([0; 16]).cache_bytes)?;
+        let keys = erasure::open_keys_read_only(dir, opened.log_id)?;
+        let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
+        Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))
+    }
+
+    /// Opens the stopped log in `dir` for reading although its last block may be damaged: its end is then the last header
+    /// that is right. For [`Reader::scan_salvaging`] and [`Reader::survey`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::open_read_only`], when there is no log at all to be seen in what is left.
+    pub fn open_damaged(dir: &Path) -> Result<Reader, OpenError> {
+        let lock = open::lock_shared(dir)?;
+        let opened = open::open_file_damaged(dir, LogOptions::new([0; 16]).cache_bytes)?;
         let keys = erasure::open_keys_read_only(dir, opened.log_id)?;
         let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))

@@ -198,8 +198,26 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
     Ok(opened)
 }
 
+/// Opens the file in `dir` for reading, with its last block as it is.
+pub(crate) fn open_file_damaged(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+    open_existing(dir, cache_bytes, End::Damaged)
+}
+
 /// Opens the file in `dir` for reading.
 pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+    open_existing(dir, cache_bytes, End::Right)
+}
+
+/// What the last block of a log must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// What its header says.
+    Right,
+    /// Anything.
+    Damaged,
+}
+
+fn open_existing(dir: &Path, cache_bytes: usize, end: End) -> Result<Opened, OpenError> {
     let path = dir.join(LOG_FILE);
     if !path.exists() {
         return Err(OpenError::Missing { dir: dir.to_owned(), found: "nothing to read".to_owned() });
@@ -216,7 +234,7 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
     })
     .map_err(|error| store_error(&path, error))?
     .ok_or_else(|| OpenError::Unclean { path: path.clone() })?;
-    check_read_only(database, &journal, &path, Some(dir))
+    check_read_only(database, &journal, &path, Some(dir), end)
 }
 
 /// Opens a log's own file of any name for reading; its sealed files lie in the data directory `dir`.
@@ -227,7 +245,7 @@ pub(crate) fn open_file_at(path: &Path, dir: &Path, cache_bytes: usize) -> Resul
         Ok((builder(cache_bytes).open_read_only_with_backend(journal.backend())?, journal))
     });
     let (database, journal) = opened.map_err(|error| store_error(path, error))?;
-    check_read_only(database, &journal, path, Some(dir))
+    check_read_only(database, &journal, path, Some(dir), End::Right)
 }
 
 fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
@@ -300,14 +318,14 @@ pub(crate) fn open_backend(
 
 /// Opens a log on a medium of the caller's for reading.
 #[cfg(test)]
-pub(crate) fn open_backend_read_only(backend: impl StorageBackend) -> Result<Opened, OpenError> {
+pub(crate) fn open_backend_read_only(backend: impl StorageBackend, end: End) -> Result<Opened, OpenError> {
     let path = Path::new("(backend)");
     let opened = guarded(|| {
         let journal = Journal::open(Box::new(backend), false).map_err(StoreError::Io)?;
         Ok((builder(1 << 20).open_read_only_with_backend(journal.backend())?, journal))
     });
     let (database, journal) = opened.map_err(|error| store_error(path, error))?;
-    check_read_only(database, &journal, path, None)
+    check_read_only(database, &journal, path, None, end)
 }
 
 pub(crate) fn builder(cache_bytes: usize) -> redb::Builder {
@@ -381,8 +399,9 @@ fn check_read_only(
     journal: &Journal,
     path: &Path,
     dir: Option<&Path>,
+    end: End,
 ) -> Result<Opened, OpenError> {
-    let Checked { database, end, log_id, recent } = check(Own::ReadOnly(database), journal, path, dir)?;
+    let Checked { database, end, log_id, recent } = check(Own::ReadOnly(database), journal, path, dir, end)?;
     if recent.is_empty() {
         Ok(Opened { database, end, log_id })
     } else {
@@ -392,7 +411,8 @@ fn check_read_only(
 
 fn check_writable(database: Writable, path: &Path, dir: Option<&Path>) -> Result<Opened, OpenError> {
     let journal = Arc::clone(&database.journal);
-    let Checked { database, end, log_id, recent } = check(Own::Writable(database), &journal, path, dir)?;
+    let checked = check(Own::Writable(database), &journal, path, dir, End::Right)?;
+    let Checked { database, end, log_id, recent } = checked;
     if let Own::Writable(writable) = &database.own
         && !recent.is_empty()
     {
@@ -419,7 +439,13 @@ fn store_blocks(transaction: &redb::WriteTransaction, blocks: &[Arc<WalBlock>]) 
 
 /// Reads what the log says about itself, checks its last block and what stands in its write-ahead log; how long that takes
 /// does not depend on its size.
-fn check(own: Own, journal: &Journal, path: &Path, dir: Option<&Path>) -> Result<Checked, OpenError> {
+fn check(
+    own: Own,
+    journal: &Journal,
+    path: &Path,
+    dir: Option<&Path>,
+    wanted: End,
+) -> Result<Checked, OpenError> {
     let unfit = |what: &str| OpenError::Damaged {
         path: path.to_owned(),
         source: StoreError::Damaged(what.to_owned()).into(),
@@ -440,7 +466,8 @@ fn check(own: Own, journal: &Journal, path: &Path, dir: Option<&Path>) -> Result
         PastError::Part(path, source) => OpenError::Sealed { path, source },
     })?;
     let database = Database { own, past: Arc::new(past) };
-    let checked = check_end(&database).and_then(|mut end| {
+    let found = if wanted == End::Right { check_end(&database) } else { last_right_header(&database) };
+    let checked = found.and_then(|mut end| {
         let recent = check_recent(&database, journal, Seed::of(&log_id), &mut end)?;
         Ok((end, recent))
     });
@@ -493,6 +520,21 @@ fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
     let body = snapshot.body(first)?;
     verify_block(&header, &body, &mut end, &KeyRing::default(), &mut Findings::default())?;
     Ok(end)
+}
+
+/// The end of the chain on the word of the last header that is right.
+fn last_right_header(database: &Database) -> Result<ChainEnd, ReadError> {
+    let snapshot = database.snapshot(Seq(u64::MAX))?;
+    let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
+    while let Some((first, value)) = next_header(&mut headers, true)? {
+        if let Ok(header) = read_header(first, &value)
+            && let Some(frontier) = header.frontier()
+        {
+            let (bytes_through, recorded_at) = (header.bytes_through, header.last_at);
+            return Ok(ChainEnd { frontier, bytes_through, recorded_at });
+        }
+    }
+    Ok(snapshot.past.start.clone())
 }
 
 pub(crate) fn store_error(path: &Path, error: StoreError) -> OpenError {

@@ -4,7 +4,7 @@ use redb::WriteTransaction;
 
 use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
-use crate::log::block::{ENTRY_BYTES, Entry};
+use crate::log::block::{ENTRY_BYTES, Entry, checksum};
 use crate::log::bloom;
 use crate::log::chain::{Frontier, Hash, hash, leaves};
 use crate::log::header::Header;
@@ -159,8 +159,8 @@ impl Cut<'_> {
         end.frontier.extend(leaves(run_first, end.recorded_at, run.iter()));
         copy_bodies(self, stored);
         end.bytes_through += stored.len() as u64;
-        let times = (first_at, end.recorded_at);
-        summary.header(first, (self.count, self.bytes), times, (prev_root, hash(entries)), end)
+        let (times, hashes) = ((first_at, end.recorded_at), (prev_root, hash(entries)));
+        summary.header(first, (self.count, body), times, hashes, end)
     }
 }
 
@@ -199,11 +199,11 @@ impl Summary {
         }
     }
 
-    /// The encoded header of the block that ends the chain at `end`.
+    /// The encoded header of the block with this body, which ends the chain at `end`.
     pub(crate) fn header(
         self,
         first: Seq,
-        (count, bytes): (u32, usize),
+        (count, body): (u32, &[u8]),
         (first_at, last_at): (Timestamp, Timestamp),
         (prev_root, entries_hash): (Hash, Hash),
         end: &ChainEnd,
@@ -212,7 +212,7 @@ impl Summary {
         Header {
             first,
             count,
-            body_bytes: bytes as u32,
+            body_bytes: body.len() as u32,
             first_at,
             last_at,
             bytes_through: end.bytes_through,
@@ -222,6 +222,7 @@ impl Summary {
             entries_hash,
             peaks: &peaks,
             filter: &bloom::build(self.items),
+            body_checksum: Some(checksum(body)),
         }
         .encode()
     }

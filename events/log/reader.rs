@@ -14,11 +14,13 @@ use crate::log::origin::Origin;
 use crate::log::past::Past;
 use crate::log::proof::{ConsistencyProof, InclusionProof, StoredEvent};
 use crate::log::prove::{self, ProveError};
+use crate::log::salvage::{self, Salvage, Survey};
 use crate::log::scan::{FoundScan, ReadError, Scan};
 use crate::log::sealing::KeyRing;
 use crate::log::shared::Shared;
 use crate::log::store::{Snapshot, StoreError};
 use crate::log::verify::{self, Extent, Verified, VerifyError};
+use crate::log::visit::Blocks;
 use crate::record::Record;
 use crate::time::Timestamp;
 
@@ -106,6 +108,33 @@ impl Reader {
     /// Records from `from` on, downwards, as the log stands now.
     pub fn scan_back(&self, from: Seq, filter: &Filter) -> Scan {
         Scan::new(self.shared.snapshot(), &self.shared.keys, from, filter, true)
+    }
+
+    /// Blocks from the one that holds `from` on, upwards, as the log stands now: for who looks at many events and keeps
+    /// few. Events of them that the filter leaves out are not shown.
+    pub fn blocks(&self, from: Seq, filter: &Filter) -> Blocks {
+        Blocks::new(self.shared.snapshot(), &self.shared.keys, from, filter)
+    }
+
+    /// Records from `from` on, upwards, past what is damaged: whatever cannot be read comes as a gap, with its positions
+    /// and what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if nothing of the log can be read.
+    pub fn scan_salvaging(&self, from: Seq, filter: &Filter) -> Result<Salvage, StoreError> {
+        let snapshot = self.shared.snapshot()?;
+        Ok(Salvage::new(snapshot, &self.shared.keys, from, self.head().seq, filter))
+    }
+
+    /// Checks as [`Reader::verify`] does and goes on after what is wrong. Idempotency keys are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if nothing of the log can be read.
+    pub fn survey(&self, progress: &mut dyn FnMut(Seq)) -> Result<Survey, StoreError> {
+        let snapshot = self.shared.snapshot()?;
+        Ok(salvage::survey(snapshot, &self.shared.keys, self.head().seq, progress))
     }
 
     /// Where the batch with this idempotency key went.

@@ -1,7 +1,7 @@
 //! Writing the log anew without the content of some events: for what lies in it as it was written, without a key.
 //!
-//! The new file has every block of the old one with the same header, so every root stays; only in the places of erased
-//! events the mark of their order stands instead of their bytes. It gets its name when it is whole and on disk, and the old
+//! The new file has every block of the old one with the same header but for the checksum of its body, so every root stays;
+//! only in the places of erased events the mark of their order stands instead of their bytes. It gets its name when it is whole and on disk, and the old
 //! file, with its journal, its write-ahead log and its free pages, is overwritten with zeros where it lies.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crossbeam_channel::{Sender, after};
 
 use crate::codec;
 use crate::id::Seq;
-use crate::log::block::{ENTRY_BYTES, Stored, redact};
+use crate::log::block::{ENTRY_BYTES, Stored, checksum, redact};
 use crate::log::blocks::{damaged, next_header, open_block, read_header};
 use crate::log::erasure::{Finder, carry_marks};
 use crate::log::header::Header;
@@ -168,7 +168,8 @@ fn copy(snapshot: &Snapshot, new: &Writable, finder: &Finder<'_>, order: Seq) ->
             }
         }
         bytes += body.len();
-        blocks.push((first.0, value.value().to_vec(), body));
+        let body_checksum = header.body_checksum.map(|_| checksum(&body));
+        blocks.push((first.0, Header { body_checksum, ..header }.encode(), body));
     }
     copy_rows(snapshot, new, &redacted)?;
     Ok(redacted.len() as u64)

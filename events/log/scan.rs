@@ -1,20 +1,15 @@
 //! Iteration over records, forwards and backwards, past the blocks that cannot match.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::DecodeError;
 use crate::id::Seq;
-use crate::log::block::Block;
-use crate::log::blocks::{Headers, Value, damaged, next_header, open_block, read_header};
-use crate::log::filter::{Filter, Matcher};
-use crate::log::header::Header;
-use crate::log::proof::UnreadableError;
+use crate::log::filter::Filter;
 use crate::log::sealing::KeyRing;
-use crate::log::sealing::opened::{self, Found, Placed, SealedRecord};
+use crate::log::sealing::opened::{Found, SealedRecord};
 use crate::log::store::{Snapshot, StoreError};
+use crate::log::visit::{BlockWalk, EventBlock};
 use crate::record::Record;
-use crate::time::Timestamp;
 
 /// Why the log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +91,9 @@ impl Iterator for FoundScan {
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.0.next_found()? {
-            Ok(Found::Sealed(SealedRecord { erased_by: None, seq, key, around, .. })) => {
+            Ok(Found::Sealed(sealed)) if sealed.erased_by.is_none() => {
                 self.0.state = Err(None);
-                Some(Err(key_missing(seq, key, around)))
+                Some(Err(sealed.key_missing()))
             }
             found => Some(found),
         }
@@ -113,24 +108,11 @@ impl std::fmt::Debug for Scan {
 
 /// A scan under way.
 struct Walk {
-    snapshot: Snapshot,
-    headers: Headers,
-    keys: Arc<KeyRing>,
-    matcher: Matcher,
+    blocks: BlockWalk,
     down: bool,
-    /// Where the next block must begin (going up) or end (going down), once the first was seen.
-    joint: Option<Seq>,
-    current: Option<Current>,
-}
-
-/// The block whose events are being delivered.
-pub(crate) struct Current {
-    pub first: Seq,
-    first_at: Timestamp,
-    count: u32,
-    body: Value,
-    /// Indexes not looked at yet.
-    pub left: Range<usize>,
+    current: Option<EventBlock>,
+    /// What is compressed or encrypted is unpacked here.
+    room: Vec<u8>,
 }
 
 impl Scan {
@@ -142,11 +124,11 @@ impl Scan {
         filter: &Filter,
         down: bool,
     ) -> Self {
-        let keys = Arc::clone(keys);
-        let state = snapshot.and_then(|snapshot| {
-            let headers = if down { snapshot.headers_until(from) } else { snapshot.headers_from(from) }?;
-            let matcher = Matcher::new(filter, from, down);
-            Ok(Walk { snapshot, headers, keys, matcher, down, joint: None, current: None })
+        let state = BlockWalk::new(snapshot, keys, from, filter, down).map(|blocks| Walk {
+            blocks,
+            down,
+            current: None,
+            room: Vec::new(),
         });
         Self { state: state.map_err(|error| Some(error.into())), stats: ScanStats::default() }
     }
@@ -165,19 +147,14 @@ impl Iterator for Scan {
             match self.next_found()? {
                 Ok(Found::Record(record)) => return Some(Ok(record)),
                 Ok(Found::Sealed(SealedRecord { erased_by: Some(_), .. })) => (),
-                Ok(Found::Sealed(SealedRecord { seq, key, around, .. })) => {
+                Ok(Found::Sealed(sealed)) => {
                     self.state = Err(None);
-                    return Some(Err(key_missing(seq, key, around)));
+                    return Some(Err(sealed.key_missing()));
                 }
                 Err(error) => return Some(Err(error)),
             }
         }
     }
-}
-
-fn key_missing(seq: Seq, key: Option<u64>, around: Option<opened::Around>) -> ReadError {
-    let stream = around.map(|around| around.stream).unwrap_or_default();
-    ReadError::KeyMissing { seq, stream, key: key.unwrap_or_default() }
 }
 
 impl Scan {
@@ -204,88 +181,18 @@ impl Scan {
 impl Walk {
     fn next(&mut self, stats: &mut ScanStats) -> Result<Option<Found>, ReadError> {
         loop {
-            if let Some(current) = &mut self.current {
-                while let Some(index) = if self.down { current.left.next_back() } else { current.left.next() }
-                {
-                    if let Some(found) = current.found(index, &self.matcher, &self.keys)? {
+            if let Some(block) = &mut self.current {
+                while let Some(index) = block.next_index(self.down) {
+                    if let Some(found) = block.found(index, &mut self.room)? {
                         return Ok(Some(found));
                     }
                 }
                 self.current = None;
             }
-            if !self.next_block(stats)? {
+            self.current = self.blocks.next(stats)?;
+            if self.current.is_none() {
                 return Ok(None);
             }
         }
-    }
-
-    /// Moves to the next block that may hold a match; whether there is one.
-    fn next_block(&mut self, stats: &mut ScanStats) -> Result<bool, ReadError> {
-        while let Some((first, value)) = next_header(&mut self.headers, self.down)? {
-            let header = read_header(first, &value)?;
-            let (near, far) = if self.down { (header.last(), first) } else { (first, header.last()) };
-            if self.joint.is_some_and(|joint| joint != near) {
-                return Err(damaged(first, "a block before or after it is missing"));
-            }
-            self.joint = Some(if self.down { far.previous() } else { far.next() });
-            if self.matcher.is_past(near) {
-                return Ok(false);
-            }
-            stats.reached = far;
-            if !self.matcher.may_match(&header) {
-                stats.blocks_skipped += 1;
-                continue;
-            }
-            stats.blocks_read += 1;
-            self.current = Some(Current::open(&self.snapshot, &header, self.matcher.indexes(&header))?);
-            return Ok(true);
-        }
-        Ok(false)
-    }
-}
-
-impl Current {
-    /// Reads the body and checks its entries; `left` are the indexes to look at.
-    pub(crate) fn open(
-        snapshot: &Snapshot,
-        header: &Header<'_>,
-        left: Range<usize>,
-    ) -> Result<Self, ReadError> {
-        let body = snapshot.body(header.first)?;
-        open_block(header, &body)?;
-        Ok(Self { first: header.first, first_at: header.first_at, count: header.count, body, left })
-    }
-
-    /// Position of the last event.
-    pub(crate) fn last(&self) -> Seq {
-        Seq(self.first.0 + u64::from(self.count) - 1)
-    }
-
-    /// The event at `index`, if it matches. Only this event is checked and decoded.
-    pub(crate) fn found(
-        &self,
-        index: usize,
-        matcher: &Matcher,
-        keys: &KeyRing,
-    ) -> Result<Option<Found>, ReadError> {
-        let block = Block::trusted(self.first, self.first_at, self.count, self.body.value())
-            .map_err(|what| damaged(self.first, what))?;
-        let (seq, entry) = (block.seq(index), block.entry(index));
-        let recorded_at = block.recorded_at(&entry);
-        if !matcher.takes_entry(entry.tag.kind, recorded_at) {
-            return Ok(None);
-        }
-        let stored = block.stored(index).map_err(|what| damaged(self.first, format!("{what} ({seq})")))?;
-        let placed = Placed { seq, recorded_at, tag: entry.tag };
-        let found = opened::open(stored, placed, keys, |envelope| matcher.takes_envelope(envelope));
-        found.map_err(|error| unreadable(self.first, seq, error))
-    }
-}
-
-/// The error for bytes that are no event, although they are those that were written.
-pub(crate) fn unreadable(block: Seq, seq: Seq, error: UnreadableError) -> ReadError {
-    match error {
-        UnreadableError::Unpack(what) => damaged(block, format!("{what} ({seq})")),
-        UnreadableError::Decode(source) => ReadError::Decode { seq, source },
     }
 }

@@ -153,7 +153,7 @@ fn cut(header: &Header<'_>, body: &Value, until: Seq, end: &mut ChainEnd) -> Res
     let hashes = (prev_root, hash(&entries));
     let body = [entries, stored].concat();
     let times = (first_at, end.recorded_at);
-    let header = summary.header(first, (range.len() as u32, body.len()), times, hashes, end);
+    let header = summary.header(first, (range.len() as u32, &body), times, hashes, end);
     Ok(StoredBlock { first, header, body })
 }
 

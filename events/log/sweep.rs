@@ -1,7 +1,6 @@
 //! Reading that goes on behind what is damaged, and reading at given positions: for audits, which must say what they
 //! could not see, and which mostly know where to look.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::id::Seq;
@@ -9,10 +8,10 @@ use crate::log::block::ENTRY_BYTES;
 use crate::log::blocks::{Headers, Value, next_header, read_header};
 use crate::log::filter::{Filter, Matcher};
 use crate::log::reader::Reader;
-use crate::log::scan::{Current, ReadError};
-use crate::log::sealing::KeyRing;
+use crate::log::scan::ReadError;
 use crate::log::sealing::opened::{Found, SealedRecord};
 use crate::log::store::{Snapshot, StoreError};
+use crate::log::visit::{EventBlock, Lens};
 use crate::record::Record;
 use crate::time::Timestamp;
 
@@ -67,7 +66,7 @@ impl Reader {
     pub fn sweep(&self, from: Seq, filter: &Filter, down: bool) -> Result<Sweep, StoreError> {
         let snapshot = self.snapshot()?;
         let headers = if down { snapshot.headers_until(from) } else { snapshot.headers_from(from) }?;
-        let matcher = Matcher::new(filter, from, down);
+        let lens = Lens::new(Matcher::new(filter, from, down), self.keys());
         let (lowest, highest) = if down {
             (filter.until.unwrap_or(Seq::FIRST), from)
         } else {
@@ -76,15 +75,15 @@ impl Reader {
         let bounds = (lowest.max(snapshot.past.first()), highest.min(snapshot.through));
         Ok(Sweep {
             headers,
-            matcher,
+            lens,
             down,
             bounds,
             due: (bounds.0 <= bounds.1).then_some(if down { bounds.1 } else { bounds.0 }),
             open: None,
             owed: None,
             unreadable: None,
+            room: Vec::new(),
             touched: Touched::default(),
-            keys: Arc::clone(self.keys()),
             snapshot,
         })
     }
@@ -96,8 +95,9 @@ impl Reader {
     /// [`StoreError`] when the store fails as a whole.
     pub fn picker(&self, filter: &Filter) -> Result<Picker, StoreError> {
         let matcher = Matcher::new(&Filter { until: None, ..filter.clone() }, Seq::ZERO, false);
-        let (snapshot, keys) = (self.snapshot()?, Arc::clone(self.keys()));
-        Ok(Picker { snapshot, keys, matcher, open: None, touched: Touched::default() })
+        let lens = Lens::new(matcher, self.keys());
+        let snapshot = self.snapshot()?;
+        Ok(Picker { snapshot, lens, open: None, room: Vec::new(), touched: Touched::default() })
     }
 
     /// How much there is to read.
@@ -196,13 +196,8 @@ fn what(error: ReadError) -> Result<String, StoreError> {
 }
 
 /// The record at an index of an open block, or what is wrong with it.
-fn read(
-    open: &Current,
-    index: usize,
-    matcher: &Matcher,
-    keys: &KeyRing,
-) -> Result<Option<Swept>, StoreError> {
-    match open.found(index, matcher, keys) {
+fn read(open: &EventBlock, index: usize, room: &mut Vec<u8>) -> Result<Option<Swept>, StoreError> {
+    match open.found(index, room) {
         Ok(Some(Found::Record(record))) => Ok(Some(Swept::Record(Box::new(record)))),
         Ok(Some(Found::Sealed(SealedRecord { erased_by: None, seq, .. }))) => {
             let what = "it is encrypted under a key that is not here".to_owned();
@@ -211,7 +206,7 @@ fn read(
         Ok(Some(Found::Sealed(sealed))) => Ok(Some(Swept::Erased(Box::new(sealed)))),
         Ok(None) => Ok(None),
         Err(error) => {
-            let seq = Seq(open.first.0 + index as u64);
+            let seq = Seq(open.first().0 + index as u64);
             Ok(Some(Swept::Gap(Gap { first: seq, last: seq, what: what(error)? })))
         }
     }
@@ -227,19 +222,20 @@ impl Touched {
 /// Records in order of position with the gaps between them: see [`Reader::sweep`].
 pub struct Sweep {
     snapshot: Snapshot,
-    keys: Arc<KeyRing>,
     headers: Headers,
-    matcher: Matcher,
+    lens: Arc<Lens>,
     down: bool,
     /// The first and the last position that are asked for and there.
     bounds: (Seq, Seq),
     /// The position that the next block must hold; `None` at the end.
     due: Option<Seq>,
-    open: Option<Current>,
+    open: Option<EventBlock>,
     /// A block that stands behind a gap.
     owed: Option<(Seq, Value)>,
     /// What is wrong with the header that was passed last.
     unreadable: Option<String>,
+    /// What is compressed or encrypted is unpacked here.
+    room: Vec<u8>,
     touched: Touched,
 }
 
@@ -263,8 +259,8 @@ impl Sweep {
     pub fn advance(&mut self) -> Result<Option<Swept>, StoreError> {
         loop {
             if let Some(open) = &mut self.open {
-                while let Some(index) = if self.down { open.left.next_back() } else { open.left.next() } {
-                    if let Some(swept) = read(open, index, &self.matcher, &self.keys)? {
+                while let Some(index) = open.next_index(self.down) {
+                    if let Some(swept) = read(open, index, &mut self.room)? {
                         return Ok(Some(swept));
                     }
                 }
@@ -331,11 +327,11 @@ impl Sweep {
             Ok(header) => header,
             Err(error) => return Ok(Some(Gap { first, last: first, what: what(error)? })),
         };
-        if !self.matcher.may_match(&header) {
+        if !self.lens.matcher.may_match(&header) {
             return Ok(None);
         }
         self.touched.add(header.body_bytes);
-        match Current::open(&self.snapshot, &header, self.matcher.indexes(&header)) {
+        match EventBlock::open(&self.snapshot, &header, &self.lens) {
             Ok(open) => {
                 self.open = Some(open);
                 Ok(None)
@@ -349,9 +345,10 @@ impl Sweep {
 /// block of the last one stays open.
 pub struct Picker {
     snapshot: Snapshot,
-    keys: Arc<KeyRing>,
-    matcher: Matcher,
-    open: Option<Current>,
+    lens: Arc<Lens>,
+    open: Option<EventBlock>,
+    /// What is compressed or encrypted is unpacked here.
+    room: Vec<u8>,
     touched: Touched,
 }
 
@@ -377,12 +374,12 @@ impl Picker {
         if seq < self.snapshot.past.first() || seq > self.snapshot.through {
             return Ok(None);
         }
-        let is_open = self.open.as_ref().is_some_and(|open| open.first <= seq && seq <= open.last());
+        let is_open = self.open.as_ref().is_some_and(|open| open.first() <= seq && seq <= open.last());
         if !is_open && let Some(gap) = self.open_at(seq)? {
             return Ok(Some(Swept::Gap(gap)));
         }
         let Some(open) = &self.open else { return Ok(None) };
-        read(open, (seq.0 - open.first.0) as usize, &self.matcher, &self.keys)
+        read(open, (seq.0 - open.first().0) as usize, &mut self.room)
     }
 
     /// Opens the block that holds `seq`; the gap where it cannot be read.
@@ -393,8 +390,7 @@ impl Picker {
             match read_header(first, &value) {
                 Ok(header) if header.last() >= seq => {
                     self.touched.add(header.body_bytes);
-                    let all = Range { start: 0, end: header.count as usize };
-                    match Current::open(&self.snapshot, &header, all) {
+                    match EventBlock::open(&self.snapshot, &header, &self.lens) {
                         Ok(open) => self.open = Some(open),
                         Err(error) => {
                             return Ok(Some(Gap { first, last: header.last(), what: what(error)? }));

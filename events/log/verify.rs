@@ -1,21 +1,33 @@
-//! Walking the whole chain: every hash again, from the first event to the last.
+//! Walking the whole chain: every hash again, from the first event to the last, and every event decoded.
+//!
+//! A block is checked against where the header before it says that the chain stood. That header is checked with its own
+//! block, so that blocks need not wait for each other: each thread takes the next one. What counts is the first that is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
+use crate::borrowed::EventRef;
 use crate::event::Event;
 use crate::id::Seq;
-use crate::log::block::{Block, Stored};
-use crate::log::blocks::{Value, damaged, next_header, open_block, read_header};
-use crate::log::chain::{Hash, leaf};
+use crate::log::block::{Block, Entry, Stored};
+use crate::log::blocks::{Headers, Value, damaged, next_header, open_block, read_header};
+use crate::log::chain::{Hash, leaves_at};
 use crate::log::header::Header;
 use crate::log::keys;
+use crate::log::lanes::hash_each;
 use crate::log::pack::ChainEnd;
 use crate::log::reader::KeyRow;
-use crate::log::scan::{ReadError, unreadable};
+use crate::log::scan::ReadError;
 use crate::log::sealing::KeyRing;
-use crate::log::sealing::opened::{self, Found, Placed, SealedRecord};
+use crate::log::sealing::opened::{self, FoundRef, Placed};
 use crate::log::store::{Snapshot, StoreError};
+use crate::log::visit::unreadable;
 use crate::system::SystemEvent;
+
+/// Threads that check blocks at the most, the caller's among them.
+const THREADS_MAX: usize = 4;
 
 /// What [`Reader::verify`](crate::log::Reader::verify) found in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,8 +77,8 @@ pub(crate) enum Extent {
 /// What verifying finds besides the chain.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    erased: u64,
-    unread: u64,
+    pub erased: u64,
+    pub unread: u64,
     /// Orders that events say they were erased by, with how many do, and the orders there are.
     named: BTreeMap<Seq, u64>,
     orders: BTreeSet<Seq>,
@@ -78,36 +90,28 @@ pub(crate) fn verify(
     ring: &KeyRing,
     progress: &mut dyn FnMut(Seq),
 ) -> Result<Verified, VerifyError> {
-    let at_start = |error: StoreError| VerifyError::Block { good: Seq::ZERO, source: error.into() };
-    let snapshot = snapshot.map_err(at_start)?;
-    let mut end = match extent {
+    let at_start = |source: ReadError| VerifyError::Block { good: Seq::ZERO, source };
+    let snapshot = snapshot.map_err(|error| at_start(error.into()))?;
+    let start = match extent {
         Extent::All => snapshot.past.start.clone(),
-        Extent::Own => {
-            snapshot.own_start().map_err(|source| VerifyError::Block { good: Seq::ZERO, source })?
-        }
+        Extent::Own => snapshot.own_start().map_err(at_start)?,
     };
-    let before = end.frontier.count();
-    let mut headers = snapshot.headers_from(Seq(before + 1)).map_err(at_start)?;
-    let mut findings = Findings::default();
-    let mut blocks = 0;
-    loop {
-        let good = Seq(end.frontier.count());
-        let stop = |source: ReadError| VerifyError::Block { good, source };
-        let Some((first, value)) = next_header(&mut headers, false).map_err(|error| stop(error.into()))?
-        else {
-            break;
-        };
-        if first.0 <= before {
-            // Where the log's own file has no block yet, the one found is that before it.
-            continue;
-        }
-        let body = snapshot.body(first).map_err(stop)?;
-        read_header(first, &value)
-            .and_then(|header| verify_block(&header, &body, &mut end, ring, &mut findings))
-            .map_err(stop)?;
-        blocks += 1;
-        progress(Seq(end.frontier.count()));
+    let before = start.frontier.count();
+    let headers = snapshot.headers_from(Seq(before + 1)).map_err(|error| at_start(error.into()))?;
+    let walk = Walk {
+        headers,
+        end: Some(start),
+        blocks: 0,
+        reached: Seq(before),
+        right: BTreeMap::new(),
+        wrong: None,
+        findings: Findings::default(),
+    };
+    let Walk { end, blocks, wrong, findings, .. } = check_all(&snapshot, ring, walk, progress);
+    if let Some((good, source)) = wrong {
+        return Err(VerifyError::Block { good, source });
     }
+    let end = end.unwrap_or_default();
     let good = Seq(end.frontier.count());
     let counted = match extent {
         Extent::All => snapshot.block_count(),
@@ -135,7 +139,117 @@ pub(crate) fn verify(
     Ok(Verified { events: good.0 - before, blocks, erased, erased_later, unread, keys, root })
 }
 
-/// Checks that a block continues the chain at `end` and is what its header says, and moves `end` behind it.
+/// What the threads share: how far blocks were handed out, and what was found in them.
+struct Walk {
+    headers: Headers,
+    /// Where the chain stands before the next block, on the word of the header before it. `None` when nothing can follow.
+    end: Option<ChainEnd>,
+    /// Blocks handed out.
+    blocks: u64,
+    /// The last position up to which everything is right.
+    reached: Seq,
+    /// Blocks behind it that are right: the last position before each, and its own last.
+    right: BTreeMap<Seq, Seq>,
+    /// The first block that is wrong: the last position before it, and what is wrong.
+    wrong: Option<(Seq, ReadError)>,
+    findings: Findings,
+}
+
+/// A block to be checked, and where the chain stands before it.
+struct Task {
+    before: ChainEnd,
+    first: Seq,
+    header: Value,
+}
+
+impl Walk {
+    /// The next block. There is none at the end, and none behind what is wrong.
+    fn next(&mut self) -> Option<Task> {
+        if self.wrong.is_some() {
+            return None;
+        }
+        let before = self.end.clone()?;
+        let (first, header) = loop {
+            match next_header(&mut self.headers, false) {
+                // Where the log's own file has no block yet, the one found is that before it.
+                Ok(Some((first, _))) if first.0 <= before.frontier.count() && self.blocks == 0 => (),
+                Ok(next) => break next?,
+                Err(error) => {
+                    self.note_wrong(Seq(before.frontier.count()), error.into());
+                    return None;
+                }
+            }
+        };
+        // A header that is wrong is named by who checks its block; nothing can follow it.
+        self.end = read_header(first, &header).ok().and_then(|header| {
+            let (frontier, bytes_through) = (header.frontier()?, header.bytes_through);
+            Some(ChainEnd { frontier, bytes_through, recorded_at: header.last_at })
+        });
+        self.blocks += 1;
+        Some(Task { before, first, header })
+    }
+
+    fn note_right(&mut self, before: Seq, last: Seq) {
+        self.right.insert(before, last);
+        while let Some(last) = self.right.remove(&self.reached) {
+            self.reached = last;
+        }
+    }
+
+    fn note_wrong(&mut self, good: Seq, error: ReadError) {
+        if self.wrong.as_ref().is_none_or(|(earlier, _)| good < *earlier) {
+            self.wrong = Some((good, error));
+        }
+    }
+}
+
+/// Checks every block, on as many threads as there are processors.
+fn check_all(snapshot: &Snapshot, ring: &KeyRing, walk: Walk, progress: &mut dyn FnMut(Seq)) -> Walk {
+    let walk = Mutex::new(walk);
+    let more = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX) - 1;
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for _ in 0..more {
+            let thread = thread::Builder::new().name("verify".to_owned());
+            // Where the system gives no thread, those that are there do it.
+            threads.extend(thread.spawn_scoped(scope, || check_some(snapshot, ring, &walk, &mut |_| ())));
+        }
+        check_some(snapshot, ring, &walk, progress);
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
+    let walk = walk.into_inner().unwrap_or_else(PoisonError::into_inner);
+    progress(walk.reached);
+    walk
+}
+
+fn locked(walk: &Mutex<Walk>) -> MutexGuard<'_, Walk> {
+    walk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes one block after the other and checks it, until there is none or one is wrong. `progress` hears up to where
+/// everything is right.
+fn check_some(snapshot: &Snapshot, ring: &KeyRing, walk: &Mutex<Walk>, progress: &mut dyn FnMut(Seq)) {
+    let mut findings = Findings::default();
+    loop {
+        let Some(Task { before, first, header }) = locked(walk).next() else { break };
+        let (good, mut end) = (Seq(before.frontier.count()), before);
+        let checked = read_header(first, &header)
+            .and_then(|header| verify_block(&header, &snapshot.body(first)?, &mut end, ring, &mut findings));
+        let mut shared = locked(walk);
+        match checked {
+            Ok(()) => shared.note_right(good, Seq(end.frontier.count())),
+            Err(error) => shared.note_wrong(good, error),
+        }
+        let reached = shared.reached;
+        drop(shared);
+        progress(reached);
+    }
+    locked(walk).findings.add(findings);
+}
+
+/// Checks that a block continues the chain at `end`, is what its header says and can be decoded, and moves `end` behind it.
 pub(crate) fn verify_block(
     header: &Header<'_>,
     body: &Value,
@@ -171,39 +285,79 @@ fn verify_events(
     ring: &KeyRing,
     findings: &mut Findings,
 ) -> Result<(), ReadError> {
-    for index in 0..block.count() {
-        let (seq, entry) = (block.seq(index), block.entry(index));
+    let of_block = |what: &str, seq: Seq| damaged(header.first, format!("{what} ({seq})"));
+    let mut events = Vec::with_capacity(block.count());
+    for (seq, (entry, stored)) in (header.first.0..).map(Seq).zip(block.unchecked()) {
         let recorded_at = block.recorded_at(&entry);
-        let of_block = |what: &str| damaged(header.first, format!("{what} ({seq})"));
         if recorded_at < end.recorded_at {
-            return Err(of_block("time runs backwards"));
+            return Err(of_block("time runs backwards", seq));
         }
-        let stored = block.stored(index).map_err(of_block)?;
-        end.bytes_through += block.raw(index).unwrap_or_default().len() as u64;
-        let placed = Placed { seq, recorded_at, tag: entry.tag };
-        let found = opened::open(stored, placed, ring, |_| true);
-        findings.note(stored, found.map_err(|error| unreadable(header.first, seq, error))?);
-        end.frontier.push(leaf(seq, recorded_at, entry.tag, &entry.body_hash));
         end.recorded_at = recorded_at;
+        let stored = stored.ok_or_else(|| of_block("an event ends outside its block", seq))?;
+        end.bytes_through += stored.len() as u64;
+        events.push((seq, recorded_at, entry, stored));
     }
+    let hashes = hash_each(events.iter().map(|(.., stored)| *stored));
+    let mut room = Vec::new();
+    for ((seq, recorded_at, entry, stored), hash) in events.iter().zip(&hashes) {
+        let stored = Stored::of(stored, hash, entry)
+            .ok_or_else(|| of_block("an event does not match its hash", *seq))?;
+        let placed = Placed { seq: *seq, recorded_at: *recorded_at, tag: entry.tag };
+        findings.note(header.first, stored, placed, ring, &mut room)?;
+    }
+    let places = events.iter().map(|(seq, at, entry, _)| (*seq, *at, entry.tag, &entry.body_hash));
+    end.frontier.extend(leaves_at(places));
     Ok(())
 }
 
+/// Checks one event of the block at `first` against its own hash, and that it can be decoded.
+pub(crate) fn check_event(
+    block: &Block<'_>,
+    first: Seq,
+    index: usize,
+    ring: &KeyRing,
+    findings: &mut Findings,
+) -> Result<(), ReadError> {
+    let (seq, entry): (Seq, Entry) = (block.seq(index), block.entry(index));
+    let stored = block.stored(index).map_err(|what| damaged(first, format!("{what} ({seq})")))?;
+    let placed = Placed { seq, recorded_at: block.recorded_at(&entry), tag: entry.tag };
+    findings.note(first, stored, placed, ring, &mut Vec::new())
+}
+
 impl Findings {
-    fn note(&mut self, stored: Stored<'_>, found: Option<Found>) {
+    /// Decodes an event of the block at `first` as far as that is possible.
+    fn note(
+        &mut self,
+        first: Seq,
+        stored: Stored<'_>,
+        placed: Placed,
+        ring: &KeyRing,
+        room: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
         if let Stored::Redacted(order) = stored {
             *self.named.entry(order).or_default() += 1;
         }
-        match found {
-            Some(Found::Sealed(SealedRecord { erased_by: Some(_), .. })) => self.erased += 1,
-            Some(Found::Sealed(_)) => self.unread += 1,
-            Some(Found::Record(record)) => {
-                if matches!(record.event, Event::System(SystemEvent::ErasureOrdered { .. })) {
-                    self.orders.insert(record.seq);
+        let found = opened::look(stored, placed, ring, room, |_| true);
+        match found.map_err(|error| unreadable(first, placed.seq, error))? {
+            Some(FoundRef::Record(record)) => {
+                if let EventRef::Other(Event::System(SystemEvent::ErasureOrdered { .. })) = record.event()? {
+                    self.orders.insert(placed.seq);
                 }
             }
+            Some(FoundRef::Sealed(sealed)) if sealed.erased_by.is_some() => self.erased += 1,
+            Some(FoundRef::Sealed(_)) => self.unread += 1,
             None => (),
         }
+        Ok(())
+    }
+
+    fn add(&mut self, mut other: Self) {
+        self.erased += other.erased;
+        self.unread += other.unread;
+        for (order, events) in other.named {
+            *self.named.entry(order).or_default() += events;
+        }
+        self.orders.append(&mut other.orders);
     }
 }
 

@@ -15,7 +15,7 @@ use super::fork;
 use super::output::Output;
 use super::progress::Progress;
 use super::proofs::{self, Wanted};
-use super::{retention, setup};
+use super::{retention, salvage, setup};
 
 /// Events asked of a server at a time.
 const PAGE: &str = "1000";
@@ -34,6 +34,7 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
         LogCommand::Drop(what) => return retention::drop(what, common, out),
         LogCommand::Tail(_)
         | LogCommand::Verify { .. }
+        | LogCommand::Salvage(_)
         | LogCommand::Head { .. }
         | LogCommand::Prove(_)
         | LogCommand::Consistency(_) => (),
@@ -43,7 +44,10 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
         (Some(server), LogCommand::Head { kinds: false, checkpoint }) => {
             proofs::head_of_server(&Backend::Http(server), *checkpoint, out)
         }
-        (Some(server), LogCommand::Verify { .. } | LogCommand::Head { kinds: true, .. }) => {
+        (
+            Some(server),
+            LogCommand::Verify { .. } | LogCommand::Salvage(_) | LogCommand::Head { kinds: true, .. },
+        ) => {
             let message =
                 format!("{} has the log open; stop it first: this reads the file itself", server.url());
             Err(Failure::new(Exit::Unreachable, message))
@@ -52,6 +56,8 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
         (Some(server), LogCommand::Consistency(what)) => {
             Wanted::Growth(what).ask(&Backend::Http(server), out)
         }
+        (None, LogCommand::Verify { salvage: true, .. }) => salvage::verify(common, out),
+        (None, LogCommand::Salvage(what)) => salvage::run(what, common, out),
         (_, command) => offline(command, common, out),
     }
 }
@@ -78,7 +84,7 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             let lines = tail(&reader, &wanted).map_err(|error| Failure::of(Exit::Failed, &error))?;
             lines.iter().try_for_each(|line| show(line, out))
         }
-        LogCommand::Verify { own } => {
+        LogCommand::Verify { own, .. } => {
             let mut progress = Progress::new("verifying", "events", !common.no_progress);
             let intact = verify(&reader, *own, &mut |seq, head| progress.set(seq.0, head.0));
             drop(progress);
@@ -90,6 +96,7 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
         LogCommand::Fork(what) => fork::fork(what, common, out),
         LogCommand::Detach => fork::make_independent(common, out),
         LogCommand::Drop(what) => retention::drop(what, common, out),
+        LogCommand::Salvage(what) => salvage::run(what, common, out),
         LogCommand::Head { checkpoint: true, .. } => {
             out.text(proofs::signer(&reader, common)?.sign(reader.head()))
         }

@@ -23,7 +23,9 @@ mod output;
 mod progress;
 mod projection;
 mod proofs;
+mod replay;
 mod retention;
+mod salvage;
 mod serve;
 mod setup;
 mod talk;
@@ -74,6 +76,7 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
         Command::Erase(what) => erase::run(&what, &common, out),
         Command::Log(command) => log::run(&command, &common, out),
         Command::Audit(command) => audit::run(&command, &common, out),
+        Command::Replay(what) => replay::run(&what, &common, out),
         Command::Projection(command) => projection::run(&command, &common, out),
         Command::Backup(what) => backup::backup(&what, &common, out),
         Command::Restore(what) => backup::run_restore(&what, &common, out),

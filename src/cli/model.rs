@@ -82,6 +82,20 @@ pub(super) enum Missing {
 
 /// The folder of the whole and verified model.
 pub(super) fn find_or_pull(loaded: &Loaded, common: &Common, missing: Missing) -> Result<PathBuf, Failure> {
+    let (candidates, places) = where_it_may_be(loaded);
+    found_or_fetched(&ALL_MINILM_L6_V2, &candidates, &places, loaded, common, missing)
+}
+
+/// The folder of the whole and verified model where it is on this machine; nothing is fetched.
+pub(super) fn found_here(loaded: &Loaded) -> Option<PathBuf> {
+    let (candidates, _) = where_it_may_be(loaded);
+    match model_files::find_model(&candidates, &ALL_MINILM_L6_V2) {
+        Finding::Found(found) => Some(found.dir),
+        Finding::Missing | Finding::Damaged(_) => None,
+    }
+}
+
+fn where_it_may_be(loaded: &Loaded) -> (Vec<PathBuf>, model_files::Places) {
     let config = &loaded.config;
     let path = &config.memory.embedding_config.model_path;
     let configured = loaded.origin(PATH_KEY).map(|_| path.as_path());
@@ -90,7 +104,7 @@ pub(super) fn find_or_pull(loaded: &Loaded, common: &Common, missing: Missing) -
     if places.configured.is_none() {
         candidates.insert(0, path.join(ALL_MINILM_L6_V2.name));
     }
-    found_or_fetched(&ALL_MINILM_L6_V2, &candidates, &places, loaded, common, missing)
+    (candidates, places)
 }
 
 /// The folder among `candidates` that holds `model`, whole; else where it was fetched to.

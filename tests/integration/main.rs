@@ -29,6 +29,7 @@ mod proofs;
 mod protocol;
 mod providers;
 mod relations;
+mod replay;
 mod retention;
 mod said;
 mod search;

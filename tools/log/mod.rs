@@ -5,6 +5,7 @@ mod line;
 mod overview;
 mod payload;
 mod proof;
+mod salvage;
 mod tail;
 mod talk;
 
@@ -12,4 +13,5 @@ pub use check::{Intact, verify};
 pub use line::Line;
 pub use overview::{Overview, origin_lines, overview};
 pub use proof::{CheckError, ProofFile, Proved, ProvedHead, prove, prove_growth};
+pub use salvage::{Loss, Remains, SalvageError, salvage, survey};
 pub use tail::{Tail, tail};

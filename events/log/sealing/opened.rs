@@ -6,12 +6,13 @@ use super::{Held, KeyRing, unseal};
 use crate::codec::{self, DecodeError, Envelope};
 use crate::event::Kind;
 use crate::id::Seq;
-use crate::log::block::{FLAG_LZ4, FLAG_SEALED, Stored, decompress, unpack};
+use crate::log::block::{FLAG_LZ4, FLAG_SEALED, Stored, decompress, unpack, unpack_into};
 use crate::log::chain::Tag;
 use crate::log::proof::UnreadableError;
+use crate::log::scan::ReadError;
+use crate::log::visit::RecordRef;
 use crate::record::Record;
 use crate::time::Timestamp;
-use crate::upcast;
 
 /// An event whose content cannot be read: it was erased, or its key is not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,14 @@ pub struct SealedRecord {
     pub key: Option<u64>,
     /// The order it was erased by; `None` if its key is only not here.
     pub erased_by: Option<Seq>,
+}
+
+impl SealedRecord {
+    /// The error for who needs the content of an event whose key is not here.
+    pub(crate) fn key_missing(&self) -> ReadError {
+        let stream = self.around.as_ref().map(|around| around.stream.clone()).unwrap_or_default();
+        ReadError::KeyMissing { seq: self.seq, stream, key: self.key.unwrap_or_default() }
+    }
 }
 
 /// What stands around the content of an event.
@@ -78,6 +87,25 @@ pub(crate) struct Placed {
     pub tag: Tag,
 }
 
+/// An event of the log, with its content where it lies.
+#[derive(Debug, Clone)]
+pub enum FoundRef<'a> {
+    /// With its content.
+    Record(RecordRef<'a>),
+    /// Without it.
+    Sealed(SealedRecord),
+}
+
+impl FoundRef<'_> {
+    /// A copy that outlives its bytes.
+    pub(crate) fn to_found(&self) -> Result<Found, DecodeError> {
+        match self {
+            Self::Record(record) => record.copied().map(Found::Record),
+            Self::Sealed(sealed) => Ok(Found::Sealed(sealed.clone())),
+        }
+    }
+}
+
 /// The event, if `takes` its envelope. One whose envelope is gone is taken only by who takes all.
 pub(crate) fn open(
     stored: Stored<'_>,
@@ -85,51 +113,71 @@ pub(crate) fn open(
     keys: &KeyRing,
     takes: impl FnOnce(Option<&Envelope<'_>>) -> bool,
 ) -> Result<Option<Found>, UnreadableError> {
+    let mut room = Vec::new();
+    let found = look(stored, placed, keys, &mut room, takes)?;
+    Ok(found.map(|found| found.to_found()).transpose()?)
+}
+
+/// The same where it lies. What is compressed or encrypted is unpacked into `room`.
+pub(crate) fn look<'a>(
+    stored: Stored<'a>,
+    placed: Placed,
+    keys: &KeyRing,
+    room: &'a mut Vec<u8>,
+    takes: impl FnOnce(Option<&Envelope<'_>>) -> bool,
+) -> Result<Option<FoundRef<'a>>, UnreadableError> {
     let Placed { seq, recorded_at, tag } = placed;
-    let newer = DecodeError::Newer { kind: tag.kind, version: tag.version };
-    let kind = Kind::from_tag(tag.kind);
     let stored = match stored {
         Stored::Bytes(stored) => stored,
         Stored::Redacted(order) => {
-            let kind = kind.ok_or(newer)?;
-            let sealed =
-                SealedRecord { seq, recorded_at, kind, around: None, key: None, erased_by: Some(order) };
-            return Ok(takes(None).then_some(Found::Sealed(sealed)));
+            if !takes(None) {
+                return Ok(None);
+            }
+            let (kind, erased_by) = (placed.kind()?, Some(order));
+            let sealed = SealedRecord { seq, recorded_at, kind, around: None, key: None, erased_by };
+            return Ok(Some(FoundRef::Sealed(sealed)));
         }
     };
-    let bytes = envelope_bytes(stored, tag).map_err(UnreadableError::Unpack)?;
-    let (envelope, payload) = codec::decode_envelope(&bytes)?;
-    if envelope.subject_key.is_some() != (tag.flags & FLAG_SEALED != 0) {
-        return Err(DecodeError::Seal.into());
+    if tag.flags & FLAG_SEALED == 0 {
+        let bytes = unpack_into(stored, tag, room).map_err(UnreadableError::Unpack)?;
+        let (envelope, payload) = codec::decode_envelope(bytes)?;
+        if envelope.subject_key.is_some() {
+            return Err(DecodeError::Seal.into());
+        }
+        let record = RecordRef { seq, recorded_at, envelope, tag, payload };
+        return Ok(takes(Some(&envelope)).then_some(FoundRef::Record(record)));
     }
+    let (envelope, sealed) = codec::decode_envelope(stored)?;
+    let Some(subject_key) = envelope.subject_key else { return Err(DecodeError::Seal.into()) };
     if !takes(Some(&envelope)) {
         return Ok(None);
     }
-    let payload = match envelope.subject_key.map(|id| (id, keys.get(id))) {
-        None => Cow::Borrowed(payload),
-        Some((subject_key, Held::Key(key))) => {
-            let around = &bytes[..bytes.len() - payload.len()];
-            let payload = unseal(&key.secret, tag, around, payload);
+    let erased_by = match keys.get(subject_key) {
+        Held::Key(key) => {
+            let around = &stored[..stored.len() - sealed.len()];
+            let payload = unseal(&key.secret, tag, around, sealed);
             let payload = payload.ok_or(DecodeError::Unsealed { subject_key })?;
-            if tag.flags & FLAG_LZ4 == 0 {
-                Cow::Owned(payload)
+            *room = if tag.flags & FLAG_LZ4 == 0 {
+                payload
             } else {
-                Cow::Owned(decompress(&payload).map_err(UnreadableError::Unpack)?)
-            }
-        }
-        Some((id, held)) => {
-            let erased_by = match held {
-                Held::Destroyed(order) => Some(order),
-                Held::Key(_) | Held::Unknown => None,
+                decompress(&payload).map_err(UnreadableError::Unpack)?
             };
-            let (kind, around) = (kind.ok_or(newer)?, Some(Around::of(&envelope)));
-            let sealed = SealedRecord { seq, recorded_at, kind, around, key: Some(id), erased_by };
-            return Ok(Some(Found::Sealed(sealed)));
+            let record = RecordRef { seq, recorded_at, envelope, tag, payload: room };
+            return Ok(Some(FoundRef::Record(record)));
         }
+        Held::Destroyed(order) => Some(order),
+        Held::Unknown => None,
     };
-    let event = upcast::decode(tag.kind, tag.version, &payload)?;
-    let Around { stream, actor, correlation, causation } = Around::of(&envelope);
-    Ok(Some(Found::Record(Record { seq, recorded_at, stream, actor, correlation, causation, event })))
+    let (kind, around) = (placed.kind()?, Some(Around::of(&envelope)));
+    let sealed = SealedRecord { seq, recorded_at, kind, around, key: Some(subject_key), erased_by };
+    Ok(Some(FoundRef::Sealed(sealed)))
+}
+
+impl Placed {
+    fn kind(&self) -> Result<Kind, DecodeError> {
+        let Tag { kind, version, .. } = self.tag;
+        Kind::from_tag(kind).ok_or(DecodeError::Newer { kind, version })
+    }
 }
 
 impl Around {

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Encrypt, KEYS_FILE, KeysError, Sealing};
 use crate::log::tests::{append, batch, clock, content, contents, keyed, options};
 use crate::log::{
-    AppendError, Batch, EraseError, Filter, ForkOptions, Found, Log, LogOptions, OpenError, ReadError,
-    Reader, copy_log, fork_log,
+    AppendError, Batch, EraseError, Filter, ForkOptions, Found, FoundRef, Log, LogOptions, OpenError,
+    ReadError, Reader, RecordRef, Salvaged, copy_log, fork_log,
 };
 use crate::{Draft, Kind, Seq, Subject, SystemEvent, Timestamp};
 
@@ -71,8 +71,37 @@ fn check_nowhere(dir: &Path, text: &str) {
     }
 }
 
+/// Every event, as each of the ways through the log shows it.
 fn found(reader: &Reader) -> Vec<Found> {
-    reader.scan_found(Seq::FIRST, &Filter::default()).map(Result::unwrap).collect()
+    let all = Filter::default();
+    let shown: Vec<Found> = reader.scan_found(Seq::FIRST, &all).map(Result::unwrap).collect();
+    let (mut visited, mut passed) = (Vec::new(), 0);
+    for block in reader.blocks(Seq::FIRST, &all) {
+        let block = block.unwrap();
+        assert!(block.block().unwrap().is_sound(), "the header has the checksum of its block");
+        let visit = |found: FoundRef<'_>| {
+            visited.push(match found {
+                FoundRef::Record(record) => Found::Record(record.to_record()?),
+                FoundRef::Sealed(sealed) => Found::Sealed(sealed),
+            });
+            Ok::<(), ReadError>(())
+        };
+        block.for_each_found(visit).unwrap();
+        let pass = |record: RecordRef<'_>| record.event().map(|_| passed += 1);
+        block.for_each(pass).unwrap();
+    }
+    assert_eq!(visited, shown);
+    assert_eq!(passed, shown.iter().filter(|found| matches!(found, Found::Record(_))).count());
+    let salvaged = reader.scan_salvaging(Seq::FIRST, &all).unwrap().map(|salvaged| match salvaged {
+        Salvaged::Event(found) => *found,
+        Salvaged::Lost(lost) => panic!("{lost:?}"),
+    });
+    assert_eq!(salvaged.collect::<Vec<_>>(), shown);
+    let survey = reader.survey(&mut |_| ()).unwrap();
+    let erased = shown.iter().filter(|found| matches!(found, Found::Sealed(_))).count();
+    assert_eq!((survey.events, survey.erased), (shown.len() as u64, erased as u64));
+    assert!(survey.gaps.is_empty());
+    shown
 }
 
 const LONG: &str = "a secret that is said again and again; ";
@@ -271,6 +300,14 @@ fn a_copy_without_keys_verifies_and_is_never_read_again() {
     assert!(matches!(&read, Err(ReadError::KeyMissing { stream, .. }) if stream == "agent:ada"), "{read:?}");
     let shown = reader.scan_found(Seq::FIRST, &Filter::default()).next().unwrap();
     assert!(matches!(shown, Err(ReadError::KeyMissing { .. })), "{shown:?}");
+    let block = reader.blocks(Seq::FIRST, &Filter::default()).next().unwrap().unwrap();
+    let visited: Result<(), ReadError> = block.for_each(|_| Ok(()));
+    assert!(matches!(&visited, Err(ReadError::KeyMissing { stream, .. }) if stream == "agent:ada"));
+    // What is salvaged says what is left of it: its bytes are there.
+    let saved = reader.scan_salvaging(Seq::FIRST, &Filter::default()).unwrap().next();
+    let Some(Salvaged::Event(saved)) = saved else { panic!("{saved:?}") };
+    assert!(matches!(*saved, Found::Sealed(_)));
+    assert_eq!(reader.survey(&mut |_| ()).unwrap().unread, 1);
 }
 
 #[test]

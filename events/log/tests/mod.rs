@@ -14,6 +14,7 @@ mod model;
 mod opening;
 mod proving;
 mod reading;
+mod salvaging;
 mod stretch;
 mod sweeping;
 mod trimming;

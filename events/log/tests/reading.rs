@@ -76,6 +76,53 @@ fn a_scan_back_delivers_the_same_records_from_the_other_end() {
 }
 
 #[test]
+fn blocks_show_what_a_scan_delivers_and_pass_over_what_it_passes_over() {
+    let log = ten_blocks();
+    let filters = [
+        Filter::default(),
+        Filter { until: Some(Seq(13)), ..Filter::default() },
+        Filter { stream: Some("s7".to_owned()), ..Filter::default() },
+        Filter { kinds: Some(vec![Kind::ServerStarted]), ..Filter::default() },
+        Filter { correlation: Some("boot".to_owned()), ..Filter::default() },
+    ];
+    for (from, filter) in
+        [0, 8, 31].into_iter().flat_map(|from| filters.iter().map(move |filter| (from, filter)))
+    {
+        let mut scan = log.reader().scan(Seq(from), filter);
+        let delivered: Vec<_> = scan.by_ref().map(Result::unwrap).collect();
+        let (mut blocks, mut shown) = (log.reader().blocks(Seq(from), filter), Vec::new());
+        for block in blocks.by_ref() {
+            let block = block.unwrap();
+            let visited = block.for_each(|record| {
+                assert!(block.first() <= record.seq && record.seq <= block.last());
+                assert_eq!(Some(record.event()?.kind()), record.kind());
+                shown.push(record.to_record()?);
+                Ok::<_, ReadError>(())
+            });
+            visited.unwrap();
+        }
+        assert_eq!(shown, delivered, "from {from}, {filter:?}");
+        assert_eq!(blocks.stats(), scan.stats(), "from {from}, {filter:?}");
+    }
+}
+
+#[test]
+fn compressed_events_are_visited_as_they_were_written() {
+    let log = Log::open_on(Disk::default(), options(), clock()).unwrap();
+    let texts = ["long ".repeat(1_000), "short".to_owned(), "longer ".repeat(3_000)];
+    append(&log, batch("s", &texts.each_ref().map(String::as_str)));
+    let mut seen = Vec::new();
+    for block in log.reader().blocks(Seq::FIRST, &Filter::default()) {
+        let visited = block.unwrap().for_each(|record| {
+            seen.push(super::content(&record.to_record()?));
+            Ok::<_, ReadError>(())
+        });
+        visited.unwrap();
+    }
+    assert_eq!(seen, texts);
+}
+
+#[test]
 fn a_scan_sees_the_log_as_it_stood_when_it_began() {
     let log = ten_blocks();
     let scan = log.reader().scan(Seq::FIRST, &Filter::default());

@@ -8,6 +8,7 @@ mod memory;
 mod operate;
 mod past;
 mod projection;
+mod replay;
 mod talk;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub(super) use operate::{
 };
 pub(super) use past::{At, AtAndTrue, MemoryDiff};
 pub(super) use projection::{ProjectionCommand, RebuildProjections};
+pub(super) use replay::{LogSalvage, Replay};
 pub(super) use talk::{
     AgentLogs, CapabilitiesCommand, CapabilitiesList, CapabilityTest, Chat, ConversationShow,
     ConversationStatus, ConversationsCommand, ConversationsList, DeadLettersCommand, DeadLettersList,
@@ -155,6 +157,9 @@ docs/erasure.md for what this covers and what not.")]
     /// Find out who did what, when and why
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Read the log again: how fast, and into fresh projections
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(Replay),
     /// Look after what is folded from the log
     #[command(subcommand)]
     Projection(ProjectionCommand),

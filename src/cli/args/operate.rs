@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::LogSalvage;
+
 /// `caxton serve`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Serve {
@@ -28,7 +30,12 @@ pub(in crate::cli) enum LogCommand {
         /// Only what this log recorded itself since it was forked or sealed, not what it shares
         #[arg(long)]
         own: bool,
+        /// Go on after damage and name everything that is lost
+        #[arg(long, conflicts_with = "own")]
+        salvage: bool,
     },
+    /// Write every event that a damaged log still holds, and what is lost
+    Salvage(LogSalvage),
     /// Show the end of the log and its size
     Head {
         /// Read every event and count the kinds

@@ -1,0 +1,156 @@
+//! What is left of a damaged log: every event that can be read, and what is lost.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use caxton_events::log::{Filter, Found, Lost, Reader, Salvaged, StoreError, Survey};
+use caxton_events::{Seq, Timestamp};
+use serde::Serialize;
+
+use super::line::Line;
+
+/// Events that are lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// Position of the first.
+    pub first_seq: Seq,
+    /// Position of the last.
+    pub last_seq: Seq,
+    /// How many.
+    pub events: u64,
+    /// None of them was recorded before this moment.
+    pub recorded_from: Timestamp,
+    /// None of them was recorded after this moment, where that is known.
+    pub recorded_to: Option<Timestamp>,
+    /// What they may be; `None` where nothing that is left says so.
+    pub kinds: Option<Vec<&'static str>>,
+    /// What is wrong.
+    pub cause: String,
+}
+
+impl Loss {
+    fn of(gap: &Lost) -> Self {
+        let mut cause = gap.cause.to_string();
+        let mut source = std::error::Error::source(&gap.cause);
+        while let Some(inner) = source {
+            cause = format!("{cause}: {inner}");
+            source = inner.source();
+        }
+        Self {
+            first_seq: gap.first,
+            last_seq: gap.last,
+            events: gap.last.0 - gap.first.0 + 1,
+            recorded_from: gap.recorded_from,
+            recorded_to: gap.recorded_to,
+            kinds: gap.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.name()).collect()),
+            cause,
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first_seq, last_seq, events, recorded_from, .. } = self;
+        match events {
+            1 => write!(f, "lost: {first_seq}, recorded")?,
+            _ => write!(f, "lost: {first_seq} to {last_seq}, {events} events recorded")?,
+        }
+        match self.recorded_to {
+            Some(to) if to == *recorded_from => write!(f, " at {to}")?,
+            Some(to) => write!(f, " from {recorded_from} to {to}")?,
+            None => write!(f, " from {recorded_from} on")?,
+        }
+        match &self.kinds {
+            Some(kinds) => write!(f, ", {}", kinds.join(", "))?,
+            None => f.write_str(", of unknown kinds")?,
+        }
+        write!(f, "\n  {}", self.cause)
+    }
+}
+
+/// What is right in a log and what is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remains {
+    /// Position the log ends at, as far as can be seen.
+    pub head_seq: Seq,
+    /// Events that are what was written.
+    pub events: u64,
+    /// Of these, events whose content was erased.
+    pub erased: u64,
+    /// Of these, events that are encrypted under keys that are not at hand.
+    pub unread: u64,
+    /// What is lost, in order of position.
+    pub lost: Vec<Loss>,
+}
+
+impl fmt::Display for Remains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lost: u64 = self.lost.iter().map(|loss| loss.events).sum();
+        write!(f, "{} of {} events are as written, {lost} lost", self.events, self.head_seq.0)?;
+        if self.erased > 0 {
+            write!(f, "\nthe content of {} events was erased", self.erased)?;
+        }
+        if self.unread > 0 {
+            write!(f, "\nthe content of {} events is encrypted under keys that are not here", self.unread)?;
+        }
+        self.lost.iter().try_for_each(|loss| write!(f, "\n{loss}"))
+    }
+}
+
+/// Why a log could not be salvaged.
+#[derive(Debug, thiserror::Error)]
+pub enum SalvageError {
+    /// Nothing of it can be read.
+    #[error("nothing of the log can be read")]
+    Store(#[source] StoreError),
+    /// What was read could not be written.
+    #[error("could not write the events")]
+    Write(#[source] io::Error),
+}
+
+/// Checks everything as `verify` does and goes on after damage. `progress` hears the last position checked and the last
+/// one there is.
+///
+/// # Errors
+///
+/// [`StoreError`] if nothing of the log can be read.
+pub fn survey(reader: &Reader, progress: &mut dyn FnMut(Seq, Seq)) -> Result<Remains, StoreError> {
+    let head = reader.head().seq;
+    let survey = reader.survey(&mut |seq| progress(seq, head))?;
+    let Survey { events, erased, unread, gaps, .. } = survey;
+    Ok(Remains { head_seq: head, events, erased, unread, lost: gaps.iter().map(Loss::of).collect() })
+}
+
+/// Writes every event that can be read to `out`, a JSON object a line as `log tail --json` prints them, and tells what is
+/// lost.
+///
+/// # Errors
+///
+/// [`SalvageError`].
+pub fn salvage(
+    reader: &Reader,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<Remains, SalvageError> {
+    let head = reader.head().seq;
+    let mut remains = Remains { head_seq: head, events: 0, erased: 0, unread: 0, lost: Vec::new() };
+    for found in reader.scan_salvaging(Seq::FIRST, &Filter::default()).map_err(SalvageError::Store)? {
+        match found {
+            Salvaged::Event(found) => {
+                progress(found.seq(), head);
+                if let Found::Sealed(sealed) = &*found {
+                    let count =
+                        if sealed.erased_by.is_some() { &mut remains.erased } else { &mut remains.unread };
+                    *count += 1;
+                }
+                let write = serde_json::to_writer(&mut *out, &Line::of_found(reader, *found))
+                    .map_err(io::Error::from);
+                write.and_then(|()| out.write_all(b"\n")).map_err(SalvageError::Write)?;
+                remains.events += 1;
+            }
+            Salvaged::Lost(gap) => remains.lost.push(Loss::of(&gap)),
+        }
+    }
+    out.flush().map_err(SalvageError::Write)?;
+    Ok(remains)
+}

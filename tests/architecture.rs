@@ -76,6 +76,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("mimalloc", &["src/main.rs", "benches/crowd/", "benches/messages/"]),
     ("minijinja", &["src/agents/"]),
     ("notify", &["src/agents/watcher.rs"]),
+    ("parquet", &["tools/transfer/"]),
     ("process-wrap", &["src/toolbox/mcp/"]),
     ("proptest", &["events/", "projections/", "tools/", "src/", "tests/"]),
     ("redb", &["events/log/", "tests/", "benches/"]),

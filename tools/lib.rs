@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`log`] (what happened), [`audit`] (who did what and why), [`replay`] (all of it again), [`projection`] (is the
 //! state what the log adds up to, and another one in its place), [`backup`] (all of it in another place), [`corpus`] (real
-//! packages as memory).
+//! packages as memory), [`transfer`] (log, memory and conversations taken elsewhere).
 
 pub mod audit;
 pub mod backup;
@@ -13,3 +13,4 @@ pub mod corpus;
 pub mod log;
 pub mod projection;
 pub mod replay;
+pub mod transfer;

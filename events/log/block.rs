@@ -265,6 +265,13 @@ pub(crate) fn unpack_into<'a>(
     }
 }
 
+/// What stands in the place of an event that was erased, where nothing says how long it was.
+pub(crate) fn redacted(order: Seq) -> Vec<u8> {
+    let mut stored = vec![0; REDACTED_BYTES];
+    redact(&mut stored, order);
+    stored
+}
+
 /// The bytes of an event as they were encoded, from those that are stored.
 pub(crate) fn unpack(stored: &[u8], tag: Tag) -> Result<Cow<'_, [u8]>, &'static str> {
     if tag.flags & FLAG_LZ4 == 0 {

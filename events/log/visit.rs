@@ -290,6 +290,11 @@ impl Blocks {
         Self { state: state.map_err(|error| Some(error.into())), stats: ScanStats::default() }
     }
 
+    /// Ends it: there was an error in a block that it gave.
+    pub(crate) fn end(&mut self) {
+        self.state = Err(None);
+    }
+
     /// What was touched so far.
     pub fn stats(&self) -> ScanStats {
         self.stats

@@ -228,6 +228,12 @@ impl Conversations {
         self.all.values().map(Box::as_ref)
     }
 
+    /// Those that were opened after `seq`, the oldest first.
+    pub fn opened_after(&self, seq: Seq) -> impl Iterator<Item = &Conversation> {
+        let start = self.opened.partition_point(|(opened, _)| *opened <= seq);
+        self.opened[start..].iter().filter_map(|(_, id)| self.get(id))
+    }
+
     /// Those that were opened before `seq`, the latest first.
     pub fn opened_before(&self, seq: Seq) -> impl Iterator<Item = &Conversation> {
         let end = self.opened.partition_point(|(opened, _)| *opened < seq);

@@ -81,6 +81,13 @@ pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connec
     open().map_err(|source| failed("open for reading", path, source))
 }
 
+/// Opens the file to copy it whole: readers cannot, because they may write nothing anywhere.
+pub(super) fn open_copier(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    Connection::open_with_flags(path, flags)
+}
+
 /// Sets how hard the writer waits for the disk.
 pub(super) fn set_synchronous(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", synchronous as i32)

@@ -10,6 +10,7 @@ mod compare;
 mod connection;
 mod diff;
 mod digest;
+mod dump;
 mod erase;
 mod error;
 mod filter;

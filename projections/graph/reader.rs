@@ -369,6 +369,11 @@ impl GraphReader {
         self.one("an agent", sql, (agent.as_str(), self.as_of.limit()), |row| row.get(0))
     }
 
+    /// Where the file is.
+    pub(super) fn path(&self) -> &std::path::Path {
+        self.pool.path()
+    }
+
     /// Size of the file and its journal, in bytes.
     pub fn file_bytes(&self) -> u64 {
         let path = self.pool.path();

@@ -11,6 +11,7 @@ mod backup;
 mod compare;
 mod corpus;
 mod erase;
+mod exchange;
 mod failure;
 mod feed;
 mod fork;
@@ -74,6 +75,8 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
         Command::Deadletters(command) => talk::dead_letters(&command, &common, out),
         Command::Chat(chat) => talk::chat(&chat, &common, out),
         Command::Erase(what) => erase::run(&what, &common, out),
+        Command::Export(command) => exchange::run_export(&command, &common, out),
+        Command::Import(command) => exchange::run_import(&command, &common, out),
         Command::Log(command) => log::run(&command, &common, out),
         Command::Audit(command) => audit::run(&command, &common, out),
         Command::Replay(what) => replay::run(&what, &common, out),

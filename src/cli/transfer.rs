@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::{Common, Export, Import, ScopeName};
+use super::args::{Common, Export, Import, ImportFormat, ScopeName};
 use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items};
@@ -36,16 +36,27 @@ pub(super) fn input(path: &Path) -> Result<Box<dyn Read>, Failure> {
     Ok(Box::new(file))
 }
 
+/// Whether something is there that is no file, such as a pipe: it is written to, not replaced.
+pub(super) fn is_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
 /// Writes a file through `write`, whole or not at all: beside it first, then in its place. `-` is standard output.
 pub(super) fn write_out(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>,
 ) -> Result<(), Failure> {
     if is_dash(path) {
         let mut out = BufWriter::new(io::stdout());
         return write(&mut out).and_then(|()| out.flush()).map_err(|error| Failure::output(&error));
     }
     let failed = |error: io::Error| Failure::file("write", path, &error);
+    if is_device(path) {
+        let opened = File::options().write(true).open(path);
+        let written =
+            opened.map(BufWriter::new).and_then(|mut out| write(&mut out).and_then(|()| out.flush()));
+        return written.map_err(failed);
+    }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = path.with_file_name(name);
@@ -126,27 +137,24 @@ pub(super) fn import(
     common: &Common,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let size = std::fs::metadata(&import.file).map_or(0, |file| file.len());
     let mut progress = Progress::new("importing", "bytes", !common.no_progress);
-    let mut lines = Chunks::new(BufReader::new(input(&import.file)?), import.chunk as usize);
     let mut totals = Totals::default();
-    let mut done = 0;
-    while let Some(chunk) = lines.next_chunk().map_err(|error| Failure::file("read", &import.file, &error))? {
-        done += chunk.bytes.len() as u64;
-        let first = chunk.first_line;
-        let answer = backend.ask_for(request(import, chunk)?, "entities_imported").map_err(|failure| {
-            let kept =
-                if totals.requests == 0 { "nothing was written" } else { "the lines before it are written" };
-            let message =
-                format!("line {first} of {} or one after it: {failure}\n{kept}", import.file.display());
-            failure.told(message)
-        })?;
-        totals.add(&answer, first);
-        progress.set(done, size);
-    }
+    let missing = if import.format == ImportFormat::Mcp {
+        let mut whole = Vec::new();
+        let read = input(&import.file)?.read_to_end(&mut whole);
+        read.map_err(|error| Failure::file("read", &import.file, &error))?;
+        // Entities first: relations may stand before what they connect.
+        for relations in [false, true] {
+            let lines = only(&whole, relations);
+            send(backend, import, lines.as_slice(), (&mut totals, &mut progress))?;
+        }
+        None
+    } else {
+        send(backend, import, BufReader::new(input(&import.file)?), (&mut totals, &mut progress))?
+    };
     drop(progress);
     out.value(&totals)?;
-    if let Some(missing) = lines.missing() {
+    if let Some(missing) = missing {
         let message = format!(
             "{} is not the whole export: {missing}; what it holds is written; export again and import that",
             import.file.display()
@@ -162,15 +170,54 @@ pub(super) fn import(
     }
 }
 
+/// The lines that are relations, or the others; each in its place, so that its number stays.
+fn only(lines: &[u8], relations: bool) -> Vec<u8> {
+    let is_relation =
+        |line: &[u8]| serde_json::from_slice::<Value>(line).is_ok_and(|value| value["type"] == "relation");
+    let mut kept = Vec::with_capacity(lines.len());
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        kept.extend_from_slice(if is_relation(line) == relations { line } else { b"\n" });
+    }
+    kept
+}
+
+/// Sends lines in requests; what an export that was not read whole lacks.
+fn send(
+    backend: &Backend,
+    import: &Import,
+    lines: impl BufRead,
+    (totals, progress): (&mut Totals, &mut Progress),
+) -> Result<Option<String>, Failure> {
+    let size = std::fs::metadata(&import.file).map_or(0, |file| file.len());
+    let mut lines = Chunks::new(lines, import.chunk as usize);
+    let mut done = 0;
+    while let Some(chunk) = lines.next_chunk().map_err(|error| Failure::file("read", &import.file, &error))? {
+        done += chunk.bytes.len() as u64;
+        let first = chunk.first_line;
+        let answer = backend.ask_for(request(import, chunk)?, "entities_imported").map_err(|failure| {
+            let kept =
+                if totals.requests == 0 { "nothing was written" } else { "the lines before it are written" };
+            let message =
+                format!("line {first} of {} or one after it: {failure}\n{kept}", import.file.display());
+            failure.told(message)
+        })?;
+        totals.add(&answer, first);
+        progress.set(done, size);
+    }
+    Ok(lines.missing())
+}
+
 /// The request that writes a chunk.
 fn request(import: &Import, chunk: Chunk) -> Result<Request, Failure> {
     let mut who = import.who.clone();
     who.scope.get_or_insert(ScopeName::Agent);
-    let strategy = import.on_conflict.as_str();
+    let strategy = import.on_conflict.map(super::args::MergeStrategy::as_str);
     if !chunk.is_document {
+        let format = (import.format == ImportFormat::Mcp).then_some("mcp");
         return Ok(Request::post_lines("/api/v1/memory/import", chunk.bytes)
             .from(&who)
-            .with("merge_strategy", strategy));
+            .with_some("format", format)
+            .with_some("merge_strategy", strategy));
     }
     let data: Value = serde_json::from_slice(&chunk.bytes).map_err(|error| {
         let message =
@@ -179,7 +226,7 @@ fn request(import: &Import, chunk: Chunk) -> Result<Request, Failure> {
     })?;
     let body = json!({
         "agent_id": who.agent, "workspace": who.workspace, "memory_scope": who.scope.map(ScopeName::as_str),
-        "merge_strategy": strategy, "data": data,
+        "merge_strategy": strategy.unwrap_or("update_existing"), "data": data,
     });
     Ok(Request::post("/api/v1/memory/import", &body))
 }

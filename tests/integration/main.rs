@@ -17,6 +17,7 @@ mod config_page;
 mod connections;
 mod entities;
 mod erase;
+mod exchange;
 mod forks;
 mod messages;
 mod metrics;

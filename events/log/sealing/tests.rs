@@ -8,6 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Encrypt, KEYS_FILE, KeysError, Sealing};
+use crate::log::chain::Frontier;
+use crate::log::exchange::{EventLine, HeadLine, LineCheck, LineError};
+use crate::log::rebuild::Rebuild;
+use crate::log::stored::Body;
 use crate::log::tests::{append, batch, clock, content, contents, keyed, options};
 use crate::log::{
     AppendError, Batch, EraseError, Filter, ForkOptions, Found, FoundRef, Log, LogOptions, OpenError,
@@ -445,4 +449,59 @@ fn a_fork_has_keys_of_its_own_and_a_copy_without_them_is_refused() {
         assert!(!copies[2].path().join(KEYS_FILE).exists(), "no new keys are made beside an old log");
     }
     assert_eq!(texts(&open(dir.path()).reader()), ["of bob"]);
+}
+
+#[test]
+fn a_log_that_travels_as_lines_keeps_its_hashes_and_nothing_of_what_was_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), sealed(Encrypt::Agents), clock()).unwrap();
+    append(&log, batch("agent:ada", &["of ada"]));
+    append(&log, batch("workspace:lab", &["of the lab"]));
+    append(&log, batch("agent:bob", &["of bob"]));
+    append(&log, batch("global", &["of all"]));
+    let lab = subject("workspace:lab");
+    let by = erase(&log, &[subject("agent:ada"), lab.clone()]);
+    assert_eq!(log.redact(&[lab], by).unwrap(), 1);
+    let (mut frontier, mut lines) = (Frontier::default(), Vec::new());
+    for kept in log.reader().scan_stored(Seq::FIRST, &Filter::default()) {
+        let (kept, read) = kept.unwrap();
+        assert_eq!(kept.seq, read.seq());
+        frontier.push(kept.leaf());
+        lines.push(EventLine::new(&kept, Some(&frontier.root())));
+        let stored = if let Body::Stored(bytes) = kept.body { bytes } else { Vec::new() };
+        for gone in ["of ada", "of the lab", "of bob"] {
+            assert!(!stored.windows(gone.len()).any(|part| part == gone.as_bytes()), "{gone}");
+        }
+    }
+    assert_eq!((lines[1].stored.as_ref(), lines[1].erased_by), (None, Some(by)));
+    assert!(lines[0].stored.is_some(), "its bytes are of no use without the key");
+
+    let other = tempfile::tempdir().unwrap();
+    let (mut check, mut rebuild) =
+        (LineCheck::default(), Rebuild::begin(other.path(), log.reader().log_id()).unwrap());
+    for line in &lines {
+        rebuild.push(check.event(line).unwrap()).unwrap();
+    }
+    let head = HeadLine::new(&log.head(), None);
+    check.head(&head, None).unwrap();
+    assert_eq!(rebuild.finish().unwrap().root, log.head().root);
+    // It wants the keys before it is written to, and shows then what the old one shows.
+    let missing = Log::open(other.path(), options(), clock()).unwrap_err();
+    assert!(matches!(missing, OpenError::Keys(KeysError::Missing { .. })), "{missing}");
+    let then = found(&log.reader());
+    log.close().unwrap();
+    fs::copy(dir.path().join(KEYS_FILE), other.path().join(KEYS_FILE)).unwrap();
+    let again = Log::open(other.path(), options(), clock()).unwrap();
+    assert_eq!(found(&again.reader()), then);
+    let verified = again.reader().verify(&mut |_| ()).unwrap();
+    assert_eq!((verified.root, verified.erased, verified.unread), (again.head().root, 2, 0));
+
+    // What nobody ordered to be erased must be there.
+    lines[3].erased_by = Some(Seq(3));
+    lines[3].stored = None;
+    let mut check = LineCheck::default();
+    for line in &lines {
+        check.event(line).unwrap();
+    }
+    assert!(matches!(check.head(&head, None), Err(LineError::NoOrder { order: Seq(3) })));
 }

@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 pub(super) mod disk;
 mod evidence;
+mod exchanging;
 mod forking;
 mod merging;
 mod model;

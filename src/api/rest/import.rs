@@ -18,12 +18,13 @@ use super::export::EXPORT_VERSION_WITHOUT_END;
 use super::fields::Fields;
 use super::json::parse_json;
 use super::lines::{Lines, offered};
+use super::mcp_lines;
 use super::problem::{Complaint, Problem};
 use super::refusals;
 use super::relations::{RELATION, new_relation};
 use super::rows;
 use crate::commands::write::NewRelation;
-use crate::commands::{EntityRef, OnExisting, Refusal, Write, Written, WrittenKind};
+use crate::commands::{EntityRef, OnExisting, Refusal, RefusalCode, Write, Written, WrittenKind};
 use crate::engine::Outcome;
 
 /// Members that an export adds to its rows; they are read over, because numbers and times are drawn anew.
@@ -52,10 +53,23 @@ const STRATEGIES: &[(&str, OnExisting)] = &[
     ("skip_existing", OnExisting::Skip),
     ("error_on_conflict", OnExisting::Refuse),
 ];
+const FORMATS: &[(&str, Format)] =
+    &[("caxton", Format::Caxton), ("jsonl", Format::Caxton), ("mcp", Format::Mcp)];
+/// Rows tried again at a time.
+const EARLY_ROWS: usize = 256;
 /// Failed lines that the answer lists.
 const FAILURES_SHOWN: usize = 100;
 /// Most rows of one JSON document.
 const ROWS_MAX: usize = 1_000_000;
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// As an export of this server.
+    Caxton,
+    /// As the memory of the MCP reference server.
+    Mcp,
+}
 
 /// `POST /memory/import`.
 pub(super) async fn import(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
@@ -133,49 +147,46 @@ async fn whole(api: Api, call: Call) -> Result<Response, Problem> {
     answer(StatusCode::CREATED, &body, &outcome, None)
 }
 
-/// One row a line, written a chunk at a time; a line that fails does not stop the others.
+/// One row a line, written a chunk at a time; a line that fails does not stop the others. A relation whose ends are not
+/// there yet is tried again behind the last line: they may stand further down.
 async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
     let started = Instant::now();
-    let mut query = call.query(&[WriteContext::QUERY[0], WriteContext::QUERY[1], &["merge_strategy"]])?;
+    let own: &[&str] = &["merge_strategy", "format"];
+    let mut query = call.query(&[WriteContext::QUERY[0], WriteContext::QUERY[1], own])?;
     let context = WriteContext::take(&api, &call, &mut query, None);
-    let strategy = query.choice("merge_strategy", STRATEGIES).unwrap_or(OnExisting::Update);
+    let strategy = query.choice("merge_strategy", STRATEGIES);
+    let format = query.choice("format", FORMATS).unwrap_or(Format::Caxton);
     query.finish()?;
+    let strategy = strategy.unwrap_or(match format {
+        Format::Caxton => OnExisting::Update,
+        // Its rows say nothing of metadata, confidence and validity, so these stay as they are.
+        Format::Mcp => OnExisting::Merge,
+    });
     whole_export(&call.body)?;
     let (mut lines, mut report) = (Lines::of(call.body.clone()), Report::default());
-    let mut last = Seq::ZERO;
-    for chunk in 0.. {
+    let (mut early, mut chunk) = (Vec::new(), 0);
+    loop {
         let page = lines.chunk();
         if page.is_empty() {
             break;
         }
-        let (mut writes, mut numbers) = (Vec::with_capacity(page.len()), Vec::with_capacity(page.len()));
+        let mut rows = Vec::with_capacity(page.len());
         for (number, line) in page {
-            match row(&line, &context, strategy) {
-                Ok(Some(write)) => {
-                    writes.push(write);
-                    numbers.push(number);
-                }
+            match row(&line, &context, strategy, format) {
+                Ok(Some(write)) => rows.push((number, write)),
                 Ok(None) => (),
                 Err(complaint) => report.fail(number, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
             }
         }
-        if writes.is_empty() {
-            continue;
-        }
-        match offered(&api, &context, chunk, writes).await {
-            Ok(outcome) => last = report.chunk(outcome, &numbers),
-            Err(error) => {
-                let problem = refusals::not_submitted(error, &refusals::whole);
-                // What was written before stays: the answer says how far it came.
-                if report.written() == 0 {
-                    return Err(problem);
-                }
-                for number in numbers {
-                    report.fail(number, &problem.as_complaint(), problem.status());
-                }
-            }
-        }
+        early.extend(written(&api, &context, (chunk, true), rows, &mut report).await?);
+        chunk += 1;
     }
+    while !early.is_empty() {
+        let rest = early.split_off(early.len().min(EARLY_ROWS));
+        written(&api, &context, (chunk, false), early, &mut report).await?;
+        (early, chunk) = (rest, chunk + 1);
+    }
+    let last = report.last;
     if report.written() == 0 && report.failed == 0 {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -191,6 +202,50 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
         _ => StatusCode::MULTI_STATUS,
     };
     rows::json(status, &report.body(last, started))
+}
+
+/// Writes the rows of a chunk and gives back the relations whose ends are not there, when these may still come.
+async fn written(
+    api: &Api,
+    context: &WriteContext,
+    (chunk, may_wait): (usize, bool),
+    rows: Vec<(usize, Write)>,
+    report: &mut Report,
+) -> Result<Vec<(usize, Write)>, Problem> {
+    let (numbers, writes): (Vec<usize>, Vec<Write>) = rows.into_iter().unzip();
+    if writes.is_empty() {
+        return Ok(Vec::new());
+    }
+    match offered(api, context, chunk, writes.clone()).await {
+        Ok(mut outcome) => {
+            let results = std::mem::take(&mut outcome.results);
+            let (mut early, mut done) = (Vec::new(), Vec::new());
+            for ((result, number), write) in results.into_iter().zip(numbers).zip(writes) {
+                let waits = may_wait
+                    && matches!(write, Write::CreateRelation(_))
+                    && matches!(&result, Err(refusal) if refusal.code == RefusalCode::EntityNotFound);
+                if waits {
+                    early.push((number, write));
+                } else {
+                    outcome.results.push(result);
+                    done.push(number);
+                }
+            }
+            report.last = report.chunk(outcome, &done);
+            Ok(early)
+        }
+        Err(error) => {
+            let problem = refusals::not_submitted(error, &refusals::whole);
+            // What was written before stays: the answer says how far it came.
+            if report.written() == 0 {
+                return Err(problem);
+            }
+            for number in numbers {
+                report.fail(number, &problem.as_complaint(), problem.status());
+            }
+            Ok(Vec::new())
+        }
+    }
 }
 
 /// Refuses an export that was cut short, before anything of it is written: its last line counts its rows.
@@ -218,8 +273,16 @@ fn whole_export(body: &Bytes) -> Result<(), Problem> {
 }
 
 /// One line as a write; `None` for the lines around an export's rows.
-fn row(line: &Bytes, context: &WriteContext, strategy: OnExisting) -> Result<Option<Write>, Complaint> {
-    let value = parse_json(line).map_err(|problem| problem.as_complaint())?;
+fn row(
+    line: &Bytes,
+    context: &WriteContext,
+    strategy: OnExisting,
+    format: Format,
+) -> Result<Option<Write>, Complaint> {
+    let mut value = parse_json(line).map_err(|problem| problem.as_complaint())?;
+    if format == Format::Mcp {
+        value = mcp_lines::translated(value)?;
+    }
     let kind = value.get("type").and_then(Value::as_str).map(str::to_owned);
     let is_relation = match kind.as_deref() {
         Some("metadata" | "end") => return Ok(None),
@@ -241,6 +304,7 @@ fn row(line: &Bytes, context: &WriteContext, strategy: OnExisting) -> Result<Opt
 /// What became of the rows.
 #[derive(Default)]
 struct Report {
+    last: Seq,
     entities: Tally,
     relations: Tally,
     failed: usize,

@@ -66,7 +66,7 @@ pub struct RestOptions {
     pub request_timeout: Duration,
     /// Time that a read waits for the position it names. Default: 10 s.
     pub min_seq_timeout: Duration,
-    /// Time for the answer to an import. Default: 10 min.
+    /// Time for the answer to an import, and until that to an export of the whole memory begins. Default: 10 min.
     pub import_timeout: Duration,
     /// Time for requests under way to finish when the server stops. Default: 20 s.
     pub drain_timeout: Duration,

@@ -12,8 +12,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate as _, Size
 use super::problem::{Problem, nearest, shortened};
 use super::{
     Api, RestOptions, audit, backup, batch, config_agents, embeddings, entities, entity_writes, erase,
-    events, export, graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware, observations,
-    projections, relations, search, stats, stream, talk, undo,
+    events, events_export, export, graph_walk, health, import, log_proofs, log_seal, memory_diff, middleware,
+    observations, projections, relations, search, stats, stream, talk, undo,
 };
 use crate::engine::Engine;
 
@@ -30,9 +30,11 @@ const PATHS: &[&str] = &[
     "/api/v1/config-agents/validate",
     "/api/v1/conversations",
     "/api/v1/conversations/archive",
+    "/api/v1/conversations/export",
     "/api/v1/dead-letters",
     "/api/v1/erase",
     "/api/v1/events",
+    "/api/v1/events/export",
     "/api/v1/events/stream",
     "/api/v1/health",
     "/api/v1/health/detailed",
@@ -46,6 +48,7 @@ const PATHS: &[&str] = &[
     "/api/v1/memory/entities",
     "/api/v1/memory/entities/batch",
     "/api/v1/memory/export",
+    "/api/v1/memory/export/tables",
     "/api/v1/memory/health",
     "/api/v1/memory/import",
     "/api/v1/memory/observations/batch",
@@ -130,6 +133,7 @@ fn resources() -> Router<Api> {
         .route("/memory/graph/{entity}", get(graph_walk::walk))
         .route("/memory/diff", get(memory_diff::list))
         .route("/memory/export", get(export::export))
+        .route("/memory/export/tables", get(events_export::tables))
         .route("/memory/import", post(import::import))
         .route("/memory/stats", get(stats::stats))
         .route("/memory/undo", post(undo::undo))
@@ -148,6 +152,8 @@ fn resources() -> Router<Api> {
         .route("/log/seal", post(log_seal::seal))
         .route("/erase", post(erase::erase))
         .route("/events", get(events::list))
+        .route("/events/export", get(events_export::events))
+        .route("/conversations/export", get(events_export::talk))
         .route("/events/stream", get(stream::events))
         .route("/health", get(health::health))
         .route("/health/memory", get(health::memory))

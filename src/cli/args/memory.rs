@@ -266,15 +266,27 @@ impl MergeStrategy {
     }
 }
 
+/// How a file to import is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum ImportFormat {
+    /// As `memory export` and `corpus` write it
+    Caxton,
+    /// As the MCP reference memory server keeps it: memory.jsonl
+    Mcp,
+}
+
 /// `caxton memory import`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Import {
-    /// File to read, `-` for standard input: what `memory export` or `corpus` wrote
+    /// File to read, `-` for standard input: what `memory export`, `corpus` or an MCP memory server wrote
     #[arg(value_name = "FILE")]
     pub(in crate::cli) file: PathBuf,
-    /// What happens to things that exist already
-    #[arg(long, value_enum, default_value = "update-existing")]
-    pub(in crate::cli) on_conflict: MergeStrategy,
+    /// How it is written
+    #[arg(long, value_enum, default_value = "caxton")]
+    pub(in crate::cli) format: ImportFormat,
+    /// What happens to things that exist already [default: update-existing; for mcp, what is missing is added]
+    #[arg(long, value_enum)]
+    pub(in crate::cli) on_conflict: Option<MergeStrategy>,
     /// Lines sent in one request
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(in crate::cli) chunk: u32,

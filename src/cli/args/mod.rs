@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod backup;
 mod erase;
+mod exchange;
 mod memory;
 mod operate;
 mod past;
@@ -19,9 +20,13 @@ pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, Age
 pub(super) use audit::{AuditCommand, AuditFormat, AuditQuery, AuditWhy};
 pub(super) use backup::{Backup, BackupCommand, Restore};
 pub(super) use erase::{CheckReceipt, Erase, EraseCommand};
+pub(super) use exchange::{
+    EventsFormat, ExportCommand, ExportConversations, ExportEvents, ExportMemory, ImportCommand,
+    ImportEvents, MemoryFormat,
+};
 pub(super) use memory::{
-    Add, CompareSearch, Export, Graph, Import, MemoryCommand, Mode, Relate, ScopeName, Search, Stats, Undo,
-    Who,
+    Add, CompareSearch, Export, Graph, Import, ImportFormat, MemoryCommand, MergeStrategy, Mode, Relate,
+    ScopeName, Search, Stats, Undo, Who,
 };
 pub(super) use operate::{
     CheckProof, ConfigCommand, CorpusCommand, EmbedText, KeyCommand, LogCommand, LogDrop, LogFork, LogTail,
@@ -151,6 +156,12 @@ Examples:
 What is erased stays in the log as places without content: `caxton log verify` and proofs hold as before. See
 docs/erasure.md for what this covers and what not.")]
     Erase(Erase),
+    /// Take the log, the memory or conversations elsewhere: JSON lines, Parquet, SQLite
+    #[command(subcommand)]
+    Export(ExportCommand),
+    /// Bring an exported log in
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Look at the event log
     #[command(subcommand)]
     Log(LogCommand),

@@ -19,8 +19,10 @@ use request_id::RequestId;
 use super::Api;
 use super::problem::Problem;
 
-/// The one path that may take long: everything there is may be in its body.
+/// May take long: everything there is may be in its body.
 const IMPORT: &str = "/api/v1/memory/import";
+/// May take long too: a file of the whole graph is made before the first byte of the answer.
+const EXPORT_TABLES: &str = "/api/v1/memory/export/tables";
 
 /// The one layer of the door. The order is the point: a client without a key gets nothing parsed, a slow body does not
 /// use up the time for the answer, and every problem of the inner layers is rendered here with the id of the request.
@@ -58,8 +60,8 @@ async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
 }
 
 async fn answered(api: &Api, request: Request, next: Next) -> Response {
-    let import = request.uri().path() == IMPORT;
-    let limit = if import { api.options.import_timeout } else { api.options.request_timeout };
+    let takes_long = [IMPORT, EXPORT_TABLES].contains(&request.uri().path());
+    let limit = if takes_long { api.options.import_timeout } else { api.options.request_timeout };
     let changes = !request.method().is_safe();
     if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
         return response;

@@ -1,0 +1,280 @@
+//! `caxton export …` and `caxton import …`: through a running server, or on the stopped directory itself.
+
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use caxton_events::log::{Filter, PublicKey};
+use caxton_events::{Kind, Seq, Timestamp};
+use caxton_tools::transfer::ExportError;
+use caxton_tools::transfer::events::{EventExport, EventFormat, Wanted};
+use caxton_tools::transfer::import::{ImportError, Imported, import};
+use caxton_tools::transfer::memory::MemoryTable;
+use caxton_tools::transfer::talk::TalkTable;
+use serde_json::json;
+
+use super::args::{
+    Common, EventsFormat, ExportCommand, ExportConversations, ExportEvents, ExportMemory, ImportCommand,
+    ImportEvents, MemoryFormat,
+};
+use super::backend::{self, Backend, Request};
+use super::failure::{Exit, Failure};
+use super::output::{Output, cell, counted};
+use super::progress::Progress;
+use super::transfer::{input, is_dash, is_device, write_out};
+use super::{log, proofs};
+
+/// Runs a command that takes data elsewhere.
+pub(super) fn run_export(command: &ExportCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        ExportCommand::Events(asked) => events(asked, common, out),
+        ExportCommand::Memory(asked) => memory(asked, common, out),
+        ExportCommand::Conversations(asked) => conversations(asked, common, out),
+    }
+}
+
+/// Runs a command that brings data in.
+pub(super) fn run_import(command: &ImportCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let ImportCommand::Events(asked) = command;
+    import_events(asked, common, out)
+}
+
+fn events(asked: &ExportEvents, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let wanted = wanted(asked)?;
+    is_free(&asked.out, asked.force)?;
+    match backend::running(common)? {
+        Some(server) => fetched(&Backend::Http(server), of_events(asked), &asked.out, out),
+        None => from_log(asked, &wanted, common, out),
+    }
+}
+
+/// Refuses to replace what is there, unless that is wanted.
+fn is_free(path: &Path, force: bool) -> Result<(), Failure> {
+    if force || is_dash(path) || is_device(path) || !path.exists() {
+        return Ok(());
+    }
+    let message =
+        format!("{} is there already; name another place, or replace it with --force", path.display());
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// Writes what the server answers to a file.
+fn fetched(server: &Backend, request: Request, path: &Path, out: &mut Output) -> Result<(), Failure> {
+    let mut body = Body(server.read(request)?);
+    let mut bytes = 0;
+    write_out(path, |file| {
+        bytes = io::copy(&mut body, file)?;
+        Ok(())
+    })?;
+    if is_dash(path) {
+        return Ok(());
+    }
+    if out.is_json() {
+        return out.json_line(&json!({ "file": path, "bytes": bytes }));
+    }
+    out.line(format_args!("wrote {bytes} bytes to {}", path.display()))
+}
+
+/// An answer that says for itself when it breaks off: what writes it down says only where to.
+struct Body(Box<dyn Read>);
+
+impl Read for Body {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read(bytes).map_err(|error| {
+            let message =
+                format!("the answer broke off ({error}); what the server could not read is in its log");
+            io::Error::other(message)
+        })
+    }
+}
+
+/// What is asked for, which is checked before a server is looked for.
+fn wanted(asked: &ExportEvents) -> Result<Wanted, Failure> {
+    let mut kinds = Vec::with_capacity(asked.kinds.len());
+    for name in &asked.kinds {
+        let kind = Kind::from_name(name);
+        kinds.push(kind.ok_or_else(|| {
+            let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+            let message = format!("--kind {name:?} is no kind of event; known are: {}", known.join(", "));
+            Failure::new(Exit::Usage, message)
+        })?);
+    }
+    let time = |flag: &str, text: &Option<String>| match text {
+        None => Ok(None),
+        Some(text) => text.parse::<Timestamp>().map(Some).map_err(|error| {
+            Failure::new(Exit::Usage, format!("{flag} {text:?}: {error}; write it as 2026-01-31T12:00:00Z"))
+        }),
+    };
+    Ok(Wanted {
+        from: Seq(asked.from_seq.unwrap_or(0)),
+        filter: Filter {
+            until: asked.to_seq.map(Seq),
+            kinds: (!kinds.is_empty()).then_some(kinds),
+            stream: asked.stream.clone(),
+            actor: asked.actor.clone(),
+            correlation: asked.correlation.clone(),
+            recorded_from: time("--since", &asked.since)?,
+            recorded_before: time("--until", &asked.until)?,
+        },
+    })
+}
+
+fn of_events(asked: &ExportEvents) -> Request {
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    let kinds = asked.kinds.join(",");
+    let format = match asked.format {
+        EventsFormat::Jsonl => "jsonl",
+        EventsFormat::Parquet => "parquet",
+    };
+    Request::get("/api/v1/events/export")
+        .with("format", format)
+        .with_some("kinds", (!kinds.is_empty()).then_some(kinds.as_str()))
+        .with_some("actor", asked.actor.as_deref())
+        .with_some("stream", asked.stream.as_deref())
+        .with_some("correlation_id", asked.correlation.as_deref())
+        .with_some("from_seq", number(asked.from_seq).as_deref())
+        .with_some("to_seq", number(asked.to_seq).as_deref())
+        .with_some("since", asked.since.as_deref())
+        .with_some("until", asked.until.as_deref())
+}
+
+/// Reads the stopped log itself.
+fn from_log(asked: &ExportEvents, wanted: &Wanted, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let log = log::open(common)?;
+    let signer = match proofs::signer(&log, common) {
+        Ok(signer) => Some(signer),
+        // A log that no server ever had has no key; its head is then not signed.
+        Err(failure) if failure.exit == Some(Exit::NotFound) => None,
+        Err(failure) => return Err(failure),
+    };
+    let format = match asked.format {
+        EventsFormat::Jsonl => EventFormat::Lines,
+        EventsFormat::Parquet => EventFormat::Parquet,
+    };
+    let export = EventExport::begin(log, wanted, format, signer);
+    let mut export = export.map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let mut progress = Progress::new("exporting", "events", !common.no_progress);
+    let (mut bytes, mut unread) = (0, None);
+    let written = write_out(&asked.out, |file| {
+        let mut failed = |error: ExportError| io::Error::other(unread.insert(error).to_string());
+        while let Some(piece) = export.next_piece().map_err(&mut failed)? {
+            file.write_all(&piece)?;
+            bytes += piece.len();
+            progress.set(export.position().0, export.exported().through.0);
+        }
+        Ok(())
+    });
+    drop(progress);
+    if let Some(error) = unread {
+        return Err(Failure::of(Exit::Failed, &error));
+    }
+    written?;
+    let exported = export.exported();
+    if is_dash(&asked.out) {
+        return Ok(());
+    }
+    if out.is_json() {
+        return out.json_line(&json!({ "file": asked.out, "bytes": bytes, "exported": exported }));
+    }
+    out.line(format_args!("wrote {bytes} bytes to {}", asked.out.display()))?;
+    if exported.without_content == 0 {
+        return Ok(());
+    }
+    let count = counted(exported.without_content as usize, "event");
+    out.line(format_args!(
+        "{count} without content: it was erased, or is encrypted under a key that is not here"
+    ))
+}
+
+fn memory(asked: &ExportMemory, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    const PATH: &str = "/api/v1/memory/export/tables";
+    let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
+    if asked.format == MemoryFormat::Sqlite {
+        if asked.embeddings {
+            return usage("--embeddings is for --format parquet: the SQLite file holds no vectors");
+        }
+        if asked.when.as_of.is_some() {
+            return usage("--as-of is for --format parquet: the SQLite file holds the history of every row");
+        }
+        is_free(&asked.out, asked.force)?;
+        let backend = Backend::open(common, false)?;
+        return fetched(&backend, Request::get(PATH).with("format", "sqlite"), &asked.out, out);
+    }
+    let names = MemoryTable::ALL.map(MemoryTable::name);
+    let places = places(&asked.out, names, asked.force)?;
+    let backend = Backend::open(common, false)?;
+    // All three are of the same record.
+    let as_of = match &asked.when.as_of {
+        Some(as_of) => as_of.clone(),
+        None => cell(&backend.ask(Request::get("/api/v1/log/head"))?, "seq"),
+    };
+    let vectors = asked.embeddings.then_some("true");
+    let request = |name| Request::get(PATH).with("table", name).with("as_of", &as_of);
+    names.into_iter().zip(places).try_for_each(|(name, place)| {
+        fetched(&backend, request(name).with_some("include_embeddings", vectors), &place, out)
+    })
+}
+
+fn conversations(asked: &ExportConversations, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let names = TalkTable::ALL.map(TalkTable::name);
+    let places = places(&asked.out, names, asked.force)?;
+    let backend = Backend::open(common, false)?;
+    names.into_iter().zip(places).try_for_each(|(name, place)| {
+        fetched(&backend, Request::get("/api/v1/conversations/export").with("table", name), &place, out)
+    })
+}
+
+/// Where the files of these names go; their folder is made.
+fn places<const N: usize>(
+    dir: &Path,
+    names: [&'static str; N],
+    force: bool,
+) -> Result<[PathBuf; N], Failure> {
+    if is_dash(dir) {
+        let message = "--out - is for one file; name a folder for the Parquet files";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let places = names.map(|name| dir.join(format!("{name}.parquet")));
+    places.iter().try_for_each(|place| is_free(place, force))?;
+    std::fs::create_dir_all(dir).map_err(|error| Failure::file("make", dir, &error))?;
+    Ok(places)
+}
+
+fn import_events(asked: &ImportEvents, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let key = asked.public_key.as_deref().map(str::parse::<PublicKey>).transpose();
+    let key = key.map_err(|error| Failure::of(Exit::Usage, &error))?;
+    let size = std::fs::metadata(&asked.file).map_or(0, |file| file.len());
+    let mut progress = Progress::new("importing", "bytes", !common.no_progress);
+    let mut lines = BufReader::with_capacity(1 << 20, input(&asked.file)?);
+    let imported = import(&mut lines, &asked.to, key.as_ref(), &mut |_, bytes| progress.set(bytes, size));
+    drop(progress);
+    let imported = imported.map_err(|error| {
+        let exit = match error {
+            ImportError::Log(_) | ImportError::Read { .. } => Exit::Failed,
+            ImportError::Line { .. }
+            | ImportError::Malformed { .. }
+            | ImportError::Cut { .. }
+            | ImportError::Chosen
+            | ImportError::Dropped { .. }
+            | ImportError::Rebuild { .. }
+            | ImportError::Root { .. } => Exit::Refused,
+        };
+        Failure::of(exit, &error)
+    })?;
+    if out.is_json() {
+        return out.json(&imported);
+    }
+    let Imported { events, encrypted, root, public_key, .. } = &imported;
+    let signed = match public_key {
+        Some(key) => format!("its head is signed by {key}"),
+        None => "its head is not signed".to_owned(),
+    };
+    let (count, dir) = (counted(*events as usize, "event"), asked.to.display());
+    out.line(format_args!("{count} in {dir}, every hash as exported; root {root}; {signed}"))?;
+    if *encrypted == 0 {
+        return Ok(());
+    }
+    let count = counted(*encrypted as usize, "event");
+    out.line(format_args!(
+        "{count} encrypted: copy erasure.keys of the other data directory to {dir} before a server starts on it"
+    ))
+}

@@ -16,6 +16,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::proofs::{self, Wanted};
 use super::{retention, salvage, setup};
+use crate::engine::refuse_newer_format;
 
 /// Events asked of a server at a time.
 const PAGE: &str = "1000";
@@ -110,9 +111,16 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
     }
 }
 
+/// The data directory, which no newer Caxton wrote.
+pub(super) fn known_data_dir(common: &Common) -> Result<PathBuf, Failure> {
+    let dir = setup::existing_data_dir(common)?;
+    refuse_newer_format(&dir).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    Ok(dir)
+}
+
 /// The stopped log of the data directory.
 pub(super) fn open(common: &Common) -> Result<Reader, Failure> {
-    let dir: PathBuf = setup::existing_data_dir(common)?;
+    let dir: PathBuf = known_data_dir(common)?;
     Log::open_read_only(&dir).map_err(|error| {
         let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
         Failure::of(exit, &error)

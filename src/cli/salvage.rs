@@ -8,9 +8,9 @@ use caxton_tools::log::{Remains, salvage, survey};
 
 use super::args::{Common, LogSalvage};
 use super::failure::{Exit, Failure};
+use super::log;
 use super::output::{Output, counted};
 use super::progress::Progress;
-use super::setup;
 
 /// The events, a JSON object a line.
 const EVENTS_FILE: &str = "events.jsonl";
@@ -54,7 +54,7 @@ pub(super) fn run(what: &LogSalvage, common: &Common, out: &mut Output) -> Resul
 
 /// The stopped log, with its end as it is.
 fn open(common: &Common) -> Result<Reader, Failure> {
-    let dir = setup::existing_data_dir(common)?;
+    let dir = log::known_data_dir(common)?;
     Log::open_damaged(&dir).map_err(|error| {
         let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
         Failure::of(exit, &error)

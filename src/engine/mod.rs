@@ -59,7 +59,7 @@ pub use clock::SystemClock;
 pub use gauges::Timed;
 pub use rebuild::{Rebuild, RebuildRefusal, RebuildState};
 pub use signing::SigningKeyError;
-pub use start::{EngineOptions, StartError, StartStep};
+pub use start::{EngineOptions, StartError, StartStep, refuse_newer_format};
 pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
 pub use talk::{Done, SentOutcome, SentResults, TalkError};
 pub use undo::{UndoAsk, UndoError, UndoOutcome};

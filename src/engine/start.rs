@@ -309,16 +309,26 @@ impl Engine {
 
 /// Refuses a directory of a newer format; marks a new one.
 fn check_format(data_dir: &Path) -> Result<(), StartError> {
-    let path = data_dir.join(FORMAT_FILE);
     let failed = |path: &Path, source| StartError::Directory { path: path.to_owned(), source };
     fs::create_dir_all(data_dir).map_err(|source| failed(data_dir, source))?;
+    if refuse_newer_format(data_dir)? {
+        return Ok(());
+    }
+    mark_format(data_dir).map_err(|source| failed(&data_dir.join(FORMAT_FILE), source))
+}
+
+/// Refuses a directory of a newer format, for who reads it without an engine; whether it has a mark.
+///
+/// # Errors
+///
+/// [`StartError::Format`], or [`StartError::Directory`] if the mark cannot be read.
+pub fn refuse_newer_format(data_dir: &Path) -> Result<bool, StartError> {
+    let path = data_dir.join(FORMAT_FILE);
     match fs::read_to_string(&path) {
-        Ok(found) if found.trim() == FORMAT.to_string() => Ok(()),
+        Ok(found) if found.trim() == FORMAT.to_string() => Ok(true),
         Ok(found) => Err(StartError::Format { path, found: found.trim().chars().take(32).collect() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            mark_format(data_dir).map_err(|source| failed(&path, source))
-        }
-        Err(source) => Err(failed(&path, source)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StartError::Directory { path, source }),
     }
 }
 

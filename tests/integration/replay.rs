@@ -281,6 +281,10 @@ fn what_cannot_be_replayed_is_refused_by_name() {
     let fresh = tempfile::tempdir().unwrap();
     let into = fresh.path().join("new");
     fails(&["--into", path(&into), "--from-seq", "2"], 2, "a projection adds up from the first event");
+    fs::write(source.dir().join("FORMAT"), "99\n").unwrap();
+    fails(&[], 1, "has data format \"99\", this Caxton reads 1; use a newer Caxton");
+    let salvage = ["log", "salvage", "--data-dir", dir, "--to", path(&into)];
+    check_failure(&salvage, 1, "has data format \"99\"");
     check_failure(
         &["replay", "--data-dir", path(&fresh.path().join("none"))],
         3,

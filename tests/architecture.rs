@@ -135,7 +135,7 @@ const BANNED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// The only places where `unsafe` may stand: each block there says why it holds.
-const UNSAFE: &[&str] = &["projections/embedding/", "projections/vector/"];
+const UNSAFE: &[&str] = &["events/log/tails.rs", "projections/embedding/", "projections/vector/"];
 
 /// Longest file, in lines.
 const FILE_LINES_MAX: usize = 600;

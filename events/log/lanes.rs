@@ -2,7 +2,7 @@
 //!
 //! BLAKE3 is made for long inputs: it hashes their chunks of 1,024 bytes in parallel, but the blocks of one chunk one
 //! after the other. An event is mostly a single chunk, so hashed alone it uses one lane of up to sixteen. Here inputs
-//! with as many blocks go through the lanes together; only the last, partly filled block of each is compressed alone. Of an
+//! with as many blocks go through the lanes together, and then (`tails`) the last, partly filled block of each. Of an
 //! input of two chunks each chunk goes with those of other inputs.
 //!
 //! The results are those of [`blake3::hash`] and [`blake3::keyed_hash`], which the tests hold them to. The entry to the
@@ -16,9 +16,10 @@ use blake3::{BLOCK_LEN, CHUNK_LEN, OUT_LEN};
 
 use crate::log::chain::{Hash, hash};
 use crate::log::header::array;
+use crate::log::tails::{self, LANES, Tails};
 
 /// The state that an input without a key begins with: BLAKE3 specification, section 2.2.
-const IV: [u32; 8] =
+pub(crate) const IV: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 const CHUNK_START: u8 = 1;
 const CHUNK_END: u8 = 1 << 1;
@@ -26,6 +27,11 @@ const ROOT: u8 = 1 << 3;
 const KEYED: u8 = 1 << 4;
 
 const PARENT: u8 = 1 << 2;
+
+/// Last blocks that are compressed alone: as many as take less time than sixteen side by side.
+const ALONE_MAX: usize = 3;
+/// Members of a run: each has a lane.
+const _: () = assert!(MAX_SIMD_DEGREE <= LANES);
 
 /// Full blocks that may stand before the last one of a chunk, and one for none.
 const RUNS: usize = CHUNK_LEN / BLOCK_LEN;
@@ -145,9 +151,44 @@ fn run<const FULL: usize>(
     let (fronts, none) = (&fronts[..members.len()], IncrementCounter::No);
     let states = &mut states[..OUT_LEN * members.len()];
     platform().hash_many(fronts, &IV, counter, none, 0, CHUNK_START, 0, states);
+    if members.len() > ALONE_MAX
+        && last_blocks((&*states, &tails), members, (counter, CHUNK_END | root), hashes)
+    {
+        return;
+    }
     for ((index, state), tail) in members.iter().zip(states.chunks_exact(OUT_LEN)).zip(tails) {
         hashes[*index] = last_block(words(&array(state)), tail, counter, CHUNK_END | root);
     }
+}
+
+/// The last blocks of the `members` of some chunks, from their states behind the blocks before; whether this processor can.
+fn last_blocks(
+    (before, last): (&[u8], &[&[u8]]),
+    members: &[usize],
+    (counter, flags): (u64, u8),
+    hashes: &mut [Hash],
+) -> bool {
+    let mut tails = Tails { states: [[0; LANES]; 8], blocks: [[0; LANES]; BLOCK_LEN / 4], lens: [0; LANES] };
+    for (lane, (state, bytes)) in before.chunks_exact(OUT_LEN).zip(last).enumerate() {
+        for (row, word) in tails.states.iter_mut().zip(words(&array(state))) {
+            row[lane] = word;
+        }
+        let mut block = [0; BLOCK_LEN];
+        block[..bytes.len()].copy_from_slice(bytes);
+        for (row, word) in tails.blocks.iter_mut().zip(block.chunks_exact(4)) {
+            row[lane] = u32::from_le_bytes(array(word));
+        }
+        tails.lens[lane] = bytes.len() as u32;
+    }
+    if !tails::compress(&mut tails, counter, flags) {
+        return false;
+    }
+    for (lane, index) in members.iter().enumerate() {
+        for (bytes, row) in hashes[*index].0.chunks_exact_mut(4).zip(&tails.states) {
+            bytes.copy_from_slice(&row[lane].to_le_bytes());
+        }
+    }
+    true
 }
 
 /// The last block of a chunk.

@@ -6,7 +6,7 @@
 //! [`verify`] (out), [`salvage`] (out of a damaged one), [`stretch`] and [`build`](mod@build) (carried away and put together
 //! again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log
 //! begins that does not begin in its own file, [`past`] reads the sealed files before it, [`seal`] makes one, [`fork`] shares
-//! them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a part of a log anew. `lanes` hashes many events at once.
+//! them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a part of a log anew. `lanes` and `tails` hash many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -54,6 +54,7 @@ pub mod store;
 pub mod stored;
 pub mod stretch;
 pub mod sweep;
+mod tails;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod trim;

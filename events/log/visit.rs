@@ -205,6 +205,7 @@ impl EventBlock {
     }
 
     /// The event with this entry, if the scan is to deliver it. What is compressed or encrypted is unpacked into `room`.
+    #[inline]
     fn look<'a>(
         &self,
         block: &Block<'_>,

@@ -33,7 +33,7 @@ use super::refold::{RefoldError, refold};
 use super::signing::{self, SigningKeyError};
 use super::start_graph::{Ends, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
-use super::vector_fold::VectorFold;
+use super::vector_fold::{VectorFold, fold_beside};
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
 use crate::commands::talk::Settings;
 use crate::failure;
@@ -237,13 +237,24 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let (mut recovery, stopping) = (Recovery::default(), Arc::new(AtomicBool::new(false)));
         settle(options, &log.reader())?;
-        let mut graph = open_graph(options, &log.reader(), &mut recovery, progress)?;
+        let mut vectors = open_vectors(options, &log.reader(), &mut recovery, progress)?;
+        let whole =
+            vectors.as_mut().filter(|(vectors, _)| !lacks_events(&log.reader(), vectors.checkpoint()));
+        let beside = whole.map(|(vectors, _)| vectors);
+        let mut graph = fold_beside(beside, &log.reader(), || {
+            open_graph(options, &log.reader(), &mut recovery, progress)
+        })?;
         record_start(&log, options.embedding.as_deref())?;
         let positions = Arc::new(Positions::new(options.embedding.is_some()));
         graph.catch_up(&log.reader(), &positions)?;
         let (talk, store) = open_talk(options, &log.reader(), &mut recovery, progress)?;
         positions.advance(Part::Talk, talk.checkpoint());
-        let vectors = open_vectors(options, (&log.reader(), &graph.reader()), &mut recovery, progress)?;
+        if let Some((vectors, _)) = &mut vectors
+            && lacks_events(&log.reader(), vectors.checkpoint())
+        {
+            tracing::warn!("the vectors are made from the graph, because the events before it were dropped");
+            refold(&graph.reader(), vectors).map_err(StartError::Refold)?;
+        }
         let (rebuilds, offers) = Rebuilds::new(
             options,
             log.reader(),
@@ -443,7 +454,7 @@ fn start_vectors(
 /// The vectors where they were saved, where there is a model.
 fn open_vectors(
     options: &EngineOptions,
-    (log, graph): (&Reader, &GraphReader),
+    log: &Reader,
     recovery: &mut Recovery,
     progress: &mut dyn FnMut(StartStep),
 ) -> Result<Option<(Vectors, Arc<EmbeddingService>)>, StartError> {
@@ -464,10 +475,6 @@ fn open_vectors(
         tracing::warn!(%reason, "the vectors are rebuilt from the log");
         recovery.vectors = Some(reason);
         vectors.reset().map_err(StartError::Rebuild)?;
-    }
-    if lacks_events(log, vectors.checkpoint()) {
-        tracing::warn!("the vectors are made from the graph, because the events before it were dropped");
-        refold(graph, &mut vectors).map_err(StartError::Refold)?;
     }
     Ok(Some((vectors, Arc::clone(embedding))))
 }

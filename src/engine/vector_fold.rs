@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use caxton_events::log::{Filter, Reader};
@@ -23,6 +24,10 @@ const IDLE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(1);
 /// Records folded at a time: more would keep `wait=indexed` waiting, fewer would starve the batching of the model.
 const RECORDS_MAX: usize = 512;
+/// Records folded at a time while something else is waited for, which may wait as long for the last of them.
+const BESIDE_RECORDS: usize = 128;
+/// Records behind the log from which vectors are folded beside the graph.
+const BESIDE_MIN: u64 = 2_000;
 
 pub(super) struct VectorFold {
     pub(super) vectors: Vectors,
@@ -36,6 +41,46 @@ pub(super) struct VectorFold {
     pub(super) save_every: Duration,
     /// Another fold to take in place of the one in use.
     pub(super) offers: Receiver<Offer<Vectors>>,
+}
+
+/// Folds the next records, `max` at the most; how many there were.
+fn fold_some(vectors: &mut Vectors, log: &Reader, max: usize) -> Result<usize, String> {
+    let head = log.head().seq;
+    let filter = Filter { until: Some(head), kinds: Some(vectors.kinds()), ..Filter::default() };
+    let records: Vec<Record> = log
+        .scan(vectors.checkpoint().next(), &filter)
+        .take(max)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failure::chain(&error))?;
+    let through = records.last().filter(|_| records.len() == max).map_or(head, |last| last.seq);
+    vectors.fold(&records, through).map_err(|error| failure::chain(&error))?;
+    Ok(records.len())
+}
+
+/// Does `work` while vectors that are far behind the log are folded on a thread of their own, until `work` is done or they
+/// are there. What fails there is tried again, and told, by the thread that keeps them.
+pub(super) fn fold_beside<T>(vectors: Option<&mut Vectors>, log: &Reader, work: impl FnOnce() -> T) -> T {
+    let head = log.head().seq;
+    let Some(vectors) = vectors.filter(|vectors| head.0.saturating_sub(vectors.checkpoint().0) > BESIDE_MIN)
+    else {
+        return work();
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let fold = || {
+            while !done.load(Ordering::Relaxed) && vectors.checkpoint() < head {
+                if let Err(error) = fold_some(vectors, log, BESIDE_RECORDS) {
+                    tracing::warn!(%error, "could not fold the vectors beside the graph; they are folded behind it");
+                    return;
+                }
+            }
+        };
+        // Where the system gives no thread, they are folded later.
+        let _ = thread::Builder::new().name("vector-fold".to_owned()).spawn_scoped(scope, fold);
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        worked
+    })
 }
 
 impl VectorFold {
@@ -54,7 +99,7 @@ impl VectorFold {
             {
                 tracing::error!(projection = Part::Vectors.name(), %error, "a projection has stopped");
                 self.positions.stop(Part::Vectors, error);
-                std::thread::sleep(RETRY);
+                thread::sleep(RETRY);
             }
             if let Ok(offer) = self.offers.try_recv() {
                 self.adopt(offer);
@@ -100,19 +145,9 @@ impl VectorFold {
     }
 
     fn fold_next(&mut self) -> Result<(), String> {
-        let head = self.log.head().seq;
-        let kinds = Some(self.vectors.kinds());
-        let filter = Filter { until: Some(head), kinds, ..Filter::default() };
-        let records: Vec<Record> = self
-            .log
-            .scan(self.vectors.checkpoint().next(), &filter)
-            .take(RECORDS_MAX)
-            .collect::<Result<_, _>>()
-            .map_err(|error| failure::chain(&error))?;
-        let through = records.last().filter(|_| records.len() == RECORDS_MAX).map_or(head, |last| last.seq);
-        self.vectors.fold(&records, through).map_err(|error| failure::chain(&error))?;
+        let folded = fold_some(&mut self.vectors, &self.log, RECORDS_MAX)?;
         self.positions.advance(Part::Vectors, self.vectors.checkpoint());
-        if !records.is_empty() {
+        if folded > 0 {
             self.positions.memory_changed();
         }
         Ok(())

@@ -119,6 +119,7 @@ pub(crate) fn open(
 }
 
 /// The same where it lies. What is compressed or encrypted is unpacked into `room`.
+#[inline]
 pub(crate) fn look<'a>(
     stored: Stored<'a>,
     placed: Placed,
@@ -138,15 +139,28 @@ pub(crate) fn look<'a>(
             return Ok(Some(FoundRef::Sealed(sealed)));
         }
     };
-    if tag.flags & FLAG_SEALED == 0 {
-        let bytes = unpack_into(stored, tag, room).map_err(UnreadableError::Unpack)?;
-        let (envelope, payload) = codec::decode_envelope(bytes)?;
-        if envelope.subject_key.is_some() {
-            return Err(DecodeError::Seal.into());
-        }
-        let record = RecordRef { seq, recorded_at, envelope, tag, payload };
-        return Ok(takes(Some(&envelope)).then_some(FoundRef::Record(record)));
+    if tag.flags & FLAG_SEALED != 0 {
+        return look_sealed(stored, placed, keys, room, takes);
     }
+    let bytes = unpack_into(stored, tag, room).map_err(UnreadableError::Unpack)?;
+    let (envelope, payload) = codec::decode_envelope(bytes)?;
+    if envelope.subject_key.is_some() {
+        return Err(DecodeError::Seal.into());
+    }
+    let record = RecordRef { seq, recorded_at, envelope, tag, payload };
+    Ok(takes(Some(&envelope)).then_some(FoundRef::Record(record)))
+}
+
+/// The same for one that is encrypted: apart, so that what is not stays small enough to be part of its caller.
+#[inline(never)]
+fn look_sealed<'a>(
+    stored: &'a [u8],
+    Placed { seq, recorded_at, tag }: Placed,
+    keys: &KeyRing,
+    room: &'a mut Vec<u8>,
+    takes: impl FnOnce(Option<&Envelope<'_>>) -> bool,
+) -> Result<Option<FoundRef<'a>>, UnreadableError> {
+    let placed = Placed { seq, recorded_at, tag };
     let (envelope, sealed) = codec::decode_envelope(stored)?;
     let Some(subject_key) = envelope.subject_key else { return Err(DecodeError::Seal.into()) };
     if !takes(Some(&envelope)) {

@@ -126,7 +126,10 @@ pub(crate) fn inclusion(
 ) -> Result<InclusionProof, ProveError> {
     within(size, 1, head.0)?;
     within(seq.0, 1, size)?;
-    kept(snapshot, seq.0 - 1)?;
+    kept(snapshot, seq.0 - 1).map_err(|error| match error {
+        ProveError::Dropped { first, .. } => ProveError::Dropped { asked: seq, first },
+        ProveError::Beyond { .. } | ProveError::Erased { .. } | ProveError::Read(_) => error,
+    })?;
     let mut prover = Prover { snapshot, open: None };
     let tree = prover.frontier(size)?;
     let before = prover.frontier(seq.0 - 1)?;

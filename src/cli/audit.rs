@@ -40,7 +40,12 @@ pub(super) fn run(command: &AuditCommand, common: &Common, out: &mut Output) -> 
                 Some(server) => why_of_server(server, what)?,
                 None => why_of_log(common, what)?,
             };
-            out.value(&why)
+            out.value(&why)?;
+            if why.gaps.is_empty() {
+                return Ok(());
+            }
+            let message = "parts of the log could not be read, so that the explanation may lack something; they are named above";
+            Err(Failure::new(Exit::Failed, message))
         }
     }
 }

@@ -42,7 +42,10 @@ pub(super) fn fork(what: &LogFork, common: &Common, out: &mut Output) -> Result<
     let made = fork_dir(&log, seq, &what.to, copy);
     drop(progress);
     let head = made.map_err(|error| {
-        let refused = matches!(error, ForkDirError::NotEmpty { .. } | ForkDirError::Left { .. });
+        let refused = matches!(
+            error,
+            ForkDirError::NotEmpty { .. } | ForkDirError::Left { .. } | ForkDirError::NoBase { .. }
+        );
         Failure::of(if refused { Exit::Refused } else { Exit::Failed }, &error)
     })?;
     show(head, &log.dir, &what.to, out)
@@ -85,7 +88,7 @@ fn show(head: Head, parent: &Path, to: &Path, out: &mut Output) -> Result<(), Fa
     }
     let (parent, to) = (parent.display(), to.display());
     out.line(format_args!(
-        "forked {parent} at {seq}, recorded {recorded_at}, to {to}\nroot {root}\nstart a server on it with: caxton serve --data-dir {to} --port 0"
+        "forked {parent} at {seq}, recorded {recorded_at}, to {to}\nroot {root}\nstart a server on it with: caxton serve --data-dir {to} --port 0 --metrics-port off"
     ))
 }
 

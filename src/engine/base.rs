@@ -142,6 +142,22 @@ fn base_of(data_dir: &Path, log: &Reader) -> io::Result<Option<(Seq, PathBuf)>> 
     Ok(saved.map(|saved| (first, base.join(saved.0.to_string()))))
 }
 
+/// Takes the newest base at or before `cut` along to a fork of a log whose first event is `first`; `None` if there is no such
+/// base, with the last event of the oldest that there is.
+pub(super) fn carry(from: &Path, to: &Path, (first, cut): (Seq, Seq)) -> io::Result<Result<(), Option<Seq>>> {
+    let (from, to) = (from.join(BASE_DIR), to.join(BASE_DIR));
+    let usable: Vec<Seq> = bases(&from)?.into_iter().filter(|saved| saved.next() >= first).collect();
+    let Some(saved) = usable.iter().copied().filter(|saved| *saved <= cut).max() else {
+        return Ok(Err(usable.into_iter().min()));
+    };
+    let (from, to) = (from.join(saved.0.to_string()), to.join(saved.0.to_string()));
+    for folder in FOLDERS {
+        copy_files(&from.join(folder), &to.join(folder))?;
+    }
+    fs::copy(from.join(AGENTS_FILE), to.join(AGENTS_FILE))?;
+    Ok(Ok(()))
+}
+
 /// Why a projection that must start from a base does not.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {

@@ -12,7 +12,7 @@ use caxton_events::log::{
 };
 use caxton_events::{Clock as _, Timestamp};
 
-use super::{Engine, SystemClock, start};
+use super::{Engine, SystemClock, base, start};
 
 /// Folder of agents' files, where it is inside the data directory.
 const AGENTS_DIR: &str = "agents";
@@ -103,6 +103,17 @@ pub enum ForkDirError {
     Left {
         /// The folder.
         path: PathBuf,
+    },
+    /// The log has lost its oldest events, and what is kept of them includes later ones than the cut.
+    #[error(
+        "{cut}: the log has lost its oldest events, and what is kept in their place in base/ is as of {}; fork there or later",
+        saved.map_or_else(|| "no event".to_owned(), |saved| saved.to_string())
+    )]
+    NoBase {
+        /// Where the fork was to be cut.
+        cut: Seq,
+        /// The first position at which a fork is possible; `None`: there is no base.
+        saved: Option<Seq>,
     },
     /// The log could not be forked.
     #[error("could not fork the event log")]
@@ -210,6 +221,11 @@ pub fn fork_dir(
     })?;
     let made = fork_log(parent, &options, &beside, copy).map_err(ForkDirError::Log).and_then(|head| {
         start::mark_format(&beside).map_err(io_error(&beside))?;
+        let first = parent.origin.before_first().seq.next();
+        if first > Seq::FIRST {
+            let carried = base::carry(&parent.dir, &beside, (first, cut)).map_err(io_error(&beside))?;
+            carried.map_err(|saved| ForkDirError::NoBase { cut, saved })?;
+        }
         copy_folder(&parent.dir.join(AGENTS_DIR), &beside.join(AGENTS_DIR))?;
         fs::rename(&beside, to).map_err(io_error(to))?;
         Ok(head)

@@ -1,7 +1,8 @@
 //! Starting: open the log, bring every projection up to it, then accept commands.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
@@ -31,7 +32,7 @@ use super::inboxes::{Leases, Wakers};
 use super::rebuild::{Offer, Rebuilds, VectorParts};
 use super::refold::{RefoldError, refold};
 use super::signing::{self, SigningKeyError};
-use super::start_graph::{Ends, open_graph, start_memory};
+use super::start_graph::{Ends, StartedGraph, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
 use super::vector_fold::{VectorFold, fold_beside};
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
@@ -237,24 +238,13 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let (mut recovery, stopping) = (Recovery::default(), Arc::new(AtomicBool::new(false)));
         settle(options, &log.reader())?;
-        let mut vectors = open_vectors(options, &log.reader(), &mut recovery, progress)?;
-        let whole =
-            vectors.as_mut().filter(|(vectors, _)| !lacks_events(&log.reader(), vectors.checkpoint()));
-        let beside = whole.map(|(vectors, _)| vectors);
-        let mut graph = fold_beside(beside, &log.reader(), || {
-            open_graph(options, &log.reader(), &mut recovery, progress)
-        })?;
+        let (mut graph, mut vectors) = open_memory(options, &log.reader(), &mut recovery, progress)?;
         record_start(&log, options.embedding.as_deref())?;
         let positions = Arc::new(Positions::new(options.embedding.is_some()));
         graph.catch_up(&log.reader(), &positions)?;
         let (talk, store) = open_talk(options, &log.reader(), &mut recovery, progress)?;
         positions.advance(Part::Talk, talk.checkpoint());
-        if let Some((vectors, _)) = &mut vectors
-            && lacks_events(&log.reader(), vectors.checkpoint())
-        {
-            tracing::warn!("the vectors are made from the graph, because the events before it were dropped");
-            refold(&graph.reader(), vectors).map_err(StartError::Refold)?;
-        }
+        make_lacking(vectors.as_mut(), &log.reader(), &graph.reader())?;
         let (rebuilds, offers) = Rebuilds::new(
             options,
             log.reader(),
@@ -318,10 +308,15 @@ impl Engine {
     }
 }
 
+/// Permissions of a data directory that is made.
+const OWNERS_ALONE: u32 = 0o700;
+
 /// Refuses a directory of a newer format; marks a new one.
 fn check_format(data_dir: &Path) -> Result<(), StartError> {
     let failed = |path: &Path, source| StartError::Directory { path: path.to_owned(), source };
-    fs::create_dir_all(data_dir).map_err(|source| failed(data_dir, source))?;
+    // What agents remember and say is nobody else's; one that is there keeps what its owner gave it.
+    let made = DirBuilder::new().recursive(true).mode(OWNERS_ALONE).create(data_dir);
+    made.map_err(|source| failed(data_dir, source))?;
     if refuse_newer_format(data_dir)? {
         return Ok(());
     }
@@ -451,13 +446,39 @@ fn start_vectors(
     Ok(StartedVectors { semantic: Some(semantic), thread, scrub: Some(scrub) })
 }
 
+/// Vectors and the model they are of.
+type Embedded = (Vectors, Arc<EmbeddingService>);
+
+/// The graph, brought up to the log, and the vectors, which are folded beside it meanwhile where they are far behind.
+fn open_memory(
+    options: &EngineOptions,
+    log: &Reader,
+    recovery: &mut Recovery,
+    progress: &mut dyn FnMut(StartStep),
+) -> Result<(StartedGraph, Option<Embedded>), StartError> {
+    let mut vectors = open_vectors(options, log, recovery, progress)?;
+    let whole = vectors.as_mut().filter(|(vectors, _)| !lacks_events(log, vectors.checkpoint()));
+    let beside = whole.map(|(vectors, _)| vectors);
+    let graph = fold_beside(beside, log, || open_graph(options, log, recovery, progress))?;
+    Ok((graph, vectors))
+}
+
+/// Makes the vectors from the graph where the log has lost the events that they lack.
+fn make_lacking(vectors: Option<&mut Embedded>, log: &Reader, graph: &GraphReader) -> Result<(), StartError> {
+    let Some((vectors, _)) = vectors.filter(|(vectors, _)| lacks_events(log, vectors.checkpoint())) else {
+        return Ok(());
+    };
+    tracing::warn!("the vectors are made from the graph, because the events before it were dropped");
+    refold(graph, vectors).map_err(StartError::Refold)
+}
+
 /// The vectors where they were saved, where there is a model.
 fn open_vectors(
     options: &EngineOptions,
     log: &Reader,
     recovery: &mut Recovery,
     progress: &mut dyn FnMut(StartStep),
-) -> Result<Option<(Vectors, Arc<EmbeddingService>)>, StartError> {
+) -> Result<Option<Embedded>, StartError> {
     let Some(embedding) = &options.embedding else { return Ok(None) };
     progress(StartStep::LoadingVectors);
     let dir = options.data_dir.join("vectors");

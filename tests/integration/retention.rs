@@ -111,7 +111,21 @@ fn the_present_outlives_its_events() {
     let says = format!("the events before #{first} were dropped");
     check_failure(&["log", "prove", "--seq", &gone, "--data-dir", &dir], 3, &says);
     assert_eq!(present(&dir), then);
-    check_failure(&["projection", "check", "--data-dir", &dir], 1, "what lies between was dropped");
+    for (command, says) in
+        [("verify", ["graph at", "talk at"]), ("rebuild", ["graph rebuilt", "talk rebuilt"])]
+    {
+        check(&["projection", command, "graph", "talk", "--keyword-only", "--data-dir", &dir], &says);
+    }
+    assert_eq!(present(&dir), then, "built anew from the base");
+    let gone = ["erase", "--agent", "ada", "--dry-run", "--keyword-only", "--data-dir", &dir];
+    check_failure(&gone, 5, &format!("the events of the log before #{first} were dropped"));
+    // A fork begins from the same base, and can be cut no earlier.
+    let fork = place.path().join("fork").display().to_string();
+    let early = ["log", "fork", "--at", &first.to_string(), "--to", &fork, "--data-dir", &dir];
+    check_failure(&early, 5, "fork there or later");
+    assert!(!Path::new(&fork).exists());
+    check(&["log", "fork", "--to", &fork, "--data-dir", &dir], &["forked"]);
+    assert_eq!(present(&fork), then);
     // Lost projections are rebuilt from the base and what follows.
     for lost in [&["graph"][..], &["talk"], &["graph", "talk", "vectors"]] {
         for folder in lost {

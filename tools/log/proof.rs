@@ -43,14 +43,15 @@ pub enum CheckError {
     },
     /// The proof speaks of another head than the one that was kept.
     #[error(
-        "the proof does not hold for the head that was kept: that is {kept}, the proof is about {proved}; if both are \
-         signed and have the same size, the log was rewritten"
+        "the proof does not hold for the head that was kept: that is {kept}, the proof is about {proved}; {what}"
     )]
     OtherHead {
         /// The head that was kept.
         kept: String,
         /// The head of the proof.
         proved: String,
+        /// What that means.
+        what: &'static str,
     },
 }
 
@@ -204,10 +205,24 @@ fn says_the_same(shown: &Line, truth: &Line) -> bool {
 
 fn same_head(kept: Option<&SignedCheckpoint>, proved: &SignedCheckpoint) -> Result<(), CheckError> {
     match kept {
-        Some(kept) if kept.checkpoint != proved.checkpoint => Err(CheckError::OtherHead {
-            kept: ProvedHead::from(kept).to_string(),
-            proved: ProvedHead::from(proved).to_string(),
-        }),
+        Some(kept) if kept.checkpoint != proved.checkpoint => {
+            let (ours, theirs) = (&kept.checkpoint, &proved.checkpoint);
+            let what = if ours.log_id != theirs.log_id && ours.head.root == theirs.head.root {
+                "both have the same events under the names of two logs: one is a fork or a restored copy of the other"
+            } else if ours.log_id != theirs.log_id {
+                "they are heads of two logs: ask for a proof from the log whose head was kept"
+            } else if ours.head.seq != theirs.head.seq {
+                "the log had another length then: ask for a proof with --size of the kept head, or for caxton log consistency \
+                 from it to this one"
+            } else {
+                "both have the same size: if both are signed, the log was rewritten"
+            };
+            Err(CheckError::OtherHead {
+                kept: ProvedHead::from(kept).to_string(),
+                proved: ProvedHead::from(proved).to_string(),
+                what,
+            })
+        }
         Some(_) | None => Ok(()),
     }
 }

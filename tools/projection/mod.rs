@@ -3,6 +3,7 @@
 //! Reading order: [`Home`] (where everything is), `states` (the projections behind one trait), [`verify()`], [`rebuild()`],
 //! [`list()`], `room` (is there space for it).
 
+mod base;
 mod list;
 mod rebuild;
 mod room;

@@ -15,6 +15,7 @@ use caxton_projections::swap::Place;
 use caxton_projections::vector::Vectors;
 use serde::Serialize;
 
+use super::base::seed;
 use super::room::{NoRoom, Room, needed_bytes};
 use super::states::{State, StateError, TalkFile};
 use super::{Home, Name, Progress};
@@ -189,9 +190,13 @@ fn build<S: State>(
     let failed = |source| RebuildError::Build { name, path: beside.clone(), source: Box::new(source) };
     place.begin().map_err(in_place)?;
     let (old, reason) = old_parts::<S>(home, place.current());
-    let mut new = S::open(home, &beside).map_err(failed)?;
-    new.begin().map_err(failed)?;
     let head = home.log.head().seq;
+    let at_most = old.as_ref().map_or(head, |(at, _)| *at);
+    let seeded = seed(home, name, &beside, at_most).map_err(|source| failed(StateError::Base(source)))?;
+    let mut new = S::open(home, &beside).map_err(failed)?;
+    if !seeded {
+        new.begin().map_err(failed)?;
+    }
     let mut progress = |at, _| progress(name, at, head);
     let mut comparison = reason.map_or(Comparison::None, |reason| Comparison::Unreadable { reason });
     let mut folded = None;
@@ -206,7 +211,7 @@ fn build<S: State>(
     }
     catch_up_to(home.log, new.projection(), head, &mut progress).map_err(|error| failed(error.into()))?;
     let folded = folded.map_or_else(|| new.parts(), Ok).map_err(failed)?;
-    new.finish().map_err(failed)?;
+    if seeded { new.finish_seeded() } else { new.finish() }.map_err(failed)?;
     let read_back = S::open(home, &beside).map_err(failed)?;
     let parts = close_parts(read_back).map_err(failed)?;
     if let Some(part) = differing(&folded, &parts).first() {

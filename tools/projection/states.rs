@@ -43,6 +43,9 @@ pub enum StateError {
     /// The vectors could not be saved.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// What dropped events led to could not be put in place.
+    #[error("could not begin from what is kept in the place of dropped events")]
+    Base(#[source] std::io::Error),
     /// There is nothing in the folder.
     #[error("there is none; rebuild it, or start the server once")]
     Missing,
@@ -79,6 +82,11 @@ pub(super) trait State: Sized {
     /// Ends a fold from the first record on: everything is in the files, closed.
     fn finish(self) -> Result<(), StateError>;
 
+    /// Ends a fold that began from a base.
+    fn finish_seeded(self) -> Result<(), StateError> {
+        self.finish()
+    }
+
     /// The digests of its parts.
     fn parts(&mut self) -> Result<Vec<PartDigest>, StateError>;
 
@@ -112,6 +120,10 @@ impl State for Graph {
 
     fn finish(mut self) -> Result<(), StateError> {
         self.finish_rebuild()?;
+        Ok(self.close()?)
+    }
+
+    fn finish_seeded(self) -> Result<(), StateError> {
         Ok(self.close()?)
     }
 

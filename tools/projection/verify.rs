@@ -13,6 +13,7 @@ use caxton_projections::graph::Graph;
 use caxton_projections::vector::Vectors;
 use serde::Serialize;
 
+use super::base::seed;
 use super::states::{State, StateError, TalkFile};
 use super::{Home, Name, Progress};
 
@@ -138,8 +139,11 @@ fn compare<S: State>(
     }
     let mut live = S::open(home, &place).map_err(live_failed)?;
     let seq = live.checkpoint();
+    let seeded = seed(home, S::NAME, scratch, seq).map_err(|source| failed(StateError::Base(source)))?;
     let mut fresh = S::open(home, scratch).map_err(failed)?;
-    fresh.begin().map_err(failed)?;
+    if !seeded {
+        fresh.begin().map_err(failed)?;
+    }
     catch_up_to(home.log, fresh.projection(), seq, &mut |at, of| progress(S::NAME, at, of))
         .map_err(|error| failed(error.into()))?;
     let (here, there) = (live.parts().map_err(live_failed)?, fresh.parts().map_err(failed)?);

@@ -101,6 +101,11 @@ pub enum PlanError {
 
 /// Makes the plan.
 pub(super) fn plan(engine: &Engine, asked: &Asked) -> Result<Plan, PlanError> {
+    // Before anything is said about what the log has: it may have lost just that.
+    let dropped = engine.log().origin().map_err(ReadError::from)?.before_first().seq;
+    if dropped > Seq::ZERO {
+        return Err(PlanError::Trimmed { first: dropped.next() });
+    }
     let mut subjects: BTreeSet<Subject> = BTreeSet::new();
     let mut stays = Vec::new();
     match asked {
@@ -165,10 +170,6 @@ impl Plan {
     ///
     /// [`PlanError::Shared`] if something can be taken out only by writing files anew that others may share.
     pub(super) fn check(&self, engine: &Engine) -> Result<(), PlanError> {
-        let dropped = engine.log().origin().map_err(ReadError::from)?.before_first().seq;
-        if dropped > Seq::ZERO {
-            return Err(PlanError::Trimmed { first: dropped.next() });
-        }
         let files = engine.log().sealed_files()?;
         if self.plain() == 0 || files == 0 {
             return Ok(());

@@ -61,7 +61,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("foldhash", &["projections/by_name.rs"]),
     ("futures", &["src/", "tests/"]),
     ("getrandom", &["src/"]),
-    ("hdrhistogram", &["tools/replay/"]),
+    ("hdrhistogram", &["tools/replay/", "src/cli/benchmark/"]),
     ("http-body-util", &["src/api/", "tests/"]),
     ("httpdate", &["src/llm/"]),
     ("humantime", &["src/config/", "src/cli/"]),

@@ -9,6 +9,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod benchmark;
 pub mod corpus;
 pub mod log;
 pub mod projection;

@@ -8,6 +8,7 @@ mod args;
 mod audit;
 mod backend;
 mod backup;
+mod benchmark;
 mod compare;
 mod corpus;
 mod erase;
@@ -82,6 +83,7 @@ fn dispatch(Args { common, command }: Args, out: &mut Output) -> Result<(), Fail
         Command::Replay(what) => replay::run(&what, &common, out),
         Command::Projection(command) => projection::run(&command, &common, out),
         Command::Backup(what) => backup::backup(&what, &common, out),
+        Command::Benchmark(command) => benchmark::run(&command, &common, out),
         Command::Restore(what) => backup::run_restore(&what, &common, out),
         Command::Model(command) => model::run(&command, &common, out),
         Command::Embed(embed) => model::embed(&embed, &common, out),

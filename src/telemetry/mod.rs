@@ -36,7 +36,7 @@ pub use models::{
     ModelRequest, model_answered, model_cache_asked, model_circuit, model_failed, model_request_began,
     model_retried, model_turned_away,
 };
-pub use process::{ProcessMemory, process_memory};
+pub use process::{ProcessMemory, process_memory, process_memory_of, process_time_of};
 pub use upkeep::{Upkeep, UpkeepError};
 
 /// Requests answered since the process started; the upkeep turns it into a rate.

@@ -1,4 +1,4 @@
-//! Memory and processor time of this process, as Linux tells them under `/proc/self`.
+//! Memory and processor time of a process, as Linux tells them under `/proc`.
 
 use std::time::Duration;
 
@@ -23,6 +23,16 @@ pub struct ProcessMemory {
 /// Measures this process; `None` where the system does not tell.
 pub fn process_memory() -> Option<ProcessMemory> {
     parse_status(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Measures the process with this id; `None` where there is none, or the system does not tell.
+pub fn process_memory_of(id: u32) -> Option<ProcessMemory> {
+    parse_status(&std::fs::read_to_string(format!("/proc/{id}/status")).ok()?)
+}
+
+/// Processor time that the process with this id used so far, of all its threads.
+pub fn process_time_of(id: u32) -> Option<Duration> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
 }
 
 /// Processor time that this process used so far, of all its threads; `None` where the system does not tell.

@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 mod bad_input;
 mod batches;
+mod benchmark;
 mod cli;
 mod cli_chat;
 mod cli_talk;

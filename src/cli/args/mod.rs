@@ -3,6 +3,7 @@
 mod agents;
 mod audit;
 mod backup;
+mod benchmark;
 mod erase;
 mod exchange;
 mod memory;
@@ -19,6 +20,10 @@ use clap::{Parser, Subcommand};
 pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, AgentsValidate};
 pub(super) use audit::{AuditCommand, AuditFormat, AuditQuery, AuditWhy};
 pub(super) use backup::{Backup, BackupCommand, Restore};
+pub(super) use benchmark::{
+    BenchmarkAgents, BenchmarkCommand, BenchmarkCompare, BenchmarkEmbeddings, BenchmarkMemory,
+    BenchmarkPlace, BenchmarkScenario, BenchmarkStorage, BenchmarkSystem, ScenarioName,
+};
 pub(super) use erase::{CheckReceipt, Erase, EraseCommand};
 pub(super) use exchange::{
     EventsFormat, ExportCommand, ExportConversations, ExportEvents, ExportMemory, ImportCommand,
@@ -192,6 +197,19 @@ Examples:
 
 With its end left out the log gets another id: two histories never go by one name. docs/backup.md says more.")]
     Restore(Restore),
+    /// Measure a server as its users see it
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  caxton benchmark memory --entities 10000 --search-queries 1000 --html memory.html
+  caxton benchmark agents --agents 20 --conversations-per-second 100 --duration 60s --output base.json
+  caxton benchmark compare base.json current.json --threshold 0.1
+
+Without --target a server is started on a folder of its own, which is removed at the end. docs/benchmark.md says what is
+measured and how."
+    )]
+    Benchmark(BenchmarkCommand),
     /// Get the embedding model
     #[command(subcommand)]
     Model(ModelCommand),

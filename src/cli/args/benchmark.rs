@@ -1,0 +1,229 @@
+//! The commands that measure.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// A time, as in `300s`, `5m` or `24h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(lasts) if !lasts.is_zero() => Ok(lasts),
+        Ok(_) => Err("must be longer than nothing; write it as in 300s, 5m or 24h".to_owned()),
+        Err(error) => Err(format!("{error}; write it as in 300s, 5m or 24h")),
+    }
+}
+
+/// The same, and nothing at all.
+fn duration_or_none(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it as in 5s or 0s"))
+}
+
+/// A rate: 0 for none.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && (0.0..=10_000_000.0).contains(&rate) => Ok(rate),
+        Ok(_) | Err(_) => Err("must be a number from 0 to 10000000, operations a second".to_owned()),
+    }
+}
+
+/// A share.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=10.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("must be a share from 0 to 10, as in 0.1 for a tenth".to_owned()),
+    }
+}
+
+/// Commands that measure.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum BenchmarkCommand {
+    /// Write a memory of some size, and ask it by meaning, by words, by both and along its relations
+    Memory(BenchmarkMemory),
+    /// Talk to agents from files at a given rate
+    Agents(BenchmarkAgents),
+    /// Turn texts into vectors, alone and in batches
+    Embeddings(BenchmarkEmbeddings),
+    /// Write and read the store at given rates, side by side
+    Storage(BenchmarkStorage),
+    /// Everything at once: agents, messages, memory, what it takes, where it ends, how it comes back
+    System(BenchmarkSystem),
+    /// One of three loads of messages: a peak, a long steady one, a burst
+    Scenario(BenchmarkScenario),
+    /// Set two results files side by side and find what became worse
+    #[command(after_help = "Exit code 0: nothing is worse beyond the threshold. 1: something is.")]
+    Compare(BenchmarkCompare),
+}
+
+/// Flags of every benchmark.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct BenchmarkPlace {
+    /// Measure the server at this address instead of one that is started for it
+    #[arg(long, value_name = "URL", help_heading = "Measuring")]
+    pub(in crate::cli) target: Option<String>,
+    /// Connections, each of which has one request under way
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Measuring")]
+    pub(in crate::cli) connections: u16,
+    /// Time in which a rate is reached
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration_or_none, help_heading = "Measuring")]
+    pub(in crate::cli) ramp_up: Duration,
+    /// Where the folder of the started server is made; it is removed at the end [default: the system's folder for such]
+    #[arg(long, value_name = "DIR", help_heading = "Measuring")]
+    pub(in crate::cli) dir: Option<PathBuf>,
+    /// Write the results as JSON, for `benchmark compare`
+    #[arg(long, value_name = "FILE", help_heading = "Measuring")]
+    pub(in crate::cli) output: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE", help_heading = "Measuring")]
+    pub(in crate::cli) html: Option<PathBuf>,
+}
+
+/// `caxton benchmark memory`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkMemory {
+    /// Entities, each with three observations
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(in crate::cli) entities: u64,
+    /// Relations between them
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    pub(in crate::cli) relations: u64,
+    /// Searches of each kind
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(in crate::cli) search_queries: u64,
+    /// Time that each kind of search takes at the most
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = duration)]
+    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) place: BenchmarkPlace,
+}
+
+/// `caxton benchmark agents`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkAgents {
+    /// Agents from files
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(in crate::cli) agents: u64,
+    /// Questions a second, each in a conversation of its own
+    #[arg(long, value_name = "RATE", default_value = "100", value_parser = rate, allow_negative_numbers = true)]
+    pub(in crate::cli) conversations_per_second: f64,
+    /// How long
+    #[arg(long, value_name = "TIME", default_value = "600s", value_parser = duration)]
+    pub(in crate::cli) duration: Duration,
+    /// Time that an answer may take
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(in crate::cli) response_timeout: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) place: BenchmarkPlace,
+}
+
+/// `caxton benchmark embeddings`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkEmbeddings {
+    /// Texts in a request
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=2048))]
+    pub(in crate::cli) batch_size: u64,
+    /// Texts in all
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(in crate::cli) total_embeddings: u64,
+    /// Requests under way at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(in crate::cli) parallel_threads: u16,
+    /// Time that it takes at the most
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(in crate::cli) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(in crate::cli) place: BenchmarkPlace,
+}
+
+/// `caxton benchmark storage`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkStorage {
+    /// Observations written a second, each durable when it is answered
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = rate, allow_negative_numbers = true)]
+    pub(in crate::cli) write_ops_per_second: f64,
+    /// Entities read a second
+    #[arg(long, value_name = "RATE", default_value = "5000", value_parser = rate, allow_negative_numbers = true)]
+    pub(in crate::cli) read_ops_per_second: f64,
+    /// How long
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = duration)]
+    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) place: BenchmarkPlace,
+}
+
+/// `caxton benchmark system`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkSystem {
+    /// Agents
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    pub(in crate::cli) agents: u64,
+    /// Entities in memory, each with three observations
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(0..=10_000_000))]
+    pub(in crate::cli) memory_entities: u64,
+    /// Conversations that messages belong to
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(in crate::cli) concurrent_conversations: u64,
+    /// Find the highest rate of messages that meets the targets
+    #[arg(long)]
+    pub(in crate::cli) find_limits: bool,
+    /// How long each part takes
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(in crate::cli) duration: Duration,
+    /// Messages a second where latency is measured
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = rate, allow_negative_numbers = true)]
+    pub(in crate::cli) rate: f64,
+    #[command(flatten)]
+    pub(in crate::cli) place: BenchmarkPlace,
+}
+
+/// The loads of the performance guide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum ScenarioName {
+    /// 1,000 agents, 100,000 messages a second of 1 KB, 5 minutes
+    Peak,
+    /// 100 agents, 10,000 messages a second of 512 bytes, 24 hours
+    Sustained,
+    /// 1,000 messages a second, then 50,000 for 10 seconds, then 1,000 again
+    Burst,
+}
+
+impl ScenarioName {
+    /// As it is typed.
+    pub(in crate::cli) const fn name(self) -> &'static str {
+        match self {
+            Self::Peak => "peak",
+            Self::Sustained => "sustained",
+            Self::Burst => "burst",
+        }
+    }
+}
+
+/// `caxton benchmark scenario`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkScenario {
+    /// Which
+    pub(in crate::cli) name: ScenarioName,
+    /// How long, instead of what the load says
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(in crate::cli) duration: Option<Duration>,
+    /// Messages in a request
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub(in crate::cli) batch: u64,
+    #[command(flatten)]
+    pub(in crate::cli) place: BenchmarkPlace,
+}
+
+/// `caxton benchmark compare`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkCompare {
+    /// Results of before
+    pub(in crate::cli) base: PathBuf,
+    /// Results of now
+    pub(in crate::cli) current: PathBuf,
+    /// Share by which something must be worse to count
+    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share, allow_negative_numbers = true)]
+    pub(in crate::cli) threshold: f64,
+    /// Write what was found as Markdown, for a comment
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) markdown: Option<PathBuf>,
+}

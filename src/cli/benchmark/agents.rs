@@ -1,0 +1,181 @@
+//! `benchmark agents`: conversations with agents from files, each a question and its answer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use caxton_tools::benchmark::Target;
+use serde_json::{Value, json};
+
+use super::door::{Ask, Door, code};
+use super::load::{Pacing, Refused, Work};
+use super::record::rate;
+use super::run::{Run, graded};
+use super::schedule::Schedule;
+use super::words;
+use crate::cli::args::BenchmarkAgents;
+use crate::cli::failure::{Exit, Failure};
+
+/// Bytes on disk of a turn: the question, what was read for it, the answer; measured, and rounded up.
+pub(super) const TURN_DISK_BYTES: f64 = 8_000.0;
+/// What the agents' model answers by: no network, and an answer that repeats the question.
+const RULES: &str = "\
+model: rules
+rules:
+  - when: {system_contains: You are measured}
+    answer: \"heard: {{question}}\"
+";
+
+fn agent(number: u64) -> String {
+    format!("benchmark-agent-{number}")
+}
+
+fn client(line: u64) -> String {
+    format!("benchmark-client-{line}")
+}
+
+fn file(number: u64) -> String {
+    format!(
+        "---\nname: {}\nversion: 1.0.0\ncapabilities: [benchmark]\ntools: [memory]\n---\nYou are measured. Repeat what you hear.\n",
+        agent(number)
+    )
+}
+
+/// Puts the agents' files into the folder of a server of our own; its configuration.
+pub(super) fn prepare(folder: &Path, agents: u64, config: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    if let Some(config) = config {
+        let message = format!(
+            "--config {}: this benchmark starts its server with agents and a model of its own; leave the file out, use --preset, \
+             or name a running server with --target",
+            config.display()
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let (agents_dir, rules, config) =
+        (folder.join("agents"), folder.join("rules.yaml"), folder.join("caxton.yaml"));
+    let write =
+        |path: &Path, text: &str| fs::write(path, text).map_err(|error| Failure::file("write", path, &error));
+    fs::create_dir_all(&agents_dir).map_err(|error| Failure::file("make", &agents_dir, &error))?;
+    for number in 0..agents {
+        write(&agents_dir.join(format!("{}.md", agent(number))), &file(number))?;
+    }
+    write(&rules, RULES)?;
+    let text = json!({
+        "agents": { "directory": agents_dir },
+        "llm": { "default": "rules", "providers": [{ "name": "rules", "kind": "scripted", "script": rules }] },
+    });
+    // JSON is YAML.
+    write(&config, &text.to_string())?;
+    Ok(Some(config))
+}
+
+/// A question and its answer.
+struct Conversations {
+    agents: u64,
+    timeout: Duration,
+}
+
+impl Work for Conversations {
+    fn ask(&self, number: u64) -> Ask {
+        Ask::post("/messages", &self.question(0, number))
+    }
+
+    fn act(&self, door: &Door, line: u64, number: u64) -> Result<(), Refused> {
+        let asked = Instant::now();
+        let (status, body) =
+            door.send(&Ask::post("/messages", &self.question(line, number))).map_err(Refused::Silence)?;
+        if status != 201 {
+            return Err(Refused::Answer(code(status, &body)));
+        }
+        let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let mut after = sent.get("seq").and_then(Value::as_u64).unwrap_or_default();
+        let (inbox, tag) = (format!("/agents/{}/inbox", client(line)), tag(line, number));
+        loop {
+            let Some(left) = self.timeout.checked_sub(asked.elapsed()) else {
+                return Err(Refused::Answer("no answer within --response-timeout".to_owned()));
+            };
+            let wait = left.as_secs().clamp(1, 20);
+            let heard = door
+                .send(&Ask::get(format!("{inbox}?after={after}&wait={wait}")))
+                .map_err(Refused::Silence)?;
+            if heard.0 != 200 {
+                return Err(Refused::Answer(code(heard.0, &heard.1)));
+            }
+            let heard: Value = serde_json::from_slice(&heard.1).unwrap_or_default();
+            let messages = heard.get("messages").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            for message in messages {
+                let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+                let seq = message.get("seq").and_then(Value::as_u64).unwrap_or_default();
+                after = after.max(seq);
+                if text("in_reply_to") == tag {
+                    let done = Ask::post(format!("{inbox}/ack"), &json!({ "through": seq }));
+                    door.send(&done).map_err(Refused::Silence)?;
+                    let performative = text("performative");
+                    return if performative == "INFORM" {
+                        Ok(())
+                    } else {
+                        Err(Refused::Answer(format!("answered with {performative}")))
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn tag(line: u64, number: u64) -> String {
+    format!("q{line}-{number}")
+}
+
+impl Conversations {
+    fn question(&self, line: u64, number: u64) -> Value {
+        json!({
+            "performative": "REQUEST",
+            "sender": client(line),
+            "receiver": agent(number % self.agents),
+            "content": words::question(number),
+            "reply_with": tag(line, number),
+        })
+    }
+}
+
+/// Runs it.
+pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkAgents) -> Result<(), Failure> {
+    let made = if run.instance.target().is_some() { make(run, what.agents)? } else { 0 };
+    for line in 0..run.connections() as u64 {
+        run.door.json(&Ask::post("/agents", &json!({ "agent_id": client(line) })))?;
+    }
+    let work = Conversations { agents: what.agents, timeout: what.response_timeout };
+    let schedule = Schedule::steady(what.conversations_per_second, what.duration, what.place.ramp_up);
+    let talked = run.part("conversation", &work, Pacing::Open(schedule), run.connections());
+    for number in 0..made {
+        // What was made is taken away, whatever came of it.
+        let gone =
+            Ask { method: "DELETE", path: format!("/config-agents/{}", agent(number)), ..Ask::default() };
+        let _ = run.door.send(&gone);
+    }
+    let talked = talked?;
+    run.figure(rate(&talked, "conversations/s"));
+    graded(run, &talked, Target::ANSWER_MS);
+    run.resident();
+    Ok(())
+}
+
+/// Makes the agents on a server that runs already; how many.
+fn make(run: &mut Run<'_>, agents: u64) -> Result<u64, Failure> {
+    for number in 0..agents {
+        let body = json!({ "name": agent(number), "content": file(number) });
+        let (status, body) = run
+            .door
+            .send(&Ask::post("/config-agents", &body))
+            .map_err(|silence| Failure::new(Exit::Unreachable, silence))?;
+        if !(200..300).contains(&status) && status != 409 {
+            let message =
+                format!("the server did not take the agent {}: {}", agent(number), code(status, &body));
+            return Err(Failure::new(Exit::Refused, message));
+        }
+    }
+    run.remark(
+        "the agents answered by the model that the server has as its default; their time is in the figures",
+    );
+    Ok(agents)
+}

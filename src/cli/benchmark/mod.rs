@@ -1,0 +1,314 @@
+//! `caxton benchmark`: a server is measured from outside, as its users see it.
+//!
+//! Reading order: `schedule` (when operations are due), `load` (sending them), `record` (what became of them), `instance` (the
+//! server), `run` (a run under way), then a file for each benchmark. What is kept of a run and how two are compared is in
+//! `caxton_tools::benchmark`.
+
+mod agents;
+mod door;
+mod embeddings;
+mod instance;
+mod load;
+mod memory;
+mod record;
+mod run;
+mod scenarios;
+mod schedule;
+mod storage;
+mod system;
+mod traffic;
+mod words;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use caxton_tools::benchmark::{
+    Figure, Grade, Machine, Part, Percentiles, Results, Setting, compare, page, read_results, results::FORMAT,
+};
+
+use super::args::{BenchmarkCommand, BenchmarkCompare, BenchmarkPlace, Common};
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use crate::engine::SystemClock;
+use caxton_events::Clock as _;
+use instance::Instance;
+use run::{Run, setting};
+use scenarios::Scenario;
+
+/// Bytes on disk from which a run says what it will take.
+const TOLD_BYTES: u64 = 100_000_000;
+
+/// Runs it.
+pub(super) fn run(command: &BenchmarkCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let nothing: Prepare<'_> = &|_| Ok(None);
+    let began = |place, prepare| begin(plan(command), place, common, prepare);
+    let (run, place) = match command {
+        BenchmarkCommand::Compare(what) => return compared(what, out),
+        BenchmarkCommand::Memory(what) => {
+            let mut run = began(&what.place, nothing)?;
+            memory::run(&mut run, what)?;
+            (run, &what.place)
+        }
+        BenchmarkCommand::Agents(what) => {
+            let prepare = |folder: &Path| agents::prepare(folder, what.agents, common.config.as_deref());
+            let mut run = began(&what.place, &prepare)?;
+            agents::run(&mut run, what)?;
+            (run, &what.place)
+        }
+        BenchmarkCommand::Embeddings(what) => {
+            let mut run = began(&what.place, nothing)?;
+            embeddings::run(&mut run, what)?;
+            (run, &what.place)
+        }
+        BenchmarkCommand::Storage(what) => {
+            let mut run = began(&what.place, nothing)?;
+            storage::run(&mut run, what, common.no_progress)?;
+            (run, &what.place)
+        }
+        BenchmarkCommand::System(what) => {
+            let mut run = began(&what.place, nothing)?;
+            system::run(&mut run, what)?;
+            (run, &what.place)
+        }
+        BenchmarkCommand::Scenario(what) => {
+            let mut run = began(&what.place, nothing)?;
+            scenarios::run(&mut run, what)?;
+            (run, &what.place)
+        }
+    };
+    end(run, place, out)
+}
+
+/// Its name, its flags for the results, and the bytes that it takes on disk, roughly.
+fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
+    let human = |duration| humantime::format_duration(duration).to_string();
+    match command {
+        BenchmarkCommand::Memory(what) => {
+            let settings = vec![
+                setting("entities", &what.entities),
+                setting("relations", &what.relations),
+                setting("search-queries", &what.search_queries),
+                setting("duration", &human(what.duration)),
+            ];
+            ("memory", settings, memory::disk_bytes(what.entities, what.relations))
+        }
+        BenchmarkCommand::Agents(what) => {
+            let settings = vec![
+                setting("agents", &what.agents),
+                setting("conversations-per-second", &what.conversations_per_second),
+                setting("duration", &human(what.duration)),
+                setting("response-timeout", &human(what.response_timeout)),
+            ];
+            let talked = what.conversations_per_second * what.duration.as_secs_f64();
+            ("agents", settings, (talked * agents::TURN_DISK_BYTES) as u64)
+        }
+        BenchmarkCommand::Embeddings(what) => {
+            let settings = vec![
+                setting("batch-size", &what.batch_size),
+                setting("total-embeddings", &what.total_embeddings),
+                setting("parallel-threads", &what.parallel_threads),
+            ];
+            ("embeddings", settings, 0)
+        }
+        BenchmarkCommand::Storage(what) => {
+            let settings = vec![
+                setting("write-ops-per-second", &what.write_ops_per_second),
+                setting("read-ops-per-second", &what.read_ops_per_second),
+                setting("duration", &human(what.duration)),
+            ];
+            let written = (what.write_ops_per_second * what.duration.as_secs_f64()) as u64;
+            ("storage", settings, memory::disk_bytes(storage::ENTITIES + written / 3, 0))
+        }
+        BenchmarkCommand::System(what) => {
+            let settings = vec![
+                setting("agents", &what.agents),
+                setting("memory-entities", &what.memory_entities),
+                setting("concurrent-conversations", &what.concurrent_conversations),
+                setting("find-limits", &what.find_limits),
+                setting("duration", &human(what.duration)),
+                setting("rate", &what.rate),
+            ];
+            let messages = (system::MESSAGES_A_SECOND * what.duration.as_secs_f64()) as u64;
+            let disk = memory::disk_bytes(what.memory_entities, 0) + messages * system::message_disk_bytes();
+            ("system", settings, disk)
+        }
+        BenchmarkCommand::Scenario(what) => {
+            let scenario = Scenario::of(what.name, what.duration);
+            let settings = vec![
+                setting("scenario", &what.name.name()),
+                setting("duration", &human(scenario.lasts)),
+                setting("batch", &what.batch),
+            ];
+            let bytes = scenario.bytes as u64 + traffic::MESSAGE_DISK_BYTES;
+            ("scenario", settings, scenario.messages(what.batch) * bytes)
+        }
+        BenchmarkCommand::Compare(_) => ("compare", Vec::new(), 0),
+    }
+}
+
+/// Where a run is prepared, and what for.
+type Prepare<'a> = &'a dyn Fn(&Path) -> Result<Option<std::path::PathBuf>, Failure>;
+
+/// Starts the server, or finds the one that was named.
+fn begin<'a>(
+    (name, settings, disk): (&str, Vec<Setting>, u64),
+    place: &BenchmarkPlace,
+    common: &'a Common,
+    prepare: Prepare<'_>,
+) -> Result<Run<'a>, Failure> {
+    // Found out now, not when the run is over.
+    for file in [&place.output, &place.html].into_iter().flatten() {
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file)
+            .map_err(|error| Failure::file("write", file, &error))?;
+    }
+    if disk >= TOLD_BYTES && place.target.is_none() && common.url.is_none() {
+        let folder = place.dir.clone().unwrap_or_else(std::env::temp_dir);
+        // Nobody may be there to read it.
+        let _ = writeln!(
+            io::stderr(),
+            "this takes up to {:.1} GB below {}, which is removed at the end",
+            disk as f64 / 1e9,
+            folder.display()
+        );
+    }
+    let instance = Instance::open(common, place.target.as_deref(), place.dir.as_deref(), prepare)?;
+    let results = Results {
+        format: FORMAT,
+        benchmark: name.to_owned(),
+        settings,
+        target: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: SystemClock.now(),
+        machine: machine(),
+        parts: Vec::new(),
+        figures: Vec::new(),
+        remarks: Vec::new(),
+    };
+    let mut run = Run::new(common, instance, usize::from(place.connections), results);
+    if cfg!(debug_assertions) {
+        run.remark("this is a development build: its figures say nothing about a release");
+    }
+    Ok(run)
+}
+
+/// Shows what was found, and writes it where that was asked.
+fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Failure> {
+    let results = run.results;
+    if let Some(file) = &place.output {
+        let text = serde_json::to_string_pretty(&results)
+            .map_err(|error| Failure::new(Exit::Failed, format!("could not write the results: {error}")))?;
+        fs::write(file, text + "\n").map_err(|error| Failure::file("write", file, &error))?;
+    }
+    if let Some(file) = &place.html {
+        fs::write(file, page(&results)).map_err(|error| Failure::file("write", file, &error))?;
+    }
+    if out.is_json() {
+        return out.json(&results);
+    }
+    out.text(&results)?;
+    let (parts, figures) = (&results.parts, &results.figures);
+    out.table(
+        &[
+            "operation",
+            "done",
+            "failed",
+            "per second",
+            "p50 ms",
+            "p90 ms",
+            "p95 ms",
+            "p99 ms",
+            "p99.9 ms",
+            "max ms",
+        ],
+        parts.iter().map(part_row).collect(),
+    )?;
+    for part in parts {
+        for (why, count) in &part.failed {
+            out.line(format_args!("{}: {count} × {why}", part.name))?;
+        }
+    }
+    out.line("")?;
+    out.table(
+        &["figure", "value", "unit", "target", "acceptable", "critical", "grade"],
+        figures.iter().map(figure_row).collect(),
+    )?;
+    let nothing: Vec<&str> = parts
+        .iter()
+        .filter(|part| part.done == 0 && !part.failed.is_empty())
+        .map(|part| &*part.name)
+        .collect();
+    if !nothing.is_empty() {
+        let message = format!("nothing was done of {}; what was refused stands above", nothing.join(", "));
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    let missed = figures.iter().filter(|figure| figure.grade == Some(Grade::Fail)).count();
+    if missed > 0 {
+        out.line(format_args!("{missed} beyond what is critical"))?;
+    }
+    Ok(())
+}
+
+fn part_row(part: &Part) -> Vec<String> {
+    let mut row = vec![
+        part.name.clone(),
+        part.done.to_string(),
+        part.failed.values().sum::<u64>().to_string(),
+        format!("{:.1}", part.per_second),
+    ];
+    let Some(Percentiles { p50, p90, p95, p99, p999, max }) = part.latency else { return row };
+    row.extend([p50, p90, p95, p99, p999, max].map(|micros| format!("{:.3}", micros / 1e3)));
+    row
+}
+
+fn figure_row(figure: &Figure) -> Vec<String> {
+    let bound = |of: fn(&caxton_tools::benchmark::Target) -> f64| {
+        figure.target.as_ref().map_or_else(String::new, |target| of(target).to_string())
+    };
+    vec![
+        figure.name.clone(),
+        format!("{:.3}", figure.value),
+        figure.unit.clone(),
+        bound(|target| target.target),
+        bound(|target| target.acceptable),
+        bound(|target| target.critical),
+        figure.grade.map_or_else(String::new, |grade| grade.to_string()),
+    ]
+}
+
+/// Sets two files side by side.
+fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
+    let read = |path: &Path| read_results(path).map_err(|error| Failure::of(Exit::Usage, &error));
+    let comparison = compare(&read(&what.base)?, &read(&what.current)?, what.threshold);
+    if let Some(file) = &what.markdown {
+        fs::write(file, comparison.markdown()).map_err(|error| Failure::file("write", file, &error))?;
+    }
+    out.value(&comparison)?;
+    match comparison.regressions().count() {
+        0 => Ok(()),
+        count => {
+            let names: Vec<&str> = comparison.regressions().map(|change| change.name.as_str()).collect();
+            let message = format!("{count} became worse: {}", names.join(", "));
+            Err(Failure::new(Exit::Failed, message))
+        }
+    }
+}
+
+/// What the results say about where they are from.
+fn machine() -> Machine {
+    let line = |file: &str, name: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.trim_start_matches([' ', '\t', ':']).trim().to_owned()
+    };
+    let kilobytes = line("/proc/meminfo", "MemTotal");
+    Machine {
+        processor: line("/proc/cpuinfo", "model name"),
+        cores: std::thread::available_parallelism().map_or(0, |cores| cores.get() as u64),
+        memory_bytes: kilobytes.trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1_024,
+        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    }
+}

@@ -1,0 +1,252 @@
+//! What happened to the operations of one kind, counted while they come in.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use caxton_tools::benchmark::{Better, Figure, Interval, Part, Percentiles};
+use hdrhistogram::Histogram;
+
+/// Stretches that a part is told in, at the most.
+const INTERVALS_MAX: u32 = 600;
+/// Shortest stretch.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Significant digits of the percentiles of a part, and of those of a stretch.
+const DIGITS: (u8, u8) = (3, 2);
+/// Longest latency that is told from longer ones, in nanoseconds: an hour.
+const NANOS_MAX: u64 = 3_600_000_000_000;
+/// Steps of the histogram that is kept, in a factor of two.
+const STEPS_A_DOUBLING: u64 = 4;
+
+/// Counts of one kind of operation. Any number of threads add to it.
+pub(super) struct Record {
+    name: &'static str,
+    width: Duration,
+    counts: Mutex<Counts>,
+}
+
+struct Counts {
+    nanos: Histogram<u64>,
+    done: u64,
+    failed: BTreeMap<String, u64>,
+    last: Duration,
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    nanos: Histogram<u64>,
+    done: u64,
+    failed: u64,
+}
+
+/// What one operation came to.
+pub(super) enum Outcome<'a> {
+    /// So many things were done by it.
+    Done(u64),
+    /// So many things were not, for this reason.
+    Failed(u64, &'a str),
+}
+
+#[expect(clippy::expect_used, reason = "the bounds are constants that a histogram can have")]
+fn histogram(digits: u8) -> Histogram<u64> {
+    let mut nanos = Histogram::new_with_max(NANOS_MAX / 3_600, digits).expect("a second with a few digits");
+    nanos.auto(true);
+    nanos
+}
+
+fn note(histogram: &mut Histogram<u64>, nanos: u64) {
+    // It grows with what is put in, and an hour is far below where it would end.
+    let _ = histogram.record(nanos);
+}
+
+impl Record {
+    /// Of operations called `name` that take about `lasts` together.
+    pub(super) fn new(name: &'static str, lasts: Duration) -> Self {
+        let counts = Counts {
+            nanos: histogram(DIGITS.0),
+            done: 0,
+            failed: BTreeMap::new(),
+            last: Duration::ZERO,
+            slots: Vec::new(),
+        };
+        Self { name, width: (lasts / INTERVALS_MAX).max(INTERVAL_MIN), counts: Mutex::new(counts) }
+    }
+
+    /// Takes in an operation that was answered at `at` after the start and took so long from the moment it was due.
+    pub(super) fn add(&self, at: Duration, took: Duration, outcome: &Outcome<'_>) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(NANOS_MAX).min(NANOS_MAX);
+        let index = (at.as_nanos() / self.width.as_nanos()) as usize;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.last = counts.last.max(at);
+        if counts.slots.len() <= index {
+            counts.slots.resize_with(index + 1, || Slot { nanos: histogram(DIGITS.1), done: 0, failed: 0 });
+        }
+        match outcome {
+            Outcome::Done(things) => {
+                counts.done += things;
+                note(&mut counts.nanos, nanos);
+                let slot = &mut counts.slots[index];
+                slot.done += things;
+                note(&mut slot.nanos, nanos);
+            }
+            Outcome::Failed(things, why) => {
+                counts.slots[index].failed += things;
+                match counts.failed.get_mut(*why) {
+                    Some(count) => *count += things,
+                    None => {
+                        counts.failed.insert((*why).to_owned(), *things);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Things done and not done so far.
+    pub(super) fn so_far(&self) -> (u64, u64) {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        (counts.done, counts.failed.values().sum())
+    }
+
+    /// What was found. `offered`: things that were to be done each second.
+    pub(super) fn part(&self, offered: Option<f64>) -> Part {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seconds, width) = (counts.last.as_secs_f64(), self.width.as_secs_f64());
+        let intervals = counts.slots.iter().enumerate().map(|(index, slot)| {
+            let at = index as f64 * width;
+            let micros = |nanos: u64| nanos as f64 / 1e3;
+            Interval {
+                at,
+                seconds: width.min((seconds - at).max(0.0)),
+                done: slot.done,
+                failed: slot.failed,
+                p50: micros(slot.nanos.value_at_quantile(0.5)),
+                p99: micros(slot.nanos.value_at_quantile(0.99)),
+                max: micros(slot.nanos.max()),
+            }
+        });
+        Part {
+            name: self.name.to_owned(),
+            done: counts.done,
+            failed: counts.failed.clone(),
+            seconds,
+            offered_per_second: offered,
+            per_second: if seconds > 0.0 { counts.done as f64 / seconds } else { 0.0 },
+            latency: percentiles(&counts.nanos),
+            intervals: intervals.collect(),
+            histogram: steps(&counts.nanos),
+        }
+    }
+}
+
+fn percentiles(nanos: &Histogram<u64>) -> Option<Percentiles> {
+    let at = |share: f64| nanos.value_at_quantile(share) as f64 / 1e3;
+    (!nanos.is_empty()).then(|| Percentiles {
+        p50: at(0.5),
+        p90: at(0.9),
+        p95: at(0.95),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: nanos.max() as f64 / 1e3,
+    })
+}
+
+/// Counts by upper bound in microseconds: a few steps in each doubling, from a microsecond on.
+fn steps(nanos: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let mut found = Vec::new();
+    let (mut bound, mut below) = (1_000_u64, 0);
+    while below < nanos.len() {
+        let through = nanos.count_between(0, bound);
+        if through > below {
+            found.push((bound as f64 / 1e3, through - below));
+        }
+        below = through;
+        bound += (bound / STEPS_A_DOUBLING).max(1);
+    }
+    found
+}
+
+/// The whole stretches of a part: the last one is mostly cut short, and the first one begins with cold caches.
+fn whole(part: &Part) -> &[Interval] {
+    match &part.intervals[..] {
+        [_, whole @ .., _] if !whole.is_empty() => whole,
+        all => all,
+    }
+}
+
+/// Things done each second, over the run.
+pub(super) fn rate(part: &Part, unit: &str) -> Figure {
+    let samples = whole(part).iter().filter(|interval| interval.seconds > 0.0);
+    let samples = samples.map(|interval| interval.done as f64 / interval.seconds);
+    Figure::new(format!("{} rate", part.name), part.per_second, unit, Better::Higher).over(samples)
+}
+
+/// Median and 99th percentile in ms; nothing where nothing was done.
+pub(super) fn latencies(part: &Part) -> Option<(Figure, Figure)> {
+    let Percentiles { p50, p99, .. } = part.latency?;
+    let done: Vec<&Interval> = whole(part).iter().filter(|interval| interval.done > 0).collect();
+    let figure = |which: &str, micros: f64, of: fn(&Interval) -> f64| {
+        let samples = done.iter().map(|interval| of(interval) / 1e3);
+        Figure::new(format!("{} {which}", part.name), micros / 1e3, "ms", Better::Lower).over(samples)
+    };
+    Some((figure("p50", p50, |interval| interval.p50), figure("p99", p99, |interval| interval.p99)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Outcome, Record, latencies, rate};
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_part_tells_what_was_added() {
+        let record = Record::new("search", Duration::from_secs(3));
+        for n in 0..300 {
+            record.add(millis(10 * n), millis(1 + n % 3), &Outcome::Done(2));
+        }
+        record.add(millis(3_000), millis(500), &Outcome::Failed(2, "REFUSED"));
+        record.add(millis(3_000), millis(500), &Outcome::Failed(1, "REFUSED"));
+        let part = record.part(Some(200.0));
+        assert_eq!((part.done, part.failed["REFUSED"], record.so_far()), (600, 3, (600, 3)));
+        assert!((part.success() - 600.0 / 603.0).abs() < 1e-9);
+        assert!((part.per_second - 200.0).abs() < 0.1, "{}", part.per_second);
+        let found = part.latency.unwrap_or_else(|| panic!("nothing"));
+        // Three significant digits.
+        assert!(
+            (1_998.0..2_003.0).contains(&found.p50) && (2_997.0..3_004.0).contains(&found.max),
+            "{found:?}"
+        );
+        assert_eq!(part.intervals.len(), 4);
+        assert_eq!(part.intervals.iter().map(|one| one.done).sum::<u64>(), 600);
+        assert_eq!(part.intervals[3].failed, 3);
+        let counted: u64 = part.histogram.iter().map(|(_, count)| count).sum();
+        assert_eq!(counted, 300, "each operation once: {:?}", part.histogram);
+        assert!(part.histogram.windows(2).all(|two| two[0].0 < two[1].0));
+        assert_eq!(rate(&part, "1/s").samples, [200.0, 200.0], "the first and the last are left out");
+        let (p50, p99) = latencies(&part).unwrap_or_else(|| panic!("nothing"));
+        assert!(p50.value < p99.value && p50.samples.len() == 2, "{p50:?} {p99:?}");
+    }
+
+    #[test]
+    fn of_nothing_there_is_nothing() {
+        let part = Record::new("search", Duration::from_secs(1)).part(None);
+        assert_eq!((part.done, part.latency, part.per_second), (0, None, 0.0));
+        assert!(latencies(&part).is_none() && part.histogram.is_empty());
+    }
+
+    #[test]
+    fn long_runs_have_long_stretches_and_long_waits_are_kept() {
+        let record = Record::new("x", Duration::from_hours(24));
+        record.add(Duration::from_hours(24), Duration::from_hours(2), &Outcome::Done(1));
+        let part = record.part(None);
+        assert!(part.intervals.len() <= 601, "{}", part.intervals.len());
+        assert!(
+            part.latency.is_some_and(|found| (found.max / 3_600e6 - 1.0).abs() < 0.01),
+            "{:?}",
+            part.latency
+        );
+    }
+}

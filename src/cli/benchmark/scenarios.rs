@@ -1,0 +1,238 @@
+//! `benchmark scenario`: the three loads of the performance guide, with what it asserts of each.
+
+use std::time::Duration;
+
+use caxton_tools::benchmark::{Better, Figure, Interval, Part, Target};
+
+use super::load::Pacing;
+use super::record::{latencies, rate};
+use super::run::Run;
+use super::schedule::{Phase, Schedule};
+use super::traffic::{Messages, Receivers, open, register};
+use crate::cli::args::{BenchmarkScenario, ScenarioName};
+use crate::cli::failure::Failure;
+
+/// Share of messages that must come through.
+const SUCCESS_PERCENT: f64 = 99.0;
+/// Longest 99th percentile, in ms.
+const P99_MS: f64 = 100.0;
+/// How much slower the end may be than the beginning.
+const SLOWER: f64 = 1.05;
+/// Growth of memory from which it leaks, in MB a minute.
+const LEAK_MB: f64 = 1.0;
+/// The burst: how long before it, how long it lasts, how long behind it.
+const BURST: (Duration, Duration, Duration) =
+    (Duration::from_secs(10), Duration::from_secs(10), Duration::from_secs(30));
+/// Recovered: the 99th percentile is back to this many times what it was before, or below the target of a message.
+const RECOVERED: f64 = 2.0;
+
+/// One of the loads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scenario {
+    pub(super) agents: u64,
+    /// Messages a second; of a burst, before and behind it.
+    pub(super) rate: f64,
+    /// Messages a second within the burst.
+    pub(super) burst: Option<f64>,
+    pub(super) bytes: usize,
+    pub(super) lasts: Duration,
+}
+
+impl Scenario {
+    /// As the guide has it, for so long if that was asked.
+    pub(super) fn of(name: ScenarioName, duration: Option<Duration>) -> Self {
+        let all = BURST.0 + BURST.1 + BURST.2;
+        let (agents, rate, burst, bytes, lasts) = match name {
+            ScenarioName::Peak => (1_000, 100_000.0, None, 1_024, Duration::from_mins(5)),
+            ScenarioName::Sustained => (100, 10_000.0, None, 512, Duration::from_hours(24)),
+            ScenarioName::Burst => (100, 1_000.0, Some(50_000.0), 512, all),
+        };
+        Self { agents, rate, burst, bytes, lasts: duration.unwrap_or(lasts) }
+    }
+
+    /// When messages are due, a request for so many each.
+    fn schedule(&self, batch: u64) -> Schedule {
+        let requests = |rate: f64| (rate / batch as f64, rate / batch as f64);
+        let phase = |name, lasts, rate| Phase { name, lasts, rates: requests(rate) };
+        match self.burst {
+            None => Schedule::of(vec![phase("steady", self.lasts, self.rate)]),
+            Some(burst) => Schedule::of(vec![
+                phase("before", BURST.0, self.rate),
+                phase("burst", BURST.1, burst),
+                phase("behind", self.lasts.saturating_sub(BURST.0 + BURST.1), self.rate),
+            ]),
+        }
+    }
+
+    /// Messages of it.
+    pub(super) fn messages(&self, batch: u64) -> u64 {
+        self.schedule(batch).operations() * batch
+    }
+}
+
+/// Runs it.
+pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkScenario) -> Result<(), Failure> {
+    let scenario = Scenario::of(what.name, what.duration);
+    register(run, scenario.agents)?;
+    open(run, scenario.agents)?;
+    let work = Messages {
+        agents: scenario.agents,
+        bytes: scenario.bytes,
+        batch: what.batch,
+        conversations: scenario.agents,
+    };
+    let schedule = scenario.schedule(what.batch);
+    let mut receivers = Receivers::new(&run.door, scenario.agents);
+    let (pacing, connections) = (Pacing::Open(schedule), run.connections());
+    let part = run.part_beside(("message", &work), pacing, connections, &mut || receivers.acknowledge())?;
+    run.figure(rate(&part, "messages/s"));
+    let success = Figure::new("message success", part.success() * 100.0, "%", Better::Higher);
+    run.figure(success.against(Target::only(SUCCESS_PERCENT)));
+    if let Some((p50, p99)) = latencies(&part) {
+        run.figure(p50);
+        run.figure(p99.against(Target::only(P99_MS)));
+    }
+    match what.name {
+        ScenarioName::Peak => (),
+        ScenarioName::Sustained => {
+            if let Some(slower) = degradation(&part.intervals) {
+                let figure =
+                    Figure::new("p99 of the last fifth against the first", slower, "×", Better::Lower);
+                run.figure(figure.against(Target::only(SLOWER)));
+            }
+            if let Some(slope) = slope(run.memory_seen()) {
+                let figure = Figure::new("growth of memory without files", slope, "MB/min", Better::Lower);
+                run.figure(figure.against(Target::only(LEAK_MB)));
+            }
+        }
+        ScenarioName::Burst => {
+            if let Some(took) = recovery(&part) {
+                let figure = Figure::new("recovery after the burst", took, "s", Better::Lower);
+                run.figure(figure.against(Target::only(BURST.2.as_secs_f64())));
+            } else {
+                run.remark("it did not recover from the burst within the run");
+            }
+        }
+    }
+    run.resident();
+    Ok(())
+}
+
+/// The mean 99th percentile of the last fifth of the run against that of the first; `None` of a run too short for fifths.
+fn degradation(intervals: &[Interval]) -> Option<f64> {
+    let fifth = intervals.len() / 5;
+    if fifth == 0 {
+        return None;
+    }
+    let mean = |some: &[Interval]| some.iter().map(|one| one.p99).sum::<f64>() / some.len() as f64;
+    Some(mean(&intervals[intervals.len() - fifth..]) / mean(&intervals[..fifth]))
+}
+
+/// How fast the second half of the samples (seconds, bytes) grows, in MB a minute: the line with the least squares. The first half
+/// fills caches.
+fn slope(samples: &[(f64, u64)]) -> Option<f64> {
+    let late = &samples[samples.len() / 2..];
+    if late.len() < 3 {
+        return None;
+    }
+    let count = late.len() as f64;
+    let mean_at = late.iter().map(|(at, _)| at).sum::<f64>() / count;
+    let mean = late.iter().map(|(_, bytes)| *bytes as f64).sum::<f64>() / count;
+    let (mut covariance, mut variance) = (0.0, 0.0);
+    for (at, bytes) in late {
+        covariance += (at - mean_at) * (*bytes as f64 - mean);
+        variance += (at - mean_at) * (at - mean_at);
+    }
+    (variance > 0.0).then(|| covariance / variance * 60.0 / 1e6)
+}
+
+/// Seconds from the end of the burst until latencies are what they were; `None` if they never are.
+fn recovery(part: &Part) -> Option<f64> {
+    let (before, ends) = (BURST.0.as_secs_f64(), (BURST.0 + BURST.1).as_secs_f64());
+    let calm: Vec<f64> = part
+        .intervals
+        .iter()
+        .filter(|one| one.at + one.seconds <= before && one.done > 0)
+        .map(|one| one.p99)
+        .collect();
+    let usual = calm.iter().sum::<f64>() / calm.len().max(1) as f64;
+    let bound = (usual * RECOVERED).max(Target::MESSAGE_P99_MS.target * 1e3);
+    let behind = part.intervals.iter().filter(|one| one.at >= ends && one.done > 0);
+    behind.into_iter().find(|one| one.p99 <= bound).map(|one| one.at - ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::{Interval, Part, Scenario, ScenarioName, degradation, recovery, slope};
+
+    fn intervals(p99: impl IntoIterator<Item = f64>) -> Vec<Interval> {
+        let interval = |(at, p99): (usize, f64)| Interval {
+            at: at as f64,
+            seconds: 1.0,
+            done: 10,
+            failed: 0,
+            p50: 1.0,
+            p99,
+            max: p99,
+        };
+        p99.into_iter().enumerate().map(interval).collect()
+    }
+
+    #[test]
+    fn the_loads_are_those_of_the_guide() {
+        let peak = Scenario::of(ScenarioName::Peak, None);
+        assert_eq!((peak.agents, peak.messages(100), peak.bytes), (1_000, 30_000_000, 1_024));
+        let short = Scenario::of(ScenarioName::Sustained, Some(Duration::from_mins(1)));
+        assert_eq!((short.agents, short.messages(1), short.bytes), (100, 600_000, 512));
+        assert_eq!(Scenario::of(ScenarioName::Burst, None).messages(100), 10_000 + 500_000 + 30_000);
+    }
+
+    #[test]
+    fn a_run_that_becomes_slower_is_told() {
+        assert_eq!(degradation(&intervals([1.0; 4])), None);
+        assert_eq!(degradation(&intervals([1.0; 50])), Some(1.0));
+        let slower = (0..50).map(|n| if n < 40 { 1.0 } else { 2.0 });
+        assert_eq!(degradation(&intervals(slower)), Some(2.0));
+    }
+
+    #[test]
+    fn memory_that_grows_is_told_and_caches_that_fill_are_not() {
+        let grows = |bytes_a_second: f64| {
+            let all: Vec<(f64, u64)> =
+                (0..600).map(|n| (f64::from(n), (f64::from(n) * bytes_a_second) as u64)).collect();
+            slope(&all).unwrap_or(f64::NAN)
+        };
+        assert!((grows(1e6) - 60.0).abs() < 0.01);
+        assert!(grows(0.0).abs() < 1e-9);
+        let filled: Vec<(f64, u64)> =
+            (0..600).map(|n| (f64::from(n), (n.min(200) * 1_000_000) as u64)).collect();
+        assert!(slope(&filled).is_some_and(|slope| slope.abs() < 1e-9));
+        assert_eq!(slope(&filled[..3]), None);
+    }
+
+    #[test]
+    fn recovery_is_when_latencies_are_back() {
+        let part = |p99: Vec<f64>| Part {
+            name: String::new(),
+            done: 1,
+            failed: BTreeMap::new(),
+            seconds: 50.0,
+            offered_per_second: None,
+            per_second: 0.0,
+            latency: None,
+            intervals: intervals(p99),
+            histogram: Vec::new(),
+        };
+        let burst = |back: usize| {
+            (0..50)
+                .map(|n| if (10..20 + back).contains(&n) { 900_000.0 } else { 8_000.0 })
+                .collect::<Vec<f64>>()
+        };
+        assert_eq!(recovery(&part(burst(0))), Some(0.0));
+        assert_eq!(recovery(&part(burst(7))), Some(7.0));
+        assert_eq!(recovery(&part(burst(30))), None);
+    }
+}

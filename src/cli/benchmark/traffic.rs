@@ -1,0 +1,134 @@
+//! Messages between agents that are no files: what the server does to bring them is all that is measured.
+
+use std::time::Duration;
+
+use caxton_tools::benchmark::Part;
+use serde_json::{Value, json};
+
+use super::door::{Ask, Door, code};
+use super::load::{Pacing, Work};
+use super::run::Run;
+use super::words;
+use crate::cli::failure::Failure;
+
+/// Bytes on disk of a message beside its content; measured, and rounded up.
+pub(super) const MESSAGE_DISK_BYTES: u64 = 320;
+
+/// Receivers that acknowledge at a time.
+const RECEIVERS_A_TURN: u64 = 10;
+
+/// Agents of the traffic.
+pub(super) fn agent(number: u64) -> String {
+    format!("benchmark-{number}")
+}
+
+/// Agents that register.
+pub(super) struct Agents;
+
+impl Work for Agents {
+    fn ask(&self, number: u64) -> Ask {
+        Ask::post("/agents", &json!({ "agent_id": agent(number) }))
+    }
+}
+
+/// Messages, one or many in a request.
+pub(super) struct Messages {
+    pub(super) agents: u64,
+    /// Bytes of the content of each.
+    pub(super) bytes: usize,
+    /// Messages in a request.
+    pub(super) batch: u64,
+    /// Conversations that they belong to, by turns; 0: each begins one of its own.
+    pub(super) conversations: u64,
+}
+
+impl Messages {
+    fn message(&self, number: u64) -> Value {
+        let sender = number % self.agents;
+        let receiver = (sender + 1 + words::mixed(number) % (self.agents - 1).max(1)) % self.agents;
+        let mut message = json!({
+            "performative": "INFORM", "sender": agent(sender), "receiver": agent(receiver),
+            "content": words::text(number, self.bytes),
+        });
+        if let Some(conversation) = number.checked_rem(self.conversations) {
+            // Both ends follow from the conversation, which has two participants at the most.
+            let (one, other) = (conversation % self.agents, (conversation + 1) % self.agents);
+            message["sender"] = agent(one).into();
+            message["receiver"] = agent(other).into();
+            message["conversation_id"] = self::conversation(conversation).into();
+        }
+        message
+    }
+}
+
+impl Work for Messages {
+    fn ask(&self, number: u64) -> Ask {
+        if self.batch == 1 {
+            return Ask::post("/messages", &self.message(number));
+        }
+        let first = number * self.batch;
+        let messages: Vec<Value> = (first..first + self.batch).map(|number| self.message(number)).collect();
+        Ask::post("/messages/batch", &json!({ "messages": messages }))
+    }
+
+    fn things(&self, _number: u64) -> u64 {
+        self.batch
+    }
+}
+
+/// Conversations that are opened before anything is said in them.
+struct Openings;
+
+impl Work for Openings {
+    fn ask(&self, number: u64) -> Ask {
+        Ask::post("/conversations", &json!({ "conversation_id": conversation(number) }))
+    }
+
+    fn judge(&self, _number: u64, status: u16, body: &[u8]) -> Result<(), String> {
+        // A run before this one may have opened it on the same server.
+        if matches!(status, 200 | 201 | 409) { Ok(()) } else { Err(code(status, body)) }
+    }
+}
+
+fn conversation(number: u64) -> String {
+    format!("benchmark-{number}")
+}
+
+/// Receivers that are done with what they got, some of them at a time, so that no inbox fills up.
+pub(super) struct Receivers {
+    door: Door,
+    agents: u64,
+    next: u64,
+}
+
+impl Receivers {
+    pub(super) fn new(door: &Door, agents: u64) -> Self {
+        Self { door: door.another(), agents, next: 0 }
+    }
+
+    /// Has the next of them acknowledge everything. What fails is done the next time round.
+    pub(super) fn acknowledge(&mut self) {
+        let head = self.door.send(&Ask::get("/log/head")).ok();
+        let head = head.and_then(|(_, body)| serde_json::from_slice::<Value>(&body).ok());
+        let Some(seq) = head.as_ref().and_then(|head| head.get("seq")).and_then(Value::as_u64) else {
+            return;
+        };
+        for _ in 0..RECEIVERS_A_TURN.min(self.agents) {
+            let inbox = format!("/agents/{}/inbox/ack", agent(self.next % self.agents));
+            let _ = self.door.send(&Ask::post(inbox, &json!({ "through": seq })));
+            self.next += 1;
+        }
+    }
+}
+
+/// Opens so many conversations.
+pub(super) fn open(run: &mut Run<'_>, conversations: u64) -> Result<(), Failure> {
+    let all = Pacing::Closed { operations: conversations, within: Duration::MAX };
+    run.part("conversation opened", &Openings, all, run.writers()).map(drop)
+}
+
+/// Registers so many agents.
+pub(super) fn register(run: &mut Run<'_>, agents: u64) -> Result<Part, Failure> {
+    let all = Pacing::Closed { operations: agents, within: Duration::MAX };
+    run.part("agent spawn", &Agents, all, run.writers())
+}

@@ -1,0 +1,220 @@
+//! Benchmarks as they are typed: small runs against servers of their own, what they leave behind, and what is refused.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::cli::{check, check_failure};
+use super::server::Server;
+
+/// Flags of a run that keeps its folder and its results in `dir`.
+fn places(dir: &Path) -> Vec<String> {
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let flags = [
+        "--dir",
+        &path(""),
+        "--output",
+        &path("results.json"),
+        "--html",
+        &path("page.html"),
+        "--no-progress",
+    ];
+    flags.map(str::to_owned).to_vec()
+}
+
+/// Runs a benchmark without a model and answers its results.
+#[track_caller]
+fn measured(args: &[&str], shown: &[&str]) -> Value {
+    let dir = TempDir::new().unwrap();
+    let places = places(dir.path());
+    let all: Vec<&str> = ["--keyword-only", "benchmark"]
+        .into_iter()
+        .chain(args.iter().copied())
+        .chain(places.iter().map(String::as_str))
+        .collect();
+    check(&all, shown);
+    let page = fs::read_to_string(dir.path().join("page.html")).unwrap();
+    assert!(page.contains("<svg") && page.ends_with("</html>\n"), "{page}");
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "the server's folder is removed: {left:?}");
+    serde_json::from_slice(&fs::read(dir.path().join("results.json")).unwrap()).unwrap()
+}
+
+fn part<'a>(results: &'a Value, name: &str) -> &'a Value {
+    let parts = results["parts"].as_array().unwrap();
+    parts.iter().find(|part| part["name"] == name).unwrap_or_else(|| panic!("no {name} in {results}"))
+}
+
+fn figure<'a>(results: &'a Value, name: &str) -> &'a Value {
+    let figures = results["figures"].as_array().unwrap();
+    figures.iter().find(|figure| figure["name"] == name).unwrap_or_else(|| panic!("no {name} in {results}"))
+}
+
+#[track_caller]
+fn check_done(results: &Value, name: &str, done: u64) {
+    let part = part(results, name);
+    assert_eq!((part["done"].as_u64(), &part["failed"]), (Some(done), &json!({})), "{name}");
+    let latency = &part["latency"];
+    let at = |which: &str| latency[which].as_f64().unwrap();
+    assert!(at("p50") > 0.0 && at("p50") <= at("p99") && at("p99") <= at("max"), "{latency}");
+    let counted: u64 =
+        part["histogram"].as_array().unwrap().iter().map(|step| step[1].as_u64().unwrap()).sum();
+    assert!(counted > 0 && counted <= done, "{counted} of {done}");
+}
+
+#[test]
+fn a_memory_is_written_and_asked() {
+    let results = measured(
+        &["memory", "--entities", "600", "--relations", "300", "--search-queries", "40"],
+        &["keyword search p99", "entities rate", "pass"],
+    );
+    check_done(&results, "entities", 600);
+    check_done(&results, "relations", 300);
+    check_done(&results, "keyword search", 40);
+    check_done(&results, "graph walk", 40);
+    assert!(figure(&results, "resident memory")["value"].as_f64().unwrap() > 1.0);
+    assert!(figure(&results, "data directory")["value"].as_f64().unwrap() > 0.1);
+    assert_eq!(figure(&results, "keyword search p50")["target"]["target"], 10.0);
+}
+
+#[test]
+fn agents_from_files_answer_at_a_rate() {
+    let results = measured(
+        &[
+            "agents",
+            "--agents",
+            "3",
+            "--conversations-per-second",
+            "20",
+            "--duration",
+            "2s",
+            "--connections",
+            "8",
+        ],
+        &["conversation p50"],
+    );
+    check_done(&results, "conversation", 40);
+    assert_eq!(part(&results, "conversation")["offered_per_second"], 20.0);
+}
+
+#[test]
+fn the_store_is_written_and_read_side_by_side() {
+    let results = measured(
+        &["storage", "--write-ops-per-second", "40", "--read-ops-per-second", "90", "--duration", "2s"],
+        &["write p99", "read p99"],
+    );
+    check_done(&results, "write", 80);
+    check_done(&results, "read", 180);
+}
+
+#[test]
+fn a_system_comes_back_after_a_kill() {
+    let args = "system --agents 5 --memory-entities 300 --concurrent-conversations 4 --duration 1s --rate 50";
+    let results = measured(
+        &args.split(' ').collect::<Vec<_>>(),
+        &["recovery after a kill", "messages in batches rate"],
+    );
+    check_done(&results, "agent spawn", 5);
+    check_done(&results, "message", 50);
+    assert!(part(&results, "messages in batches")["done"].as_u64().unwrap() >= 100);
+    assert!(figure(&results, "recovery after a kill")["value"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_scenario_is_judged_by_what_came_through() {
+    let results =
+        measured(&["scenario", "peak", "--duration", "300ms", "--batch", "100"], &["message success"]);
+    let part = part(&results, "message");
+    let failed: u64 = part["failed"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(part["done"].as_u64().unwrap() + failed, 30_000, "each message once");
+    assert_eq!(figure(&results, "message success")["unit"], "%");
+}
+
+#[test]
+fn a_running_server_is_measured_where_it_is() {
+    let server = Server::start();
+    let url = format!("http://{}", server.address);
+    let dir = TempDir::new().unwrap();
+    let output = dir.path().join("results.json");
+    let args = [
+        "benchmark",
+        "memory",
+        "--entities",
+        "20",
+        "--relations",
+        "0",
+        "--search-queries",
+        "5",
+        "--target",
+        &url,
+    ];
+    check(
+        &[&args[..], &["--output", output.to_str().unwrap(), "--no-progress"]].concat(),
+        &["graded", "keyword search"][1..],
+    );
+    let results: Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
+    assert_eq!(results["target"], url);
+    assert_eq!(server.get("/memory/entities?agent_id=benchmark&limit=100").expect(200).json()["count"], 20);
+    let figures = results["figures"].as_array().unwrap();
+    assert!(figures.iter().all(|figure| figure["name"] != "resident memory"), "nobody can tell from outside");
+}
+
+#[test]
+fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
+    let dir = TempDir::new().unwrap();
+    let write = |name: &str, p99: f64| {
+        let results = json!({
+            "format": 1, "benchmark": "memory", "settings": [], "target": null, "version": "0",
+            "started_at": "2026-01-01T00:00:00Z", "parts": [],
+            "machine": {"processor": "p", "cores": 2, "memory_bytes": 1, "system": "s"},
+            "figures": [{"name": "search p99", "value": p99, "unit": "ms", "better": "lower"}],
+        });
+        let path = dir.path().join(name);
+        fs::write(&path, results.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (base, worse, better) =
+        (write("base.json", 10.0), write("worse.json", 12.0), write("better.json", 8.0));
+    check(&["benchmark", "compare", &base, &better], &["-20.0 %", "improvement", "no regression"]);
+    check_failure(&["benchmark", "compare", &base, &worse], 1, "1 became worse: search p99");
+    let note = dir.path().join("note.md");
+    check(
+        &["benchmark", "compare", &base, &worse, "--threshold", "0.3", "--markdown", note.to_str().unwrap()],
+        &["no regression beyond 30 %"],
+    );
+    assert!(fs::read_to_string(note).unwrap().contains("| search p99 | 10.000 ms | 12.000 ms | +20.0 % |"));
+    fs::write(dir.path().join("cut.json"), "{\"format\": 1, \"bench").unwrap();
+    fs::write(dir.path().join("new.json"), "{\"format\": 2}").unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    for (file, what) in [
+        ("none.json", "could not read"),
+        ("cut.json", "is no results file of a benchmark (line 1"),
+        ("new.json", "has format 2, this program reads up to 1"),
+    ] {
+        check_failure(&["benchmark", "compare", &base, &path(file)], 2, what);
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_by_name() {
+    for (args, what) in [
+        ("memory --entities 0", "--entities"),
+        ("memory --duration 0s", "must be longer than nothing"),
+        ("memory --duration soon", "write it as in 300s"),
+        ("storage --write-ops-per-second -1", "must be a number from 0 to 10000000"),
+        ("storage --read-ops-per-second many", "must be a number from 0 to 10000000"),
+        ("scenario storm", "possible values: peak, sustained, burst"),
+        ("compare a b --threshold x", "must be a share from 0 to 10"),
+        ("memory --connections 0", "--connections"),
+    ] {
+        let args: Vec<&str> = std::iter::once("benchmark").chain(args.split(' ')).collect();
+        check_failure(&args, 2, what);
+    }
+    let nowhere = ["--keyword-only", "benchmark", "memory", "--dir", "/nowhere/at/all"];
+    check_failure(&nowhere, 1, "/nowhere/at/all");
+    let unwritable = ["--keyword-only", "benchmark", "memory", "--output", "/nowhere/results.json"];
+    check_failure(&unwritable, 1, "/nowhere/results.json");
+    check_failure(&["benchmark", "memory", "--target", "http://127.0.0.1:9"], 4, "is it running?");
+}

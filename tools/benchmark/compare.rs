@@ -1,0 +1,257 @@
+//! What became worse between two runs, and how sure that is.
+//!
+//! A figure has regressed when it is worse by more than the threshold and the interval of its change does not reach down to
+//! "no change". The interval comes from the stretches of both runs by a moving-block bootstrap (H. R. Künsch, "The Jackknife and
+//! the Bootstrap for General Stationary Observations", 1989): stretches that follow each other resemble each other, so they
+//! are drawn in blocks. It is the same for the same two files.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use super::results::{Better, Figure, Results};
+
+/// Draws of the bootstrap.
+const DRAWS: usize = 2_000;
+/// Stretches that a figure must have for an interval.
+const SAMPLES_MIN: usize = 5;
+/// Share of draws that lie outside on either side: 95 % lie inside.
+const OUTSIDE: f64 = 0.025;
+
+/// What came of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Worse beyond the threshold, and not by chance.
+    Regression,
+    /// Better beyond the threshold, and not by chance.
+    Improvement,
+    /// Beyond the threshold, but the interval reaches across "no change".
+    Unsure,
+    /// Within the threshold.
+    Same,
+}
+
+/// A figure in both runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// What it is of.
+    pub name: String,
+    /// Its unit.
+    pub unit: String,
+    /// Before.
+    pub base: f64,
+    /// Now.
+    pub current: f64,
+    /// Now against before, in percent: above 0 it grew.
+    pub change_percent: f64,
+    /// Within which the change lies, in percent, 95 %; `None` with too few stretches.
+    pub interval_percent: Option<(f64, f64)>,
+    /// What that means.
+    pub verdict: Verdict,
+}
+
+/// Two runs side by side.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Which benchmark.
+    pub benchmark: String,
+    /// Share from which a change counts, as in 0.1.
+    pub threshold: f64,
+    /// Figures of both.
+    pub changes: Vec<Change>,
+    /// Figures that only one of them has.
+    pub unmatched: Vec<String>,
+    /// What makes the two hard to compare: another machine, other flags.
+    pub differences: Vec<String>,
+}
+
+impl Comparison {
+    /// Figures that became worse.
+    pub fn regressions(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.verdict == Verdict::Regression)
+    }
+
+    /// As Markdown, for a comment on a change.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        let regressions = self.regressions().count();
+        let head = match regressions {
+            0 => "no regression".to_owned(),
+            1 => "**1 regression**".to_owned(),
+            more => format!("**{more} regressions**"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "### Benchmark {}: {head}\n", self.benchmark);
+        text.push_str("| figure | base | current | change | 95 % interval | |\n|---|--:|--:|--:|--:|---|\n");
+        for change in &self.changes {
+            let Change { name, unit, base, current, change_percent, verdict, .. } = change;
+            let interval = interval(change);
+            let _ = writeln!(
+                text,
+                "| {name} | {base:.3} {unit} | {current:.3} {unit} | {change_percent:+.1} % | {interval} | {} |",
+                word(*verdict)
+            );
+        }
+        for difference in &self.differences {
+            let _ = write!(text, "\n- {difference}");
+        }
+        for name in &self.unmatched {
+            let _ = write!(text, "\n- only one run has {name}");
+        }
+        let _ = writeln!(text, "\n\nA change counts from {:.0} % on.", self.threshold * 100.0);
+        text
+    }
+}
+
+fn interval(change: &Change) -> String {
+    change
+        .interval_percent
+        .map_or_else(|| "one value each".to_owned(), |(low, high)| format!("{low:+.1} … {high:+.1} %"))
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Regression => "regression",
+        Verdict::Improvement => "improvement",
+        Verdict::Unsure => "unsure",
+        Verdict::Same => "",
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.changes.iter().map(|change| change.name.chars().count()).max().unwrap_or_default();
+        for change in &self.changes {
+            let Change { name, unit, base, current, change_percent, verdict, .. } = change;
+            let (interval, verdict) = (interval(change), word(*verdict));
+            let line = format!(
+                "{name:width$}  {base:>14.3} → {current:>14.3} {unit:<6} {change_percent:>+8.1} %  {interval:>22}  {verdict}"
+            );
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        self.differences.iter().try_for_each(|difference| writeln!(f, "{difference}"))?;
+        self.unmatched.iter().try_for_each(|name| writeln!(f, "only one run has {name}"))?;
+        match self.regressions().count() {
+            0 => write!(f, "no regression beyond {:.0} %", self.threshold * 100.0),
+            count => write!(f, "{count} beyond {:.0} % worse", self.threshold * 100.0),
+        }
+    }
+}
+
+/// Sets two runs side by side. `threshold`: the share from which a change counts, 0 to 1.
+pub fn compare(base: &Results, current: &Results, threshold: f64) -> Comparison {
+    let (mut changes, mut unmatched) = (Vec::new(), Vec::new());
+    for before in &base.figures {
+        match current.figures.iter().find(|now| now.name == before.name && now.unit == before.unit) {
+            Some(now) => changes.push(change(before, now, threshold)),
+            None => unmatched.push(before.name.clone()),
+        }
+    }
+    let is_new =
+        |now: &&Figure| !base.figures.iter().any(|before| before.name == now.name && before.unit == now.unit);
+    unmatched.extend(current.figures.iter().filter(is_new).map(|now| now.name.clone()));
+    Comparison {
+        benchmark: current.benchmark.clone(),
+        threshold,
+        changes,
+        unmatched,
+        differences: differences(base, current),
+    }
+}
+
+fn differences(base: &Results, current: &Results) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut told = |what: &str, before: &str, now: &str| {
+        if before != now {
+            found.push(format!("{what} differs: {before:?}, now {now:?}"));
+        }
+    };
+    told("the benchmark", &base.benchmark, &current.benchmark);
+    told("the processor", &base.machine.processor, &current.machine.processor);
+    told("the number of cores", &base.machine.cores.to_string(), &current.machine.cores.to_string());
+    let place = |results: &Results| results.target.is_some();
+    if place(base) != place(current) {
+        found.push("one ran against a server over HTTP, the other against an engine of its own".to_owned());
+    }
+    for before in &base.settings {
+        let now = current.settings.iter().find(|now| now.flag == before.flag);
+        if let Some(now) = now.filter(|now| now.value != before.value) {
+            found.push(format!("--{} differs: {}, now {}", before.flag, before.value, now.value));
+        }
+    }
+    found
+}
+
+fn change(before: &Figure, now: &Figure, threshold: f64) -> Change {
+    // Nothing before and nothing now is no change.
+    let ratio = if now.value.total_cmp(&before.value).is_eq() { 1.0 } else { now.value / before.value };
+    let enough = before.samples.len().min(now.samples.len()) >= SAMPLES_MIN;
+    let interval = enough.then(|| bootstrapped(&before.samples, &now.samples)).flatten();
+    // Over "no change" into the other direction: it may be chance.
+    let (grew, is_sure) = (ratio > 1.0, interval.is_none_or(|(low, high)| low > 1.0 || high < 1.0));
+    let beyond = (ratio - 1.0).abs() > threshold;
+    let verdict = match (beyond, is_sure, grew == (before.better == Better::Higher)) {
+        (false, ..) => Verdict::Same,
+        (true, false, _) => Verdict::Unsure,
+        (true, true, true) => Verdict::Improvement,
+        (true, true, false) => Verdict::Regression,
+    };
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    Change {
+        name: before.name.clone(),
+        unit: before.unit.clone(),
+        base: before.value,
+        current: now.value,
+        change_percent: percent(ratio),
+        interval_percent: interval.map(|(low, high)| (percent(low), percent(high))),
+        verdict,
+    }
+}
+
+/// Within which the ratio of the means lies; `None` where a mean is no positive number.
+fn bootstrapped(before: &[f64], now: &[f64]) -> Option<(f64, f64)> {
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut ratios: Vec<f64> = (0..DRAWS)
+        .map(|_| drawn_mean(now, &mut chance) / drawn_mean(before, &mut chance))
+        .filter(|ratio| ratio.is_finite())
+        .collect();
+    if ratios.len() < DRAWS {
+        return None;
+    }
+    ratios.sort_by(f64::total_cmp);
+    let at = |share: f64| ratios[((ratios.len() - 1) as f64 * share).round() as usize];
+    Some((at(OUTSIDE), at(1.0 - OUTSIDE)))
+}
+
+/// The mean of as many samples, drawn in blocks that follow each other.
+fn drawn_mean(samples: &[f64], chance: &mut Chance) -> f64 {
+    let block = (samples.len() as f64).sqrt().ceil() as usize;
+    let starts = samples.len() - block + 1;
+    let (mut sum, mut count) = (0.0, 0);
+    while count < samples.len() {
+        let start = chance.below(starts);
+        for sample in samples[start..].iter().take(block.min(samples.len() - count)) {
+            sum += sample;
+            count += 1;
+        }
+    }
+    sum / count as f64
+}
+
+/// Numbers that are the same in each run (xorshift64*, S. Vigna, 2016).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        ((u128::from(drawn) * bound as u128) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;

@@ -1,0 +1,87 @@
+//! What counts as worse.
+
+use caxton_events::Timestamp;
+
+use super::{Better, Comparison, Figure, Results, Verdict, compare};
+
+fn results(figures: Vec<Figure>) -> Results {
+    Results {
+        format: 1,
+        benchmark: "memory".to_owned(),
+        settings: Vec::new(),
+        target: None,
+        version: "0".to_owned(),
+        started_at: Timestamp::EPOCH,
+        machine: super::super::Machine::default(),
+        parts: Vec::new(),
+        figures,
+        remarks: Vec::new(),
+    }
+}
+
+/// A figure whose stretches lie around its value by as much as this share.
+fn figure(name: &str, value: f64, better: Better, noise: f64) -> Figure {
+    let around = (0..30).map(|n| value * (1.0 + noise * f64::from((n * 7) % 11 - 5) / 5.0));
+    Figure::new(name, value, "u", better).over(around)
+}
+
+fn compared(base: Figure, current: Figure) -> Comparison {
+    compare(&results(vec![base]), &results(vec![current]), 0.1)
+}
+
+#[test]
+fn a_change_counts_beyond_the_threshold_and_in_its_direction() {
+    for (before, now, better, verdict) in [
+        (100.0, 100.0, Better::Higher, Verdict::Same),
+        (100.0, 91.0, Better::Higher, Verdict::Same),
+        (100.0, 89.0, Better::Higher, Verdict::Regression),
+        (100.0, 111.0, Better::Higher, Verdict::Improvement),
+        (100.0, 111.0, Better::Lower, Verdict::Regression),
+        (100.0, 89.0, Better::Lower, Verdict::Improvement),
+        (100.0, 109.0, Better::Lower, Verdict::Same),
+    ] {
+        let found = compared(figure("x", before, better, 0.02), figure("x", now, better, 0.02));
+        assert_eq!(found.changes[0].verdict, verdict, "{before} {now} {better:?}");
+        let (low, high) = found.changes[0].interval_percent.unwrap_or_default();
+        let change = found.changes[0].change_percent;
+        assert!(low <= change && change <= high, "{low} {change} {high}");
+        assert_eq!(found.regressions().count(), usize::from(verdict == Verdict::Regression));
+    }
+}
+
+#[test]
+fn what_may_be_chance_is_no_regression() {
+    let noisy = |value| figure("x", value, Better::Higher, 3.0);
+    assert_eq!(compared(noisy(100.0), noisy(85.0)).changes[0].verdict, Verdict::Unsure);
+}
+
+#[test]
+fn single_values_are_compared_as_they_are() {
+    let single = |value| Figure::new("x", value, "ms", Better::Lower);
+    let found = compared(single(10.0), single(12.0));
+    assert_eq!(found.changes[0].verdict, Verdict::Regression);
+    assert_eq!(found.changes[0].interval_percent, None);
+    assert!(found.to_string().contains("one value each"), "{found}");
+    assert!(found.markdown().contains("**1 regression**"), "{}", found.markdown());
+    // From nothing to something has no ratio, and is beyond any threshold.
+    assert_eq!(compared(single(0.0), single(1.0)).changes[0].verdict, Verdict::Regression);
+}
+
+#[test]
+fn what_cannot_be_compared_is_told() {
+    let mut base = results(vec![figure("gone", 1.0, Better::Lower, 0.0)]);
+    let mut now = results(vec![figure("new", 1.0, Better::Lower, 0.0)]);
+    base.machine.processor = "one".to_owned();
+    now.machine.processor = "other".to_owned();
+    now.target = Some("http://127.0.0.1:1".to_owned());
+    let found = compare(&base, &now, 0.1);
+    assert_eq!(found.unmatched, ["gone", "new"]);
+    assert_eq!(found.differences.len(), 2, "{:?}", found.differences);
+}
+
+#[test]
+fn the_same_two_runs_have_the_same_interval() {
+    let pair = || (figure("x", 100.0, Better::Higher, 0.5), figure("x", 80.0, Better::Higher, 0.5));
+    let (a, b) = (pair(), pair());
+    assert_eq!(compared(a.0, a.1), compared(b.0, b.1));
+}

@@ -1,0 +1,16 @@
+//! What benchmarks found: results that can be kept, graded against the targets, shown as a page, and compared.
+//!
+//! Reading order: [`results`] (what is kept), [`targets`] (what is good enough), [`compare`](mod@compare) (what became worse), [`page`]
+//! (for people).
+
+pub mod compare;
+pub mod page;
+pub mod results;
+pub mod targets;
+
+pub use compare::{Change, Comparison, Verdict, compare};
+pub use page::page;
+pub use results::{
+    Better, Figure, Interval, Machine, Part, Percentiles, ReadError, Results, Setting, read_results,
+};
+pub use targets::{Grade, Target};

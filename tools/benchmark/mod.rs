@@ -1,6 +1,6 @@
 //! What benchmarks found: results that can be kept, graded against the targets, shown as a page, and compared.
 //!
-//! Reading order: [`results`] (what is kept), [`targets`] (what is good enough), [`compare`](mod@compare) (what became worse), [`page`]
+//! Reading order: [`results`] (what is kept), [`targets`] (what is good enough), [`compare`](mod@compare) (what became worse), [`page`](mod@page)
 //! (for people).
 
 pub mod compare;

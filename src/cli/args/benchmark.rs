@@ -61,9 +61,9 @@ pub(in crate::cli) struct BenchmarkPlace {
     /// Measure the server at this address instead of one that is started for it
     #[arg(long, value_name = "URL", help_heading = "Measuring")]
     pub(in crate::cli) target: Option<String>,
-    /// Connections, each of which has one request under way
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Measuring")]
-    pub(in crate::cli) connections: u16,
+    /// Connections, each of which has one request under way [default: 32 where there is a rate, else one a processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Measuring")]
+    pub(in crate::cli) connections: Option<u16>,
     /// Time in which a rate is reached
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration_or_none, help_heading = "Measuring")]
     pub(in crate::cli) ramp_up: Duration,

@@ -165,13 +165,12 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkMemory) -> Result<(), Failu
         &[("semantic search", "semantic"), ("hybrid search", "hybrid"), ("keyword search", "keyword")]
     };
     for (name, mode) in modes {
-        let found = run.part(name, &Searches { mode }, searches.clone(), run.connections())?;
+        let found = run.part(name, &Searches { mode }, searches.clone(), run.askers())?;
         run.figure(super::record::rate(&found, "queries/s"));
         graded(run, &found, Target::SEARCH_MS);
     }
     if what.relations > 0 && what.entities > 1 {
-        let walked =
-            run.part("graph walk", &Walks { entities: what.entities }, searches, run.connections())?;
+        let walked = run.part("graph walk", &Walks { entities: what.entities }, searches, run.askers())?;
         graded(run, &walked, Target::STORE_MS);
     }
     run.resident();

@@ -188,7 +188,7 @@ fn begin<'a>(
         figures: Vec::new(),
         remarks: Vec::new(),
     };
-    let mut run = Run::new(common, instance, usize::from(place.connections), results);
+    let mut run = Run::new(common, instance, place.connections.map(usize::from), results);
     if cfg!(debug_assertions) {
         run.remark("this is a development build: its figures say nothing about a release");
     }

@@ -14,6 +14,8 @@ use crate::cli::args::Common;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::progress::Progress;
 
+/// Connections where there is a rate and none were asked for.
+const CONNECTIONS: usize = 32;
 /// Connections on which rows are written in bulk: more than these wait for each other at the log.
 const WRITERS: usize = 4;
 /// Time for a search to include everything.
@@ -26,7 +28,7 @@ pub(super) struct Run<'a> {
     common: &'a Common,
     pub(super) instance: Instance,
     pub(super) door: Door,
-    connections: usize,
+    connections: Option<usize>,
     pub(super) results: Results,
     /// What the server took before anything was done.
     pub(super) before: Option<Usage>,
@@ -35,20 +37,31 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(common: &'a Common, instance: Instance, connections: usize, results: Results) -> Self {
+    pub(super) fn new(
+        common: &'a Common,
+        instance: Instance,
+        connections: Option<usize>,
+        results: Results,
+    ) -> Self {
         let (door, before) = (instance.door(common), instance.usage());
         let results = Results { target: instance.target(), ..results };
         Self { common, instance, door, connections, results, before, memory_seen: Vec::new() }
     }
 
-    /// Connections that were asked for.
-    pub(super) const fn connections(&self) -> usize {
-        self.connections
+    /// Connections on which operations are sent at a rate: enough that one is free when an operation is due.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.unwrap_or(CONNECTIONS)
+    }
+
+    /// Connections that each wait for an answer before they ask again: more than processors would measure their queue.
+    pub(super) fn askers(&self) -> usize {
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        self.connections.unwrap_or_else(processors)
     }
 
     /// Connections for writing in bulk.
     pub(super) fn writers(&self) -> usize {
-        self.connections.min(WRITERS)
+        self.connections().min(WRITERS)
     }
 
     /// Whether the server searches by words alone.

@@ -67,7 +67,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
     if what.memory_entities > 0 {
         let mode = if run.keyword_only() { "keyword" } else { "hybrid" };
         let searches = Pacing::Closed { operations: 1_000, within: what.duration };
-        let found = run.part("search", &Searches { mode }, searches, run.writers())?;
+        let found = run.part("search", &Searches { mode }, searches, run.askers())?;
         graded(run, &found, Target::SEARCH_MS);
     }
     if what.find_limits {

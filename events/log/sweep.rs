@@ -9,6 +9,7 @@ use crate::log::blocks::{Headers, Value, next_header, read_header};
 use crate::log::filter::{Filter, Matcher};
 use crate::log::reader::Reader;
 use crate::log::scan::ReadError;
+use crate::log::sealing::KEYS_FILE;
 use crate::log::sealing::opened::{Found, SealedRecord};
 use crate::log::store::{Snapshot, StoreError};
 use crate::log::visit::{EventBlock, Lens};
@@ -200,7 +201,9 @@ fn read(open: &EventBlock, index: usize, room: &mut Vec<u8>) -> Result<Option<Sw
     match open.found(index, room) {
         Ok(Some(Found::Record(record))) => Ok(Some(Swept::Record(Box::new(record)))),
         Ok(Some(Found::Sealed(SealedRecord { erased_by: None, seq, .. }))) => {
-            let what = "it is encrypted under a key that is not here".to_owned();
+            let what = format!(
+                "it is encrypted under a key that is not here; put back the newest copy of {KEYS_FILE}"
+            );
             Ok(Some(Swept::Gap(Gap { first: seq, last: seq, what })))
         }
         Ok(Some(Found::Sealed(sealed))) => Ok(Some(Swept::Erased(Box::new(sealed)))),

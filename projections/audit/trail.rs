@@ -380,6 +380,14 @@ impl Trail {
         if self.gaps.iter().any(|known| known.first <= gap.first && gap.last <= known.last) {
             return;
         }
+        // What lies beside a known one and lacks the same is a part of it.
+        let beside = |known: &&mut Gap| {
+            known.what == gap.what && (known.last.next() == gap.first || gap.last.next() == known.first)
+        };
+        if let Some(known) = self.gaps.iter_mut().find(beside) {
+            (known.first, known.last) = (known.first.min(gap.first), known.last.max(gap.last));
+            return;
+        }
         if self.gaps.len() < GAPS_MAX {
             self.gaps.push(gap);
         } else {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 
 use caxton_events::Clock as _;
-use caxton_events::log::Reader;
+use caxton_events::log::{KEYS_FILE, Reader};
 use caxton_projections::audit::Postings;
 use caxton_projections::audit::trail::More;
 use caxton_tools::audit::{
@@ -174,10 +174,10 @@ impl<'a> Printed<'a> {
         if summary.gaps_more > 0 {
             gaps.push(format!("and {} more", summary.gaps_more));
         }
-        let message = format!(
-            "the answer may lack events: {}; run caxton log verify, and restore events.redb from a backup",
-            gaps.join("; ")
-        );
+        let damaged = summary.gaps.iter().any(|gap| !gap.what.contains(KEYS_FILE));
+        let remedy =
+            if damaged { "; run caxton log verify, and restore what it names from a backup" } else { "" };
+        let message = format!("the answer may lack events: {}{remedy}", gaps.join("; "));
         Err(Failure::new(Exit::Failed, message))
     }
 }

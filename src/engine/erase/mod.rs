@@ -155,7 +155,9 @@ impl Engine {
     ///
     /// [`PlanError`].
     pub fn erase_plan(&self, asked: &Asked) -> Result<Plan, PlanError> {
-        plan::plan(self, asked)
+        let plan = plan::plan(self, asked)?;
+        plan.check(self)?;
+        Ok(plan)
     }
 
     /// Erases what was asked for, if the plan still has this token; blocks until everything is gone.
@@ -172,7 +174,6 @@ impl Engine {
         let Ok(_alone) = self.inner.erasing.try_lock() else { return Err(EraseError::Busy) };
         self.complete_all(&pending(self.log())?)?;
         let plan = self.erase_plan(asked)?;
-        plan.check(self)?;
         if token.is_some_and(|token| token != plan.token()) {
             return Err(EraseError::Changed);
         }

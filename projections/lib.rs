@@ -6,6 +6,7 @@
 
 pub mod agents;
 pub mod audit;
+pub mod base;
 pub mod by_name;
 pub mod conversations;
 pub mod difference;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use caxton_events::log::chain::Tag;
 use caxton_events::log::{Filter, Found, ReadError, Reader, StoredEvent};
 use caxton_events::{Draft, Family, Record, Seq, Timestamp, codec, upcast};
+use caxton_projections::base::{BASE_DIR, base_folder, bases, newest_base};
 use caxton_projections::graph::{DAMAGED_MARK, Graph};
 use caxton_projections::projection::Projection as _;
 use caxton_projections::talk::TalkStore;
@@ -20,7 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use super::start::EngineOptions;
 
-const BASE_DIR: &str = "base";
 /// Folders of projections that a base has.
 const FOLDERS: [&str; 2] = ["graph", "talk"];
 const AGENTS_FILE: &str = "agents.jsonl";
@@ -137,20 +137,17 @@ fn base_of(data_dir: &Path, log: &Reader) -> io::Result<Option<(Seq, PathBuf)>> 
     if first == Seq::FIRST {
         return Ok(None);
     }
-    let base = data_dir.join(BASE_DIR);
-    let saved = bases(&base)?.into_iter().filter(|saved| saved.next() >= first).max();
-    Ok(saved.map(|saved| (first, base.join(saved.0.to_string()))))
+    Ok(newest_base(data_dir, first, Seq(u64::MAX))?.map(|base| (first, base)))
 }
 
 /// Takes the newest base at or before `cut` along to a fork of a log whose first event is `first`; `None` if there is no such
 /// base, with the last event of the oldest that there is.
 pub(super) fn carry(from: &Path, to: &Path, (first, cut): (Seq, Seq)) -> io::Result<Result<(), Option<Seq>>> {
-    let (from, to) = (from.join(BASE_DIR), to.join(BASE_DIR));
-    let usable: Vec<Seq> = bases(&from)?.into_iter().filter(|saved| saved.next() >= first).collect();
-    let Some(saved) = usable.iter().copied().filter(|saved| *saved <= cut).max() else {
-        return Ok(Err(usable.into_iter().min()));
+    let Some(base) = newest_base(from, first, cut)? else {
+        return Ok(Err(bases(from)?.into_iter().filter(|saved| saved.next() >= first).min()));
     };
-    let (from, to) = (from.join(saved.0.to_string()), to.join(saved.0.to_string()));
+    let to = to.join(BASE_DIR).join(base.file_name().unwrap_or_default());
+    let from = base;
     for folder in FOLDERS {
         copy_files(&from.join(folder), &to.join(folder))?;
     }
@@ -238,26 +235,10 @@ pub(super) fn lacks_events(log: &Reader, checkpoint: Seq) -> bool {
     log.first().is_ok_and(|first| checkpoint.next() < first)
 }
 
-/// The last events of the bases there are.
-fn bases(base: &Path) -> io::Result<Vec<Seq>> {
-    let entries = match fs::read_dir(base) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut bases = Vec::new();
-    for entry in entries {
-        bases.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Seq));
-    }
-    Ok(bases)
-}
-
 /// Removes earlier bases; one that stays costs space and nothing else.
 pub(super) fn remove_others(data_dir: &Path, kept: Seq) {
-    let base = &data_dir.join(BASE_DIR);
-    for other in bases(base).unwrap_or_default() {
-        if other != kept {
-            let _ = fs::remove_dir_all(base.join(other.0.to_string()));
-        }
+    for other in bases(data_dir).unwrap_or_default().into_iter().filter(|other| *other != kept) {
+        let _ = fs::remove_dir_all(base_folder(data_dir, other));
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 pub(in crate::cli) const EXAMPLES: &str = "\
 Examples:
   caxton replay                                      how fast is the log read?
-  caxton replay --into ./rehearsal --to-seq 5000  projections as they were at 5000
+  caxton replay --into ./rehearsal --to-seq 5000     projections as they were at 5000
   caxton replay --speed 10 --from-time 2026-11-23    ten times as fast as it was recorded
   caxton replay --target http://127.0.0.1:8081       the recorded load on another server
 

@@ -15,9 +15,9 @@ use super::log;
 use super::output::{Output, cell};
 use super::setup;
 use super::transfer::is_dash;
-use crate::config;
+use crate::config::{self, Explained, ExplainedKey, KeyLine};
 
-/// `caxton config check | show`.
+/// `caxton config check | show | explain`.
 pub(super) fn config(command: &ConfigCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     match command {
         ConfigCommand::Check { file } => {
@@ -40,6 +40,66 @@ pub(super) fn config(command: &ConfigCommand, common: &Common, out: &mut Output)
             let loaded = setup::load(common, Vec::new())?;
             out.line(config::show(&loaded, out.is_json()).trim_end())
         }
+        ConfigCommand::Explain { key } => explain(key, common, out),
+    }
+}
+
+/// `caxton config explain`.
+fn explain(name: &str, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let loaded = setup::load(common, Vec::new())?;
+    let explained =
+        config::explain(&loaded, name).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    if out.is_json() {
+        return out.json(&explained);
+    }
+    match explained {
+        Explained::Key(key) => explain_key(*key, out),
+        Explained::Section { keys, .. } => {
+            let row = |line: KeyLine| {
+                let effect =
+                    line.without_effect.map_or_else(String::new, |why| format!(" (no effect: {why})"));
+                let about = format!("{}{effect}", line.about);
+                vec![line.key.to_owned(), shown(&line.value), line.source, about]
+            };
+            out.table(&["key", "value", "from", "meaning"], keys.into_iter().map(row).collect())
+        }
+    }
+}
+
+fn explain_key(key: ExplainedKey, out: &mut Output) -> Result<(), Failure> {
+    let mut rows = vec![
+        ("meaning", key.about.to_owned()),
+        ("takes", key.takes),
+        ("default", shown(&key.default)),
+        ("value", shown(&key.value)),
+        ("from", key.source),
+        ("variable", key.variable),
+    ];
+    if !key.aliases.is_empty() {
+        rows.push(("aliases", key.aliases.join(", ")));
+    }
+    for field in key.rows {
+        let default = shown(&field.default);
+        rows.push((
+            "in a row",
+            format!("{}: {} ({}; default {default})", field.name, field.about, field.takes),
+        ));
+    }
+    if let Some(reason) = key.without_effect {
+        rows.push(("no effect", reason.to_owned()));
+    }
+    rows.push(("effect", key.effect.to_owned()));
+    rows.push(("see", key.see.to_owned()));
+    let rows = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+    out.table(&["key", &key.key], rows)
+}
+
+/// A value as it would be written; what is not set is called so.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "unset".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 

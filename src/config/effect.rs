@@ -31,8 +31,12 @@ const ONE_TRANSACTION: &str = "a step folds max_transaction_size records of any 
 const NO_CLEANUP: &str = "nothing is removed by itself yet";
 const NO_ADVICE: &str = "a move to a larger store is not advised yet";
 
+const ONE_ALLOCATOR: &str =
+    "SQLite is given the allocator of the process, see memory_allocation.allocator; there is no other";
+
 /// The table.
 const RULES: &[Rule] = &[
+    always("memory_allocation.sqlite_memory", ONE_ALLOCATOR),
     always("memory_allocation.agent_memory", NO_POOLS),
     always("api_optimization.cache_agent_list", NO_LIST_CACHE),
     always("api_optimization.cache_ttl", NO_LIST_CACHE),

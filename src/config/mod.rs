@@ -1,7 +1,7 @@
 //! The configuration: every key with its type, bounds and default, and where each effective value came from.
 //!
 //! Reading order: the sections ([`Server`], [`Memory`], [`Log`], …) say what may be set; [`load`] says how files,
-//! environment and flags become one [`Config`]; [`check`] and [`show`] say it to people.
+//! environment and flags become one [`Config`]; [`check`], [`show`] and [`explain`] say it to people.
 //!
 //! Precedence: flag, then `CAXTON_*` variable, then file, then preset, then default. Two names of the same key in one
 //! source with different values are refused; see `aliases.rs` for which names those are.
@@ -13,6 +13,7 @@ mod checks;
 pub(crate) mod document;
 mod effect;
 mod environment;
+mod explain;
 mod keys;
 mod llm;
 mod load;
@@ -45,6 +46,7 @@ pub(crate) use document::{Document, Entry, Node, Yaml};
 pub use document::{Place, TEXT_BYTES_MAX};
 pub use effect::Ineffective;
 pub use environment::environment;
+pub use explain::{Explained, ExplainedKey, KeyLine, UnknownKey, explain};
 pub use keys::{CreateError, HashError, KEY_PREFIX, KEYS_MAX, KeyHash, KeyHashes, NewKey, create_key};
 pub use llm::{EXTRACTIVE, LOCAL, Llm, LlmProvider, NoKeyHere, ProviderKind};
 pub use load::{Flag, Loaded, Origin, Sources, load, load_text};
@@ -63,7 +65,7 @@ pub use runtime::{
     SqliteAdvanced, SqliteAllocator, SqliteMemory, VacuumStrategy, VectorSimilarity, WalCheckpoint,
 };
 pub use server::{ApiOptimization, Auth, Format, HttpServer, LogFormat, Logging, METRICS_PORT, PORT, Server};
-pub use setting::Rows;
+pub use setting::{RowField, Rows};
 pub use show::{known_keys, show};
 pub use tools::McpServer;
 pub use units::{Bytes, format_duration, parse_duration};

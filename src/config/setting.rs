@@ -76,6 +76,23 @@ pub(crate) trait Setting {
     fn show(&self) -> serde_json::Value;
     /// What may be written, with its bounds, as in "a whole number from 1 to 64".
     fn takes(&self, limits: Limits) -> String;
+    /// The keys of each row, for a setting that holds rows.
+    fn rows(&self) -> Vec<RowField> {
+        Vec::new()
+    }
+}
+
+/// One key of the rows of a list.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct RowField {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub about: &'static str,
+    /// What it takes, with its bounds.
+    pub takes: String,
+    /// What it holds when the row does not say.
+    pub default: serde_json::Value,
 }
 
 /// One field of a section.
@@ -273,6 +290,18 @@ impl<T: Section + Default + Clone> Setting for Rows<T> {
 
     fn takes(&self, _: Limits) -> String {
         "a list of maps".to_owned()
+    }
+
+    fn rows(&self) -> Vec<RowField> {
+        let mut row = T::default();
+        let field = |Field { name, doc, limits, slot }: Field<'_>| {
+            let (takes, default) = match slot {
+                Slot::Section(below) => ("a map of keys".to_owned(), show_section(below)),
+                Slot::Key(setting) => (setting.takes(limits), setting.show()),
+            };
+            RowField { name, about: doc.trim(), takes, default }
+        };
+        row.fields().into_iter().map(field).collect()
     }
 }
 

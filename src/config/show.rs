@@ -48,7 +48,7 @@ pub fn known_keys() -> Vec<Value> {
                 "takes": setting.takes(limits),
                 "default": setting.show(),
                 "variable": environment::variable_of(key),
-                "aliases": all_keys().filter(|alias| *alias != key && canonical(alias) == key).collect::<Vec<_>>(),
+                "aliases": aliases_of(key),
             })
         })
     });
@@ -57,6 +57,11 @@ pub fn known_keys() -> Vec<Value> {
 
 pub(super) fn canonical_keys() -> impl Iterator<Item = &'static str> {
     all_keys().filter(|key| canonical(key) == *key)
+}
+
+/// The other names of a key.
+pub(super) fn aliases_of(key: &str) -> Vec<&'static str> {
+    all_keys().filter(|alias| *alias != key && canonical(alias) == key).collect()
 }
 
 /// The keys as they are declared: a section's own before those of sections below it.
@@ -80,7 +85,8 @@ fn keys_in_order() -> Vec<String> {
     keys
 }
 
-fn from(origin: &Origin, key: &str) -> String {
+/// Where a value came from, in one line.
+pub(super) fn from(origin: &Origin, key: &str) -> String {
     let mut text = origin.source.to_string();
     if let Some(place) = origin.place() {
         let _ = write!(text, ":{place}");
@@ -108,7 +114,7 @@ fn comment(loaded: &Loaded, key: &str) -> String {
 }
 
 /// The port that follows an address, and the address that follows a port.
-fn paired(loaded: &Loaded, key: &str) -> Option<String> {
+pub(super) fn paired(loaded: &Loaded, key: &str) -> Option<String> {
     let other = match key {
         "server.port" => "http_server.bind_address",
         "http_server.bind_address" => "server.port",

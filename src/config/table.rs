@@ -113,17 +113,38 @@ pub(crate) fn value_of(config: &Config, name: &str) -> serde_json::Value {
 /// How alike two names must be to suggest one for the other.
 const ALIKE: f64 = 0.8;
 
+/// How many names are suggested for one that is unknown.
+const SUGGESTED_MAX: usize = 5;
+
+/// How alike the known name `candidate` is to `name`.
+fn likeness(name: &str, candidate: &str) -> f64 {
+    let (parent, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+    let (its_parent, its_leaf) = candidate.rsplit_once('.').unwrap_or(("", candidate));
+    let alike = strsim::jaro_winkler(&leaf.to_lowercase(), its_leaf);
+    // A name in the same place is likelier than the same name elsewhere is far.
+    if its_parent == parent { alike + 0.1 } else { alike }
+}
+
+/// The known names that are like the unknown `name`, the most alike first.
+pub(crate) fn nearest(name: &str) -> Vec<&'static str> {
+    let names = NAMES.keys.iter().chain(&NAMES.sections).map(String::as_str);
+    let mut near: Vec<(f64, &str)> = names
+        .map(|candidate| (likeness(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    // Where one is far ahead, the others are noise.
+    let best = near.first().map_or(0.0, |(likeness, _)| *likeness);
+    near.retain(|(likeness, _)| *likeness >= best - 0.1);
+    near.into_iter().take(SUGGESTED_MAX).map(|(_, candidate)| candidate).collect()
+}
+
 /// What to do about the unknown key `name`: the closest known one, else those that may stand there.
 pub(crate) fn remedy(name: &str) -> String {
-    let (parent, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+    let parent = name.rsplit_once('.').map_or("", |(parent, _)| parent);
     let names = || NAMES.keys.iter().chain(&NAMES.sections).map(String::as_str);
-    let score = |candidate: &str| {
-        let (its_parent, its_leaf) = candidate.rsplit_once('.').unwrap_or(("", candidate));
-        let alike = strsim::jaro_winkler(&leaf.to_lowercase(), its_leaf);
-        // A name in the same place is likelier than the same name elsewhere is far.
-        if its_parent == parent { alike + 0.1 } else { alike }
-    };
-    let best = names().map(|candidate| (score(candidate), candidate)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let best =
+        names().map(|candidate| (likeness(name, candidate), candidate)).max_by(|a, b| a.0.total_cmp(&b.0));
     match best {
         Some((score, candidate)) if score >= ALIKE => format!("did you mean {candidate}?"),
         _ => match children(parent).as_slice() {

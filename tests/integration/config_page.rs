@@ -11,7 +11,8 @@ const HEAD: &str = "\
 `caxton serve --config FILE` reads YAML; a value comes from the flag, else the variable, else the file, else the preset,
 else the default. Unknown keys and values out of range end the start with the line and the remedy. `caxton config show`
 prints every effective value with where it came from, `caxton config check FILE` judges a file and says which of its keys
-change nothing yet. The variable of a key is `CAXTON_` and the key in capitals with `_` for each `.`.
+change nothing yet, `caxton config explain KEY` says what a key changes and how to see it. The variable of a key is
+`CAXTON_` and the key in capitals with `_` for each `.`.
 
 This page is made from the program: `BLESS=1 cargo nextest run --workspace --test integration config_page`.
 ";

@@ -20,6 +20,7 @@ mod entities;
 mod erase;
 mod exchange;
 mod forks;
+mod keys;
 mod messages;
 mod metrics;
 mod observations;

@@ -215,7 +215,7 @@ measured and how."
     Model(ModelCommand),
     /// Turn a text into a vector
     Embed(EmbedText),
-    /// Check or show the configuration
+    /// Check, show or explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Say how a server is doing

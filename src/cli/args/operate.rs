@@ -210,6 +210,19 @@ pub(in crate::cli) enum ConfigCommand {
     },
     /// Show every value in effect and where it came from
     Show,
+    /// Say what a key means, what it holds and why, what it changes and how to see that
+    #[command(after_help = "\
+Examples:
+  caxton config explain memory.search.limit
+  caxton config explain memory.cleanup --config caxton.yaml
+  caxton config explain embedding_config.cache_size --preset latency --json
+
+A section lists its keys, no name lists all. An alias is explained as the key it stands for.")]
+    Explain {
+        /// The key, an alias of one, or a section [default: all]
+        #[arg(default_value = "", hide_default_value = true)]
+        key: String,
+    },
 }
 
 /// Commands about keys of the REST API.

@@ -1,0 +1,302 @@
+//! What is to be said of `memory`, `memory_writes`, `embedding` and `memory_allocation`.
+
+use super::entries::{Entry, entry};
+
+pub(super) const ENTRIES: &[Entry] = &[
+    entry(
+        "memory.backend",
+        "The memory is kept in this process, in the data directory. There is no other store.",
+        "memory_backend in GET /api/v1/health",
+    ),
+    entry(
+        "memory.sqlite_config.wal_mode",
+        "The graph's file is written through a write-ahead log, so that reads and writes do not wait for each other; \
+         without it through a rollback journal.",
+        "the file graph/graph.db-wal in the data directory",
+    ),
+    entry(
+        "memory.sqlite_config.cache_size_mb",
+        "SQLite keeps so many MB of the graph's pages for the writer, and about as many for all readers.",
+        "caxton_server_memory_used_bytes; caxton_sqlite_query_time_seconds",
+    ),
+    entry(
+        "memory.sqlite_config.mmap_size_mb",
+        "SQLite maps so many MB of the graph's file instead of reading it.",
+        "caxton_server_memory_file_backed_bytes",
+    ),
+    entry(
+        "memory.sqlite_config.page_size",
+        "A new graph file has pages of this size.",
+        "`sqlite3 DATA_DIR/graph/graph.db 'PRAGMA page_size'`",
+    ),
+    entry(
+        "memory.sqlite_config.synchronous",
+        "SQLite waits for the disk never, at checkpoints or at every commit of the graph. What was acknowledged is in the log \
+         in any case.",
+        "caxton_sqlite_query_time_seconds; the next start folds what the graph lost",
+    ),
+    entry(
+        "memory.sqlite_config.journal_size_limit_mb",
+        "SQLite cuts the graph's journal back to this size after a checkpoint.",
+        "the size of graph/graph.db-wal in the data directory",
+    ),
+    entry(
+        "memory.sqlite_config.temp_store",
+        "SQLite keeps temporary tables in memory or in files.",
+        "caxton_server_memory_used_bytes during large sorts",
+    ),
+    entry(
+        "memory.sqlite_config.auto_vacuum",
+        "A new graph file gives free pages back at every commit (full), when it is asked to (incremental) or never.",
+        "caxton_memory_sqlite_size_bytes after removals",
+    ),
+    entry(
+        "memory.embedding_config.model",
+        "Texts become vectors of this model. There is no other.",
+        "the line model of the start report; embedding_model in GET /api/v1/memory/stats",
+    ),
+    entry(
+        "memory.embedding_config.model_path",
+        "The model's files are looked for in this folder first; when it was set, nowhere else.",
+        "`caxton model verify`; the line model of the start report",
+    ),
+    entry(
+        "memory.embedding_config.cache_size",
+        "So many vectors of queries are kept, so that a question that comes again does not run the model.",
+        "caxton_embedding_cache_size, caxton_embedding_cache_hit_rate",
+    ),
+    entry(
+        "memory.embedding_config.batch_size",
+        "The model takes up to so many texts, of all callers, in one pass.",
+        "caxton_embedding_generation_duration_seconds; `caxton benchmark embeddings`",
+    ),
+    entry(
+        "memory.embedding_config.thread_count",
+        "So many threads run the model, besides one for queries alone.",
+        "the threads called embed-…, as in `ps -T -p PID`; `caxton benchmark embeddings`",
+    ),
+    entry(
+        "memory.embedding_config.max_sequence_length",
+        "The model reads so many tokens of a text; a longer one is cut into chunks of that length, each with a vector.",
+        "rows of vectors in GET /api/v1/health/detailed after a long observation",
+    ),
+    entry(
+        "memory.embedding_config.precompute_common",
+        "The queries that are asked most are kept beside the vectors, and their vectors are computed when the server starts.",
+        "the file vectors/queries.json in the data directory; caxton_embedding_cache_size after a start",
+    ),
+    entry(
+        "memory.embedding_config.cache_hit_target",
+        "When fewer queries than this share find their vector in the cache, a warning is logged once a minute at most.",
+        "caxton_embedding_cache_below_target; the log line \"the query cache misses its target\"",
+    ),
+    entry(
+        "memory.embedding_config.embedding_ttl",
+        "A vector of a query is dropped when it is so old.",
+        "caxton_embedding_cache_size, caxton_embedding_cache_hit_rate",
+    ),
+    entry(
+        "memory.embedding_config.cleanup_threshold",
+        "When the cache is full, the entries unused for longest are dropped until this share of it is left.",
+        "caxton_embedding_cache_size",
+    ),
+    entry(
+        "memory.embedding_config.aggressive_cleanup",
+        "When the cache is full, half of it is dropped at once.",
+        "caxton_embedding_cache_size",
+    ),
+    entry(
+        "memory.cleanup.interval",
+        "A sweep looks at the limits so often, when one is set.",
+        "caxton_memory_cleanup_sweeps_total",
+    ),
+    entry(
+        "memory.cleanup.entity_limit",
+        "While the memory holds more entities, sweeps remove the least useful ones, as events of the actor system that can be \
+         audited and undone. Unset: nothing is ever removed by itself.",
+        "caxton_memory_cleanup_removed_total{kind=\"entity\"}; `caxton audit query --actor system`",
+    ),
+    entry(
+        "memory.cleanup.relation_limit",
+        "While the memory holds more relations, sweeps remove the least useful ones, as events of the actor system. Unset: \
+         nothing is ever removed by itself.",
+        "caxton_memory_cleanup_removed_total{kind=\"relation\"}; `caxton audit query --actor system`",
+    ),
+    entry(
+        "memory.cleanup.batch_size",
+        "A sweep removes so many facts in one step; between two steps other writes go first.",
+        "the positions of the events in `caxton audit query --actor system`",
+    ),
+    entry(
+        "memory.cleanup.orphan_cleanup",
+        "A sweep also removes relations that lack an end, should there be any.",
+        "orphaned_relations in GET /api/v1/memory/health",
+    ),
+    entry(
+        "memory.scaling.max_entities",
+        "With more entities the server advises a move to a larger store: a warning in its log, a metric and a line in the \
+         health. It goes on as before.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_entities\"}",
+    ),
+    entry(
+        "memory.scaling.max_relations",
+        "With more relations the server advises a move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_relations\"}",
+    ),
+    entry(
+        "memory.scaling.max_storage_mb",
+        "When the graph's file is larger the server advises a move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_storage_mb\"}",
+    ),
+    entry(
+        "memory.scaling.max_search_latency_ms",
+        "When the slowest hundredth of recent searches takes longer the server advises a move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_search_latency_ms\"}",
+    ),
+    entry(
+        "memory.scaling.min_cache_hit_rate",
+        "When fewer queries than this share find their vector in the cache the server advises a move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"min_cache_hit_rate\"}",
+    ),
+    entry(
+        "memory.scaling.auto_migrate_enabled",
+        "true is refused at the start: Caxton never moves data by itself.",
+        "`caxton config check FILE`",
+    ),
+    entry(
+        "memory.scaling.migration_backend",
+        "The advice to move names this store and the export that it reads.",
+        "scaling in GET /api/v1/health/detailed",
+    ),
+    entry(
+        "memory.search.mode",
+        "A search without mode= finds by meaning, by words or by both.",
+        "GET /api/v1/memory/search without mode=",
+    ),
+    entry(
+        "memory.search.fusion",
+        "A hybrid search without fusion= adds normalised scores, or reciprocal ranks.",
+        "the scores of GET /api/v1/memory/search",
+    ),
+    entry(
+        "memory.search.semantic_weight",
+        "In the weighted fusion meaning counts this share and words the rest.",
+        "the order and scores of GET /api/v1/memory/search",
+    ),
+    entry(
+        "memory.search.limit",
+        "A search without limit= gives so many hits.",
+        "the number of hits of GET /api/v1/memory/search",
+    ),
+    entry(
+        "memory.search.max_limit",
+        "A search with a larger limit= gets 422.",
+        "GET /api/v1/memory/search?limit=100000",
+    ),
+    entry(
+        "memory.search.neighbours",
+        "Each matched observation comes with so many before it and after it.",
+        "the hits of GET /api/v1/memory/search",
+    ),
+    entry(
+        "memory_writes.entity_batch_size",
+        "The graph folds records in steps, each one transaction; a step ends before it would hold more entities than this.",
+        "caxton_projection_step_records; caxton_projection_step_seconds",
+    ),
+    entry(
+        "memory_writes.relation_batch_size",
+        "A step of the graph ends before it would hold more relations than this.",
+        "caxton_projection_step_records; caxton_projection_step_seconds",
+    ),
+    entry(
+        "memory_writes.observation_batch_size",
+        "A step of the graph ends before it would hold more observations than this.",
+        "caxton_projection_step_records; caxton_projection_step_seconds",
+    ),
+    entry(
+        "memory_writes.embedding_batch_size",
+        "The vectors are brought up to the log so many texts at a time, each step followed by a look at what else waits.",
+        "caxton_projection_lag_events{projection=\"vectors\"} falls in steps of this size",
+    ),
+    entry(
+        "memory_writes.transaction_timeout",
+        "A step of the graph that took longer makes the following ones half as large, until they keep the time.",
+        "caxton_projection_step_seconds; the log line \"steps of the graph are made smaller\"",
+    ),
+    entry(
+        "memory_writes.max_transaction_size",
+        "A step of the graph holds so many records of any kind at most.",
+        "caxton_projection_step_records",
+    ),
+    entry(
+        "memory_writes.max_pending_writes",
+        "When so many writes wait for the memory writer, further ones get 503 at once.",
+        "caxton_memory_pending_writes",
+    ),
+    entry(
+        "memory_writes.compress_observations",
+        "Long events are compressed in the log.",
+        "caxton_log_size_bytes; file_bytes in GET /api/v1/health/detailed",
+    ),
+    entry(
+        "memory_writes.compression_threshold",
+        "Events of fewer bytes are stored as they are.",
+        "caxton_log_size_bytes",
+    ),
+    entry(
+        "embedding.engine",
+        "The model is run by Caxton's own code, or by candle's, which is slower and the reference.",
+        "`caxton benchmark embeddings`; caxton_embedding_generation_duration_seconds",
+    ),
+    entry(
+        "embedding.keyword_only",
+        "No model is loaded; searches find by words alone.",
+        "the line model of the start report; embedding in GET /api/v1/health/detailed",
+    ),
+    entry(
+        "memory_allocation.allocator",
+        "Says which allocator the program should have. It is chosen when the program is built (Cargo features jemalloc and \
+         system, else mimalloc); another one than this is reported at the start.",
+        "the line allocator of the start report; caxton_server_memory_used_bytes",
+    ),
+    entry(
+        "memory_allocation.embedding_model.memory_mapping",
+        "The model's file is mapped and shared with other processes, or read into memory of this one.",
+        "caxton_server_memory_file_backed_bytes",
+    ),
+    entry(
+        "memory_allocation.embedding_model.prefault_pages",
+        "Every page of the model is touched at the start, so that the first question does not wait for the disk.",
+        "caxton_server_startup_time_seconds; caxton_server_memory_file_backed_bytes after the start",
+    ),
+    entry(
+        "memory_allocation.embedding_model.huge_pages",
+        "The system is asked for huge pages under the model's weights.",
+        "AnonHugePages in /proc/PID/smaps_rollup; caxton_embedding_generation_duration_seconds",
+    ),
+    entry(
+        "memory_allocation.sqlite_memory.page_cache_allocator",
+        "SQLite's page cache comes from the allocator of the process. There is no other.",
+        "`caxton config explain memory_allocation.allocator`",
+    ),
+    entry(
+        "memory_allocation.sqlite_memory.temp_allocator",
+        "SQLite's temporary memory comes from the allocator of the process. There is no other.",
+        "`caxton config explain memory_allocation.allocator`",
+    ),
+    entry(
+        "memory_allocation.agent_memory.conversation_pool",
+        "The buffers in which conversations are prepared for agents are kept and used again.",
+        "caxton_agent_pool_reused_total{pool=\"conversation\"}",
+    ),
+    entry(
+        "memory_allocation.agent_memory.response_pool",
+        "The buffers in which answers are written are kept and used again.",
+        "caxton_agent_pool_reused_total{pool=\"response\"}",
+    ),
+    entry(
+        "memory_allocation.agent_memory.pool_size",
+        "Each pool keeps so many buffers at most.",
+        "caxton_agent_pool_size",
+    ),
+];

@@ -1,0 +1,103 @@
+//! What is to be said of `advanced_memory_tuning` and `runtime`.
+
+use super::entries::{Entry, entry};
+
+pub(super) const ENTRIES: &[Entry] = &[
+    entry(
+        "advanced_memory_tuning.sqlite_advanced.wal_checkpoint_strategy",
+        "When the graph's write-ahead log is moved into its file, SQLite goes as far as readers let it (passive), waits for \
+         them (full), or also begins the log anew (restart).",
+        "the size of graph/graph.db-wal in the data directory",
+    ),
+    entry(
+        "advanced_memory_tuning.sqlite_advanced.wal_checkpoint_interval",
+        "The graph's write-ahead log is moved into its file after so many pages.",
+        "the size of graph/graph.db-wal in the data directory",
+    ),
+    entry(
+        "advanced_memory_tuning.sqlite_advanced.analyze_frequency",
+        "The planner's statistics are refreshed and free pages given back so often, when nothing is written.",
+        "the table sqlite_stat1 of graph/graph.db; caxton_sqlite_query_time_seconds",
+    ),
+    entry(
+        "advanced_memory_tuning.sqlite_advanced.vacuum_strategy",
+        "Free pages of the graph's file are given back some at a time, all at once, or as auto_vacuum says.",
+        "caxton_memory_sqlite_size_bytes",
+    ),
+    entry(
+        "advanced_memory_tuning.embedding_advanced.model_precision",
+        "The model's weights are kept and multiplied in this precision.",
+        "the line model of the start report; `caxton benchmark embeddings`",
+    ),
+    entry(
+        "advanced_memory_tuning.embedding_advanced.batch_optimization",
+        "Texts of like length go through the model together, so that less is computed for padding.",
+        "`caxton benchmark embeddings`; caxton_embedding_generation_duration_seconds",
+    ),
+    entry(
+        "advanced_memory_tuning.embedding_advanced.prefetch_batches",
+        "So many batches of bulk text are cut into tokens while the model computes the one before.",
+        "`caxton benchmark embeddings`; caxton_embedding_texts_total",
+    ),
+    entry(
+        "advanced_memory_tuning.vector_similarity.algorithm",
+        "Scores of a search by meaning are cosines, dot products or Euclidean distances turned into 1 / (1 + distance). \
+         Vectors have length 1, so that the order is the same.",
+        "the scores and the member similarity of GET /api/v1/memory/search?mode=semantic",
+    ),
+    entry(
+        "advanced_memory_tuning.vector_similarity.precision_threshold",
+        "Hits by meaning whose scores differ by less are taken as equal and ordered by their id.",
+        "the order of hits of GET /api/v1/memory/search?mode=semantic",
+    ),
+    entry(
+        "advanced_memory_tuning.vector_similarity.early_termination",
+        "Large scopes are searched through the approximate index; without it every vector is compared.",
+        "caxton_memory_search_latency_seconds with more than a million vectors; `caxton compare search`",
+    ),
+    entry(
+        "advanced_memory_tuning.vector_similarity.scan_threads",
+        "So many threads share the scan of one search; further searches at the same time scan alone.",
+        "the threads called scan-…, as in `ps -T -p PID`; caxton_memory_search_latency_seconds",
+    ),
+    entry(
+        "advanced_memory_tuning.cleanup_advanced.cleanup_strategy",
+        "Sweeps remove first what was not found or read for longest (lru), what is oldest (age) or what is largest (size).",
+        "`caxton audit query --actor system`",
+    ),
+    entry(
+        "advanced_memory_tuning.cleanup_advanced.cleanup_thread_count",
+        "So many threads look for what a sweep should remove; one thread writes, whatever this says.",
+        "the threads called cleanup-…, as in `ps -T -p PID`",
+    ),
+    entry(
+        "runtime.cpu_optimization.memory_worker_threads",
+        "So many threads read the graph for queries at a time.",
+        "caxton_server_sqlite_connections; caxton_sqlite_query_time_seconds",
+    ),
+    entry(
+        "runtime.cpu_optimization.agent_worker_threads",
+        "The turns of agents run on so many threads.",
+        "the threads called caxton-agents, as in `ps -T -p PID`",
+    ),
+    entry(
+        "runtime.cpu_optimization.enable_cpu_affinity",
+        "Each thread of the model, of scans and of requests is kept on one core.",
+        "the line affinity of the start report; `taskset -pa PID`",
+    ),
+    entry(
+        "runtime.cpu_optimization.high_priority_threads",
+        "Threads of these classes get a higher priority from the system, where it lets the process raise one.",
+        "the line priority of the start report; the column NI of `ps -T -o comm,ni -p PID`",
+    ),
+    entry(
+        "runtime.cpu_optimization.async_runtime",
+        "Asynchronous code runs on tokio. There is no other runtime.",
+        "`caxton config check FILE`",
+    ),
+    entry(
+        "runtime.cpu_optimization.tokio_worker_threads",
+        "The asynchronous runtime has so many threads in all.",
+        "the threads called caxton-http, as in `ps -T -p PID`",
+    ),
+];

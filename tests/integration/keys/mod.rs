@@ -1,0 +1,3 @@
+//! The keys of the configuration: each is explained, and each does what it says.
+
+mod explain;

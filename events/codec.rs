@@ -9,6 +9,7 @@ use bincode::{BorrowDecode, Decode, Encode};
 use crate::agent::AgentEvent;
 use crate::borrowed::{EventRef, MemoryEventRef, SENT_VARIANT, SentRef};
 use crate::conversation::ConversationEvent;
+use crate::cursor;
 use crate::event::{Event, Family, Kind};
 use crate::id::Seq;
 use crate::limits::EVENT_BYTES_MAX;
@@ -119,7 +120,14 @@ fn put(value: &impl Encode, out: &mut Vec<u8>) {
 /// # Errors
 ///
 /// [`DecodeError::Malformed`] if the bytes do not begin with an envelope.
+#[inline]
 pub fn decode_envelope(bytes: &[u8]) -> Result<(Envelope<'_>, &[u8]), DecodeError> {
+    cursor::envelope(bytes).map_or_else(|| decode_any_envelope(bytes), Ok)
+}
+
+/// The same by the general decoder, which also says what is wrong.
+#[cold]
+fn decode_any_envelope(bytes: &[u8]) -> Result<(Envelope<'_>, &[u8]), DecodeError> {
     let (envelope, used): (Envelope<'_>, usize) =
         bincode::borrow_decode_from_slice(bytes, CONFIG).map_err(DecodeError::Malformed)?;
     Ok((envelope, &bytes[used..]))
@@ -142,7 +150,16 @@ pub(crate) fn decode_current(kind: Kind, payload: &[u8]) -> Result<Event, Decode
 }
 
 /// The same without a copy, for the families that have such a form.
+#[inline]
 pub(crate) fn decode_borrowed(kind: Kind, payload: &[u8]) -> Result<EventRef<'_>, DecodeError> {
+    match cursor::memory(kind, payload) {
+        Some(event) => Ok(EventRef::Memory(event)),
+        None => decode_any_borrowed(kind, payload),
+    }
+}
+
+/// The same by the general decoder.
+fn decode_any_borrowed(kind: Kind, payload: &[u8]) -> Result<EventRef<'_>, DecodeError> {
     if MemoryEventRef::covers(kind)
         && let Ok(event) = borrow::<MemoryEventRef<'_>>(payload)
         && event.kind() == kind
@@ -175,12 +192,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
     use super::{
-        DecodeError, EventRef, SENT_VARIANT, SentRef, decode_borrowed, decode_current, decode_envelope,
-        encode, encode_payload, put,
+        DecodeError, EventRef, SENT_VARIANT, SentRef, cursor, decode_any_borrowed, decode_any_envelope,
+        decode_borrowed, decode_current, decode_envelope, encode, encode_envelope, encode_payload, put,
     };
     use crate::borrowed::MemoryEventRef;
+    use crate::memory::Validity;
     use crate::upcast::tests::samples;
-    use crate::{Draft, Kind, Seq};
+    use crate::{Draft, Kind, MemoryEvent, MemoryId, Seq};
 
     fn drafts() -> Vec<Draft> {
         let whys = [(None, None), (Some("request-7".to_owned()), Some(Seq(7)))];
@@ -238,6 +256,67 @@ mod tests {
             bytes.push(0);
             let longer = decode_borrowed(event.kind(), &bytes);
             assert!(matches!(longer, Err(DecodeError::Trailing { bytes: 1 })), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_by_hand_is_what_the_general_decoder_reads() {
+        let check_envelope = |bytes: &[u8]| {
+            if let Some((envelope, rest)) = cursor::envelope(bytes) {
+                assert_eq!((envelope, rest), decode_any_envelope(bytes).unwrap(), "{bytes:?}");
+            }
+        };
+        let check_payload = |bytes: &[u8]| {
+            for kind in Kind::ALL {
+                if let Some(event) = cursor::memory(*kind, bytes) {
+                    assert_eq!(EventRef::Memory(event), decode_any_borrowed(*kind, bytes).unwrap());
+                }
+            }
+        };
+        for draft in drafts() {
+            let mut bytes = Vec::new();
+            encode_envelope(&draft, Some(1 << 40), &mut bytes);
+            encode_payload(&draft.event, &mut bytes);
+            let (_, payload) = cursor::envelope(&bytes).unwrap();
+            let kind = draft.event.kind();
+            assert_eq!(cursor::memory(kind, payload).is_some(), MemoryEventRef::covers(kind), "{draft:?}");
+            // Every byte of it as something else.
+            for index in 0..bytes.len() {
+                for flipped in
+                    [1, 2, 4, 0x80, 0xff, bytes[index] ^ 0xfb, bytes[index] ^ 0xfc, bytes[index] ^ 0xfd]
+                {
+                    let mut bytes = bytes.clone();
+                    bytes[index] ^= flipped;
+                    check_envelope(&bytes);
+                    check_payload(&bytes[(bytes.len() - payload.len()).min(index)..]);
+                    check_payload(&bytes[bytes.len() - payload.len()..]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn integers_and_texts_of_every_width_are_read_by_hand() {
+        let numbers = [0, 250, 251, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
+        let texts =
+            [0, 1, 63, 64, 65, 250, 251, 70_000].map(|len| "ä".repeat(len / 2) + &"b".repeat(len % 2));
+        for (number, content) in numbers.into_iter().flat_map(|n| texts.iter().map(move |text| (n, text))) {
+            let (id, entity) = (MemoryId(number), MemoryId(number / 3));
+            let event = MemoryEvent::ObservationAdded {
+                id,
+                entity,
+                content: content.clone(),
+                validity: Validity::default(),
+            };
+            let mut bytes = Vec::new();
+            encode_payload(&event.into(), &mut bytes);
+            let read = cursor::memory(Kind::ObservationAdded, &bytes).unwrap();
+            let expected =
+                MemoryEventRef::ObservationAdded { id, entity, content, validity: Validity::default() };
+            assert_eq!(read, expected);
+            let last = bytes.len() - 3;
+            bytes[last] = 0xff;
+            assert_eq!(cursor::memory(Kind::ObservationAdded, &bytes), None, "{number} {}", content.len());
         }
     }
 

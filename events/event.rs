@@ -77,6 +77,7 @@ macro_rules! kinds {
             }
 
             /// The kind with this number.
+            #[inline]
             pub const fn from_tag(tag: u8) -> Option<Self> {
                 match tag {
                     $($tag => Some(Self::$kind),)*

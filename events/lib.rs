@@ -8,6 +8,7 @@ pub mod borrowed;
 pub mod choice;
 pub mod codec;
 pub mod conversation;
+mod cursor;
 pub mod event;
 pub mod id;
 pub mod limits;

@@ -86,6 +86,7 @@ pub fn decode(tag: u8, version: u8, payload: &[u8]) -> Result<Event, DecodeError
 /// # Errors
 ///
 /// As [`decode`].
+#[inline]
 pub fn decode_borrowed(tag: u8, version: u8, payload: &[u8]) -> Result<EventRef<'_>, DecodeError> {
     match Kind::from_tag(tag) {
         Some(kind) if version == self::version(kind) => codec::decode_borrowed(kind, payload),

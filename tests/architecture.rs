@@ -101,6 +101,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/api/",
         ],
     ),
+    ("simdutf8", &["events/cursor.rs"]),
     ("strsim", &["src/agents/", "src/commands/talk/", "src/config/", "src/api/", "tools/audit/"]),
     ("subtle", &["src/"]),
     ("tempfile", &[""]),

@@ -59,6 +59,7 @@ impl Entry {
         bytes
     }
 
+    #[inline]
     fn decode(bytes: &[u8]) -> Self {
         Self {
             time_delta: u64::from_le_bytes(array(&bytes[0..8])),
@@ -71,6 +72,18 @@ impl Entry {
             body_hash: Hash(array(&bytes[16..48])),
         }
     }
+}
+
+/// An event of a block and what its entry says, but for its hash.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlacedEvent<'a> {
+    /// Its index in the block.
+    pub index: usize,
+    pub seq: Seq,
+    pub recorded_at: Timestamp,
+    pub tag: Tag,
+    /// Its bytes from the envelope on, if they lie there as they were encoded and need not be held to their hash.
+    pub plain: Option<&'a [u8]>,
 }
 
 /// A block's body whose entries were checked against its header.
@@ -141,7 +154,12 @@ impl<'a> Block<'a> {
     }
 
     pub(crate) fn recorded_at(&self, entry: &Entry) -> Timestamp {
-        Timestamp::from_unix_micros(self.first_at.unix_micros().saturating_add(entry.time_delta))
+        self.after(entry.time_delta)
+    }
+
+    /// So many microseconds after the first event.
+    fn after(&self, time_delta: u64) -> Timestamp {
+        Timestamp::from_unix_micros(self.first_at.unix_micros().saturating_add(time_delta))
     }
 
     /// The bytes of the event as they are stored, checked against their hash.
@@ -176,22 +194,27 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// The events with these indexes: position, entry, and the stored bytes or what is wrong with them.
-    pub(crate) fn events(
-        &self,
-        wanted: Range<usize>,
-    ) -> impl Iterator<Item = (Seq, Entry, Result<Stored<'a>, &'static str>)> {
+    /// The events with these indexes.
+    #[inline]
+    pub(crate) fn events(&self, wanted: Range<usize>) -> impl Iterator<Item = PlacedEvent<'a>> {
         let block = *self;
         let mut start = match wanted.start {
             0 => 0,
             first => self.entry(first - 1).body_end as usize,
         };
         let entries = self.entries.chunks_exact(ENTRY_BYTES).skip(wanted.start).take(wanted.len());
-        (self.seq(wanted.start).0..).zip(entries).map(move |(seq, entry)| {
-            let entry = Entry::decode(entry);
-            let stored = block.stored_between(start, &entry);
-            start = entry.body_end as usize;
-            (Seq(seq), entry, stored)
+        (wanted.start..).zip(entries).map(move |(index, entry)| {
+            let Entry { time_delta, body_end, tag, .. } = Entry::decode(entry);
+            let end = body_end as usize;
+            // What begins with 0 may stand for an event that was erased.
+            let is_plain = |stored: &&[u8]| stored.first().is_some_and(|first| *first != 0);
+            let plain = if block.sound && tag.flags == 0 {
+                block.stored.get(start..end).filter(is_plain)
+            } else {
+                None
+            };
+            start = end;
+            PlacedEvent { index, seq: block.seq(index), recorded_at: block.after(time_delta), tag, plain }
         })
     }
 

@@ -71,14 +71,32 @@ pub(crate) fn leaves<'a>(
     first: Seq,
     recorded_at: Timestamp,
     events: impl Iterator<Item = &'a (Tag, Hash)>,
-) -> Vec<Hash> {
-    leaves_at((first.0..).zip(events).map(|(seq, (tag, body))| (Seq(seq), recorded_at, *tag, body)))
+) -> Vec<[u8; 32]> {
+    let mut leaves = LeafBlocks::with_capacity(events.size_hint().0);
+    for (seq, (tag, body)) in (first.0..).zip(events) {
+        leaves.push(Seq(seq), recorded_at, *tag, body);
+    }
+    leaves.hashes()
 }
 
-/// The leaves of any events: position, time, how they are to be read, hash of their bytes.
-pub(crate) fn leaves_at<'a>(events: impl Iterator<Item = (Seq, Timestamp, Tag, &'a Hash)>) -> Vec<Hash> {
-    let blocks: Vec<[u8; 64]> = events.map(|(seq, at, tag, body)| leaf_block(seq, at, tag, body)).collect();
-    keyed_each(LEAF_KEY, blocks.iter())
+/// Leaves on their way to be hashed side by side.
+pub(crate) struct LeafBlocks(Vec<[u8; 64]>);
+
+impl LeafBlocks {
+    pub(crate) fn with_capacity(events: usize) -> Self {
+        Self(Vec::with_capacity(events))
+    }
+
+    /// The leaf of an event: position, time, how it is to be read, hash of its bytes.
+    #[inline]
+    pub(crate) fn push(&mut self, seq: Seq, recorded_at: Timestamp, tag: Tag, body: &Hash) {
+        self.0.push(leaf_block(seq, recorded_at, tag, body));
+    }
+
+    /// The bytes of the leaves, in order.
+    pub(crate) fn hashes(&self) -> Vec<[u8; 32]> {
+        keyed_each(LEAF_KEY, &self.0)
+    }
 }
 
 fn leaf_block(seq: Seq, recorded_at: Timestamp, tag: Tag, body: &Hash) -> [u8; 64] {
@@ -128,8 +146,9 @@ impl Frontier {
         self.count += 1;
     }
 
-    /// Adds the leaves of the next events, in order: as [`Frontier::push`] for each, a level of the tree at a time.
-    pub(crate) fn extend(&mut self, leaves: Vec<Hash>) {
+    /// Adds the leaves of the next events, in order: as [`Frontier::push`] for each, a level of the tree at a time. Two
+    /// hashes side by side are the node over them as it is hashed.
+    pub(crate) fn extend(&mut self, leaves: Vec<[u8; 32]>) {
         let mut before = self.count;
         self.count += leaves.len() as u64;
         let mut level = leaves;
@@ -138,14 +157,13 @@ impl Frontier {
             if before & 1 == 1
                 && let Some(peak) = self.peaks.pop()
             {
-                level.insert(0, peak);
+                level.insert(0, peak.0);
             }
             if level.len() % 2 == 1 {
-                peaks.extend(level.pop());
+                peaks.extend(level.pop().map(Hash));
             }
-            let pairs: Vec<[u8; 64]> =
-                level.chunks_exact(2).map(|pair| node_block(&pair[0], &pair[1])).collect();
-            level = keyed_each(NODE_KEY, pairs.iter());
+            let (pairs, _) = level.as_flattened().as_chunks();
+            level = keyed_each(NODE_KEY, pairs);
             before >>= 1;
         }
         peaks.reverse();

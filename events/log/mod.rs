@@ -116,6 +116,10 @@ use shared::Shared;
 use wal::Seed;
 use writer::{Pending, Submission, Work, Writer};
 
+/// Memory for pages of a log that is only read. What is read from one end to the other is not needed again, and buffers that
+/// go round quickly stay in the processor's cache.
+const READ_ONLY_CACHE_BYTES: usize = 4 << 20;
+
 /// A log that is open for appending. Dropping it closes it as [`Log::close`] does, without telling how that went.
 #[derive(Debug)]
 pub struct Log {
@@ -181,7 +185,7 @@ impl Log {
     /// As [`Log::open`]; also when the log was not closed in order and must be opened for writing once.
     pub fn open_read_only(dir: &Path) -> Result<Reader, OpenError> {
         let lock = open::lock_shared(dir)?;
-        let opened = open::open_file_read_only(dir, LogOptions::new([0; 16]).cache_bytes)?;
+        let opened = open::open_file_read_only(dir, READ_ONLY_CACHE_BYTES)?;
         let keys = erasure::open_keys_read_only(dir, opened.log_id)?;
         let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))
@@ -195,7 +199,7 @@ impl Log {
     /// As [`Log::open_read_only`], when there is no log at all to be seen in what is left.
     pub fn open_damaged(dir: &Path) -> Result<Reader, OpenError> {
         let lock = open::lock_shared(dir)?;
-        let opened = open::open_file_damaged(dir, LogOptions::new([0; 16]).cache_bytes)?;
+        let opened = open::open_file_damaged(dir, READ_ONLY_CACHE_BYTES)?;
         let keys = erasure::open_keys_read_only(dir, opened.log_id)?;
         let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))

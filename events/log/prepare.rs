@@ -126,8 +126,8 @@ pub(crate) fn prepare_drafts(
         before = Some(draft);
     }
     let mut rest = bytes.as_slice();
-    let bodies = events.iter().filter_map(|event| rest.split_off(..event.len as usize));
-    for (event, body_hash) in hash_each(bodies).into_iter().enumerate() {
+    let bodies: Vec<&[u8]> = events.iter().filter_map(|event| rest.split_off(..event.len as usize)).collect();
+    for (event, body_hash) in hash_each(&bodies).into_iter().enumerate() {
         events[event].body_hash = body_hash;
     }
     let recorded_at = Timestamp::EPOCH;

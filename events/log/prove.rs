@@ -7,7 +7,7 @@
 use crate::id::Seq;
 use crate::log::block::{Block, Stored};
 use crate::log::blocks::{Value, damaged, next_header, open_block, read_header};
-use crate::log::chain::{Frontier, Hash, leaves, node};
+use crate::log::chain::{Frontier, Hash, LeafBlocks, node};
 use crate::log::header::Header;
 use crate::log::proof::{ConsistencyProof, InclusionProof, ProofError, Side, StoredEvent, Way};
 use crate::log::reader::Head;
@@ -192,13 +192,13 @@ struct Open {
     first: Seq,
     /// The frontier before its first event.
     before: Frontier,
-    leaves: Vec<Hash>,
+    leaves: Vec<[u8; 32]>,
 }
 
 impl Open {
     /// The leaf of an event of the block.
     fn leaf(&self, seq: Seq) -> Hash {
-        self.leaves[(seq.0 - self.first.0) as usize]
+        Hash(self.leaves[(seq.0 - self.first.0) as usize])
     }
 
     fn holds(&self, seq: Seq) -> bool {
@@ -320,13 +320,12 @@ fn open_at(snapshot: &Snapshot, seq: Seq) -> Result<Open, ReadError> {
     }
 }
 
-/// The leaves of a block's events, those of one moment together.
-fn leaves_of(block: &Block<'_>) -> Vec<Hash> {
-    let entries: Vec<_> = (0..block.count()).map(|index| block.entry(index)).collect();
-    let mut all = Vec::with_capacity(entries.len());
-    for moment in entries.chunk_by(|one, next| one.time_delta == next.time_delta) {
-        let bound: Vec<_> = moment.iter().map(|entry| (entry.tag, entry.body_hash)).collect();
-        all.extend(leaves(block.seq(all.len()), block.recorded_at(&moment[0]), bound.iter()));
+/// The bytes of the leaves of a block's events.
+fn leaves_of(block: &Block<'_>) -> Vec<[u8; 32]> {
+    let mut leaves = LeafBlocks::with_capacity(block.count());
+    for index in 0..block.count() {
+        let entry = block.entry(index);
+        leaves.push(block.seq(index), block.recorded_at(&entry), entry.tag, &entry.body_hash);
     }
-    all
+    leaves.hashes()
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::borrowed::EventRef;
 use crate::codec::{DecodeError, Envelope};
+use crate::cursor;
 use crate::event::Kind;
 use crate::id::Seq;
-use crate::log::block::{Block, Entry, Stored};
+use crate::log::block::{Block, Entry, PlacedEvent, Stored};
 use crate::log::blocks::{Headers, Value, damaged, next_header, open_to_read, read_header};
 use crate::log::chain::Tag;
 use crate::log::filter::{Filter, Matcher};
@@ -46,6 +47,7 @@ impl<'a> RecordRef<'a> {
     /// # Errors
     ///
     /// [`ReadError::Decode`] if the bytes are no event that this program knows.
+    #[inline]
     pub fn event(&self) -> Result<EventRef<'a>, ReadError> {
         upcast::decode_borrowed(self.tag.kind, self.tag.version, self.payload)
             .map_err(|source| ReadError::Decode { seq: self.seq, source })
@@ -174,8 +176,24 @@ impl EventBlock {
     ) -> Result<(), E> {
         let block = self.block()?;
         let mut room = Vec::new();
-        for (seq, entry, stored) in block.events(self.wanted.clone()) {
-            match self.look(&block, (seq, &entry), stored, &mut room)? {
+        for event in block.events(self.wanted.clone()) {
+            if !self.lens.matcher.takes_entry(event.tag.kind, event.recorded_at) {
+                continue;
+            }
+            // What a value passes through on its way to `visit` costs more here than what is done with it: each copy
+            // waits for the one before.
+            if let Some(stored) = event.plain
+                && let Some((envelope, payload)) = cursor::envelope(stored)
+                && envelope.subject_key.is_none()
+            {
+                if self.lens.matcher.takes_envelope(Some(&envelope)) {
+                    let PlacedEvent { seq, recorded_at, tag, .. } = event;
+                    visit(FoundRef::Record(RecordRef { seq, recorded_at, envelope, tag, payload }))?;
+                }
+                continue;
+            }
+            let (stored, index) = (block.stored(event.index), event.index);
+            match self.look(&block, (event.seq, &block.entry(index)), stored, &mut room)? {
                 Some(FoundRef::Sealed(sealed)) if sealed.erased_by.is_none() => {
                     return Err(sealed.key_missing().into());
                 }
@@ -205,7 +223,7 @@ impl EventBlock {
     }
 
     /// The event with this entry, if the scan is to deliver it. What is compressed or encrypted is unpacked into `room`.
-    #[inline]
+    #[inline(never)]
     fn look<'a>(
         &self,
         block: &Block<'_>,

@@ -14,10 +14,15 @@ use std::time::Instant;
 
 use caxton_events::memory::Validity;
 use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
-use caxton_projections::embedding::{DIMENSIONS, EmbedError, Embedder, ModelIdentity, VectorStore};
+use caxton_projections::embedding::{
+    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, ServiceOptions, VectorStore,
+};
 use caxton_projections::graph::{Direction, EntityFilter, WalkQuery, WalkStrategy};
+use caxton_projections::queries::Search;
+use caxton_projections::talk::TalkStore;
 use caxton_projections::text::KeywordQuery;
 use caxton_projections::vector::{VectorOptions, VectorQuery, VectorReader, Vectors};
+use caxton_projections::view::{Positions, Semantic, View};
 use caxton_projections::{Graph, GraphReader, Projection, SqliteOptions};
 
 const ROUNDS: usize = 400;
@@ -264,6 +269,22 @@ fn vector_questions(reader: &VectorReader, moments: [Option<Seq>; 3]) {
     }
 }
 
+/// Meaning and words together, as agents search. The model is not part of it: the vector of a question is kept.
+fn hybrid_questions(views: &[View; 3]) {
+    let mut random = Random(43);
+    let texts: Vec<String> = (0..ROUNDS).map(|_| random.text(3)).collect();
+    for text in &texts {
+        views[0].semantic().unwrap().embedding.embed_query(text).unwrap();
+    }
+    for (what, limit) in [("hybrid search, 10 hits", 10), ("hybrid search, 50 hits", 50)] {
+        compare(what, |at, round| {
+            let (text, scopes) = (texts[round].clone(), vec![Scope::Global]);
+            let search = Search { text, scopes, limit, observations: 3, ..Search::default() };
+            drop(black_box(search.ask(&views[at]).unwrap()));
+        });
+    }
+}
+
 fn main() {
     // Cargo adds `--bench`.
     let entities = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(30_000);
@@ -279,7 +300,8 @@ fn main() {
     let store = VectorStore::open(&dir.path().join("store"), &identity).unwrap();
     let options = VectorOptions::default();
     let mut vectors =
-        Vectors::open(&dir.path().join("vectors"), options, store, Arc::new(Hashing(identity))).unwrap();
+        Vectors::open(&dir.path().join("vectors"), options, store, Arc::new(Hashing(identity.clone())))
+            .unwrap();
     story.records.chunks(BATCH).for_each(|records| vectors.apply(records).unwrap());
 
     println!("{entities} entities, {} records, {earlier} of them before the changes", story.records.len());
@@ -287,4 +309,11 @@ fn main() {
     let reader = graph.reader();
     graph_questions(&[reader.clone(), reader.as_of(last), reader.as_of(earlier)], entities);
     vector_questions(&vectors.reader(), [None, Some(last), Some(earlier)]);
+    let started = Instant::now();
+    let options = ServiceOptions::new(Arc::new(move || started.elapsed()));
+    let embedding = Arc::new(EmbeddingService::start(Arc::new(Hashing(identity)), options).unwrap());
+    let (talk, _) = TalkStore::open(&dir.path().join("talk")).unwrap();
+    let semantic = Semantic { vectors: vectors.reader(), embedding };
+    let view = View::new(reader, Some(semantic), talk.reader(), Arc::new(Positions::new(true)));
+    hybrid_questions(&[view.clone(), view.as_of(last), view.as_of(earlier)]);
 }

@@ -152,9 +152,15 @@ pub(crate) fn decode_current(kind: Kind, payload: &[u8]) -> Result<Event, Decode
 /// The same without a copy, for the families that have such a form.
 #[inline]
 pub(crate) fn decode_borrowed(kind: Kind, payload: &[u8]) -> Result<EventRef<'_>, DecodeError> {
+    by_hand(kind, payload).map_or_else(|| decode_any_borrowed(kind, payload), Ok)
+}
+
+/// The same for what is read by hand, see [`cursor`].
+#[inline]
+pub(crate) fn by_hand(kind: Kind, payload: &[u8]) -> Option<EventRef<'_>> {
     match cursor::memory(kind, payload) {
-        Some(event) => Ok(EventRef::Memory(event)),
-        None => decode_any_borrowed(kind, payload),
+        None if kind == Kind::MessageSent => cursor::message(payload).map(EventRef::Message),
+        event => event.map(EventRef::Memory),
     }
 }
 
@@ -272,6 +278,10 @@ mod tests {
                     assert_eq!(EventRef::Memory(event), decode_any_borrowed(*kind, bytes).unwrap());
                 }
             }
+            if let Some(message) = cursor::message(bytes) {
+                let again = decode_any_borrowed(Kind::MessageSent, bytes).unwrap();
+                assert_eq!(EventRef::Message(message), again);
+            }
         };
         for draft in drafts() {
             let mut bytes = Vec::new();
@@ -280,6 +290,7 @@ mod tests {
             let (_, payload) = cursor::envelope(&bytes).unwrap();
             let kind = draft.event.kind();
             assert_eq!(cursor::memory(kind, payload).is_some(), MemoryEventRef::covers(kind), "{draft:?}");
+            assert_eq!(cursor::message(payload).is_some(), kind == Kind::MessageSent, "{draft:?}");
             // Every byte of it as something else.
             for index in 0..bytes.len() {
                 for flipped in

@@ -4,10 +4,13 @@
 //! `None` says only that the bytes are not read here: they may be wrong, long or unusual. The general decoder then reads
 //! them or names what is wrong with them, so that both give the same values and the same errors.
 
-use crate::borrowed::{MemoryEventRef, ScopeRef};
+use crate::borrowed::{
+    CandidateRef, ContentRef, MemoryEventRef, MessageRef, RoutingRef, SENT_VARIANT, ScopeRef,
+};
 use crate::codec::Envelope;
+use crate::conversation::{Performative, Priority, Strategy};
 use crate::event::Kind;
-use crate::id::{MemoryId, Seq};
+use crate::id::{MemoryId, MessageId, Seq};
 use crate::memory::Validity;
 use crate::time::Timestamp;
 
@@ -81,6 +84,32 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    fn yes_or_no(&mut self) -> Option<bool> {
+        match self.take()? {
+            [0] => Some(false),
+            [1] => Some(true),
+            [_] => None,
+        }
+    }
+
+    /// A member of a set of words, by its place there.
+    fn member<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        all.get(usize::try_from(self.number()?).ok()?).copied()
+    }
+
+    fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let length = usize::try_from(self.number()?).ok()?;
+        // Each takes a byte at the least: a length that lies takes no memory.
+        if length > self.0.len() {
+            return None;
+        }
+        let mut list = Vec::with_capacity(length);
+        for _ in 0..length {
+            list.push(read(self)?);
+        }
+        Some(list)
+    }
+
     #[inline]
     fn id(&mut self) -> Option<MemoryId> {
         self.number().map(MemoryId)
@@ -114,6 +143,28 @@ impl<'a> Cursor<'a> {
             2 => Some(ScopeRef::Global),
             _ => None,
         }
+    }
+
+    fn content(&mut self) -> Option<ContentRef<'a>> {
+        match self.number()? {
+            0 => self.text().map(ContentRef::Text),
+            1 => self.text().map(ContentRef::Json),
+            _ => None,
+        }
+    }
+
+    fn candidate(&mut self) -> Option<CandidateRef<'a>> {
+        let agent = self.text()?;
+        Some(CandidateRef { agent, score: self.take().map(f32::from_le_bytes)?, because: self.text()? })
+    }
+
+    fn routing(&mut self) -> Option<RoutingRef<'a>> {
+        Some(RoutingRef {
+            capability: self.text()?,
+            strategy: self.member(Strategy::ALL)?,
+            candidates: self.list(Self::candidate)?,
+            reason: self.text()?,
+        })
     }
 }
 
@@ -199,4 +250,29 @@ fn rarer<'a>(kind: Kind, variant: u64, cursor: &mut Cursor<'a>) -> Option<Memory
         (Kind::RelationRemoved, 8) => MemoryEventRef::RelationRemoved { id: cursor.id()? },
         _ => return None,
     })
+}
+
+/// A message that was sent, if it takes all of `payload`.
+pub(crate) fn message(payload: &[u8]) -> Option<MessageRef<'_>> {
+    let mut cursor = Cursor::of(payload)?;
+    if cursor.number()? != u64::from(SENT_VARIANT) {
+        return None;
+    }
+    let message = MessageRef {
+        id: cursor.take().map(MessageId::from_bytes)?,
+        id_given: cursor.yes_or_no()?,
+        performative: cursor.member(Performative::ALL)?,
+        sender: cursor.text()?,
+        receivers: cursor.list(Cursor::text)?,
+        routing: cursor.maybe(Cursor::routing)?,
+        conversation: cursor.text()?,
+        content: cursor.content()?,
+        priority: cursor.member(Priority::ALL)?,
+        reply_with: cursor.maybe(Cursor::text)?,
+        in_reply_to: cursor.maybe(Cursor::text)?,
+        reply_by: cursor.maybe(Cursor::timestamp)?,
+        expires_at: cursor.maybe(Cursor::timestamp)?,
+        extras: cursor.maybe(Cursor::text)?,
+    };
+    cursor.0.is_empty().then_some(message)
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::borrowed::EventRef;
+use crate::codec;
 use crate::cursor;
 use crate::event::{Event, Kind};
 use crate::id::Seq;
@@ -322,7 +323,7 @@ fn is_read_in_place(stored: &[u8], tag: Tag) -> bool {
     let current =
         Kind::from_tag(tag.kind).filter(|kind| tag.version == upcast::version(*kind) && tag.flags == 0);
     let Some((kind, (envelope, payload))) = current.zip(cursor::envelope(stored)) else { return false };
-    envelope.subject_key.is_none() && cursor::memory(kind, payload).is_some()
+    envelope.subject_key.is_none() && codec::by_hand(kind, payload).is_some()
 }
 
 /// Checks one event of the block at `first` against its own hash, and that it can be decoded.

@@ -27,8 +27,9 @@ pub(super) fn fork(what: &LogFork, common: &Common, out: &mut Output) -> Result<
     let cut = match &what.at {
         None => Cut::Head,
         Some(text) => Cut::parse(text).ok_or_else(|| {
-            let message =
-                format!("--at {text:?} is neither a position nor a time; give 17 or 2026-11-28T14:05:06Z");
+            let message = format!(
+                "--at {text:?} is neither a position nor a time from 1970 on; give 17 or 2026-11-28T14:05:06Z"
+            );
             Failure::new(Exit::Usage, message)
         })?,
     };

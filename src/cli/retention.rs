@@ -17,8 +17,9 @@ use crate::engine::trim::{DropError, DropOptions, drop_events, would_drop};
 pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let before = Cut::parse(&what.before).ok_or_else(|| {
         let text = &what.before;
-        let message =
-            format!("--before {text:?} is neither a position nor a time; give 17 or 2026-11-28T14:05:06Z");
+        let message = format!(
+            "--before {text:?} is neither a position nor a time from 1970 on; give 17 or 2026-11-28T14:05:06Z"
+        );
         Failure::new(Exit::Usage, message)
     })?;
     let dir = fork::stopped(common)?;

@@ -145,7 +145,7 @@ fn what_cannot_be_forked_is_refused_and_leaves_nothing() {
     let beyond = (head + 99).to_string();
     refuse(&beyond, &fork, 3, &format!("#{beyond} is not in the log; choose a position from 1 to"));
     refuse("0", &fork, 3, "#0 is not in the log");
-    refuse("yesterday", &fork, 2, "is neither a position nor a time");
+    refuse("yesterday", &fork, 2, "is neither a position nor a time from 1970 on");
     refuse("1970-01-01T00:00:00Z", &fork, 3, "no event was recorded at 1970-01-01T00:00:00");
     refuse("1", &parent, 5, "is not empty; fork to a directory that does not exist");
     assert!(!Path::new(&fork).exists());

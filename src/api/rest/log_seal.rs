@@ -22,7 +22,7 @@ pub(super) async fn seal(State(api): State<Api>, call: Call) -> Result<Response,
         query.complain(
             "at",
             at.as_deref(),
-            "is neither a position nor a time",
+            "is neither a position nor a time from 1970 on",
             "send 17 or 2026-11-28T14:05:06Z",
         );
     }

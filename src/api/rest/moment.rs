@@ -52,7 +52,7 @@ impl Named {
         if named.is_none() {
             let remedy =
                 "write a seq, as in 1234, or a time, as in 2026-11-23T14:05:00Z (+ in a query is %2B)";
-            fields.complain(name, Some(&text), "is neither a seq nor an RFC 3339 time", remedy);
+            fields.complain(name, Some(&text), "is neither a seq nor an RFC 3339 time from 1970 on", remedy);
         }
         named
     }

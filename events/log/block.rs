@@ -195,27 +195,12 @@ impl<'a> Block<'a> {
     }
 
     /// The events with these indexes.
-    #[inline]
-    pub(crate) fn events(&self, wanted: Range<usize>) -> impl Iterator<Item = PlacedEvent<'a>> {
-        let block = *self;
-        let mut start = match wanted.start {
+    pub(crate) fn events(&self, wanted: Range<usize>) -> Events<'a> {
+        let start = match wanted.start {
             0 => 0,
             first => self.entry(first - 1).body_end as usize,
         };
-        let entries = self.entries.chunks_exact(ENTRY_BYTES).skip(wanted.start).take(wanted.len());
-        (wanted.start..).zip(entries).map(move |(index, entry)| {
-            let Entry { time_delta, body_end, tag, .. } = Entry::decode(entry);
-            let end = body_end as usize;
-            // What begins with 0 may stand for an event that was erased.
-            let is_plain = |stored: &&[u8]| stored.first().is_some_and(|first| *first != 0);
-            let plain = if block.sound && tag.flags == 0 {
-                block.stored.get(start..end).filter(is_plain)
-            } else {
-                None
-            };
-            start = end;
-            PlacedEvent { index, seq: block.seq(index), recorded_at: block.after(time_delta), tag, plain }
-        })
+        Events { block: *self, start, wanted }
     }
 
     /// Whether the payload of an event is encrypted.
@@ -233,6 +218,38 @@ impl<'a> Block<'a> {
     pub(crate) fn raw(&self, index: usize) -> Option<&'a [u8]> {
         let start = index.checked_sub(1).map_or(0, |before| self.entry(before).body_end as usize);
         self.stored.get(start..self.entry(index).body_end as usize)
+    }
+}
+
+/// Events of a block in order.
+pub(crate) struct Events<'a> {
+    block: Block<'a>,
+    /// Where the next one begins.
+    start: usize,
+    wanted: Range<usize>,
+}
+
+impl<'a> Iterator for Events<'a> {
+    type Item = PlacedEvent<'a>;
+
+    // What it gives must not go through memory: whoever asks would wait for it longer than making it takes.
+    #[inline]
+    fn next(&mut self) -> Option<PlacedEvent<'a>> {
+        let (index, block) = (self.wanted.next()?, &self.block);
+        let entry = block.entries.get(index * ENTRY_BYTES..)?.first_chunk::<ENTRY_BYTES>()?;
+        let Entry { time_delta, body_end, tag, .. } = Entry::decode(entry);
+        let end = body_end as usize;
+        let mut plain = None;
+        // What begins with 0 may stand for an event that was erased.
+        if block.sound
+            && tag.flags == 0
+            && let Some(stored) = block.stored.get(self.start..end)
+            && stored.first().is_some_and(|first| *first != 0)
+        {
+            plain = Some(stored);
+        }
+        self.start = end;
+        Some(PlacedEvent { index, seq: block.seq(index), recorded_at: block.after(time_delta), tag, plain })
     }
 }
 

@@ -92,9 +92,13 @@ impl Matcher {
     }
 
     /// An envelope that was erased is taken if nothing is asked about envelopes.
+    #[inline]
     pub(crate) fn takes_envelope(&self, envelope: Option<&Envelope<'_>>) -> bool {
+        self.items.is_empty() || envelope.is_some_and(|envelope| self.matches(envelope))
+    }
+
+    fn matches(&self, envelope: &Envelope<'_>) -> bool {
         let filter = &self.filter;
-        let Some(envelope) = envelope else { return self.items.is_empty() };
         filter.stream.as_deref().is_none_or(|stream| stream == envelope.stream)
             && filter.actor.as_deref().is_none_or(|actor| actor == envelope.actor)
             && filter.correlation.as_deref().is_none_or(|wanted| Some(wanted) == envelope.correlation)

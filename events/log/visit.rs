@@ -157,7 +157,7 @@ impl EventBlock {
     /// under a key that is not here.
     pub fn for_each<E: From<ReadError>>(
         &self,
-        mut visit: impl FnMut(RecordRef<'_>) -> Result<(), E>,
+        mut visit: impl FnMut(&RecordRef<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.for_each_found(|found| match found {
             FoundRef::Record(record) => visit(record),
@@ -172,7 +172,7 @@ impl EventBlock {
     /// As [`EventBlock::for_each`].
     pub fn for_each_found<E: From<ReadError>>(
         &self,
-        mut visit: impl FnMut(FoundRef<'_>) -> Result<(), E>,
+        mut visit: impl FnMut(&FoundRef<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let block = self.block()?;
         let mut room = Vec::new();
@@ -188,7 +188,7 @@ impl EventBlock {
             {
                 if self.lens.matcher.takes_envelope(Some(&envelope)) {
                     let PlacedEvent { seq, recorded_at, tag, .. } = event;
-                    visit(FoundRef::Record(RecordRef { seq, recorded_at, envelope, tag, payload }))?;
+                    visit(&FoundRef::Record(RecordRef { seq, recorded_at, envelope, tag, payload }))?;
                 }
                 continue;
             }
@@ -197,7 +197,7 @@ impl EventBlock {
                 Some(FoundRef::Sealed(sealed)) if sealed.erased_by.is_none() => {
                     return Err(sealed.key_missing().into());
                 }
-                Some(found) => visit(found)?,
+                Some(found) => visit(&found)?,
                 None => (),
             }
         }

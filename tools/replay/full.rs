@@ -72,7 +72,7 @@ fn part(
                     tally.count(record.seq, event.kind());
                     black_box(&event);
                 }
-                FoundRef::Sealed(sealed) => tally.erased(&sealed),
+                FoundRef::Sealed(sealed) => tally.erased(sealed),
             }
             Ok(())
         })?;

@@ -65,7 +65,7 @@ pub(super) fn decode(
             let record = match found {
                 FoundRef::Record(record) => record,
                 FoundRef::Sealed(sealed) => {
-                    tally.erased(&sealed);
+                    tally.erased(sealed);
                     return Ok(());
                 }
             };
@@ -138,7 +138,7 @@ pub(super) fn fold(
             let record = match found {
                 FoundRef::Record(record) => record,
                 FoundRef::Sealed(sealed) => {
-                    tally.erased(&sealed);
+                    tally.erased(sealed);
                     return Ok(());
                 }
             };

@@ -83,15 +83,15 @@ fn found(reader: &Reader) -> Vec<Found> {
     for block in reader.blocks(Seq::FIRST, &all) {
         let block = block.unwrap();
         assert!(block.block().unwrap().is_sound(), "the header has the checksum of its block");
-        let visit = |found: FoundRef<'_>| {
+        let visit = |found: &FoundRef<'_>| {
             visited.push(match found {
                 FoundRef::Record(record) => Found::Record(record.to_record()?),
-                FoundRef::Sealed(sealed) => Found::Sealed(sealed),
+                FoundRef::Sealed(sealed) => Found::Sealed(sealed.clone()),
             });
             Ok::<(), ReadError>(())
         };
         block.for_each_found(visit).unwrap();
-        let pass = |record: RecordRef<'_>| record.event().map(|_| passed += 1);
+        let pass = |record: &RecordRef<'_>| record.event().map(|_| passed += 1);
         block.for_each(pass).unwrap();
     }
     assert_eq!(visited, shown);

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use criterion::{BenchmarkId, Criterion, Throughput};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -102,11 +104,35 @@ fn agents_from_files_answer_at_a_rate() {
 #[test]
 fn the_store_is_written_and_read_side_by_side() {
     let results = measured(
-        &["storage", "--write-ops-per-second", "40", "--read-ops-per-second", "90", "--duration", "2s"],
-        &["write p99", "read p99"],
+        &[
+            "storage",
+            "--write-ops-per-second",
+            "40",
+            "--read-ops-per-second",
+            "90",
+            "--duration",
+            "3s",
+            "--ramp-up",
+            "1s",
+            "--intervals",
+        ],
+        &["write p99", "read p99", "p99.9 ms", "0 ramp-up"],
     );
-    check_done(&results, "write", 80);
-    check_done(&results, "read", 180);
+    // Half as many in the second in which the rate grows.
+    check_done(&results, "write", 100);
+    check_done(&results, "read", 225);
+    assert!(results["settings"].as_array().unwrap().contains(&json!({"flag": "ramp-up", "value": "1s"})));
+    let read = part(&results, "read");
+    assert_eq!(read["ramp_up_seconds"], 1.0);
+    let stretches = read["intervals"].as_array().unwrap();
+    assert!(stretches.len() >= 3, "{stretches:?}");
+    let shares = ["p50", "p90", "p95", "p99", "p999", "max"];
+    for stretch in stretches {
+        let told: Vec<f64> = shares.iter().map(|share| stretch[share].as_f64().unwrap()).collect();
+        assert!(told.is_sorted(), "{stretch}");
+    }
+    let done: u64 = stretches.iter().map(|stretch| stretch["done"].as_u64().unwrap()).sum();
+    assert_eq!(done, 225);
 }
 
 #[test]
@@ -195,6 +221,47 @@ fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
     ] {
         check_failure(&["benchmark", "compare", &base, &path(file)], 2, what);
     }
+}
+
+/// Runs criterion over operations that take so many nanoseconds, by their own word, and keeps that under a name.
+fn kept(dir: &Path, baseline: &str, nanos: u64) {
+    let mut criterion = Criterion::default()
+        .output_directory(dir)
+        .save_baseline(baseline.to_owned())
+        .sample_size(10)
+        .warm_up_time(Duration::from_nanos(1))
+        .measurement_time(Duration::from_millis(1))
+        .nresamples(1_001)
+        .without_plots();
+    let mut group = criterion.benchmark_group("spin");
+    group.throughput(Throughput::Elements(64));
+    let id = BenchmarkId::new("rounds", 64);
+    group.bench_function(id, |bencher| bencher.iter_custom(|times| Duration::from_nanos(times * nanos)));
+    group.finish();
+}
+
+#[test]
+fn baselines_that_criterion_kept_are_compared() {
+    let dir = TempDir::new().unwrap();
+    kept(dir.path(), "main", 2_000);
+    kept(dir.path(), "again", 2_100);
+    kept(dir.path(), "slow", 2_600);
+    let place = |name: &str| format!("{}:{name}", dir.path().display());
+    let (main, again, slow) = (place("main"), place("again"), place("slow"));
+    check(&["benchmark", "compare", &main, &again], &["spin/rounds/64", "2.000", "+5.0 %", "no regression"]);
+    check(&["benchmark", "compare", &slow, &main], &["improvement"]);
+    check_failure(&["benchmark", "compare", &main, &slow], 1, "1 became worse: spin/rounds/64");
+    // The last run is what the folder itself stands for; rounds are one run.
+    check_failure(&["benchmark", "compare", &main, dir.path().to_str().unwrap()], 1, "spin/rounds/64");
+    let note = dir.path().join("note.md");
+    let rounds = place("main,again");
+    check(
+        &["benchmark", "compare", &rounds, &slow, "--threshold", "0.5", "--report", note.to_str().unwrap()],
+        &["2.050"],
+    );
+    let note = fs::read_to_string(note).unwrap();
+    assert!(note.contains("| spin/rounds/64 | 2.050 µs | 2.600 µs | +26.8 % |"), "{note}");
+    check_failure(&["benchmark", "compare", &main, &place("head")], 2, "only again, main, new, slow");
 }
 
 #[test]

@@ -9,12 +9,14 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::results::{Better, Figure, Results};
+use super::results::{Better, Figure, Middle, Results, median};
 
 /// Draws of the bootstrap.
 const DRAWS: usize = 2_000;
 /// Stretches that a figure must have for an interval.
 const SAMPLES_MIN: usize = 5;
+/// Figures up to which a comment shows all of them at once.
+const SHOWN_MAX: usize = 12;
 /// Share of draws that lie outside on either side: 95 % lie inside.
 const OUTSIDE: f64 = 0.025;
 
@@ -83,15 +85,19 @@ impl Comparison {
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "### Benchmark {}: {head}\n", self.benchmark);
-        text.push_str("| figure | base | current | change | 95 % interval | |\n|---|--:|--:|--:|--:|---|\n");
-        for change in &self.changes {
-            let Change { name, unit, base, current, change_percent, verdict, .. } = change;
-            let interval = interval(change);
-            let _ = writeln!(
-                text,
-                "| {name} | {base:.3} {unit} | {current:.3} {unit} | {change_percent:+.1} % | {interval} | {} |",
-                word(*verdict)
-            );
+        let all: Vec<&Change> = self.changes.iter().collect();
+        if all.len() <= SHOWN_MAX {
+            table(&mut text, &all);
+        } else {
+            let told: Vec<&Change> =
+                all.iter().copied().filter(|change| change.verdict != Verdict::Same).collect();
+            if !told.is_empty() {
+                table(&mut text, &told);
+                text.push('\n');
+            }
+            let _ = writeln!(text, "<details><summary>All {} figures</summary>\n", all.len());
+            table(&mut text, &all);
+            text.push_str("\n</details>\n");
         }
         for difference in &self.differences {
             let _ = write!(text, "\n- {difference}");
@@ -99,9 +105,34 @@ impl Comparison {
         for name in &self.unmatched {
             let _ = write!(text, "\n- only one run has {name}");
         }
-        let _ = writeln!(text, "\n\nA change counts from {:.0} % on.", self.threshold * 100.0);
+        let _ = writeln!(
+            text,
+            "\n\nA change counts from {:.0} % on, where its 95 % interval excludes \"no change\".",
+            self.threshold * 100.0
+        );
         text
     }
+}
+
+/// Rows of a Markdown table.
+fn table(text: &mut String, changes: &[&Change]) {
+    text.push_str("| figure | base | current | change | 95 % interval | |\n|---|--:|--:|--:|--:|---|\n");
+    for change in changes {
+        let Change { name, unit, base, current, change_percent, verdict, .. } = change;
+        let (name, interval) = (name.replace('|', "\\|"), interval(change));
+        let _ = writeln!(
+            text,
+            "| {name} | {} {unit} | {} {unit} | {change_percent:+.1} % | {interval} | {} |",
+            digits(*base),
+            digits(*current),
+            word(*verdict)
+        );
+    }
+}
+
+/// Three digits behind the point, and more where these would say nothing.
+fn digits(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.1 { format!("{value:.5}") } else { format!("{value:.3}") }
 }
 
 fn interval(change: &Change) -> String {
@@ -126,7 +157,9 @@ impl fmt::Display for Comparison {
             let Change { name, unit, base, current, change_percent, verdict, .. } = change;
             let (interval, verdict) = (interval(change), word(*verdict));
             let line = format!(
-                "{name:width$}  {base:>14.3} → {current:>14.3} {unit:<6} {change_percent:>+8.1} %  {interval:>22}  {verdict}"
+                "{name:width$}  {:>14} → {:>14} {unit:<6} {change_percent:>+8.1} %  {interval:>22}  {verdict}",
+                digits(*base),
+                digits(*current)
             );
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -187,7 +220,7 @@ fn change(before: &Figure, now: &Figure, threshold: f64) -> Change {
     // Nothing before and nothing now is no change.
     let ratio = if now.value.total_cmp(&before.value).is_eq() { 1.0 } else { now.value / before.value };
     let enough = before.samples.len().min(now.samples.len()) >= SAMPLES_MIN;
-    let interval = enough.then(|| bootstrapped(&before.samples, &now.samples)).flatten();
+    let interval = enough.then(|| bootstrapped(before, now)).flatten();
     // Over "no change" into the other direction: it may be chance.
     let (grew, is_sure) = (ratio > 1.0, interval.is_none_or(|(low, high)| low > 1.0 || high < 1.0));
     let beyond = (ratio - 1.0).abs() > threshold;
@@ -209,11 +242,11 @@ fn change(before: &Figure, now: &Figure, threshold: f64) -> Change {
     }
 }
 
-/// Within which the ratio of the means lies; `None` where a mean is no positive number.
-fn bootstrapped(before: &[f64], now: &[f64]) -> Option<(f64, f64)> {
+/// Within which the ratio of the two lies; `None` where one of them is no positive number.
+fn bootstrapped(before: &Figure, now: &Figure) -> Option<(f64, f64)> {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut ratios: Vec<f64> = (0..DRAWS)
-        .map(|_| drawn_mean(now, &mut chance) / drawn_mean(before, &mut chance))
+        .map(|_| drawn(now, &mut chance) / drawn(before, &mut chance))
         .filter(|ratio| ratio.is_finite())
         .collect();
     if ratios.len() < DRAWS {
@@ -224,19 +257,21 @@ fn bootstrapped(before: &[f64], now: &[f64]) -> Option<(f64, f64)> {
     Some((at(OUTSIDE), at(1.0 - OUTSIDE)))
 }
 
-/// The mean of as many samples, drawn in blocks that follow each other.
-fn drawn_mean(samples: &[f64], chance: &mut Chance) -> f64 {
+/// The middle of as many samples, drawn in blocks that follow each other.
+fn drawn(figure: &Figure, chance: &mut Chance) -> f64 {
+    let samples = &figure.samples;
     let block = (samples.len() as f64).sqrt().ceil() as usize;
     let starts = samples.len() - block + 1;
-    let (mut sum, mut count) = (0.0, 0);
-    while count < samples.len() {
+    let mut drawn = Vec::with_capacity(samples.len() + block);
+    while drawn.len() < samples.len() {
         let start = chance.below(starts);
-        for sample in samples[start..].iter().take(block.min(samples.len() - count)) {
-            sum += sample;
-            count += 1;
-        }
+        drawn.extend_from_slice(&samples[start..start + block]);
     }
-    sum / count as f64
+    drawn.truncate(samples.len());
+    match figure.middle {
+        Middle::Mean => drawn.iter().sum::<f64>() / drawn.len() as f64,
+        Middle::Median => median(&drawn),
+    }
 }
 
 /// Numbers that are the same in each run (xorshift64*, S. Vigna, 2016).

@@ -1,16 +1,19 @@
 //! What benchmarks found: results that can be kept, graded against the targets, shown as a page, and compared.
 //!
-//! Reading order: [`results`] (what is kept), [`targets`] (what is good enough), [`compare`](mod@compare) (what became worse), [`page`](mod@page)
+//! Reading order: [`results`] (what is kept), [`baselines`] (what criterion keeps), [`targets`] (what is good enough), [`compare`](mod@compare) (what became worse), [`page`](mod@page)
 //! (for people).
 
+pub mod baselines;
 pub mod compare;
 pub mod page;
 pub mod results;
 pub mod targets;
 
+pub use baselines::{CriterionError, read_criterion};
 pub use compare::{Change, Comparison, Verdict, compare};
 pub use page::page;
 pub use results::{
-    Better, Figure, Interval, Machine, Part, Percentiles, ReadError, Results, Setting, read_results,
+    Better, Figure, Interval, Machine, Middle, Part, Percentiles, ReadError, Results, Setting, read_results,
+    read_run,
 };
 pub use targets::{Grade, Target};

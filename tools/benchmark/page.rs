@@ -82,12 +82,17 @@ fn shown(html: &mut String, part: &Part) {
     let failed: u64 = part.failed.values().sum();
     let _ = write!(
         html,
-        "<h2>{}</h2>\n<p>{} done in {:.1} s, {} a second{}; {failed} failed</p>\n",
+        "<h2>{}</h2>\n<p>{} done in {:.1} s, {} a second{}{}; {failed} failed</p>\n",
         escaped(&part.name),
         part.done,
         part.seconds,
         number(part.per_second),
         part.offered_per_second.map_or_else(String::new, |rate| format!(" of {} offered", number(rate))),
+        if part.ramp_up_seconds > 0.0 {
+            format!(", the full rate from {} s on", number(part.ramp_up_seconds))
+        } else {
+            String::new()
+        },
     );
     for (why, count) in &part.failed {
         let _ = writeln!(html, "<p>{count} × {}</p>", escaped(why));
@@ -100,10 +105,33 @@ fn shown(html: &mut String, part: &Part) {
         html.push_str("</tr></table>\n");
     }
     histogram(html, part);
-    over_time(html, "operations a second", &part.intervals, |interval| {
-        if interval.seconds > 0.0 { interval.done as f64 / interval.seconds } else { 0.0 }
-    });
+    over_time(html, "operations a second", &part.intervals, Interval::per_second);
     over_time(html, "p99 latency in ms", &part.intervals, |interval| interval.p99 / 1e3);
+    stretches(html, &part.intervals);
+}
+
+/// Every stretch as a row, folded away.
+fn stretches(html: &mut String, intervals: &[Interval]) {
+    if intervals.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<details><summary>each stretch, latencies in ms</summary><table><tr><th>from s</th><th>done</th><th>failed</th><th>a second</th>\
+         <th>p50</th><th>p90</th><th>p95</th><th>p99</th><th>p99.9</th><th>max</th></tr>\n",
+    );
+    for interval in intervals {
+        let Interval { at, done, failed, p50, p90, p95, p99, p999, max, .. } = *interval;
+        let _ = write!(
+            html,
+            "<tr><td>{at:.0}</td><td>{done}</td><td>{failed}</td><td>{}</td>",
+            number(interval.per_second())
+        );
+        for micros in [p50, p90, p95, p99, p999, max] {
+            let _ = write!(html, "<td>{:.3}</td>", micros / 1e3);
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</table></details>\n");
 }
 
 /// How many operations took how long: bars of equal width on a logarithmic axis.
@@ -240,7 +268,10 @@ mod tests {
             done: 100 + n as u64,
             failed: 0,
             p50: 200.0,
+            p90: 500.0,
+            p95: 700.0,
             p99: 900.0,
+            p999: 1_500.0,
             max: 2_000.0,
         };
         Part {
@@ -248,6 +279,7 @@ mod tests {
             done: 100,
             failed: BTreeMap::from([("REFUSED & gone".to_owned(), 2)]),
             seconds: 3.0,
+            ramp_up_seconds: 1.5,
             offered_per_second: Some(100.0),
             per_second: 33.0,
             latency: Some(Percentiles { p50: 1.0, p90: 2.0, p95: 3.0, p99: 4.0, p999: 5.0, max: 6.0 }),
@@ -282,10 +314,13 @@ mod tests {
             "a &lt; b",
             "operations a second",
             "<polyline",
+            "the full rate from 1.50 s on",
+            "<tr><td>2</td><td>102</td><td>0</td><td>102</td><td>0.200</td><td>0.500</td><td>0.700</td><td>0.900</td><td>1.500</td><td>2.000</td></tr>",
         ] {
             assert!(html.contains(shown), "{shown} in {html}");
         }
         assert_eq!(html.matches("<polyline").count(), 2, "a part without stretches has no lines");
+        assert_eq!(html.matches("<details>").count(), 1, "and no rows");
         assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
         assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use caxton_events::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::baselines::{CriterionError, LAST_RUN, read_criterion};
 use super::targets::{Grade, Target};
 
 /// Version of the form of a results file.
@@ -62,6 +63,24 @@ pub struct Machine {
     pub system: String,
 }
 
+impl Machine {
+    /// This one. What the system does not tell is empty or 0.
+    pub fn here() -> Self {
+        let line = |file: &str, name: &str| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.trim_start_matches([' ', '\t', ':']).trim().to_owned()
+        };
+        let kilobytes = line("/proc/meminfo", "MemTotal");
+        Self {
+            processor: line("/proc/cpuinfo", "model name"),
+            cores: std::thread::available_parallelism().map_or(0, |cores| cores.get() as u64),
+            memory_bytes: kilobytes.trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1_024,
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        }
+    }
+}
+
 /// One kind of operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {
@@ -73,6 +92,9 @@ pub struct Part {
     pub failed: BTreeMap<String, u64>,
     /// From the first to the last answer, in seconds.
     pub seconds: f64,
+    /// Time at its beginning in which the rate grew to what was asked, in seconds.
+    #[serde(default)]
+    pub ramp_up_seconds: f64,
     /// Operations that were to be sent each second; `None` when each waited for the one before.
     pub offered_per_second: Option<f64>,
     /// Operations done each second.
@@ -91,6 +113,19 @@ impl Part {
         let failed: u64 = self.failed.values().sum();
         let all = self.done + failed;
         if all == 0 { 0.0 } else { self.done as f64 / all as f64 }
+    }
+
+    /// Its stretches at the full rate.
+    pub fn at_full_rate(&self) -> &[Interval] {
+        let from = self.intervals.partition_point(|interval| interval.at < self.ramp_up_seconds);
+        &self.intervals[from..]
+    }
+}
+
+impl Interval {
+    /// Operations done each second.
+    pub fn per_second(&self) -> f64 {
+        if self.seconds > 0.0 { self.done as f64 / self.seconds } else { 0.0 }
     }
 }
 
@@ -124,8 +159,17 @@ pub struct Interval {
     pub failed: u64,
     /// Median latency in microseconds; 0 where nothing was done.
     pub p50: f64,
-    /// Its 99th percentile.
+    /// Its 90th percentile.
+    #[serde(default)]
+    pub p90: f64,
+    /// Its 95th.
+    #[serde(default)]
+    pub p95: f64,
+    /// Its 99th.
     pub p99: f64,
+    /// Its 99.9th.
+    #[serde(default)]
+    pub p999: f64,
     /// Its longest.
     pub max: f64,
 }
@@ -138,6 +182,28 @@ pub enum Better {
     Higher,
     /// Less is better.
     Lower,
+}
+
+/// Which middle of its samples a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Middle {
+    /// Their mean, or what stands for all of them.
+    #[default]
+    Mean,
+    /// The one in the middle: a few that took long do not move it.
+    Median,
+}
+
+/// The value in the middle, between two the mean of both; 0 of nothing.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => sorted[odd / 2],
+        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
+    }
 }
 
 /// A number that can be compared with that of another run.
@@ -154,6 +220,9 @@ pub struct Figure {
     /// The same number for each stretch of the run, in order: from these comes the interval of a comparison.
     #[serde(default)]
     pub samples: Vec<f64>,
+    /// Which middle of them the number is.
+    #[serde(default)]
+    pub middle: Middle,
     /// What is good enough, where that is said.
     #[serde(default)]
     pub target: Option<Target>,
@@ -165,14 +234,29 @@ pub struct Figure {
 impl Figure {
     /// A number, graded where there is a target.
     pub fn new(name: impl Into<String>, value: f64, unit: &str, better: Better) -> Self {
-        let samples = Vec::new();
-        Self { name: name.into(), value, unit: unit.to_owned(), better, samples, target: None, grade: None }
+        Self {
+            name: name.into(),
+            value,
+            unit: unit.to_owned(),
+            better,
+            samples: Vec::new(),
+            middle: Middle::Mean,
+            target: None,
+            grade: None,
+        }
     }
 
     /// With the same number for each stretch of the run.
     #[must_use]
     pub fn over(mut self, samples: impl IntoIterator<Item = f64>) -> Self {
         self.samples = samples.into_iter().collect();
+        self
+    }
+
+    /// As the median of its samples.
+    #[must_use]
+    pub const fn by_median(mut self) -> Self {
+        self.middle = Middle::Median;
         self
     }
 
@@ -203,7 +287,7 @@ impl fmt::Display for Results {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It could not be opened.
-    #[error("could not read {}; name a file that a benchmark wrote with --output", path.display())]
+    #[error("could not read {}; name a file that a benchmark wrote with --output, or a folder of criterion as in target/criterion:main", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -232,6 +316,30 @@ pub enum ReadError {
         /// Its format.
         found: u32,
     },
+    /// It is a folder of criterion's.
+    #[error(transparent)]
+    Criterion(#[from] CriterionError),
+}
+
+/// Reads what a run left behind: a results file, or what criterion kept in a folder as `DIR`, its last run, `DIR:BASELINE` or
+/// `DIR:ROUND,ROUND`.
+///
+/// # Errors
+///
+/// [`ReadError`].
+pub fn read_run(place: &Path) -> Result<Results, ReadError> {
+    if place.is_dir() {
+        return Ok(read_criterion(place, &[LAST_RUN])?);
+    }
+    // The name of a file may have a colon in it: a folder with a baseline is what is no file.
+    let text = place.to_string_lossy();
+    match text.rsplit_once(':') {
+        Some((dir, names)) if !place.exists() && Path::new(dir).is_dir() => {
+            let names: Vec<&str> = names.split(',').collect();
+            Ok(read_criterion(Path::new(dir), &names)?)
+        }
+        Some(_) | None => read_results(place),
+    }
 }
 
 /// Reads a results file.

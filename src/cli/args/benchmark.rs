@@ -50,8 +50,12 @@ pub(in crate::cli) enum BenchmarkCommand {
     System(BenchmarkSystem),
     /// One of three loads of messages: a peak, a long steady one, a burst
     Scenario(BenchmarkScenario),
-    /// Set two results files side by side and find what became worse
-    #[command(after_help = "Exit code 0: nothing is worse beyond the threshold. 1: something is.")]
+    /// Set two runs side by side and find what became worse
+    #[command(
+        after_help = "A run is a file that --output wrote, or what `cargo bench` left behind: target/criterion is its last run,\n\
+            target/criterion:main what it kept with --save-baseline main, target/criterion:a,b both as rounds of one run.\n\n\
+            Exit code 0: nothing is worse beyond the threshold. 1: something is."
+    )]
     Compare(BenchmarkCompare),
 }
 
@@ -67,6 +71,9 @@ pub(in crate::cli) struct BenchmarkPlace {
     /// Time in which a rate is reached
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration_or_none, help_heading = "Measuring")]
     pub(in crate::cli) ramp_up: Duration,
+    /// Show each stretch of the run, a second long unless the run is longer than ten minutes
+    #[arg(long, help_heading = "Measuring")]
+    pub(in crate::cli) intervals: bool,
     /// Where the folder of the started server is made; it is removed at the end [default: the system's folder for such]
     #[arg(long, value_name = "DIR", help_heading = "Measuring")]
     pub(in crate::cli) dir: Option<PathBuf>,
@@ -216,14 +223,14 @@ pub(in crate::cli) struct BenchmarkScenario {
 /// `caxton benchmark compare`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BenchmarkCompare {
-    /// Results of before
+    /// The run before: a results file, or DIR:BASELINE of criterion
     pub(in crate::cli) base: PathBuf,
-    /// Results of now
+    /// The run now
     pub(in crate::cli) current: PathBuf,
     /// Share by which something must be worse to count
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share, allow_negative_numbers = true)]
     pub(in crate::cli) threshold: f64,
     /// Write what was found as Markdown, for a comment
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "report", value_name = "FILE")]
     pub(in crate::cli) markdown: Option<PathBuf>,
 }

@@ -24,7 +24,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use caxton_tools::benchmark::{
-    Figure, Grade, Machine, Part, Percentiles, Results, Setting, compare, page, read_results, results::FORMAT,
+    Figure, Grade, Interval, Machine, Part, Percentiles, Results, Setting, compare, page, read_run,
+    results::FORMAT,
 };
 
 use super::args::{BenchmarkCommand, BenchmarkCompare, BenchmarkPlace, Common};
@@ -141,7 +142,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("batch", &what.batch),
             ];
             let bytes = scenario.bytes as u64 + traffic::MESSAGE_DISK_BYTES;
-            ("scenario", settings, scenario.messages(what.batch) * bytes)
+            ("scenario", settings, scenario.messages(what.batch, what.place.ramp_up) * bytes)
         }
         BenchmarkCommand::Compare(_) => ("compare", Vec::new(), 0),
     }
@@ -152,7 +153,7 @@ type Prepare<'a> = &'a dyn Fn(&Path) -> Result<Option<std::path::PathBuf>, Failu
 
 /// Starts the server, or finds the one that was named.
 fn begin<'a>(
-    (name, settings, disk): (&str, Vec<Setting>, u64),
+    (name, mut settings, disk): (&str, Vec<Setting>, u64),
     place: &BenchmarkPlace,
     common: &'a Common,
     prepare: Prepare<'_>,
@@ -175,6 +176,7 @@ fn begin<'a>(
             folder.display()
         );
     }
+    settings.push(setting("ramp-up", &humantime::format_duration(place.ramp_up)));
     let instance = Instance::open(common, place.target.as_deref(), place.dir.as_deref(), prepare)?;
     let results = Results {
         format: FORMAT,
@@ -183,7 +185,7 @@ fn begin<'a>(
         target: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: SystemClock.now(),
-        machine: machine(),
+        machine: Machine::here(),
         parts: Vec::new(),
         figures: Vec::new(),
         remarks: Vec::new(),
@@ -209,7 +211,27 @@ fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Fai
     if out.is_json() {
         return out.json(&results);
     }
-    out.text(&results)?;
+    shown(&results, place.intervals, out)?;
+    let (parts, figures) = (&results.parts, &results.figures);
+    let nothing: Vec<&str> = parts
+        .iter()
+        .filter(|part| part.done == 0 && !part.failed.is_empty())
+        .map(|part| &*part.name)
+        .collect();
+    if !nothing.is_empty() {
+        let message = format!("nothing was done of {}; what was refused stands above", nothing.join(", "));
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    let missed = figures.iter().filter(|figure| figure.grade == Some(Grade::Fail)).count();
+    if missed > 0 {
+        out.line(format_args!("{missed} beyond what is critical"))?;
+    }
+    Ok(())
+}
+
+/// The results as tables.
+fn shown(results: &Results, intervals: bool, out: &mut Output) -> Result<(), Failure> {
+    out.text(results)?;
     let (parts, figures) = (&results.parts, &results.figures);
     out.table(
         &[
@@ -231,25 +253,31 @@ fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Fai
             out.line(format_args!("{}: {count} × {why}", part.name))?;
         }
     }
+    if intervals {
+        out.line("")?;
+        let rows = parts.iter().flat_map(|part| part.intervals.iter().map(|one| interval_row(part, one)));
+        out.table(
+            &[
+                "operation",
+                "from s",
+                "done",
+                "failed",
+                "per second",
+                "p50 ms",
+                "p90 ms",
+                "p95 ms",
+                "p99 ms",
+                "p99.9 ms",
+                "max ms",
+            ],
+            rows.collect(),
+        )?;
+    }
     out.line("")?;
     out.table(
         &["figure", "value", "unit", "target", "acceptable", "critical", "grade"],
         figures.iter().map(figure_row).collect(),
-    )?;
-    let nothing: Vec<&str> = parts
-        .iter()
-        .filter(|part| part.done == 0 && !part.failed.is_empty())
-        .map(|part| &*part.name)
-        .collect();
-    if !nothing.is_empty() {
-        let message = format!("nothing was done of {}; what was refused stands above", nothing.join(", "));
-        return Err(Failure::new(Exit::Failed, message));
-    }
-    let missed = figures.iter().filter(|figure| figure.grade == Some(Grade::Fail)).count();
-    if missed > 0 {
-        out.line(format_args!("{missed} beyond what is critical"))?;
-    }
-    Ok(())
+    )
 }
 
 fn part_row(part: &Part) -> Vec<String> {
@@ -260,6 +288,21 @@ fn part_row(part: &Part) -> Vec<String> {
         format!("{:.1}", part.per_second),
     ];
     let Some(Percentiles { p50, p90, p95, p99, p999, max }) = part.latency else { return row };
+    row.extend([p50, p90, p95, p99, p999, max].map(|micros| format!("{:.3}", micros / 1e3)));
+    row
+}
+
+/// A stretch; those in which the rate was still growing have a mark.
+fn interval_row(part: &Part, interval: &Interval) -> Vec<String> {
+    let Interval { at, done, failed, p50, p90, p95, p99, p999, max, .. } = *interval;
+    let grows = if at < part.ramp_up_seconds { " ramp-up" } else { "" };
+    let mut row = vec![
+        part.name.clone(),
+        format!("{at:.0}{grows}"),
+        done.to_string(),
+        failed.to_string(),
+        format!("{:.1}", interval.per_second()),
+    ];
     row.extend([p50, p90, p95, p99, p999, max].map(|micros| format!("{:.3}", micros / 1e3)));
     row
 }
@@ -281,7 +324,7 @@ fn figure_row(figure: &Figure) -> Vec<String> {
 
 /// Sets two files side by side.
 fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
-    let read = |path: &Path| read_results(path).map_err(|error| Failure::of(Exit::Usage, &error));
+    let read = |path: &Path| read_run(path).map_err(|error| Failure::of(Exit::Usage, &error));
     let comparison = compare(&read(&what.base)?, &read(&what.current)?, what.threshold);
     if let Some(file) = &what.markdown {
         fs::write(file, comparison.markdown()).map_err(|error| Failure::file("write", file, &error))?;
@@ -294,21 +337,5 @@ fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
             let message = format!("{count} became worse: {}", names.join(", "));
             Err(Failure::new(Exit::Failed, message))
         }
-    }
-}
-
-/// What the results say about where they are from.
-fn machine() -> Machine {
-    let line = |file: &str, name: &str| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.trim_start_matches([' ', '\t', ':']).trim().to_owned()
-    };
-    let kilobytes = line("/proc/meminfo", "MemTotal");
-    Machine {
-        processor: line("/proc/cpuinfo", "model name"),
-        cores: std::thread::available_parallelism().map_or(0, |cores| cores.get() as u64),
-        memory_bytes: kilobytes.trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1_024,
-        system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     }
 }

@@ -107,21 +107,24 @@ impl Record {
         (counts.done, counts.failed.values().sum())
     }
 
-    /// What was found. `offered`: things that were to be done each second.
-    pub(super) fn part(&self, offered: Option<f64>) -> Part {
+    /// What was found. `offered`: things that were to be done each second, which grew to that within `ramp_up`.
+    pub(super) fn part(&self, offered: Option<f64>, ramp_up: Duration) -> Part {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (seconds, width) = (counts.last.as_secs_f64(), self.width.as_secs_f64());
         let intervals = counts.slots.iter().enumerate().map(|(index, slot)| {
             let at = index as f64 * width;
-            let micros = |nanos: u64| nanos as f64 / 1e3;
+            let at_share = |share: f64| slot.nanos.value_at_quantile(share) as f64 / 1e3;
             Interval {
                 at,
                 seconds: width.min((seconds - at).max(0.0)),
                 done: slot.done,
                 failed: slot.failed,
-                p50: micros(slot.nanos.value_at_quantile(0.5)),
-                p99: micros(slot.nanos.value_at_quantile(0.99)),
-                max: micros(slot.nanos.max()),
+                p50: at_share(0.5),
+                p90: at_share(0.9),
+                p95: at_share(0.95),
+                p99: at_share(0.99),
+                p999: at_share(0.999),
+                max: slot.nanos.max() as f64 / 1e3,
             }
         });
         Part {
@@ -129,6 +132,7 @@ impl Record {
             done: counts.done,
             failed: counts.failed.clone(),
             seconds,
+            ramp_up_seconds: ramp_up.as_secs_f64(),
             offered_per_second: offered,
             per_second: if seconds > 0.0 { counts.done as f64 / seconds } else { 0.0 },
             latency: percentiles(&counts.nanos),
@@ -165,10 +169,12 @@ fn steps(nanos: &Histogram<u64>) -> Vec<(f64, u64)> {
     found
 }
 
-/// The whole stretches of a part: the last one is mostly cut short, and the first one begins with cold caches.
+/// The whole stretches of a part at its full rate: the last one is mostly cut short, and the first one begins with cold
+/// caches.
 fn whole(part: &Part) -> &[Interval] {
-    match &part.intervals[..] {
+    match part.at_full_rate() {
         [_, whole @ .., _] if !whole.is_empty() => whole,
+        [] => &part.intervals,
         all => all,
     }
 }
@@ -176,7 +182,7 @@ fn whole(part: &Part) -> &[Interval] {
 /// Things done each second, over the run.
 pub(super) fn rate(part: &Part, unit: &str) -> Figure {
     let samples = whole(part).iter().filter(|interval| interval.seconds > 0.0);
-    let samples = samples.map(|interval| interval.done as f64 / interval.seconds);
+    let samples = samples.map(Interval::per_second);
     Figure::new(format!("{} rate", part.name), part.per_second, unit, Better::Higher).over(samples)
 }
 
@@ -209,7 +215,7 @@ mod tests {
         }
         record.add(millis(3_000), millis(500), &Outcome::Failed(2, "REFUSED"));
         record.add(millis(3_000), millis(500), &Outcome::Failed(1, "REFUSED"));
-        let part = record.part(Some(200.0));
+        let part = record.part(Some(200.0), Duration::ZERO);
         assert_eq!((part.done, part.failed["REFUSED"], record.so_far()), (600, 3, (600, 3)));
         assert!((part.success() - 600.0 / 603.0).abs() < 1e-9);
         assert!((part.per_second - 200.0).abs() < 0.1, "{}", part.per_second);
@@ -231,8 +237,40 @@ mod tests {
     }
 
     #[test]
+    fn each_stretch_has_all_its_percentiles() {
+        let record = Record::new("search", Duration::from_secs(3));
+        for n in 1..=1_000 {
+            record.add(millis(n - 1), millis(n), &Outcome::Done(1));
+        }
+        let part = record.part(None, Duration::ZERO);
+        let [one] = part.intervals[..] else { panic!("{:?}", part.intervals) };
+        // Two significant digits.
+        for (found, millis) in [
+            (one.p50, 500.0),
+            (one.p90, 900.0),
+            (one.p95, 950.0),
+            (one.p99, 990.0),
+            (one.p999, 999.0),
+            (one.max, 1e3),
+        ] {
+            assert!((found / 1e3 / millis - 1.0).abs() < 0.02, "{millis}: {found}");
+        }
+    }
+
+    #[test]
+    fn stretches_before_the_full_rate_are_no_samples() {
+        let record = Record::new("search", Duration::from_secs(6));
+        for n in 0..600 {
+            record.add(millis(10 * n), millis(1), &Outcome::Done(1));
+        }
+        let samples = |ramp_up| rate(&record.part(None, millis(ramp_up)), "1/s").samples.len();
+        // The first and the last of those that are left are left out, too.
+        assert_eq!([0, 2_000, 2_500, 60_000].map(samples), [4, 2, 1, 6], "all where there is no full rate");
+    }
+
+    #[test]
     fn of_nothing_there_is_nothing() {
-        let part = Record::new("search", Duration::from_secs(1)).part(None);
+        let part = Record::new("search", Duration::from_secs(1)).part(None, Duration::ZERO);
         assert_eq!((part.done, part.latency, part.per_second), (0, None, 0.0));
         assert!(latencies(&part).is_none() && part.histogram.is_empty());
     }
@@ -241,7 +279,7 @@ mod tests {
     fn long_runs_have_long_stretches_and_long_waits_are_kept() {
         let record = Record::new("x", Duration::from_hours(24));
         record.add(Duration::from_hours(24), Duration::from_hours(2), &Outcome::Done(1));
-        let part = record.part(None);
+        let part = record.part(None, Duration::ZERO);
         assert!(part.intervals.len() <= 601, "{}", part.intervals.len());
         assert!(
             part.latency.is_some_and(|found| (found.max / 3_600e6 - 1.0).abs() < 0.01),

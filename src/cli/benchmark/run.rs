@@ -90,9 +90,12 @@ impl<'a> Run<'a> {
         connections: usize,
         beside: &mut dyn FnMut(),
     ) -> Result<Part, Failure> {
-        let (lasts, offered) = match &pacing {
-            Pacing::Open(schedule) => (schedule.lasts(), Some(schedule.mean_rate() * work.things(0) as f64)),
-            Pacing::Closed { within, .. } => (*within, None),
+        let (lasts, offered, ramp_up) = match &pacing {
+            Pacing::Open(schedule) => {
+                let offered = schedule.mean_rate() * work.things(0) as f64;
+                (schedule.lasts(), Some(offered), schedule.ramp_up())
+            }
+            Pacing::Closed { within, .. } => (*within, None, Duration::ZERO),
         };
         // Without an end in time nobody knows how long it takes; stretches of a second then.
         let record = Record::new(name, if lasts > Duration::from_hours(25) { Duration::ZERO } else { lasts });
@@ -113,7 +116,7 @@ impl<'a> Run<'a> {
         drop(progress);
         ran?;
         self.memory_seen = seen;
-        let part = record.part(offered);
+        let part = record.part(offered, ramp_up);
         self.keep(part.clone());
         Ok(part)
     }

@@ -50,23 +50,20 @@ impl Scenario {
         Self { agents, rate, burst, bytes, lasts: duration.unwrap_or(lasts) }
     }
 
-    /// When messages are due, a request for so many each.
-    fn schedule(&self, batch: u64) -> Schedule {
-        let requests = |rate: f64| (rate / batch as f64, rate / batch as f64);
-        let phase = |name, lasts, rate| Phase { name, lasts, rates: requests(rate) };
-        match self.burst {
-            None => Schedule::of(vec![phase("steady", self.lasts, self.rate)]),
-            Some(burst) => Schedule::of(vec![
-                phase("before", BURST.0, self.rate),
-                phase("burst", BURST.1, burst),
-                phase("behind", self.lasts.saturating_sub(BURST.0 + BURST.1), self.rate),
-            ]),
-        }
+    /// When messages are due, a request for so many each. The rate is reached within `ramp_up`; that of a burst at once.
+    fn schedule(&self, batch: u64, ramp_up: Duration) -> Schedule {
+        let rate = self.rate / batch as f64;
+        let Some(burst) = self.burst else { return Schedule::steady(rate, self.lasts, ramp_up) };
+        let phase = |name, lasts, rate| Phase { name, lasts, rates: (rate, rate) };
+        let mut phases = Schedule::reached("before", rate, BURST.0, ramp_up).to_vec();
+        phases.push(phase("burst", BURST.1, burst / batch as f64));
+        phases.push(phase("behind", self.lasts.saturating_sub(BURST.0 + BURST.1), rate));
+        Schedule::of(phases)
     }
 
     /// Messages of it.
-    pub(super) fn messages(&self, batch: u64) -> u64 {
-        self.schedule(batch).operations() * batch
+    pub(super) fn messages(&self, batch: u64, ramp_up: Duration) -> u64 {
+        self.schedule(batch, ramp_up).operations() * batch
     }
 }
 
@@ -81,7 +78,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkScenario) -> Result<(), Fai
         batch: what.batch,
         conversations: scenario.agents,
     };
-    let schedule = scenario.schedule(what.batch);
+    let schedule = scenario.schedule(what.batch, what.place.ramp_up);
     let mut receivers = Receivers::new(&run.door, scenario.agents);
     let (pacing, connections) = (Pacing::Open(schedule), run.connections());
     let part = run.part_beside(("message", &work), pacing, connections, &mut || receivers.acknowledge())?;
@@ -95,7 +92,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkScenario) -> Result<(), Fai
     match what.name {
         ScenarioName::Peak => (),
         ScenarioName::Sustained => {
-            if let Some(slower) = degradation(&part.intervals) {
+            if let Some(slower) = degradation(part.at_full_rate()) {
                 let figure =
                     Figure::new("p99 of the last fifth against the first", slower, "×", Better::Lower);
                 run.figure(figure.against(Target::only(SLOWER)));
@@ -175,7 +172,10 @@ mod tests {
             done: 10,
             failed: 0,
             p50: 1.0,
+            p90: 1.0,
+            p95: 1.0,
             p99,
+            p999: p99,
             max: p99,
         };
         p99.into_iter().enumerate().map(interval).collect()
@@ -184,10 +184,14 @@ mod tests {
     #[test]
     fn the_loads_are_those_of_the_guide() {
         let peak = Scenario::of(ScenarioName::Peak, None);
-        assert_eq!((peak.agents, peak.messages(100), peak.bytes), (1_000, 30_000_000, 1_024));
+        let messages = |of: &Scenario, batch| of.messages(batch, Duration::ZERO);
+        assert_eq!((peak.agents, messages(&peak, 100), peak.bytes), (1_000, 30_000_000, 1_024));
+        assert_eq!(peak.messages(100, Duration::from_mins(1)), 30_000_000 - 3_000_000, "half of a minute's");
         let short = Scenario::of(ScenarioName::Sustained, Some(Duration::from_mins(1)));
-        assert_eq!((short.agents, short.messages(1), short.bytes), (100, 600_000, 512));
-        assert_eq!(Scenario::of(ScenarioName::Burst, None).messages(100), 10_000 + 500_000 + 30_000);
+        assert_eq!((short.agents, messages(&short, 1), short.bytes), (100, 600_000, 512));
+        let burst = Scenario::of(ScenarioName::Burst, None);
+        assert_eq!(messages(&burst, 100), 10_000 + 500_000 + 30_000);
+        assert_eq!(burst.messages(100, Duration::from_secs(4)), 8_000 + 500_000 + 30_000);
     }
 
     #[test]
@@ -220,6 +224,7 @@ mod tests {
             done: 1,
             failed: BTreeMap::new(),
             seconds: 50.0,
+            ramp_up_seconds: 0.0,
             offered_per_second: None,
             per_second: 0.0,
             latency: None,

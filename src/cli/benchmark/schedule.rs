@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The phase in which a rate is reached.
+const RAMP_UP: &str = "ramp-up";
+
 /// A stretch with a rate, or with one that grows evenly from one to another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Phase {
@@ -58,11 +61,16 @@ impl Schedule {
 
     /// A rate that is reached evenly within `ramp_up`, which is part of `lasts`.
     pub(super) fn steady(rate: f64, lasts: Duration, ramp_up: Duration) -> Self {
+        Self::of(Self::reached("steady", rate, lasts, ramp_up).into())
+    }
+
+    /// The same as phases, for others to follow.
+    pub(super) fn reached(name: &'static str, rate: f64, lasts: Duration, ramp_up: Duration) -> [Phase; 2] {
         let ramp_up = ramp_up.min(lasts);
-        Self::of(vec![
-            Phase { name: "ramp-up", lasts: ramp_up, rates: (0.0, rate) },
-            Phase { name: "steady", lasts: lasts.saturating_sub(ramp_up), rates: (rate, rate) },
-        ])
+        [
+            Phase { name: RAMP_UP, lasts: ramp_up, rates: (0.0, rate) },
+            Phase { name, lasts: lasts.saturating_sub(ramp_up), rates: (rate, rate) },
+        ]
     }
 
     /// Operations of all phases.
@@ -73,6 +81,11 @@ impl Schedule {
     /// How long all phases last.
     pub(super) fn lasts(&self) -> Duration {
         self.phases.iter().map(|phase| phase.lasts).sum()
+    }
+
+    /// How long the phases last in which a rate is reached.
+    pub(super) fn ramp_up(&self) -> Duration {
+        self.phases.iter().filter(|phase| phase.name == RAMP_UP).map(|phase| phase.lasts).sum()
     }
 
     /// When operation `number`, counted from 0, is due after the start; `None` behind the last.
@@ -117,6 +130,7 @@ mod tests {
     fn a_ramp_grows_to_its_rate() {
         let schedule = Schedule::steady(100.0, seconds(3.0), seconds(1.0));
         assert_eq!(schedule.operations(), 50 + 200, "half as many while it grows");
+        assert_eq!(schedule.ramp_up(), seconds(1.0));
         let due: Vec<f64> = (0..250).filter_map(|n| schedule.due(n)).map(|due| due.as_secs_f64()).collect();
         assert_eq!(due.len(), 250);
         assert!(due.windows(2).all(|two| two[0] <= two[1]), "{due:?}");

@@ -76,7 +76,8 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkStorage, no_progress: bool)
         wrote.and(read)
     })?;
     drop(progress);
-    let (written, read) = (records.0.part(Some(offered_writes)), records.1.part(Some(offered_reads)));
+    let part = |record: &Record, offered| record.part(Some(offered), what.place.ramp_up.min(what.duration));
+    let (written, read) = (part(&records.0, offered_writes), part(&records.1, offered_reads));
     for part in [&written, &read] {
         run.keep(part.clone());
         run.figure(rate(part, "1/s"));

@@ -1,6 +1,8 @@
 //! How long searching by similarity takes, how much it finds, and how soon it is ready after a start.
 //!
-//! `cargo bench --bench search -- [ROWS…]` prints a table for each number of rows (default: 10,000 100,000). The
+//! `cargo bench --bench search` asks a memory of 1,000 and of 10,000 entities by criterion, with its flags.
+//!
+//! `cargo bench --bench search -- ROWS…` prints a table for each number of rows, as in 10000 100000. The
 //! vectors are unit vectors around a thousand centres, made from hashes, so every run measures the same. Scopes
 //! get an HNSW index from `--index-from ROWS` on, and searches use it where it is cheaper. With `--keep DIR` the data
 //! stays in DIR (and `--reuse` skips what is there already): the `.vecs` file there is plain `f32`, 384 a row, for
@@ -12,6 +14,10 @@
 
 #![allow(clippy::print_stdout, reason = "a bench talks to a person")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
+
+#[path = "search/baselines.rs"]
+mod baselines;
+mod harness;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -27,6 +33,8 @@ use caxton_projections::embedding::{
 };
 use caxton_projections::vector::{VectorOptions, VectorQuery, VectorReader, Vectors};
 
+/// Flags of the tables.
+const FLAGS: [&str; 6] = ["--keep", "--model", "--texts", "--reuse", "--index-from", "--threads"];
 const CENTRES: u64 = 1_000;
 const QUESTIONS: usize = 300;
 const LIMIT: usize = 10;
@@ -254,6 +262,10 @@ fn house(model: Option<&Path>, texts: Option<&Path>) -> House {
 }
 
 fn main() {
+    if !harness::asks_for_own(&FLAGS, true) {
+        baselines::run(&mut harness::criterion());
+        return;
+    }
     let mut sizes: Vec<u64> = Vec::new();
     let (mut keep, mut model, mut texts, mut reuse) = (None, None, None, false);
     let (mut index_from, mut threads) = (None, std::thread::available_parallelism().map_or(1, usize::from));

@@ -1,4 +1,5 @@
-//! A running engine with many agents in it, messages for them, and what measures them: for several benches.
+//! A running engine with many agents in it, messages for them, and what measures them: for several benches. `allocator.rs` is
+//! for those that do not count what they allocate.
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
@@ -16,10 +17,6 @@ use caxton_events::conversation::{Content, Performative, Strategy};
 use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-
-/// As the product has it: messages are made on one thread and forgotten on another.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Text of a message, in bytes.
 pub(crate) const BODY_BYTES: usize = 1_024;
@@ -129,6 +126,17 @@ impl Crowd {
     /// The same with so many standing conversations.
     pub(crate) fn talking(dir: &Path, runtime: &Runtime, agents: usize, conversations: usize) -> Self {
         let crowd = Self::again(dir, agents, conversations);
+        crowd.introduce(runtime);
+        crowd
+    }
+
+    pub(crate) fn agents(&self) -> &[AgentId] {
+        &self.agents
+    }
+
+    /// Makes the agents known, with their capabilities, and opens the conversations.
+    pub(crate) fn introduce(&self, runtime: &Runtime) {
+        let crowd = self;
         runtime.block_on(async {
             register(&crowd.engine, &crowd.agents).await;
             let offers = crowd.agents.iter().enumerate().map(|(n, agent)| {
@@ -148,7 +156,6 @@ impl Crowd {
             });
             all(&crowd.engine, opened).await;
         });
-        crowd
     }
 
     /// The same on a directory where they are already.

@@ -1,92 +1,19 @@
 //! Latency of the graph: point reads, hops, keyword search, and the pace of its fold.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use caxton_events::memory::Validity;
-use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
-use caxton_projections::graph::{Direction, WalkQuery, WalkStrategy};
-use caxton_projections::text::KeywordQuery;
-use caxton_projections::{Graph, GraphReader, Projection, SqliteOptions};
-use criterion::Criterion;
+use caxton_events::MemoryId;
+use caxton_projections::{Graph, Projection, SqliteOptions};
+
+use crate::crowd::medium::at;
+use crate::harness::memory::{Random, keyword, one_hop, records, two_hops};
 
 const ENTITIES: u64 = 100_000;
 const RELATIONS: u64 = 500_000;
 const WORDS_PER_OBSERVATION: usize = 40;
 const LIVE_BATCH: usize = 1_000;
 const REBUILD_BATCH: usize = 4_096;
-
-/// A small generator with a fixed seed: the same rows in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    /// Words are drawn as in language: the n-th most frequent about 1/n as often as the first.
-    fn word(&mut self) -> u64 {
-        let u = self.below(1 << 30) as f64 / f64::from(1 << 30);
-        50_000_f64.powf(u) as u64
-    }
-
-    fn text(&mut self, words: usize) -> String {
-        (0..words).map(|_| format!("w{}", self.word())).collect::<Vec<_>>().join(" ")
-    }
-}
-
-fn record(seq: u64, event: MemoryEvent) -> Record {
-    Record {
-        seq: Seq(seq),
-        recorded_at: Timestamp::from_unix_micros(1_700_000_000_000_000 + seq),
-        stream: "global".to_owned(),
-        actor: "bench".to_owned(),
-        correlation: None,
-        causation: None,
-        event: Event::Memory(event),
-    }
-}
-
-/// 100,000 entities, each followed by its two observations, then the relations: 800,000 records.
-fn records() -> Vec<Record> {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut records = Vec::with_capacity((ENTITIES * 3 + RELATIONS) as usize);
-    let validity = Validity::default();
-    let mut push = |event| records.push(record(records.len() as u64 + 1, event));
-    for entity in 0..ENTITIES {
-        let id = MemoryId(entity * 3 + 1);
-        push(MemoryEvent::EntityCreated {
-            id,
-            scope: Scope::Global,
-            name: format!("entity {entity} {}", random.text(2)),
-            entity_type: format!("type{}", entity % 20),
-            metadata: None,
-            confidence: 1.0,
-            validity,
-        });
-        for n in 1..=2 {
-            let content = random.text(WORDS_PER_OBSERVATION);
-            push(MemoryEvent::ObservationAdded { id: MemoryId(id.0 + n), entity: id, content, validity });
-        }
-    }
-    for relation in 0..RELATIONS {
-        push(MemoryEvent::RelationCreated {
-            id: MemoryId(ENTITIES * 3 + 1 + relation),
-            scope: Scope::Global,
-            from: MemoryId(random.below(ENTITIES) * 3 + 1),
-            to: MemoryId(random.below(ENTITIES) * 3 + 1),
-            relation_type: format!("relation{}", random.below(10)),
-            strength: random.below(100) as f64 / 100.0,
-            confidence: 1.0,
-            metadata: None,
-            validity,
-        });
-    }
-    records
-}
 
 fn pace(what: &str, rows: usize, start: Instant) {
     let seconds = start.elapsed().as_secs_f64();
@@ -95,7 +22,7 @@ fn pace(what: &str, rows: usize, start: Instant) {
 
 /// Folds the records both ways and says how fast; the graph of the live fold stays.
 fn fold(dir: &std::path::Path) -> Graph {
-    let records = records();
+    let records = records(ENTITIES, RELATIONS, WORDS_PER_OBSERVATION);
     let with_text = ENTITIES as usize * 3;
 
     let mut rebuilt = Graph::open(&dir.join("rebuilt"), &SqliteOptions::default()).unwrap();
@@ -133,50 +60,29 @@ fn fold(dir: &std::path::Path) -> Graph {
     live
 }
 
-/// Quantiles of single calls, which criterion's means hide.
+/// Quantiles of single calls.
 fn quantiles(what: &str, calls: usize, mut call: impl FnMut()) {
-    let mut micros: Vec<f64> = (0..calls)
+    let mut times: Vec<Duration> = (0..calls)
         .map(|_| {
             let start = Instant::now();
             call();
-            start.elapsed().as_secs_f64() * 1e6
+            start.elapsed()
         })
         .collect();
-    micros.sort_by(f64::total_cmp);
-    let at = |q: f64| micros[((calls - 1) as f64 * q) as usize];
-    println!("{what}: p50 {:.1} µs, p99 {:.1} µs, p99.9 {:.1} µs", at(0.5), at(0.99), at(0.999));
+    times.sort_unstable();
+    let micros = |share: f64| at(&times, share).as_secs_f64() * 1e6;
+    let shares = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+    let told: Vec<String> =
+        shares.iter().map(|(name, share)| format!("{name} {:.1} µs", micros(*share))).collect();
+    println!("{what}: {}", told.join(", "));
 }
 
 fn entity(random: &mut Random) -> MemoryId {
     MemoryId(random.below(ENTITIES) * 3 + 1)
 }
 
-fn one_hop(reader: &GraphReader, entity: MemoryId) {
-    black_box(reader.relations_of(entity, Direction::Both, &[], 0.0, None, 100).unwrap());
-}
-
-fn two_hops(reader: &GraphReader, root: MemoryId) {
-    let query = WalkQuery {
-        root,
-        direction: Direction::Both,
-        max_depth: 2,
-        relation_types: Vec::new(),
-        min_strength: 0.0,
-        scopes: vec![Scope::Global],
-        valid_at: None,
-        strategy: WalkStrategy::BreadthFirst,
-        nodes_max: 1_000,
-    };
-    black_box(reader.walk(&query).unwrap());
-}
-
-fn keyword(reader: &GraphReader, text: String) {
-    let query = KeywordQuery { text, scopes: vec![Scope::Global], limit: 10, ..KeywordQuery::default() };
-    black_box(reader.keyword(&query).unwrap());
-}
-
-/// Prints the pace of the fold and quantiles, then runs criterion.
-pub(crate) fn latency(criterion: &mut Criterion) {
+/// Prints the pace of the fold and quantiles.
+pub(crate) fn latency() {
     let dir = tempfile::tempdir().unwrap();
     let graph = fold(dir.path());
     let reader = graph.reader();
@@ -188,10 +94,4 @@ pub(crate) fn latency(criterion: &mut Criterion) {
     quantiles("keyword, 2 frequent words", 2_000, || {
         keyword(&reader, format!("w{} w{}", 1 + random.below(9), 1 + random.below(9)));
     });
-    let mut group = criterion.benchmark_group("graph");
-    group.bench_function("point_read", |b| b.iter(|| reader.entity(entity(&mut random)).unwrap()));
-    group.bench_function("one_hop", |b| b.iter(|| one_hop(&reader, entity(&mut random))));
-    group.bench_function("two_hops", |b| b.iter(|| two_hops(&reader, entity(&mut random))));
-    group.bench_function("keyword", |b| b.iter(|| keyword(&reader, random.text(5))));
-    group.finish();
 }

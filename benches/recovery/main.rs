@@ -2,7 +2,8 @@
 //! but it, forks and audits.
 //!
 //! ```text
-//! cargo bench --bench recovery                          everything
+//! cargo bench --bench recovery                          short logs, by criterion: its flags
+//! cargo bench --bench recovery -- --all                 everything below
 //! cargo bench --bench recovery -- --only replay         replay into nothing beside a plain segment file
 //! cargo bench --bench recovery -- --only verify         `log verify` beside BLAKE3 over the same file
 //! cargo bench --bench recovery -- --only restart        start with the projections gone
@@ -11,6 +12,9 @@
 //! ```
 //!
 //! `--fork` and `--audit` are short for `--only fork` and `--only audit`.
+//!
+//! With criterion a log of 100,000 events is replayed and verified, a graph is folded from 30,000, and an engine starts over
+//! 20,000, with its projections and without.
 //!
 //! *replay*: events of about 150 bytes, each decoded, from a warm page cache on one thread. The segment file holds the
 //! same events, each behind its length and an XXH3 of its own; it is read in pieces of 256 KiB, every checksum checked,
@@ -32,10 +36,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
 
+#[path = "../crowd/allocator.rs"]
+mod allocator;
 mod audit;
+mod baselines;
 #[path = "../crowd/mod.rs"]
 mod crowd;
 mod fork;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod replay;
 mod restart;
 mod written;
@@ -43,6 +52,20 @@ mod written;
 use crowd::arguments::Arguments;
 use crowd::table::Table;
 
+/// Flags of the programs of its own.
+const FLAGS: [&str; 11] = [
+    "--all",
+    "--only",
+    "--replay",
+    "--verify",
+    "--restart",
+    "--fork",
+    "--audit",
+    "--events",
+    "--restart-events",
+    "--rounds",
+    "--dir",
+];
 /// What can be measured.
 const PARTS: [&str; 5] = ["replay", "verify", "restart", "fork", "audit"];
 
@@ -58,6 +81,10 @@ fn wanted(arguments: &Arguments) -> Result<Vec<&'static str>, String> {
 }
 
 fn main() {
+    if !harness::asks_for_own(&FLAGS, false) {
+        baselines::run(&mut harness::criterion());
+        return;
+    }
     let arguments = Arguments::read();
     let wanted = match wanted(&arguments) {
         Ok(wanted) => wanted,

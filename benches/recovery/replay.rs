@@ -59,7 +59,7 @@ fn speed(ones: &[f64], others: &[f64]) -> (f64, f64, f64) {
     summary(&ratios)
 }
 
-fn replayed(reader: &Reader, two_threads: bool) -> u64 {
+pub(crate) fn replayed(reader: &Reader, two_threads: bool) -> u64 {
     let options = Options { two_threads, ..Options::default() };
     replay(reader, &options, &Stopwatch(Instant::now()), &mut |_, _| ()).unwrap().events
 }

@@ -76,7 +76,7 @@ fn service(asked: &Arc<AtomicU64>) -> Arc<EmbeddingService> {
 }
 
 /// The n-th of mixed events: of ten, two entities, four observations, a relation and three messages.
-fn mixed(n: u64) -> Draft {
+pub(crate) fn mixed(n: u64) -> Draft {
     let (round, step) = (n / PATTERN, n % PATTERN);
     let (first, agent) = (round * PATTERN + 1, format!("agent-{}", round % 100));
     let id = MemoryId(n + 1);
@@ -160,7 +160,7 @@ fn message(n: u64, agent: &str, round: u64) -> Event {
 }
 
 /// Starts an engine and waits until every part has the log's end; the seconds that takes.
-fn start(dir: &Path, asked: &Arc<AtomicU64>) -> f64 {
+pub(crate) fn start(dir: &Path, asked: &Arc<AtomicU64>) -> f64 {
     let mut options = EngineOptions::new(dir);
     options.embedding = Some(service(asked));
     let started = Instant::now();
@@ -173,7 +173,7 @@ fn start(dir: &Path, asked: &Arc<AtomicU64>) -> f64 {
 }
 
 /// Removes everything that was folded; the vectors by content stay.
-fn remove_projections(dir: &Path) {
+pub(crate) fn remove_projections(dir: &Path) {
     for folder in ["graph", "talk"] {
         fs::remove_dir_all(dir.join(folder)).unwrap();
     }

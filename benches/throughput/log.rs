@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::hint::black_box;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use caxton_events::log::{Batch, Log, LogOptions, Ticket};
 use caxton_events::memory::Validity;
 use caxton_events::{Clock, Draft, MemoryEvent, MemoryId, Timestamp, codec};
-use criterion::{BenchmarkId, Criterion, Throughput};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::crowd::medium::{at, syncs};
@@ -23,7 +21,7 @@ use crate::crowd::ratios::{median, summary};
 const IN_FLIGHT: usize = 2;
 const APPENDERS: usize = 512;
 
-struct System;
+pub(crate) struct System;
 
 impl Clock for System {
     fn now(&self) -> Timestamp {
@@ -324,22 +322,4 @@ impl Paired {
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Criterion over the log.
-pub(crate) fn criterion(dir: &Path) {
-    let mut criterion = Criterion::default().configure_from_args().sample_size(10);
-    let mut group = criterion.benchmark_group("durable_append");
-    for size in [1, 256, 1_024, 4_096] {
-        group.throughput(Throughput::Elements(size));
-        group.bench_with_input(BenchmarkId::from_parameter(size), &size, |bencher, size| {
-            let _ = fs::remove_dir_all(dir);
-            let log = open_log(dir, 4_096);
-            let drafts: Vec<Draft> = (0..*size).map(draft).collect();
-            bencher.iter(|| black_box(log.append(vec![Batch::of(drafts.clone())]).unwrap()));
-        });
-    }
-    group.finish();
-    criterion.final_summary();
-    let _ = fs::remove_dir_all(dir);
 }

@@ -1,11 +1,14 @@
 //! How much becomes durable: events in the log, and messages through the engine.
 //!
 //! ```text
-//! cargo bench --bench throughput                              criterion over the log alone
+//! cargo bench --bench throughput                              groups of writes, by criterion: its flags
 //! cargo bench --bench throughput -- --paired                  the log beside its peers
 //! cargo bench --bench throughput -- --messages                messages through the engine
 //! cargo bench --bench throughput -- --sustained               messages at full speed for a minute
 //! ```
+//!
+//! With criterion the log takes groups of events of 200 bytes, each group into a log that was just made, and the engine
+//! takes entities and messages.
 //!
 //! `--paired` measures the log, a plain segment file and redb with a row an event in turns, in one process and on one
 //! disk, and prints ratios: each line is a geometric mean over at least nine interleaved rounds with its 90 % interval,
@@ -21,8 +24,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
 
+#[path = "../crowd/allocator.rs"]
+mod allocator;
+mod baselines;
 #[path = "../crowd/mod.rs"]
 mod crowd;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod log;
 mod messages;
 
@@ -38,7 +46,7 @@ fn main() {
         return;
     }
     if !arguments.has("--messages") && !arguments.has("--sustained") {
-        log::criterion(&dir);
+        baselines::run(&mut harness::criterion());
         return;
     }
     let mut table = Table::default();

@@ -46,3 +46,4 @@ mod turns;
 mod undo;
 #[path = "../simulation/web.rs"]
 mod web;
+mod workflows;

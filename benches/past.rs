@@ -15,7 +15,7 @@ use std::time::Instant;
 use caxton_events::memory::Validity;
 use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
 use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, ServiceOptions, VectorStore,
+    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions, VectorStore,
 };
 use caxton_projections::graph::{Direction, EntityFilter, WalkQuery, WalkStrategy};
 use caxton_projections::queries::Search;
@@ -295,8 +295,12 @@ fn main() {
     graph.begin_rebuild().unwrap();
     story.records.chunks(BATCH).for_each(|records| graph.apply(records).unwrap());
     graph.finish_rebuild().unwrap();
-    let identity =
-        ModelIdentity { name: "hashing".into(), weights_sha256: "b".repeat(64), dimensions: DIMENSIONS };
+    let identity = ModelIdentity {
+        name: "hashing".into(),
+        weights_sha256: "b".repeat(64),
+        dimensions: DIMENSIONS,
+        precision: Precision::Fp32,
+    };
     let store = VectorStore::open(&dir.path().join("store"), &identity).unwrap();
     let options = VectorOptions::default();
     let mut vectors =

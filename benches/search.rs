@@ -29,7 +29,7 @@ use caxton_events::memory::Validity;
 use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
 use caxton_projections::Projection;
 use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, MiniLm, ModelIdentity, ModelOptions, VectorStore,
+    DIMENSIONS, EmbedError, Embedder, MiniLm, ModelIdentity, ModelOptions, Precision, VectorStore,
 };
 use caxton_projections::vector::{VectorOptions, VectorQuery, VectorReader, Vectors};
 
@@ -241,8 +241,12 @@ fn fold(rows: u64, house: &House) {
 /// The hashing model, or the one in `--model` with the texts in `--texts`.
 fn house(model: Option<&Path>, texts: Option<&Path>) -> House {
     let Some((model, texts)) = model.zip(texts) else {
-        let identity =
-            ModelIdentity { name: "hashing".into(), weights_sha256: "b".repeat(64), dimensions: DIMENSIONS };
+        let identity = ModelIdentity {
+            name: "hashing".into(),
+            weights_sha256: "b".repeat(64),
+            dimensions: DIMENSIONS,
+            precision: Precision::Fp32,
+        };
         let questions = (0..QUESTIONS).map(|number| format!("question {number}")).collect();
         let embedder = Arc::new(Hashing(identity));
         return House {

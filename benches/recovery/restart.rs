@@ -11,7 +11,7 @@ use caxton_events::conversation::{Content, Message, Performative, Priority};
 use caxton_events::memory::Validity;
 use caxton_events::{AgentEvent, ConversationEvent, Draft, Event, MemoryEvent, MemoryId, MessageId, Scope};
 use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, ServiceOptions,
+    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
 };
 use caxton_projections::view::Wait;
 
@@ -67,8 +67,12 @@ impl Embedder for Drawn {
 }
 
 fn service(asked: &Arc<AtomicU64>) -> Arc<EmbeddingService> {
-    let identity =
-        ModelIdentity { name: "drawn".to_owned(), weights_sha256: "0".repeat(64), dimensions: DIMENSIONS };
+    let identity = ModelIdentity {
+        name: "drawn".to_owned(),
+        weights_sha256: "0".repeat(64),
+        dimensions: DIMENSIONS,
+        precision: Precision::Fp32,
+    };
     let started = Instant::now();
     let options = ServiceOptions::new(Arc::new(move || started.elapsed()));
     let model = Drawn { identity, asked: Arc::clone(asked) };

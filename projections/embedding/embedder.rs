@@ -2,6 +2,11 @@
 
 use std::ops::Range;
 
+use sha2::{Digest as _, Sha256};
+
+use super::model_files::hex;
+use super::precision::Precision;
+
 /// Width of every vector, in numbers.
 pub const DIMENSIONS: usize = 384;
 
@@ -14,6 +19,23 @@ pub struct ModelIdentity {
     pub weights_sha256: String,
     /// Width of its vectors, in numbers.
     pub dimensions: usize,
+    /// What its products are made of.
+    pub precision: Precision,
+}
+
+impl ModelIdentity {
+    /// What its vectors are kept under: 64 lower-case hex digits, the same for vectors that may be compared.
+    ///
+    /// With 32 bits these are the weights' SHA-256; with fewer, a SHA-256 of that and the precision's name.
+    pub fn vectors_key(&self) -> String {
+        match self.precision {
+            Precision::Fp32 => self.weights_sha256.clone(),
+            precision @ (Precision::Fp16 | Precision::Int8) => {
+                let text = format!("{} {}", self.weights_sha256, precision.name());
+                hex(&Sha256::digest(text.as_bytes()))
+            }
+        }
+    }
 }
 
 /// A model that turns texts into vectors of [`DIMENSIONS`] numbers and length 1.
@@ -41,6 +63,11 @@ pub trait Embedder: Send + Sync {
 
     /// How many tokens `text` takes, uncut, with the two frame tokens that the model adds.
     fn count_tokens(&self, text: &str) -> usize;
+
+    /// Whose instructions compute, for people, such as `AMX`; empty where that is not known.
+    fn instructions(&self) -> &'static str {
+        ""
+    }
 }
 
 /// Why texts got no vectors.

@@ -8,6 +8,7 @@ pub(crate) mod cores;
 pub mod embedder;
 pub mod minilm;
 pub mod model_files;
+pub mod precision;
 pub mod query_cache;
 pub mod reference;
 pub mod service;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use embedder::{DIMENSIONS, EmbedError, Embedder, ModelIdentity};
 pub use minilm::{InstructionSet, MiniLm};
+pub use precision::Precision;
 pub use query_cache::{CacheOptions, CacheStats, QueryCache};
 pub use reference::ReferenceMiniLm;
 pub use service::{EmbeddingService, ServiceOptions, ServiceStats};
@@ -44,6 +46,9 @@ pub enum Engine {
 pub struct ModelOptions {
     /// Who does the arithmetic. Default: fused.
     pub engine: Engine,
+    /// What the products are made of. Vectors of different precisions must not be compared. Default: fp32, and the
+    /// reference engine has no other.
+    pub precision: Precision,
     /// Leaves the vectors of the words in the file's own pages (47 MB that the system may drop and read again)
     /// instead of reading them into memory. Default: on. The reference engine copies what it maps.
     pub memory_map: bool,
@@ -74,6 +79,7 @@ impl Default for ModelOptions {
     fn default() -> Self {
         Self {
             engine: Engine::Fused,
+            precision: Precision::Fp32,
             memory_map: true,
             prefault: true,
             huge_pages: true,
@@ -116,11 +122,19 @@ pub enum LoadError {
         /// What it may be.
         bounds: &'static str,
     },
-    /// This processor lacks the instructions that were asked for.
-    #[error("this processor does not have {set:?}")]
+    /// This processor lacks the instructions that were asked for, or the precision has no use for them.
+    #[error("this processor does not have {}, or {precision} is not computed with them", set.name())]
     Processor {
         /// What was asked for.
         set: InstructionSet,
+        /// For which precision.
+        precision: Precision,
+    },
+    /// The reference engine computes with 32 bits alone.
+    #[error("the candle engine computes with fp32 alone, not with {precision}; use the fused engine or fp32")]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
     },
     /// A file could not be read, or there was no memory for what is in it.
     #[error("could not load {}", path.display())]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::embedder::{DIMENSIONS, ModelIdentity};
+use super::precision::Precision;
 
 /// Name of the weights' file.
 pub const WEIGHTS: &str = "model.safetensors";
@@ -279,7 +280,12 @@ pub fn check(dir: &Path, model: &LockedModel) -> Result<FoundModel, Damage> {
         drop(write_stamp(&stamp_path, &seen));
     }
     let weights_sha256 = model.weights().map_or("", |file| file.sha256).to_owned();
-    let identity = ModelIdentity { name: model.name.to_owned(), weights_sha256, dimensions: DIMENSIONS };
+    let identity = ModelIdentity {
+        name: model.name.to_owned(),
+        weights_sha256,
+        dimensions: DIMENSIONS,
+        precision: Precision::Fp32,
+    };
     Ok(FoundModel { dir: dir.to_path_buf(), identity, hashed })
 }
 

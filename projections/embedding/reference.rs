@@ -9,7 +9,7 @@ use candle_transformers::models::bert::{BertModel, Config, HiddenAct, PositionEm
 
 use super::embedder::{EmbedError, Embedder, ModelIdentity};
 use super::minilm::tokenize::Tokens;
-use super::{LoadError, ModelOptions, model_files};
+use super::{LoadError, ModelOptions, Precision, model_files};
 
 /// all-MiniLM-L6-v2 on candle, in `f32` on the processor.
 pub struct ReferenceMiniLm {
@@ -49,6 +49,9 @@ impl ReferenceMiniLm {
     /// [`LoadError`], naming the file or the option and what to do.
     pub fn load(dir: &Path, options: &ModelOptions) -> Result<Self, LoadError> {
         options.check()?;
+        if options.precision != Precision::Fp32 {
+            return Err(LoadError::Precision { precision: options.precision });
+        }
         let found = model_files::check(dir, &model_files::ALL_MINILM_L6_V2)?;
         let path = dir.join(model_files::WEIGHTS);
         let failed = |source| LoadError::Reference { path: path.clone(), source: Box::new(source) };
@@ -125,6 +128,10 @@ impl Embedder for ReferenceMiniLm {
 
     fn count_tokens(&self, text: &str) -> usize {
         self.tokens.count(text)
+    }
+
+    fn instructions(&self) -> &'static str {
+        "candle"
     }
 }
 

@@ -216,6 +216,10 @@ impl Embedder for EmbeddingService {
     fn count_tokens(&self, text: &str) -> usize {
         self.embedder.count_tokens(text)
     }
+
+    fn instructions(&self) -> &'static str {
+        self.embedder.instructions()
+    }
 }
 
 impl Drop for EmbeddingService {

@@ -1,10 +1,11 @@
 //! Vectors on disk, found by their text: what a model said once is never asked again.
 //!
-//! A model has two files, named by the first 16 hex digits of its weights' SHA-256:
+//! A model has two files, named by the first 16 hex digits of [`ModelIdentity::vectors_key`]: of its weights' SHA-256, and
+//! of another where it computes with fewer than 32 bits, so that vectors of different precisions never meet.
 //!
 //! ```text
 //! <name>.keys  header 64 B | record 32 B | record 32 B | …
-//!   header     magic "CAXVKEY1" | version: u32 LE | dimensions: u32 LE | weights SHA-256: 32 B | synced: u32 LE
+//!   header     magic "CAXVKEY1" | version: u32 LE | dimensions: u32 LE | vectors key: 32 B | synced: u32 LE
 //!              | zero: 4 B | check of the 56 bytes before: 8 B
 //!   record     key: first 16 B of BLAKE3(text) | check of the vector: 8 B | check of key, vector check, slot: 8 B
 //! <name>.vecs  vector 1,536 B (384 × f32 LE) | vector | … | zeros up to a multiple of 12 MiB
@@ -195,8 +196,9 @@ impl VectorStore {
         if model.dimensions != DIMENSIONS {
             return Err(StoreError::Dimensions { model: model.name.clone(), dimensions: model.dimensions });
         }
-        let header = header_of(model)?;
-        let name = &model.weights_sha256[..16];
+        let key = model.vectors_key();
+        let header = header_of(&key)?;
+        let name = &key[..16];
         let (keys_path, vecs_path) = (dir.join(format!("{name}.keys")), dir.join(format!("{name}.vecs")));
         fs::create_dir_all(dir).map_err(io_error("create", dir))?;
         let mut opened = Opened::default();
@@ -462,12 +464,12 @@ fn open_file(path: &Path) -> Result<File, StoreError> {
         .map_err(io_error("open", path))
 }
 
-/// The header of an empty store of `model`.
-fn header_of(model: &ModelIdentity) -> Result<[u8; HEADER_BYTES], StoreError> {
-    let hex = model.weights_sha256.as_bytes();
+/// The header of an empty store of the model whose vectors are kept under `key`.
+fn header_of(key: &str) -> Result<[u8; HEADER_BYTES], StoreError> {
+    let hex = key.as_bytes();
     let digit = |at: usize| char::from(hex[at]).to_digit(16);
     if hex.len() != 64 || (0..64).any(|at| digit(at).is_none()) {
-        return Err(StoreError::Identity { text: model.weights_sha256.chars().take(80).collect() });
+        return Err(StoreError::Identity { text: key.chars().take(80).collect() });
     }
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);

@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use super::{
     DIMENSIONS, EXTENT_ROWS, HEADER_BYTES, RECORD_BYTES, Slot, StoreError, VECTOR_BYTES, VectorStore,
 };
-use crate::embedding::ModelIdentity;
+use crate::embedding::{ModelIdentity, Precision};
 
 fn model(digit: char) -> ModelIdentity {
     let weights_sha256 = std::iter::repeat_n(digit, 64).collect();
-    ModelIdentity { name: "test".into(), weights_sha256, dimensions: DIMENSIONS }
+    ModelIdentity { name: "test".into(), weights_sha256, dimensions: DIMENSIONS, precision: Precision::Fp32 }
 }
 
 fn open(dir: &TempDir) -> VectorStore {
@@ -51,6 +51,23 @@ fn holds(store: &VectorStore, number: usize) -> bool {
         assert_eq!(vector.to_vec(), axis(number));
     }
     vector.is_some()
+}
+
+#[test]
+fn vectors_of_different_precisions_never_meet() {
+    let dir = TempDir::new().unwrap();
+    let precisions = [Precision::Fp32, Precision::Fp16, Precision::Int8];
+    let stores = precisions
+        .map(|precision| VectorStore::open(dir.path(), &ModelIdentity { precision, ..model('a') }).unwrap());
+    for (number, store) in stores.iter().enumerate() {
+        assert_eq!(store.get_slot("the same text"), None, "precision {number}");
+        store.put("the same text", &axis(number)).unwrap();
+    }
+    for (number, store) in stores.iter().enumerate() {
+        let slot = store.get_slot("the same text").unwrap();
+        assert_eq!(store.vector(slot).unwrap().to_vec(), axis(number), "precision {number}");
+    }
+    assert!(file(&dir, "keys").exists(), "vectors of 32 bits lie where they always did");
 }
 
 #[test]

@@ -227,7 +227,7 @@ impl Vectors {
         Snapshot {
             dir: self.dir.clone(),
             store: self.shared.store.clone(),
-            model: self.embedder.identity().weights_sha256.clone(),
+            model: self.embedder.identity().vectors_key(),
             checkpoint: self.shared.checkpoint(),
             kinds: self.shared.kinds().clone(),
             views,

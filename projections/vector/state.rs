@@ -296,8 +296,9 @@ pub(crate) fn load(
             return Err(nonsense("another version"));
         }
         let found = text_of(source, TEXT_BYTES_MAX)?;
-        if found != model.weights_sha256 {
-            refusal = Some(StateError::Model { found, expected: model.weights_sha256.clone() });
+        let expected = model.vectors_key();
+        if found != expected {
+            refusal = Some(StateError::Model { found, expected });
             return Err(nonsense("another model"));
         }
         let (slots, digest) = (u64_of(source)?, array::<32>(source)?);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use caxton_projections::embedding::model_files::{
     self, ALL_MINILM_L6_V2, Finding, LockedModel, SMOLLM2_135M_INSTRUCT,
 };
-use caxton_projections::embedding::{EmbedError, Embedder as _};
+use caxton_projections::embedding::{EmbedError, Embedder as _, ModelIdentity};
 use serde_json::json;
 
 use super::args::{Common, EmbedText, ModelCommand, ModelName};
@@ -64,8 +64,14 @@ pub(super) fn embed(embed: &EmbedText, common: &Common, out: &mut Output) -> Res
     let vector = service.embed_query(&text).map_err(|error: EmbedError| Failure::of(Exit::Failed, &error))?;
     let tokens = service.count_tokens(&text);
     if out.is_json() {
-        let model = &service.identity().name;
-        return out.json(&json!({ "model": model, "tokens": tokens, "embedding": &vector[..] }));
+        let ModelIdentity { name, precision, .. } = service.identity();
+        return out.json(&json!({
+            "model": name,
+            "precision": precision,
+            "instructions": service.instructions(),
+            "tokens": tokens,
+            "embedding": &vector[..],
+        }));
     }
     let shown: Vec<String> = vector.iter().take(SHOWN_NUMBERS).map(|number| format!("{number:.4}")).collect();
     out.line(format_args!("{} numbers from {tokens} tokens: {} …", vector.len(), shown.join(" ")))

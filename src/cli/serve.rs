@@ -257,7 +257,13 @@ fn report(
         use caxton_projections::embedding::Embedder as _;
         let identity = semantic.embedding.identity();
         let digits = identity.weights_sha256.get(..12).unwrap_or_default();
-        format!("{} ({} dimensions, weights {digits}…)", identity.name, identity.dimensions)
+        let precision = identity.precision;
+        let on = match semantic.embedding.instructions() {
+            "" => String::new(),
+            instructions => format!(" on {instructions}"),
+        };
+        let dimensions = identity.dimensions;
+        format!("{} ({dimensions} dimensions, weights {digits}…, {precision}{on})", identity.name)
     });
     line("model", model.as_deref().unwrap_or("none: search by words only"));
     let who = if keys.is_empty() {

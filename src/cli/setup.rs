@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use caxton_events::log::{self, OpenError};
 use caxton_projections::embedding::{
-    self, CacheOptions, EmbeddingService, Engine as ModelEngine, ModelOptions, ServiceOptions,
+    self, CacheOptions, Embedder as _, EmbeddingService, Engine as ModelEngine, ModelOptions, Precision,
+    ServiceOptions,
 };
 use caxton_projections::graph::{
     AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy,
@@ -26,6 +27,7 @@ use crate::commands::talk;
 use crate::config::{self, Config, Flag, Loaded, Sources};
 use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 use crate::llm;
+use crate::telemetry;
 use crate::toolbox::memory::Ranking;
 
 const MIB: usize = 1 << 20;
@@ -167,6 +169,7 @@ pub(super) fn embedding_service(
     };
     let service = EmbeddingService::start(Arc::new(Timed(embedder)), options)
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    telemetry::embedding_loaded(service.identity().precision.name(), service.instructions());
     Ok(Arc::new(service))
 }
 
@@ -176,6 +179,11 @@ fn model_options(config: &Config) -> ModelOptions {
         engine: match config.embedding.engine {
             config::EmbeddingEngine::Fused => ModelEngine::Fused,
             config::EmbeddingEngine::Candle => ModelEngine::Candle,
+        },
+        precision: match config.advanced_memory_tuning.embedding_advanced.model_precision {
+            config::Precision::Fp32 => Precision::Fp32,
+            config::Precision::Fp16 => Precision::Fp16,
+            config::Precision::Int8 => Precision::Int8,
         },
         memory_map: pages.memory_mapping,
         prefault: pages.prefault_pages,

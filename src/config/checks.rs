@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing_subscriber::EnvFilter;
 
 use super::load::Origin;
-use super::memory::{Durability, MODEL_TOKENS_MAX, SearchMode};
+use super::memory::{Durability, EmbeddingEngine, MODEL_TOKENS_MAX, SearchMode};
 use super::problem::{Problem, Source};
-use super::{Config, EXTRACTIVE, LOCAL, format_duration};
+use super::{Config, EXTRACTIVE, LOCAL, Precision, format_duration};
 
 /// The rules, over a configuration whose values each fit their keys.
 struct Checks<'a> {
@@ -95,6 +95,13 @@ impl Checks<'_> {
                 format!("{MODEL_TOKENS_MAX} is used; longer texts are cut into chunks of that length");
             *tokens = MODEL_TOKENS_MAX;
             self.warn("memory.embedding_config.max_sequence_length", &message, &remedy);
+        }
+        if config.embedding.engine == EmbeddingEngine::Candle
+            && config.advanced_memory_tuning.embedding_advanced.model_precision != Precision::Fp32
+        {
+            let key = "advanced_memory_tuning.embedding_advanced.model_precision";
+            let message = "the candle engine computes with fp32 alone";
+            self.problem(key, message, "choose fp32, or embedding.engine: fused");
         }
         let mode = config.memory.search.mode;
         if config.embedding.keyword_only && mode == SearchMode::Semantic {

@@ -1,7 +1,7 @@
 //! Keys that are read and checked but change nothing yet, each with its reason. Later work makes this table shorter.
 
 use super::table::value_of;
-use super::{Allocator, Config, Durability, Format, Precision, Similarity};
+use super::{Allocator, Config, Durability, Format, Similarity};
 
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -78,11 +78,6 @@ const RULES: &[Rule] = &[
         name: "runtime.cpu_optimization.enable_cpu_affinity",
         reason: "threads are not pinned",
         applies: |config| config.runtime.cpu_optimization.enable_cpu_affinity,
-    },
-    Rule {
-        name: "advanced_memory_tuning.embedding_advanced.model_precision",
-        reason: "the model computes with 32 bits: 16 give NaN on a processor",
-        applies: |config| config.advanced_memory_tuning.embedding_advanced.model_precision != Precision::Fp32,
     },
     Rule {
         name: "memory_allocation.allocator",

@@ -161,7 +161,9 @@ choice! {
 section! {
     /// `advanced_memory_tuning.embedding_advanced`: how the model runs.
     pub struct EmbeddingAdvanced {
-        /// Precision of the model's weights.
+        /// What the model's products are made of. With fewer bits texts become vectors several times faster, where the
+        /// processor has instructions for it, and rankings are nearly the same. Each precision has vectors of its own:
+        /// after a change they are made anew.
         pub model_precision: Precision = Precision::Fp32;
         /// Put texts of like length together.
         pub batch_optimization: bool = true;
@@ -171,13 +173,13 @@ section! {
 }
 
 choice! {
-    /// Precision of weights.
+    /// Precision of the embedding model.
     pub enum Precision {
         /// 32 bits.
         Fp32 = "fp32",
-        /// 16 bits.
+        /// 16 bits, as bfloat16.
         Fp16 = "fp16",
-        /// 8 bits.
+        /// 8 bits, scaled by column and by token.
         Int8 = "int8",
     }
 }

@@ -458,6 +458,10 @@ fn bounds_follow_each_other_unless_both_are_explicit() {
         Some((2, 19)),
         &["keyword or hybrid"],
     );
+    let precision = "advanced_memory_tuning: {embedding_advanced: {model_precision: int8}}";
+    let candle = format!("embedding: {{engine: candle}}\n{precision}");
+    refused(&candle, Some((2, 47)), &["fp32 alone", "embedding.engine: fused"]);
+    assert!(load_text(precision).unwrap().without_effect().is_empty());
 }
 
 #[test]

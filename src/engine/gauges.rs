@@ -99,4 +99,8 @@ impl Embedder for Timed {
     fn count_tokens(&self, text: &str) -> usize {
         self.0.count_tokens(text)
     }
+
+    fn instructions(&self) -> &'static str {
+        self.0.instructions()
+    }
 }

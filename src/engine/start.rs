@@ -15,7 +15,9 @@ use caxton_events::log::{
 };
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
 use caxton_projections::driver::CatchUpError;
-use caxton_projections::embedding::{Embedder, EmbeddingService, ModelIdentity, StoreError, VectorStore};
+use caxton_projections::embedding::{
+    Embedder, EmbeddingService, ModelIdentity, Precision, StoreError, VectorStore,
+};
 use caxton_projections::graph::{self, GraphError, GraphReader, SqliteOptions};
 use caxton_projections::projection::{ApplyError, Projection};
 use caxton_projections::swap::Place;
@@ -367,11 +369,17 @@ fn open_log(options: &EngineOptions) -> Result<Log, StartError> {
 /// Records the start, and the model where it is another one than before: a rebuild then knows which vectors to expect.
 fn record_start(log: &Log, embedding: Option<&EmbeddingService>) -> Result<(), StartError> {
     let model = match embedding.map(Embedder::identity) {
-        Some(ModelIdentity { name, weights_sha256, dimensions }) => SystemEvent::EmbeddingModelChanged {
-            name: name.clone(),
-            weights_sha256: weights_sha256.clone(),
-            dimensions: u32::try_from(*dimensions).unwrap_or(u32::MAX),
-        },
+        Some(ModelIdentity { name, weights_sha256, dimensions, precision }) => {
+            SystemEvent::EmbeddingModelChanged {
+                // Vectors of another precision are another model's.
+                name: match precision {
+                    Precision::Fp32 => name.clone(),
+                    precision @ (Precision::Fp16 | Precision::Int8) => format!("{name} ({precision})"),
+                },
+                weights_sha256: weights_sha256.clone(),
+                dimensions: u32::try_from(*dimensions).unwrap_or(u32::MAX),
+            }
+        }
         None => SystemEvent::EmbeddingModelChanged {
             name: "none".to_owned(),
             weights_sha256: String::new(),

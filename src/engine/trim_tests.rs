@@ -12,7 +12,7 @@ use std::time::Duration;
 use caxton_events::memory::Validity;
 use caxton_events::{Scope, Seq};
 use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, ServiceOptions,
+    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
 };
 use caxton_projections::queries::{Search, SearchMode};
 
@@ -70,8 +70,12 @@ fn vector(text: &str) -> Vec<f32> {
 /// An engine with such a model, and the number of texts it was asked for.
 fn start(dir: &Path) -> (Engine, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
-    let identity =
-        ModelIdentity { name: "hashing".to_owned(), weights_sha256: "ab".repeat(32), dimensions: DIMENSIONS };
+    let identity = ModelIdentity {
+        name: "hashing".to_owned(),
+        weights_sha256: "ab".repeat(32),
+        dimensions: DIMENSIONS,
+        precision: Precision::Fp32,
+    };
     let embedder = Arc::new(Hashing { identity, asked: Arc::clone(&asked) });
     let service =
         EmbeddingService::start(embedder, ServiceOptions::new(Arc::new(|| Duration::ZERO))).unwrap();

@@ -158,6 +158,11 @@ pub fn embedding_finished(texts: usize, took: Duration) {
     counter!(names::EMBEDDING_TEXTS).increment(u64::from(texts));
 }
 
+/// The model is loaded: what its products are made of, and whose instructions compute.
+pub fn embedding_loaded(precision: &'static str, instructions: &'static str) {
+    gauge!(names::EMBEDDING_MODEL, "precision" => precision, "instructions" => instructions).set(1.0);
+}
+
 /// Vectors of queries that are kept now; those found there, and all that were looked for, since the start.
 pub fn embedding_cache_counted(entries: usize, hits: u64, all: u64) {
     gauge!(names::EMBEDDING_CACHE_SIZE).set(entries as f64);
@@ -467,6 +472,12 @@ mod tests {
     #[test]
     fn a_share_of_nothing_is_nothing() {
         assert!(share(0, 0) == 0.0 && (share(1, 4) - 0.25).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_model_says_how_it_computes() {
+        let text = rendered(|| embedding_loaded("int8", "AMX"));
+        has(&text, "caxton_embedding_model_info{precision=\"int8\",instructions=\"AMX\"} 1");
     }
 
     #[test]

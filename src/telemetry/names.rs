@@ -14,6 +14,7 @@ pub(super) const EMBEDDING_LATENCY_TABLE: &str = "caxton_embedding_latency";
 pub(super) const EMBEDDING_TEXTS: &str = "caxton_embedding_texts_total";
 pub(super) const EMBEDDING_CACHE_SIZE: &str = "caxton_embedding_cache_size";
 pub(super) const EMBEDDING_CACHE_HIT_RATE: &str = "caxton_embedding_cache_hit_rate";
+pub(super) const EMBEDDING_MODEL: &str = "caxton_embedding_model_info";
 pub(super) const SQLITE_QUERY_TIME: &str = "caxton_sqlite_query_time_seconds";
 pub(super) const SQLITE_QUERY_TIME_TABLE: &str = "caxton_sqlite_query_time";
 pub(super) const SERVER_STARTUP_TIME: &str = "caxton_server_startup_time_seconds";
@@ -137,11 +138,17 @@ pub(super) fn describe() {
         describe_counter!(name, Unit::Count, help);
     }
     describe_audit();
+    describe_model();
     super::agents::describe();
     super::messages::describe();
     for name in PRESENT_FROM_THE_START {
         gauge!(*name).set(0.0);
     }
+}
+
+fn describe_model() {
+    let help = "1: how the embedding model computes, by precision and instructions.";
+    describe_gauge!(EMBEDDING_MODEL, Unit::Count, help);
 }
 
 fn describe_audit() {

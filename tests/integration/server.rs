@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use caxton::api::rest::{RestOptions, serve};
 use caxton::engine::{Engine, EngineOptions};
 use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, ServiceOptions,
+    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -171,6 +171,7 @@ impl Letters {
             name: "letters".to_owned(),
             weights_sha256: "0".repeat(64),
             dimensions: DIMENSIONS,
+            precision: Precision::Fp32,
         };
         Self { identity }
     }

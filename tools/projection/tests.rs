@@ -12,7 +12,7 @@ use caxton_events::memory::Validity;
 use caxton_events::{
     AgentEvent, Clock, ConversationEvent, Draft, Event, MemoryEvent, MemoryId, Scope, SystemEvent, Timestamp,
 };
-use caxton_projections::embedding::{DIMENSIONS, EmbedError, Embedder, ModelIdentity};
+use caxton_projections::embedding::{DIMENSIONS, EmbedError, Embedder, ModelIdentity, Precision};
 use caxton_projections::graph::SqliteOptions;
 use caxton_projections::vector::VectorOptions;
 use tempfile::TempDir;
@@ -60,8 +60,12 @@ impl Embedder for Lengths {
 }
 
 fn model(fails: bool) -> Arc<dyn Embedder> {
-    let identity =
-        ModelIdentity { name: "lengths".to_owned(), weights_sha256: "0".repeat(64), dimensions: DIMENSIONS };
+    let identity = ModelIdentity {
+        name: "lengths".to_owned(),
+        weights_sha256: "0".repeat(64),
+        dimensions: DIMENSIONS,
+        precision: Precision::Fp32,
+    };
     Arc::new(Lengths { identity, fails })
 }
 

@@ -1,20 +1,39 @@
 //! A page-aligned run of numbers that is given back to the system when it is dropped.
 
 use std::io;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-/// `f32`s in memory of their own, aligned to a page, zero at first.
+/// A number of which every bit pattern is one, zeros among them.
+///
+/// # Safety
+///
+/// The type has no padding, no invalid bit pattern, and an alignment that divides a page.
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: every 32 bits are an `f32`.
+unsafe impl Plain for f32 {}
+// SAFETY: every 32 bits are a `u32`.
+unsafe impl Plain for u32 {}
+
+/// Numbers in memory of their own, aligned to a page, zero at first.
 ///
 /// Not a `Vec`, because the system can be asked for huge pages here, and because a dropped buffer lowers the
 /// process's memory at once.
-pub(crate) struct FloatBuffer {
+pub(crate) struct Buffer<T: Plain> {
     map: MmapMut,
     len: usize,
+    numbers: PhantomData<T>,
 }
 
-impl FloatBuffer {
+/// A buffer of `f32`.
+pub(crate) type FloatBuffer = Buffer<f32>;
+/// A buffer of words: what they hold is known to whoever packed them.
+pub(crate) type WordBuffer = Buffer<u32>;
+
+impl<T: Plain> Buffer<T> {
     /// `len` zeros, on huge pages where that is asked for and the system has them.
     ///
     /// # Errors
@@ -23,7 +42,7 @@ impl FloatBuffer {
     pub(crate) fn zeroed(len: usize, huge_pages: bool) -> io::Result<Self> {
         let bytes = len
             .max(1)
-            .checked_mul(size_of::<f32>())
+            .checked_mul(size_of::<T>())
             .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
         let map = MmapMut::map_anon(bytes)?;
         #[cfg(target_os = "linux")]
@@ -33,25 +52,32 @@ impl FloatBuffer {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = huge_pages;
-        Ok(Self { map, len })
+        Ok(Self { map, len, numbers: PhantomData })
     }
 }
 
-impl Deref for FloatBuffer {
-    type Target = [f32];
+impl<T: Plain> Deref for Buffer<T> {
+    type Target = [T];
 
-    #[allow(clippy::cast_ptr_alignment, reason = "a mapping starts on a page")]
-    fn deref(&self) -> &[f32] {
-        // SAFETY: the mapping holds at least `len` × 4 initialised bytes, is aligned to a page, lives as long as
-        // `self`, is shared with nobody, and every bit pattern is an `f32`.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<f32>(), self.len) }
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping holds at least `len` initialised numbers, is aligned to a page, lives as long as
+        // `self`, is shared with nobody, and every bit pattern is a `T`.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<T>(), self.len) }
     }
 }
 
-impl DerefMut for FloatBuffer {
-    #[allow(clippy::cast_ptr_alignment, reason = "a mapping starts on a page")]
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Plain> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `&mut self` makes this the only view.
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast::<f32>(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast::<T>(), self.len) }
+    }
+}
+
+impl WordBuffer {
+    /// The same memory as numbers.
+    pub(crate) fn floats(&self) -> &[f32] {
+        let words: &[u32] = self;
+        // SAFETY: both have 32 bits and the same alignment, and every bit pattern is an `f32`.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<f32>(), words.len()) }
     }
 }

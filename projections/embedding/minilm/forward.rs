@@ -4,17 +4,21 @@
 //! one, so that what is between its halves stays in the cache.
 
 use std::io;
+use std::ops::Range;
 
-use super::buffer::FloatBuffer;
-use super::helper::{Shared, multiply_panel};
-use super::kernels::{Kernels, Order, PANEL_COLUMNS, Panels, Rows, RowsMut};
-use super::weights::{Product, Weights};
+use super::attention::{self, HEAD, attend};
+use super::buffer::{FloatBuffer, WordBuffer};
+use super::helper::Shared;
+use super::kernels::{Kernels, PANEL_COLUMNS, Rows, RowsMut};
+use super::product::Product;
+use super::reduced::{Operand, Tiles};
+use super::weights::{Numbers, Weights};
 
 /// Rows that go through a feed-forward part together: a multiple of every kernel's tile but one, 0.7 MB between
 /// the halves.
 const CHUNK_ROWS: usize = 112;
-/// Width of an attention head, which is what makes its keys and values whole panels.
-const HEAD: usize = PANEL_COLUMNS;
+/// As [`CHUNK_ROWS`], of reduced products: pairs of blocks.
+const REDUCED_CHUNK_ROWS: usize = 128;
 
 /// Memory for the intermediate results of one pass. It grows to the largest pass and is used again.
 #[derive(Default)]
@@ -24,23 +28,28 @@ pub(crate) struct Scratch {
     state: Option<Buffers>,
 }
 
-struct Buffers {
+pub(super) struct Buffers {
     /// The vector of each token, rows of `hidden`.
     hidden: FloatBuffer,
     /// Query, key and value of each token.
-    attention: FloatBuffer,
+    pub(super) attention: FloatBuffer,
     /// What attention gathered for each token.
-    gathered: FloatBuffer,
+    pub(super) gathered: FloatBuffer,
     /// Output of the attention part.
     attended: FloatBuffer,
     /// Between the halves of the feed-forward part, for one chunk.
     between: FloatBuffer,
     /// Keys of one head as panels: transposed.
-    keys: FloatBuffer,
+    pub(super) keys: FloatBuffer,
     /// Values of one head as a panel.
-    values: FloatBuffer,
+    pub(super) values: FloatBuffer,
     /// Scores of one head: a row a token.
-    scores: FloatBuffer,
+    pub(super) scores: FloatBuffer,
+    /// Rows as reduced products take them.
+    pub(super) operand: Operand,
+    /// Keys and values of one head for reduced products.
+    pub(super) packed_keys: WordBuffer,
+    pub(super) packed_values: WordBuffer,
 }
 
 impl Scratch {
@@ -62,15 +71,23 @@ impl Scratch {
             Some(buffers) => Ok(buffers),
             state => {
                 let zeroed = |len| FloatBuffer::zeroed(len, false);
+                let reduced = weights.numbers() != Numbers::Full;
+                let full_head = padded * HEAD;
+                let reduced_head = if reduced { attention::packed_words(padded) } else { 0 };
+                let chunk = chunk_rows(weights).min(tokens);
+                let operand_depth = if reduced { feed_forward.max(padded) } else { 0 };
                 Ok(state.insert(Buffers {
                     hidden: zeroed(tokens * hidden)?,
                     attention: zeroed(tokens * 3 * hidden)?,
                     gathered: zeroed(tokens * hidden)?,
                     attended: zeroed(tokens * hidden)?,
-                    between: zeroed(CHUNK_ROWS.min(tokens) * feed_forward)?,
-                    keys: zeroed(padded * HEAD)?,
-                    values: zeroed(padded * HEAD)?,
+                    between: zeroed(chunk * feed_forward)?,
+                    keys: zeroed(full_head)?,
+                    values: zeroed(full_head)?,
                     scores: zeroed(padded * padded)?,
+                    operand: Operand::with_room(chunk.max(attention::ROWS), operand_depth)?,
+                    packed_keys: WordBuffer::zeroed(reduced_head, false)?,
+                    packed_values: WordBuffer::zeroed(reduced_head, false)?,
                 }))
             }
         }
@@ -80,9 +97,16 @@ impl Scratch {
     pub(crate) fn bytes(weights: &Weights, tokens: usize, longest: usize) -> usize {
         let padded = longest.next_multiple_of(PANEL_COLUMNS);
         let shape = weights.shape;
-        let numbers =
-            tokens * 6 * shape.hidden + CHUNK_ROWS * shape.feed_forward + padded * (2 * HEAD + padded);
-        numbers * size_of::<f32>()
+        let chunk = chunk_rows(weights);
+        let numbers = tokens * 6 * shape.hidden + chunk * shape.feed_forward + padded * (2 * HEAD + padded);
+        let reduced = match weights.numbers() {
+            Numbers::Full => 0,
+            Numbers::Rounded | Numbers::Reduced(_) => {
+                Operand::bytes(chunk, shape.feed_forward.max(padded))
+                    + 2 * attention::packed_words(padded) * size_of::<u32>()
+            }
+        };
+        numbers * size_of::<f32>() + reduced
     }
 }
 
@@ -96,16 +120,29 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     /// Writes `product` of layer `layer` to `y`.
-    fn multiply(&mut self, layer: usize, product: Product, x: Rows<'_>, y: &mut RowsMut<'_>) {
+    fn multiply(
+        &mut self,
+        (layer, product): (usize, Product),
+        tiles: &Tiles,
+        x: Rows<'_>,
+        operand: &mut Operand,
+        y: &mut RowsMut<'_>,
+    ) {
+        let multiplication = self.weights.matrix(layer, product).with(self.kernels, tiles, x, operand);
         if let Some(helper) = &mut self.helper
-            && helper.multiply(layer, product, x, y)
+            && helper.multiply((layer, product), x, &multiplication, y)
         {
             return;
         }
-        let panels = self.weights.panels(layer, product);
-        for index in 0..panels.count() {
-            multiply_panel(self.kernels, product, x, panels, index, Order::Upwards, y);
-        }
+        multiplication.all(self.kernels, product, y);
+    }
+}
+
+/// Rows that go through a feed-forward part together.
+fn chunk_rows(weights: &Weights) -> usize {
+    match weights.numbers() {
+        Numbers::Full | Numbers::Rounded => CHUNK_ROWS,
+        Numbers::Reduced(_) => REDUCED_CHUNK_ROWS,
     }
 }
 
@@ -124,25 +161,34 @@ pub(crate) fn forward(
     let tokens = texts.iter().map(|text| text.len()).sum();
     let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
     let buffers = scratch.reserve(weights, tokens, longest)?;
+    let tiles = &kernels.tiles();
     embed_tokens(kernels, weights, texts, buffers);
+    let chunk_rows = chunk_rows(weights);
     for layer in 0..weights.layers.len() {
         let hidden = weights.shape.hidden;
-        for first in (0..tokens).step_by(CHUNK_ROWS) {
-            let count = CHUNK_ROWS.min(tokens - first);
+        for first in (0..tokens).step_by(chunk_rows) {
+            let count = chunk_rows.min(tokens - first);
             pass.multiply(
-                layer,
-                Product::AttentionIn,
+                (layer, Product::AttentionIn),
+                tiles,
                 Rows { numbers: &buffers.hidden[first * hidden..], count, stride: hidden },
+                &mut buffers.operand,
                 &mut RowsMut { numbers: &mut buffers.attention[first * 3 * hidden..], stride: 3 * hidden },
             );
         }
         let mut first = 0;
         for text in texts {
-            attend(kernels, hidden, first, text.len(), buffers);
+            let place = first..first + text.len();
+            if weights.numbers() != Numbers::Full && kernels.set().multiplies_bf16() {
+                attention::attend_bf16(kernels, tiles, hidden, place, buffers);
+            } else {
+                attend(kernels, hidden, place, buffers);
+            }
             first += text.len();
         }
-        for first in (0..tokens).step_by(CHUNK_ROWS) {
-            finish_layer(&mut pass, layer, first, CHUNK_ROWS.min(tokens - first), buffers);
+        for first in (0..tokens).step_by(chunk_rows) {
+            let rows = first..tokens.min(first + chunk_rows);
+            finish_layer(&mut pass, tiles, layer, rows, buffers);
         }
     }
     let mut first = 0;
@@ -165,64 +211,21 @@ fn embed_tokens(kernels: Kernels, weights: &Weights, texts: &[&[u32]], buffers: 
     }
 }
 
-/// Self-attention of the text whose `len` tokens start at row `first`, head by head.
-fn attend(kernels: Kernels, hidden: usize, first: usize, len: usize, buffers: &mut Buffers) {
-    let stride = 3 * hidden;
-    let padded = len.next_multiple_of(PANEL_COLUMNS);
-    let scale = 1.0 / (HEAD as f32).sqrt();
-    for head in (0..hidden).step_by(HEAD) {
-        let queries = first * stride + head;
-        transpose_keys(&buffers.attention[queries + hidden..], stride, len, &mut buffers.keys);
-        for (row, value) in buffers.values.chunks_exact_mut(HEAD).take(len).enumerate() {
-            value.copy_from_slice(&buffers.attention[queries + 2 * hidden + row * stride..][..HEAD]);
-        }
-        kernels.matmul(
-            Rows { numbers: &buffers.attention[queries..], count: len, stride },
-            Panels { numbers: &buffers.keys[..padded * HEAD], depth: HEAD, bias: None },
-            &mut RowsMut { numbers: &mut buffers.scores, stride: padded },
-        );
-        for row in buffers.scores.chunks_exact_mut(padded).take(len) {
-            kernels.softmax(&mut row[..len], scale);
-        }
-        kernels.matmul(
-            Rows { numbers: &buffers.scores, count: len, stride: padded },
-            Panels { numbers: &buffers.values[..len * HEAD], depth: len, bias: None },
-            &mut RowsMut { numbers: &mut buffers.gathered[first * hidden + head..], stride: hidden },
-        );
-    }
-}
-
-/// Writes the keys of `len` tokens as panels: a column a token, zeros where the last panel has no token.
-fn transpose_keys(keys: &[f32], stride: usize, len: usize, panels: &mut [f32]) {
-    for (index, panel) in panels.chunks_exact_mut(HEAD * PANEL_COLUMNS).enumerate() {
-        let first = index * PANEL_COLUMNS;
-        if first >= len {
-            break;
-        }
-        if len - first < PANEL_COLUMNS {
-            panel.fill(0.0);
-        }
-        for column in 0..PANEL_COLUMNS.min(len - first) {
-            let key = &keys[(first + column) * stride..][..HEAD];
-            for (to, number) in panel[column..].iter_mut().step_by(PANEL_COLUMNS).zip(key) {
-                *to = *number;
-            }
-        }
-    }
-}
-
-/// The attention's output and the feed-forward part, for `count` rows from `first` on.
-fn finish_layer(pass: &mut Pass<'_>, layer: usize, first: usize, count: usize, buffers: &mut Buffers) {
+/// The attention's output and the feed-forward part, for some rows.
+fn finish_layer(pass: &mut Pass<'_>, tiles: &Tiles, layer: usize, rows: Range<usize>, buffers: &mut Buffers) {
     let (kernels, weights) = (pass.kernels, pass.weights);
     let norms = &weights.layers[layer];
     let (hidden, feed_forward) = (weights.shape.hidden, weights.shape.feed_forward);
-    let rows = first * hidden..(first + count) * hidden;
+    let count = rows.len();
+    let rows = rows.start * hidden..rows.end * hidden;
+    let operand = &mut buffers.operand;
     let state = &mut buffers.hidden[rows.clone()];
     let attended = &mut buffers.attended[rows.clone()];
     pass.multiply(
-        layer,
-        Product::AttentionOut,
+        (layer, Product::AttentionOut),
+        tiles,
         Rows { numbers: &buffers.gathered[rows], count, stride: hidden },
+        operand,
         &mut RowsMut { numbers: attended, stride: hidden },
     );
     for (row, before) in attended.chunks_exact_mut(hidden).zip(state.chunks_exact(hidden)) {
@@ -230,15 +233,17 @@ fn finish_layer(pass: &mut Pass<'_>, layer: usize, first: usize, count: usize, b
     }
     let between = &mut buffers.between[..count * feed_forward];
     pass.multiply(
-        layer,
-        Product::FeedIn,
+        (layer, Product::FeedIn),
+        tiles,
         Rows { numbers: attended, count, stride: hidden },
+        operand,
         &mut RowsMut { numbers: between, stride: feed_forward },
     );
     pass.multiply(
-        layer,
-        Product::FeedOut,
+        (layer, Product::FeedOut),
+        tiles,
         Rows { numbers: between, count, stride: feed_forward },
+        operand,
         &mut RowsMut { numbers: state, stride: hidden },
     );
     for (row, before) in state.chunks_exact_mut(hidden).zip(attended.chunks_exact(hidden)) {

@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
 use super::buffer::FloatBuffer;
-use super::kernels::{Kernels, Order, PANEL_COLUMNS, Panels, Rows, RowsMut};
-use super::weights::{Product, Weights};
+use super::kernels::{Kernels, Order, PANEL_COLUMNS, Rows, RowsMut};
+use super::product::{Matrix, Multiplication, Product};
+use super::reduced::{Operand, Tiles};
+use super::weights::{Numbers, Weights};
 use crate::embedding::cores::{self, Movable};
 
 /// Tokens of a text that is shared, at most. A longer one is rare as a query, and takes room here.
@@ -62,8 +64,16 @@ struct Desk {
     claims: AtomicU64,
     /// See [`Done`].
     finished: AtomicU64,
-    /// The columns that the helper has computed, at their places in the product.
-    part: Mutex<FloatBuffer>,
+    part: Mutex<Part>,
+}
+
+/// What the helper works on. It has no rival for it but a pass that collects.
+struct Part {
+    /// The columns that it has computed, at their places in the product.
+    numbers: FloatBuffer,
+    /// The rows that are multiplied, as reduced products take them, and of which turn they are.
+    operand: Operand,
+    taken: Option<u32>,
 }
 
 /// A product that is worked on.
@@ -120,38 +130,39 @@ pub(crate) struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// Writes the product of layer `layer` to `y`; `false` when it is not shared, and nothing was done.
+    /// Writes the product of layer `layer` to `y`, as `own` does alone; `false` when it is not shared, and nothing was
+    /// done.
     pub(crate) fn multiply(
         &mut self,
-        layer: usize,
-        product: Product,
+        (layer, product): (usize, Product),
         x: Rows<'_>,
+        own: &Multiplication<'_>,
         y: &mut RowsMut<'_>,
     ) -> bool {
         let desk = self.desk;
-        let panels = desk.weights.panels(layer, product);
-        if self.late >= LATE_MAX || !self.lay_out(layer, product, x, panels) {
+        let matrix = desk.weights.matrix(layer, product);
+        if self.late >= LATE_MAX || !self.lay_out(layer, product, x, matrix) {
             return false;
         }
         while let Some(index) = desk.claim_front() {
-            multiply_panel(desk.kernels, product, x, panels, index, Order::Upwards, y);
+            own.panel(desk.kernels, product, index, Order::Upwards, y);
         }
         let first = usize::from(Claims::unpack(desk.claims.load(Ordering::Relaxed)).front);
-        if first < panels.count() && !self.collect(first, x.count, panels, y) {
+        if first < matrix.count() && !self.collect(first, x.count, matrix, y) {
             self.late += 1;
-            for index in first..panels.count() {
-                multiply_panel(desk.kernels, product, x, panels, index, Order::Upwards, y);
+            for index in first..matrix.count() {
+                own.panel(desk.kernels, product, index, Order::Upwards, y);
             }
         }
         true
     }
 
     /// Lets the helper see a product; `false` when it is still busy with one that was finished without it.
-    fn lay_out(&mut self, layer: usize, product: Product, x: Rows<'_>, panels: Panels<'_>) -> bool {
-        let (Ok(mut task), Ok(back)) = (self.desk.task.try_write(), u16::try_from(panels.count())) else {
+    fn lay_out(&mut self, layer: usize, product: Product, x: Rows<'_>, matrix: Matrix<'_>) -> bool {
+        let (Ok(mut task), Ok(back)) = (self.desk.task.try_write(), u16::try_from(matrix.count())) else {
             return false;
         };
-        let width = panels.depth;
+        let width = matrix.depth();
         let Some(copy) = task.x.get_mut(..x.count * width) else { return false };
         for (to, row) in copy.chunks_exact_mut(width).zip(x.numbers.chunks(x.stride)) {
             to.copy_from_slice(&row[..width]);
@@ -164,10 +175,10 @@ impl Shared<'_> {
     }
 
     /// Takes over what the helper computed, the panels from `first` on; `false` when it is late.
-    fn collect(&self, first: usize, rows: usize, panels: Panels<'_>, y: &mut RowsMut<'_>) -> bool {
-        let done = Done { turn: *self.turn, panels: (panels.count() - first) as u32 }.pack();
+    fn collect(&self, first: usize, rows: usize, matrix: Matrix<'_>, y: &mut RowsMut<'_>) -> bool {
+        let done = Done { turn: *self.turn, panels: (matrix.count() - first) as u32 }.pack();
         // At most one panel is outstanding. The longer that takes, the longer it is worth waiting for.
-        let mut spins = SPINS_MIN + rows * panels.depth / WORK_PER_SPIN;
+        let mut spins = SPINS_MIN + rows * matrix.depth() / WORK_PER_SPIN;
         while self.desk.finished.load(Ordering::Acquire) != done {
             if spins == 0 {
                 return false;
@@ -176,10 +187,10 @@ impl Shared<'_> {
             std::hint::spin_loop();
         }
         let Ok(part) = self.desk.part.try_lock() else { return false };
-        let columns = panels.count() * PANEL_COLUMNS;
+        let columns = matrix.count() * PANEL_COLUMNS;
         for row in 0..rows {
             let columns = first * PANEL_COLUMNS..columns;
-            let from = &part[row * columns.end..][columns.clone()];
+            let from = &part.numbers[row * columns.end..][columns.clone()];
             y.numbers[row * y.stride..][columns].copy_from_slice(from);
         }
         true
@@ -189,24 +200,6 @@ impl Shared<'_> {
 impl Drop for Shared<'_> {
     fn drop(&mut self) {
         self.desk.open.store(false, Ordering::Relaxed);
-    }
-}
-
-/// Writes the columns of a layer's product that panel `index` gives, with what follows it number by number.
-pub(crate) fn multiply_panel(
-    kernels: Kernels,
-    product: Product,
-    x: Rows<'_>,
-    panels: Panels<'_>,
-    index: usize,
-    order: Order,
-    y: &mut RowsMut<'_>,
-) {
-    kernels.matmul_panel(x, panels, index, order, y);
-    if product == Product::FeedIn {
-        for row in y.numbers.chunks_mut(y.stride).take(x.count) {
-            kernels.gelu(&mut row[index * PANEL_COLUMNS..][..PANEL_COLUMNS]);
-        }
     }
 }
 
@@ -255,7 +248,9 @@ impl Desk {
         let width = weights.shape.hidden.max(weights.shape.feed_forward);
         let columns_max = width.max(3 * weights.shape.hidden);
         let x = FloatBuffer::zeroed(TOKENS_MAX * width, false)?;
-        let part = FloatBuffer::zeroed(TOKENS_MAX * columns_max, false)?;
+        let numbers = FloatBuffer::zeroed(TOKENS_MAX * columns_max, false)?;
+        let operand =
+            Operand::with_room(TOKENS_MAX, if weights.numbers() == Numbers::Full { 0 } else { width })?;
         Ok(Self {
             weights,
             kernels,
@@ -267,7 +262,7 @@ impl Desk {
             task: RwLock::new(Task { turn: 0, layer: 0, product: Product::AttentionIn, rows: 0, x }),
             claims: AtomicU64::new(0),
             finished: AtomicU64::new(0),
-            part: Mutex::new(part),
+            part: Mutex::new(Part { numbers, operand, taken: None }),
         })
     }
 
@@ -310,8 +305,9 @@ impl Desk {
     /// Works until the pass is over or lets the helper wait too long.
     fn take_part(&self) {
         let (mut looks, mut done) = (0, Done { turn: 0, panels: 0 });
+        let tiles = self.kernels.tiles();
         while looks < LOOKS_MAX && self.open.load(Ordering::Relaxed) {
-            if self.take_panel(&mut done) {
+            if self.take_panel(&tiles, &mut done) {
                 looks = 0;
                 continue;
             }
@@ -347,17 +343,25 @@ impl Desk {
 
     /// Takes the last panel that is left and multiplies by it; `false` when none is. `done` counts the panels that
     /// the helper has finished in a turn.
-    fn take_panel(&self, done: &mut Done) -> bool {
+    fn take_panel(&self, tiles: &Tiles, done: &mut Done) -> bool {
         let Some((turn, index)) = self.claim_back() else { return false };
         // Locked by nobody else, unless this thread was so late that another pass goes on without it.
         let (Ok(task), Ok(mut part)) = (self.task.try_read(), self.part.try_lock()) else { return false };
         if task.turn != turn {
             return false;
         }
-        let panels = self.weights.panels(task.layer, task.product);
-        let x = Rows { numbers: &task.x, count: task.rows, stride: panels.depth };
-        let mut y = RowsMut { numbers: &mut part, stride: panels.count() * PANEL_COLUMNS };
-        multiply_panel(self.kernels, task.product, x, panels, index, Order::Downwards, &mut y);
+        let matrix = self.weights.matrix(task.layer, task.product);
+        let x = Rows { numbers: &task.x, count: task.rows, stride: matrix.depth() };
+        let Part { numbers, operand, taken } = &mut *part;
+        let known = *taken == Some(turn);
+        *taken = Some(turn);
+        let multiplication = if known {
+            matrix.with_taken(tiles, x, operand)
+        } else {
+            matrix.with(self.kernels, tiles, x, operand)
+        };
+        let mut y = RowsMut { numbers, stride: matrix.count() * PANEL_COLUMNS };
+        multiplication.panel(self.kernels, task.product, index, Order::Downwards, &mut y);
         // Before the pass's own thread is told: it must find both free.
         drop((task, part));
         if done.turn != turn {

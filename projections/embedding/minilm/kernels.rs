@@ -1,9 +1,11 @@
 //! The arithmetic of the forward pass, in the widest instructions that this processor has.
 
+use super::instructions::{InstructionSet, Lanes};
 use super::kernels_pointwise as pointwise;
 use super::kernels_scalar as scalar;
 #[cfg(target_arch = "x86_64")]
 use super::{kernels_avx2 as avx2, kernels_avx512 as avx512};
+use crate::embedding::Precision;
 
 /// Columns of a packed panel. A tile of the product is always this wide.
 pub(crate) const PANEL_COLUMNS: usize = 32;
@@ -19,34 +21,6 @@ pub(crate) const PREFETCH_ROWS: usize = 16;
 /// The nearest cache waits for few lines at a time, too few to hide the way to memory; the second waits for more.
 /// A text of 12 tokens takes a tenth less; 64 to 384 rows make no difference.
 pub(crate) const PREFETCH_FAR_ROWS: usize = 128;
-
-/// A set of instructions that the forward pass is written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum InstructionSet {
-    /// Plain loops, for every processor.
-    Portable,
-    /// AVX2 with FMA, on x86-64.
-    Avx2,
-    /// AVX-512F with AVX2 and FMA, on x86-64.
-    Avx512,
-}
-
-impl InstructionSet {
-    /// What this processor has, from the plainest to the widest.
-    pub fn available() -> Vec<Self> {
-        let mut sets = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                sets.push(Self::Avx2);
-                if is_x86_feature_detected!("avx512f") {
-                    sets.push(Self::Avx512);
-                }
-            }
-        }
-        sets
-    }
-}
 
 /// The kernels of one instruction set. A value is the proof that this processor has it.
 #[derive(Debug, Clone, Copy)]
@@ -112,14 +86,14 @@ pub(crate) struct Tile<'a> {
 const NO_BIAS: [f32; PANEL_COLUMNS] = [0.0; PANEL_COLUMNS];
 
 impl Kernels {
-    /// The kernels of `set`, or `None` when this processor lacks it.
-    pub(crate) fn of(set: InstructionSet) -> Option<Self> {
-        InstructionSet::available().contains(&set).then_some(Self { set })
+    /// The kernels of `set`, or `None` when this processor lacks it or it has nothing for `precision`.
+    pub(crate) fn of(set: InstructionSet, precision: Precision) -> Option<Self> {
+        InstructionSet::available(precision).contains(&set).then_some(Self { set })
     }
 
-    /// The widest kernels of this processor.
-    pub(crate) fn widest() -> Self {
-        let set = InstructionSet::available().into_iter().max().unwrap_or(InstructionSet::Portable);
+    /// The fastest kernels of this processor for `precision`.
+    pub(crate) fn fastest(precision: Precision) -> Self {
+        let set = InstructionSet::available(precision).pop().unwrap_or(InstructionSet::Portable);
         Self { set }
     }
 
@@ -129,14 +103,12 @@ impl Kernels {
     }
 
     fn tile_rows_max(self) -> usize {
-        match self.set {
-            InstructionSet::Portable => scalar::TILE_ROWS_MAX,
+        match self.set.lanes() {
+            Lanes::Portable => scalar::TILE_ROWS_MAX,
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => avx2::TILE_ROWS_MAX,
+            Lanes::Avx2 => avx2::TILE_ROWS_MAX,
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => avx512::TILE_ROWS_MAX,
-            #[cfg(not(target_arch = "x86_64"))]
-            InstructionSet::Avx2 | InstructionSet::Avx512 => scalar::TILE_ROWS_MAX,
+            Lanes::Avx512 => avx512::TILE_ROWS_MAX,
         }
     }
 
@@ -188,67 +160,53 @@ impl Kernels {
     }
 
     fn tile(self, mut tile: Tile<'_>) {
-        match self.set {
-            InstructionSet::Portable => scalar::tile(&mut tile),
+        match self.set.lanes() {
+            Lanes::Portable => scalar::tile(&mut tile),
             // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => unsafe { avx2::tile(&mut tile) },
+            Lanes::Avx2 => unsafe { avx2::tile(&mut tile) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => unsafe { avx512::tile(&mut tile) },
-            #[cfg(not(target_arch = "x86_64"))]
-            InstructionSet::Avx2 | InstructionSet::Avx512 => scalar::tile(&mut tile),
+            Lanes::Avx512 => unsafe { avx512::tile(&mut tile) },
         }
     }
 
     /// Replaces each number by its Gaussian error linear unit, x · Φ(x).
     pub(crate) fn gelu(self, values: &mut [f32]) {
-        match self.set {
-            InstructionSet::Portable => pointwise::gelu::<{ pointwise::NATIVE_FMA }>(values),
+        match self.set.lanes() {
+            Lanes::Portable => pointwise::gelu::<{ pointwise::NATIVE_FMA }>(values),
             // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => unsafe { avx2::gelu(values) },
+            Lanes::Avx2 => unsafe { avx2::gelu(values) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => unsafe { avx512::gelu(values) },
-            #[cfg(not(target_arch = "x86_64"))]
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
-                pointwise::gelu::<{ pointwise::NATIVE_FMA }>(values);
-            }
+            Lanes::Avx512 => unsafe { avx512::gelu(values) },
         }
     }
 
     /// Replaces `values` by the softmax of `values · scale`; `scale` is positive.
     pub(crate) fn softmax(self, values: &mut [f32], scale: f32) {
-        match self.set {
-            InstructionSet::Portable => pointwise::softmax::<{ pointwise::NATIVE_FMA }>(values, scale),
+        match self.set.lanes() {
+            Lanes::Portable => pointwise::softmax::<{ pointwise::NATIVE_FMA }>(values, scale),
             // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => unsafe { avx2::softmax(values, scale) },
+            Lanes::Avx2 => unsafe { avx2::softmax(values, scale) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => unsafe { avx512::softmax(values, scale) },
-            #[cfg(not(target_arch = "x86_64"))]
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
-                pointwise::softmax::<{ pointwise::NATIVE_FMA }>(values, scale);
-            }
+            Lanes::Avx512 => unsafe { avx512::softmax(values, scale) },
         }
     }
 
     /// Adds `residual` to `values`, then normalises them to mean 0 and variance 1, times `norm.gain` plus `norm.bias`.
     pub(crate) fn add_and_normalise(self, values: &mut [f32], residual: &[f32], norm: &Norm) {
-        match self.set {
-            InstructionSet::Portable => pointwise::add_and_normalise(values, residual, norm),
+        match self.set.lanes() {
+            Lanes::Portable => pointwise::add_and_normalise(values, residual, norm),
             // SAFETY: a `Kernels` of this set exists only where the processor was seen to have it.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => unsafe { avx2::add_and_normalise(values, residual, norm) },
+            Lanes::Avx2 => unsafe { avx2::add_and_normalise(values, residual, norm) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => unsafe { avx512::add_and_normalise(values, residual, norm) },
-            #[cfg(not(target_arch = "x86_64"))]
-            InstructionSet::Avx2 | InstructionSet::Avx512 => {
-                pointwise::add_and_normalise(values, residual, norm);
-            }
+            Lanes::Avx512 => unsafe { avx512::add_and_normalise(values, residual, norm) },
         }
     }
 }

@@ -1,11 +1,14 @@
 //! all-MiniLM-L6-v2 with a forward pass of its own: packed weights, no padding, the processor's widest vectors.
 //!
-//! Reading order: `forward` (the pass), `weights` (what it reads), `kernels` (its arithmetic), `helper` (a second
-//! thread for one short text), `tokenize`.
+//! Reading order: `forward` (the pass) and `attention`, `weights` (what they read), `product` (the two put together),
+//! `kernels` (arithmetic with 32 bits), `reduced` (with 16 and 8), `instructions` (for which processors), `helper` (a
+//! second thread for one short text), `tokenize`.
 
+mod attention;
 mod buffer;
 pub(super) mod forward;
 mod helper;
+mod instructions;
 mod kernels;
 #[cfg(target_arch = "x86_64")]
 mod kernels_avx2;
@@ -13,6 +16,18 @@ mod kernels_avx2;
 mod kernels_avx512;
 mod kernels_pointwise;
 mod kernels_scalar;
+#[cfg(test)]
+mod precision_tests;
+mod product;
+mod reduced;
+#[cfg(target_arch = "x86_64")]
+mod reduced_amx;
+#[cfg(target_arch = "x86_64")]
+mod reduced_avx2;
+#[cfg(target_arch = "x86_64")]
+mod reduced_avx512;
+mod reduced_plain;
+mod reduced_weights;
 mod safetensors;
 #[cfg(test)]
 mod tests;
@@ -24,7 +39,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-pub use kernels::InstructionSet;
+pub use instructions::InstructionSet;
 pub use safetensors::TensorError;
 
 use super::embedder::{EmbedError, Embedder, ModelIdentity};
@@ -33,7 +48,7 @@ use forward::Scratch;
 use helper::{Helper, Shared};
 use kernels::Kernels;
 use tokenize::Tokens;
-use weights::{Placement, Weights};
+use weights::{Numbers, Placement, Weights};
 
 /// Tokens of one pass at most. More do not make it faster; they only take 9 KB each while it lasts.
 const PASS_TOKENS_MAX: usize = 1_024;
@@ -70,16 +85,19 @@ impl MiniLm {
     ///
     /// [`LoadError`], naming the file or the option and what to do.
     pub fn load(dir: &Path, options: &ModelOptions) -> Result<Self, LoadError> {
-        Self::load_with(dir, options, Kernels::widest())
+        Self::load_with(dir, options, Kernels::fastest(options.precision))
     }
 
     /// As [`load`](Self::load), with the instructions given instead of the widest: to compare them.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load), and [`LoadError::Processor`] when this processor lacks them.
+    /// As [`load`](Self::load), and [`LoadError::Processor`] when this processor lacks them or they are not for the
+    /// precision that `options` ask for.
     pub fn load_for(dir: &Path, options: &ModelOptions, set: InstructionSet) -> Result<Self, LoadError> {
-        Self::load_with(dir, options, Kernels::of(set).ok_or(LoadError::Processor { set })?)
+        let precision = options.precision;
+        let kernels = Kernels::of(set, precision).ok_or(LoadError::Processor { set, precision })?;
+        Self::load_with(dir, options, kernels)
     }
 
     fn load_with(dir: &Path, options: &ModelOptions, kernels: Kernels) -> Result<Self, LoadError> {
@@ -90,6 +108,7 @@ impl MiniLm {
             prefault: options.prefault,
             huge_pages: options.huge_pages,
         };
+        let numbers = Numbers::of(options.precision, kernels.set());
         let weights_path = dir.join(model_files::WEIGHTS);
         // Half of loading is parsing the vocabulary; it goes on beside the packing.
         let (tokens, weights) = std::thread::scope(|scope| {
@@ -98,7 +117,7 @@ impl MiniLm {
             let tokens = std::thread::Builder::new()
                 .name("model-tokenizer".to_owned())
                 .spawn_scoped(scope, load_tokens);
-            let weights = Weights::load(&weights_path, weights::MINILM, placement);
+            let weights = Weights::load(&weights_path, weights::MINILM, numbers, placement);
             let tokens = match tokens.map(std::thread::ScopedJoinHandle::join) {
                 Ok(Ok(tokens)) => tokens,
                 // The thread could not start, or died: its work is done here, its error is met here.
@@ -110,7 +129,7 @@ impl MiniLm {
         // Without a helper a short text takes longer, and gets the same vector.
         let helper = options.helper.then(|| Helper::start(Arc::clone(&weights), kernels).ok()).flatten();
         Ok(Self {
-            identity: found.identity,
+            identity: ModelIdentity { precision: options.precision, ..found.identity },
             tokens,
             weights,
             kernels,
@@ -245,5 +264,9 @@ impl Embedder for MiniLm {
 
     fn count_tokens(&self, text: &str) -> usize {
         self.tokens.count(text)
+    }
+
+    fn instructions(&self) -> &'static str {
+        self.kernels.set().name()
     }
 }

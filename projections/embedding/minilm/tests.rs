@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::embedding::testing::{cosine, model_dir, reference_texts};
-use crate::embedding::{CacheOptions, EmbeddingService, ServiceOptions};
+use crate::embedding::{CacheOptions, EmbeddingService, Precision, ServiceOptions};
 
 /// Numbers in [-1, 1) that look random and are the same at each call.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -22,7 +22,8 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
 }
 
 fn all_kernels() -> Vec<Kernels> {
-    InstructionSet::available().into_iter().map(|set| Kernels::of(set).unwrap()).collect()
+    let sets = InstructionSet::available(Precision::Fp32).into_iter();
+    sets.map(|set| Kernels::of(set, Precision::Fp32).unwrap()).collect()
 }
 
 /// A pass on this thread alone.
@@ -180,7 +181,7 @@ fn every_kernel_gives_the_same_vectors_alone_and_in_a_batch() {
         .map(|len| (0..*len).map(|index| (index * index + len) % (SMALL.vocabulary as u32 + 3)).collect())
         .collect();
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-    let portable = Kernels::of(InstructionSet::Portable).unwrap();
+    let portable = Kernels::of(InstructionSet::Portable, Precision::Fp32).unwrap();
     let truth = run(portable, &weights, &texts, &mut Scratch::default());
     for kernels in all_kernels() {
         let mut scratch = Scratch::default();
@@ -204,7 +205,7 @@ fn every_kernel_agrees_with_pytorch() {
     let Some(dir) = model_dir("every_kernel_agrees_with_pytorch") else { return };
     let reference = reference_texts();
     let texts: Vec<&str> = reference.iter().map(|row| row.text.as_str()).collect();
-    for set in InstructionSet::available() {
+    for set in InstructionSet::available(Precision::Fp32) {
         let options = ModelOptions { threads: 2, batch_size: 7, ..ModelOptions::default() };
         let model = MiniLm::load_for(&dir, &options, set).unwrap();
         let batch = model.embed(&texts).unwrap();

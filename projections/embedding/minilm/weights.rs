@@ -8,9 +8,14 @@ use std::path::Path;
 use memmap2::{Mmap, MmapOptions};
 
 use super::super::LoadError;
-use super::buffer::FloatBuffer;
+use super::buffer::{FloatBuffer, WordBuffer};
+use super::instructions::InstructionSet;
 use super::kernels::{Norm, PANEL_COLUMNS, Panels};
+use super::product::{Matrix, Product};
+use super::reduced::{Form, ReducedPanels};
+use super::reduced_weights::{pack_weights, round_to_bf16};
 use super::safetensors::{self, TensorError};
+use crate::embedding::Precision;
 
 /// How big the parts of a BERT encoder are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,36 +52,59 @@ pub(crate) struct Weights {
     positions: Vec<f32>,
     pub(crate) embedding_norm: Norm,
     pub(crate) layers: Vec<Layer>,
-    /// The packed matrices of all layers, one after the other.
-    packed: FloatBuffer,
+    packed: Packed,
 }
 
 /// One layer of the encoder.
 pub(crate) struct Layer {
     /// Query, key and value side by side.
-    attention_in: Matrix,
-    attention_out: Matrix,
+    attention_in: Place,
+    attention_out: Place,
     pub(crate) attention_norm: Norm,
-    feed_in: Matrix,
-    feed_out: Matrix,
+    feed_in: Place,
+    feed_out: Place,
     pub(crate) feed_norm: Norm,
 }
 
-/// A product of each layer, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Product {
-    AttentionIn,
-    AttentionOut,
-    /// Followed by the Gaussian error linear unit.
-    FeedIn,
-    FeedOut,
-}
-
-/// Where a packed matrix lies, and its bias.
-struct Matrix {
-    numbers: Range<usize>,
+/// Where a packed matrix lies, and what belongs to its columns.
+struct Place {
+    /// Of numbers, or of words.
+    range: Range<usize>,
     depth: usize,
     bias: Vec<f32>,
+    /// Of 8-bit columns; see [`ReducedPanels::columns`].
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
+}
+
+/// What the numbers of the packed matrices are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// As they are in the file.
+    Full,
+    /// Rounded to 16 bits; see [`Matrix::Rounded`].
+    Rounded,
+    /// Packed in words.
+    Reduced(Form),
+}
+
+impl Numbers {
+    /// What the kernels of `set` multiply for `precision`.
+    pub(crate) const fn of(precision: Precision, set: InstructionSet) -> Self {
+        match precision {
+            Precision::Fp32 => Self::Full,
+            Precision::Fp16 if set.multiplies_bf16() => Self::Reduced(Form::Bf16),
+            Precision::Fp16 => Self::Rounded,
+            Precision::Int8 => Self::Reduced(Form::Int8),
+        }
+    }
+}
+
+/// The packed matrices of all layers, one after the other.
+enum Packed {
+    Full(FloatBuffer),
+    Rounded(FloatBuffer),
+    Reduced(Form, WordBuffer),
 }
 
 /// The vectors of the words, half of the model: a text needs a few rows of them.
@@ -94,7 +122,12 @@ pub(crate) trait Tensors {
 
 impl Weights {
     /// Reads the weights in the safetensors file `path`.
-    pub(crate) fn load(path: &Path, shape: Shape, placement: Placement) -> Result<Self, LoadError> {
+    pub(crate) fn load(
+        path: &Path,
+        shape: Shape,
+        numbers: Numbers,
+        placement: Placement,
+    ) -> Result<Self, LoadError> {
         let failed = |source| LoadError::Read { path: path.to_path_buf(), source };
         let file = File::open(path).map_err(failed)?;
         // This mapping lives until the layers are packed; then its pages no longer count for this process.
@@ -121,7 +154,7 @@ impl Weights {
             copy_little_endian(&whole[range], &mut table);
             WordTable::Read(table)
         };
-        Self::pack(&parsed, shape, words, placement.huge_pages).map_err(|error| match error {
+        Self::pack(&parsed, shape, words, numbers, placement.huge_pages).map_err(|error| match error {
             PackError::Tensor(source) => LoadError::Tensor { path: path.to_path_buf(), source },
             PackError::Memory(source) => LoadError::Read { path: path.to_path_buf(), source },
         })
@@ -131,6 +164,7 @@ impl Weights {
         tensors: &dyn Tensors,
         shape: Shape,
         words: WordTable,
+        numbers: Numbers,
         huge_pages: bool,
     ) -> Result<Self, PackError> {
         let Shape { hidden, feed_forward, .. } = shape;
@@ -142,8 +176,20 @@ impl Weights {
                 *number += add;
             }
         }
-        let per_layer = 4 * hidden * hidden + 2 * hidden * feed_forward;
-        let packed = FloatBuffer::zeroed(per_layer * shape.layers, huge_pages)?;
+        let floats = || {
+            let per_layer = 4 * hidden * hidden + 2 * hidden * feed_forward;
+            FloatBuffer::zeroed(per_layer * shape.layers, huge_pages)
+        };
+        let packed = match numbers {
+            Numbers::Full => Packed::Full(floats()?),
+            Numbers::Rounded => Packed::Rounded(floats()?),
+            Numbers::Reduced(form) => {
+                let panels = (4 * hidden + feed_forward) / PANEL_COLUMNS;
+                let per_layer = panels * form.panel_words(hidden)
+                    + hidden / PANEL_COLUMNS * form.panel_words(feed_forward);
+                Packed::Reduced(form, WordBuffer::zeroed(per_layer * shape.layers, huge_pages)?)
+            }
+        };
         let mut packer = Packer { tensors, packed, used: 0 };
         let layers = (0..shape.layers).map(|index| packer.layer(index, shape)).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -174,19 +220,32 @@ impl Weights {
         &self.positions[index * self.shape.hidden..][..self.shape.hidden]
     }
 
-    /// The packed numbers that `product` of layer `layer` multiplies by.
-    pub(crate) fn panels(&self, layer: usize, product: Product) -> Panels<'_> {
+    /// What the numbers of the packed matrices are.
+    pub(crate) fn numbers(&self) -> Numbers {
+        match self.packed {
+            Packed::Full(_) => Numbers::Full,
+            Packed::Rounded(_) => Numbers::Rounded,
+            Packed::Reduced(form, _) => Numbers::Reduced(form),
+        }
+    }
+
+    /// The matrix that `product` of layer `layer` multiplies by.
+    pub(crate) fn matrix(&self, layer: usize, product: Product) -> Matrix<'_> {
         let layer = &self.layers[layer];
-        let matrix = match product {
+        let place = match product {
             Product::AttentionIn => &layer.attention_in,
             Product::AttentionOut => &layer.attention_out,
             Product::FeedIn => &layer.feed_in,
             Product::FeedOut => &layer.feed_out,
         };
-        Panels {
-            numbers: &self.packed[matrix.numbers.clone()],
-            depth: matrix.depth,
-            bias: Some(&matrix.bias),
+        let (range, depth, bias) = (place.range.clone(), place.depth, Some(place.bias.as_slice()));
+        match &self.packed {
+            Packed::Full(numbers) => Matrix::Full(Panels { numbers: &numbers[range], depth, bias }),
+            Packed::Rounded(numbers) => Matrix::Rounded(Panels { numbers: &numbers[range], depth, bias }),
+            Packed::Reduced(form, words) => {
+                let columns = (!place.scales.is_empty()).then_some((&*place.scales, &*place.offsets));
+                Matrix::Reduced(ReducedPanels { words: &words[range], form: *form, depth, bias, columns })
+            }
         }
     }
 }
@@ -212,7 +271,8 @@ impl From<io::Error> for PackError {
 
 struct Packer<'a> {
     tensors: &'a dyn Tensors,
-    packed: FloatBuffer,
+    packed: Packed,
+    /// Numbers or words of it that are taken.
     used: usize,
 }
 
@@ -240,16 +300,37 @@ impl Packer<'_> {
     }
 
     /// Packs linear maps of the same size side by side; each is stored as `columns` rows of `depth`.
-    fn matrix(&mut self, names: &[String], columns: usize, depth: usize) -> Result<Matrix, TensorError> {
-        let start = self.used;
-        let mut bias = Vec::with_capacity(columns * names.len());
+    fn matrix(&mut self, names: &[String], columns: usize, depth: usize) -> Result<Place, TensorError> {
+        let mut place = Place {
+            range: self.used..self.used,
+            depth,
+            bias: Vec::with_capacity(columns * names.len()),
+            scales: Vec::new(),
+            offsets: Vec::new(),
+        };
         for name in names {
-            let rows = self.tensors.read(&format!("{name}.weight"), &[columns, depth])?;
-            pack_panels(&rows, depth, &mut self.packed[self.used..self.used + rows.len()]);
-            self.used += rows.len();
-            bias.extend(self.tensors.read(&format!("{name}.bias"), &[columns])?);
+            let mut rows = self.tensors.read(&format!("{name}.weight"), &[columns, depth])?;
+            let rounded = matches!(self.packed, Packed::Rounded(_));
+            match &mut self.packed {
+                Packed::Full(numbers) | Packed::Rounded(numbers) => {
+                    if rounded {
+                        round_to_bf16(&mut rows);
+                    }
+                    pack_panels(&rows, depth, &mut numbers[self.used..self.used + rows.len()]);
+                    self.used += rows.len();
+                }
+                Packed::Reduced(form, words) => {
+                    let len = columns / PANEL_COLUMNS * form.panel_words(depth);
+                    let packed = pack_weights(&rows, depth, *form, &mut words[self.used..self.used + len]);
+                    place.scales.extend(packed.scales);
+                    place.offsets.extend(packed.offsets);
+                    self.used += len;
+                }
+            }
+            place.bias.extend(self.tensors.read(&format!("{name}.bias"), &[columns])?);
         }
-        Ok(Matrix { numbers: start..self.used, depth, bias })
+        place.range.end = self.used;
+        Ok(place)
     }
 }
 
@@ -276,7 +357,10 @@ fn copy_little_endian(bytes: &[u8], to: &mut [f32]) {
 pub(crate) mod testing {
     //! Small random weights, so that the forward pass is tested where the model's files are absent.
 
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
     use super::*;
+    use crate::embedding::minilm::kernels::Kernels;
 
     struct Random;
 
@@ -300,11 +384,29 @@ pub(crate) mod testing {
     pub(crate) const SMALL: Shape =
         Shape { vocabulary: 61, positions: 80, hidden: 64, feed_forward: 96, layers: 2 };
 
+    /// Every precision on everything that this processor has for it, with the weights that belong to it.
+    pub(crate) fn every_way() -> Vec<(Kernels, Weights)> {
+        let precisions = [Precision::Fp32, Precision::Fp16, Precision::Int8].into_iter();
+        let sets = precisions.flat_map(|precision| {
+            InstructionSet::available(precision).into_iter().map(move |set| (precision, set))
+        });
+        sets.map(|(precision, set)| {
+            let weights = small_weights_in(Numbers::of(precision, set));
+            (Kernels::of(set, precision).unwrap(), weights)
+        })
+        .collect()
+    }
+
     /// Weights of [`SMALL`], the same at each call.
     pub(crate) fn small_weights() -> Weights {
-        let numbers = Random.read(WORD_TABLE, &[SMALL.vocabulary, SMALL.hidden]).ok().unwrap();
-        let mut table = FloatBuffer::zeroed(numbers.len(), false).unwrap();
-        table.copy_from_slice(&numbers);
-        Weights::pack(&Random, SMALL, WordTable::Read(table), false).ok().unwrap()
+        small_weights_in(Numbers::Full)
+    }
+
+    /// As [`small_weights`], as `numbers`.
+    pub(crate) fn small_weights_in(numbers: Numbers) -> Weights {
+        let vectors = Random.read(WORD_TABLE, &[SMALL.vocabulary, SMALL.hidden]).ok().unwrap();
+        let mut table = FloatBuffer::zeroed(vectors.len(), false).unwrap();
+        table.copy_from_slice(&vectors);
+        Weights::pack(&Random, SMALL, WordTable::Read(table), numbers, false).ok().unwrap()
     }
 }

@@ -5,6 +5,7 @@
 use crossbeam_channel::unbounded;
 
 use super::*;
+use crate::embedding::Precision;
 
 /// A model whose vectors say how long a text is. It stops before each batch until it is let go, and reports it.
 struct Scripted {
@@ -40,7 +41,12 @@ impl Embedder for Scripted {
 
 fn scripted(go: Option<Receiver<()>>) -> (Arc<Scripted>, Receiver<Vec<String>>) {
     let (batches, seen) = unbounded();
-    let identity = ModelIdentity { name: "scripted".into(), weights_sha256: String::new(), dimensions: 1 };
+    let identity = ModelIdentity {
+        name: "scripted".into(),
+        weights_sha256: String::new(),
+        dimensions: 1,
+        precision: Precision::Fp32,
+    };
     (Arc::new(Scripted { identity, batches, go }), seen)
 }
 

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use super::{VectorAnswer, VectorHit, VectorOptions, VectorQuery, VectorReader, Vectors};
 use crate::embedding::store::VectorStore;
-use crate::embedding::{DIMENSIONS, EmbedError, Embedder, ModelIdentity};
+use crate::embedding::{DIMENSIONS, EmbedError, Embedder, ModelIdentity, Precision};
 use crate::projection::{ApplyError, Projection};
 
 /// Words a piece may have.
@@ -39,7 +39,12 @@ struct Hashing {
 impl Hashing {
     fn new(digit: char) -> Arc<Self> {
         let weights_sha256 = std::iter::repeat_n(digit, 64).collect();
-        let identity = ModelIdentity { name: "hashing".into(), weights_sha256, dimensions: DIMENSIONS };
+        let identity = ModelIdentity {
+            name: "hashing".into(),
+            weights_sha256,
+            dimensions: DIMENSIONS,
+            precision: Precision::Fp32,
+        };
         Arc::new(Self { identity, embedded: AtomicUsize::new(0) })
     }
 

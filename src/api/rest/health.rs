@@ -165,6 +165,8 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
                             "model": identity.name,
                             "weights_sha256": identity.weights_sha256,
                             "dimensions": identity.dimensions,
+                            "precision": identity.precision,
+                            "instructions": semantic.embedding.instructions(),
                         })
                     }),
                 },

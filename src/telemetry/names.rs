@@ -137,8 +137,7 @@ pub(super) fn describe() {
     ] {
         describe_counter!(name, Unit::Count, help);
     }
-    describe_audit();
-    describe_model();
+    describe_audit_and_model();
     super::agents::describe();
     super::messages::describe();
     for name in PRESENT_FROM_THE_START {
@@ -146,12 +145,9 @@ pub(super) fn describe() {
     }
 }
 
-fn describe_model() {
-    let help = "1: how the embedding model computes, by precision and instructions.";
-    describe_gauge!(EMBEDDING_MODEL, Unit::Count, help);
-}
-
-fn describe_audit() {
+fn describe_audit_and_model() {
+    let how = "1: how the embedding model computes, by precision and instructions.";
+    describe_gauge!(EMBEDDING_MODEL, Unit::Count, how);
     let size = "Size of the postings that audits find events by.";
     describe_gauge!(AUDIT_POSTINGS_BYTES, Unit::Bytes, size);
     let blocks = "Blocks of the log that audits read and left out, by outcome.";

@@ -27,7 +27,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry(
         "advanced_memory_tuning.embedding_advanced.model_precision",
         "The model's weights are kept and multiplied in this precision.",
-        "the line model of the start report; `caxton benchmark embeddings`",
+        "the line model of the start report; caxton_embedding_model_info; `caxton benchmark embeddings`",
     ),
     entry(
         "advanced_memory_tuning.embedding_advanced.batch_optimization",

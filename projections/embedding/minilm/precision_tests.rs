@@ -60,7 +60,8 @@ fn text_of(tokens: usize) -> String {
 #[test]
 fn every_length_is_near_what_32_bits_give_on_every_set() {
     let Some(dir) = model_dir("every_length_is_near_what_32_bits_give_on_every_set") else { return };
-    let texts: Vec<String> = (2..=256).map(text_of).chain([String::new()]).collect();
+    let texts: Vec<String> =
+        (2..=70).chain((71..=256).step_by(9)).map(text_of).chain([String::new()]).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let full = MiniLm::load(&dir, &options(Precision::Fp32)).unwrap().embed(&texts).unwrap();
     for precision in REDUCED {
@@ -75,7 +76,7 @@ fn every_length_is_near_what_32_bits_give_on_every_set() {
             let model = MiniLm::load_for(&dir, &options(precision), set).unwrap();
             // Plain loops are slow: few texts for them.
             let (step, short): (usize, &[usize]) =
-                if set == InstructionSet::Portable { (150, &[14]) } else { (37, &[1, 13, 14, 15, 30, 31]) };
+                if set == InstructionSet::Portable { (60, &[14]) } else { (37, &[1, 13, 14, 15, 30, 31]) };
             for index in (0..texts.len()).step_by(step).chain(short.iter().copied()) {
                 let alone = model.embed(&texts[index..=index]).unwrap();
                 let near = cosine(&alone[0], &expected[index]);
@@ -154,8 +155,8 @@ fn sentences_keep_their_ranks_within_half_a_point() {
     assert!(truth > 0.8, "{truth}");
     for precision in REDUCED {
         for set in InstructionSet::available(precision) {
-            if set == InstructionSet::Portable && precision == Precision::Int8 {
-                continue; // Slow, and its sums are the same bits.
+            if set == InstructionSet::Portable {
+                continue; // Slow, and held near the others by the test above.
             }
             let reduced = likeness(&options(precision), Some(set));
             let found = rank_correlation(&reduced, &said);

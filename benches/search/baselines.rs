@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use caxton_events::Scope;
-use caxton_projections::embedding::{DIMENSIONS, EmbeddingService, ModelIdentity, ServiceOptions};
+use caxton_projections::embedding::{DIMENSIONS, EmbeddingService, ModelIdentity, Precision, ServiceOptions};
 use caxton_projections::queries::{Search, SearchMode};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -54,8 +54,12 @@ pub(crate) fn run(criterion: &mut Criterion) {
 
 /// A model that takes next to no time: what is measured is the search.
 fn service() -> Arc<EmbeddingService> {
-    let identity =
-        ModelIdentity { name: "hashing".to_owned(), weights_sha256: "b".repeat(64), dimensions: DIMENSIONS };
+    let identity = ModelIdentity {
+        name: "hashing".to_owned(),
+        weights_sha256: "b".repeat(64),
+        dimensions: DIMENSIONS,
+        precision: Precision::Fp32,
+    };
     let started = Instant::now();
     let options = ServiceOptions::new(Arc::new(move || started.elapsed()));
     Arc::new(EmbeddingService::start(Arc::new(Hashing(identity)), options).unwrap())

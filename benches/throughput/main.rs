@@ -7,8 +7,8 @@
 //! cargo bench --bench throughput -- --sustained               messages at full speed for a minute
 //! ```
 //!
-//! With criterion the log takes groups of events of 200 bytes, each group into a log that was just made, and the engine
-//! takes entities and messages.
+//! With criterion the log takes groups of events of 200 bytes, up to 300,000 of them before another log is made, and the
+//! engine takes entities and messages.
 //!
 //! `--paired` measures the log, a plain segment file and redb with a row an event in turns, in one process and on one
 //! disk, and prints ratios: each line is a geometric mean over at least nine interleaved rounds with its 90 % interval,

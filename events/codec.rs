@@ -156,7 +156,8 @@ pub(crate) fn decode_borrowed(kind: Kind, payload: &[u8]) -> Result<EventRef<'_>
 }
 
 /// The same for what is read by hand, see [`cursor`].
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "handing the event over through memory costs more than decoding it")]
 pub(crate) fn by_hand(kind: Kind, payload: &[u8]) -> Option<EventRef<'_>> {
     match cursor::memory(kind, payload) {
         None if kind == Kind::MessageSent => cursor::message(payload).map(EventRef::Message),

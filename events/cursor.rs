@@ -183,7 +183,8 @@ pub(crate) fn envelope(bytes: &[u8]) -> Option<(Envelope<'_>, &[u8])> {
 }
 
 /// A fact about memory of this kind that takes all of `payload`.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "handing the event over through memory costs more than decoding it")]
 pub(crate) fn memory(kind: Kind, payload: &[u8]) -> Option<MemoryEventRef<'_>> {
     let mut cursor = Cursor::of(payload)?;
     let variant = cursor.number()?;

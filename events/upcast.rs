@@ -8,6 +8,7 @@ use crate::codec::{self, DecodeError, decode_current};
 use crate::event::{Event, Kind};
 
 /// The version new events of this kind are written in, from 1.
+#[inline]
 pub const fn version(kind: Kind) -> u8 {
     match kind {
         Kind::EntityCreated

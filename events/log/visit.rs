@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::borrowed::EventRef;
-use crate::codec::{DecodeError, Envelope};
+use crate::codec::{self, DecodeError, Envelope};
 use crate::cursor;
 use crate::event::Kind;
 use crate::id::Seq;
@@ -38,6 +38,7 @@ pub struct RecordRef<'a> {
 
 impl<'a> RecordRef<'a> {
     /// What kind of fact it is; `None` when a newer Caxton wrote it.
+    #[inline]
     pub fn kind(&self) -> Option<Kind> {
         Kind::from_tag(self.tag.kind)
     }
@@ -47,8 +48,23 @@ impl<'a> RecordRef<'a> {
     /// # Errors
     ///
     /// [`ReadError::Decode`] if the bytes are no event that this program knows.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "handing the event over through memory costs more than decoding it"
+    )]
     pub fn event(&self) -> Result<EventRef<'a>, ReadError> {
+        if let Some(kind) = self.kind()
+            && self.tag.version == upcast::version(kind)
+            && let Some(event) = codec::by_hand(kind, self.payload)
+        {
+            return Ok(event);
+        }
+        self.event_in_general()
+    }
+
+    #[inline(never)]
+    fn event_in_general(&self) -> Result<EventRef<'a>, ReadError> {
         upcast::decode_borrowed(self.tag.kind, self.tag.version, self.payload)
             .map_err(|source| ReadError::Decode { seq: self.seq, source })
     }

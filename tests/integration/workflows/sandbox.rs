@@ -96,9 +96,14 @@ pub(super) struct Sandbox(TempDir);
 impl Sandbox {
     pub(super) fn new(given: Given) -> Self {
         let sandbox = Self(TempDir::new().unwrap());
-        for (name, text) in
-            [("cargo", CARGO), ("gh", GH), ("rustup", CONTENT), ("actionlint", CONTENT), ("npm", CONTENT)]
-        {
+        for (name, text) in [
+            ("cargo", CARGO),
+            ("gh", GH),
+            ("rustup", CONTENT),
+            ("actionlint", CONTENT),
+            ("npm", CONTENT),
+            ("python3", "#!/bin/sh\nexit 1\n"),
+        ] {
             sandbox.write(&format!("outside/bin/{name}"), text);
             let file = sandbox.path().join("outside/bin").join(name);
             fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
@@ -173,6 +178,10 @@ impl Sandbox {
         let path = self.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    pub(super) fn remove(&self, file: &str) {
+        fs::remove_file(self.path().join(file)).unwrap();
     }
 
     #[track_caller]

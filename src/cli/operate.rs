@@ -88,8 +88,8 @@ fn explain_key(key: ExplainedKey, out: &mut Output) -> Result<(), Failure> {
     if let Some(reason) = key.without_effect {
         rows.push(("no effect", reason.to_owned()));
     }
-    rows.push(("effect", key.effect.to_owned()));
-    rows.push(("see", key.see.to_owned()));
+    rows.extend(key.effect.map(|effect| ("effect", effect.to_owned())));
+    rows.extend(key.see.map(|see| ("see", see.to_owned())));
     let rows = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
     out.table(&["key", &key.key], rows)
 }

@@ -19,10 +19,12 @@ struct Rule {
     name: &'static str,
     reason: &'static str,
     applies: fn(&Config) -> bool,
+    /// Whether there is a value that changes something, here or in another build.
+    works: bool,
 }
 
 const fn always(name: &'static str, reason: &'static str) -> Rule {
-    Rule { name, reason, applies: |_| true }
+    Rule { name, reason, applies: |_| true, works: false }
 }
 
 const NO_POOLS: &str = "the allocator reuses memory; pools of objects gained nothing";
@@ -63,6 +65,7 @@ const RULES: &[Rule] = &[
         name: "advanced_memory_tuning.vector_similarity.algorithm",
         reason: "vectors have length 1, so all three rank alike; answers give the cosine",
         applies: |config| config.advanced_memory_tuning.vector_similarity.algorithm != Similarity::Cosine,
+        works: false,
     },
     always("memory_writes.transaction_timeout", "a projection step is bounded by max_transaction_size alone"),
     always(
@@ -78,40 +81,56 @@ const RULES: &[Rule] = &[
         name: "runtime.cpu_optimization.enable_cpu_affinity",
         reason: "threads are not pinned",
         applies: |config| config.runtime.cpu_optimization.enable_cpu_affinity,
+        works: false,
     },
     Rule {
         name: "memory_allocation.allocator",
         reason: "this binary was built with mimalloc",
         applies: |config| config.memory_allocation.allocator != Allocator::Mimalloc,
+        works: true,
     },
     Rule {
         name: "api_optimization.default_format",
         reason: "answers are JSON",
         applies: |config| config.api_optimization.default_format != Format::Json,
+        works: false,
     },
     Rule {
         name: "api_optimization.enable_msgpack",
         reason: "answers are JSON",
         applies: |config| config.api_optimization.enable_msgpack,
+        works: false,
     },
     Rule {
         name: "api_optimization.include_stack_traces",
         reason: "errors carry no stack traces",
         applies: |config| config.api_optimization.include_stack_traces,
+        works: false,
     },
     Rule {
         name: "log.flush_interval",
         reason: "it is for `log.durability: interval`; now each write waits for the disk or none does",
         applies: |config| config.log.durability != Durability::Interval,
+        works: true,
     },
 ];
 
-/// Why the key `name` (canonical) has no effect; `None` when it has.
-pub(crate) fn reason(config: &Config, name: &str) -> Option<&'static str> {
-    let below = |rule: &&Rule| {
+/// The rules about the key `name` (canonical).
+fn about(name: &str) -> impl Iterator<Item = &'static Rule> {
+    let below = move |rule: &&Rule| {
         name.strip_prefix(rule.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    RULES.iter().filter(below).find(|rule| (rule.applies)(config)).map(|rule| rule.reason)
+    RULES.iter().filter(below)
+}
+
+/// Why the key `name` (canonical) has no effect; `None` when it has.
+pub(crate) fn reason(config: &Config, name: &str) -> Option<&'static str> {
+    about(name).find(|rule| (rule.applies)(config)).map(|rule| rule.reason)
+}
+
+/// Why no value of the key `name` (canonical) changes anything; `None` when one does.
+pub(crate) fn never(name: &str) -> Option<&'static str> {
+    about(name).find(|rule| !rule.works).map(|rule| rule.reason)
 }
 
 /// Those of `keys` (the canonical name and the one that was written) that have no effect.

@@ -1,4 +1,4 @@
-//! The table behind `explain`: every key with its effect and how to see it.
+//! The table behind `explain`: every key that has an effect, with that and how to see it.
 
 use super::{agents, memory, server, tuning};
 

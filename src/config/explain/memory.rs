@@ -81,16 +81,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         "rows of vectors in GET /api/v1/health/detailed after a long observation",
     ),
     entry(
-        "memory.embedding_config.precompute_common",
-        "The queries that are asked most are kept beside the vectors, and their vectors are computed when the server starts.",
-        "the file vectors/queries.json in the data directory; caxton_embedding_cache_size after a start",
-    ),
-    entry(
-        "memory.embedding_config.cache_hit_target",
-        "When fewer queries than this share find their vector in the cache, a warning is logged once a minute at most.",
-        "caxton_embedding_cache_below_target; the log line \"the query cache misses its target\"",
-    ),
-    entry(
         "memory.embedding_config.embedding_ttl",
         "A vector of a query is dropped when it is so old.",
         "caxton_embedding_cache_size, caxton_embedding_cache_hit_rate",
@@ -104,69 +94,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         "memory.embedding_config.aggressive_cleanup",
         "When the cache is full, half of it is dropped at once.",
         "caxton_embedding_cache_size",
-    ),
-    entry(
-        "memory.cleanup.interval",
-        "A sweep looks at the limits so often, when one is set.",
-        "caxton_memory_cleanup_sweeps_total",
-    ),
-    entry(
-        "memory.cleanup.entity_limit",
-        "While the memory holds more entities, sweeps remove the least useful ones, as events of the actor system that can be \
-         audited and undone. Unset: nothing is ever removed by itself.",
-        "caxton_memory_cleanup_removed_total{kind=\"entity\"}; `caxton audit query --actor system`",
-    ),
-    entry(
-        "memory.cleanup.relation_limit",
-        "While the memory holds more relations, sweeps remove the least useful ones, as events of the actor system. Unset: \
-         nothing is ever removed by itself.",
-        "caxton_memory_cleanup_removed_total{kind=\"relation\"}; `caxton audit query --actor system`",
-    ),
-    entry(
-        "memory.cleanup.batch_size",
-        "A sweep removes so many facts in one step; between two steps other writes go first.",
-        "the positions of the events in `caxton audit query --actor system`",
-    ),
-    entry(
-        "memory.cleanup.orphan_cleanup",
-        "A sweep also removes relations that lack an end, should there be any.",
-        "orphaned_relations in GET /api/v1/memory/health",
-    ),
-    entry(
-        "memory.scaling.max_entities",
-        "With more entities the server advises a move to a larger store: a warning in its log, a metric and a line in the \
-         health. It goes on as before.",
-        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_entities\"}",
-    ),
-    entry(
-        "memory.scaling.max_relations",
-        "With more relations the server advises a move to a larger store.",
-        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_relations\"}",
-    ),
-    entry(
-        "memory.scaling.max_storage_mb",
-        "When the graph's file is larger the server advises a move to a larger store.",
-        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_storage_mb\"}",
-    ),
-    entry(
-        "memory.scaling.max_search_latency_ms",
-        "When the slowest hundredth of recent searches takes longer the server advises a move to a larger store.",
-        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_search_latency_ms\"}",
-    ),
-    entry(
-        "memory.scaling.min_cache_hit_rate",
-        "When fewer queries than this share find their vector in the cache the server advises a move to a larger store.",
-        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"min_cache_hit_rate\"}",
-    ),
-    entry(
-        "memory.scaling.auto_migrate_enabled",
-        "true is refused at the start: Caxton never moves data by itself.",
-        "`caxton config check FILE`",
-    ),
-    entry(
-        "memory.scaling.migration_backend",
-        "The advice to move names this store and the export that it reads.",
-        "scaling in GET /api/v1/health/detailed",
     ),
     entry(
         "memory.search.mode",
@@ -199,34 +126,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         "the hits of GET /api/v1/memory/search",
     ),
     entry(
-        "memory_writes.entity_batch_size",
-        "The graph folds records in steps, each one transaction; a step ends before it would hold more entities than this.",
-        "caxton_projection_step_records; caxton_projection_step_seconds",
-    ),
-    entry(
-        "memory_writes.relation_batch_size",
-        "A step of the graph ends before it would hold more relations than this.",
-        "caxton_projection_step_records; caxton_projection_step_seconds",
-    ),
-    entry(
-        "memory_writes.observation_batch_size",
-        "A step of the graph ends before it would hold more observations than this.",
-        "caxton_projection_step_records; caxton_projection_step_seconds",
-    ),
-    entry(
-        "memory_writes.embedding_batch_size",
-        "The vectors are brought up to the log so many texts at a time, each step followed by a look at what else waits.",
-        "caxton_projection_lag_events{projection=\"vectors\"} falls in steps of this size",
-    ),
-    entry(
-        "memory_writes.transaction_timeout",
-        "A step of the graph that took longer makes the following ones half as large, until they keep the time.",
-        "caxton_projection_step_seconds; the log line \"steps of the graph are made smaller\"",
-    ),
-    entry(
         "memory_writes.max_transaction_size",
         "A step of the graph holds so many records of any kind at most.",
-        "caxton_projection_step_records",
+        "caxton_projection_lag_events{projection=\"graph\"} while much is written",
     ),
     entry(
         "memory_writes.max_pending_writes",
@@ -273,30 +175,5 @@ pub(super) const ENTRIES: &[Entry] = &[
         "memory_allocation.embedding_model.huge_pages",
         "The system is asked for huge pages under the model's weights.",
         "AnonHugePages in /proc/PID/smaps_rollup; caxton_embedding_generation_duration_seconds",
-    ),
-    entry(
-        "memory_allocation.sqlite_memory.page_cache_allocator",
-        "SQLite's page cache comes from the allocator of the process. There is no other.",
-        "`caxton config explain memory_allocation.allocator`",
-    ),
-    entry(
-        "memory_allocation.sqlite_memory.temp_allocator",
-        "SQLite's temporary memory comes from the allocator of the process. There is no other.",
-        "`caxton config explain memory_allocation.allocator`",
-    ),
-    entry(
-        "memory_allocation.agent_memory.conversation_pool",
-        "The buffers in which conversations are prepared for agents are kept and used again.",
-        "caxton_agent_pool_reused_total{pool=\"conversation\"}",
-    ),
-    entry(
-        "memory_allocation.agent_memory.response_pool",
-        "The buffers in which answers are written are kept and used again.",
-        "caxton_agent_pool_reused_total{pool=\"response\"}",
-    ),
-    entry(
-        "memory_allocation.agent_memory.pool_size",
-        "Each pool keeps so many buffers at most.",
-        "caxton_agent_pool_size",
     ),
 ];

@@ -53,11 +53,11 @@ pub struct ExplainedKey {
     pub source: String,
     /// The variable that sets it.
     pub variable: String,
-    /// What the program does differently.
-    pub effect: &'static str,
+    /// What the program does differently; `None` where no value changes anything.
+    pub effect: Option<&'static str>,
     /// The command, answer or metric that shows it.
-    pub see: &'static str,
-    /// Why the value in force changes nothing, where it does not.
+    pub see: Option<&'static str>,
+    /// Why the value in force changes nothing, or none does.
     pub without_effect: Option<&'static str>,
     /// The keys of each row, for a key that holds rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +75,7 @@ pub struct KeyLine {
     pub value: Value,
     /// Where that came from.
     pub source: String,
-    /// Why the value in force changes nothing, where it does not.
+    /// Why the value in force changes nothing, or none does.
     pub without_effect: Option<&'static str>,
 }
 
@@ -132,7 +132,7 @@ fn section(loaded: &Loaded, name: &str) -> Explained {
         about: described(key).0,
         value: value_of(&loaded.config, key),
         source: source(loaded, key),
-        without_effect: effect::reason(&loaded.config, key),
+        without_effect: without_effect(loaded, key),
     };
     let keys = canonical_keys().filter(below).map(line).collect();
     Explained::Section { section: name.to_owned(), keys }
@@ -150,11 +150,15 @@ fn key(loaded: &Loaded, name: &str) -> ExplainedKey {
         value: value_of(&loaded.config, name),
         source: source(loaded, name),
         variable: environment::variable_of(name),
-        effect: entry.map_or("", |entry| entry.effect),
-        see: entry.map_or("", |entry| entry.see),
-        without_effect: effect::reason(&loaded.config, name),
+        effect: entry.map(|entry| entry.effect),
+        see: entry.map(|entry| entry.see),
+        without_effect: without_effect(loaded, name),
         rows,
     }
+}
+
+fn without_effect(loaded: &Loaded, key: &str) -> Option<&'static str> {
+    effect::reason(&loaded.config, key).or_else(|| effect::never(key))
 }
 
 /// What a key means and takes, its default, and the keys of its rows.

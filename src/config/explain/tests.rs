@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::effect;
 use super::super::load::{Sources, load, load_text};
 use super::super::show::canonical_keys;
 use super::super::{Flag, Preset};
@@ -17,9 +18,10 @@ fn key(text: &str, name: &str) -> ExplainedKey {
 }
 
 #[test]
-fn every_key_has_one_entry_and_every_entry_a_key() {
+fn every_key_with_an_effect_has_one_entry_and_every_entry_such_a_key() {
     let mut entries: Vec<&str> = entries::all().map(|entry| entry.key).collect();
-    let keys: BTreeSet<&str> = canonical_keys().collect();
+    // One for a key without effect would promise what does not happen.
+    let keys: BTreeSet<&str> = canonical_keys().filter(|key| effect::never(key).is_none()).collect();
     let known: BTreeSet<&str> = entries.iter().copied().collect();
     assert_eq!(known.difference(&keys).collect::<Vec<_>>(), Vec::<&&str>::new(), "entries without a key");
     assert_eq!(keys.difference(&known).collect::<Vec<_>>(), Vec::<&&str>::new(), "keys without an entry");
@@ -34,6 +36,32 @@ fn every_entry_says_what_happens_in_a_sentence_and_where_it_shows() {
         assert!(entry.effect.len() > 20 && entry.effect.ends_with('.'), "{}: {}", entry.key, entry.effect);
         assert!(entry.see.len() > 5 && !entry.see.ends_with('.'), "{}: {}", entry.key, entry.see);
     }
+}
+
+#[test]
+fn every_metric_that_is_to_be_looked_at_is_one_that_there_is() {
+    let metrics = include_str!("../../../docs/metrics.md");
+    for entry in entries::all() {
+        let names = entry.see.split(|sign: char| !(sign.is_ascii_alphanumeric() || sign == '_'));
+        for name in names.filter(|name| name.starts_with("caxton_")) {
+            assert!(metrics.contains(name), "{}: {name}", entry.key);
+        }
+    }
+}
+
+#[test]
+fn a_key_that_changes_nothing_says_why_and_promises_nothing() {
+    for (text, name) in [
+        ("memory:\n  cleanup:\n    entity_limit: 10\n", "memory.cleanup.entity_limit"),
+        ("", "memory.cleanup.entity_limit"),
+        ("", "api_optimization.enable_msgpack"),
+    ] {
+        let found = key(text, name);
+        assert_eq!((found.effect, found.see), (None, None), "{name}");
+        assert!(found.without_effect.is_some(), "{name}");
+    }
+    let flush = key("", "log.flush_interval");
+    assert!(flush.effect.is_some() && flush.without_effect.is_some(), "durability says that it is not used");
 }
 
 #[test]

@@ -351,7 +351,10 @@ fn a_full_queue_is_told_and_other_agents_go_on() {
             queue.queue_size = 2;
         }
     });
-    for number in 0..3 {
+    life.request("ada", "hang 0");
+    // Once its turn has begun it waits no longer, so the next two are what the queue holds.
+    wait(|| !life.turns().is_empty());
+    for number in 1..3 {
         life.request("ada", &format!("hang {number}"));
     }
     let wish = |agent: &str| {

@@ -78,6 +78,9 @@ pub struct Search {
     pub valid_between: Option<(Timestamp, Timestamp)>,
     /// Only hits with at least this cosine, −1 to 1.
     pub min_similarity: Option<f32>,
+    /// Cosines within one step of this size count as equal where meaning alone ranks, and are ordered by number; 0 keeps the
+    /// exact order.
+    pub precision: f32,
     /// At most so many hits.
     pub limit: usize,
     /// Observations of each hit to show, the first ones.
@@ -249,7 +252,10 @@ impl Search {
         if self.min_similarity.is_some() && mode != SearchMode::Keyword {
             ranked.retain(|(_, found)| found.similarity.is_some());
         }
-        ranked.sort_by(|(id, a), (other, b)| b.score.total_cmp(&a.score).then(id.cmp(other)));
+        let precision = if mode == SearchMode::Semantic { self.precision } else { 0.0 };
+        ranked.sort_by(|(id, a), (other, b)| {
+            step(b.score, precision).total_cmp(&step(a.score, precision)).then(id.cmp(other))
+        });
         ranked
     }
 
@@ -355,4 +361,28 @@ fn matched_row(entity: MemoryId, found: &Candidate) -> Option<MemoryId> {
 
 fn overlaps(validity: Validity, from: Timestamp, to: Timestamp) -> bool {
     validity.from.is_none_or(|start| start < to) && validity.to.is_none_or(|end| end > from)
+}
+
+/// What counts of a score when steps of this size are not told apart.
+fn step(score: f32, precision: f32) -> f32 {
+    if precision > 0.0 { (score / precision).floor() } else { score }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::step;
+
+    #[test]
+    fn scores_within_a_step_are_equal_and_others_keep_their_order() {
+        for (a, b, precision, equal) in [
+            (0.912, 0.914, 0.01, true),
+            (0.91, 0.93, 0.01, false),
+            (-0.013, -0.011, 0.01, true),
+            (0.912, 0.914, 0.0, false),
+        ] {
+            let (a, b) = (step(a, precision), step(b, precision));
+            assert_eq!(a.total_cmp(&b).is_eq(), equal, "{a} {b} {precision}");
+            assert!(a <= b);
+        }
+    }
 }

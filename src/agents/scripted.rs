@@ -300,6 +300,8 @@ pub(super) struct Known {
     pub(super) searches: Mutex<Vec<usize>>,
     /// Messages that the agent has sent in the conversation.
     pub(super) said: usize,
+    /// Time until it is known what was said before.
+    pub(super) takes: Mutex<Duration>,
 }
 
 impl Known {
@@ -317,7 +319,12 @@ impl Sources for Known {
         depth: usize,
     ) -> BoxFuture<'a, Result<Vec<Said>, PortError>> {
         let from = self.history.len().saturating_sub(depth);
-        async move { self.answer("history", self.history[from..].to_vec()) }.boxed()
+        let takes = *self.takes.lock().unwrap();
+        async move {
+            tokio::time::sleep(takes).await;
+            self.answer("history", self.history[from..].to_vec())
+        }
+        .boxed()
     }
 
     fn search(&self, asks: Vec<MemoryAsk>) -> BoxFuture<'_, Vec<Found>> {

@@ -31,6 +31,7 @@ mod salvage;
 mod serve;
 mod setup;
 mod talk;
+mod threads;
 mod transfer;
 mod undo;
 

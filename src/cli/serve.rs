@@ -16,11 +16,13 @@ use super::backend::ENDPOINT_FILE;
 use super::failure::{Exit, Failure};
 use super::progress::Progress;
 use super::setup;
+use super::threads;
 use crate::agents::{AgentDirectory, AgentRuntime};
 use crate::api;
 use crate::api::rest::{BackupFiles, RestOptions};
-use crate::config::{Config, Flag, KeyHashes, Loaded};
+use crate::config::{Allocator, Config, Flag, KeyHashes, Loaded};
 use crate::engine::Engine;
+use crate::engine::caretaker::Caretaker;
 use crate::llm;
 use crate::telemetry::{self, Telemetry};
 
@@ -41,9 +43,12 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
         let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
         setup::serving_engine(&loaded, common, &mut progress)?
     };
+    let caretaker = Caretaker::start(&engine).map_err(|error| Failure::of(Exit::Failed, &error));
+    let caretaker = caretaker.inspect_err(|_| engine.stop())?;
     let (agents, turns) = start_agents(config, models, &engine).inspect_err(|_| engine.stop())?;
     let served = Endpoint::write(&config.server.data_dir, doors.address).and_then(|endpoint| {
-        report(&loaded, &engine, &agents, &doors, &keys)?;
+        let threads = threads::apply(&config.runtime.cpu_optimization);
+        report(&loaded, &engine, &agents, (&doors, &threads), &keys)?;
         telemetry::server_started(started.elapsed());
         let options = RestOptions {
             agents: Some(agents.clone()),
@@ -55,6 +60,7 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
         drop(endpoint);
         served
     });
+    drop(caretaker);
     turns.stop();
     agents.stop();
     engine.stop();
@@ -239,7 +245,7 @@ fn report(
     loaded: &Loaded,
     engine: &Engine,
     agents: &AgentDirectory,
-    doors: &Doors,
+    (doors, threads): (&Doors, &threads::Done),
     keys: &KeyHashes,
 ) -> Result<(), Failure> {
     let config = &loaded.config;
@@ -272,6 +278,12 @@ fn report(
         format!("{} known", keys.len())
     };
     line("API keys", &who);
+    line("allocator", Allocator::BUILT_IN.as_str());
+    for (name, told) in [("priority", &threads.priority), ("affinity", &threads.affinity)] {
+        if let Some(told) = told {
+            line(name, told);
+        }
+    }
     let roster = agents.roster();
     let rejected = match roster.rejected.len() {
         0 => String::new(),

@@ -1,5 +1,8 @@
 //! From flags, files and variables to options of the parts: the one place that knows them all.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,9 +25,11 @@ use super::progress::Progress;
 use crate::agents::{
     AgentDirectory, DirectoryOptions, EngineLog, Equipment, Surroundings, open_conversations,
 };
-use crate::api::rest::{ApiKeys, Compression, RestOptions, ScopeKind, SearchDefaults};
+use crate::api::rest::{ApiKeys, Compression, Formats, Measure, RestOptions, ScopeKind, SearchDefaults};
 use crate::commands::talk;
 use crate::config::{self, Config, Flag, Loaded, Sources};
+use crate::engine::advice::Watched;
+use crate::engine::steps::StepLimits;
 use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 use crate::llm;
 use crate::telemetry;
@@ -154,9 +159,16 @@ pub(super) fn embedding_service(
 ) -> Result<Arc<EmbeddingService>, Failure> {
     let embedder =
         embedding::load(dir, &model_options(config)).map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let service = EmbeddingService::start(Arc::new(Timed(embedder)), service_options(config))
+        .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    telemetry::embedding_loaded(service.identity().precision.name(), service.instructions());
+    Ok(Arc::new(service))
+}
+
+fn service_options(config: &Config) -> ServiceOptions {
     let started = Instant::now();
     let cache = &config.memory.embedding_config;
-    let options = ServiceOptions {
+    ServiceOptions {
         threads: config.embedding_threads(),
         batch_size: cache.batch_size,
         cache: CacheOptions {
@@ -166,11 +178,7 @@ pub(super) fn embedding_service(
             aggressive_cleanup: cache.aggressive_cleanup,
         },
         ..ServiceOptions::new(Arc::new(move || started.elapsed()))
-    };
-    let service = EmbeddingService::start(Arc::new(Timed(embedder)), options)
-        .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    telemetry::embedding_loaded(service.identity().precision.name(), service.instructions());
-    Ok(Arc::new(service))
+    }
 }
 
 fn model_options(config: &Config) -> ModelOptions {
@@ -206,11 +214,39 @@ pub(super) fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingSer
         vectors: vector_options(config),
         embedding,
         commands_max: config.memory_writes.max_pending_writes,
-        transaction_records_max: config.memory_writes.max_transaction_size,
+        steps: step_limits(config),
+        vector_records_max: config.memory_writes.embedding_batch_size,
         index_timeout: config.server.wait_timeout,
         talk: talk_settings(config),
         requests_max: config.messaging.max_pending_requests,
+        watched: watched(config),
         ..EngineOptions::new(&config.server.data_dir)
+    }
+}
+
+/// Limits that are watched.
+fn watched(config: &Config) -> Watched {
+    let scaling = &config.memory.scaling;
+    Watched {
+        entities_max: scaling.max_entities,
+        relations_max: scaling.max_relations,
+        storage_mb_max: scaling.max_storage_mb,
+        search_max: Duration::from_millis(scaling.max_search_latency_ms),
+        cache_hit_rate_min: scaling.min_cache_hit_rate,
+        backend: scaling.migration_backend.as_str(),
+        cache_hit_target: config.memory.embedding_config.cache_hit_target,
+    }
+}
+
+/// What the graph folds in one transaction.
+fn step_limits(config: &Config) -> StepLimits {
+    let writes = &config.memory_writes;
+    StepLimits {
+        records_max: writes.max_transaction_size,
+        entities_max: writes.entity_batch_size,
+        relations_max: writes.relation_batch_size,
+        observations_max: writes.observation_batch_size,
+        time_max: writes.transaction_timeout,
     }
 }
 
@@ -286,6 +322,11 @@ pub(super) fn sqlite_options(config: &Config) -> SqliteOptions {
             config::VacuumStrategy::Full => VacuumStrategy::Full,
             config::VacuumStrategy::Auto => VacuumStrategy::Auto,
         },
+        readers: config
+            .runtime
+            .cpu_optimization
+            .memory_worker_threads
+            .unwrap_or(SqliteOptions::default().readers),
         ..SqliteOptions::default()
     }
 }
@@ -301,16 +342,25 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
         connection_timeout: http.connection_timeout,
         keep_alive_timeout: http.keep_alive_timeout,
         request_timeout: config.server.request_timeout,
+        min_seq_timeout: config.server.wait_timeout,
         drain_timeout: config.server.shutdown_timeout,
         request_buffer_bytes: http.request_buffer_size.0.max(http.header_buffer_size.0),
+        send_buffer_bytes: http.response_buffer_size.map(|bytes| bytes.0),
         compression: http.enable_compression.then_some(Compression {
             above_bytes: http.compression_threshold.0 as u64,
             level: u8::try_from(http.compression_level).unwrap_or(6),
         }),
         etags: http.etag_enabled,
+        static_max_age: http.cache_static_content.then_some(http.cache_ttl),
+        agent_list_max_age: api.cache_agent_list.then_some(api.cache_ttl),
         page_size_default: api.default_page_size,
         page_size_max: api.max_page_size,
+        formats: Formats {
+            msgpack: api.enable_msgpack,
+            msgpack_first: api.default_format == config::Format::Msgpack,
+        },
         detailed_errors: api.detailed_errors,
+        error_causes: api.include_stack_traces,
         search: search_defaults(config),
         memory_config: config.values_below("memory").into(),
         default_scope: match config.agents.memory_scope {
@@ -324,7 +374,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
 
 /// What a search does unless the request says otherwise.
 fn search_defaults(config: &Config) -> SearchDefaults {
-    let search = &config.memory.search;
+    let (search, similarity) = (&config.memory.search, &config.advanced_memory_tuning.vector_similarity);
     SearchDefaults {
         mode: match search.mode {
             config::SearchMode::Semantic => SearchMode::Semantic,
@@ -338,7 +388,13 @@ fn search_defaults(config: &Config) -> SearchDefaults {
         limit: search.limit,
         limit_max: search.max_limit,
         neighbours: search.neighbours,
-        exact: !config.advanced_memory_tuning.vector_similarity.early_termination,
+        exact: !similarity.early_termination,
+        precision: similarity.precision_threshold as f32,
+        measure: match similarity.algorithm {
+            config::Similarity::Cosine => Measure::Cosine,
+            config::Similarity::Dot => Measure::Dot,
+            config::Similarity::Euclidean => Measure::Euclidean,
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use super::load::Origin;
 use super::memory::{Durability, EmbeddingEngine, MODEL_TOKENS_MAX, SearchMode};
 use super::problem::{Problem, Source};
-use super::{Config, EXTRACTIVE, LOCAL, Precision, format_duration};
+use super::{Config, EXTRACTIVE, Format, LOCAL, Precision, format_duration};
 
 /// The rules, over a configuration whose values each fit their keys.
 struct Checks<'a> {
@@ -26,6 +26,7 @@ pub(crate) fn check(
 ) {
     let mut checks = Checks { origins, problems, warnings };
     checks.pages(config);
+    checks.formats(config);
     checks.embedding(config);
     checks.threads(config);
     checks.ports(config);
@@ -107,6 +108,15 @@ impl Checks<'_> {
         if config.embedding.keyword_only && mode == SearchMode::Semantic {
             let message = "search by meaning needs the model that embedding.keyword_only turns off";
             self.problem("memory.search.mode", message, "choose keyword or hybrid, or allow the model");
+        }
+    }
+
+    fn formats(&mut self, config: &Config) {
+        let api = &config.api_optimization;
+        if api.default_format == Format::Msgpack && !api.enable_msgpack {
+            let key = "api_optimization.default_format";
+            let remedy = "set api_optimization.enable_msgpack to true, or choose json";
+            self.problem(key, "MessagePack is not offered, so no answer can be in it", remedy);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Keys that are read and checked but change nothing yet, each with its reason. Later work makes this table shorter.
 
 use super::table::value_of;
-use super::{Allocator, Config, Durability, Format, Similarity};
+use super::{Allocator, Config, Durability};
 
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -28,84 +28,35 @@ const fn always(name: &'static str, reason: &'static str) -> Rule {
 }
 
 const NO_POOLS: &str = "the allocator reuses memory; pools of objects gained nothing";
-const NO_LIST_CACHE: &str = "the list of agents is in memory as it is";
-const ONE_TRANSACTION: &str = "a step folds max_transaction_size records of any kind";
 const NO_CLEANUP: &str = "nothing is removed by itself yet";
-const NO_ADVICE: &str = "a move to a larger store is not advised yet";
 
 const ONE_ALLOCATOR: &str =
     "SQLite is given the allocator of the process, see memory_allocation.allocator; there is no other";
+
+const OTHER_ALLOCATOR: &str = if cfg!(feature = "system-allocator") {
+    "this binary was built with the system's allocator; build it without `--features system-allocator`"
+} else if cfg!(feature = "jemalloc") {
+    "this binary was built with jemalloc; build it without `--features jemalloc`"
+} else {
+    "this binary was built with mimalloc; build it with `--features jemalloc` or `--features system-allocator`"
+};
 
 /// The table.
 const RULES: &[Rule] = &[
     always("memory_allocation.sqlite_memory", ONE_ALLOCATOR),
     always("memory_allocation.agent_memory", NO_POOLS),
-    always("api_optimization.cache_agent_list", NO_LIST_CACHE),
-    always("api_optimization.cache_ttl", NO_LIST_CACHE),
     always("memory.cleanup", NO_CLEANUP),
     always("advanced_memory_tuning.cleanup_advanced", NO_CLEANUP),
-    always("memory.scaling", NO_ADVICE),
     always("memory.embedding_config.precompute_common", "queries are not kept from one run to the next"),
-    always(
-        "memory.embedding_config.cache_hit_target",
-        "the share of hits is a metric; nothing judges it yet",
-    ),
-    always("memory_writes.entity_batch_size", ONE_TRANSACTION),
-    always("memory_writes.relation_batch_size", ONE_TRANSACTION),
-    always("memory_writes.observation_batch_size", ONE_TRANSACTION),
-    always(
-        "memory_writes.embedding_batch_size",
-        "the model takes embedding_config.batch_size texts at a time",
-    ),
-    always("http_server.response_buffer_size", "answers are written as they are made"),
-    always("http_server.cache_static_content", "there is no static content yet"),
-    always("http_server.cache_ttl", "there is no static content yet"),
-    always("advanced_memory_tuning.vector_similarity.precision_threshold", "scores are ordered exactly"),
-    Rule {
-        name: "advanced_memory_tuning.vector_similarity.algorithm",
-        reason: "vectors have length 1, so all three rank alike; answers give the cosine",
-        applies: |config| config.advanced_memory_tuning.vector_similarity.algorithm != Similarity::Cosine,
-        works: false,
-    },
-    always("memory_writes.transaction_timeout", "a projection step is bounded by max_transaction_size alone"),
     always(
         "advanced_memory_tuning.embedding_advanced.prefetch_batches",
         "tokens are cut in the model's own thread",
     ),
-    always(
-        "runtime.cpu_optimization.memory_worker_threads",
-        "one writer and one thread a projection do the work",
-    ),
-    always("runtime.cpu_optimization.high_priority_threads", "the process does not change priorities"),
-    Rule {
-        name: "runtime.cpu_optimization.enable_cpu_affinity",
-        reason: "threads are not pinned",
-        applies: |config| config.runtime.cpu_optimization.enable_cpu_affinity,
-        works: false,
-    },
     Rule {
         name: "memory_allocation.allocator",
-        reason: "this binary was built with mimalloc",
-        applies: |config| config.memory_allocation.allocator != Allocator::Mimalloc,
+        reason: OTHER_ALLOCATOR,
+        applies: |config| config.memory_allocation.allocator != Allocator::BUILT_IN,
         works: true,
-    },
-    Rule {
-        name: "api_optimization.default_format",
-        reason: "answers are JSON",
-        applies: |config| config.api_optimization.default_format != Format::Json,
-        works: false,
-    },
-    Rule {
-        name: "api_optimization.enable_msgpack",
-        reason: "answers are JSON",
-        applies: |config| config.api_optimization.enable_msgpack,
-        works: false,
-    },
-    Rule {
-        name: "api_optimization.include_stack_traces",
-        reason: "errors carry no stack traces",
-        applies: |config| config.api_optimization.include_stack_traces,
-        works: false,
     },
     Rule {
         name: "log.flush_interval",
@@ -159,7 +110,10 @@ mod tests {
     fn a_value_that_is_already_so_is_not_listed() {
         let mut config = Config::default();
         assert_eq!(reason(&config, "memory_allocation.allocator"), None);
-        config.memory_allocation.allocator = Allocator::Jemalloc;
+        config.memory_allocation.allocator = match Allocator::BUILT_IN {
+            Allocator::Jemalloc => Allocator::System,
+            Allocator::System | Allocator::Mimalloc => Allocator::Jemalloc,
+        };
         assert!(reason(&config, "memory_allocation.allocator").is_some());
         assert_eq!(reason(&config, "server.port"), None);
     }

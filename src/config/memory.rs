@@ -107,7 +107,8 @@ section! {
         pub max_sequence_length: usize = MODEL_TOKENS_MAX, whole(8, 512);
         /// Compute the vectors of frequent queries before they are asked.
         pub precompute_common: bool = false;
-        /// Share of queries that should be answered from the cache; below it a warning is logged.
+        /// Share of queries that should be answered from the cache; below it, once the cache had to forget some, a warning is
+        /// logged.
         pub cache_hit_target: f64 = 0.90, share();
         /// Age at which a cached vector is dropped.
         pub embedding_ttl: Duration = Duration::from_hours(1), millis(1, 3_650 * DAY);
@@ -156,7 +157,7 @@ section! {
         pub max_storage_mb: u64 = 1_024, whole(1, u64::MAX);
         /// 99th percentile of search above which it is advised, in milliseconds.
         pub max_search_latency_ms: u64 = 100, whole(1, 3_600_000);
-        /// Share of cache hits below which it is advised.
+        /// Share of cache hits below which it is advised, once the cache had to forget some.
         pub min_cache_hit_rate: f64 = 0.80, share();
         /// Move by itself. Not offered: only `false`.
         pub auto_migrate_enabled: bool = false;
@@ -216,17 +217,17 @@ choice! {
 section! {
     /// `memory_writes`: batches between the log and the projections.
     pub struct MemoryWrites {
-        /// Entity rows of one projection step.
-        pub entity_batch_size: usize = 100, whole(1, 1_000_000);
-        /// Relation rows of one projection step.
-        pub relation_batch_size: usize = 200, whole(1, 1_000_000);
-        /// Observation rows of one projection step.
-        pub observation_batch_size: usize = 500, whole(1, 1_000_000);
-        /// Vectors of one index step.
-        pub embedding_batch_size: usize = 50, whole(1, 1_000_000);
-        /// Longest projection transaction.
+        /// Records about entities of one step of the graph, one transaction.
+        pub entity_batch_size: usize = 1_000, whole(1, 1_000_000);
+        /// Records about relations of one step of the graph.
+        pub relation_batch_size: usize = 1_000, whole(1, 1_000_000);
+        /// Records about observations of one step of the graph.
+        pub observation_batch_size: usize = 1_000, whole(1, 1_000_000);
+        /// Records of one step of the vectors. Few starve the model's batches; many keep `wait=indexed` waiting.
+        pub embedding_batch_size: usize = 512, whole(1, 1_000_000);
+        /// Time of a step of the graph above which the next ones are made smaller.
         pub transaction_timeout: Duration = Duration::from_secs(5), millis(1, DAY);
-        /// Events of one projection transaction.
+        /// Records of any kind of one step of the graph.
         pub max_transaction_size: usize = 1_000, whole(1, 1_000_000);
         /// Writes under way at most; above it new ones are answered 503.
         pub max_pending_writes: usize = 5_000, whole(1, 10_000_000);

@@ -62,7 +62,8 @@ pub use problem::{LoadError, Problem, Source};
 pub use runtime::{
     AdvancedMemoryTuning, AgentMemory, Allocator, AsyncRuntime, CleanupAdvanced, CleanupStrategy,
     CpuOptimization, EmbeddingAdvanced, MemoryAllocation, ModelPages, Precision, Runtime, Similarity,
-    SqliteAdvanced, SqliteAllocator, SqliteMemory, VacuumStrategy, VectorSimilarity, WalCheckpoint,
+    SqliteAdvanced, SqliteAllocator, SqliteMemory, ThreadClass, VacuumStrategy, VectorSimilarity,
+    WalCheckpoint,
 };
 pub use server::{ApiOptimization, Auth, Format, HttpServer, LogFormat, Logging, METRICS_PORT, PORT, Server};
 pub use setting::{RowField, Rows};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::setting::{DAY, Limits, choice, millis, section, whole};
+use super::document::{Node, Yaml};
+use super::setting::{DAY, Limits, Setting, Wrong, choice, keys, millis, one_of, section, whole, word};
 
 section! {
     /// `runtime`: the machine.
@@ -15,20 +16,60 @@ section! {
 section! {
     /// `runtime.cpu_optimization`: threads.
     pub struct CpuOptimization {
-        /// Threads of memory operations.
-        pub memory_worker_threads: usize = 1, whole(1, 1_024);
+        /// Reads of the graph at a time, each with a connection of its own to SQLite; unset: 8. One thread writes.
+        pub memory_worker_threads: Option<usize> = None, whole(1, 64);
         /// Threads of agents; unset: the cores.
         pub agent_worker_threads: Option<usize> = None, whole(1, 1_024);
-        /// Pin threads to cores.
+        /// Keep each thread of requests, agents, the model, scans and the memory on one core.
         pub enable_cpu_affinity: bool = false;
-        /// Threads to prefer, by name.
-        pub high_priority_threads: Vec<String> = Vec::new();
+        /// Classes of threads that the system should serve first. It must be allowed to raise a priority (`CAP_SYS_NICE`).
+        pub high_priority_threads: Vec<ThreadClass> = Vec::new();
         /// Runtime of asynchronous code.
         pub async_runtime: AsyncRuntime = AsyncRuntime::Tokio;
         /// Threads of that runtime in all; unset: `http_server.worker_threads`, else the cores.
         pub tokio_worker_threads: Option<usize> = None, whole(1, 1_024);
     }
 }
+
+choice! {
+    /// Threads that do the same.
+    pub enum ThreadClass {
+        /// Requests.
+        HttpWorkers = "http_workers",
+        /// Searches: the model for queries, and scans.
+        MemorySearch = "memory_search",
+        /// The memory writer and the log.
+        MemoryWriter = "memory_writer",
+        /// Messages between agents.
+        Messages = "messages",
+        /// Turns of agents.
+        Agents = "agents",
+        /// The model for what is written.
+        Embedding = "embedding",
+    }
+}
+
+impl Setting for Vec<ThreadClass> {
+    fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
+        let Yaml::List(items) = &node.value else { return Err(Wrong::kind(node, &self.takes(limits))) };
+        let read = |(index, item): (usize, &Node)| {
+            let class = word(item, ThreadClass::WORDS, ThreadClass::from_word);
+            class.map_err(|wrong| wrong.below(&format!("[{index}]")))
+        };
+        *self = items.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn show(&self) -> serde_json::Value {
+        self.iter().map(|class| class.as_str()).collect()
+    }
+
+    fn takes(&self, _: Limits) -> String {
+        format!("a list, each {}", one_of(ThreadClass::WORDS))
+    }
+}
+
+keys!(Vec<ThreadClass>);
 
 choice! {
     /// Runtimes of asynchronous code.
@@ -41,8 +82,9 @@ choice! {
 section! {
     /// `memory_allocation`: where memory comes from.
     pub struct MemoryAllocation {
-        /// Allocator of the process; it is chosen when the program is built.
-        pub allocator: Allocator = Allocator::Mimalloc;
+        /// Allocator of the process. It is chosen when the program is built: mimalloc, or with `--features jemalloc` or
+        /// `--features system-allocator` another.
+        pub allocator: Allocator = Allocator::BUILT_IN;
         /// Pages of the model's file.
         pub embedding_model: ModelPages = ModelPages::default();
         /// SQLite's allocators.
@@ -62,6 +104,17 @@ choice! {
         /// mimalloc.
         Mimalloc = "mimalloc",
     }
+}
+
+impl Allocator {
+    /// The one that this program was built with.
+    pub const BUILT_IN: Self = if cfg!(feature = "system-allocator") {
+        Self::System
+    } else if cfg!(feature = "jemalloc") {
+        Self::Jemalloc
+    } else {
+        Self::Mimalloc
+    };
 }
 
 section! {
@@ -187,7 +240,8 @@ choice! {
 section! {
     /// `advanced_memory_tuning.vector_similarity`: how vectors are compared.
     pub struct VectorSimilarity {
-        /// The measure. Vectors have length 1, so all three rank alike; scores are cosines.
+        /// What scores by meaning say. Vectors have length 1, so that all three order hits alike; the Euclidean distance is
+        /// shown as 1 / (1 + distance).
         pub algorithm: Similarity = Similarity::Cosine;
         /// Scores closer than this are ties, ordered by id; 0 keeps the exact order.
         pub precision_threshold: f64 = 0.0, Limits::Real { min: 0.0, max: 0.5 };

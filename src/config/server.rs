@@ -52,8 +52,9 @@ section! {
         pub keep_alive_timeout: Duration = Duration::from_mins(1), millis(1, DAY);
         /// Read buffer of a connection, in bytes.
         pub request_buffer_size: Bytes = Bytes(16_384), whole(8_192, 64 << 20);
-        /// Write buffer of a connection, in bytes.
-        pub response_buffer_size: Bytes = Bytes(16_384), whole(1_024, 64 << 20);
+        /// Send buffer of a connection in the system, in bytes: what of an answer may be under way to a slow client; unset: as
+        /// the system sees fit.
+        pub response_buffer_size: Option<Bytes> = None, whole(1_024, 64 << 20);
         /// Largest request head, in bytes.
         pub header_buffer_size: Bytes = Bytes(8_192), whole(1_024, 64 << 20);
         /// Compress answers with gzip for clients that accept it.
@@ -62,7 +63,8 @@ section! {
         pub compression_threshold: Bytes = Bytes(1_024);
         /// Effort of gzip, from 1 (fast) to 9 (small).
         pub compression_level: u32 = 6, whole(1, 9);
-        /// Send cache headers with answers that do not change while the server runs.
+        /// Let clients keep answers that stay the same while the server runs: templates of agents, the memory's
+        /// configuration.
         pub cache_static_content: bool = true;
         /// How long clients may keep those answers.
         pub cache_ttl: Duration = Duration::from_mins(5);
@@ -74,21 +76,21 @@ section! {
 section! {
     /// `api_optimization`: pages and answers of the REST API.
     pub struct ApiOptimization {
-        /// Format of answers.
+        /// Format of answers to clients that do not say what they take. `msgpack` needs `enable_msgpack`.
         pub default_format: Format = Format::Json;
-        /// Offer MessagePack to clients that accept it.
+        /// Take and give MessagePack: `Content-Type` and `Accept: application/msgpack`. Streams and files stay as they are.
         pub enable_msgpack: bool = false;
         /// Rows of a page when the request names no limit.
         pub default_page_size: usize = 50, whole(1, 10_000);
         /// Rows of a page at most; a larger limit is refused.
         pub max_page_size: usize = 1_000, whole(1, 10_000);
-        /// Keep the list of agents between requests.
+        /// Give a list of agents again while nothing it shows has changed: no agent, and nothing anybody said.
         pub cache_agent_list: bool = true;
-        /// Age of that list at most.
+        /// Age at which such a list is made anew all the same.
         pub cache_ttl: Duration = Duration::from_secs(30);
         /// Put the field and the remedy into errors, beside the code and the title.
         pub detailed_errors: bool = true;
-        /// Put stack traces into errors.
+        /// Put the chain of causes into answers to failures (5xx); refusals have none.
         pub include_stack_traces: bool = false;
     }
 }
@@ -98,6 +100,8 @@ choice! {
     pub enum Format {
         /// JSON.
         Json = "json",
+        /// MessagePack.
+        Msgpack = "msgpack",
     }
 }
 

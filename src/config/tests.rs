@@ -102,7 +102,7 @@ request_handling: {priority_queues: {queues: [{name: one, priority: 7}]}}
     assert!((config.memory.embedding_config.cache_hit_target - 1.0).abs() < f64::EPSILON);
     assert_eq!(config.embedding_threads(), 2);
     assert_eq!(config.log.flush_interval, Duration::from_millis(250));
-    assert_eq!(config.runtime.cpu_optimization.high_priority_threads, ["http_workers"]);
+    assert_eq!(config.runtime.cpu_optimization.high_priority_threads, [ThreadClass::HttpWorkers]);
     let queues = &config.request_handling.priority_queues.queues;
     assert_eq!((queues.len(), queues[0].name.as_str(), queues[0].priority), (1, "one", 7));
 }
@@ -164,8 +164,8 @@ fn a_key_in_a_list_is_found_too() {
     refused(&wrong, Some((6, 9)), &["queues[1]", "\"b\" is not a map of keys"]);
     refused("agents: {overrides: [{max_conversations: 1}]}", Some((1, 10)), &["row 1 has no agent_type"]);
     refused("agents: {overrides: {a: 1}}", Some((1, 10)), &["a map is not a list of maps"]);
-    let cpu = "runtime: {cpu_optimization: {high_priority_threads: [a, [b]]}}";
-    refused(cpu, Some((1, 57)), &["high_priority_threads[1]", "a list is not a text"]);
+    let cpu = "runtime: {cpu_optimization: {high_priority_threads: [agents, [b]]}}";
+    refused(cpu, Some((1, 62)), &["high_priority_threads[1]", "a list is not one of http_workers"]);
 }
 
 #[test]
@@ -360,10 +360,15 @@ fn variables_and_flags_are_checked_like_files() {
         let error = loaded("", variables, flags).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
-    let lists =
-        [("CAXTON_RUNTIME__CPU_OPTIMIZATION__HIGH_PRIORITY_THREADS", "[a, b]"), ("CAXTON_PORT", "tcp://x")];
+    let lists = [
+        ("CAXTON_RUNTIME__CPU_OPTIMIZATION__HIGH_PRIORITY_THREADS", "[agents, messages]"),
+        ("CAXTON_PORT", "tcp://x"),
+    ];
     let config = loaded("", &lists, &[("server.metrics_port", "null")]).unwrap().config;
-    assert_eq!(config.runtime.cpu_optimization.high_priority_threads, ["a", "b"]);
+    assert_eq!(
+        config.runtime.cpu_optimization.high_priority_threads,
+        [ThreadClass::Agents, ThreadClass::Messages]
+    );
     assert_eq!(config.server.metrics_port, None);
 }
 

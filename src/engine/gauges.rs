@@ -39,6 +39,7 @@ impl Engine {
             telemetry::search_cache_counted(cache.hits, all);
         }
         telemetry::writes_pending(self.pending());
+        self.watch();
         self.gauge_talk();
     }
 

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::erase::{self, EraseError, MemoryWork, Order};
 use super::present::Folded;
 use super::rebuild::Offer;
+use super::steps::{Pace, Steps};
 use super::submission::{Outcome, Submission, SubmitError, Wait};
 use super::undo::PendingUndo;
 use crate::commands::{self, Happened, Ids, Overlay, Refusal, RefusalCode, Written};
@@ -52,8 +53,6 @@ pub(super) struct Pending {
 pub(super) struct Limits {
     /// Writes that one group commit holds at the most, unless a single command has more.
     pub(super) group_writes_max: usize,
-    /// Records folded in one transaction.
-    pub(super) transaction_records_max: usize,
     /// How often the database's statistics are refreshed.
     pub(super) analyze_every: Duration,
 }
@@ -76,6 +75,8 @@ pub(super) struct MemoryWriter {
     /// What is to be erased.
     pub(super) erasures: Receiver<MemoryWork>,
     pub(super) limits: Limits,
+    /// What is folded in one transaction.
+    pub(super) steps: Steps,
     /// Commands whose idempotency key stands in the group before them: they are first in the next one.
     pub(super) deferred: Vec<Pending>,
     /// An undo that ended the group before it.
@@ -393,9 +394,25 @@ impl MemoryWriter {
         let Some(graph) = self.graph.as_mut().filter(|_| contiguous) else {
             return self.fold_to_head();
         };
-        let folded =
-            records.chunks(self.limits.transaction_records_max).try_for_each(|chunk| graph.apply(chunk));
-        folded.map_err(|error| self.stopped(&error))?;
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (step, behind) = rest.split_at(self.steps.next(rest));
+            let started = Instant::now();
+            if let Err(error) = graph.apply(step) {
+                return Err(self.stopped(&error));
+            }
+            let took = started.elapsed();
+            telemetry::graph_step_finished(step.len(), took);
+            if let Pace::Halved(records_max) = self.steps.took(took) {
+                tracing::warn!(
+                    ?took,
+                    records = step.len(),
+                    records_max,
+                    "steps of the graph are made smaller"
+                );
+            }
+            rest = behind;
+        }
         self.positions.advance(Part::Graph, self.checkpoint());
         Ok(())
     }

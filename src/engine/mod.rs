@@ -9,9 +9,11 @@
 //! its oldest events), [`erase`] (what must not stay).
 
 mod adopt;
+pub mod advice;
 mod answers;
 mod audit_fold;
 mod base;
+pub mod caretaker;
 pub mod clock;
 pub mod deliveries;
 pub mod erase;
@@ -29,6 +31,7 @@ pub mod signing;
 mod start;
 mod start_graph;
 mod start_talk;
+pub mod steps;
 pub mod submission;
 pub mod talk;
 mod talk_fold;
@@ -101,6 +104,8 @@ struct Inner {
     forgets: Mutex<Vec<erase::Forget>>,
     /// Held while something is erased.
     erasing: Mutex<()>,
+    watched: advice::Watched,
+    said: advice::Said,
 }
 
 struct Threads {

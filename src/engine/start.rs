@@ -26,6 +26,7 @@ use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
 use caxton_projections::view::{Part, Positions, Semantic, View};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::advice::{Said, Watched};
 use super::audit_fold;
 use super::base::{self, RestoreError, lacks_events};
 use super::erase::{self, EraseError, Keepers};
@@ -36,6 +37,7 @@ use super::refold::{RefoldError, refold};
 use super::signing::{self, SigningKeyError};
 use super::start_graph::{Ends, StartedGraph, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
+use super::steps::StepLimits;
 use super::vector_fold::{VectorFold, fold_beside};
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
 use crate::commands::talk::Settings;
@@ -73,8 +75,10 @@ pub struct EngineOptions {
     pub commands_max: usize,
     /// Writes decided and committed together at the most.
     pub group_writes_max: usize,
-    /// Records folded into the graph in one transaction.
-    pub transaction_records_max: usize,
+    /// What is folded into the graph in one transaction.
+    pub steps: StepLimits,
+    /// Records folded into the vectors in one step. At least 1.
+    pub vector_records_max: usize,
     /// How long a write with `wait=indexed` waits for the vectors.
     pub index_timeout: Duration,
     /// How often vectors are saved, so that a crash replays little.
@@ -83,6 +87,8 @@ pub struct EngineOptions {
     pub talk: Settings,
     /// Requests that may wait for the message router; more are refused as overload.
     pub requests_max: usize,
+    /// Limits that are watched; passing one changes nothing and is told.
+    pub watched: Watched,
 }
 
 impl EngineOptions {
@@ -101,11 +107,13 @@ impl EngineOptions {
             embedding: None,
             commands_max: 5_000,
             group_writes_max: 4_096,
-            transaction_records_max: 5_000,
+            steps: StepLimits::default(),
+            vector_records_max: 512,
             index_timeout: Duration::from_secs(30),
             save_vectors_every: Duration::from_mins(1),
             talk: Settings::default(),
             requests_max: 10_000,
+            watched: Watched::default(),
         }
     }
 }
@@ -304,6 +312,8 @@ impl Engine {
                 },
                 forgets: Mutex::default(),
                 erasing: Mutex::default(),
+                watched: options.watched,
+                said: Said::default(),
                 log: reader,
             }),
         })
@@ -447,6 +457,7 @@ fn start_vectors(
         positions: Arc::clone(positions),
         stopping: Arc::clone(stopping),
         save_every: options.save_vectors_every,
+        records_max: options.vector_records_max.max(1),
         offers,
     };
     let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());

@@ -21,6 +21,7 @@ use super::erase::MemoryWork;
 use super::memory_writer::{Asked, Limits, MemoryWriter};
 use super::rebuild::Offer;
 use super::start::{EngineOptions, StartError, StartStep};
+use super::steps::Steps;
 use crate::commands::Ids;
 use crate::failure;
 
@@ -106,9 +107,9 @@ pub(super) fn start_memory(
         erasures,
         limits: Limits {
             group_writes_max: options.group_writes_max,
-            transaction_records_max: options.transaction_records_max,
             analyze_every: options.sqlite.analyze_frequency,
         },
+        steps: Steps::new(options.steps),
         deferred: Vec::new(),
         undo_next: None,
         nudge,

@@ -100,7 +100,7 @@ pub(super) enum Request {
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, TalkError>>;
-type Answered1<T> = oneshot::Receiver<Result<T, TalkError>>;
+pub(super) type Answered1<T> = oneshot::Receiver<Result<T, TalkError>>;
 
 impl Request {
     /// How much of a group it takes.
@@ -251,7 +251,10 @@ impl Engine {
         one(answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))?)
     }
 
-    fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<Answered1<T>, TalkError> {
+    pub(super) fn ask<T>(
+        &self,
+        request: impl FnOnce(Answer<T>) -> Request,
+    ) -> Result<Answered1<T>, TalkError> {
         let (answer, answered) = oneshot::channel();
         let requests = self.inner.requests.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sender = requests.as_ref().ok_or(TalkError::Stopped)?;

@@ -349,3 +349,26 @@ async fn who_waits_for_an_inbox_is_woken() {
     assert!(waiting.await.unwrap());
     tokio::task::block_in_place(|| engine.stop());
 }
+
+#[test]
+fn more_requests_than_may_wait_for_the_router_are_refused_at_once() {
+    for (requests_max, refused) in [(1, true), (100_000, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = EngineOptions { requests_max, ..EngineOptions::new(dir.path()) };
+        let engine = Engine::start(&options, &mut |_| {}).unwrap();
+        register(&engine, "ada");
+        register(&engine, "bob");
+        let started: Vec<_> = (0..2_000)
+            .map(|number| {
+                let wishes = vec![text("ada", "bob", &format!("number {number}"))];
+                engine.ask(|answer| super::talk::Request::Send { wishes, atomic: false, answer })
+            })
+            .collect();
+        let overloaded = started.iter().filter(|asked| matches!(asked, Err(TalkError::Overloaded))).count();
+        assert_eq!(overloaded > 0, refused, "{requests_max}");
+        for asked in started.into_iter().flatten() {
+            asked.blocking_recv().unwrap().unwrap();
+        }
+        engine.stop();
+    }
+}

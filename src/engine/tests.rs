@@ -259,3 +259,22 @@ fn without_a_model_words_find_and_meaning_is_refused() {
     assert!(matches!(semantic.ask(engine.view()), Err(SearchError::NoModel)));
     engine.stop();
 }
+
+#[test]
+fn more_writes_than_may_wait_are_refused_at_once() {
+    for (commands_max, refused) in [(1, true), (100_000, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine =
+            Engine::start(&EngineOptions { commands_max, ..EngineOptions::new(dir.path()) }, &mut |_| {})
+                .unwrap();
+        let asked: Vec<_> = (0..2_000)
+            .map(|number| engine.enqueue(submission(vec![create(&format!("n{number}"), "waits")])))
+            .collect();
+        let overloaded = asked.iter().any(|asked| matches!(asked, Err(SubmitError::Overloaded)));
+        assert_eq!(overloaded, refused, "{commands_max}");
+        for outcome in asked.into_iter().flatten() {
+            outcome.blocking_recv().unwrap().unwrap();
+        }
+        engine.stop();
+    }
+}

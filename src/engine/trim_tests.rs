@@ -12,7 +12,8 @@ use std::time::Duration;
 use caxton_events::memory::Validity;
 use caxton_events::{Scope, Seq};
 use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
+    CacheOptions, DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision,
+    ServiceOptions,
 };
 use caxton_projections::queries::{Search, SearchMode};
 
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Hashing {
     identity: ModelIdentity,
     asked: Arc<AtomicUsize>,
+    /// Texts of the largest call.
+    most: Arc<AtomicUsize>,
 }
 
 impl Embedder for Hashing {
@@ -36,6 +39,7 @@ impl Embedder for Hashing {
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         self.asked.fetch_add(texts.len(), Ordering::Relaxed);
+        self.most.fetch_max(texts.len(), Ordering::Relaxed);
         Ok(texts.iter().map(|text| vector(text)).collect())
     }
 
@@ -69,22 +73,33 @@ fn vector(text: &str) -> Vec<f32> {
 
 /// An engine with such a model, and the number of texts it was asked for.
 fn start(dir: &Path) -> (Engine, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let (engine, asked, _) = start_with(dir, 512);
+    (engine, asked)
+}
+
+/// The same with steps of the vectors of so many records, and the texts of the largest call of the model.
+fn start_with(dir: &Path, vector_records_max: usize) -> (Engine, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let (asked, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let identity = ModelIdentity {
         name: "hashing".to_owned(),
         weights_sha256: "ab".repeat(32),
         dimensions: DIMENSIONS,
         precision: Precision::Fp32,
     };
-    let embedder = Arc::new(Hashing { identity, asked: Arc::clone(&asked) });
-    let service =
-        EmbeddingService::start(embedder, ServiceOptions::new(Arc::new(|| Duration::ZERO))).unwrap();
-    let options =
-        EngineOptions { embedding: Some(Arc::new(service)), compress_above: None, ..EngineOptions::new(dir) };
+    let embedder = Arc::new(Hashing { identity, asked: Arc::clone(&asked), most: Arc::clone(&most) });
+    let cache = CacheOptions { entries_max: 40, ..CacheOptions::default() };
+    let options = ServiceOptions { cache, ..ServiceOptions::new(Arc::new(|| Duration::ZERO)) };
+    let service = EmbeddingService::start(embedder, options).unwrap();
+    let options = EngineOptions {
+        embedding: Some(Arc::new(service)),
+        compress_above: None,
+        vector_records_max,
+        ..EngineOptions::new(dir)
+    };
     let engine = Engine::start(&options, &mut |_| {}).unwrap();
     let head = engine.log().head().seq;
     engine.view().wait_for(head, Wait::Indexed, PATIENCE).unwrap();
-    (engine, asked)
+    (engine, asked, most)
 }
 
 /// Longer than a block holds, a few times over.
@@ -126,6 +141,52 @@ fn found(engine: &Engine) -> Vec<(String, Option<f32>)> {
     };
     let answer = search.ask(engine.view()).unwrap();
     answer.hits.into_iter().map(|hit| (hit.entity.name, hit.similarity)).collect()
+}
+
+#[test]
+fn a_cache_that_misses_its_target_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, ..) = start_with(dir.path(), 512);
+    let semantic = engine.view().semantic().unwrap();
+    assert_eq!(engine.measured().cache_hit_rate, None, "nobody asked");
+    for n in 0..40 {
+        semantic.embedding.embed_query(&format!("question {n}")).unwrap();
+    }
+    assert_eq!(
+        engine.measured().cache_hit_rate,
+        None,
+        "no cache would have had what is asked for the first time"
+    );
+    for n in 40..100 {
+        semantic.embedding.embed_query(&format!("question {n}")).unwrap();
+    }
+    assert_eq!(engine.measured().cache_hit_rate, Some(0.0));
+    let passed: Vec<&str> = engine.advice().iter().map(|advice| advice.limit).collect();
+    assert_eq!(passed, ["min_cache_hit_rate"]);
+    let telemetry = crate::telemetry::Telemetry::install().unwrap();
+    engine.watch();
+    assert!(telemetry.render().contains("caxton_embedding_cache_below_target 1"));
+    for _ in 0..1_901 {
+        semantic.embedding.embed_query("the same question").unwrap();
+    }
+    assert!(engine.measured().cache_hit_rate.is_some_and(|rate| rate > 0.9));
+    engine.watch();
+    assert!(telemetry.render().contains("caxton_embedding_cache_below_target 0"));
+    engine.stop();
+}
+
+#[test]
+fn vectors_follow_in_steps_of_as_many_records_as_the_file_says() {
+    for (records_max, most) in [(1, 1), (4, 4), (512, 24)] {
+        let dir = tempfile::tempdir().unwrap();
+        let without = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).unwrap();
+        fill(&without);
+        without.stop();
+        let (engine, asked, largest) = start_with(dir.path(), records_max);
+        engine.stop();
+        assert_eq!(asked.load(Ordering::Relaxed), 24, "twelve entities and what is noted about each");
+        assert_eq!(largest.load(Ordering::Relaxed), most, "{records_max}");
+    }
 }
 
 #[test]

@@ -22,8 +22,6 @@ use crate::{failure, telemetry};
 const IDLE: Duration = Duration::from_millis(200);
 /// How long it waits after a failure before it tries again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Records folded at a time: more would keep `wait=indexed` waiting, fewer would starve the batching of the model.
-const RECORDS_MAX: usize = 512;
 /// Records folded at a time while something else is waited for, which may wait as long for the last of them.
 const BESIDE_RECORDS: usize = 128;
 /// Records behind the log from which vectors are folded beside the graph.
@@ -39,6 +37,8 @@ pub(super) struct VectorFold {
     pub(super) stopping: Arc<AtomicBool>,
     /// How often unsaved vectors are saved while the thread runs.
     pub(super) save_every: Duration,
+    /// Records folded at a time: more would keep `wait=indexed` waiting, fewer would starve the batching of the model.
+    pub(super) records_max: usize,
     /// Another fold to take in place of the one in use.
     pub(super) offers: Receiver<Offer<Vectors>>,
 }
@@ -145,7 +145,7 @@ impl VectorFold {
     }
 
     fn fold_next(&mut self) -> Result<(), String> {
-        let folded = fold_some(&mut self.vectors, &self.log, RECORDS_MAX)?;
+        let folded = fold_some(&mut self.vectors, &self.log, self.records_max)?;
         self.positions.advance(Part::Vectors, self.vectors.checkpoint());
         if folded > 0 {
             self.positions.memory_changed();

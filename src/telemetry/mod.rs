@@ -10,6 +10,7 @@
 
 mod agents;
 mod logging;
+mod memory;
 mod messages;
 mod models;
 mod names;
@@ -28,6 +29,9 @@ pub use agents::{
     turns_running,
 };
 pub use logging::{LoggingError, start_logging};
+pub use memory::{
+    agent_list_asked, cache_target_missed, graph_step_finished, recent_search_p99, scaling_advised,
+};
 pub use messages::{
     MessageOutcome, OpenStream, Stream, TalkMeasured, message_not_recorded, messages_answered, stream_opened,
     talk_measured, talk_recorded,
@@ -72,6 +76,7 @@ impl Telemetry {
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(InstallError)?;
         names::describe();
+        memory::describe();
         Ok(Self { handle: HANDLE.get_or_init(|| handle).clone() })
     }
 
@@ -129,6 +134,7 @@ pub fn memory_counted(entities: u64, relations: u64) {
 /// A search of memory was answered, from query to hits.
 pub fn search_finished(took: Duration) {
     timed([names::MEMORY_SEARCH_LATENCY, names::MEMORY_SEARCH_LATENCY_TABLE], took);
+    memory::search_took(took);
 }
 
 /// Searches of memory whose query was found in the cache, and all of them, since the start.

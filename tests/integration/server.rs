@@ -45,6 +45,13 @@ impl Server {
         })
     }
 
+    /// With such a model and these settings.
+    pub(crate) fn with_model_and(options: RestOptions) -> Self {
+        Self::over(options, |engine| {
+            engine.embedding = Some(letters());
+        })
+    }
+
     fn over(options: RestOptions, change: impl FnOnce(&mut EngineOptions)) -> Self {
         Self::on(TempDir::new().unwrap(), options, change)
     }

@@ -34,6 +34,8 @@ struct State {
     pending: Vec<Change>,
     operations: u64,
     syncs: u64,
+    /// Bytes that were read.
+    read: u64,
     fault: Option<(u64, Fault)>,
 }
 
@@ -70,6 +72,11 @@ impl Disk {
     /// Writes, growths and syncs so far.
     pub(in crate::log) fn operations(&self) -> u64 {
         self.with(|state| state.operations)
+    }
+
+    /// Bytes read so far.
+    pub(in crate::log) fn read_bytes(&self) -> u64 {
+        self.with(|state| state.read)
     }
 
     pub(in crate::log) fn syncs(&self) -> u64 {
@@ -160,6 +167,7 @@ impl StorageBackend for Disk {
             let start = offset as usize;
             let from = state.live.get(start..start + out.len());
             out.copy_from_slice(from.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
+            state.read += out.len() as u64;
             Ok(())
         })
     }

@@ -186,3 +186,25 @@ fn a_log_its_readers_and_scans_go_between_threads() {
     moved::<crate::log::Scan>();
     moved::<crate::log::Ticket>();
 }
+
+#[test]
+fn a_second_scan_reads_the_medium_only_where_the_cache_is_small() {
+    let second_scan = |cache_bytes: usize| {
+        let disk = Disk::default();
+        let log = Log::open_on(disk.clone(), unmerged(), clock()).unwrap();
+        let mut random = super::Random::new(3);
+        for _ in 0..20 {
+            let text: String = (0..200_000).map(|_| char::from(b'!' + random.below(90) as u8)).collect();
+            append(&log, batch("s", &[&text]));
+        }
+        log.close().unwrap();
+        let options = LogOptions { cache_bytes, ..unmerged() };
+        let log = Log::open_on(disk.clone(), options, clock()).unwrap();
+        assert_eq!(records(&log.reader()).len(), 20);
+        let before = disk.read_bytes();
+        assert_eq!(records(&log.reader()).len(), 20);
+        disk.read_bytes() - before
+    };
+    let (without, with) = (second_scan(0), second_scan(32 << 20));
+    assert!(without > 4_000_000 && with < 400_000, "{without} {with}");
+}

@@ -272,6 +272,22 @@ fn how_the_weights_are_held_does_not_change_the_vectors() {
 }
 
 #[test]
+fn texts_of_like_length_share_a_pass_where_that_is_asked_for() {
+    let Some(dir) = model_dir("texts_of_like_length_share_a_pass_where_that_is_asked_for") else { return };
+    let ids: Vec<Vec<u32>> = [9, 2, 8, 3].into_iter().map(|len| vec![7; len]).collect();
+    for (length_sorted, batch_size, then) in [
+        (true, 2, vec![vec![1, 3], vec![2, 0]]),
+        (false, 2, vec![vec![0, 1], vec![2, 3]]),
+        (false, 3, vec![vec![0, 1, 2], vec![3]]),
+    ] {
+        let options = ModelOptions { batch_size, length_sorted, ..ModelOptions::default() };
+        let model = MiniLm::load(&dir, &options).unwrap();
+        let passes: Vec<Vec<usize>> = model.passes(&ids).into_iter().map(|pass| pass.texts).collect();
+        assert_eq!(passes, then, "{length_sorted} {batch_size}");
+    }
+}
+
+#[test]
 fn a_text_is_cut_at_the_tokens_that_were_asked_for() {
     let Some(dir) = model_dir("a_text_is_cut_at_the_tokens_that_were_asked_for") else { return };
     let short = MiniLm::load(&dir, &ModelOptions { max_tokens: 5, ..ModelOptions::default() }).unwrap();

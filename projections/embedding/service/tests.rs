@@ -89,6 +89,27 @@ fn a_query_is_answered_while_bulk_stands_still() {
 }
 
 #[test]
+fn as_many_batches_run_at_once_as_there_are_threads() {
+    let (go_sender, go) = unbounded();
+    let (model, seen) = scripted(Some(go));
+    let service = EmbeddingService::start(model, ServiceOptions { threads: 3, ..options() }).unwrap();
+    std::thread::scope(|scope| {
+        let bulk = scope.spawn(|| service.embed(&["bulk"; 20]).unwrap());
+        for _ in 0..3 {
+            assert_eq!(seen.recv().unwrap(), ["bulk"; 4], "nothing was let go so far");
+        }
+        while service.stats().bulk_waiting < 2 {
+            std::thread::yield_now();
+        }
+        assert!(seen.is_empty(), "the other two batches wait for a thread");
+        for _ in 0..5 {
+            go_sender.send(()).unwrap();
+        }
+        assert_eq!(bulk.join().unwrap().len(), 20);
+    });
+}
+
+#[test]
 fn what_many_callers_wait_for_shares_a_batch() {
     let (go_sender, go) = unbounded();
     let (model, seen) = scripted(Some(go));

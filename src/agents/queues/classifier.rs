@@ -88,12 +88,16 @@ mod tests {
     fn a_listed_capability_decides_and_else_the_priority() {
         let mut settings = RequestHandling::default();
         settings.classification.critical_capabilities = vec!["emergency-response".to_owned()];
+        settings.classification.high_capabilities = vec!["real-time-analysis".to_owned()];
+        settings.classification.normal_capabilities = vec!["data-processing".to_owned()];
         settings.classification.background_capabilities = vec!["batch-processing".to_owned()];
         let (rules, classifier) = Classifier::new(&settings);
         let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
         assert_eq!(names, ["critical", "high", "normal", "background"]);
         for (name, priority, queue) in [
             (Some("emergency-response"), Priority::Low, 0),
+            (Some("real-time-analysis"), Priority::Low, 1),
+            (Some("data-processing"), Priority::Critical, 2),
             (Some("batch-processing"), Priority::Critical, 3),
             (Some("other"), Priority::Normal, 2),
             (Some("other"), Priority::High, 1),

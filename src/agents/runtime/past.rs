@@ -202,3 +202,28 @@ impl Past {
         Ok(messages)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::*;
+    use crate::agents::scripted::said_in;
+    use caxton_events::conversation::Priority;
+
+    #[test]
+    fn what_was_said_is_kept_of_as_many_conversations_as_the_cache_holds() {
+        for (conversations_max, kept) in [(1, vec!["c3"]), (2, vec!["c2", "c3"]), (9, vec!["c1", "c2", "c3"])]
+        {
+            let mut cache = Kept::default();
+            for (seq, conversation) in (1..).zip(["c1", "c2", "c3"]) {
+                let message = Arc::new(said_in(conversation, Priority::Normal, "hello"));
+                cache.put(Seq(seq), &message, conversations_max);
+            }
+            let mut found: Vec<String> = cache.conversations.keys().map(ToString::to_string).collect();
+            found.sort();
+            assert_eq!(found, kept, "{conversations_max}");
+            assert_eq!(cache.bytes, 5 * kept.len());
+        }
+    }
+}

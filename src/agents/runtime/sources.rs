@@ -92,6 +92,15 @@ impl Known {
     }
 }
 
+/// The items in their order, `max` together.
+fn groups<T>(items: Vec<T>, max: usize) -> impl Iterator<Item = Vec<T>> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(move || {
+        let group: Vec<T> = items.by_ref().take(max.max(1)).collect();
+        (!group.is_empty()).then_some(group)
+    })
+}
+
 fn key(ask: &MemoryAsk) -> String {
     format!("{ask:?}")
 }
@@ -169,10 +178,9 @@ impl Sources for Known {
     fn search(&self, asks: Vec<MemoryAsk>) -> BoxFuture<'_, Vec<Found>> {
         Box::pin(async move {
             let mut found = Vec::with_capacity(asks.len());
-            let mut asks = asks.into_iter().peekable();
-            while asks.peek().is_some() {
+            for group in groups(asks, self.asks_max) {
                 // Asked at the same time, questions share one pass of the model.
-                found.extend(join_all(asks.by_ref().take(self.asks_max).map(|ask| self.found(ask))).await);
+                found.extend(join_all(group.into_iter().map(|ask| self.found(ask))).await);
             }
             found
         })
@@ -216,5 +224,22 @@ impl Sources for Known {
         offered.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| one.capability.cmp(&other.capability)));
         let offered = offered.into_iter().take(CAPABILITIES_MAX).map(|(_, offered)| offered).collect();
         Box::pin(async { Ok(offered) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    #[test]
+    fn questions_are_asked_so_many_together_and_keep_their_order() {
+        for (max, then) in [
+            (2, vec![vec![1, 2], vec![3, 4], vec![5]]),
+            (5, vec![vec![1, 2, 3, 4, 5]]),
+            (0, vec![vec![1], vec![2], vec![3], vec![4], vec![5]]),
+        ] {
+            assert_eq!(groups(vec![1, 2, 3, 4, 5], max).collect::<Vec<_>>(), then, "{max}");
+        }
+        assert_eq!(groups(Vec::<u8>::new(), 3).count(), 0);
     }
 }

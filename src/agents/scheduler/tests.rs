@@ -161,6 +161,35 @@ async fn memory_is_searched_once_for_a_batch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_many_conversations_of_a_batch_are_prepared_at_a_time() {
+    for (parallel, seconds) in [(1, 8), (4, 2), (100, 1)] {
+        let stage = Stage::new(vec![Line::Text("x")]);
+        *stage.known.takes.lock().unwrap() = Duration::from_secs(1);
+        let mut rules = settings();
+        rules.batch.parallel = parallel;
+        let before = (1..=8).map(|seq| told(seq, &format!("c{seq}"))).collect();
+        let started = Instant::now();
+        let show = Show::new(stage, vec![spec("ada")], rules, before);
+        show.letters.done(8).await;
+        assert_eq!(started.elapsed().as_secs(), seconds, "{parallel}");
+    }
+}
+
+#[test]
+fn the_scheduler_does_what_the_configuration_says() {
+    let text = "server: {max_concurrent_conversations: 7, shutdown_timeout: 8s}\n\
+                agents: {circuit_failures: 9, circuit_pause: 11s}\n\
+                conversation_processing: {batch_size: 12, batch_timeout: 13ms, parallel_conversations: 14, \
+                memory_batch_search: false}\n";
+    let settings = Settings::from(&crate::config::load_text(text).unwrap().config);
+    assert_eq!((settings.turns_max, settings.drain), (7, Duration::from_secs(8)));
+    assert_eq!((settings.breaker.failures, settings.breaker.open_for), (9, Duration::from_secs(11)));
+    let batch =
+        BatchRules { size: 12, timeout: Duration::from_millis(13), parallel: 14, search_together: false };
+    assert_eq!(settings.batch, batch);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_circuit_opens_is_tried_after_its_time_and_closes() {
     let stage = Stage::new(vec![Line::Text("x")]);
     stage.model.first.lock().unwrap().extend(vec![Line::Error(ModelErrorKind::Refused); 3]);

@@ -170,6 +170,7 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
                         })
                     }),
                 },
+                "scaling": scaling(&own),
                 "recovery": {
                     "replayed_events": recovery.replayed,
                     "graph_rebuilt": recovery.graph_rebuilt,
@@ -180,6 +181,19 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
         )
     })
     .await
+}
+
+/// Which limits of `memory.scaling` are passed, and what to do then. Nothing else changes by it.
+fn scaling(api: &Api) -> Value {
+    let advice = api.engine.advice();
+    let backend = api.engine.watched().backend;
+    json!({
+        "advised": !advice.is_empty(),
+        "passed": advice,
+        "remedy": (!advice.is_empty()).then(|| {
+            format!("consider a move to {backend} with `caxton export memory`, or raise the limit")
+        }),
+    })
 }
 
 /// The postings of the audit trail. Answers are right without them, only slower, so that the server is healthy all the

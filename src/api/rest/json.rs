@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io::Cursor;
 
 use axum::http::StatusCode;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::problem::{Complaint, Problem, shortened};
@@ -33,6 +34,35 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
         Some(digits) => Err(rounded(digits)),
         None => Ok(value),
     }
+}
+
+/// Levels of lists and maps in MessagePack, as many as JSON may have.
+const DEPTH_MAX: usize = 128;
+
+/// A JSON value out of MessagePack, by the same rules: one whole document, no member given twice, and nothing that JSON
+/// has not.
+///
+/// # Errors
+///
+/// A [`Problem`] with what is wrong.
+pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Value, Problem> {
+    let (doubled, huge) = (RefCell::new(None), Cell::new(false));
+    let mut reader = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    reader.set_max_depth(DEPTH_MAX);
+    let value = Document { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
+    let read = reader.get_ref().position();
+    let detail = match value {
+        Ok(value) if read == bytes.len() as u64 => return Ok(value),
+        Ok(_) => {
+            format!("the body goes on behind its first value, which takes {read} of {} bytes", bytes.len())
+        }
+        Err(_) if doubled.borrow().is_some() => return Err(given_twice(&doubled.take().unwrap_or_default())),
+        Err(_) if bytes.is_empty() => "the body is empty".to_owned(),
+        Err(error) => format!("the body is no MessagePack of what JSON can say, near byte {read}: {error}"),
+    };
+    Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_MSGPACK", detail)
+        .field("body")
+        .remedy("send one map whose names are texts; binary, extensions and NaN have no place in it"))
 }
 
 /// The first integer of a JSON document, written without fraction and exponent, that no 64 bits hold.
@@ -149,7 +179,10 @@ impl<'de> Visitor<'de> for Document<'_> {
         Ok(Value::from(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        if !value.is_finite() {
+            return Err(E::custom("a number is not finite"));
+        }
         if value.abs() >= i64::MAX as f64 {
             self.huge.set(true);
         }
@@ -203,7 +236,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::parse_json;
+    use super::{parse_json, parse_msgpack};
 
     #[test]
     fn what_is_read_is_what_serde_json_reads() {
@@ -260,5 +293,36 @@ mod tests {
         {
             assert_eq!(parse_json(text.as_bytes()).err().unwrap().code(), "MALFORMED_JSON");
         }
+    }
+
+    #[test]
+    fn what_msgpack_says_is_what_json_would_say() {
+        let value = json!({"a": [1, -2, u64::MAX, 0.5, true, null], "b": {"c": "é"}, "": ""});
+        let packed = rmp_serde::to_vec_named(&value).unwrap();
+        assert_eq!(parse_msgpack(&packed).unwrap(), value);
+        for len in 0..packed.len() {
+            let problem = parse_msgpack(&packed[..len]).err().unwrap();
+            assert_eq!(problem.code(), "MALFORMED_MSGPACK", "{len}");
+        }
+    }
+
+    #[test]
+    fn msgpack_that_json_could_not_say_is_refused() {
+        let deep = [vec![0x91; 100_000], vec![0xc0]].concat();
+        for (bytes, what) in [
+            (vec![0x81, 0xa1, b'a', 0xc4, 0x01, 0x00], "binary"),
+            (vec![0x81, 0x01, 0x02], "a name that is a number"),
+            (vec![0xd4, 0x01, 0x00], "an extension"),
+            (vec![0xca, 0x7f, 0xc0, 0x00, 0x00], "NaN"),
+            (vec![0xc0, 0xc0], "two values"),
+            (vec![0x92, 0xc0], "a list that ends early"),
+            (vec![0xa1, 0xff], "no UTF-8"),
+            (vec![0xdd, 0xff, 0xff, 0xff, 0xff], "a list of four billion"),
+            (deep, "too deep"),
+        ] {
+            assert_eq!(parse_msgpack(&bytes).err().unwrap().code(), "MALFORMED_MSGPACK", "{what}");
+        }
+        let doubled = vec![0x82, 0xa1, b'a', 0x01, 0xa1, b'a', 0x02];
+        assert_eq!(parse_msgpack(&doubled).err().unwrap().as_complaint().field, "a");
     }
 }

@@ -56,7 +56,8 @@ use std::time::Instant;
 
 pub use backup::BackupFiles;
 pub use caller::ScopeKind;
-pub use options::{ApiKeys, Compression, RestOptions, SearchDefaults};
+pub use middleware::Formats;
+pub use options::{ApiKeys, Compression, Measure, RestOptions, SearchDefaults};
 pub use routes::router;
 #[doc(hidden)]
 pub use serve::serve_unlogged;
@@ -81,6 +82,7 @@ struct Shared {
     checks: health::Checks,
     interventions: moment::Interventions,
     folds: talk::past::Folds,
+    agent_lists: config_agents::KeptLists,
     started: Instant,
     leaving: AtomicBool,
 }
@@ -95,6 +97,7 @@ impl Api {
             checks: health::Checks::default(),
             interventions: moment::Interventions::default(),
             folds: talk::past::Folds::default(),
+            agent_lists: config_agents::KeptLists::default(),
             started: Instant::now(),
             leaving: AtomicBool::new(false),
             engine,

@@ -8,6 +8,7 @@ use caxton_projections::queries::{Fusion, SearchMode};
 
 use super::backup::BackupFiles;
 use super::caller::ScopeKind;
+use super::middleware::Formats;
 use crate::agents::{AgentDirectory, AgentRuntime};
 
 /// Checks a key that a client sends and names its owner; it must take the same time for every wrong key.
@@ -72,18 +73,30 @@ pub struct RestOptions {
     pub drain_timeout: Duration,
     /// Read buffer and longest request head of a connection, in bytes; at least 8192. Default: 16384.
     pub request_buffer_bytes: usize,
+    /// Send buffer of a connection in the system, in bytes; `None`: as the system sees fit. Default: none.
+    pub send_buffer_bytes: Option<usize>,
     /// Compression of answers; `None`: never. Default: above 1024 bytes at level 6.
     pub compression: Option<Compression>,
     /// Whether reads carry an `ETag` and answer 304. Default: true.
     pub etags: bool,
+    /// How long clients may keep answers that stay the same while the server runs; `None`: they ask each time.
+    /// Default: 5 min.
+    pub static_max_age: Option<Duration>,
+    /// How long a list of agents is given again while nothing it shows has changed; `None`: it is made each time.
+    /// Default: 30 s.
+    pub agent_list_max_age: Option<Duration>,
     /// Items on a page when `limit` is not given. Default: 50.
     pub page_size_default: usize,
     /// Largest `limit` of a page. Default: 1000.
     pub page_size_max: usize,
     /// Most items of a JSON batch. Default: 100.
     pub batch_items_max: usize,
+    /// What bodies may be. Default: JSON alone.
+    pub formats: Formats,
     /// Whether problems carry values and the list of all errors. Default: true.
     pub detailed_errors: bool,
+    /// Whether failures (5xx) carry the chain of their causes. Default: false.
+    pub error_causes: bool,
     /// Reads that run at a time, each on a blocking thread. Default: 16.
     pub reads_max: usize,
     /// Reads that may wait for their turn; further ones get 503. Default: 1024.
@@ -117,12 +130,56 @@ pub struct SearchDefaults {
     pub neighbours: usize,
     /// Whether every vector is compared, whatever it costs. Default: false.
     pub exact: bool,
+    /// Scores by meaning that differ by less are ordered by number. Default: 0, the exact order.
+    pub precision: f32,
+    /// What scores by meaning say. Default: the cosine.
+    pub measure: Measure,
+}
+
+/// What a score by meaning says. All three order hits alike: vectors have length 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measure {
+    /// The cosine.
+    #[default]
+    Cosine,
+    /// The dot product.
+    Dot,
+    /// 1 / (1 + Euclidean distance): 1 for the same direction.
+    Euclidean,
+}
+
+impl Measure {
+    /// Its name, as the configuration has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Dot => "dot",
+            Self::Euclidean => "euclidean",
+        }
+    }
+
+    /// The score of two vectors of length 1 with this cosine.
+    pub fn of(self, cosine: f64) -> f64 {
+        match self {
+            Self::Cosine | Self::Dot => cosine,
+            Self::Euclidean => 1.0 / (1.0 + (2.0 - 2.0 * cosine).max(0.0).sqrt()),
+        }
+    }
 }
 
 impl Default for SearchDefaults {
     fn default() -> Self {
         let (mode, fusion) = (SearchMode::default(), Fusion::default());
-        Self { mode, fusion, limit: 10, limit_max: 100, neighbours: 0, exact: false }
+        Self {
+            mode,
+            fusion,
+            limit: 10,
+            limit_max: 100,
+            neighbours: 0,
+            exact: false,
+            precision: 0.0,
+            measure: Measure::Cosine,
+        }
     }
 }
 
@@ -141,12 +198,17 @@ impl Default for RestOptions {
             import_timeout: Duration::from_mins(10),
             drain_timeout: Duration::from_secs(20),
             request_buffer_bytes: 16_384,
+            send_buffer_bytes: None,
             compression: Some(Compression { above_bytes: 1_024, level: 6 }),
             etags: true,
+            static_max_age: Some(Duration::from_mins(5)),
+            agent_list_max_age: Some(Duration::from_secs(30)),
             page_size_default: 50,
             page_size_max: 1_000,
             batch_items_max: 100,
+            formats: Formats::default(),
             detailed_errors: true,
+            error_causes: false,
             reads_max: 16,
             reads_waiting_max: 1_024,
             default_scope: ScopeKind::Agent,

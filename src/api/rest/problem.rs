@@ -1,5 +1,7 @@
 //! What a client gets instead of an answer: `application/problem+json` (RFC 9457) with a stable code and a remedy.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write as _;
 
 use axum::body::Body;
@@ -7,6 +9,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::failure::causes;
 
 /// Longest piece of a client's value that is repeated to it, in characters.
 const ECHO_CHARS_MAX: usize = 120;
@@ -44,6 +48,16 @@ struct Inner {
     retry_after_seconds: Option<u32>,
     challenge: bool,
     close: bool,
+    causes: Vec<String>,
+}
+
+/// How much of a problem a client is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// The values that were given, and all that is wrong.
+    pub(super) detailed: bool,
+    /// What each layer said of a failure (5xx).
+    pub(super) causes: bool,
 }
 
 impl Problem {
@@ -61,6 +75,7 @@ impl Problem {
             retry_after_seconds: None,
             challenge: false,
             close: false,
+            causes: Vec::new(),
         }))
     }
 
@@ -119,6 +134,12 @@ impl Problem {
         self
     }
 
+    /// Keeps what each layer said of the failure, for who is to be told.
+    pub(super) fn caused_by(mut self, error: &dyn Error) -> Self {
+        self.0.causes = causes(error);
+        self
+    }
+
     /// Says when to try again.
     pub(super) fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_seconds = Some(seconds);
@@ -168,9 +189,14 @@ impl Problem {
         self.0.code
     }
 
-    /// The answer as JSON. `detailed` adds the values and the list of errors.
-    pub(super) fn body(&self, request_id: &str, detailed: bool) -> Vec<u8> {
-        let inner = &self.0;
+    /// The answer as JSON.
+    pub(super) fn body(&self, request_id: &str, told: Told) -> Vec<u8> {
+        let (inner, detailed) = (&self.0, told.detailed);
+        let mut details = Cow::Borrowed(&inner.details);
+        // A refusal has no causes: the rules said no, and nothing broke.
+        if told.causes && inner.status.is_server_error() && !inner.causes.is_empty() {
+            details.to_mut().insert("causes".to_owned(), inner.causes.clone().into());
+        }
         let members = Members {
             kind: format!("urn:caxton:problem:{}", inner.code.to_ascii_lowercase().replace('_', "-")),
             title: title(inner.code),
@@ -181,7 +207,7 @@ impl Problem {
             value: inner.value.as_deref().filter(|_| detailed),
             remedy: inner.remedy.as_deref(),
             request_id,
-            details: &inner.details,
+            details: &details,
             errors: if detailed { &inner.errors } else { &[] },
         };
         // Strings, numbers and maps with text keys always serialise; an empty body would still carry the status.
@@ -189,8 +215,8 @@ impl Problem {
     }
 
     /// The whole answer.
-    pub(super) fn render(&self, request_id: &str, detailed: bool) -> Response {
-        let mut response = Response::new(Body::from(self.body(request_id, detailed)));
+    pub(super) fn render(&self, request_id: &str, told: Told) -> Response {
+        let mut response = Response::new(Body::from(self.body(request_id, told)));
         *response.status_mut() = self.0.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -298,7 +324,31 @@ mod tests {
     use axum::http::StatusCode;
     use serde_json::Value;
 
-    use super::{Complaint, Problem, nearest, shortened};
+    use super::{Complaint, Problem, Told, nearest, shortened};
+
+    const ALL: Told = Told { detailed: true, causes: true };
+
+    #[test]
+    fn causes_are_told_of_failures_alone_and_only_where_that_is_asked_for() {
+        let inner = std::io::Error::other("no space left");
+        let error = crate::engine::StartError::Thread(inner);
+        for (status, told, then) in [
+            (StatusCode::INTERNAL_SERVER_ERROR, ALL, true),
+            (StatusCode::INTERNAL_SERVER_ERROR, Told { detailed: true, causes: false }, false),
+            (StatusCode::SERVICE_UNAVAILABLE, Told { detailed: false, causes: true }, true),
+            (StatusCode::CONFLICT, ALL, false),
+        ] {
+            let problem = Problem::new(status, "X", "it failed").detail("seq", 7).caused_by(&error);
+            let body: Value = serde_json::from_slice(&problem.body("r1", told)).unwrap();
+            assert_eq!(body["details"]["seq"], 7);
+            let causes = body["details"]["causes"].as_array();
+            assert_eq!(causes.is_some(), then, "{status} {told:?}");
+            if let Some(causes) = causes {
+                assert_eq!(causes[causes.len() - 1], "no space left");
+                assert!(causes.len() > 1, "{causes:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_problem_says_what_where_and_what_to_do() {
@@ -310,7 +360,7 @@ mod tests {
             remedy: "give a number from 1 to 100".to_owned(),
         };
         let problem = Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, vec![complaint]);
-        let body: Value = serde_json::from_slice(&problem.body("r1", true)).unwrap();
+        let body: Value = serde_json::from_slice(&problem.body("r1", ALL)).unwrap();
         assert_eq!(body["type"], "urn:caxton:problem:validation-error");
         assert_eq!(body["title"], "Validation error");
         assert_eq!(body["status"], 422);
@@ -320,7 +370,7 @@ mod tests {
         assert_eq!(body["remedy"], "give a number from 1 to 100");
         assert_eq!(body["request_id"], "r1");
         assert_eq!(body["errors"][0]["field"], "limit");
-        let terse: Value = serde_json::from_slice(&problem.body("r1", false)).unwrap();
+        let terse: Value = serde_json::from_slice(&problem.body("r1", Told::default())).unwrap();
         assert_eq!(terse.get("errors"), None);
         assert_eq!(terse.get("value"), None);
     }

@@ -128,7 +128,10 @@ impl Api {
             }
             if tokio::time::Instant::now() >= deadline {
                 let position = position.seq.0;
-                let detail = format!("projection {name} is at {position}, {} was asked for", seq.0);
+                let detail = format!(
+                    "projection {name} is at {position}, {} was asked for and did not come within {:?}",
+                    seq.0, self.options.min_seq_timeout
+                );
                 return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_CAUGHT_UP", detail)
                     .field("min_seq")
                     .value(&seq.0.to_string())

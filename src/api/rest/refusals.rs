@@ -116,7 +116,7 @@ pub(super) fn not_submitted(error: SubmitError, place: Place<'_>) -> Problem {
 pub(super) fn log_failed(error: &AppendError) -> Problem {
     tracing::error!(error = %chain(error), "the log failed");
     let detail = error.to_string();
-    match error {
+    let problem = match error {
         AppendError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", detail),
         AppendError::KeyConflict { .. } => {
             Problem::new(StatusCode::CONFLICT, RefusalCode::IdempotencyConflict.as_str(), detail)
@@ -149,7 +149,8 @@ pub(super) fn log_failed(error: &AppendError) -> Problem {
                 .remedy("nothing was written; run `caxton log verify` on the stopped server")
         }
         AppendError::Empty | AppendError::Unexpected { .. } => internal(error),
-    }
+    };
+    problem.caused_by(error)
 }
 
 fn is_full(error: &(dyn Error + 'static)) -> bool {
@@ -188,7 +189,8 @@ pub(super) fn graph_failed(error: &ReadError) -> Problem {
                 "try again; see the server's log"
             };
             let code = if error.is_damage() { GRAPH_DAMAGED } else { "STORAGE_ERROR" };
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, error.to_string()).remedy(remedy)
+            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, error.to_string());
+            problem.remedy(remedy).caused_by(error)
         }
     }
 }
@@ -198,10 +200,11 @@ pub(super) fn search_failed(error: &SearchError) -> Problem {
     match error {
         SearchError::NoModel => no_model(),
         SearchError::Embed(error) => embedding_failed(error),
-        SearchError::Vectors(_) => {
+        failed @ SearchError::Vectors(_) => {
             tracing::error!(error = %chain(error), "the vectors could not be searched");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "SEARCH_ERROR", error.to_string())
                 .remedy("try again with mode=keyword; see the server's log")
+                .caused_by(failed)
         }
         SearchError::Graph(error) => graph_failed(error),
     }
@@ -215,6 +218,7 @@ pub(super) fn embedding_failed(error: &EmbedError) -> Problem {
     tracing::error!(error = %chain(error), "the model failed");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "EMBEDDING_ERROR", "the text could not be embedded")
         .remedy("try again, or search with mode=keyword; see the server's log")
+        .caused_by(error)
 }
 
 /// There is no model.
@@ -232,6 +236,7 @@ pub(super) fn log_unreadable(error: &LogReadError) -> Problem {
     tracing::error!(error = %chain(error), "the log could not be read");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string())
         .remedy("run caxton log verify")
+        .caused_by(error)
 }
 
 /// More is asked than can be done.
@@ -281,6 +286,7 @@ pub(super) fn internal(error: &(dyn Error + 'static)) -> Problem {
     tracing::error!(error = %chain(error), "a request failed");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "the server failed to answer")
         .remedy("see the server's log for the request id")
+        .caused_by(error)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use caxton_events::memory::Validity;
@@ -23,6 +23,13 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Result<Respons
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
+}
+
+/// An answer whose JSON was made before.
+pub(super) fn made(json: Bytes) -> Response {
+    let mut response = Response::new(Body::from(json));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// An answer with the record it is of, where it is not of the present.

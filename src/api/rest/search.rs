@@ -14,7 +14,7 @@ use super::batch::millis;
 use super::call::{Call, ReadContext};
 use super::fields::Fields;
 use super::moment::Intervention;
-use super::options::SearchDefaults;
+use super::options::{Measure, SearchDefaults};
 use super::problem::Problem;
 use super::refusals::search_failed;
 use super::rows::{self, EntityRow, ObservationRow, RelationRow};
@@ -114,6 +114,7 @@ fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
             .map_or(defaults.neighbours, |count| count as usize),
         include_relations: fields.flag("include_relations").unwrap_or(false),
         exact: fields.flag("exact").unwrap_or(defaults.exact),
+        precision: defaults.precision,
     };
     Asked { context, search, current }
 }
@@ -219,7 +220,7 @@ struct Past {
 struct HitRow {
     #[serde(flatten)]
     entity: EntityRow,
-    /// The cosine; null where only words found it.
+    /// How near in meaning, by the measure that `why` names; null where only words found it.
     similarity_score: Option<f64>,
     /// What ranks.
     score: f64,
@@ -234,6 +235,9 @@ struct HitRow {
 #[derive(Serialize)]
 struct Why {
     matched_by: Vec<&'static str>,
+    /// What `similarity_score` is, where it is not the cosine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measure: Option<&'static str>,
     cosine: Option<f64>,
     bm25: Option<f64>,
     matched_name: bool,
@@ -255,9 +259,10 @@ async fn answer(api: &Api, mut asked: Asked) -> Result<Response, Problem> {
         let head = meter.engine.log().head().seq.0;
         let found = asked.search.ask(view).map_err(|error| search_failed(&error))?;
         meter.meter.search_finished(searched.elapsed());
+        let measure = meter.options.search.measure;
         let mut results = Vec::with_capacity(found.hits.len());
         for hit in found.hits {
-            results.push(shown(view, hit, &asked)?);
+            results.push(shown(view, hit, &asked, measure)?);
         }
         let mode = MODES.iter().find(|(_, mode)| *mode == found.mode).map(|(word, _)| *word);
         let caller = &asked.context.caller;
@@ -291,7 +296,7 @@ async fn answer(api: &Api, mut asked: Asked) -> Result<Response, Problem> {
     .await
 }
 
-fn shown(view: &View, hit: SearchHit, asked: &Asked) -> Result<HitRow, Problem> {
+fn shown(view: &View, hit: SearchHit, asked: &Asked, measure: Measure) -> Result<HitRow, Problem> {
     let mut entity = EntityRow::from(hit.entity);
     if asked.search.observations > 0 {
         entity.observations = Some(hit.observations.into_iter().map(ObservationRow::from).collect());
@@ -302,10 +307,15 @@ fn shown(view: &View, hit: SearchHit, asked: &Asked) -> Result<HitRow, Problem> 
         (asked.search.neighbours > 0).then(|| hit.neighbours.into_iter().map(ObservationRow::from).collect());
     Ok(HitRow {
         entity,
-        similarity_score: hit.similarity.map(f64::from),
-        score: f64::from(hit.score),
+        similarity_score: hit.similarity.map(|cosine| measure.of(f64::from(cosine))),
+        score: if asked.search.mode == SearchMode::Semantic {
+            measure.of(f64::from(hit.score))
+        } else {
+            f64::from(hit.score)
+        },
         why: Why {
             matched_by: hit.matched_by,
+            measure: (measure != Measure::Cosine).then(|| measure.as_str()),
             cosine: hit.similarity.map(f64::from),
             bm25: hit.keyword_score.map(f64::from),
             matched_name: hit.matched_name,

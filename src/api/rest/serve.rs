@@ -14,6 +14,7 @@ use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -21,6 +22,7 @@ use tower::ServiceExt as _;
 
 use super::Api;
 use super::options::RestOptions;
+use super::problem::Told;
 use super::refusals::overloaded;
 use super::routes::{unlogged, with_layers};
 use super::watch::{Activity, Held, Limits, Watched};
@@ -146,6 +148,11 @@ impl Door {
     fn admit(&self, stream: TcpStream, connections: &mut JoinSet<()>, stopped: &watch::Receiver<bool>) {
         // An answer is one write; waiting for more would only delay it.
         let _ = stream.set_nodelay(true);
+        if let Some(bytes) = self.options.send_buffer_bytes
+            && let Err(error) = set_socket_send_buffer_size(&stream, bytes)
+        {
+            tracing::debug!(%error, bytes, "the system did not take the size of a send buffer");
+        }
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             telemetry::connections_open(self.options.connections_max - self.places.available_permits());
             let (router, options) = (self.router.clone(), Arc::clone(&self.options));
@@ -208,7 +215,7 @@ async fn connection(
 async fn turn_away(stream: TcpStream, _place: OwnedSemaphorePermit) {
     let service = service_fn(|_: Request<hyper::body::Incoming>| async {
         let problem = overloaded("all connections are in use").close();
-        Ok::<Response, Infallible>(problem.render("", false))
+        Ok::<Response, Infallible>(problem.render("", Told::default()))
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(TURN_AWAY_TIMEOUT).keep_alive(false);

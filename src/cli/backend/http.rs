@@ -56,6 +56,8 @@ impl Http {
         let mut builder = ureq::http::Request::builder()
             .method(request.method)
             .uri(format!("{}{}", self.base, request.path))
+            // The server may have another format for those who do not say.
+            .header("accept", "application/json, */*;q=0.5")
             .header("user-agent", concat!("caxton/", env!("CARGO_PKG_VERSION")));
         if let Some(key) = &self.key {
             builder = builder.header("authorization", format!("Bearer {key}"));

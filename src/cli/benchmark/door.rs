@@ -79,6 +79,7 @@ impl Door {
         let mut builder = ureq::http::Request::builder()
             .method(ask.method)
             .uri(format!("{}{root}{}", self.base, ask.path))
+            .header("accept", "application/json, */*;q=0.5")
             .header("user-agent", concat!("caxton-benchmark/", env!("CARGO_PKG_VERSION")));
         if let Some(key) = &self.key {
             builder = builder.header("authorization", format!("Bearer {key}"));

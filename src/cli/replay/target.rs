@@ -80,6 +80,7 @@ impl Server for Http {
         let mut builder = ureq::http::Request::builder()
             .method(sent.method)
             .uri(format!("{}{}", self.base, sent.path))
+            .header("accept", "application/json, */*;q=0.5")
             .header("user-agent", concat!("caxton/", env!("CARGO_PKG_VERSION")));
         if let Some(key) = &self.key {
             builder = builder.header("authorization", format!("Bearer {key}"));

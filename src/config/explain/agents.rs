@@ -51,7 +51,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry(
         "agents.memory_scope",
         "An agent whose file names no scope remembers for itself, its workspace or everybody.",
-        "limits.memory_scope in GET /api/v1/config-agents/NAME",
+        "memory_scope in GET /api/v1/config-agents/NAME",
     ),
     entry(
         "agents.default_limits.max_conversations",

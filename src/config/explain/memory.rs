@@ -81,6 +81,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         "rows of vectors in GET /api/v1/health/detailed after a long observation",
     ),
     entry(
+        "memory.embedding_config.cache_hit_target",
+        "When fewer queries than this share find their vector in the cache, which had to forget some, a warning is logged: \
+         once, until the target was reached again.",
+        "caxton_embedding_cache_below_target; the log line \"the query cache misses its target\"",
+    ),
+    entry(
         "memory.embedding_config.embedding_ttl",
         "A vector of a query is dropped when it is so old.",
         "caxton_embedding_cache_size, caxton_embedding_cache_hit_rate",
@@ -94,6 +100,43 @@ pub(super) const ENTRIES: &[Entry] = &[
         "memory.embedding_config.aggressive_cleanup",
         "When the cache is full, half of it is dropped at once.",
         "caxton_embedding_cache_size",
+    ),
+    entry(
+        "memory.scaling.max_entities",
+        "With more entities the server advises a move to a larger store: a warning in its log, a metric and a line in the \
+         health. It goes on as before.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_entities\"}",
+    ),
+    entry(
+        "memory.scaling.max_relations",
+        "With more relations the server advises a move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_relations\"}",
+    ),
+    entry(
+        "memory.scaling.max_storage_mb",
+        "When the graph's file is larger the server advises a move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_storage_mb\"}",
+    ),
+    entry(
+        "memory.scaling.max_search_latency_ms",
+        "When the slowest hundredth of recent searches takes longer the server advises a move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"max_search_latency_ms\"}",
+    ),
+    entry(
+        "memory.scaling.min_cache_hit_rate",
+        "When fewer queries than this share find their vector in the cache, which had to forget some, the server advises a \
+         move to a larger store.",
+        "scaling in GET /api/v1/health/detailed; caxton_memory_scaling_advised{limit=\"min_cache_hit_rate\"}",
+    ),
+    entry(
+        "memory.scaling.auto_migrate_enabled",
+        "true is refused at the start: Caxton never moves data by itself.",
+        "`caxton config check FILE`",
+    ),
+    entry(
+        "memory.scaling.migration_backend",
+        "The advice to move names this store and the export that it reads.",
+        "scaling in GET /api/v1/health/detailed",
     ),
     entry(
         "memory.search.mode",
@@ -126,9 +169,35 @@ pub(super) const ENTRIES: &[Entry] = &[
         "the hits of GET /api/v1/memory/search",
     ),
     entry(
+        "memory_writes.entity_batch_size",
+        "The graph folds new records in steps, each one transaction; a step ends before it would hold more about entities \
+         than this. A rebuild takes larger ones.",
+        "caxton_projection_step_records; caxton_projection_step_seconds",
+    ),
+    entry(
+        "memory_writes.relation_batch_size",
+        "A step of the graph ends before it would hold more relations than this.",
+        "caxton_projection_step_records; caxton_projection_step_seconds",
+    ),
+    entry(
+        "memory_writes.observation_batch_size",
+        "A step of the graph ends before it would hold more observations than this.",
+        "caxton_projection_step_records; caxton_projection_step_seconds",
+    ),
+    entry(
+        "memory_writes.embedding_batch_size",
+        "The vectors are brought up to the log so many records at a time, each step followed by a look at what else waits.",
+        "caxton_projection_lag_events{projection=\"vectors\"} falls in steps of this size",
+    ),
+    entry(
+        "memory_writes.transaction_timeout",
+        "A step of the graph that took longer makes the following ones half as large, until they keep the time.",
+        "caxton_projection_step_seconds; the log line \"steps of the graph are made smaller\"",
+    ),
+    entry(
         "memory_writes.max_transaction_size",
         "A step of the graph holds so many records of any kind at most.",
-        "caxton_projection_lag_events{projection=\"graph\"} while much is written",
+        "caxton_projection_step_records",
     ),
     entry(
         "memory_writes.max_pending_writes",
@@ -158,7 +227,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry(
         "memory_allocation.allocator",
         "Says which allocator the program should have. It is chosen when the program is built (Cargo features jemalloc and \
-         system, else mimalloc); another one than this is reported at the start.",
+         system-allocator, else mimalloc); that it is another one is reported at the start.",
         "the line allocator of the start report; caxton_server_memory_used_bytes",
     ),
     entry(

@@ -79,6 +79,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         "answers 431; caxton_server_memory_used_bytes with many connections",
     ),
     entry(
+        "http_server.response_buffer_size",
+        "The system holds up to so many bytes of an answer for a client that is slow to read; then whatever makes the answer \
+         waits. Unset, the system finds a size of its own.",
+        "`ss -tm sport = :PORT`, at tb: the system doubles what was asked for",
+    ),
+    entry(
         "http_server.header_buffer_size",
         "The longest request head that is taken is this or request_buffer_size, whichever is larger.",
         "answers 431 to longer heads",
@@ -99,9 +105,30 @@ pub(super) const ENTRIES: &[Entry] = &[
         "the bytes of a compressed answer",
     ),
     entry(
+        "http_server.cache_static_content",
+        "Answers that stay the same while the server runs carry Cache-Control: max-age, so that clients need not ask again.",
+        "the header Cache-Control of GET /api/v1/config-agents/templates",
+    ),
+    entry(
+        "http_server.cache_ttl",
+        "Clients may keep those answers so long: the max-age of their Cache-Control.",
+        "the header Cache-Control of GET /api/v1/config-agents/templates",
+    ),
+    entry(
         "http_server.etag_enabled",
         "Reads carry an ETag, and one with a matching If-None-Match is answered 304 without a body.",
         "the header ETag; caxton_api_request_duration_seconds{status=\"304\"}",
+    ),
+    entry(
+        "api_optimization.default_format",
+        "A client that does not say which format it accepts gets answers in this one.",
+        "the header Content-Type of answers to requests without Accept",
+    ),
+    entry(
+        "api_optimization.enable_msgpack",
+        "Bodies may be MessagePack: requests with Content-Type: application/msgpack, answers with Accept: \
+         application/msgpack.",
+        "the header Content-Type of answers; without it 415 and 406",
     ),
     entry(
         "api_optimization.default_page_size",
@@ -114,9 +141,25 @@ pub(super) const ENTRIES: &[Entry] = &[
         "GET /api/v1/memory/entities?limit=1000000",
     ),
     entry(
+        "api_optimization.cache_agent_list",
+        "A list of agents is made once for all who ask the same, until an agent changes, somebody says something (a list \
+         shows when each was last active) or cache_ttl has passed.",
+        "caxton_agent_list_cache_hits_total",
+    ),
+    entry(
+        "api_optimization.cache_ttl",
+        "A list of agents that was made so long ago is made anew though nothing changed.",
+        "caxton_agent_list_cache_hits_total",
+    ),
+    entry(
         "api_optimization.detailed_errors",
         "Errors carry the value that was wrong and the list of all faults; without it the code, the field and the remedy.",
         "the members value and errors of a 422",
+    ),
+    entry(
+        "api_optimization.include_stack_traces",
+        "Answers to failures (5xx) carry the chain of their causes in details.causes; refusals never do.",
+        "the member details.causes of a 500",
     ),
     entry(
         "auth.keys_file",

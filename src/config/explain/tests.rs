@@ -54,7 +54,7 @@ fn a_key_that_changes_nothing_says_why_and_promises_nothing() {
     for (text, name) in [
         ("memory:\n  cleanup:\n    entity_limit: 10\n", "memory.cleanup.entity_limit"),
         ("", "memory.cleanup.entity_limit"),
-        ("", "api_optimization.enable_msgpack"),
+        ("", "memory_allocation.sqlite_memory.temp_allocator"),
     ] {
         let found = key(text, name);
         assert_eq!((found.effect, found.see), (None, None), "{name}");

@@ -35,6 +35,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         "`caxton benchmark embeddings`; caxton_embedding_generation_duration_seconds",
     ),
     entry(
+        "advanced_memory_tuning.vector_similarity.algorithm",
+        "Scores of a search by meaning are cosines, dot products or Euclidean distances turned into 1 / (1 + distance). \
+         Vectors have length 1, so that the order is the same.",
+        "the scores and the member similarity of GET /api/v1/memory/search?mode=semantic",
+    ),
+    entry(
+        "advanced_memory_tuning.vector_similarity.precision_threshold",
+        "Hits by meaning whose scores differ by less are taken as equal and ordered by their id.",
+        "the order of hits of GET /api/v1/memory/search?mode=semantic",
+    ),
+    entry(
         "advanced_memory_tuning.vector_similarity.early_termination",
         "Large scopes are searched through the approximate index; without it every vector is compared.",
         "caxton_memory_search_latency_seconds with more than a million vectors; `caxton compare search`",
@@ -45,9 +56,24 @@ pub(super) const ENTRIES: &[Entry] = &[
         "the threads called scan-…, as in `ps -T -p PID`; caxton_memory_search_latency_seconds",
     ),
     entry(
+        "runtime.cpu_optimization.memory_worker_threads",
+        "So many threads read the graph for queries at a time.",
+        "caxton_server_sqlite_connections; caxton_sqlite_query_time_seconds",
+    ),
+    entry(
         "runtime.cpu_optimization.agent_worker_threads",
         "The turns of agents run on so many threads.",
         "the threads called caxton-agents, as in `ps -T -p PID`",
+    ),
+    entry(
+        "runtime.cpu_optimization.enable_cpu_affinity",
+        "Each thread of the model, of scans and of requests is kept on one core.",
+        "the line affinity of the start report; `taskset -pa PID`",
+    ),
+    entry(
+        "runtime.cpu_optimization.high_priority_threads",
+        "Threads of these classes get a higher priority from the system, where it lets the process raise one.",
+        "the line priority of the start report; the column NI of `ps -T -o comm,ni -p PID`",
     ),
     entry(
         "runtime.cpu_optimization.async_runtime",

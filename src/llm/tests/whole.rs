@@ -79,6 +79,31 @@ llm:
     assert!(!format!("{registry:?}").contains("sk-test"), "{registry:?}");
 }
 
+#[tokio::test]
+async fn answers_are_kept_within_the_bounds_of_the_configuration() {
+    let long = format!(
+        r#"{{"choices": [{{"message": {{"content": "{}"}}, "finish_reason": "stop"}}]}}"#,
+        "tea ".repeat(2_000)
+    );
+    for (bounds, one_kept, two_kept) in
+        [("", true, true), ("cache_entries: 1", true, false), ("cache_size: 4096", false, false)]
+    {
+        let stub = Stub::start(vec![Reply::json(&long)]).await;
+        let text = format!(
+            "llm:\n  default: main\n  {bounds}\n  providers:\n    - {{name: main, base_url: '{}/v1', model: m, \
+             api_key_env: TEST_KEY}}\n",
+            stub.url
+        );
+        let (registry, _) = registry(&llm(&text), Duration::from_mins(1)).unwrap();
+        let model = registry.get("").unwrap();
+        let mut kept = Vec::new();
+        for asked in ["a", "a", "b", "a"] {
+            kept.push(ask(&*model, &question(asked)).await.0.unwrap().cached);
+        }
+        assert_eq!(kept, [false, one_kept, false, two_kept], "{bounds}");
+    }
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,13 @@
 //! Agents from files: a page, one, make, change, remove, restart, take back, judge.
 
 mod answers;
+mod kept;
 mod templates;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -14,6 +16,7 @@ use caxton_events::log::Filter;
 use caxton_events::{AgentId, Family, Seq};
 use caxton_projections::conversations::Inbox;
 use caxton_projections::talk::TalkPart;
+use caxton_projections::view::Part;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -26,6 +29,9 @@ use super::rows;
 use super::talk::past::answer;
 use super::talk::registry::stats;
 use crate::agents::{AgentDirectory, Earlier, Roster, report};
+pub(super) use kept::KeptLists;
+use kept::Shown;
+
 use answers::{changes, detail, not_granted, summary, updated};
 
 /// The routes below `/api/v1`.
@@ -76,6 +82,16 @@ async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     query.finish()?;
     let moment = api.talk_moment(as_of, min_seq).await?;
     let roster = roster(&api, moment).await?;
+    // The past is asked for once; what is shown of the present is asked for again and again.
+    let keeps = api.options.agent_list_max_age.filter(|_| moment.is_none());
+    // Noted before the list is made: what is said meanwhile makes it stale, never the other way round.
+    let now = Shown { roster: Arc::clone(&roster), talk: api.engine.view().positions().get(Part::Talk).seq };
+    let asked = call.page_query() + &format!("\n{limit} {offset}");
+    if let Some(age) = keeps
+        && let Some(body) = api.agent_lists.find(&asked, &now, age)
+    {
+        return Ok(rows::made(body));
+    }
     let fits = |agent: &&std::sync::Arc<crate::agents::LoadedAgent>| {
         let registered = &agent.registered;
         workspace.as_deref().is_none_or(|workspace| registered.workspace.as_str() == workspace)
@@ -93,10 +109,13 @@ async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
         Ok(shown.collect::<Vec<Value>>())
     });
     let page = page.await?;
-    answer(
-        moment,
-        json!({ "agents": page, "total": total, "limit": limit, "offset": offset, "files_rejected": rejected }),
-    )
+    let list = json!({ "agents": page, "total": total, "limit": limit, "offset": offset, "files_rejected": rejected });
+    if keeps.is_none() {
+        return answer(moment, list);
+    }
+    let body = Bytes::from(list.to_string());
+    api.agent_lists.keep(&asked, now, body.clone());
+    Ok(rows::made(body))
 }
 
 /// The agents of the directory at `moment`.

@@ -34,6 +34,13 @@ impl Conditions {
     }
 }
 
+impl Conditions {
+    /// Whether the request changes nothing.
+    pub(super) const fn reads(&self) -> bool {
+        self.reads
+    }
+}
+
 /// The response with its tag, or 304 when the client has it. Streams are left as they are.
 ///
 /// The tag is weak because the same answer may go out compressed or not.

@@ -3,26 +3,34 @@
 mod auth;
 mod body;
 mod etag;
+mod format;
 pub(super) mod request_id;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 pub(super) use body::Bodies;
 pub(super) use etag::{Version, expected_version};
+use format::Format;
+pub use format::Formats;
 use request_id::RequestId;
 
 use super::Api;
-use super::problem::Problem;
+use super::problem::{Problem, Told};
 
 /// May take long: everything there is may be in its body.
 const IMPORT: &str = "/api/v1/memory/import";
 /// May take long too: a file of the whole graph is made before the first byte of the answer.
 const EXPORT_TABLES: &str = "/api/v1/memory/export/tables";
+
+/// Answers that stay the same while the server runs.
+const STATIC: &[&str] =
+    &["/api/v1/memory/config", "/api/v1/config-agents/templates", "/api/v1/config-agents/templates/{id}"];
 
 /// The one layer of the door. The order is the point: a client without a key gets nothing parsed, a slow body does not
 /// use up the time for the answer, and every problem of the inner layers is rendered here with the id of the request.
@@ -33,30 +41,51 @@ pub(super) async fn around(State(api): State<Api>, mut request: Request, next: N
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let conditions = etag::Conditions::of(&request);
+    let matched = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    let formats = api.options.formats;
+    let format = formats.wanted(request.headers());
 
-    let response = match granted(&api, request).await {
-        Ok(request) => answered(&api, request, next).await,
-        Err(problem) => problem.into_response(),
+    let (response, format) = match format {
+        Ok(format) => match granted(&api, request).await {
+            Ok(request) => (answered(&api, request, next).await, format),
+            Err(problem) => (problem.into_response(), format),
+        },
+        Err(problem) => (problem.into_response(), Format::Json),
     };
-    let mut response = rendered(response, &id, api.options.detailed_errors);
+    let told = Told { detailed: api.options.detailed_errors, causes: api.options.error_causes };
+    let response = rendered(response, &id, told);
+    let mut response = formats.answer(response, format).await;
+    if conditions.reads() && response.status() == StatusCode::OK && STATIC.contains(&matched) {
+        keep_for(&mut response, api.options.static_max_age);
+    }
     if api.options.etags {
         response = etag::tagged(response, &conditions).await;
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(request_id::HEADER, value);
     }
-    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    let route = matched;
     let took = started.elapsed();
     super::meter::request_finished(route, &method, response.status(), took);
     tracing::debug!(%id, %method, route, status = response.status().as_u16(), ?took, "request");
     response
 }
 
+/// Lets the client keep the answer so long without asking again. It is the client's own: a shared cache knows no keys.
+fn keep_for(response: &mut Response, age: Option<Duration>) {
+    let value =
+        age.and_then(|age| HeaderValue::from_str(&format!("private, max-age={}", age.as_secs())).ok());
+    if let Some(value) = value {
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(value);
+    }
+}
+
 /// The request with its body in memory, when it may be served.
 async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
     auth::check(api.options.api_keys.as_ref(), &request)?;
     let limits = body::Limits { bytes_max: api.options.body_bytes_max, time: api.options.body_timeout };
-    body::read(request, &api.bodies, limits).await
+    let request = body::read(request, &api.bodies, limits).await?;
+    api.options.formats.as_json(request).await
 }
 
 async fn answered(api: &Api, request: Request, next: Next) -> Response {
@@ -76,11 +105,11 @@ async fn answered(api: &Api, request: Request, next: Next) -> Response {
 }
 
 /// The response with its problem written out.
-fn rendered(mut response: Response, id: &str, detailed: bool) -> Response {
+fn rendered(mut response: Response, id: &str, told: Told) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
-    let mut answer = problem.render(id, detailed);
+    let mut answer = problem.render(id, told);
     for (name, value) in response.headers() {
         if !answer.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
             answer.headers_mut().insert(name, value.clone());

@@ -1,13 +1,18 @@
 //! What the HNSW index finds and how long it takes to build, beside hnswlib with the same parameters.
 //!
 //! `cargo bench --bench hnsw -- --model DIR --texts FILE`: one vector for each line of FILE, but the last 300, which are
-//! the questions. `apt-cache dumpavail | sed -n 's/^Description-en: //p' | sort -Ru | head -30000` makes such a file. Recall is
+//! the questions. `apt-cache dumpavail | sed -n 's/^Description\(-en\)\?: //p' | sort -Ru | head -30000` makes such a file. Recall is
 //! printed for an index that was just built, for the one read back from disk, and after each was thrown away and built
 //! again. With `PEER_PYTHON=venv/bin/python` (which has hnswlib and numpy) both build in turns, `--rounds` times
-//! (default 9). `--threads N` (default: the cores) holds for both. `--keep DIR` keeps the vectors for another run.
+//! (default 9), and then both answer the questions in turns on one thread each: hnswlib, and a search as the program does
+//! it by default, which below a million rows scans sketches. hnswlib gets the least `ef` that finds as much. `--threads N`
+//! (default: the cores) holds for both builds. `--keep DIR` keeps the vectors for another run.
 
 #![allow(clippy::print_stdout, reason = "a bench talks to a person")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
+
+#[path = "crowd/ratios.rs"]
+mod ratios;
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,9 +27,14 @@ use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp}
 use caxton_projections::Projection as _;
 use caxton_projections::embedding::{Embedder, MiniLm, ModelOptions, VectorStore};
 use caxton_projections::vector::{VectorOptions, VectorQuery, Vectors};
+use ratios::{median, summary};
 
 const QUESTIONS: usize = 300;
 const LIMIT: usize = 10;
+/// What hnswlib has to find at least, unless the program itself finds less.
+const RECALL: f64 = 0.98;
+/// What its searches are tried with, from the cheapest.
+const EF: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1_024];
 /// Links of a node, as the index has them.
 const CONNECTIVITY: usize = 16;
 
@@ -74,23 +84,26 @@ impl House {
         vectors.finish_indexes();
         let reader = vectors.reader();
         let ask = |vector: &[f32], exact: bool| {
-            let query = VectorQuery {
-                vector,
-                scopes: &[Scope::Global],
-                entity_types: &[],
-                valid_at: None,
-                as_of: None,
-                min_similarity: None,
-                limit: LIMIT,
-                exact,
-            };
-            let answer = reader.search(&query).unwrap();
+            let answer = reader.search(&query(vector, exact)).unwrap();
             assert_eq!(answer.exact, exact, "the index answers unless the truth is asked for");
             answer.hits.into_iter().map(|hit| hit.row).collect::<HashSet<MemoryId>>()
         };
         let found =
             questions.iter().map(|vector| ask(vector, false).intersection(&ask(vector, true)).count());
         found.sum::<usize>() as f64 / (questions.len() * LIMIT) as f64
+    }
+}
+
+fn query(vector: &[f32], exact: bool) -> VectorQuery<'_> {
+    VectorQuery {
+        vector,
+        scopes: &[Scope::Global],
+        entity_types: &[],
+        valid_at: None,
+        as_of: None,
+        min_similarity: None,
+        limit: LIMIT,
+        exact,
     }
 }
 
@@ -133,7 +146,7 @@ struct Peer {
 
 impl Peer {
     fn start(python: &Path, vectors: &Path, threads: usize) -> Self {
-        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "benches/peers/hnswlib_build.py"].iter().collect();
+        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "benches/peers/hnswlib_peer.py"].iter().collect();
         let expansion = VectorOptions::default().expansion_add;
         let mut command = Command::new(python);
         command
@@ -154,8 +167,16 @@ impl Peer {
     }
 
     fn build(&mut self) -> f64 {
-        writeln!(self.input).unwrap();
+        writeln!(self.input, "build").unwrap();
         self.read().parse().unwrap()
+    }
+
+    /// Seconds a question and the share of the true nearest that was found.
+    fn ask(&mut self, ef: usize, questions: &Path) -> (f64, f64) {
+        writeln!(self.input, "ask {ef} {}", questions.display()).unwrap();
+        let answer = self.read();
+        let (seconds, found) = answer.split_once(' ').unwrap();
+        (seconds.parse().unwrap(), found.parse().unwrap())
     }
 }
 
@@ -179,23 +200,64 @@ fn compare(house: &House, peer: &mut Peer, rounds: usize) {
         }
         println!("  round {}: {:.2} s, {:.2} s", round + 1, ours[round], theirs[round]);
     }
-    let logs: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| (ours / theirs).ln()).collect();
-    let count = rounds as f64;
-    let mean = logs.iter().sum::<f64>() / count;
-    let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    // Student's t at 95 % for 8 degrees of freedom.
-    let half = 1.86 * (variance / count).sqrt();
-    ours.sort_by(f64::total_cmp);
-    theirs.sort_by(f64::total_cmp);
+    let (mean, low, high) = summary(&ratios_of(&ours, &theirs));
     println!(
-        "build: {:.2} s, {} {:.2} s; {:.2} of its time [{:.2}, {:.2}] in {rounds} pairs, {} threads each",
-        ours[rounds / 2],
+        "build: {:.2} s, {} {:.2} s; {mean:.2} of its time [{low:.2}, {high:.2}] in {rounds} pairs, {} threads each",
+        median(&mut ours),
         peer.name,
-        theirs[rounds / 2],
-        mean.exp(),
-        (mean - half).exp(),
-        (mean + half).exp(),
+        median(&mut theirs),
         house.threads,
+    );
+}
+
+fn ratios_of(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
+    ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
+}
+
+/// Both answer the questions in turns, each on one thread, at equal recall.
+fn compare_answers(house: &House, peer: &mut Peer, questions: &[Vec<f32>], rounds: usize) {
+    let store = VectorStore::open(&house.dir.join("store"), house.embedder.identity()).unwrap();
+    let options = VectorOptions { scan_threads: 1, ..VectorOptions::default() };
+    let vectors =
+        Vectors::open(&house.dir.join("vectors"), options, store, Arc::clone(&house.embedder)).unwrap();
+    let reader = vectors.reader();
+    let answers = |exact: bool| -> Vec<HashSet<MemoryId>> {
+        let hits = questions.iter().map(|vector| reader.search(&query(vector, exact)).unwrap().hits);
+        hits.map(|hits| hits.into_iter().map(|hit| hit.row).collect()).collect()
+    };
+    let (found, nearest) = (answers(false), answers(true));
+    let shared = found.iter().zip(&nearest).map(|(some, all)| some.intersection(all).count());
+    let recall = shared.sum::<usize>() as f64 / (questions.len() * LIMIT) as f64;
+    let file = house.dir.join("questions");
+    fs::write(&file, questions.iter().flatten().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    peer.build();
+    let enough = recall.min(RECALL);
+    let Some((ef, (_, theirs))) =
+        EF.into_iter().map(|ef| (ef, peer.ask(ef, &file))).find(|(_, (_, found))| *found >= enough)
+    else {
+        println!("search: recall@{LIMIT} {recall:.4}; {} finds less with ef {}", peer.name, EF[EF.len() - 1]);
+        return;
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                let start = Instant::now();
+                answers(false);
+                times[0].push(start.elapsed().as_secs_f64() / questions.len() as f64);
+            } else {
+                times[1].push(peer.ask(ef, &file).0);
+            }
+        }
+    }
+    let [mut ours, mut others] = times;
+    let (mean, low, high) = summary(&ratios_of(&ours, &others));
+    println!(
+        "search: {:.3} ms at recall@{LIMIT} {recall:.4}, {} with ef {ef} {:.3} ms at {theirs:.4}; {mean:.2} of its time \
+         [{low:.2}, {high:.2}] in {rounds} pairs, one thread each",
+        median(&mut ours) * 1e3,
+        peer.name,
+        median(&mut others) * 1e3,
     );
 }
 
@@ -208,7 +270,7 @@ fn main() {
             "--model" => model = arguments.next(),
             "--texts" => texts = arguments.next(),
             "--keep" => keep = arguments.next().map(PathBuf::from),
-            "--rounds" => rounds = arguments.next().map_or(9, |rounds| rounds.parse().unwrap()),
+            "--rounds" => rounds = arguments.next().map_or(9, |rounds| rounds.parse().unwrap()).max(9),
             "--threads" => threads = arguments.next().map_or(1, |threads| threads.parse().unwrap()),
             // Cargo adds `--bench`.
             _ => (),
@@ -244,6 +306,7 @@ fn main() {
         let vecs = house.files("store", "vecs");
         let mut peer = Peer::start(Path::new(&python), &vecs[0], threads);
         compare(&house, &mut peer, rounds);
+        compare_answers(&house, &mut peer, &questions, rounds);
     } else {
         println!("hnswlib was left out: set PEER_PYTHON to a Python that has it");
     }

@@ -9,7 +9,7 @@
 //! other programs to build their index over.
 //!
 //! With `--model DIR --texts FILE` the vectors are those of the model in DIR: one row for each line of FILE, but the
-//! last 300, which are the questions. `apt-cache dumpavail | sed -n 's/^Description-en: //p' | sort -Ru` makes such a
+//! last 300, which are the questions. `apt-cache dumpavail | sed -n 's/^Description\(-en\)\?: //p' | sort -Ru` makes such a
 //! file of real sentences.
 
 #![allow(clippy::print_stdout, reason = "a bench talks to a person")]

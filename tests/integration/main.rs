@@ -19,6 +19,7 @@ mod connections;
 mod entities;
 mod erase;
 mod exchange;
+mod figures;
 mod forks;
 mod keys;
 mod messages;

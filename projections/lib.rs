@@ -20,6 +20,7 @@ pub mod shred;
 pub mod swap;
 pub mod talk;
 pub mod text;
+pub mod uses;
 pub mod vector;
 pub mod view;
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_events::Seq;
+use caxton_events::{MemoryId, Seq};
 
 use crate::embedding::EmbeddingService;
 use crate::graph::GraphReader;
 pub use crate::positions::{Part, Position, Positions, Wait, WaitError};
 use crate::talk::TalkReader;
+use crate::uses::Uses;
 use crate::vector::VectorReader;
 
 /// Handles to read every projection. Cheap to clone, usable from any thread, never in the way of the writers.
@@ -21,6 +22,7 @@ pub struct View {
     talk: TalkReader,
     positions: Arc<Positions>,
     moment: Option<Seq>,
+    uses: Arc<Uses>,
 }
 
 /// What semantic search needs; absent in keyword-only operation.
@@ -40,7 +42,7 @@ impl View {
         talk: TalkReader,
         positions: Arc<Positions>,
     ) -> Self {
-        Self { graph, semantic, talk, positions, moment: None }
+        Self { graph, semantic, talk, positions, moment: None, uses: Arc::default() }
     }
 
     /// The same with the memory as it was after the record `seq`, which its projections must include; wait for that first.
@@ -68,6 +70,18 @@ impl View {
     /// Agents and conversations.
     pub const fn talk(&self) -> &TalkReader {
         &self.talk
+    }
+
+    /// When entities were read last. Whoever shows entities of the present to somebody notes them here.
+    pub fn uses(&self) -> &Uses {
+        &self.uses
+    }
+
+    /// Notes that these entities are shown to somebody, unless the past is looked at.
+    pub fn shown(&self, ids: impl IntoIterator<Item = MemoryId>) {
+        if self.moment.is_none() {
+            self.uses.note(ids);
+        }
     }
 
     /// How far the projections are.

@@ -2,10 +2,11 @@
 //!
 //! Reading order: [`embedder`] (the trait), [`model_files`] (where a model is found and how it is checked),
 //! [`minilm`] (the model as it runs), [`reference`](mod@reference) (the same model, slower, to compare with),
-//! [`service`] (batches across callers), [`query_cache`] and [`store`] (vectors on disk, found by their text).
+//! [`service`] (batches across callers), [`query_cache`], [`frequent`] (what is asked most) and [`store`] (vectors on disk, found by their text).
 
 pub(crate) mod cores;
 pub mod embedder;
+pub mod frequent;
 pub mod minilm;
 pub mod model_files;
 pub mod precision;

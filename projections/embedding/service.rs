@@ -10,6 +10,7 @@ use caxton_events::limits::EMBEDDING_QUEUE_MAX;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 
 use super::embedder::{EmbedError, Embedder, ModelIdentity};
+use super::frequent::Frequent;
 use super::query_cache::{CacheOptions, CacheStats, QueryCache};
 
 /// How the service runs.
@@ -23,6 +24,8 @@ pub struct ServiceOptions {
     pub queue_max: usize,
     /// The cache of queries.
     pub cache: CacheOptions,
+    /// Whether queries are counted, so that those asked most can be computed ahead after a start. Default: no.
+    pub count_queries: bool,
     /// Time since some fixed moment, never going back: what the cache measures age with.
     pub now: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
@@ -35,6 +38,7 @@ impl ServiceOptions {
             batch_size: 32,
             queue_max: EMBEDDING_QUEUE_MAX,
             cache: CacheOptions::default(),
+            count_queries: false,
             now,
         }
     }
@@ -62,6 +66,8 @@ pub struct ServiceStats {
 pub struct EmbeddingService {
     embedder: Arc<dyn Embedder>,
     cache: Mutex<QueryCache>,
+    /// `None`: nothing is counted.
+    frequent: Option<Mutex<Frequent>>,
     now: Arc<dyn Fn() -> Duration + Send + Sync>,
     batch_size: usize,
     /// `None` only while the service is dropped.
@@ -126,6 +132,7 @@ impl EmbeddingService {
         Ok(Self {
             embedder,
             cache: Mutex::new(QueryCache::new(options.cache)),
+            frequent: options.count_queries.then(Mutex::default),
             now: options.now,
             batch_size,
             queues: Some(Queues { queries: query_sender, bulk: bulk_sender }),
@@ -140,6 +147,9 @@ impl EmbeddingService {
     ///
     /// [`EmbedError::Busy`] when too many queries wait already, and what the model says.
     pub fn embed_query(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {
+        if let Some(mut frequent) = self.counted() {
+            frequent.count(text);
+        }
         if let Some(vector) = self.cache().get(text, (self.now)()) {
             return Ok(vector);
         }
@@ -160,6 +170,37 @@ impl EmbeddingService {
     /// Forgets the queries that were asked so far.
     pub fn clear_cache(&self) {
         self.cache().clear();
+        if let Some(mut frequent) = self.counted() {
+            frequent.clear();
+        }
+    }
+
+    /// The `most` queries that were asked most often, with their counts; none where nothing is counted.
+    pub fn frequent(&self, most: usize) -> Vec<(String, u64)> {
+        self.counted().map_or_else(Vec::new, |frequent| frequent.top(most))
+    }
+
+    /// Computes the vectors of these queries and counts them as asked so often; how many it computed. As bulk: queries that are
+    /// asked go before.
+    ///
+    /// # Errors
+    ///
+    /// What the model says.
+    pub fn warm(&self, queries: Vec<(String, u64)>) -> Result<usize, EmbedError> {
+        let texts: Vec<&str> = queries.iter().map(|(query, _)| query.as_str()).collect();
+        let vectors = self.embed(&texts)?;
+        // The most frequent is put last: it is the last to be forgotten.
+        for (text, vector) in texts.iter().zip(vectors).rev() {
+            self.cache().put(text, Arc::from(vector), (self.now)());
+        }
+        if let Some(mut frequent) = self.counted() {
+            queries.iter().for_each(|(query, count)| frequent.add(query, *count));
+        }
+        Ok(queries.len())
+    }
+
+    fn counted(&self) -> Option<MutexGuard<'_, Frequent>> {
+        self.frequent.as_ref().map(|frequent| frequent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What the service did so far.

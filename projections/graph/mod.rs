@@ -1,7 +1,7 @@
 //! Entities, observations and relations in SQLite, with their history, and the full-text index beside them.
 //!
 //! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
-//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`past`], [`diff`] and [`keyword`] (the
+//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`past`], [`diff`], [`victims`] and [`keyword`] (the
 //! queries), [`compare`] and [`replace`] (two files).
 
 mod as_of;
@@ -26,6 +26,7 @@ mod reader;
 mod replace;
 mod rows;
 mod schema;
+mod victims;
 mod walk;
 mod writer;
 
@@ -45,6 +46,7 @@ pub use reader::GraphReader;
 pub use replace::stored;
 pub use rows::{Entity, Fact, GraphStats, HistoryRow, Observation, Relation, ScopeStats};
 pub use schema::VERSION;
+pub use victims::Victim;
 pub use writer::{DAMAGED_MARK, FILE_NAME, Graph, set_aside};
 
 #[cfg(test)]

@@ -187,6 +187,7 @@ impl Search {
             let ranked = self.ranked(&semantic, &keyword, mode);
             let hits = self.hits(view, ranked)?;
             if hits.len() >= self.limit || !saturated || rows >= ROWS_MAX {
+                view.shown(hits.iter().map(|hit| hit.entity.id));
                 return Ok(SearchAnswer { hits, mode, exact, seq });
             }
             rows = (rows * 8).min(ROWS_MAX);

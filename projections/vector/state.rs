@@ -69,7 +69,7 @@ pub enum StateError {
         version: u32,
     },
     /// Made with other weights.
-    #[error("the vectors' state is of the model {found}, now it is {expected}")]
+    #[error("the vectors' state was made with another model or precision ({found}, now {expected})")]
     Model {
         /// SHA-256 of the weights then.
         found: String,

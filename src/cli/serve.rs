@@ -43,8 +43,7 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
         let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
         setup::serving_engine(&loaded, common, &mut progress)?
     };
-    let caretaker = Caretaker::start(&engine).map_err(|error| Failure::of(Exit::Failed, &error));
-    let caretaker = caretaker.inspect_err(|_| engine.stop())?;
+    let caretakers = caretakers(config, &engine).inspect_err(|_| engine.stop())?;
     let (agents, turns) = start_agents(config, models, &engine).inspect_err(|_| engine.stop())?;
     let served = Endpoint::write(&config.server.data_dir, doors.address).and_then(|endpoint| {
         let threads = threads::apply(&config.runtime.cpu_optimization);
@@ -60,13 +59,24 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
         drop(endpoint);
         served
     });
-    drop(caretaker);
+    drop(caretakers);
     turns.stop();
     agents.stop();
     engine.stop();
     // Requests that did not end in time have nobody to answer them any more.
     runtime.shutdown_background();
     served
+}
+
+/// Who looks after the engine.
+fn caretakers(config: &Config, engine: &Engine) -> Result<Vec<Caretaker>, Failure> {
+    let failed = |error| Failure::of(Exit::Failed, &error);
+    let mut caretakers = vec![Caretaker::watch(engine).map_err(failed)?];
+    caretakers.push(Caretaker::sweep(engine, setup::cleanup(config)).map_err(failed)?);
+    if config.memory.embedding_config.precompute_common {
+        caretakers.push(Caretaker::queries(engine).map_err(failed)?);
+    }
+    Ok(caretakers)
 }
 
 /// What a backup takes along besides the log.
@@ -283,6 +293,9 @@ fn report(
         if let Some(told) = told {
             line(name, told);
         }
+    }
+    if let Some(limits) = setup::swept(config) {
+        line("cleanup", &limits);
     }
     let roster = agents.roster();
     let rejected = match roster.rejected.len() {

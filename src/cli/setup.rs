@@ -29,6 +29,7 @@ use crate::api::rest::{ApiKeys, Compression, Formats, Measure, RestOptions, Scop
 use crate::commands::talk;
 use crate::config::{self, Config, Flag, Loaded, Sources};
 use crate::engine::advice::Watched;
+use crate::engine::cleanup::{Cleanup, First};
 use crate::engine::steps::StepLimits;
 use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 use crate::llm;
@@ -177,6 +178,7 @@ fn service_options(config: &Config) -> ServiceOptions {
             cleanup_threshold: cache.cleanup_threshold,
             aggressive_cleanup: cache.aggressive_cleanup,
         },
+        count_queries: cache.precompute_common,
         ..ServiceOptions::new(Arc::new(move || started.elapsed()))
     }
 }
@@ -222,6 +224,34 @@ pub(super) fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingSer
         watched: watched(config),
         ..EngineOptions::new(&config.server.data_dir)
     }
+}
+
+/// What sweeps keep to.
+pub(super) fn cleanup(config: &Config) -> Cleanup {
+    let (cleanup, advanced) = (&config.memory.cleanup, &config.advanced_memory_tuning.cleanup_advanced);
+    Cleanup {
+        interval: cleanup.interval,
+        entities_max: cleanup.entity_limit,
+        relations_max: cleanup.relation_limit,
+        batch: cleanup.batch_size,
+        orphans: cleanup.orphan_cleanup,
+        first: match advanced.cleanup_strategy {
+            config::CleanupStrategy::Lru => First::LeastUsed,
+            config::CleanupStrategy::Age => First::Oldest,
+            config::CleanupStrategy::Size => First::Largest,
+        },
+        threads: advanced.cleanup_thread_count,
+    }
+}
+
+/// What sweeps take away, in words; `None` where nothing that is whole.
+pub(super) fn swept(config: &Config) -> Option<String> {
+    let Cleanup { interval, entities_max, relations_max, .. } = cleanup(config);
+    let rows = [(entities_max, "entities"), (relations_max, "relations")];
+    let kept: Vec<String> =
+        rows.into_iter().filter_map(|(max, what)| Some(format!("{} {what}", max?))).collect();
+    let interval = config::format_duration(interval);
+    (!kept.is_empty()).then(|| format!("what is above {} is removed every {interval}", kept.join(" and ")))
 }
 
 /// Limits that are watched.

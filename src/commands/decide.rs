@@ -1,12 +1,12 @@
 //! The decision: a command and the present in, events or refusals out. No clock, no store, no effect.
 
-use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, WorkspaceId};
+use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Scope};
 use caxton_projections::graph::ReadError;
 
 use super::overlay::Overlay;
 use super::present::{Present, PresentEntity};
 use super::refusal::{Refusal, RefusalCode};
-use super::seen::Seen;
+use super::seen::{Caller, Seen};
 use super::write::{EntityRef, Write, Written};
 use super::{check, entities, relations};
 
@@ -87,8 +87,7 @@ pub(super) struct Verdict {
 /// [`ReadError`] if the memory could not be read; nothing was decided then.
 pub fn decide(
     present: &dyn Present,
-    actor: &AgentId,
-    workspace: &WorkspaceId,
+    caller: Caller<'_>,
     writes: &[Write],
     atomic: bool,
     ids: &mut Ids,
@@ -99,7 +98,7 @@ pub fn decide(
     let mut results = Vec::with_capacity(writes.len());
     for (index, write) in writes.iter().enumerate() {
         let drawn = *ids;
-        let seen = Seen { memory: &layer, actor, workspace };
+        let seen = Seen { memory: &layer, caller };
         let verdict = decide_write(&seen, write, ids).and_then(|verdict| own(verdict, &seen));
         match verdict {
             Ok(verdict) => {
@@ -124,7 +123,8 @@ pub fn decide(
         results.retain(Result::is_err);
         return Ok(Decision { events: Vec::new(), results });
     }
-    if !events.is_empty() && !present.agent_known(actor)? {
+    let Caller { actor, workspace, everywhere } = caller;
+    if !everywhere && !events.is_empty() && !present.agent_known(actor)? {
         let registered =
             AgentEvent::ExternalRegistered { agent: actor.clone(), workspace: workspace.clone() };
         events.insert(0, Happened { stream: "agents".to_owned(), event: registered.into() });
@@ -137,8 +137,8 @@ fn own(verdict: Verdict, seen: &Seen<'_>) -> Result<Verdict, DecideError> {
     if seen.sees(&verdict.scope) {
         return Ok(verdict);
     }
-    let message =
-        format!("{} is none of agent:{}, workspace:{} and global", verdict.scope, seen.actor, seen.workspace);
+    let Caller { actor, workspace, .. } = seen.caller;
+    let message = format!("{} is none of agent:{actor}, workspace:{workspace} and global", verdict.scope);
     Err(check::refuse(RefusalCode::Validation, "scope", message, "name a scope you can see").into())
 }
 

@@ -22,6 +22,7 @@ pub use decide::{Decision, Happened, Ids, decide};
 pub use overlay::Overlay;
 pub use present::{Present, PresentEntity, PresentObservation, PresentRelation};
 pub use refusal::{Refusal, RefusalCode};
+pub use seen::Caller;
 pub use write::{
     EntityChange, EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, RelationChange, Write,
     WriteStatus, Written, WrittenKind,

@@ -5,24 +5,36 @@ use caxton_projections::graph::ReadError;
 
 use super::present::{Present, PresentEntity, PresentObservation, PresentRelation};
 
+/// Who asks for something to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'caller> {
+    /// The agent; unknown ones are registered.
+    pub actor: &'caller AgentId,
+    /// The workspace it works in.
+    pub workspace: &'caller WorkspaceId,
+    /// It is the server itself: every scope is open to it, and it is not registered.
+    pub everywhere: bool,
+}
+
 /// What of a memory an agent in a workspace may name.
 ///
 /// The lists of what hangs on an entity are whole all the same: whoever removes an entity removes what others tied to
 /// it, or those rows would lead nowhere.
 pub(super) struct Seen<'memory> {
     pub(super) memory: &'memory dyn Present,
-    pub(super) actor: &'memory AgentId,
-    pub(super) workspace: &'memory WorkspaceId,
+    pub(super) caller: Caller<'memory>,
 }
 
 impl Seen<'_> {
     /// Whether a scope is the caller's own, its workspace's or everybody's.
     pub(super) fn sees(&self, scope: &Scope) -> bool {
-        match scope {
-            Scope::Agent(owner) => owner == self.actor,
-            Scope::Workspace(name) => name == self.workspace,
-            Scope::Global => true,
-        }
+        let Caller { actor, workspace, everywhere } = self.caller;
+        everywhere
+            || match scope {
+                Scope::Agent(owner) => owner == actor,
+                Scope::Workspace(name) => name == workspace,
+                Scope::Global => true,
+            }
     }
 }
 

@@ -7,8 +7,8 @@ use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, Wo
 use caxton_projections::graph::ReadError;
 
 use super::{
-    Decision, EntityChange, EntityRef, Ids, NewEntity, NewObservation, NewRelation, OnExisting, Overlay,
-    Present, PresentEntity, PresentObservation, PresentRelation, RefusalCode, RelationChange, Write,
+    Caller, Decision, EntityChange, EntityRef, Ids, NewEntity, NewObservation, NewRelation, OnExisting,
+    Overlay, Present, PresentEntity, PresentObservation, PresentRelation, RefusalCode, RelationChange, Write,
     WriteStatus, decide,
 };
 
@@ -185,7 +185,8 @@ fn outcome(given: &[Event], when: &[Write], atomic: bool) -> Decision {
     for event in given {
         present.apply(event).unwrap();
     }
-    decide(&present, &ada(), &lab(), when, atomic, &mut Ids::starting_at(MemoryId(100))).unwrap()
+    let caller = Caller { actor: &ada(), workspace: &lab(), everywhere: false };
+    decide(&present, caller, when, atomic, &mut Ids::starting_at(MemoryId(100))).unwrap()
 }
 
 /// Given these events, when this is asked as one atomic command, then these events happen.

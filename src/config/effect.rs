@@ -28,7 +28,6 @@ const fn always(name: &'static str, reason: &'static str) -> Rule {
 }
 
 const NO_POOLS: &str = "the allocator reuses memory; pools of objects gained nothing";
-const NO_CLEANUP: &str = "nothing is removed by itself yet";
 
 const ONE_ALLOCATOR: &str =
     "SQLite is given the allocator of the process, see memory_allocation.allocator; there is no other";
@@ -45,9 +44,6 @@ const OTHER_ALLOCATOR: &str = if cfg!(feature = "system-allocator") {
 const RULES: &[Rule] = &[
     always("memory_allocation.sqlite_memory", ONE_ALLOCATOR),
     always("memory_allocation.agent_memory", NO_POOLS),
-    always("memory.cleanup", NO_CLEANUP),
-    always("advanced_memory_tuning.cleanup_advanced", NO_CLEANUP),
-    always("memory.embedding_config.precompute_common", "queries are not kept from one run to the next"),
     always(
         "advanced_memory_tuning.embedding_advanced.prefetch_batches",
         "tokens are cut in the model's own thread",

@@ -131,7 +131,7 @@ choice! {
 }
 
 section! {
-    /// `memory.cleanup`: periodic removal.
+    /// `memory.cleanup`: sweeps that remove what is above a limit, as events that can be undone.
     pub struct Cleanup {
         /// Time between sweeps.
         pub interval: Duration = Duration::from_mins(5), millis(1_000, 365 * DAY);
@@ -139,9 +139,9 @@ section! {
         pub entity_limit: Option<u64> = None, whole(1, u64::MAX);
         /// Relations above which a sweep removes some; unset: no limit.
         pub relation_limit: Option<u64> = None, whole(1, u64::MAX);
-        /// Rows removed in one step.
+        /// Rows that a sweep removes in one step; other writes go between two.
         pub batch_size: usize = 100, whole(1, 1_000_000);
-        /// Remove relations without endpoints.
+        /// Sweeps remove relations that lack an end.
         pub orphan_cleanup: bool = true;
     }
 }

@@ -265,11 +265,11 @@ choice! {
 }
 
 section! {
-    /// `advanced_memory_tuning.cleanup_advanced`: how cleanup chooses.
+    /// `advanced_memory_tuning.cleanup_advanced`: how sweeps choose.
     pub struct CleanupAdvanced {
-        /// What goes first.
+        /// What sweeps remove first: what was not used for longest, what did not change for longest, what is largest.
         pub cleanup_strategy: CleanupStrategy = CleanupStrategy::Lru;
-        /// Threads.
+        /// Threads that look for what is largest and for relations without an end.
         pub cleanup_thread_count: usize = 1, whole(1, 1_024);
     }
 }

@@ -21,7 +21,7 @@ use super::rebuild::Offer;
 use super::steps::{Pace, Steps};
 use super::submission::{Outcome, Submission, SubmitError, Wait};
 use super::undo::PendingUndo;
-use crate::commands::{self, Happened, Ids, Overlay, Refusal, RefusalCode, Written};
+use crate::commands::{self, Caller, Happened, Ids, Overlay, Refusal, RefusalCode, Written};
 use crate::{failure, telemetry};
 
 /// How long the writer waits for a command before it looks after its database.
@@ -45,6 +45,8 @@ pub(super) enum Asked {
 /// A command and where its outcome goes.
 pub(super) struct Pending {
     pub(super) submission: Submission,
+    /// It comes from the server itself.
+    pub(super) everywhere: bool,
     pub(super) answer: oneshot::Sender<Result<Outcome, SubmitError>>,
 }
 
@@ -315,9 +317,9 @@ impl MemoryWriter {
                 self.deferred.push(pending);
                 continue;
             }
-            let Pending { submission, answer } = pending;
+            let Pending { submission, everywhere, answer } = pending;
             let ids = self.ids;
-            match self.decide_one(&mut layer, &submission, key.as_deref()) {
+            match self.decide_one(&mut layer, (&submission, everywhere), key.as_deref()) {
                 Ok(Verdict::Answered(outcome)) => {
                     let _ = answer.send(Ok(outcome));
                 }
@@ -341,7 +343,7 @@ impl MemoryWriter {
     fn decide_one(
         &mut self,
         layer: &mut Overlay<'_>,
-        submission: &Submission,
+        (submission, everywhere): (&Submission, bool),
         key: Option<&str>,
     ) -> Result<Verdict, SubmitError> {
         let idempotency = submission.idempotency.as_ref();
@@ -355,10 +357,10 @@ impl MemoryWriter {
             let (first, last, recorded_at) = (known.first, known.last, known.recorded_at);
             return Ok(Verdict::Answered(Outcome { first, last, recorded_at, results, replayed: true }));
         }
-        let (actor, workspace) = (&submission.actor, &submission.workspace);
+        let Submission { actor, workspace, writes, atomic, .. } = submission;
+        let caller = Caller { actor, workspace, everywhere };
         let decision =
-            commands::decide(layer, actor, workspace, &submission.writes, submission.atomic, &mut self.ids)
-                .map_err(SubmitError::Graph)?;
+            commands::decide(layer, caller, writes, *atomic, &mut self.ids).map_err(SubmitError::Graph)?;
         if submission.atomic && decision.results.iter().any(Result::is_err) {
             return Err(SubmitError::Refused(decision.results.into_iter().filter_map(Result::err).collect()));
         }

@@ -2,7 +2,7 @@
 //! answered. Starting and stopping it in order.
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`undo`] (facts taken
-//! back), [`vector_fold`] (what follows
+//! back), [`cleanup`] and [`caretaker`] (facts that have to go), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
 //! `audit_fold` (what makes audits quick), [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
 //! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
@@ -14,6 +14,9 @@ mod answers;
 mod audit_fold;
 mod base;
 pub mod caretaker;
+pub mod cleanup;
+#[cfg(test)]
+mod cleanup_tests;
 pub mod clock;
 pub mod deliveries;
 pub mod erase;
@@ -23,6 +26,7 @@ pub mod inboxes;
 mod memory_writer;
 mod message_router;
 mod present;
+pub mod queries;
 mod rebuild;
 #[cfg(test)]
 mod rebuild_tests;
@@ -162,6 +166,13 @@ impl Engine {
         Ok(outcome)
     }
 
+    /// The same for the server itself: every scope is open to it.
+    fn submit_everywhere(&self, submission: Submission) -> Result<Outcome, SubmitError> {
+        let (answer, outcome) = oneshot::channel();
+        self.ask_writer(Asked::Write(Pending { submission, everywhere: true, answer }))?;
+        outcome.blocking_recv().map_err(|_| SubmitError::Stopped)?
+    }
+
     fn wait_indexed(&self, last: Seq) -> Result<(), SubmitError> {
         use caxton_projections::view::WaitError;
         match self.inner.view.wait_for(last, Wait::Indexed, self.inner.index_timeout) {
@@ -178,7 +189,7 @@ impl Engine {
         submission: Submission,
     ) -> Result<oneshot::Receiver<Result<Outcome, SubmitError>>, SubmitError> {
         let (answer, outcome) = oneshot::channel();
-        self.ask_writer(Asked::Write(Pending { submission, answer }))?;
+        self.ask_writer(Asked::Write(Pending { submission, everywhere: false, answer }))?;
         Ok(outcome)
     }
 

@@ -9,6 +9,8 @@ const STEP_SECONDS: &str = "caxton_projection_step_seconds";
 const STEP_RECORDS: &str = "caxton_projection_step_records";
 const SCALING_ADVISED: &str = "caxton_memory_scaling_advised";
 const CACHE_BELOW_TARGET: &str = "caxton_embedding_cache_below_target";
+const SWEEPS: &str = "caxton_memory_cleanup_sweeps_total";
+const SWEPT: &str = "caxton_memory_cleanup_removed_total";
 const LIST_HITS: &str = "caxton_agent_list_cache_hits_total";
 const LIST_MISSES: &str = "caxton_agent_list_cache_misses_total";
 
@@ -70,6 +72,13 @@ pub fn cache_target_missed(missed: bool) {
     gauge!(CACHE_BELOW_TARGET).set(if missed { 1.0 } else { 0.0 });
 }
 
+/// A sweep ended, having removed these.
+pub fn swept(entities: u64, relations: u64) {
+    counter!(SWEEPS).increment(1);
+    counter!(SWEPT, "kind" => "entity").increment(entities);
+    counter!(SWEPT, "kind" => "relation").increment(relations);
+}
+
 /// The list of agents was asked for, and was found as it was made before.
 pub fn agent_list_asked(found: bool) {
     counter!(if found { LIST_HITS } else { LIST_MISSES }).increment(1);
@@ -82,6 +91,12 @@ pub(super) fn describe() {
         "1 while a limit of memory.scaling is passed, by limit, else 0."
     );
     describe_gauge!(CACHE_BELOW_TARGET, Unit::Count, "1 while the query cache misses its target, else 0.");
+    describe_counter!(SWEEPS, Unit::Count, "Sweeps of memory.cleanup.");
+    describe_counter!(
+        SWEPT,
+        Unit::Count,
+        "Rows that sweeps removed, by kind; what went with an entity is not counted."
+    );
     describe_counter!(LIST_HITS, Unit::Count, "Lists of agents that were found as they were made before.");
     describe_counter!(LIST_MISSES, Unit::Count, "Lists of agents that were made anew.");
     describe_histogram!(

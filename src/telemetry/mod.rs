@@ -30,7 +30,7 @@ pub use agents::{
 };
 pub use logging::{LoggingError, start_logging};
 pub use memory::{
-    agent_list_asked, cache_target_missed, graph_step_finished, recent_search_p99, scaling_advised,
+    agent_list_asked, cache_target_missed, graph_step_finished, recent_search_p99, scaling_advised, swept,
 };
 pub use messages::{
     MessageOutcome, OpenStream, Stream, TalkMeasured, message_not_recorded, messages_answered, stream_opened,

@@ -9,6 +9,7 @@ mod model;
 mod open;
 mod plans;
 mod queries;
+mod victims;
 
 use caxton_events::memory::Validity;
 use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};

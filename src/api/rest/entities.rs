@@ -179,6 +179,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     api.query_at(moment, move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
         let (id, version) = (entity.id, entity.version);
+        view.shown([id]);
         let mut row = EntityRow::from(entity);
         with_count(view, id, &mut row)?;
         if with_observations {

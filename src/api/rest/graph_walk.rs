@@ -102,6 +102,7 @@ fn shown(
 ) -> Result<(Vec<Value>, Vec<Value>), Problem> {
     let failed = |error| graph_failed(&error);
     let ids: Vec<MemoryId> = walk.nodes.iter().map(|node| node.id).collect();
+    view.shown(ids.iter().copied());
     let entities = view.graph().entities(&ids).map_err(failed)?;
     let by_id: HashMap<MemoryId, _> = entities.into_iter().map(|entity| (entity.id, entity)).collect();
     let mut nodes = Vec::with_capacity(walk.nodes.len());

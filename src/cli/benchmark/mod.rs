@@ -229,25 +229,15 @@ fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Fai
     Ok(())
 }
 
+/// What is shown of each operation and of each stretch.
+const RATES: [&str; 9] =
+    ["done", "failed", "per second", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "p99.9 ms", "max ms"];
+
 /// The results as tables.
 fn shown(results: &Results, intervals: bool, out: &mut Output) -> Result<(), Failure> {
     out.text(results)?;
     let (parts, figures) = (&results.parts, &results.figures);
-    out.table(
-        &[
-            "operation",
-            "done",
-            "failed",
-            "per second",
-            "p50 ms",
-            "p90 ms",
-            "p95 ms",
-            "p99 ms",
-            "p99.9 ms",
-            "max ms",
-        ],
-        parts.iter().map(part_row).collect(),
-    )?;
+    out.table(&[&["operation"], RATES.as_slice()].concat(), parts.iter().map(part_row).collect())?;
     for part in parts {
         for (why, count) in &part.failed {
             out.line(format_args!("{}: {count} × {why}", part.name))?;
@@ -256,22 +246,7 @@ fn shown(results: &Results, intervals: bool, out: &mut Output) -> Result<(), Fai
     if intervals {
         out.line("")?;
         let rows = parts.iter().flat_map(|part| part.intervals.iter().map(|one| interval_row(part, one)));
-        out.table(
-            &[
-                "operation",
-                "from s",
-                "done",
-                "failed",
-                "per second",
-                "p50 ms",
-                "p90 ms",
-                "p95 ms",
-                "p99 ms",
-                "p99.9 ms",
-                "max ms",
-            ],
-            rows.collect(),
-        )?;
+        out.table(&[&["operation", "from s"], RATES.as_slice()].concat(), rows.collect())?;
     }
     out.line("")?;
     out.table(

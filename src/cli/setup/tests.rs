@@ -5,8 +5,11 @@
 use std::fmt::Write as _;
 
 use crate::config::{Config, load_text};
+use crate::engine::cleanup::First;
 
-use super::{engine_options, model_options, rest_options, service_options, sqlite_options, vector_options};
+use super::{
+    cleanup, engine_options, model_options, rest_options, service_options, sqlite_options, vector_options,
+};
 
 /// A key, a value as it stands in a file, and where it has to be seen.
 type Row = (&'static str, &'static str, fn(&Config) -> String);
@@ -111,6 +114,18 @@ const ROWS: &[Row] = &[
     ("memory.embedding_config.cache_hit_target", "0.36", |c| {
         engine_options(c, None).watched.cache_hit_target.to_string()
     }),
+    ("memory.embedding_config.precompute_common", "true", |c| service_options(c).count_queries.to_string()),
+    ("memory.cleanup.interval", "37s", |c| format!("{:?}", cleanup(c).interval)),
+    ("memory.cleanup.entity_limit", "38", |c| cleanup(c).entities_max.unwrap_or_default().to_string()),
+    ("memory.cleanup.relation_limit", "39", |c| cleanup(c).relations_max.unwrap_or_default().to_string()),
+    ("memory.cleanup.batch_size", "40", |c| cleanup(c).batch.to_string()),
+    ("memory.cleanup.orphan_cleanup", "false", |c| cleanup(c).orphans.to_string()),
+    ("advanced_memory_tuning.cleanup_advanced.cleanup_strategy", "size", |c| match cleanup(c).first {
+        First::LeastUsed => "lru".to_owned(),
+        First::Oldest => "age".to_owned(),
+        First::Largest => "size".to_owned(),
+    }),
+    ("advanced_memory_tuning.cleanup_advanced.cleanup_thread_count", "4", |c| cleanup(c).threads.to_string()),
     ("memory.search.semantic_weight", "0.5", |c| match rest_options(c, None).search.fusion {
         super::Fusion::Weighted { semantic_weight } => semantic_weight.to_string(),
         super::Fusion::ReciprocalRank => String::new(),

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use super::{Plan, Undo, Why, plan, row_of};
 use crate::commands::tests::Nothing;
 use crate::commands::{
-    EntityChange, EntityRef, Ids, NewEntity, NewObservation, NewRelation, OnExisting, Overlay, Present as _,
-    RelationChange, Write, decide,
+    Caller, EntityChange, EntityRef, Ids, NewEntity, NewObservation, NewRelation, OnExisting, Overlay,
+    Present as _, RelationChange, Write, decide,
 };
 
 static NOTHING: Nothing = Nothing;
@@ -71,7 +71,8 @@ impl World {
     fn decided(&self, actor: &str, write: &Write) -> Vec<MemoryEvent> {
         let (actor, mut ids): (AgentId, _) = (actor.parse().unwrap(), self.ids);
         let writes = std::slice::from_ref(write);
-        let decision = decide(&self.memory, &actor, &"lab".parse().unwrap(), writes, true, &mut ids).unwrap();
+        let caller = Caller { actor: &actor, workspace: &"lab".parse().unwrap(), everywhere: false };
+        let decision = decide(&self.memory, caller, writes, true, &mut ids).unwrap();
         let memory = |event| if let Event::Memory(event) = event { Some(event) } else { None };
         decision.events.into_iter().filter_map(|happened| memory(happened.event)).collect()
     }

@@ -81,6 +81,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         "rows of vectors in GET /api/v1/health/detailed after a long observation",
     ),
     entry(
+        "memory.embedding_config.precompute_common",
+        "The 256 queries that are asked most are kept in queries.json, and a start computes their vectors before they are asked; an \
+         erasure removes the file.",
+        "caxton_embedding_cache_size after a start; the log line \"the vectors of frequent queries are computed\"",
+    ),
+    entry(
         "memory.embedding_config.cache_hit_target",
         "When fewer queries than this share find their vector in the cache, which had to forget some, a warning is logged: \
          once, until the target was reached again.",
@@ -100,6 +106,33 @@ pub(super) const ENTRIES: &[Entry] = &[
         "memory.embedding_config.aggressive_cleanup",
         "When the cache is full, half of it is dropped at once.",
         "caxton_embedding_cache_size",
+    ),
+    entry(
+        "memory.cleanup.interval",
+        "A sweep looks so often whether something has to go.",
+        "caxton_memory_cleanup_sweeps_total",
+    ),
+    entry(
+        "memory.cleanup.entity_limit",
+        "While the memory holds more entities, sweeps remove some, with their observations and relations, as events of the \
+         actor system that audits show and that can be undone. Unset: nothing is ever removed by itself.",
+        "caxton_memory_cleanup_removed_total{kind=\"entity\"}; `caxton audit query --actor system`",
+    ),
+    entry(
+        "memory.cleanup.relation_limit",
+        "While the memory holds more relations, sweeps remove some: the weakest and among them the oldest, or by age the \
+         oldest. Unset: nothing is ever removed by itself.",
+        "caxton_memory_cleanup_removed_total{kind=\"relation\"}; `caxton audit query --actor system`",
+    ),
+    entry(
+        "memory.cleanup.batch_size",
+        "A sweep removes so many rows in one step; between two steps other writes go first.",
+        "the times of the events in `caxton audit query --actor system`",
+    ),
+    entry(
+        "memory.cleanup.orphan_cleanup",
+        "Sweeps also remove relations that lack an end, should there be any.",
+        "orphaned_relations in GET /api/v1/memory/health",
     ),
     entry(
         "memory.scaling.max_entities",

@@ -52,8 +52,11 @@ fn every_metric_that_is_to_be_looked_at_is_one_that_there_is() {
 #[test]
 fn a_key_that_changes_nothing_says_why_and_promises_nothing() {
     for (text, name) in [
-        ("memory:\n  cleanup:\n    entity_limit: 10\n", "memory.cleanup.entity_limit"),
-        ("", "memory.cleanup.entity_limit"),
+        (
+            "memory_allocation:\n  sqlite_memory:\n    temp_allocator: malloc\n",
+            "memory_allocation.sqlite_memory.temp_allocator",
+        ),
+        ("", "memory_allocation.sqlite_memory.page_cache_allocator"),
         ("", "memory_allocation.sqlite_memory.temp_allocator"),
     ] {
         let found = key(text, name);

@@ -48,12 +48,24 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry(
         "advanced_memory_tuning.vector_similarity.early_termination",
         "Large scopes are searched through the approximate index; without it every vector is compared.",
-        "caxton_memory_search_latency_seconds with more than a million vectors; `caxton compare search`",
+        "caxton_memory_search_latency_seconds with more than a million vectors; `caxton memory compare-search`",
     ),
     entry(
         "advanced_memory_tuning.vector_similarity.scan_threads",
         "So many threads share the scan of one search; further searches at the same time scan alone.",
         "the threads called scan-…, as in `ps -T -p PID`; caxton_memory_search_latency_seconds",
+    ),
+    entry(
+        "advanced_memory_tuning.cleanup_advanced.cleanup_strategy",
+        "Sweeps of memory.cleanup remove first the entities that were not found, read or changed for longest (lru; a start \
+         forgets reads), that did not change for longest (age), or of which most is noted (size).",
+        "`caxton audit query --actor system`",
+    ),
+    entry(
+        "advanced_memory_tuning.cleanup_advanced.cleanup_thread_count",
+        "So many threads of a sweep look through all rows, for what is largest and for relations that lack an end; one \
+         thread writes, whatever this says.",
+        "the threads called cleanup-…, as in `ps -T -p PID`, during a sweep",
     ),
     entry(
         "runtime.cpu_optimization.memory_worker_threads",

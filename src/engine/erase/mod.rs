@@ -25,6 +25,7 @@ use caxton_projections::shred::shred;
 use crossbeam_channel::{Sender, bounded};
 
 use super::Engine;
+use super::queries;
 use super::talk::TalkError;
 use crate::failure;
 
@@ -243,6 +244,9 @@ impl Engine {
     /// Copies of files that were found damaged, which nothing reads.
     fn remove_set_aside(&self) -> io::Result<()> {
         let dir = &self.inner.data_dir;
+        for name in [queries::FILE_NAME, queries::BESIDE] {
+            shred(&dir.join(name))?;
+        }
         for folder in ["graph", "vectors", "talk"] {
             shred(&dir.join(format!("{folder}.damaged")))?;
             shred(&dir.join(format!("{folder}.old")))?;

@@ -166,6 +166,50 @@ fn the_model_and_scans_have_the_threads_of_the_file() {
 }
 
 #[test]
+fn queries_that_were_asked_before_a_start_are_known_after_it() {
+    let Some(model) = model() else { return };
+    let flags = ["--port", "0", "--metrics-port", "0", "--model-path", &model];
+    let config = "memory: {embedding_config: {precompute_common: true}}";
+    let metric = |program: &Program, name: &str| {
+        let metrics = program.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_default().to_owned()
+    };
+    let ask = |program: &Program| {
+        program.get("/memory/search?agent_id=ada&query=where+bees+live").expect(200);
+    };
+    let program = Program::in_dir(TempDir::new().unwrap(), config, &flags);
+    ask(&program);
+    ask(&program);
+    let dir = program.leave();
+    let kept = fs::read_to_string(dir.path().join("data/queries.json")).unwrap();
+    assert_eq!(kept, r#"{"queries":[["where bees live",2]]}"#);
+    let program = Program::in_dir(dir, config, &flags);
+    let started = Instant::now();
+    while metric(&program, "caxton_embedding_cache_size") != "1" {
+        assert!(started.elapsed() < Duration::from_mins(1), "{}", program.told());
+        std::thread::yield_now();
+    }
+    ask(&program);
+    assert_eq!(metric(&program, "caxton_embedding_cache_hit_rate"), "1", "it was there before it was asked");
+    // Whoever is erased, what was asked is gone.
+    let body = json!({"agent_id": "ada", "entity_name": "a", "entity_type": "thing", "observations": ["x"]});
+    program.post("/memory/entities", &body).expect(201);
+    let plan = program.post("/erase", &json!({"agent": "ada", "dry_run": true})).expect(200).json();
+    program.post("/erase", &json!({"agent": "ada", "confirm": plan["confirm"]})).expect(200);
+    assert!(!program.data().join("queries.json").exists());
+    let dir = program.leave();
+    assert!(!dir.path().join("data/queries.json").exists(), "and does not come back");
+    fs::write(dir.path().join("data/queries.json"), "{\"queries\": 7}").unwrap();
+    let program = Program::in_dir(dir, config, &flags);
+    while !program.told().contains("the frequent queries could not be read") {
+        assert!(started.elapsed() < Duration::from_mins(2), "{}", program.told());
+        std::thread::yield_now();
+    }
+    ask(&program);
+}
+
+#[test]
 fn a_limit_that_is_passed_is_told_of() {
     let program = Program::start("memory: {scaling: {max_entities: 1, max_relations: 1}}");
     let passed = |program: &Program| program.get("/health/detailed").expect(200).json()["scaling"].clone();
@@ -192,6 +236,32 @@ fn a_limit_that_is_passed_is_told_of() {
     assert_eq!(warned(&program), 1, "{}", program.told());
     program.metrics();
     assert_eq!(warned(&program), 1, "it is said once");
+}
+
+#[test]
+fn what_is_above_a_limit_goes_by_itself() {
+    let program = Program::start("memory: {cleanup: {interval: 1s, entity_limit: 2}}");
+    assert!(program.report.contains("2 entities"), "the report says that something goes: {}", program.report);
+    for (agent, name) in [("ada", "a"), ("bob", "b"), ("ada", "c"), ("bob", "d")] {
+        let body =
+            json!({"agent_id": agent, "entity_name": name, "entity_type": "thing", "observations": ["x"]});
+        program.post("/memory/entities", &body).expect(201);
+    }
+    let held = || {
+        program.get("/memory/stats").expect(200).json()["global_stats"]["total_entities"].as_u64().unwrap()
+    };
+    let started = Instant::now();
+    while held() > 2 {
+        assert!(started.elapsed() < Duration::from_mins(1), "nothing goes");
+        std::thread::yield_now();
+    }
+    let audit = program.get("/audit?actor=system&kind=memory.entity_removed").expect(200).json();
+    assert_eq!(audit["events"].as_array().map(Vec::len), Some(2), "{audit}");
+    let removed = "caxton_memory_cleanup_removed_total{kind=\"entity\"} 2\n";
+    while !program.metrics().contains(removed) {
+        assert!(started.elapsed() < Duration::from_mins(1), "{}", program.metrics());
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -324,20 +324,29 @@ const SHOWN_BY: &[(&str, &[&str])] = &[
             "a_precision_is_refused_where_nobody_computes_with_it",
         ],
     ),
+    (
+        "memory.embedding_config.precompute_common",
+        &[WIRED, "queries_that_were_asked_before_a_start_are_known_after_it"],
+    ),
+    ("memory.cleanup.interval", &[WIRED, "what_is_above_a_limit_goes_by_itself"]),
+    ("memory.cleanup.entity_limit", &["what_is_above_a_limit_goes_by_itself"]),
+    ("memory.cleanup.relation_limit", &[WIRED, "relations_above_the_limit_go_and_can_be_taken_back"]),
+    ("memory.cleanup.batch_size", &[WIRED, "a_sweep_ends_between_two_steps_when_it_is_told_to"]),
+    ("memory.cleanup.orphan_cleanup", &[WIRED, "relations_that_lack_an_end_go_where_that_is_asked_for"]),
+    (
+        "advanced_memory_tuning.cleanup_advanced.cleanup_strategy",
+        &[WIRED, "what_goes_first_is_what_the_strategy_says"],
+    ),
+    (
+        "advanced_memory_tuning.cleanup_advanced.cleanup_thread_count",
+        &[WIRED, "relations_that_lack_an_end_go_where_that_is_asked_for"],
+    ),
     ("memory.scaling.auto_migrate_enabled", &["what_only_one_value_can_be_is_refused_at_the_start"]),
 ];
 
 /// Keys that change nothing, as the program says itself.
 const WITHOUT_EFFECT: &[&str] = &[
-    "advanced_memory_tuning.cleanup_advanced.cleanup_strategy",
-    "advanced_memory_tuning.cleanup_advanced.cleanup_thread_count",
     "advanced_memory_tuning.embedding_advanced.prefetch_batches",
-    "memory.cleanup.batch_size",
-    "memory.cleanup.entity_limit",
-    "memory.cleanup.interval",
-    "memory.cleanup.orphan_cleanup",
-    "memory.cleanup.relation_limit",
-    "memory.embedding_config.precompute_common",
     "memory_allocation.agent_memory.conversation_pool",
     "memory_allocation.agent_memory.pool_size",
     "memory_allocation.agent_memory.response_pool",

@@ -186,7 +186,7 @@ impl EmbeddingService {
     /// # Errors
     ///
     /// What the model says.
-    pub fn warm(&self, queries: Vec<(String, u64)>) -> Result<usize, EmbedError> {
+    pub fn warm(&self, queries: &[(String, u64)]) -> Result<usize, EmbedError> {
         let texts: Vec<&str> = queries.iter().map(|(query, _)| query.as_str()).collect();
         let vectors = self.embed(&texts)?;
         // The most frequent is put last: it is the last to be forgotten.
@@ -194,7 +194,9 @@ impl EmbeddingService {
             self.cache().put(text, Arc::from(vector), (self.now)());
         }
         if let Some(mut frequent) = self.counted() {
-            queries.iter().for_each(|(query, count)| frequent.add(query, *count));
+            for (query, count) in queries {
+                frequent.add(query, *count);
+            }
         }
         Ok(queries.len())
     }

@@ -32,6 +32,9 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     let loaded = load(serve, common)?;
     let config = &loaded.config;
     telemetry::start_logging(&config.logging).map_err(|error| Failure::of(Exit::Usage, &error))?;
+    if !config.memory_allocation.embedding_model.huge_pages {
+        threads::use_small_pages();
+    }
     let telemetry = Telemetry::install().map_err(|error| Failure::of(Exit::Failed, &error))?;
     let _upkeep = telemetry.start_upkeep().map_err(|error| Failure::of(Exit::Failed, &error))?;
     let keys = config.api_keys().map_err(|problem| Failure::new(Exit::Usage, problem.to_string()))?;

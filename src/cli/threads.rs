@@ -3,14 +3,18 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, getpriority_process, setpriority_process};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity, sched_setaffinity};
 
 use crate::config::{CpuOptimization, ThreadClass};
 
 /// How much nicer than others a preferred thread is served: five steps of the scheduler's forty.
 const RAISED_BY: i32 = 5;
+/// How long a thread is waited for to take its name.
+const NAMED_WITHIN: Duration = Duration::from_millis(500);
 /// Where the system lists the threads of this process.
 const TASKS: &str = "/proc/self/task";
 
@@ -44,22 +48,42 @@ pub(super) fn apply(settings: &CpuOptimization) -> Done {
     }
 }
 
+/// Has the system give this process small pages alone from now on, where its memory is to be small: in huge ones the
+/// allocator's pages hold much that nothing was written to yet.
+pub(super) fn use_small_pages() {
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::warn!(%error, "the system does not let this process do without huge pages");
+    }
+}
+
 /// A thread of this process and its class.
 type Thread = (Pid, ThreadClass);
 
+/// The threads of a class there are. A thread has its maker's name for a moment: while one has that of the first thread, they
+/// are looked at again, for [`NAMED_WITHIN`] at most.
 fn threads(tasks: &Path) -> io::Result<Vec<Thread>> {
-    let mut found = Vec::new();
-    for task in fs::read_dir(tasks)? {
-        let task = task?;
-        let id = task.file_name().to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
-        // A thread may end meanwhile.
-        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        if let (Some(id), Some(class)) = (id, class(name.trim())) {
-            found.push((id, class));
+    let started = Instant::now();
+    loop {
+        let (mut found, mut names) = (Vec::new(), Vec::new());
+        for task in fs::read_dir(tasks)? {
+            let task = task?;
+            let id = task.file_name().to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
+            // A thread may end meanwhile.
+            let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+            if let (Some(id), Some(class)) = (id, class(name.trim())) {
+                found.push((id, class));
+            }
+            names.extend(id.map(|id| (id.as_raw_nonzero(), name)));
         }
+        names.sort();
+        let first = names.first().map(|(_, name)| name);
+        let is_named = names.iter().filter(|(_, name)| Some(name) == first).count() <= 1;
+        if is_named || started.elapsed() > NAMED_WITHIN {
+            found.sort_by_key(|(id, _)| id.as_raw_nonzero());
+            return Ok(found);
+        }
+        thread::yield_now();
     }
-    found.sort_by_key(|(id, _)| id.as_raw_nonzero());
-    Ok(found)
 }
 
 fn class(name: &str) -> Option<ThreadClass> {

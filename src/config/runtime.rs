@@ -124,7 +124,7 @@ section! {
         pub memory_mapping: bool = true;
         /// Touch every page at start.
         pub prefault_pages: bool = true;
-        /// Ask for huge pages.
+        /// Ask for huge pages under the weights; otherwise the whole process does without them.
         pub huge_pages: bool = true;
     }
 }

@@ -51,7 +51,7 @@ impl Engine {
                 return 0;
             }
         };
-        match semantic.embedding.warm(kept) {
+        match semantic.embedding.warm(&kept) {
             Ok(count) => {
                 tracing::info!(count, "the vectors of frequent queries are computed");
                 count

@@ -244,7 +244,7 @@ fn every_preset_starts() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let report = until(server.stdout.as_mut().unwrap(), "no effect  ");
+        let report = until(server.stdout.as_mut().unwrap(), " replayed");
         assert!(report.contains("is ready"), "{preset}: {report}");
         check(&[&["memory", "add", "a", "about a"][..], &place].concat(), &["created a"]);
         terminate(server.id());

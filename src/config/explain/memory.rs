@@ -275,7 +275,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory_allocation.embedding_model.huge_pages",
-        "The system is asked for huge pages under the model's weights.",
+        "The system is asked for huge pages under the model's weights. Without, the whole process has small pages only: at rest it \
+         takes about 40 MB less, short texts take a quarter longer, routing by capability a tenth.",
         "AnonHugePages in /proc/PID/smaps_rollup; caxton_embedding_generation_duration_seconds",
     ),
 ];

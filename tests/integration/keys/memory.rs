@@ -144,6 +144,14 @@ fn the_model_lies_in_memory_as_the_file_says() {
     let (size, resident) = mapped.unwrap();
     assert!(resident < size && !huge, "{resident} of {size}");
     assert_eq!(pages("memory_mapping: false").0, None);
+    let held = |keys: &str| {
+        let program = with_model(&dir, &format!("memory_allocation: {{embedding_model: {{{keys}}}}}"));
+        let told = program.proc("smaps_rollup");
+        let line = told.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    // What was touched before the configuration was read may lie in a few.
+    assert!(held("huge_pages: false") < 20_000, "{}", held("huge_pages: false"));
 }
 
 #[test]
@@ -255,7 +263,7 @@ fn what_is_above_a_limit_goes_by_itself() {
         assert!(started.elapsed() < Duration::from_mins(1), "nothing goes");
         std::thread::yield_now();
     }
-    let audit = program.get("/audit?actor=system&kind=memory.entity_removed").expect(200).json();
+    let audit = program.get("/audit?actor=system&kinds=memory.entity_removed").expect(200).json();
     assert_eq!(audit["events"].as_array().map(Vec::len), Some(2), "{audit}");
     let removed = "caxton_memory_cleanup_removed_total{kind=\"entity\"} 2\n";
     while !program.metrics().contains(removed) {

@@ -80,7 +80,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("process-wrap", &["src/toolbox/mcp/"]),
     ("proptest", &["events/", "projections/", "tools/", "src/", "tests/"]),
     ("redb", &["events/log/", "tests/", "benches/"]),
-    ("regex", &["src/llm/"]),
+    ("regex", &["src/llm/", "benches/figures/"]),
     ("reqwest", &["src/llm/", "src/toolbox/"]),
     ("rmp-serde", &["src/api/rest/", "tests/"]),
     ("rmcp", &["src/toolbox/mcp/"]),
@@ -99,7 +99,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("semver", &["src/agents/"]),
     ("serde", &[""]),
     ("serde_json", &[""]),
-    ("serde_yaml", &["src/config/", "tests/integration/workflows/"]),
+    ("serde_yaml", &["src/config/", "tests/integration/workflows/", "benches/figures/"]),
     (
         "sha2",
         &[

@@ -30,6 +30,9 @@ fn every_row_is_measured_by_a_bench_that_there_is() {
     for row in &rows {
         let words = row.command.strip_prefix("cargo bench --bench ").expect("a bench measures it");
         let name = words.split(' ').next().unwrap();
+        if let Some(after) = &row.after {
+            assert!(after.run.contains(&after.makes), "{}", after.run);
+        }
         assert!(manifest.contains(&format!("[[bench]]\nname = \"{name}\"")), "{name}");
     }
     let commands: BTreeSet<&str> = rows.iter().map(|row| row.command.as_str()).collect();

@@ -7,6 +7,7 @@ mod fold;
 mod inbox;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use caxton_events::conversation::{ConversationEnd, DeadLetterReason};
 use caxton_events::{AgentId, ConversationId, MessageId, Seq, Timestamp};
@@ -18,8 +19,9 @@ pub use inbox::Inbox;
 
 use crate::agents::{micros, opt_micros};
 use crate::by_name::ByName;
-use crate::talk::changes::{List, Taken};
+use crate::talk::changes::{Changes, List, Taken};
 pub use crate::talk::postings::Postings;
+use crate::talk::spill::Spill;
 
 /// The name that messages of the server itself bear. It is no agent and has no inbox.
 pub const SYSTEM: &str = "system";
@@ -215,6 +217,8 @@ pub struct Conversations {
     pub(crate) routed: ByName<String, Postings>,
     open: usize,
     messages: u64,
+    /// Where full blocks of positions go; none: they stay in memory.
+    pub(crate) spill: Option<Arc<Spill>>,
 }
 
 impl Conversations {
@@ -325,6 +329,10 @@ impl Conversations {
     pub(crate) fn restored(&mut self) {
         self.opened.sort_unstable_by_key(|(opened, _)| *opened);
         self.messages = self.all.values().map(|conversation| conversation.messages.len()).sum();
+        let Some(spill) = &self.spill else { return };
+        let said = self.all.values_mut().map(|conversation| &mut conversation.messages);
+        let heard = self.inboxes.values_mut().flat_map(|inbox| [&mut inbox.messages, &mut inbox.sent]);
+        said.chain(heard).chain(self.routed.values_mut()).for_each(|list| list.spill(spill));
     }
 
     /// The list of positions that a stored block belongs to.
@@ -346,27 +354,34 @@ impl Conversations {
         }
     }
 
-    /// Copies the rows of all that changed.
+    /// Copies the rows of all that changed, and lets go what need not be in memory.
     pub(crate) fn take(&mut self, taken: &mut Taken) {
         let changes = &mut taken.changes;
+        let spill = self.spill.clone();
+        let put = |changes: &mut Changes, list, owner: &str, postings: &mut Postings| {
+            changes.postings(list, owner, postings);
+            if let Some(spill) = &spill {
+                postings.spill(spill);
+            }
+        };
         for id in std::mem::take(&mut changes.conversations) {
             if let Some(conversation) = self.all.get_mut(&id) {
                 conversation.dirty = false;
-                changes.postings(List::Conversation, id.as_str(), &mut conversation.messages);
+                put(changes, List::Conversation, id.as_str(), &mut conversation.messages);
                 taken.conversations.push(conversation.row());
             }
         }
         for agent in std::mem::take(&mut changes.inboxes) {
             if let Some(inbox) = self.inboxes.get_mut(&agent) {
                 inbox.dirty = false;
-                changes.postings(List::Inbox, agent.as_str(), &mut inbox.messages);
-                changes.postings(List::Sent, agent.as_str(), &mut inbox.sent);
+                put(changes, List::Inbox, agent.as_str(), &mut inbox.messages);
+                put(changes, List::Sent, agent.as_str(), &mut inbox.sent);
                 taken.inboxes.push(inbox.row());
             }
         }
         for capability in std::mem::take(&mut changes.routed) {
             if let Some(routed) = self.routed.get_mut(&capability) {
-                changes.postings(List::Routed, &capability, routed);
+                put(changes, List::Routed, &capability, routed);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Agents and conversations as one projection: state in memory, stored in a SQLite file of its own in the background.
 //!
-//! Reading order: [`postings`] (lists of positions), [`crate::agents`] and [`crate::conversations`] (the state),
+//! Reading order: [`postings`] (lists of positions), `spill` (where most of them are), [`crate::agents`] and [`crate::conversations`] (the state),
 //! `changes` (what a flush writes), [`store`] (the file), `past` (the same as of an earlier record), `compare` (two folds),
 //! `replace` (another fold in its place).
 //!
@@ -13,6 +13,7 @@ mod known;
 mod past;
 pub mod postings;
 mod replace;
+pub(crate) mod spill;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,14 @@ impl TalkState {
         }
     }
 
+    /// An empty state whose positions go to a file as those of this one do, but to another: the old one ends with the state.
+    fn fresh(&self, changes: Changes) -> Self {
+        let spill = self.conversations.spill.as_ref().and_then(|spill| spill.fresh().ok());
+        let mut fresh = Self { changes, known: Arc::clone(&self.known), ..Self::default() };
+        fresh.conversations.spill = spill.map(Arc::new);
+        fresh
+    }
+
     /// Takes out everything that is to be stored.
     fn take_changes(&mut self) -> Taken {
         let mut taken = Taken { changes: std::mem::take(&mut self.changes), ..Taken::default() };
@@ -128,12 +137,11 @@ impl Talk {
     ///
     /// [`ReadError`]; the state is then as before.
     pub fn fold_again(&mut self, log: &Reader) -> Result<(), ReadError> {
-        let (through, known) = {
-            let state = self.shared.read();
-            (state.checkpoint, Arc::clone(&state.known))
-        };
         let changes = Changes { reset: true, ..Changes::default() };
-        let mut fresh = TalkState { changes, known, ..TalkState::default() };
+        let (through, mut fresh) = {
+            let state = self.shared.read();
+            (state.checkpoint, state.fresh(changes))
+        };
         let filter = Filter { until: Some(through), kinds: Some(self.kinds()), ..Filter::default() };
         for record in log.scan(Seq::FIRST, &filter) {
             fresh.fold(&record?);
@@ -179,8 +187,7 @@ impl Projection for Talk {
     fn reset(&mut self) -> Result<(), ApplyError> {
         let changes = Changes { reset: true, ..Changes::default() };
         let mut state = self.shared.write();
-        let known = Arc::clone(&state.known);
-        *state = TalkState { changes, mark: state.mark, known, ..TalkState::default() };
+        *state = TalkState { mark: state.mark, ..state.fresh(changes) };
         Ok(())
     }
 }

@@ -1,11 +1,19 @@
 //! Ascending positions in the log, packed: a block of up to 256 holds the first in full and the others as distances.
+//!
+//! Full blocks can be [spilled](Postings::spill): of those only the first position stays in memory.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use caxton_events::Seq;
 
+use super::spill::Spill;
+
 /// Positions of one block. Boundaries lie at multiples of it, so that two folds of one log pack alike.
 const BLOCK_POSITIONS: usize = 256;
+
+/// Blocks that are spilled together while a stored list is read.
+const SPILLED_TOGETHER: usize = 64;
 
 /// One packed block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,22 +26,8 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    fn positions(&self) -> impl Iterator<Item = Seq> + '_ {
-        let mut bytes = self.distances.iter();
-        let mut at = self.first.0;
-        let rest = (1..self.count).map(move |_| {
-            let (mut distance, mut shift) = (0_u64, 0);
-            for byte in bytes.by_ref() {
-                distance |= u64::from(byte & 0x7f) << shift;
-                shift += 7;
-                if byte & 0x80 == 0 {
-                    break;
-                }
-            }
-            at += distance;
-            Seq(at)
-        });
-        std::iter::once(self.first).chain(rest)
+    fn positions(&self) -> Positions<'_> {
+        Positions { bytes: Bytes::Kept(&self.distances), place: 0, next: self.first.0, left: self.count }
     }
 
     fn push(&mut self, seq: Seq) {
@@ -48,15 +42,79 @@ impl Block {
     }
 }
 
+/// The distances of a block.
+enum Bytes<'a> {
+    Kept(&'a [u8]),
+    Read(Vec<u8>),
+}
+
+/// The positions of a block, upwards.
+struct Positions<'a> {
+    bytes: Bytes<'a>,
+    /// Bytes that were unpacked.
+    place: usize,
+    next: u64,
+    left: u32,
+}
+
+impl Iterator for Positions<'_> {
+    type Item = Seq;
+
+    fn next(&mut self) -> Option<Seq> {
+        self.left = self.left.checked_sub(1)?;
+        let seq = Seq(self.next);
+        let bytes = match &self.bytes {
+            Bytes::Kept(bytes) => bytes,
+            Bytes::Read(bytes) => bytes.as_slice(),
+        };
+        let mut shift = 0;
+        while let Some(byte) = bytes.get(self.place) {
+            self.place += 1;
+            self.next += u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        Some(seq)
+    }
+}
+
+/// A full block in the spill file.
+#[derive(Debug, Clone, Copy)]
+struct Spilled {
+    first: Seq,
+    /// `| where its distances begin: 48 | how many bytes they are: 16 |`.
+    place: u64,
+}
+
+/// Blocks that left the memory.
+#[derive(Debug, Clone)]
+struct Cold {
+    spill: Arc<Spill>,
+    blocks: Vec<Spilled>,
+}
+
 /// A list of ascending positions: one to three bytes each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Postings {
     /// How many there are: kept here, so that who counts need not touch the blocks.
     count: u64,
+    /// The first blocks, where there are such.
+    cold: Option<Box<Cold>>,
+    /// Those behind.
     blocks: Vec<Block>,
     /// Blocks before this one are stored and do not change any more.
     stored: usize,
 }
+
+impl PartialEq for Postings {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count && self.after(Seq::ZERO).eq(other.after(Seq::ZERO))
+    }
+}
+
+impl Eq for Postings {}
 
 impl Postings {
     /// Adds a position behind the others; one that is not is passed over.
@@ -81,7 +139,7 @@ impl Postings {
 
     /// The first position.
     pub fn first(&self) -> Option<Seq> {
-        self.blocks.first().map(|block| block.first)
+        (!self.is_empty()).then(|| self.first_of(0))
     }
 
     /// The last position.
@@ -91,16 +149,18 @@ impl Postings {
 
     /// Positions behind `seq`, upwards.
     pub fn after(&self, seq: Seq) -> impl Iterator<Item = Seq> + '_ {
-        let from = self.blocks.partition_point(|block| block.last <= seq);
-        self.blocks[from..].iter().flat_map(Block::positions).skip_while(move |position| *position <= seq)
+        let from = self.holding(seq);
+        (from..self.block_count())
+            .flat_map(|index| self.positions(index))
+            .skip_while(move |position| *position <= seq)
     }
 
     /// Up to `limit` positions before `seq`, downwards.
     pub fn before(&self, seq: Seq, limit: usize) -> Vec<Seq> {
-        let until = self.blocks.partition_point(|block| block.first < seq);
+        let until = self.partition_point(|first| first < seq);
         let mut found = Vec::with_capacity(limit.min(BLOCK_POSITIONS));
-        for block in self.blocks[..until].iter().rev() {
-            let positions: Vec<Seq> = block.positions().take_while(|position| *position < seq).collect();
+        for index in (0..until).rev() {
+            let positions: Vec<Seq> = self.positions(index).take_while(|position| *position < seq).collect();
             found.extend(positions.into_iter().rev().take(limit - found.len()));
             if found.len() == limit {
                 break;
@@ -116,13 +176,19 @@ impl Postings {
 
     /// How many lie behind `after` and not behind `through`.
     pub fn count_between(&self, after: Seq, through: Seq) -> u64 {
-        let whole = |block: &&Block| block.first > after && block.last <= through;
-        let (mut count, from) = (0, self.blocks.partition_point(|block| block.last <= after));
-        for block in self.blocks[from..].iter().take_while(|block| block.first <= through) {
-            count += if whole(&block) {
-                u64::from(block.count)
+        let (mut count, blocks) = (0, self.block_count());
+        for index in self.holding(after)..blocks {
+            let first = self.first_of(index);
+            if first > through {
+                break;
+            }
+            // A block ends before the next one begins.
+            let whole = first > after && index + 1 < blocks && self.first_of(index + 1) <= through;
+            count += if whole {
+                BLOCK_POSITIONS as u64
             } else {
-                block.positions().filter(|position| *position > after && *position <= through).count() as u64
+                self.positions(index).filter(|position| *position > after && *position <= through).count()
+                    as u64
             };
         }
         count
@@ -130,31 +196,121 @@ impl Postings {
 
     /// The blocks that were not stored as they are now, with their numbers; from now on they count as stored.
     pub(crate) fn unstored(&mut self) -> Range<usize> {
-        let range = self.stored..self.blocks.len();
-        self.stored = self.blocks.len().saturating_sub(1);
+        let range = self.stored..self.block_count();
+        self.stored = self.block_count().saturating_sub(1);
         range
     }
 
+    /// A block that was not stored before.
     pub(crate) fn block(&self, index: usize) -> &Block {
-        &self.blocks[index]
+        &self.blocks[index - self.cold_count()]
     }
 
     /// Puts a stored block at the end.
-    pub(crate) fn restore(&mut self, block: Block) {
+    pub(crate) fn restore(&mut self, block: Block, spill: Option<&Arc<Spill>>) {
         self.count += u64::from(block.count);
         self.blocks.push(block);
-        self.stored = self.blocks.len() - 1;
+        self.stored = self.block_count() - 1;
+        if let Some(spill) = spill.filter(|_| self.blocks.len() > SPILLED_TOGETHER) {
+            self.spill(spill);
+        }
+    }
+
+    /// Moves the blocks that do not change any more to `spill`. Where that takes no more, they stay.
+    pub(crate) fn spill(&mut self, spill: &Arc<Spill>) {
+        let full = self.stored - self.cold_count();
+        if full == 0 {
+            return;
+        }
+        let mut bytes = Vec::new();
+        let lens = self.blocks.iter().take(full).map(|block| block.distances.len());
+        let lens: Vec<usize> = lens.collect();
+        self.blocks.iter().take(full).for_each(|block| bytes.extend_from_slice(&block.distances));
+        let Ok(mut at) = spill.put(&bytes) else { return };
+        let fresh = || Box::new(Cold { spill: Arc::clone(spill), blocks: Vec::new() });
+        let cold = self.cold.get_or_insert_with(fresh);
+        for (block, len) in self.blocks.drain(..full).zip(lens) {
+            cold.blocks.push(Spilled { first: block.first, place: at << 16 | len as u64 });
+            at += len as u64;
+        }
+        self.blocks.shrink_to(2);
+    }
+
+    fn cold_count(&self) -> usize {
+        self.cold.as_ref().map_or(0, |cold| cold.blocks.len())
+    }
+
+    fn block_count(&self) -> usize {
+        self.cold_count() + self.blocks.len()
+    }
+
+    /// The first position of a block.
+    fn first_of(&self, index: usize) -> Seq {
+        match self.cold.as_ref().and_then(|cold| cold.blocks.get(index)) {
+            Some(block) => block.first,
+            None => self.blocks[index - self.cold_count()].first,
+        }
+    }
+
+    /// How many blocks there are whose first position is as `is_before` says; they are the first ones.
+    fn partition_point(&self, is_before: impl Fn(Seq) -> bool) -> usize {
+        let cold =
+            self.cold.as_ref().map_or(0, |cold| cold.blocks.partition_point(|block| is_before(block.first)));
+        if cold < self.cold_count() {
+            cold
+        } else {
+            cold + self.blocks.partition_point(|block| is_before(block.first))
+        }
+    }
+
+    /// The block in which the positions behind `seq` begin, or end.
+    fn holding(&self, seq: Seq) -> usize {
+        self.partition_point(|first| first <= seq).saturating_sub(1)
+    }
+
+    #[expect(
+        clippy::expect_used,
+        reason = "the file has no name and was written by this process: where the disk does not give it back, nothing that \
+                  is folded can be relied on any more"
+    )]
+    fn positions(&self, index: usize) -> Positions<'_> {
+        let Some((cold, block)) = self.cold.as_ref().and_then(|cold| Some((cold, cold.blocks.get(index)?)))
+        else {
+            return self.blocks[index - self.cold_count()].positions();
+        };
+        let bytes = cold.spill.get(block.place >> 16, (block.place & 0xffff) as usize);
+        let bytes = Bytes::Read(bytes.expect("positions that were spilled can be read"));
+        Positions { bytes, place: 0, next: block.first.0, left: BLOCK_POSITIONS as u32 }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use caxton_events::Seq;
 
-    use super::Postings;
+    use super::{Postings, Spill};
 
     #[test]
     fn positions_read_back_in_both_directions_from_everywhere() {
+        check(&mut |_| ());
+    }
+
+    #[test]
+    fn spilled_positions_read_back_as_well() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let spill = Arc::new(Spill::in_dir(dir.path()).expect("a file"));
+        check(&mut |postings| {
+            postings.unstored();
+            postings.spill(&spill);
+        });
+        assert_eq!(dir.path().read_dir().expect("a directory").count(), 0, "it has no name");
+    }
+
+    /// `after_each` is called now and then.
+    #[track_caller]
+    fn check(after_each: &mut dyn FnMut(&mut Postings)) {
         let mut postings = Postings::default();
         let mut plain = Vec::new();
         let mut at = 0_u64;
@@ -163,6 +319,9 @@ mod tests {
             postings.push(Seq(at));
             postings.push(Seq(at));
             plain.push(Seq(at));
+            if n % 100 == 99 {
+                after_each(&mut postings);
+            }
         }
         assert_eq!(
             (postings.len(), postings.first(), postings.last()),

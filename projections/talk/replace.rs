@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use caxton_events::{Kind, Record, Seq};
 
+use super::changes::Changes;
 use super::{Talk, TalkState};
 use crate::projection::{ApplyError, Projection};
 
@@ -63,6 +64,7 @@ impl Talk {
         // Numbers that were ever known stay known, which costs a look into the file and nothing else.
         fold.state.known = Arc::clone(&state.known);
         fold.state.changes.reset = true;
+        fold.state.conversations.spill = state.fresh(Changes::default()).conversations.spill;
         *state = fold.state;
         Ok(())
     }

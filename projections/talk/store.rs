@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::changes::{Changes, List, Table};
 use super::known::Known;
 use super::postings::Block;
+use super::spill::Spill;
 use super::{Shared, TALK_VERSION, Talk, TalkState};
 
 /// Name of the file in its directory.
@@ -101,7 +102,9 @@ impl TalkStore {
         if found != TALK_VERSION {
             return Err(OpenTalkError::Version { path, found });
         }
-        let mut state = load(&connection).map_err(|error| match error {
+        // Without it positions stay in memory.
+        let spill = Spill::in_dir(dir).ok().map(Arc::new);
+        let mut state = load(&connection, spill).map_err(|error| match error {
             LoadError::Sqlite(source) => OpenTalkError::Sqlite { path: path.clone(), source },
             LoadError::Row(table, source) => OpenTalkError::Row { path: path.clone(), table, source },
         })?;
@@ -273,8 +276,9 @@ impl From<rusqlite::Error> for LoadError {
     }
 }
 
-fn load(connection: &Connection) -> Result<TalkState, LoadError> {
+fn load(connection: &Connection, spill: Option<Arc<Spill>>) -> Result<TalkState, LoadError> {
     let mut state = TalkState::default();
+    state.conversations.spill.clone_from(&spill);
     let checkpoint = connection.query_row("SELECT checkpoint FROM meta", (), |row| row.get::<_, i64>(0))?;
     state.checkpoint = Seq(checkpoint as u64);
     rows(connection, Table::Agents, |_, agent| state.registry.restore_agent(agent))?;
@@ -312,7 +316,7 @@ fn load(connection: &Connection) -> Result<TalkState, LoadError> {
             };
             let owner = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
             if let Some(postings) = talk.list(list, owner) {
-                postings.restore(block);
+                postings.restore(block, spill.as_ref());
             }
         }
     }

@@ -44,11 +44,13 @@ fn main() {
     single(&model, "one text of 12 tokens", SHORT);
     single(&model, "one text of 60 tokens", &text_of(&model, 60, 0));
     single(&model, "one text of 256 tokens", &text_of(&model, 256, 0));
-    let helped = MiniLm::load(&found.dir, &ModelOptions { helper: true, ..ModelOptions::default() }).unwrap();
-    for tokens in [8, 12, 20, 60, 112] {
+    let helped =
+        MiniLm::load(&found.dir, &ModelOptions { helper: true, text_threads: 2, ..ModelOptions::default() })
+            .unwrap();
+    for tokens in [8, 12, 20, 60, 112, 128, 256] {
         let text = text_of(&model, tokens, 0);
         let ratios = pairs(201, || time(&helped, &[&text]), || time(&model, &[&text]));
-        report(&format!("one text of {tokens} tokens with the helper"), "without", &ratios);
+        report(&format!("one text of {tokens} tokens on two threads"), "without", &ratios);
     }
     for set in InstructionSet::available(Precision::Fp32) {
         let other = MiniLm::load_for(&found.dir, &ModelOptions::default(), set).unwrap();
@@ -62,7 +64,12 @@ fn main() {
     }
     if let Some(python) = &python {
         for threads in [1, 2] {
-            let ours = ModelOptions { threads, helper: threads > 1, ..ModelOptions::default() };
+            let ours = ModelOptions {
+                threads,
+                helper: threads > 1,
+                text_threads: threads,
+                ..ModelOptions::default()
+            };
             let ours = MiniLm::load(&found.dir, &ours).unwrap();
             let mut peer = Peer::start(python, &found.dir, "fp32", threads);
             against(&mut peer, &ours, &format!("fp32, {threads} threads"));
@@ -97,7 +104,13 @@ fn reduced(dir: &Path, python: Option<&Path>) {
     for threads in [1, 2] {
         let mut peer = Peer::start(python, dir, "int8", threads);
         for precision in [Precision::Fp16, Precision::Int8] {
-            let options = ModelOptions { precision, threads, helper: threads > 1, ..ModelOptions::default() };
+            let options = ModelOptions {
+                precision,
+                threads,
+                helper: threads > 1,
+                text_threads: threads,
+                ..ModelOptions::default()
+            };
             let model = MiniLm::load(dir, &options).unwrap();
             against(&mut peer, &model, &format!("{precision}, {threads} threads"));
         }

@@ -63,13 +63,15 @@ pub struct ModelOptions {
     ///
     /// Default: 256. Bounds: 3 to 512.
     pub max_tokens: usize,
-    /// Threads that one call may use, the caller's included; a single text uses one, and the helper. Default: 1.
-    /// At least 1. The reference engine takes as many as candle does.
+    /// Threads that one call for several texts may use, the caller's included. Default: 1. At least 1. The reference engine takes as many as candle does.
     pub threads: usize,
     /// Keeps a thread that takes part in the call of a single text of up to 112 tokens, one call at a time, and
     /// sleeps otherwise. The vectors are the same, bit by bit. For a machine with a core to spare; the fused engine only.
     /// Default: off.
     pub helper: bool,
+    /// Threads that a long single text may be split over, the caller's included, one call at a time; each gets 56 tokens at
+    /// least. The fused engine with 32 bits only. Default: 1.
+    pub text_threads: usize,
     /// Texts in one pass at most. Default: 32. At least 1.
     pub batch_size: usize,
     /// Puts texts of like length into the same pass. Default: on.
@@ -87,6 +89,7 @@ impl Default for ModelOptions {
             max_tokens: TOKENS_TRAINED,
             threads: 1,
             helper: false,
+            text_threads: 1,
             batch_size: 32,
             length_sorted: true,
         }

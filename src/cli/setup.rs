@@ -201,6 +201,7 @@ fn model_options(config: &Config) -> ModelOptions {
         max_tokens: settings.max_sequence_length.min(config::MODEL_TOKENS_MAX),
         threads: 1,
         helper: config.embedding_threads() > 1,
+        text_threads: config.embedding_threads(),
         batch_size: settings.batch_size,
         length_sorted: config.advanced_memory_tuning.embedding_advanced.batch_optimization,
     }

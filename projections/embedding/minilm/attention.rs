@@ -11,36 +11,72 @@ pub(super) const HEAD: usize = PANEL_COLUMNS;
 /// Tokens whose scores are computed together with 16 bits: two blocks, which stay in the nearest cache.
 pub(super) const ROWS: usize = 2 * BLOCK_ROWS;
 
-/// Self-attention of the text whose tokens stand at `place`, head by head.
-pub(super) fn attend(kernels: Kernels, hidden: usize, place: Range<usize>, buffers: &mut Buffers) {
-    let (first, len) = (place.start, place.len());
-    let stride = 3 * hidden;
+/// The queries, keys and values of a text's tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    /// One behind the other: rows of query, key and value, no numbers behind the last.
+    pub(super) parts: &'a [&'a [f32]],
+    /// Which of the parts asks.
+    pub(super) own: usize,
+    /// Width of a query.
+    pub(super) hidden: usize,
+}
+
+impl<'a> Text<'a> {
+    const fn stride(self) -> usize {
+        3 * self.hidden
+    }
+
+    fn len(self) -> usize {
+        self.parts.iter().map(|part| part.len() / self.stride()).sum()
+    }
+
+    /// The [`HEAD`] numbers of each token that begin at `offset` of its row.
+    fn each(self, offset: usize) -> impl Iterator<Item = &'a [f32]> {
+        self.parts
+            .iter()
+            .flat_map(move |part| part.chunks_exact(self.stride()))
+            .map(move |row| &row[offset..][..HEAD])
+    }
+}
+
+/// Room for one head.
+pub(super) struct Head<'a> {
+    pub(super) keys: &'a mut [f32],
+    pub(super) values: &'a mut [f32],
+    pub(super) scores: &'a mut [f32],
+}
+
+/// Self-attention of the tokens of a text that ask, head by head; what each gathers goes to a row of `gathered`.
+pub(super) fn attend(kernels: Kernels, text: Text<'_>, room: &mut Head<'_>, gathered: &mut [f32]) {
+    let (hidden, stride, len) = (text.hidden, text.stride(), text.len());
+    let own = text.parts[text.own];
+    let count = own.len() / stride;
     let padded = len.next_multiple_of(PANEL_COLUMNS);
     let scale = 1.0 / (HEAD as f32).sqrt();
     for head in (0..hidden).step_by(HEAD) {
-        let queries = first * stride + head;
-        transpose_keys(&buffers.attention[queries + hidden..], stride, len, &mut buffers.keys);
-        for (row, value) in buffers.values.chunks_exact_mut(HEAD).take(len).enumerate() {
-            value.copy_from_slice(&buffers.attention[queries + 2 * hidden + row * stride..][..HEAD]);
+        transpose_keys(text.each(hidden + head), len, room.keys);
+        for (value, from) in room.values.chunks_exact_mut(HEAD).zip(text.each(2 * hidden + head)) {
+            value.copy_from_slice(from);
         }
         kernels.matmul(
-            Rows { numbers: &buffers.attention[queries..], count: len, stride },
-            Panels { numbers: &buffers.keys[..padded * HEAD], depth: HEAD, bias: None },
-            &mut RowsMut { numbers: &mut buffers.scores, stride: padded },
+            Rows { numbers: &own[head..], count, stride },
+            Panels { numbers: &room.keys[..padded * HEAD], depth: HEAD, bias: None },
+            &mut RowsMut { numbers: room.scores, stride: padded },
         );
-        for row in buffers.scores.chunks_exact_mut(padded).take(len) {
+        for row in room.scores.chunks_exact_mut(padded).take(count) {
             kernels.softmax(&mut row[..len], scale);
         }
         kernels.matmul(
-            Rows { numbers: &buffers.scores, count: len, stride: padded },
-            Panels { numbers: &buffers.values[..len * HEAD], depth: len, bias: None },
-            &mut RowsMut { numbers: &mut buffers.gathered[first * hidden + head..], stride: hidden },
+            Rows { numbers: room.scores, count, stride: padded },
+            Panels { numbers: &room.values[..len * HEAD], depth: len, bias: None },
+            &mut RowsMut { numbers: &mut gathered[head..], stride: hidden },
         );
     }
 }
 
 /// Writes the keys of `len` tokens as panels: a column a token, zeros where the last panel has no token.
-fn transpose_keys(keys: &[f32], stride: usize, len: usize, panels: &mut [f32]) {
+fn transpose_keys<'a>(mut keys: impl Iterator<Item = &'a [f32]>, len: usize, panels: &mut [f32]) {
     for (index, panel) in panels.chunks_exact_mut(HEAD * PANEL_COLUMNS).enumerate() {
         let first = index * PANEL_COLUMNS;
         if first >= len {
@@ -49,8 +85,7 @@ fn transpose_keys(keys: &[f32], stride: usize, len: usize, panels: &mut [f32]) {
         if len - first < PANEL_COLUMNS {
             panel.fill(0.0);
         }
-        for column in 0..PANEL_COLUMNS.min(len - first) {
-            let key = &keys[(first + column) * stride..][..HEAD];
+        for (column, key) in keys.by_ref().take(PANEL_COLUMNS).enumerate() {
             for (to, number) in panel[column..].iter_mut().step_by(PANEL_COLUMNS).zip(key) {
                 *to = *number;
             }

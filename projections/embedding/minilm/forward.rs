@@ -6,7 +6,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::attention::{self, HEAD, attend};
+use super::attention::{self, HEAD, Head, Text, attend};
 use super::buffer::{FloatBuffer, WordBuffer};
 use super::helper::Shared;
 use super::kernels::{Kernels, PANEL_COLUMNS, Rows, RowsMut};
@@ -16,7 +16,7 @@ use super::weights::{Numbers, Weights};
 
 /// Rows that go through a feed-forward part together: a multiple of every kernel's tile but one, 0.7 MB between
 /// the halves.
-const CHUNK_ROWS: usize = 112;
+pub(super) const CHUNK_ROWS: usize = 112;
 /// As [`CHUNK_ROWS`], of reduced products: pairs of blocks.
 const REDUCED_CHUNK_ROWS: usize = 128;
 
@@ -30,7 +30,7 @@ pub(crate) struct Scratch {
 
 pub(super) struct Buffers {
     /// The vector of each token, rows of `hidden`.
-    hidden: FloatBuffer,
+    pub(super) hidden: FloatBuffer,
     /// Query, key and value of each token.
     pub(super) attention: FloatBuffer,
     /// What attention gathered for each token.
@@ -54,7 +54,7 @@ pub(super) struct Buffers {
 
 impl Scratch {
     /// Makes room for `tokens` in all, `longest` of them in one text.
-    fn reserve(
+    pub(super) fn reserve(
         &mut self,
         weights: &Weights,
         tokens: usize,
@@ -120,7 +120,7 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     /// Writes `product` of layer `layer` to `y`.
-    fn multiply(
+    pub(super) fn multiply(
         &mut self,
         (layer, product): (usize, Product),
         tiles: &Tiles,
@@ -162,7 +162,7 @@ pub(crate) fn forward(
     let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
     let buffers = scratch.reserve(weights, tokens, longest)?;
     let tiles = &kernels.tiles();
-    embed_tokens(kernels, weights, texts, buffers);
+    embed_tokens(kernels, weights, texts.iter().map(|text| (0, *text)), &mut buffers.hidden);
     let chunk_rows = chunk_rows(weights);
     for layer in 0..weights.layers.len() {
         let hidden = weights.shape.hidden;
@@ -182,7 +182,15 @@ pub(crate) fn forward(
             if weights.numbers() != Numbers::Full && kernels.set().multiplies_bf16() {
                 attention::attend_bf16(kernels, tiles, hidden, place, buffers);
             } else {
-                attend(kernels, hidden, place, buffers);
+                let Buffers { attention, gathered, keys, values, scores, .. } = &mut *buffers;
+                let rows = &attention[place.start * 3 * hidden..place.end * 3 * hidden];
+                let text = Text { parts: &[rows], own: 0, hidden };
+                attend(
+                    kernels,
+                    text,
+                    &mut Head { keys, values, scores },
+                    &mut gathered[place.start * hidden..],
+                );
             }
             first += text.len();
         }
@@ -194,25 +202,37 @@ pub(crate) fn forward(
     let mut first = 0;
     let mut vectors = Vec::with_capacity(texts.len());
     for text in texts {
-        vectors.push(pool(&buffers.hidden[first * weights.shape.hidden..], text.len(), weights.shape.hidden));
+        let rows = first * weights.shape.hidden..(first + text.len()) * weights.shape.hidden;
+        vectors.push(pool([&buffers.hidden[rows]], weights.shape.hidden));
         first += text.len();
     }
     Ok(vectors)
 }
 
-/// Word, position and token type of each token, added and normalised.
-fn embed_tokens(kernels: Kernels, weights: &Weights, texts: &[&[u32]], buffers: &mut Buffers) {
-    let mut rows = buffers.hidden.chunks_exact_mut(weights.shape.hidden);
-    for text in texts {
-        for ((position, id), row) in text.iter().enumerate().zip(&mut rows) {
+/// Word, position and token type of each token, added and normalised. A text comes with the place of its first token.
+pub(super) fn embed_tokens<'a>(
+    kernels: Kernels,
+    weights: &Weights,
+    texts: impl Iterator<Item = (usize, &'a [u32])>,
+    hidden: &mut [f32],
+) {
+    let mut rows = hidden.chunks_exact_mut(weights.shape.hidden);
+    for (first, text) in texts {
+        for ((place, id), row) in text.iter().enumerate().zip(&mut rows) {
             weights.word(*id, row);
-            kernels.add_and_normalise(row, weights.position(position), &weights.embedding_norm);
+            kernels.add_and_normalise(row, weights.position(first + place), &weights.embedding_norm);
         }
     }
 }
 
 /// The attention's output and the feed-forward part, for some rows.
-fn finish_layer(pass: &mut Pass<'_>, tiles: &Tiles, layer: usize, rows: Range<usize>, buffers: &mut Buffers) {
+pub(super) fn finish_layer(
+    pass: &mut Pass<'_>,
+    tiles: &Tiles,
+    layer: usize,
+    rows: Range<usize>,
+    buffers: &mut Buffers,
+) {
     let (kernels, weights) = (pass.kernels, pass.weights);
     let norms = &weights.layers[layer];
     let (hidden, feed_forward) = (weights.shape.hidden, weights.shape.feed_forward);
@@ -251,10 +271,10 @@ fn finish_layer(pass: &mut Pass<'_>, tiles: &Tiles, layer: usize, rows: Range<us
     }
 }
 
-/// The mean of `len` rows, brought to length 1.
-fn pool(rows: &[f32], len: usize, hidden: usize) -> Vec<f32> {
+/// The mean of all rows, brought to length 1.
+pub(super) fn pool<'a>(parts: impl IntoIterator<Item = &'a [f32]>, hidden: usize) -> Vec<f32> {
     let mut mean = vec![0.0_f32; hidden];
-    for row in rows.chunks_exact(hidden).take(len) {
+    for row in parts.into_iter().flat_map(|part| part.chunks_exact(hidden)) {
         for (sum, number) in mean.iter_mut().zip(row) {
             *sum += number;
         }

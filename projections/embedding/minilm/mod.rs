@@ -2,7 +2,7 @@
 //!
 //! Reading order: `forward` (the pass) and `attention`, `weights` (what they read), `product` (the two put together),
 //! `kernels` (arithmetic with 32 bits), `reduced` (with 16 and 8), `instructions` (for which processors), `helper` (a
-//! second thread for one short text), `tokenize`.
+//! second thread for one short text), `split` (several for a long one), `tokenize`.
 
 mod attention;
 mod buffer;
@@ -29,6 +29,7 @@ mod reduced_avx512;
 mod reduced_plain;
 mod reduced_weights;
 mod safetensors;
+mod split;
 #[cfg(test)]
 mod tests;
 pub(super) mod tokenize;
@@ -66,6 +67,8 @@ pub struct MiniLm {
     /// The thread that takes part in the pass of one short text, unless `options.helper` is off.
     helper: Option<Helper>,
     options: ModelOptions,
+    /// Held by the one call whose text is split.
+    splitting: Mutex<()>,
     /// Memory of passes that are over, at most one for each thread that may run.
     idle: Mutex<Vec<Scratch>>,
 }
@@ -135,6 +138,7 @@ impl MiniLm {
             kernels,
             helper,
             options: options.clone(),
+            splitting: Mutex::new(()),
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -178,17 +182,40 @@ impl MiniLm {
 
     fn run(&self, pass: &Pass, ids: &[Vec<u32>], helper: Option<Shared<'_>>) {
         let texts: Vec<&[u32]> = pass.texts.iter().map(|index| ids[*index].as_slice()).collect();
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = idle().pop().unwrap_or_default();
+        let mut scratch = self.scratch();
         let forward = forward::Pass { kernels: self.kernels, weights: &self.weights, helper };
         let vectors = forward::forward(forward, &texts, &mut scratch);
-        let mut idle = idle();
-        if idle.len() < self.options.threads.max(1) {
-            idle.push(scratch);
-        }
-        drop(idle);
+        self.put_back(scratch);
         // Each pass is taken by one thread, so nothing was set before.
         drop(pass.vectors.set(vectors));
+    }
+
+    fn scratch(&self) -> Scratch {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn put_back(&self, scratch: Scratch) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.options.threads.max(self.options.text_threads).max(1) {
+            idle.push(scratch);
+        }
+    }
+
+    /// Takes one long text apart; `false` when it is not long enough, or another call does that: nothing was done.
+    fn split(&self, pass: &Pass, ids: &[Vec<u32>]) -> bool {
+        let &[text] = pass.texts.as_slice() else { return false };
+        let text = &ids[text];
+        let threads = self.options.text_threads.min(text.len() / split::TOKENS_MIN);
+        if threads < 2 || self.weights.numbers() != Numbers::Full {
+            return false;
+        }
+        let Ok(_one) = self.splitting.try_lock() else { return false };
+        let mut scratches: Vec<Scratch> = (0..threads).map(|_| self.scratch()).collect();
+        let vector = split::forward(self.kernels, &self.weights, text, &mut scratches);
+        scratches.into_iter().for_each(|scratch| self.put_back(scratch));
+        let Some(vector) = vector.transpose() else { return false };
+        drop(pass.vectors.set(vector.map(|vector| vec![vector])));
+        true
     }
 
     /// The helper, where `texts` are one that may be short enough for it and no other call has it.
@@ -235,6 +262,7 @@ impl Embedder for MiniLm {
             .collect::<Result<Vec<_>, _>>()?;
         let passes = self.passes(&ids);
         match (helper, passes.as_slice()) {
+            (_, [pass]) if self.split(pass, &ids) => {}
             (Some(helper), [pass]) if ids[0].len() <= helper::TOKENS_MAX => {
                 self.run(pass, &ids, Some(helper));
             }

@@ -229,8 +229,8 @@ fn queries_of_many_threads_get_the_bits_they_get_alone() {
             .collect();
     let alone = MiniLm::load(&dir, &ModelOptions::default()).unwrap();
     let expected: Vec<_> = texts.iter().map(|text| alone.embed(&[text]).unwrap()).collect();
-    let helped =
-        Arc::new(MiniLm::load(&dir, &ModelOptions { helper: true, ..ModelOptions::default() }).unwrap());
+    let together = ModelOptions { helper: true, text_threads: 3, ..ModelOptions::default() };
+    let helped = Arc::new(MiniLm::load(&dir, &together).unwrap());
     let options = ServiceOptions {
         cache: CacheOptions { entries_max: 0, ..CacheOptions::default() },
         threads: 2,

@@ -14,7 +14,6 @@ use super::error::is_damage;
 use super::options::{SqliteOptions, Synchronous};
 use super::schema;
 use super::{GraphError, ReadError};
-use crate::text::index as text;
 
 /// Largest memory map SQLite makes, in MiB.
 const MMAP_MB_MAX: u32 = 2_047;
@@ -100,7 +99,6 @@ pub(super) fn create_tables(
     rebuilding: bool,
 ) -> rusqlite::Result<()> {
     connection.execute_batch(schema::TABLES)?;
-    connection.execute_batch(text::SCHEMA)?;
     if indexes {
         connection.execute_batch(schema::INDEXES)?;
     }
@@ -160,7 +158,11 @@ fn is_ours(path: &Path, connection: &Connection) -> Result<bool, GraphError> {
         }
         return Err(GraphError::Foreign { path: path.to_owned() });
     }
-    let found = read("PRAGMA user_version")? as u32;
+    let mut found = read("PRAGMA user_version")? as u32;
+    if found == schema::UPGRADED {
+        connection.execute_batch(schema::UPGRADE).map_err(|source| failed("upgrade", path, source))?;
+        found = schema::VERSION;
+    }
     if found != schema::VERSION {
         return Err(GraphError::Version { path: path.to_owned(), found, expected: schema::VERSION });
     }

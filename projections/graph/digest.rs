@@ -8,7 +8,7 @@ const fn graph(table: &'static str, sql: &'static str, key: usize) -> Canonical 
     Canonical { part: "graph", table, sql, key }
 }
 
-/// Every table in a canonical order, the words of the full-text index last.
+/// Every table in a canonical order.
 ///
 /// Scopes stand by their names: their numbers depend on which scopes were written to before, erased ones included.
 const TABLES: &[Canonical] = &[
@@ -47,27 +47,11 @@ const TABLES: &[Canonical] = &[
         1,
     ),
     graph("embeddings", "SELECT * FROM embeddings ORDER BY entity_id", 1),
-    Canonical {
-        part: "text",
-        table: "texts_words",
-        // A word begins with the number of its scope.
-        sql: "SELECT DISTINCT (SELECT scope FROM scopes WHERE scopes.id = CAST(term AS INTEGER)) AS scope,
-                  ltrim(term, '0123456789') AS word, doc FROM texts_words ORDER BY 1, 2, 3",
-        key: 3,
-    },
-    Canonical {
-        part: "text",
-        table: "texts_past_words",
-        sql: "SELECT DISTINCT (SELECT scope FROM scopes WHERE scopes.id = CAST(term AS INTEGER)) AS scope,
-                  ltrim(term, '0123456789') AS word, doc FROM texts_past_words ORDER BY 1, 2, 3",
-        key: 3,
-    },
 ];
 
 impl GraphReader {
-    /// BLAKE3 over a canonical form of every row, past and present, and of the full-text index; the checkpoint is not in
-    /// it, so that records without a row change nothing. A rebuild has the digest
-    /// of the fold it repeats. Reads the whole file.
+    /// BLAKE3 over a canonical form of every row, past and present; the checkpoint is not in it, so that records without a
+    /// row change nothing. A rebuild has the digest of the fold it repeats. Reads the whole file.
     ///
     /// # Errors
     ///
@@ -80,7 +64,7 @@ impl GraphReader {
         Ok(*hasher.finalize().as_bytes())
     }
 
-    /// The same for rows (`graph`) and words (`text`) each.
+    /// The same as the projection's parts.
     ///
     /// # Errors
     ///

@@ -52,12 +52,9 @@ impl GraphReader {
     }
 }
 
-/// Writes the index and the file anew and empties the journal: no page holds what was deleted. `false`: readers held it
-/// up until the end.
+/// Writes the file anew and empties the journal: no page holds what was deleted. `false`: readers held it up until the end.
 pub(super) fn scrub(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.execute_batch(
-        "INSERT INTO texts(texts) VALUES ('optimize'); INSERT INTO texts_past(texts_past) VALUES ('optimize'); VACUUM;",
-    )?;
+    connection.execute_batch("VACUUM")?;
     empty_journal(connection)
 }
 

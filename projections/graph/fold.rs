@@ -9,7 +9,7 @@ use caxton_events::memory::{self, Validity};
 use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq, SystemEvent, Timestamp};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
-use crate::text::index::TextBatch;
+use crate::text::batch::{Text, TextBatch, Written};
 
 /// Most entities and scopes whose place is remembered between batches.
 const PLACES_MAX: usize = 1 << 20;
@@ -60,7 +60,12 @@ pub(super) struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    pub(super) fn new(connection: &'a Connection, memo: &'a mut Memo, gaps: bool) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        memo: &'a mut Memo,
+        gaps: bool,
+        texts: TextBatch,
+    ) -> rusqlite::Result<Self> {
         let next_id: i64 =
             connection.prepare_cached("SELECT next_id FROM meta")?.query_row((), |row| row.get(0))?;
         Ok(Self {
@@ -69,7 +74,7 @@ impl<'a> Fold<'a> {
             gaps,
             figures: BTreeMap::new(),
             touched: None,
-            texts: TextBatch::default(),
+            texts,
             next_id: next_id as u64,
         })
     }
@@ -106,13 +111,13 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// Writes what was kept for the end of the batch, and the checkpoint.
-    pub(super) fn finish(mut self, checkpoint: Seq) -> rusqlite::Result<()> {
+    /// Writes what was kept for the end of the batch, and the checkpoint; returns what changed of the texts.
+    pub(super) fn finish(mut self, checkpoint: Seq) -> rusqlite::Result<TextBatch> {
         self.flush()?;
         self.connection
             .prepare_cached("UPDATE meta SET checkpoint = ?1, next_id = ?2")?
             .execute((checkpoint.0 as i64, self.next_id as i64))?;
-        Ok(())
+        Ok(self.texts)
     }
 
     fn memory(&mut self, place: &Place<'_>, event: &MemoryEvent) -> Result<(), FoldError> {
@@ -358,7 +363,9 @@ impl<'a> Fold<'a> {
                 ":entity_type": row.entity_type,
                 ":metadata": row.metadata,
             })?;
-        let words = self.texts.add_header(place.seq, origin.scope, row.name, row.entity_type);
+        let text = Text::Header { name: row.name, entity_type: row.entity_type };
+        let written = Written { scope: origin.scope, created: place.seq };
+        let words = self.texts.add(written, (row.id, row.id), text, row.validity);
         let figures = self.figures(origin.scope)?;
         figures.entities += 1;
         figures.text_rows += 1;
@@ -382,7 +389,8 @@ impl<'a> Fold<'a> {
                     owner: row.get(5)?,
                 };
                 let (name, entity_type) = (row.get_ref(6)?.as_str()?, row.get_ref(7)?.as_str()?);
-                let words = self.texts.close_header(row.get(0)?, origin.scope, name, entity_type);
+                let written = Written { scope: origin.scope, created: row.get(0)? };
+                let words = self.texts.close(written, place.seq, Text::Header { name, entity_type });
                 Ok((origin, words))
             })
             .optional()?;
@@ -420,7 +428,8 @@ impl<'a> Fold<'a> {
                 ":actor": place.actor,
                 ":content": row.content,
             })?;
-        let words = self.texts.add_observation(place.seq, origin.scope, row.content);
+        let written = Written { scope: origin.scope, created: place.seq };
+        let words = self.texts.add(written, (row.id, row.entity), Text::Content(row.content), row.validity);
         let figures = self.figures(origin.scope)?;
         figures.observations += 1;
         figures.text_rows += 1;
@@ -438,8 +447,8 @@ impl<'a> Fold<'a> {
             .query_row((place.seq, place.at, id.0 as i64), |row| {
                 let origin =
                     Origin { scope: row.get(1)?, version: 1, seq: row.get(2)?, at: row.get(3)?, owner: None };
-                let content = row.get_ref(4)?.as_str()?;
-                let words = self.texts.close_observation(row.get(0)?, origin.scope, content);
+                let written = Written { scope: origin.scope, created: row.get(0)? };
+                let words = self.texts.close(written, place.seq, Text::Content(row.get_ref(4)?.as_str()?));
                 Ok((origin, words))
             })
             .optional()?;

@@ -1,4 +1,4 @@
-//! Read-only connections, lent one to a query.
+//! Read-only connections, lent one to a query, and the words of the rows they read.
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::connection::open_reader;
 use super::{GraphError, ReadError, SqliteOptions};
+use crate::text::index::TextIndex;
 
 /// A fixed number of connections. The last one given back is lent first: its statements and pages are warm.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct Pool {
     readers: usize,
     wait: Duration,
     path: PathBuf,
+    texts: TextIndex,
 }
 
 #[derive(Debug)]
@@ -52,12 +54,17 @@ impl Pool {
     fn with(path: PathBuf, options: &SqliteOptions, idle: Vec<Connection>, mode: Mode) -> Self {
         let (readers, wait) = (options.readers, options.reader_wait);
         let state = Mutex::new(State { idle, lent: 0, mode });
-        Self { state, returned: Condvar::new(), readers, wait, path }
+        Self { state, returned: Condvar::new(), readers, wait, path, texts: TextIndex::default() }
     }
 
     /// Where the file is.
     pub(super) fn path(&self) -> &PathBuf {
         &self.path
+    }
+
+    /// The words of the file's rows.
+    pub(super) const fn texts(&self) -> &TextIndex {
+        &self.texts
     }
 
     /// Lends a connection; waits for one up to the limit.
@@ -99,6 +106,7 @@ impl Pool {
     /// Takes the connections of `other`, which must be to a file with this path, and lends them from now on.
     pub(super) fn resume(&self, other: &Self) {
         let connections = std::mem::take(&mut other.state().idle);
+        self.texts.unload();
         let mut state = self.state();
         state.idle = connections;
         state.mode = Mode::Open;

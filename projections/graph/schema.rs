@@ -26,7 +26,20 @@
 //! | `idx_embeddings_vector`, `_similarity` | other programs' SQL; `embeddings` stays empty unless an export fills it: vectors live in their own store beside this file |
 
 /// Grows when an older file must not be read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// The version before, which differs by a full-text index in the file.
+pub(super) const UPGRADED: u32 = 2;
+
+/// Makes the one of the other.
+pub(super) const UPGRADE: &str = "
+BEGIN IMMEDIATE;
+DROP TABLE IF EXISTS texts_words; DROP TABLE IF EXISTS texts;
+DROP TABLE IF EXISTS texts_past_words; DROP TABLE IF EXISTS texts_past;
+UPDATE meta SET version = 3;
+PRAGMA user_version = 3;
+COMMIT;
+";
 
 /// `CXTN`: marks the file as ours.
 pub(super) const APPLICATION_ID: i32 = 0x4358_544E;

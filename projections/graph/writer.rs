@@ -15,7 +15,7 @@ use super::options::{CheckpointStrategy, Synchronous, VacuumStrategy};
 use super::pool::Pool;
 use super::{GraphError, GraphReader, SqliteOptions, schema};
 use crate::projection::{ApplyError, Projection};
-use crate::text::index as text;
+use crate::text::batch::TextBatch;
 
 /// Name of the file in the data directory that says that the graph was found damaged and must be rebuilt.
 pub const DAMAGED_MARK: &str = "graph.damaged-mark";
@@ -24,8 +24,8 @@ pub const FILE_NAME: &str = "graph.db";
 
 /// The graph projection: entities, observations, relations and their words.
 ///
-/// A batch of records, the checkpoint and the full-text index change in one transaction. Readers ([`Graph::reader`])
-/// see the state before or after a batch, and never hold it up.
+/// A batch of records and the checkpoint change in one transaction, behind which the index of words follows. Readers
+/// ([`Graph::reader`]) see the state before or after a batch, and never hold it up.
 #[derive(Debug)]
 pub struct Graph {
     // Dropped in this order: the last connection to close moves the journal into the file, which a reader cannot.
@@ -105,11 +105,11 @@ impl Graph {
             set_synchronous(connection, Synchronous::Full)?;
             recreate(connection, Indexes::Last)?;
             connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-            connection.execute_batch(text::BULK)?;
             set_synchronous(connection, Synchronous::Off)
         };
         begin(&self.connection).map_err(|source| self.failed(source))?;
         self.checkpoint = Seq::ZERO;
+        self.pool.texts().unload();
         Ok(())
     }
 
@@ -121,7 +121,6 @@ impl Graph {
     pub fn finish_rebuild(&mut self) -> Result<(), ApplyError> {
         let synchronous = self.options.synchronous;
         let finish = |connection: &Connection| {
-            connection.execute_batch(text::LIVE)?;
             let transaction = connection.unchecked_transaction()?;
             connection.execute_batch(schema::INDEXES)?;
             transaction.commit()?;
@@ -194,7 +193,7 @@ impl Graph {
         free().map_err(|source| self.failed(source))
     }
 
-    /// Leaves nothing of what was deleted in the file or in its journal: the full-text index and the file are written anew.
+    /// Leaves nothing of what was deleted in the file or in its journal: the file is written anew.
     /// `false`: readers of an older state kept the journal from being emptied; try again.
     ///
     /// # Errors
@@ -250,13 +249,15 @@ impl Graph {
     }
 
     fn write(&mut self, records: &[Record], last: Seq) -> Result<(), FoldError> {
+        let texts = TextBatch::new(self.pool.texts().is_unused());
         let transaction = self.connection.unchecked_transaction()?;
-        let mut fold = Fold::new(&transaction, &mut self.memo, self.gaps)?;
+        let mut fold = Fold::new(&transaction, &mut self.memo, self.gaps, texts)?;
         for record in records {
             fold.apply(record)?;
         }
-        fold.finish(last)?;
+        let texts = fold.finish(last)?;
         transaction.commit()?;
+        self.pool.texts().take(texts, last.0);
         Ok(())
     }
 }
@@ -300,6 +301,7 @@ impl Projection for Graph {
         self.memo = Memo::default();
         recreate(&self.connection, Indexes::All).map_err(|source| self.failed(source))?;
         self.checkpoint = Seq::ZERO;
+        self.pool.texts().unload();
         Ok(())
     }
 }
@@ -337,7 +339,6 @@ enum Indexes {
 /// Takes every table out and makes it again, in one transaction. [`Indexes::Last`] marks the file as being rebuilt.
 fn recreate(connection: &Connection, indexes: Indexes) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
-    connection.execute_batch(text::DROP)?;
     connection.execute_batch(schema::DROP)?;
     create_tables(connection, indexes == Indexes::All, indexes == Indexes::Last)?;
     transaction.commit()

@@ -1,189 +1,340 @@
-//! The full-text index: a contentless FTS5 table whose documents are keyed by the record that wrote them, and another of the
-//! same make for the documents that were replaced or removed.
+//! The full-text index: for each scope and word the texts that hold it, in memory.
 //!
-//! A document's key is `2 × seq + 1` for the header of an entity and `2 × seq` for an observation, so keys only grow,
-//! which FTS5 needs to write fast. Its words carry the scope and the field (`12n_ada`: scope 12, a name), so that the rows
-//! that hold a word *in one scope* are one list, and a query never walks the rows of scopes it must not see.
+//! It is made of the rows of the graph's file when it is first asked ([`load`](super::load)) and follows the graph from
+//! then on: the writer hands over each batch once its transaction is committed. Texts keep the record that wrote them and
+//! the one that removed them, so that a query sees those of the moment it looks at, however far the index is.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use caxton_events::MemoryId;
 
 use super::TextHitKind;
-use super::words::{each_word, is_stop_word};
+use super::batch::{Change, Done, NAME_WEIGHT, TextBatch};
+use super::keyword::Scratch;
+use super::shelf::{Document, Shelf};
+use crate::by_name::{ByName, NameHash};
 
-/// What the index is made of. `ascii` splits at what is neither letter, digit, `_` nor beyond ASCII: exactly at the
-/// spaces between the words we hand over.
-pub(crate) const SCHEMA: &str = "
-CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, detail=none,
-    tokenize=\"ascii tokenchars '_'\");
-CREATE VIRTUAL TABLE texts_words USING fts5vocab(texts, instance);
-CREATE VIRTUAL TABLE texts_past USING fts5(words, content='', contentless_delete=1, detail=none,
-    tokenize=\"ascii tokenchars '_'\");
-CREATE VIRTUAL TABLE texts_past_words USING fts5vocab(texts_past, instance);
-";
+/// Texts that are added while readers wait.
+const STEP: usize = 256;
+/// How long a query waits for a batch that is committed and not yet here; handing it over takes milliseconds.
+const HANDING_OVER_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a word among all words: its place in the map, and what the allocator gives for its letters.
+const A_WORD: usize = size_of::<(Box<str>, u32)>() + 16;
+/// In place of a document: there is none.
+const NONE: u32 = u32::MAX;
 
-/// What removes it.
-pub(crate) const DROP: &str = "
-DROP TABLE IF EXISTS texts_words; DROP TABLE IF EXISTS texts;
-DROP TABLE IF EXISTS texts_past_words; DROP TABLE IF EXISTS texts_past;
-";
-
-/// Settings for a fold of the whole log: larger pieces, merged at the end.
-pub(crate) const BULK: &str = "
-INSERT INTO texts(texts, rank) VALUES ('hashsize', 67108864);
-INSERT INTO texts(texts, rank) VALUES ('automerge', 0);
-INSERT INTO texts(texts, rank) VALUES ('crisismerge', 1000);
-INSERT INTO texts_past(texts_past, rank) VALUES ('hashsize', 16777216);
-INSERT INTO texts_past(texts_past, rank) VALUES ('automerge', 0);
-INSERT INTO texts_past(texts_past, rank) VALUES ('crisismerge', 1000);
-";
-
-/// Back to the settings for small batches, with what was written in bulk merged.
-pub(crate) const LIVE: &str = "
-INSERT INTO texts(texts) VALUES ('optimize');
-INSERT INTO texts(texts, rank) VALUES ('hashsize', 1048576);
-INSERT INTO texts(texts, rank) VALUES ('automerge', 4);
-INSERT INTO texts(texts, rank) VALUES ('crisismerge', 16);
-INSERT INTO texts_past(texts_past) VALUES ('optimize');
-INSERT INTO texts_past(texts_past, rank) VALUES ('hashsize', 1048576);
-INSERT INTO texts_past(texts_past, rank) VALUES ('automerge', 4);
-INSERT INTO texts_past(texts_past, rank) VALUES ('crisismerge', 16);
-";
-
-/// Which text of a row a word stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Field {
-    /// The name of an entity; stop words count here.
-    Name,
-    /// The type of an entity or the content of an observation.
-    Body,
+/// A header beside its document.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    entity_type: u32,
+    /// The header that the same entity had before.
+    before: u32,
 }
 
-impl Field {
-    const fn letter(self) -> char {
-        match self {
-            Self::Name => 'n',
-            Self::Body => 'o',
+/// The texts of a scope.
+#[derive(Debug)]
+pub(super) struct ScopeTexts {
+    pub(super) headers: Shelf,
+    pub(super) contents: Shelf,
+    heads: Vec<Head>,
+    entities: HashMap<MemoryId, u32, NameHash>,
+    /// The newest header of each entity.
+    newest: Vec<u32>,
+}
+
+impl ScopeTexts {
+    fn new() -> Self {
+        let (headers, contents) = (Shelf::new(NAME_WEIGHT), Shelf::new(1));
+        let (heads, entities, newest) = (Vec::new(), HashMap::default(), Vec::new());
+        Self { headers, contents, heads, entities, newest }
+    }
+
+    /// How many entities it knows.
+    pub(super) const fn entities(&self) -> usize {
+        self.newest.len()
+    }
+
+    /// The header that an entity had after the record `moment`, or has now.
+    pub(super) fn header_of(&self, entity: u32, moment: Option<u64>) -> Option<u32> {
+        let mut header = *self.newest.get(entity as usize)?;
+        while header != NONE {
+            if self.headers.document(header)?.is_there(moment) {
+                return Some(header);
+            }
+            // Of the present only the newest can be there.
+            moment?;
+            header = self.heads.get(header as usize)?.before;
+        }
+        None
+    }
+
+    /// The type in a header.
+    pub(super) fn type_of(&self, header: u32) -> Option<u32> {
+        self.heads.get(header as usize).map(|head| head.entity_type)
+    }
+
+    fn entity(&mut self, id: MemoryId) -> u32 {
+        let next = self.newest.len() as u32;
+        let entity = *self.entities.entry(id).or_insert(next);
+        if entity == next {
+            self.newest.push(NONE);
+        }
+        entity
+    }
+
+    fn shelf(&mut self, kind: TextHitKind) -> &mut Shelf {
+        match kind {
+            TextHitKind::Header => &mut self.headers,
+            TextHitKind::Observation => &mut self.contents,
         }
     }
 }
 
-/// The word as the index holds it.
-pub(crate) fn indexed_word(into: &mut String, scope: i64, field: Field, word: &str) {
-    // Writing to a string cannot fail.
-    let _ = write!(into, "{scope}{}_{word}", field.letter());
-}
-
-/// The document's key for a row written by the record `seq`.
-pub(crate) const fn document(seq: i64, kind: TextHitKind) -> i64 {
-    match kind {
-        TextHitKind::Header => seq * 2 + 1,
-        TextHitKind::Observation => seq * 2,
-    }
-}
-
-/// The record and the kind of row behind a document's key.
-pub(crate) const fn row_of(document: i64) -> (i64, TextHitKind) {
-    let kind = if document & 1 == 1 { TextHitKind::Header } else { TextHitKind::Observation };
-    (document >> 1, kind)
-}
-
-/// What one batch of records changes in the index.
-///
-/// Kept back until the end of the batch: FTS5 does not find a document again that the same transaction has added, and
-/// many rows that a batch replaces are of the same batch.
+/// All texts there are and were.
 #[derive(Debug, Default)]
-pub(crate) struct TextBatch {
-    added: BTreeMap<i64, String>,
-    removed: Vec<i64>,
-    /// What is not in the present any more.
-    past: BTreeMap<i64, String>,
+pub(super) struct Texts {
+    words: ByName<Box<str>, u32>,
+    types: ByName<Box<str>, u32>,
+    scopes: HashMap<i64, ScopeTexts, NameHash>,
+    /// The last record that is in here; `None`: nothing was loaded.
+    through: Option<u64>,
+    /// Whether a batch is being added: then some texts are of later records.
+    adding: bool,
 }
 
-impl TextBatch {
-    /// Adds the header of an entity; returns how many words it has.
-    pub(crate) fn add_header(&mut self, seq: i64, scope: i64, name: &str, entity_type: &str) -> i64 {
-        let (words, len) = header_words(scope, name, entity_type);
-        self.added.insert(document(seq, TextHitKind::Header), words);
-        len
+impl Texts {
+    pub(super) fn scope(&self, scope: i64) -> Option<&ScopeTexts> {
+        self.scopes.get(&scope)
     }
 
-    /// Adds the content of an observation; returns how many words it has.
-    pub(crate) fn add_observation(&mut self, seq: i64, scope: i64, content: &str) -> i64 {
-        let (words, len) = content_words(scope, content);
-        self.added.insert(document(seq, TextHitKind::Observation), words);
-        len
+    pub(super) fn word(&self, word: &str) -> Option<u32> {
+        self.words.get(word).copied()
     }
 
-    /// Moves the header of an entity into the past; returns how many words it has.
-    pub(crate) fn close_header(&mut self, seq: i64, scope: i64, name: &str, entity_type: &str) -> i64 {
-        let (words, len) = header_words(scope, name, entity_type);
-        self.close(document(seq, TextHitKind::Header), words);
-        len
+    pub(super) fn entity_type(&self, name: &str) -> Option<u32> {
+        self.types.get(name).copied()
     }
 
-    /// Moves the content of an observation into the past; returns how many words it has.
-    pub(crate) fn close_observation(&mut self, seq: i64, scope: i64, content: &str) -> i64 {
-        let (words, len) = content_words(scope, content);
-        self.close(document(seq, TextHitKind::Observation), words);
-        len
+    /// Adds what a range of the changes of `batch` says.
+    pub(super) fn add(&mut self, batch: &TextBatch, range: std::ops::Range<usize>) {
+        let mut words: Vec<(u32, u8)> = Vec::new();
+        batch.each(range, |change, texts| {
+            words.clear();
+            words.extend(texts.iter().map(|(word, weight)| (number_of(&mut self.words, word), weight)));
+            words.sort_unstable_by_key(|(word, _)| *word);
+            words.dedup_by(|again, first| {
+                let same = again.0 == first.0;
+                if same {
+                    first.1 = first.1.saturating_add(again.1);
+                }
+                same
+            });
+            self.change(change, &words);
+        });
     }
 
-    fn close(&mut self, document: i64, words: String) {
-        if self.added.remove(&document).is_none() {
-            self.removed.push(document);
+    fn change(&mut self, change: &Change, words: &[(u32, u8)]) {
+        let scope = self.scopes.entry(change.scope).or_insert_with(ScopeTexts::new);
+        match &change.done {
+            Done::Closed(removed) => scope.shelf(change.kind).close(change.created, *removed, words),
+            Done::Added { row, entity, entity_type, validity } => {
+                let entity = scope.entity(*entity);
+                let document = Document::new(change.created, *row, entity);
+                let number = scope.shelf(change.kind).add(document, change.len, validity, words);
+                if let Some(entity_type) = entity_type {
+                    let entity_type = number_of(&mut self.types, entity_type);
+                    let newest = scope.newest.get_mut(entity as usize);
+                    let before = newest.map_or(NONE, |newest| std::mem::replace(newest, number));
+                    scope.heads.push(Head { entity_type, before });
+                }
+            }
         }
-        self.past.insert(document, words);
     }
 
-    /// Writes the changes, in the order of the keys.
-    pub(crate) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut delete = connection.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
-        for document in self.removed {
-            delete.execute(params![document])?;
-        }
-        let mut insert = connection.prepare_cached("INSERT INTO texts(rowid, words) VALUES (?1, ?2)")?;
-        for (document, words) in self.added {
-            insert.execute(params![document, words])?;
-        }
-        let mut insert = connection.prepare_cached("INSERT INTO texts_past(rowid, words) VALUES (?1, ?2)")?;
-        for (document, words) in self.past {
-            insert.execute(params![document, words])?;
-        }
-        Ok(())
+    /// Bytes it takes, roughly.
+    fn bytes(&self) -> usize {
+        let an_entity = size_of::<(MemoryId, u32)>() + size_of::<u32>();
+        let scope = |scope: &ScopeTexts| {
+            let heads = scope.heads.len() * size_of::<Head>();
+            scope.headers.bytes() + scope.contents.bytes() + heads + scope.entities() * an_entity
+        };
+        self.words.len() * A_WORD + self.scopes.values().map(scope).sum::<usize>()
     }
 }
 
-/// The words of a header as the index holds them, and how many there are.
-fn header_words(scope: i64, name: &str, entity_type: &str) -> (String, i64) {
-    let mut words = String::with_capacity((name.len() + entity_type.len()) * 2);
-    let mut len = 0;
-    each_word(name, |word| {
-        indexed_word(&mut words, scope, Field::Name, word);
-        words.push(' ');
-        len += 1;
-    });
-    len += push_body(&mut words, scope, entity_type);
-    (words, len)
+fn number_of(known: &mut ByName<Box<str>, u32>, name: &str) -> u32 {
+    if let Some(&number) = known.get(name) {
+        return number;
+    }
+    let number = known.len() as u32;
+    known.insert(name.into(), number);
+    number
 }
 
-/// The words of a content as the index holds them, and how many there are.
-fn content_words(scope: i64, content: &str) -> (String, i64) {
-    let mut words = String::with_capacity(content.len() * 2);
-    let len = push_body(&mut words, scope, content);
-    (words, len)
+/// What waits while the rows are read: batches by the last record of each.
+#[derive(Debug, Default)]
+struct Waiting {
+    batches: Vec<(u64, TextBatch)>,
+    /// Something changed that no batch in here tells.
+    missed: bool,
 }
 
-fn push_body(words: &mut String, scope: i64, text: &str) -> i64 {
-    let mut len = 0;
-    each_word(text, |word| {
-        if !is_stop_word(word) {
-            indexed_word(words, scope, Field::Body, word);
-            words.push(' ');
-            len += 1;
+/// The index that queries and the graph's writer share.
+#[derive(Debug, Default)]
+pub(crate) struct TextIndex {
+    texts: RwLock<Texts>,
+    /// While rows are read: what was folded meanwhile.
+    waiting: Mutex<Option<Waiting>>,
+    /// Held by the one thread that reads rows.
+    pub(super) loader: Mutex<()>,
+    /// The same as in `texts`, for those who wait until it grows.
+    through: Mutex<Option<u64>>,
+    grown: Condvar,
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+impl TextIndex {
+    /// Whether batches need only count their words: nothing is loaded that they would change.
+    pub(crate) fn is_unused(&self) -> bool {
+        lock(&self.waiting).is_none() && lock(&self.through).is_none()
+    }
+
+    /// Takes in what was committed, up to the record `through`.
+    pub(crate) fn take(&self, batch: TextBatch, through: u64) {
+        {
+            let mut waiting = lock(&self.waiting);
+            if let Some(waiting) = waiting.as_mut() {
+                waiting.missed |= batch.missed;
+                waiting.batches.push((through, batch));
+                return;
+            }
         }
-    });
-    len
+        if !self.is_loaded() {
+            return;
+        }
+        if batch.missed {
+            self.unload();
+        } else {
+            self.add(&batch, through);
+        }
+    }
+
+    fn add(&self, batch: &TextBatch, through: u64) {
+        let mut from = 0;
+        while from < batch.len() {
+            let end = (from + STEP).min(batch.len());
+            let mut texts = self.write();
+            texts.adding = true;
+            texts.add(batch, from..end);
+            from = end;
+        }
+        self.reach(self.write(), through);
+    }
+
+    fn reach(&self, mut texts: RwLockWriteGuard<'_, Texts>, through: u64) {
+        texts.adding = false;
+        texts.through = Some(through);
+        drop(texts);
+        *lock(&self.through) = Some(through);
+        self.grown.notify_all();
+    }
+
+    /// Whether there is something to ask.
+    pub(crate) fn is_loaded(&self) -> bool {
+        lock(&self.through).is_some()
+    }
+
+    /// Forgets everything; the next query loads it again.
+    pub(crate) fn unload(&self) {
+        let texts = std::mem::take(&mut *self.write());
+        *lock(&self.through) = None;
+        self.grown.notify_all();
+        drop(texts);
+    }
+
+    /// From here on batches wait for the end of loading. A snapshot that is begun after this holds all that came before.
+    pub(super) fn begin_loading(&self) {
+        *lock(&self.waiting) = Some(Waiting::default());
+    }
+
+    /// Takes in what was loaded, which includes the records up to `through`, and what was folded meanwhile. `false`:
+    /// something was missed, and nothing is loaded.
+    pub(super) fn finish_loading(&self, loaded: Option<(Texts, u64)>) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let Waiting { batches, missed } = waiting.take().unwrap_or_default();
+        let Some((mut texts, mut through)) = loaded.filter(|_| !missed) else { return false };
+        for (last, batch) in batches {
+            if last > through {
+                texts.add(&batch, 0..batch.len());
+                through = last;
+            }
+        }
+        let mut place = self.write();
+        *place = texts;
+        self.reach(place, through);
+        // Only now: a batch that is taken in next goes on from here.
+        drop(waiting);
+        true
+    }
+
+    /// The texts as of the record `moment` for a query whose snapshot holds the records up to `seq`; `None`: they must be
+    /// loaded first.
+    pub(super) fn at(&self, seq: u64, moment: u64) -> Option<AtMoment<'_>> {
+        let through = lock(&self.through);
+        let late = |through: &mut Option<u64>| through.is_some_and(|through| through < seq);
+        let waited = self.grown.wait_timeout_while(through, HANDING_OVER_MAX, late);
+        let (through, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        drop(through);
+        if waited.timed_out() {
+            // The writer ended in the middle.
+            self.unload();
+            return None;
+        }
+        let texts = self.texts.read().unwrap_or_else(PoisonError::into_inner);
+        let through = texts.through?;
+        let moment = (through != moment || texts.adding).then_some(moment);
+        Some(AtMoment { texts, moment })
+    }
+
+    /// Room for scores.
+    pub(super) fn scratch(&self) -> Scratch {
+        lock(&self.scratch).pop().unwrap_or_default()
+    }
+
+    /// Gives the room back, all zeros.
+    pub(super) fn give_back(&self, scratch: Scratch) {
+        lock(&self.scratch).push(scratch);
+    }
+
+    /// Bytes the index takes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.texts.read().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Texts> {
+        self.texts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The texts as a query sees them.
+pub(super) struct AtMoment<'a> {
+    texts: RwLockReadGuard<'a, Texts>,
+    /// The record after which they are looked at; `None`: all that is there.
+    pub(super) moment: Option<u64>,
+}
+
+impl Deref for AtMoment<'_> {
+    type Target = Texts;
+
+    fn deref(&self) -> &Texts {
+        &self.texts
+    }
+}
+
+/// What a panic leaves half changed is never read: the thread that changes it is the writer's, and the server stops with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,58 +1,51 @@
-//! BM25 over a bounded number of candidates.
+//! BM25F over every text of the scopes asked: over the words of names, weighted by [`NAME_WEIGHT`](super::batch::NAME_WEIGHT),
+//! and of bodies (S. Robertson and H. Zaragoza, "The probabilistic relevance framework: BM25 and beyond", 2009).
 //!
-//! 1. For each word and scope, the newest rows that hold it: at most [`POSTINGS_MAX`]. The length of a list that is cut
-//!    is estimated from the part that was read.
-//! 2. Where even the rarest word of the query fills its list, the newest rows that hold its two rarest words, so that a
-//!    row that holds both is not lost among those that hold one.
-//! 3. The candidates with the most weight of words are read, filtered, and scored exactly: BM25F over the words of their
-//!    names, weighted by [`NAME_WEIGHT`], and of their bodies. An observation also gets the score of its entity's header:
-//!    what is noted of *ada* need not repeat her name.
+//! An observation also gets the score of its entity's header: what is noted of *ada* need not repeat her name. So headers
+//! are scored first, all that hold a word; then observations, the windows that can be worth most first, until no window
+//! that is left can have one better than those that were found. The answer is the same as if every text had been scored,
+//! but for an entity whose name is the whole query: it comes first.
 //!
-//! As of an earlier record the rows are those that were there then: the ones that still are, and those removed since, which
-//! have an index of their own. So are the figures that scores are made of, so that the answer is the one of that time.
+//! As of an earlier record texts are those that were there then, and so are the figures that scores are made of: the answer
+//! is the one of that time.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::sync::LazyLock;
 
-use caxton_events::MemoryId;
-use rusqlite::{Connection, OptionalExtension, ToSql};
+use caxton_events::{MemoryId, Timestamp};
+use rusqlite::{Connection, ToSql};
 
-use super::index::{Field, document, indexed_word, row_of};
+use super::index::{AtMoment, ScopeTexts, TextIndex};
+use super::list::{List, WINDOW};
+use super::shelf::Shelf;
 use super::words::{each_word, is_stop_word};
 use super::{KeywordQuery, TextHit, TextHitKind};
 use crate::graph::AsOf;
 
 /// Words of a query that count; the rest is not looked at.
 const TERMS_MAX: usize = 24;
-/// Rows read for one word of one field in one scope.
-const POSTINGS_MAX: usize = 1_024;
-/// Removed rows that are looked at for one word of one field in one scope, whether they were there then or not.
-const PAST_LOOKED_AT_MAX: usize = 65_536;
-/// Candidates that pass the filter and are scored.
-const SCORED_MIN: usize = 200;
-/// Candidates that are read, whether they pass or not.
-const READ_MAX: usize = 4_096;
-/// Bytes of a content that are scored; the words of what follows count once.
-const SCORED_BYTES_MAX: usize = 16 << 10;
-/// How often a word of a name counts.
-const NAME_WEIGHT: f32 = 3.0;
 /// How fast repetitions of a word stop to count, and how much long texts are marked down.
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
+/// Texts shorter than this find the worth of a word in a table.
+const TABLE: usize = 256;
+/// Sums of the same numbers in another order differ by less.
+const SLACK: f32 = 1.0 + 1e-5;
+/// Scores looked at together.
+const LANES: usize = 16;
 
 /// A word of the query.
 struct Term {
     word: String,
-    /// Stop words are looked for in names only, and only when the query has no other words.
+    /// Stop words are indexed in names only, and count only when the query has no other words.
     stop: bool,
+    /// How the index knows it.
+    number: u32,
+    /// Texts that hold it.
+    rows: f32,
     /// How telling it is.
     idf: f32,
-    /// Rows that hold it: their documents and in which field.
-    found: Vec<(i64, Field)>,
-    /// Whether every list of it is complete.
-    complete: bool,
-    /// Rows that hold it, estimated where lists were cut.
-    rows: f32,
 }
 
 /// How much there is to search.
@@ -62,57 +55,85 @@ struct Corpus {
     mean_len: f32,
 }
 
-/// Where and when a query looks.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    connection: &'a Connection,
-    as_of: AsOf,
-    scopes: &'a [i64],
-    /// Whether a row was removed behind that moment: else nothing of the past was there then.
-    removed_since: bool,
+/// Room for the scores of a window and of the entities of a scope; all zeros between queries.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    window: Vec<f32>,
+    entities: Vec<f32>,
+    /// Those that are not zero.
+    touched: Vec<u32>,
 }
 
-/// A row that passed the filter.
-struct Scored {
-    hit: TextHit,
-    own: f32,
+/// What a query asks of each text, and the best so far.
+struct Search<'a> {
+    texts: &'a AtMoment<'a>,
+    terms: &'a [Term],
+    corpus: Corpus,
+    types: Option<Vec<u32>>,
+    valid_at: Option<Timestamp>,
+    best: Best,
 }
 
-/// Answers the query within these scopes.
+/// Answers the query within these scopes. `None`: the index must be loaded first.
 pub(crate) fn ask(
     connection: &Connection,
+    index: &TextIndex,
     as_of: AsOf,
     scopes: &[i64],
     query: &KeywordQuery,
-) -> rusqlite::Result<Vec<TextHit>> {
+) -> rusqlite::Result<Option<Vec<TextHit>>> {
     let mut terms = terms(&query.text);
     if terms.is_empty() || scopes.is_empty() || query.limit == 0 {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
-    let removed_since = removed_since(connection, as_of)?;
-    let place = Place { connection, as_of, scopes, removed_since };
-    let corpus = corpus(place)?;
-    for term in &mut terms {
-        read_postings(place, term)?;
-        term.rows = term.rows.min(corpus.rows);
-        term.idf = (1.0 + (corpus.rows - term.rows + 0.5) / (term.rows + 0.5)).ln();
+    let through: i64 =
+        connection.prepare_cached("SELECT checkpoint FROM meta")?.query_row((), |row| row.get(0))?;
+    let corpus = corpus(connection, as_of, scopes)?;
+    let named = named(connection, as_of, scopes, query.text.trim())?;
+    let Some(texts) = index.at(through as u64, as_of.limit().min(through) as u64) else { return Ok(None) };
+    let places: Vec<&ScopeTexts> = scopes.iter().filter_map(|scope| texts.scope(*scope)).collect();
+    weigh_terms(&mut terms, &texts, &places, corpus);
+    let types = match query.entity_types.as_slice() {
+        [] => None,
+        wanted => Some(wanted.iter().filter_map(|name| texts.entity_type(name)).collect()),
+    };
+    let best = Best { limit: query.limit, heap: BinaryHeap::with_capacity(query.limit + 1) };
+    let mut search = Search { texts: &texts, terms: &terms, corpus, types, valid_at: query.valid_at, best };
+    let mut scratch = index.scratch();
+    for place in places {
+        search.scope(place, &mut scratch);
     }
-    terms.sort_by(|a, b| a.rows.total_cmp(&b.rows).then_with(|| a.word.cmp(&b.word)));
-    let mut candidates = candidates(&terms);
-    add_rows_with_both(place, &terms, &mut candidates)?;
-    add_exact_name(place, query, &terms, &mut candidates)?;
-    let scored = score(place, query, &terms, corpus, &merged(candidates))?;
-    Ok(rank(scored, query.limit))
+    index.give_back(scratch);
+    for (scope, created) in named {
+        if let Some(place) = texts.scope(scope) {
+            search.put_first(place, created);
+        }
+    }
+    let mut hits = search.best.heap.into_vec();
+    hits.sort_unstable();
+    Ok(Some(hits.into_iter().map(|Ranked(hit)| hit).collect()))
 }
 
-fn removed_since(connection: &Connection, as_of: AsOf) -> rusqlite::Result<bool> {
-    let Some(moment) = as_of.moment() else { return Ok(false) };
-    connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM entities WHERE removed_seq > ?1)
-                 OR EXISTS (SELECT 1 FROM observations WHERE removed_seq > ?1)",
-        )?
-        .query_row((moment.0 as i64,), |row| row.get(0))
+/// The scopes that have an entity of this name, and the records that wrote them.
+fn named(
+    connection: &Connection,
+    as_of: AsOf,
+    scopes: &[i64],
+    name: &str,
+) -> rusqlite::Result<Vec<(i64, u64)>> {
+    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
+        AsOf::both("e", |alive| {
+            format!("SELECT e.created_seq FROM entities e WHERE e.name = :name AND e.scope_id = :scope AND {alive}")
+        })
+        .map(|sql| format!("{sql} ORDER BY 1 LIMIT 1"))
+    });
+    let mut found = Vec::new();
+    for scope in scopes {
+        let params: &[(&str, &dyn ToSql)] = &[(":name", &name), (":scope", scope)];
+        let created: Option<i64> = as_of.one(connection, as_of.of(&SQL), params, |row| row.get(0))?;
+        found.extend(created.map(|created| (*scope, created as u64)));
+    }
+    Ok(found)
 }
 
 fn terms(text: &str) -> Vec<Term> {
@@ -120,14 +141,7 @@ fn terms(text: &str) -> Vec<Term> {
     each_word(text, |word| {
         if terms.len() < TERMS_MAX && !terms.iter().any(|term| term.word == word) {
             let stop = is_stop_word(word);
-            terms.push(Term {
-                word: word.to_owned(),
-                stop,
-                idf: 0.0,
-                found: Vec::new(),
-                complete: true,
-                rows: 0.0,
-            });
+            terms.push(Term { word: word.to_owned(), stop, number: 0, rows: 0.0, idf: 0.0 });
         }
     });
     if terms.iter().any(|term| !term.stop) {
@@ -136,8 +150,8 @@ fn terms(text: &str) -> Vec<Term> {
     terms
 }
 
-fn corpus(place: Place<'_>) -> rusqlite::Result<Corpus> {
-    let sql = match place.as_of.moment() {
+fn corpus(connection: &Connection, as_of: AsOf, scopes: &[i64]) -> rusqlite::Result<Corpus> {
+    let sql = match as_of.moment() {
         None => "SELECT text_rows, text_words FROM scopes WHERE id = :scope",
         Some(_) => {
             "SELECT text_rows, text_words FROM figures WHERE scope_id = :scope AND seq <= :as_of
@@ -145,10 +159,9 @@ fn corpus(place: Place<'_>) -> rusqlite::Result<Corpus> {
         }
     };
     let (mut rows, mut words) = (0_i64, 0_i64);
-    for scope in place.scopes {
-        let figures = place
-            .as_of
-            .one(place.connection, sql, &[(":scope", scope)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for scope in scopes {
+        let figures =
+            as_of.one(connection, sql, &[(":scope", scope)], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (more_rows, more_words): (i64, i64) = figures.unwrap_or_default();
         rows += more_rows;
         words += more_words;
@@ -156,293 +169,275 @@ fn corpus(place: Place<'_>) -> rusqlite::Result<Corpus> {
     Ok(Corpus { rows: rows as f32, mean_len: (words as f32 / rows.max(1) as f32).max(1.0) })
 }
 
-/// The newest documents that match, newest first.
-fn newest(place: Place<'_>, pattern: &str) -> rusqlite::Result<Vec<i64>> {
-    let Place { connection, as_of, removed_since, .. } = place;
-    let Some(moment) = as_of.moment() else {
-        return connection
-            .prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1 ORDER BY rowid DESC LIMIT ?2")?
-            .query_map((pattern, POSTINGS_MAX as i64), |row| row.get(0))?
-            .collect();
-    };
-    let last = document(moment.0 as i64, TextHitKind::Header);
-    let mut found: Vec<i64> = connection
-        .prepare_cached(
-            "SELECT rowid FROM texts WHERE texts MATCH ?1 AND rowid <= ?3 ORDER BY rowid DESC LIMIT ?2",
-        )?
-        .query_map((pattern, POSTINGS_MAX as i64, last), |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    if !removed_since {
-        return Ok(found);
-    }
-    // Their keys do not say when they were removed; their rows do. They come in the order of the inner statement: another
-    // one outside would look at all of them before the first.
-    let mut removed = connection.prepare_cached(
-        "SELECT past.document FROM (SELECT rowid AS document FROM texts_past
-             WHERE texts_past MATCH ?1 AND rowid <= ?3 AND rowid > ?6 ORDER BY rowid DESC LIMIT ?5) past
-         WHERE CASE past.document & 1
-             WHEN 1 THEN (SELECT removed_seq FROM entities WHERE created_seq = past.document >> 1)
-             ELSE (SELECT removed_seq FROM observations WHERE created_seq = past.document >> 1) END > ?4
-         LIMIT ?2",
-    )?;
-    // Behind a full list nothing older counts.
-    let oldest = found.last().copied().filter(|_| found.len() == POSTINGS_MAX).unwrap_or_default();
-    let params = (pattern, POSTINGS_MAX as i64, last, moment.0 as i64, PAST_LOOKED_AT_MAX as i64, oldest);
-    for document in removed.query_map(params, |row| row.get(0))? {
-        found.push(document?);
-    }
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found.truncate(POSTINGS_MAX);
-    Ok(found)
-}
-
-/// One word as a pattern. Words are letters and digits alone, so the quotes hold whatever the user wrote.
-fn quoted(scope: i64, field: Field, word: &str) -> String {
-    let mut pattern = String::from('"');
-    indexed_word(&mut pattern, scope, field, word);
-    pattern.push('"');
-    pattern
-}
-
-fn read_postings(place: Place<'_>, term: &mut Term) -> rusqlite::Result<()> {
-    let fields: &[Field] = if term.stop { &[Field::Name] } else { &[Field::Name, Field::Body] };
-    for &scope in place.scopes {
-        for &field in fields {
-            let found = newest(place, &quoted(scope, field, &term.word))?;
-            let mut rows = found.len() as f32;
-            if let (POSTINGS_MAX, Some(first), Some(last)) = (found.len(), found.first(), found.last()) {
-                term.complete = false;
-                rows *= *first as f32 / (first - last).max(1) as f32;
-            }
-            term.rows += rows;
-            term.found.extend(found.into_iter().map(|document| (document, field)));
-        }
-    }
-    Ok(())
-}
-
-/// What a word is worth before its row is read: as if it stood once in a text of the usual length.
-fn usual_weight(term: &Term, field: Field) -> f32 {
-    let repeated = match field {
-        Field::Name => NAME_WEIGHT,
-        Field::Body => 1.0,
-    };
-    term.idf * repeated * (K1 + 1.0) / (repeated + K1)
-}
-
-/// What one word, or more, says for a row.
-struct Candidate {
-    document: i64,
-    weight: f32,
-    /// Whether the weight stands for all words of the row, and is not added to that of others.
-    whole: bool,
-}
-
-fn candidates(terms: &[Term]) -> Vec<Candidate> {
-    let of_term = |term: &Term| {
-        let (name, body) = (usual_weight(term, Field::Name), usual_weight(term, Field::Body));
-        term.found
+/// Finds how telling each word is, the most telling first; those that no text holds are taken out.
+fn weigh_terms(terms: &mut Vec<Term>, texts: &AtMoment<'_>, places: &[&ScopeTexts], corpus: Corpus) {
+    terms.retain_mut(|term| {
+        let Some(number) = texts.word(&term.word) else { return false };
+        let holders = |shelf: &Shelf| shelf.list(number).map_or(0, |list| shelf.holders(list, texts.moment));
+        let rows: u64 = places
             .iter()
-            .map(|&(document, field)| {
-                let weight = if field == Field::Name { name } else { body };
-                Candidate { document, weight, whole: false }
-            })
-            .collect::<Vec<_>>()
-    };
-    terms.iter().flat_map(of_term).collect()
-}
-
-/// Each row once with its weight, the heaviest first, the newest first among equals.
-fn merged(mut candidates: Vec<Candidate>) -> Vec<(i64, f32)> {
-    candidates.sort_by_key(|candidate| (candidate.document, candidate.whole));
-    let mut ranked: Vec<(i64, f32)> = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        match ranked.last_mut() {
-            Some((document, weight)) if *document == candidate.document => {
-                *weight =
-                    if candidate.whole { weight.max(candidate.weight) } else { *weight + candidate.weight };
-            }
-            Some(_) | None => ranked.push((candidate.document, candidate.weight)),
-        }
-    }
-    ranked.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(b.0.cmp(&a.0)));
-    ranked
-}
-
-/// Rows that hold the two rarest words, when neither list is complete.
-fn add_rows_with_both(
-    place: Place<'_>,
-    terms: &[Term],
-    candidates: &mut Vec<Candidate>,
-) -> rusqlite::Result<()> {
-    let [rarest, next, ..] = terms else { return Ok(()) };
-    if rarest.complete || next.complete {
-        return Ok(());
-    }
-    let weight = usual_weight(rarest, Field::Body) + usual_weight(next, Field::Body);
-    for &scope in place.scopes {
-        let either = |term: &Term| {
-            format!(
-                "({} OR {})",
-                quoted(scope, Field::Name, &term.word),
-                quoted(scope, Field::Body, &term.word)
-            )
-        };
-        for document in newest(place, &format!("{} AND {}", either(rarest), either(next)))? {
-            candidates.push(Candidate { document, weight, whole: true });
-        }
-    }
-    Ok(())
-}
-
-/// An entity whose name is the whole query comes first of all candidates, however frequent its words are.
-fn add_exact_name(
-    place: Place<'_>,
-    query: &KeywordQuery,
-    terms: &[Term],
-    candidates: &mut Vec<Candidate>,
-) -> rusqlite::Result<()> {
-    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
-        AsOf::both("e", |alive| {
-            format!("SELECT e.created_seq FROM entities e WHERE e.name = :name AND e.scope_id = :scope AND {alive}")
-        })
-        .map(|sql| format!("{sql} ORDER BY 1 LIMIT 1"))
+            .map(|place| u64::from(holders(&place.headers)) + u64::from(holders(&place.contents)))
+            .sum();
+        term.number = number;
+        term.rows = (rows as f32).min(corpus.rows);
+        term.idf = (1.0 + (corpus.rows - term.rows + 0.5) / (term.rows + 0.5)).ln();
+        rows > 0
     });
-    let weight = 1.0 + terms.iter().map(|term| usual_weight(term, Field::Name)).sum::<f32>();
-    let name = query.text.trim();
-    for scope in place.scopes {
-        let params: &[(&str, &dyn ToSql)] = &[(":name", &name), (":scope", scope)];
-        let seq: Option<i64> =
-            place.as_of.one(place.connection, place.as_of.of(&SQL), params, |row| row.get(0))?;
-        if let Some(seq) = seq {
-            let document = document(seq, TextHitKind::Header);
-            candidates.push(Candidate { document, weight, whole: true });
-        }
-    }
-    Ok(())
+    terms.sort_by(|a, b| a.rows.total_cmp(&b.rows).then_with(|| a.word.cmp(&b.word)));
 }
 
-/// That a row of `alias` is true at `?2`, when it is given.
-fn valid(alias: &str) -> String {
-    format!(
-        "(?2 IS NULL OR ({alias}.valid_from IS NULL OR {alias}.valid_from <= ?2)
-             AND ({alias}.valid_to IS NULL OR {alias}.valid_to > ?2))"
-    )
-}
-
-/// The statements that read a header by the record `?1` that wrote it: now, and as of `?3`.
-fn header_sql() -> [String; 2] {
-    ["e.removed_seq IS NULL", "(e.removed_seq IS NULL OR e.removed_seq > ?3)"].map(|there| {
-        let valid = valid("e");
-        format!(
-            "SELECT e.id, e.id, e.entity_type, e.name FROM entities e
-             WHERE e.created_seq = ?1 AND e.created_seq <= ?3 AND {there} AND {valid}"
-        )
-    })
-}
-
-/// The same for an observation and the entity it is about.
-fn observation_sql() -> [String; 2] {
-    let select = |there: &str, entity: &str| {
-        let (own, of_entity) = (valid("o"), valid("e"));
-        format!(
-            "SELECT o.id, o.entity_id, e.entity_type, o.content
-             FROM observations o CROSS JOIN entities e ON {entity} AND e.created_seq <= ?3
-             WHERE o.created_seq = ?1 AND o.created_seq <= ?3 AND {there} AND {own} AND {of_entity}"
-        )
-    };
-    let present = "e.id = o.entity_id AND e.removed_seq IS NULL";
-    let past = "e.created_seq = (SELECT created_seq FROM entities WHERE id = o.entity_id AND removed_seq > ?3
-                    ORDER BY removed_seq LIMIT 1)";
-    let there = "(o.removed_seq IS NULL OR o.removed_seq > ?3)";
-    let both = format!("{} UNION ALL {} LIMIT 1", select(there, present), select(there, past));
-    [select("o.removed_seq IS NULL", present), both]
-}
-
-/// Reads candidates until enough of them pass the filter.
-fn score(
-    place: Place<'_>,
-    query: &KeywordQuery,
-    terms: &[Term],
+/// The postings of a word in a shelf, with what they are worth.
+struct Cursor<'a> {
+    list: &'a List,
+    idf: f32,
     corpus: Corpus,
-    ranked: &[(i64, f32)],
-) -> rusqlite::Result<Vec<Scored>> {
-    static HEADER: LazyLock<[String; 2]> = LazyLock::new(header_sql);
-    static OBSERVATION: LazyLock<[String; 2]> = LazyLock::new(observation_sql);
-    let enough = SCORED_MIN.max(query.limit * 2);
-    let at = query.valid_at.map(|at| at.unix_micros() as i64);
-    let types = |entity_type: &str| {
-        query.entity_types.is_empty() || query.entity_types.iter().any(|wanted| wanted == entity_type)
-    };
-    let mut header = place.connection.prepare_cached(place.as_of.of(&HEADER))?;
-    let mut observation = place.connection.prepare_cached(place.as_of.of(&OBSERVATION))?;
-    let mut scored = Vec::new();
-    for &(document, expected) in ranked.iter().take(READ_MAX) {
-        let (seq, kind) = row_of(document);
-        let statement = match kind {
-            TextHitKind::Header => &mut header,
-            TextHitKind::Observation => &mut observation,
-        };
-        let found = statement.query_row((seq, at, place.as_of.limit()), |row| {
-            let entity_type = row.get_ref(2)?.as_str()?;
-            if !types(entity_type) {
-                return Ok(None);
-            }
-            let text = row.get_ref(3)?.as_str()?;
-            let own = match kind {
-                TextHitKind::Header => weigh(terms, corpus, text, entity_type),
-                TextHitKind::Observation => weigh(terms, corpus, "", text),
+    usual: u8,
+    /// The worth of the usual weight by the length of the text.
+    table: Vec<f32>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(list: &'a List, idf: f32, corpus: Corpus, usual: u8) -> Self {
+        let mut cursor = Self { list, idf, corpus, usual, table: Vec::new() };
+        cursor.table = (0..TABLE).map(|len| cursor.worth(usual, len as u16)).collect();
+        cursor
+    }
+
+    /// BM25F of one word.
+    fn worth(&self, weight: u8, len: u16) -> f32 {
+        let weight = f32::from(weight);
+        let length = 1.0 - B + B * f32::from(len) / self.corpus.mean_len;
+        self.idf * weight * (K1 + 1.0) / (weight + K1 * length)
+    }
+
+    /// Adds the worth of every posting of a window to `scores`.
+    fn add(&self, place: usize, lens: &[u16], scores: &mut [f32]) {
+        self.list.each_in(place, self.usual, |document, weight| {
+            let len = lens.get(document as usize).copied().unwrap_or_default();
+            let worth = match self.table.get(usize::from(len)) {
+                Some(&worth) if weight == self.usual => worth,
+                _ => self.worth(weight, len),
             };
-            let id = |column| row.get::<_, i64>(column).map(|id| MemoryId(id as u64));
-            // Only what lies beyond the part that was read can have brought the row here.
-            let own = if own > 0.0 { own } else { expected };
-            Ok(Some(Scored { hit: TextHit { row: id(0)?, entity: id(1)?, score: own, kind }, own }))
+            if let Some(score) = scores.get_mut((document % WINDOW) as usize) {
+                *score += worth;
+            }
         });
-        scored.extend(found.optional()?.flatten());
-        if scored.len() >= enough {
-            break;
-        }
     }
-    Ok(scored)
 }
 
-/// BM25F of a row.
-fn weigh(terms: &[Term], corpus: Corpus, name: &str, body: &str) -> f32 {
-    let mut counts = [0.0_f32; TERMS_MAX];
-    let mut len = 0.0_f32;
-    let mut count = |word: &str, weight: f32| {
-        len += 1.0;
-        if let Some(index) = terms.iter().position(|term| term.word == word)
-            && let Some(count) = counts.get_mut(index)
-        {
-            *count += weight;
-        }
-    };
-    each_word(name, |word| count(word, NAME_WEIGHT));
-    let end = body.floor_char_boundary(SCORED_BYTES_MAX);
-    each_word(body.get(..end).unwrap_or(body), |word| {
-        if !is_stop_word(word) {
-            count(word, 1.0);
-        }
-    });
-    let length = 1.0 - B + B * len / corpus.mean_len;
-    terms.iter().zip(counts).map(|(term, count)| term.idf * count * (K1 + 1.0) / (count + K1 * length)).sum()
+/// The postings of one word in one window.
+#[derive(Clone, Copy)]
+struct Part {
+    window: u32,
+    /// Which of the cursors.
+    cursor: usize,
+    /// Which of its windows.
+    place: usize,
+    /// What a posting of it is worth at most.
+    bound: f32,
 }
 
-/// Adds the scores of headers to those of their observations, and sorts: best first, then by number.
-fn rank(mut scored: Vec<Scored>, limit: usize) -> Vec<TextHit> {
-    let headers: BTreeMap<MemoryId, f32> = scored
-        .iter()
-        .filter(|row| row.hit.kind == TextHitKind::Header)
-        .map(|row| (row.hit.entity, row.own))
-        .collect();
-    for row in &mut scored {
-        if row.hit.kind == TextHitKind::Observation {
-            row.hit.score = row.own + headers.get(&row.hit.entity).copied().unwrap_or(0.0);
+/// Windows with what their documents are worth at most, and their parts in the order of the cursors.
+fn windows(cursors: &[Cursor<'_>]) -> Vec<(f32, Vec<Part>)> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (cursor, of) in cursors.iter().enumerate() {
+        parts.extend(of.list.windows().iter().enumerate().map(|(place, window)| Part {
+            window: window.number,
+            cursor,
+            place,
+            bound: of.worth(window.peak, window.shortest),
+        }));
+    }
+    parts.sort_by_key(|part| part.window);
+    let same = |a: &Part, b: &Part| a.window == b.window;
+    parts
+        .chunk_by(same)
+        .map(|parts| (parts.iter().map(|part| part.bound).sum::<f32>() * SLACK, parts.to_vec()))
+        .collect()
+}
+
+impl Search<'_> {
+    fn scope(&mut self, place: &ScopeTexts, scratch: &mut Scratch) {
+        scratch.window.resize(WINDOW as usize, 0.0);
+        if scratch.entities.len() < place.entities() {
+            scratch.entities.resize(place.entities(), 0.0);
+        }
+        let highest = self.headers(place, scratch);
+        self.contents(place, highest, scratch);
+        for entity in scratch.touched.drain(..) {
+            if let Some(score) = scratch.entities.get_mut(entity as usize) {
+                *score = 0.0;
+            }
         }
     }
-    let mut hits: Vec<TextHit> = scored.into_iter().map(|row| row.hit).collect();
-    hits.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
-    hits.truncate(limit);
-    hits
+
+    fn cursors<'s>(&self, shelf: &'s Shelf) -> Vec<Cursor<'s>> {
+        let cursor = |term: &Term| {
+            let list = shelf.list(term.number)?;
+            Some(Cursor::new(list, term.idf, self.corpus, shelf.usual()))
+        };
+        self.terms.iter().filter_map(cursor).collect()
+    }
+
+    /// Scores every header that holds a word and counts; returns the highest score.
+    fn headers(&mut self, place: &ScopeTexts, scratch: &mut Scratch) -> f32 {
+        let shelf = &place.headers;
+        let cursors = self.cursors(shelf);
+        let mut highest = 0.0_f32;
+        for (_, parts) in windows(&cursors) {
+            let Some(first) = sum(&parts, &cursors, shelf.lens(), &mut scratch.window) else { continue };
+            each_above(&mut scratch.window, 0.0, |offset, score| {
+                let header = first + offset;
+                let Some(document) = shelf.document(header) else { return };
+                if !shelf.counts(header, self.texts.moment, self.valid_at) || !self.is_wanted(place, header) {
+                    return;
+                }
+                highest = highest.max(score);
+                if let Some(place) = scratch.entities.get_mut(document.entity as usize) {
+                    *place = score;
+                    scratch.touched.push(document.entity);
+                }
+                let (row, kind) = (document.row, TextHitKind::Header);
+                self.best.add(TextHit { row, entity: row, score, kind });
+            });
+        }
+        highest
+    }
+
+    /// Scores observations, those that can be worth most first. `highest` is what a header adds at most.
+    fn contents(&mut self, place: &ScopeTexts, highest: f32, scratch: &mut Scratch) {
+        let shelf = &place.contents;
+        let cursors = self.cursors(shelf);
+        let mut windows = windows(&cursors);
+        windows.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        for (bound, parts) in windows {
+            if bound + highest < self.best.least() {
+                break;
+            }
+            let Some(first) = sum(&parts, &cursors, shelf.lens(), &mut scratch.window) else { continue };
+            let floor = (self.best.least() - highest) / SLACK;
+            let entities = &scratch.entities;
+            each_above(&mut scratch.window, floor.max(0.0), |offset, score| {
+                let number = first + offset;
+                let Some(document) = shelf.document(number) else { return };
+                let header = entities.get(document.entity as usize).copied().unwrap_or_default();
+                let (row, score) = (document.row, score + header);
+                if !self.best.admits(score, row) || !shelf.counts(number, self.texts.moment, self.valid_at) {
+                    return;
+                }
+                let Some(header) = place.header_of(document.entity, self.texts.moment) else { return };
+                let is_true = place.headers.counts(header, self.texts.moment, self.valid_at);
+                if is_true && self.is_wanted(place, header) {
+                    let entity = place.headers.document(header).map_or(row, |header| header.row);
+                    self.best.add(TextHit { row, entity, score, kind: TextHitKind::Observation });
+                }
+            });
+        }
+    }
+
+    /// Has the header that the record `created` wrote come before all other hits, if it counts.
+    fn put_first(&mut self, place: &ScopeTexts, created: u64) {
+        let shelf = &place.headers;
+        let Some(header) = shelf.number_of(created) else { return };
+        let Some(document) = shelf.document(header) else { return };
+        if !shelf.counts(header, self.texts.moment, self.valid_at) || !self.is_wanted(place, header) {
+            return;
+        }
+        let row = document.row;
+        let heap = &mut self.best.heap;
+        let best = heap.iter().filter(|Ranked(hit)| hit.row != row).map(|Ranked(hit)| hit.score);
+        let best = best.fold(0.0_f32, f32::max);
+        let own = heap.iter().find(|Ranked(hit)| hit.row == row).map_or(0.0, |Ranked(hit)| hit.score);
+        heap.retain(|Ranked(hit)| hit.row != row);
+        let hit = TextHit { row, entity: row, score: own.max(best.next_up()), kind: TextHitKind::Header };
+        self.best.add(hit);
+    }
+
+    /// Whether the type in a header is among those asked for.
+    fn is_wanted(&self, place: &ScopeTexts, header: u32) -> bool {
+        let Some(types) = &self.types else { return true };
+        place.type_of(header).is_some_and(|entity_type| types.contains(&entity_type))
+    }
+}
+
+/// Adds the parts of a window up; returns its first document.
+fn sum(parts: &[Part], cursors: &[Cursor<'_>], lens: &[u16], scores: &mut [f32]) -> Option<u32> {
+    for part in parts {
+        cursors.get(part.cursor)?.add(part.place, lens, scores);
+    }
+    Some(parts.first()?.window * WINDOW)
+}
+
+/// Calls `each` with the place of every score above 0 that is not below `floor`, and leaves zeros.
+fn each_above(scores: &mut [f32], floor: f32, mut each: impl FnMut(u32, f32)) {
+    for (chunk, scores) in scores.chunks_mut(LANES).enumerate() {
+        let highest = scores.iter().fold(0.0_f32, |highest, score| highest.max(*score));
+        if highest > 0.0 && highest >= floor {
+            for (lane, &score) in scores.iter().enumerate() {
+                if score > 0.0 && score >= floor {
+                    each((chunk * LANES + lane) as u32, score);
+                }
+            }
+        }
+        scores.fill(0.0);
+    }
+}
+
+/// The best hits so far.
+struct Best {
+    limit: usize,
+    /// The worst of them on top.
+    heap: BinaryHeap<Ranked>,
+}
+
+/// A hit in the order of an answer: the best first, then by number.
+struct Ranked(TextHit);
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.score.total_cmp(&self.0.score).then(self.0.row.cmp(&other.0.row))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
+
+impl Best {
+    /// What a hit must not be worth less than.
+    fn least(&self) -> f32 {
+        if self.heap.len() < self.limit {
+            0.0
+        } else {
+            self.heap.peek().map_or(0.0, |Ranked(worst)| worst.score)
+        }
+    }
+
+    /// Whether a hit with this score would be among the best.
+    fn admits(&self, score: f32, row: MemoryId) -> bool {
+        self.heap.len() < self.limit
+            || self
+                .heap
+                .peek()
+                .is_some_and(|Ranked(worst)| worst.score.total_cmp(&score).then(row.cmp(&worst.row)).is_lt())
+    }
+
+    fn add(&mut self, hit: TextHit) {
+        if self.admits(hit.score, hit.row) {
+            if self.heap.len() == self.limit {
+                self.heap.pop();
+            }
+            self.heap.push(Ranked(hit));
+        }
+    }
 }

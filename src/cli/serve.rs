@@ -75,6 +75,7 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
 fn caretakers(config: &Config, engine: &Engine) -> Result<Vec<Caretaker>, Failure> {
     let failed = |error| Failure::of(Exit::Failed, &error);
     let mut caretakers = vec![Caretaker::watch(engine).map_err(failed)?];
+    caretakers.push(Caretaker::words(engine).map_err(failed)?);
     caretakers.push(Caretaker::sweep(engine, setup::cleanup(config)).map_err(failed)?);
     if config.memory.embedding_config.precompute_common {
         caretakers.push(Caretaker::queries(engine).map_err(failed)?);

@@ -16,6 +16,10 @@ const INTERVAL: Duration = Duration::from_secs(15);
 /// Time after which frequent queries are written again.
 const KEPT_EVERY: Duration = Duration::from_mins(5);
 
+/// Time between two looks at whether the words of all texts are in memory: they are not after another graph was put in place,
+/// or something was erased.
+const WORDS_EVERY: Duration = Duration::from_secs(1);
+
 /// A running caretaker. Dropping it ends its thread.
 #[derive(Debug)]
 pub struct Caretaker {
@@ -97,6 +101,26 @@ impl Caretaker {
                 keep();
             }
             keep();
+        })
+    }
+
+    /// Reads the words of all texts for searches, so that no search has to: at once, and when they are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`CaretakerError`] when the system gives no thread.
+    pub fn words(engine: &Engine) -> Result<Self, CaretakerError> {
+        let graph = engine.view().graph().clone();
+        Self::start("words", move |stopped| {
+            loop {
+                if let Err(error) = graph.load_words() {
+                    // There may be no graph yet: the next look finds one, or the next search says the same.
+                    tracing::debug!(error = %failure::chain(&error), "could not read the words of all texts");
+                }
+                if !passed(stopped, WORDS_EVERY) {
+                    return;
+                }
+            }
         })
     }
 

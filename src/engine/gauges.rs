@@ -21,6 +21,7 @@ impl Engine {
             telemetry::memory_counted(stats.entities, stats.relations);
         }
         telemetry::sqlite_measured(graph.file_bytes());
+        telemetry::words_measured(graph.words_bytes());
         telemetry::sqlite_connections_open(inner.sqlite_connections);
         if let Ok(stats) = inner.log.stats() {
             telemetry::log_opened(stats.events);

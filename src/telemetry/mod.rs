@@ -147,6 +147,11 @@ pub fn sqlite_measured(bytes: u64) {
     gauge!(names::MEMORY_SQLITE_SIZE).set(bytes as f64);
 }
 
+/// Bytes that the words of all texts take in memory.
+pub fn words_measured(bytes: usize) {
+    gauge!(names::TEXT_INDEX_BYTES).set(bytes as f64);
+}
+
 /// Connections to SQLite that are open now.
 pub fn sqlite_connections_open(count: usize) {
     gauge!(names::SERVER_SQLITE_CONNECTIONS).set(count as f64);
@@ -320,6 +325,7 @@ mod tests {
             memory_counted(15_423, 45_678);
             search_finished(Duration::from_millis(12));
             sqlite_measured(104_857_600);
+            words_measured(2_048);
             search_cache_counted(87, 100);
             embedding_finished(1, Duration::from_millis(5));
             embedding_cache_counted(8_934, 92, 100);
@@ -328,6 +334,7 @@ mod tests {
         for line in [
             "caxton_memory_entities_total 15423",
             "caxton_memory_relations_total 45678",
+            "caxton_text_index_bytes 2048",
             "caxton_memory_sqlite_size_bytes 104857600",
             "caxton_memory_cache_hit_rate 0.87",
             "caxton_embedding_cache_size 8934",

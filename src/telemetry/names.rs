@@ -7,6 +7,7 @@ pub(super) const MEMORY_RELATIONS: &str = "caxton_memory_relations_total";
 pub(super) const MEMORY_SEARCH_LATENCY: &str = "caxton_memory_search_latency_seconds";
 pub(super) const MEMORY_SEARCH_LATENCY_TABLE: &str = "caxton_memory_search_latency";
 pub(super) const MEMORY_SQLITE_SIZE: &str = "caxton_memory_sqlite_size_bytes";
+pub(super) const TEXT_INDEX_BYTES: &str = "caxton_text_index_bytes";
 pub(super) const MEMORY_CACHE_HIT_RATE: &str = "caxton_memory_cache_hit_rate";
 pub(super) const MEMORY_PENDING_WRITES: &str = "caxton_memory_pending_writes";
 pub(super) const EMBEDDING_DURATION: &str = "caxton_embedding_generation_duration_seconds";
@@ -59,6 +60,7 @@ pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
     MEMORY_ENTITIES,
     MEMORY_RELATIONS,
     MEMORY_SQLITE_SIZE,
+    TEXT_INDEX_BYTES,
     MEMORY_CACHE_HIT_RATE,
     MEMORY_PENDING_WRITES,
     EMBEDDING_CACHE_SIZE,
@@ -77,6 +79,7 @@ pub(super) fn describe() {
         (MEMORY_ENTITIES, Unit::Count, "Entities in memory now."),
         (MEMORY_RELATIONS, Unit::Count, "Relations in memory now."),
         (MEMORY_SQLITE_SIZE, Unit::Bytes, "Size of the SQLite files."),
+        (TEXT_INDEX_BYTES, Unit::Bytes, "Memory that the words of all texts take."),
         (MEMORY_CACHE_HIT_RATE, Unit::Count, "Share of searches whose query was in the cache."),
         (MEMORY_PENDING_WRITES, Unit::Count, "Writes under way."),
         (EMBEDDING_CACHE_SIZE, Unit::Count, "Query vectors kept in memory."),

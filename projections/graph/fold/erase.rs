@@ -1,4 +1,4 @@
-//! Erasing scopes: every row of every time, their words, and what pointed into them.
+//! Erasing scopes: every row of every time and what pointed into them.
 
 use caxton_events::{Scope, Subject};
 use rusqlite::OptionalExtension as _;
@@ -15,7 +15,6 @@ const DANGLING: &str = "
 impl Fold<'_> {
     /// Writes what was kept back.
     pub(super) fn flush(&mut self) -> rusqlite::Result<()> {
-        std::mem::take(&mut self.texts).write(self.connection)?;
         let mut update = self.connection.prepare_cached(
             "UPDATE scopes SET entities = ?2, observations = ?3, relations = ?4, text_rows = ?5, text_words = ?6
              WHERE id = ?1",
@@ -75,11 +74,8 @@ impl Fold<'_> {
             .query_row("SELECT id FROM scopes WHERE scope = ?1", (scope.to_string(),), |row| row.get(0))
             .optional()?;
         let Some(id) = id else { return Ok(()) };
+        self.texts.erase();
         for sql in [
-            "DELETE FROM texts WHERE rowid IN (SELECT created_seq * 2 + 1 FROM entities WHERE scope_id = ?1)",
-            "DELETE FROM texts WHERE rowid IN (SELECT created_seq * 2 FROM observations WHERE scope_id = ?1)",
-            "DELETE FROM texts_past WHERE rowid IN (SELECT created_seq * 2 + 1 FROM entities WHERE scope_id = ?1)",
-            "DELETE FROM texts_past WHERE rowid IN (SELECT created_seq * 2 FROM observations WHERE scope_id = ?1)",
             "DELETE FROM figures WHERE scope_id = ?1",
             "DELETE FROM embeddings WHERE entity_id IN (SELECT id FROM entities WHERE scope_id = ?1)",
             "DELETE FROM observations WHERE scope_id = ?1",

@@ -1,10 +1,11 @@
 //! The keyword query: what it finds, in which order, and what it must not see.
 
 use caxton_events::memory::Validity;
-use caxton_events::{MemoryEvent, MemoryId, Scope, Timestamp};
+use caxton_events::{MemoryEvent, MemoryId, Scope, Seq, Subject, SystemEvent, Timestamp};
 
 use super::{Fixture, Story};
 use crate::graph::{GraphReader, ReadError};
+use crate::projection::Projection;
 use crate::text::{KeywordQuery, TextHit, TextHitKind};
 
 fn ask(reader: &GraphReader, text: &str) -> Vec<TextHit> {
@@ -140,4 +141,179 @@ fn a_name_is_found_however_frequent_its_word_is() {
     assert_eq!(rows(&ask(&reader, "python")).first(), Some(&python), "the name is the whole query");
     assert_eq!(rows(&ask(&reader, "python snake")).first(), Some(&old), "one word is rare");
     assert_eq!(rows(&ask(&reader, "python library")).len(), 10);
+}
+
+/// Numbers that look random, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+
+    /// Up to `most` words, the first ones of the vocabulary far more often than the last.
+    fn words(&mut self, most: u64) -> Vec<u64> {
+        (0..=self.below(most))
+            .map(|_| {
+                let bound = self.below(300) + 1;
+                self.below(bound)
+            })
+            .collect()
+    }
+}
+
+/// An entity or an observation as it should be found: its number, its entity, and its words with their weights.
+struct Told {
+    row: MemoryId,
+    entity: MemoryId,
+    entity_type: &'static str,
+    words: Vec<(String, f64)>,
+}
+
+/// BM25F of every text, added up as it is defined, best first.
+fn scored(all: &[Told], query: &[String], entity_type: Option<&str>) -> Vec<(MemoryId, f64)> {
+    let rows = all.len() as f64;
+    let mean = all.iter().map(|text| text.words.len()).sum::<usize>() as f64 / rows;
+    let idf = |word: &String| {
+        let holds = |text: &&Told| text.words.iter().any(|(held, _)| held == word);
+        let holders = all.iter().filter(holds).count() as f64;
+        (1.0 + (rows - holders + 0.5) / (holders + 0.5)).ln()
+    };
+    let query: Vec<(&String, f64)> = query.iter().map(|word| (word, idf(word))).collect();
+    let own = |text: &Told| -> f64 {
+        let length = 0.25 + 0.75 * text.words.len() as f64 / mean;
+        let of_word = |(word, idf): &(&String, f64)| {
+            let weight: f64 =
+                text.words.iter().filter(|(held, _)| held == *word).map(|(_, weight)| weight).sum();
+            idf * weight * 2.2 / (weight + 1.2 * length)
+        };
+        query.iter().map(of_word).sum()
+    };
+    let headers: std::collections::BTreeMap<MemoryId, f64> =
+        all.iter().filter(|text| text.row == text.entity).map(|text| (text.row, own(text))).collect();
+    let score = |text: &Told| {
+        let own = own(text);
+        if text.row == text.entity || own == 0.0 { own } else { own + headers[&text.entity] }
+    };
+    let wanted = all.iter().filter(|text| entity_type.is_none_or(|wanted| text.entity_type == wanted));
+    let mut scores: Vec<_> =
+        wanted.map(|text| (text.row, score(text))).filter(|(_, score)| *score > 0.0).collect();
+    scores.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    scores
+}
+
+#[test]
+fn the_answer_is_that_of_scoring_every_text() {
+    let (mut story, mut all, mut dice) = (Story::default(), Vec::new(), Dice(88_172_645_463_325_252));
+    let word = |number: &u64| format!("w{number}x");
+    for number in 0..2_000 {
+        let entity_type = if number % 50 == 0 { "rare" } else { "common" };
+        // No name is a query.
+        let mut name: Vec<String> = dice.words(3).iter().map(word).collect();
+        name.push(format!("n{number}"));
+        let entity = story.entity("global", &name.join(" "), entity_type);
+        let mut words: Vec<_> = name.into_iter().map(|word| (word, 3.0)).collect();
+        words.push((entity_type.to_owned(), 1.0));
+        all.push(Told { row: entity, entity, entity_type, words });
+        for _ in 0..dice.below(9) {
+            let words: Vec<String> = dice.words(30).iter().map(word).collect();
+            let row = story.note(entity, &words.join(" "));
+            let words = words.into_iter().map(|word| (word, 1.0)).collect();
+            all.push(Told { row, entity, entity_type, words });
+        }
+    }
+    let reader = Fixture::told(&story, 1_000).graph.reader();
+    for (words, entity_type, limit) in [
+        (vec![0], None, 10),
+        (vec![0, 1, 2], None, 64),
+        (vec![250], None, 10),
+        (vec![299, 0], None, 10),
+        (vec![3, 120, 260, 7], Some("rare"), 20),
+        (vec![290, 0, 1], Some("rare"), 5),
+        (vec![1, 5], Some("common"), 1_000),
+    ] {
+        let words: Vec<String> = words.iter().map(word).collect();
+        let query = KeywordQuery {
+            text: words.join(" "),
+            entity_types: entity_type.map(str::to_owned).into_iter().collect(),
+            limit,
+            ..KeywordQuery::default()
+        };
+        let found = reader.keyword(&query).unwrap();
+        let expected = scored(&all, &words, entity_type);
+        assert_eq!(found.len(), limit.min(expected.len()), "{words:?}");
+        for (place, (hit, (_, best))) in found.iter().zip(&expected).enumerate() {
+            let (_, score) = expected.iter().find(|(row, _)| *row == hit.row).unwrap();
+            let near = |score: f64| (f64::from(hit.score) - score).abs() < 1e-4 * score;
+            assert!(near(*score) && near(*best), "{words:?} {place}: {hit:?}, not {score} or {best}");
+        }
+        assert!(found.is_sorted_by(|a, b| a.score > b.score || (a.score == b.score && a.row < b.row)));
+    }
+}
+
+#[test]
+fn what_is_folded_while_the_texts_are_read_is_found() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "person");
+    story.note(ada, "likes tea");
+    let before = story.records.len();
+    let note = story.note(ada, "likes coffee");
+    story.rename(ada, "lovelace");
+    let Fixture { mut graph, dir: _dir } =
+        Fixture::told(&Story { records: story.records[..before].to_vec(), ids: 0 }, 9);
+    let reader = graph.reader();
+    let mut reads = 0;
+    reader
+        .pool()
+        .texts()
+        .load(|read| {
+            reads += 1;
+            reader.snapshot("every text", |connection| read(connection))?;
+            graph.apply(&story.records[before..]).unwrap();
+            Ok::<_, ReadError>(())
+        })
+        .unwrap();
+    assert_eq!(reads, 1);
+    assert_eq!(rows(&ask(&reader, "coffee")), [note]);
+    assert_eq!(rows(&ask(&reader, "lovelace")), [ada]);
+    assert_eq!(rows(&ask(&reader.as_of(Seq(before as u64)), "ada")), [ada]);
+    assert_eq!(rows(&ask(&reader, "ada")), []);
+}
+
+#[test]
+fn texts_are_read_again_where_an_erasure_came_between() {
+    let mut story = Story::default();
+    let ada = story.entity("agent:ada", "ada", "person");
+    let engine = story.entity("global", "engine", "machine");
+    story.note(ada, "keeps a secret engine");
+    let before = story.records.len();
+    story.tell(SystemEvent::ErasureOrdered {
+        subjects: vec![Subject::Scope("agent:ada".parse().unwrap())],
+        asked: "agent:ada".to_owned(),
+        keys: Vec::new(),
+        events: 3,
+        next_memory_id: 9,
+        reason: None,
+        by: "ada".to_owned(),
+    });
+    let Fixture { mut graph, dir: _dir } =
+        Fixture::told(&Story { records: story.records[..before].to_vec(), ids: 0 }, 9);
+    let reader = graph.reader();
+    let mut reads = 0;
+    reader
+        .pool()
+        .texts()
+        .load(|read| {
+            reads += 1;
+            reader.snapshot("every text", |connection| read(connection))?;
+            graph.apply(&story.records[(before + reads - 1).min(story.records.len())..]).unwrap();
+            Ok::<_, ReadError>(())
+        })
+        .unwrap();
+    assert_eq!(reads, 2, "what was read the first time is not what is there");
+    assert_eq!(rows(&ask(&reader, "engine")), [engine]);
+    assert_eq!(rows(&ask(&reader, "secret")), []);
 }

@@ -10,6 +10,7 @@ use crate::graph::{
     TempStore, VacuumStrategy, set_aside,
 };
 use crate::projection::Projection;
+use crate::text::KeywordQuery;
 
 #[track_caller]
 fn check_settings(graph: &Graph, then: &[(&str, &str)]) {
@@ -277,4 +278,35 @@ fn upkeep_gives_space_back_and_changes_no_answer() {
         assert_eq!(fixture.graph.reader().digest().unwrap(), digest);
         assert!(fixture.graph.reader().file_bytes() > 0);
     }
+}
+
+#[test]
+fn a_file_with_words_in_it_becomes_one_without() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "person");
+    let note = story.note(ada, "likes tea");
+    let Fixture { graph, dir } = Fixture::told(&story, 9);
+    let digest = graph.reader().digest().unwrap();
+    drop(graph);
+    let file = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    file.execute_batch(
+        "CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, detail=none);
+         CREATE VIRTUAL TABLE texts_words USING fts5vocab(texts, instance);
+         CREATE VIRTUAL TABLE texts_past USING fts5(words, content='', contentless_delete=1, detail=none);
+         CREATE VIRTUAL TABLE texts_past_words USING fts5vocab(texts_past, instance);
+         INSERT INTO texts(rowid, words) VALUES (4, '1o_likes 1o_tea');
+         UPDATE meta SET version = 2; PRAGMA user_version = 2;",
+    )
+    .unwrap();
+    drop(file);
+    let graph = Graph::open(dir.path(), &small()).unwrap();
+    assert_eq!(graph.setting("user_version").unwrap(), "3");
+    assert_eq!(graph.checkpoint(), Seq(2));
+    assert_eq!(graph.reader().digest().unwrap(), digest);
+    let query = KeywordQuery { text: "tea".to_owned(), limit: 1, ..KeywordQuery::default() };
+    assert_eq!(graph.reader().keyword(&query).unwrap().first().map(|hit| hit.row), Some(note));
+    let file = rusqlite::Connection::open(graph.path()).unwrap();
+    let left =
+        file.query_row("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'texts%'", (), |row| row.get(0));
+    assert_eq!(left, Ok(0));
 }

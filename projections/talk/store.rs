@@ -104,7 +104,7 @@ impl TalkStore {
         }
         // Without it positions stay in memory.
         let spill = Spill::in_dir(dir).ok().map(Arc::new);
-        let mut state = load(&connection, spill).map_err(|error| match error {
+        let mut state = load(&connection, spill.as_ref()).map_err(|error| match error {
             LoadError::Sqlite(source) => OpenTalkError::Sqlite { path: path.clone(), source },
             LoadError::Row(table, source) => OpenTalkError::Row { path: path.clone(), table, source },
         })?;
@@ -276,9 +276,9 @@ impl From<rusqlite::Error> for LoadError {
     }
 }
 
-fn load(connection: &Connection, spill: Option<Arc<Spill>>) -> Result<TalkState, LoadError> {
+fn load(connection: &Connection, spill: Option<&Arc<Spill>>) -> Result<TalkState, LoadError> {
     let mut state = TalkState::default();
-    state.conversations.spill.clone_from(&spill);
+    state.conversations.spill = spill.cloned();
     let checkpoint = connection.query_row("SELECT checkpoint FROM meta", (), |row| row.get::<_, i64>(0))?;
     state.checkpoint = Seq(checkpoint as u64);
     rows(connection, Table::Agents, |_, agent| state.registry.restore_agent(agent))?;
@@ -316,7 +316,7 @@ fn load(connection: &Connection, spill: Option<Arc<Spill>>) -> Result<TalkState,
             };
             let owner = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
             if let Some(postings) = talk.list(list, owner) {
-                postings.restore(block, spill.as_ref());
+                postings.restore(block, spill);
             }
         }
     }

@@ -75,6 +75,17 @@ pub(super) const PRESENT_FROM_THE_START: &[&str] = &[
 
 /// Gives each metric its help text, and the idle ones their first value.
 pub(super) fn describe() {
+    describe_gauges();
+    describe_times_and_counts();
+    describe_audit_and_model();
+    super::agents::describe();
+    super::messages::describe();
+    for name in PRESENT_FROM_THE_START {
+        gauge!(*name).set(0.0);
+    }
+}
+
+fn describe_gauges() {
     for (name, unit, help) in [
         (MEMORY_ENTITIES, Unit::Count, "Entities in memory now."),
         (MEMORY_RELATIONS, Unit::Count, "Relations in memory now."),
@@ -108,6 +119,9 @@ pub(super) fn describe() {
     ] {
         describe_gauge!(name, unit, help);
     }
+}
+
+fn describe_times_and_counts() {
     for (name, help) in [
         (MEMORY_SEARCH_LATENCY, "Time of a search of memory, from query to hits."),
         (MEMORY_SEARCH_LATENCY_TABLE, "The same as caxton_memory_search_latency_seconds."),
@@ -139,12 +153,6 @@ pub(super) fn describe() {
         (LOG_EVENTS, "Events in the log: its last position."),
     ] {
         describe_counter!(name, Unit::Count, help);
-    }
-    describe_audit_and_model();
-    super::agents::describe();
-    super::messages::describe();
-    for name in PRESENT_FROM_THE_START {
-        gauge!(*name).set(0.0);
     }
 }
 

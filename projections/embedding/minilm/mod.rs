@@ -212,7 +212,9 @@ impl MiniLm {
         let Ok(_one) = self.splitting.try_lock() else { return false };
         let mut scratches: Vec<Scratch> = (0..threads).map(|_| self.scratch()).collect();
         let vector = split::forward(self.kernels, &self.weights, text, &mut scratches);
-        scratches.into_iter().for_each(|scratch| self.put_back(scratch));
+        for scratch in scratches {
+            self.put_back(scratch);
+        }
         let Some(vector) = vector.transpose() else { return false };
         drop(pass.vectors.set(vector.map(|vector| vec![vector])));
         true

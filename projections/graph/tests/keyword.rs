@@ -250,7 +250,7 @@ fn the_answer_is_that_of_scoring_every_text() {
             let near = |score: f64| (f64::from(hit.score) - score).abs() < 1e-4 * score;
             assert!(near(*score) && near(*best), "{words:?} {place}: {hit:?}, not {score} or {best}");
         }
-        assert!(found.is_sorted_by(|a, b| a.score > b.score || (a.score == b.score && a.row < b.row)));
+        assert!(found.is_sorted_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)).is_lt()));
     }
 }
 

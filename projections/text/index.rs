@@ -43,13 +43,26 @@ pub(super) struct ScopeTexts {
     entities: HashMap<MemoryId, u32, NameHash>,
     /// The newest header of each entity.
     newest: Vec<u32>,
+    /// The type in it.
+    newest_types: Vec<u32>,
+    /// The last content about each entity, and for each content the one before it about the same entity.
+    last_contents: Vec<u32>,
+    contents_before: Vec<u32>,
 }
 
 impl ScopeTexts {
     fn new() -> Self {
         let (headers, contents) = (Shelf::new(NAME_WEIGHT), Shelf::new(1));
-        let (heads, entities, newest) = (Vec::new(), HashMap::default(), Vec::new());
-        Self { headers, contents, heads, entities, newest }
+        Self {
+            headers,
+            contents,
+            heads: Vec::new(),
+            entities: HashMap::default(),
+            newest: Vec::new(),
+            newest_types: Vec::new(),
+            last_contents: Vec::new(),
+            contents_before: Vec::new(),
+        }
     }
 
     /// How many entities it knows.
@@ -71,6 +84,20 @@ impl ScopeTexts {
         None
     }
 
+    /// The type that an entity has now, or had last.
+    pub(super) fn newest_type(&self, entity: u32) -> Option<u32> {
+        self.newest_types.get(entity as usize).copied()
+    }
+
+    /// Every content about an entity that there is or was.
+    pub(super) fn contents_of(&self, entity: u32) -> impl Iterator<Item = u32> {
+        let there = |number: u32| (number != NONE).then_some(number);
+        let last = self.last_contents.get(entity as usize).copied().and_then(there);
+        std::iter::successors(last, move |&number| {
+            self.contents_before.get(number as usize).copied().and_then(there)
+        })
+    }
+
     /// The type in a header.
     pub(super) fn type_of(&self, header: u32) -> Option<u32> {
         self.heads.get(header as usize).map(|head| head.entity_type)
@@ -81,6 +108,8 @@ impl ScopeTexts {
         let entity = *self.entities.entry(id).or_insert(next);
         if entity == next {
             self.newest.push(NONE);
+            self.newest_types.push(NONE);
+            self.last_contents.push(NONE);
         }
         entity
     }
@@ -142,13 +171,20 @@ impl Texts {
             Done::Closed(removed) => scope.shelf(change.kind).close(change.created, *removed, words),
             Done::Added { row, entity, entity_type, validity } => {
                 let entity = scope.entity(*entity);
-                let document = Document::new(change.created, *row, entity);
-                let number = scope.shelf(change.kind).add(document, change.len, validity, words);
+                let document = Document::new(change.created, *row);
+                let number = scope.shelf(change.kind).add(document, entity, change.len, validity, words);
                 if let Some(entity_type) = entity_type {
                     let entity_type = number_of(&mut self.types, entity_type);
                     let newest = scope.newest.get_mut(entity as usize);
                     let before = newest.map_or(NONE, |newest| std::mem::replace(newest, number));
                     scope.heads.push(Head { entity_type, before });
+                    if let Some(newest) = scope.newest_types.get_mut(entity as usize) {
+                        *newest = entity_type;
+                    }
+                } else {
+                    let last = scope.last_contents.get_mut(entity as usize);
+                    let before = last.map_or(NONE, |last| std::mem::replace(last, number));
+                    scope.contents_before.push(before);
                 }
             }
         }
@@ -156,9 +192,10 @@ impl Texts {
 
     /// Bytes it takes, roughly.
     fn bytes(&self) -> usize {
-        let an_entity = size_of::<(MemoryId, u32)>() + size_of::<u32>();
+        let an_entity = size_of::<(MemoryId, u32)>() + 3 * size_of::<u32>();
         let scope = |scope: &ScopeTexts| {
-            let heads = scope.heads.len() * size_of::<Head>();
+            let links = scope.contents_before.len() * size_of::<u32>();
+            let heads = scope.heads.len() * size_of::<Head>() + links;
             scope.headers.bytes() + scope.contents.bytes() + heads + scope.entities() * an_entity
         };
         self.words.len() * A_WORD + self.scopes.values().map(scope).sum::<usize>()

@@ -34,6 +34,10 @@ const TABLE: usize = 256;
 const SLACK: f32 = 1.0 + 1e-5;
 /// Scores looked at together.
 const LANES: usize = 16;
+/// Observations with a mark in one number.
+const MARKS: usize = 64;
+/// Observations are marked where at most one entity in so many has a header with a word of the query.
+const FEW: usize = 8;
 
 /// A word of the query.
 struct Term {
@@ -62,6 +66,8 @@ pub(super) struct Scratch {
     entities: Vec<f32>,
     /// Those that are not zero.
     touched: Vec<u32>,
+    /// Observations of these, a bit each.
+    marks: Vec<u64>,
 }
 
 /// What a query asks of each text, and the best so far.
@@ -286,53 +292,156 @@ impl Search<'_> {
         let mut highest = 0.0_f32;
         for (_, parts) in windows(&cursors) {
             let Some(first) = sum(&parts, &cursors, shelf.lens(), &mut scratch.window) else { continue };
-            each_above(&mut scratch.window, 0.0, |offset, score| {
+            each_scored(&mut scratch.window, |offset, score| {
                 let header = first + offset;
-                let Some(document) = shelf.document(header) else { return };
-                if !shelf.counts(header, self.texts.moment, self.valid_at) || !self.is_wanted(place, header) {
+                let Some(&entity) = shelf.entities().get(header as usize) else { return };
+                let counts = shelf.counts(header, self.texts.moment, self.valid_at);
+                if !counts || !self.is_wanted(place, header) {
                     return;
                 }
                 highest = highest.max(score);
-                if let Some(place) = scratch.entities.get_mut(document.entity as usize) {
+                if let Some(place) = scratch.entities.get_mut(entity as usize) {
                     *place = score;
-                    scratch.touched.push(document.entity);
+                    scratch.touched.push(entity);
                 }
-                let (row, kind) = (document.row, TextHitKind::Header);
-                self.best.add(TextHit { row, entity: row, score, kind });
+                if score >= self.best.least()
+                    && let Some(document) = shelf.document(header)
+                {
+                    let (row, kind) = (document.row, TextHitKind::Header);
+                    self.best.add(TextHit { row, entity: row, score, kind });
+                }
             });
         }
         highest
     }
 
-    /// Scores observations, those that can be worth most first. `highest` is what a header adds at most.
+    /// Scores observations, the windows that can be worth most first. `highest` is what a header adds at most.
+    ///
+    /// Few entities have a header with a word of the query, as a rule: their observations are marked, and what all others
+    /// must reach is known without a look at their entities.
     fn contents(&mut self, place: &ScopeTexts, highest: f32, scratch: &mut Scratch) {
         let shelf = &place.contents;
         let cursors = self.cursors(shelf);
         let mut windows = windows(&cursors);
         windows.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let few = scratch.touched.len() < place.entities() / FEW;
+        if few {
+            scratch.marks.resize(shelf.lens().len().div_ceil(MARKS), 0);
+            for number in scratch.touched.iter().flat_map(|&entity| place.contents_of(entity)) {
+                if let Some(marks) = scratch.marks.get_mut(number as usize / MARKS) {
+                    *marks |= 1 << (number as usize % MARKS);
+                }
+            }
+        }
         for (bound, parts) in windows {
-            if bound + highest < self.best.least() {
+            let least = self.best.least();
+            if bound + highest < least {
                 break;
             }
-            let Some(first) = sum(&parts, &cursors, shelf.lens(), &mut scratch.window) else { continue };
-            let floor = (self.best.least() - highest) / SLACK;
-            let entities = &scratch.entities;
-            each_above(&mut scratch.window, floor.max(0.0), |offset, score| {
-                let number = first + offset;
-                let Some(document) = shelf.document(number) else { return };
-                let header = entities.get(document.entity as usize).copied().unwrap_or_default();
-                let (row, score) = (document.row, score + header);
-                if !self.best.admits(score, row) || !shelf.counts(number, self.texts.moment, self.valid_at) {
-                    return;
-                }
-                let Some(header) = place.header_of(document.entity, self.texts.moment) else { return };
-                let is_true = place.headers.counts(header, self.texts.moment, self.valid_at);
-                if is_true && self.is_wanted(place, header) {
-                    let entity = place.headers.document(header).map_or(row, |header| header.row);
-                    self.best.add(TextHit { row, entity, score, kind: TextHitKind::Observation });
-                }
-            });
+            let first = parts.first().map_or(0, |part| part.window * WINDOW);
+            let marks = first as usize / MARKS;
+            let marks = scratch.marks.get(marks..).unwrap_or_default();
+            let is_marked = marks.iter().take(WINDOW as usize / MARKS).any(|marks| *marks != 0);
+            if few && !is_marked && bound < least {
+                continue;
+            }
+            sum(&parts, &cursors, shelf.lens(), &mut scratch.window);
+            if few {
+                self.marked(place, first, scratch);
+                self.others(place, first, &mut scratch.window);
+            } else {
+                self.all(place, first, highest, scratch);
+            }
         }
+        scratch.marks.clear();
+    }
+
+    /// Keeps the best of a window's marked observations, and leaves zeros in their places.
+    fn marked(&mut self, place: &ScopeTexts, first: u32, scratch: &mut Scratch) {
+        let Scratch { window, entities, marks, .. } = scratch;
+        let marks = marks.get(first as usize / MARKS..).unwrap_or_default();
+        for (word, &marks) in marks.iter().take(WINDOW as usize / MARKS).enumerate() {
+            let mut left = marks;
+            while left != 0 {
+                let offset = word * MARKS + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let Some(score) = window.get_mut(offset).map(std::mem::take).filter(|score| *score > 0.0)
+                else {
+                    continue;
+                };
+                let number = first + offset as u32;
+                let Some(&entity) = place.contents.entities().get(number as usize) else { continue };
+                let header = entities.get(entity as usize).copied().unwrap_or_default();
+                self.offer(place, number, entity, score + header);
+            }
+        }
+    }
+
+    /// Keeps the best of the observations of a window whose headers add nothing, and leaves zeros.
+    fn others(&mut self, place: &ScopeTexts, first: u32, window: &mut [f32]) {
+        for (chunk, scores) in window.chunks_mut(LANES).enumerate() {
+            let least = self.best.least();
+            if reaches(scores, least) {
+                for (lane, &score) in scores.iter().enumerate() {
+                    let number = first + (chunk * LANES + lane) as u32;
+                    if score > 0.0
+                        && score >= least
+                        && let Some(&entity) = place.contents.entities().get(number as usize)
+                    {
+                        self.offer(place, number, entity, score);
+                    }
+                }
+            }
+            scores.fill(0.0);
+        }
+    }
+
+    /// Adds the scores of headers to those of all observations of a window and keeps the best; leaves zeros.
+    fn all(&mut self, place: &ScopeTexts, first: u32, highest: f32, scratch: &mut Scratch) {
+        let about = place.contents.entities().get(first as usize..).unwrap_or_default();
+        for (chunk, scores) in scratch.window.chunks_mut(LANES).enumerate() {
+            let least = self.best.least();
+            if reaches(scores, least / SLACK - highest) {
+                // Which of them were matched cannot be foretold: so all are added up, without a branch.
+                let mut totals = [0.0_f32; LANES];
+                let about = about.get(chunk * LANES..).unwrap_or_default();
+                for ((total, &score), &entity) in totals.iter_mut().zip(scores.iter()).zip(about) {
+                    let header = scratch.entities.get(entity as usize).copied().unwrap_or_default();
+                    *total = if score > 0.0 { score + header } else { 0.0 };
+                }
+                if reaches(&totals, least) {
+                    for (lane, (&total, &entity)) in totals.iter().zip(about).enumerate() {
+                        if total > 0.0 && total >= least {
+                            self.offer(place, first + (chunk * LANES + lane) as u32, entity, total);
+                        }
+                    }
+                }
+            }
+            scores.fill(0.0);
+        }
+    }
+
+    /// Keeps an observation if it is better than others and counts.
+    fn offer(&mut self, place: &ScopeTexts, number: u32, entity: u32, score: f32) {
+        if score >= self.best.least()
+            && self.may_be_wanted(place, entity)
+            && let Some(hit) = self.content(place, number, entity, score)
+        {
+            self.best.add(hit);
+        }
+    }
+
+    /// An observation with its score as a hit, if it is better than others and counts.
+    fn content(&self, place: &ScopeTexts, number: u32, entity: u32, score: f32) -> Option<TextHit> {
+        let (shelf, moment) = (&place.contents, self.texts.moment);
+        let row = shelf.document(number)?.row;
+        if !self.best.admits(score, row) || !shelf.counts(number, moment, self.valid_at) {
+            return None;
+        }
+        let header = place.header_of(entity, moment)?;
+        let counts = place.headers.counts(header, moment, self.valid_at) && self.is_wanted(place, header);
+        let entity = place.headers.document(header)?.row;
+        counts.then_some(TextHit { row, entity, score, kind: TextHitKind::Observation })
     }
 
     /// Has the header that the record `created` wrote come before all other hits, if it counts.
@@ -353,6 +462,12 @@ impl Search<'_> {
         self.best.add(hit);
     }
 
+    /// Whether the type of an entity is among those asked for, as far as that is known without a look at its past.
+    fn may_be_wanted(&self, place: &ScopeTexts, entity: u32) -> bool {
+        let Some(types) = self.types.as_ref().filter(|_| self.texts.moment.is_none()) else { return true };
+        place.newest_type(entity).is_some_and(|entity_type| types.contains(&entity_type))
+    }
+
     /// Whether the type in a header is among those asked for.
     fn is_wanted(&self, place: &ScopeTexts, header: u32) -> bool {
         let Some(types) = &self.types else { return true };
@@ -368,19 +483,24 @@ fn sum(parts: &[Part], cursors: &[Cursor<'_>], lens: &[u16], scores: &mut [f32])
     Some(parts.first()?.window * WINDOW)
 }
 
-/// Calls `each` with the place of every score above 0 that is not below `floor`, and leaves zeros.
-fn each_above(scores: &mut [f32], floor: f32, mut each: impl FnMut(u32, f32)) {
+/// Calls `each` with the place of every score above 0, and leaves zeros.
+fn each_scored(scores: &mut [f32], mut each: impl FnMut(u32, f32)) {
     for (chunk, scores) in scores.chunks_mut(LANES).enumerate() {
-        let highest = scores.iter().fold(0.0_f32, |highest, score| highest.max(*score));
-        if highest > 0.0 && highest >= floor {
-            for (lane, &score) in scores.iter().enumerate() {
-                if score > 0.0 && score >= floor {
-                    each((chunk * LANES + lane) as u32, score);
+        if reaches(scores, 0.0) {
+            for (lane, score) in scores.iter_mut().enumerate() {
+                if *score > 0.0 {
+                    each((chunk * LANES + lane) as u32, *score);
+                    *score = 0.0;
                 }
             }
         }
-        scores.fill(0.0);
     }
+}
+
+/// Whether one of some scores is above 0 and not below `least`; a comparison of many at a time.
+fn reaches(scores: &[f32], least: f32) -> bool {
+    let least = least.max(f32::MIN_POSITIVE);
+    scores.iter().fold(0, |any, score| any | u32::from(*score >= least)) != 0
 }
 
 /// The best hits so far.

@@ -8,6 +8,8 @@ use caxton_events::{MemoryId, Timestamp};
 use super::list::List;
 use crate::by_name::NameHash;
 
+/// Documents in one number of a set.
+const BITS: usize = 64;
 /// In place of a record or a document: there is none.
 const NONE: u64 = u64::MAX;
 
@@ -19,13 +21,11 @@ pub(super) struct Document {
     /// The record that replaced or removed it; [`NONE`]: it is in the present.
     removed: u64,
     pub(super) row: MemoryId,
-    /// Which entity of its scope it is about.
-    pub(super) entity: u32,
 }
 
 impl Document {
-    pub(super) const fn new(created: u64, row: MemoryId, entity: u32) -> Self {
-        Self { created, removed: NONE, row, entity }
+    pub(super) const fn new(created: u64, row: MemoryId) -> Self {
+        Self { created, removed: NONE, row }
     }
 
     /// Whether its row was there after the record `moment`; `None`: whether it is there now.
@@ -41,8 +41,12 @@ impl Document {
 #[derive(Debug)]
 pub(super) struct Shelf {
     documents: Vec<Document>,
-    /// How many words each has, cut to what fits.
+    /// How many words each has, cut to what fits. Apart, as are the entities: scoring reads nothing else of most.
     lens: Vec<u16>,
+    /// Which entity of the scope each is about.
+    entities: Vec<u32>,
+    /// Which are not in the present, a bit each: most of what is scored needs no more of its document.
+    gone: Vec<u64>,
     /// Of those that are not always true.
     validity: HashMap<u32, Validity, NameHash>,
     lists: HashMap<u32, u32, NameHash>,
@@ -54,15 +58,26 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub(super) fn new(usual: u8) -> Self {
-        let (documents, lens, postings) = (Vec::new(), Vec::new(), Vec::new());
+        let (documents, lens, entities, postings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (validity, lists) = (HashMap::default(), HashMap::default());
-        Self { documents, lens, validity, lists, postings, posting_bytes: 0, usual }
+        Self {
+            documents,
+            lens,
+            entities,
+            gone: Vec::new(),
+            validity,
+            lists,
+            postings,
+            posting_bytes: 0,
+            usual,
+        }
     }
 
     /// Adds a text behind all others; `words` are numbers of different words and their weights. Returns its number.
     pub(super) fn add(
         &mut self,
         document: Document,
+        entity: u32,
         len: u32,
         validity: &Validity,
         words: &[(u32, u8)],
@@ -71,6 +86,8 @@ impl Shelf {
         let len = u16::try_from(len).unwrap_or(u16::MAX);
         self.documents.push(document);
         self.lens.push(len);
+        self.entities.push(entity);
+        self.gone.resize(self.documents.len().div_ceil(BITS), 0);
         if *validity != Validity::default() {
             self.validity.insert(number, *validity);
         }
@@ -89,9 +106,11 @@ impl Shelf {
 
     /// Moves the text that the record `created` wrote into the past.
     pub(super) fn close(&mut self, created: u64, removed: u64, words: &[(u32, u8)]) {
-        let document = self.number_of(created).and_then(|number| self.documents.get_mut(number as usize));
-        let Some(document) = document else { return };
+        let Some(number) = self.number_of(created).map(|number| number as usize) else { return };
+        let place = self.documents.get_mut(number).zip(self.gone.get_mut(number / BITS));
+        let Some((document, gone)) = place else { return };
         document.removed = removed;
+        *gone |= 1 << (number % BITS);
         for (word, _) in words {
             let list = self.lists.get(word).and_then(|&place| self.postings.get_mut(place as usize));
             if let Some(list) = list {
@@ -112,6 +131,10 @@ impl Shelf {
 
     pub(super) const fn lens(&self) -> &[u16] {
         self.lens.as_slice()
+    }
+
+    pub(super) const fn entities(&self) -> &[u32] {
+        self.entities.as_slice()
     }
 
     pub(super) const fn usual(&self) -> u8 {
@@ -140,14 +163,20 @@ impl Shelf {
 
     /// Whether the text was there at that moment and is true at `valid_at`, where one is given.
     pub(super) fn counts(&self, number: u32, moment: Option<u64>, valid_at: Option<Timestamp>) -> bool {
-        let there = self.document(number).is_some_and(|document| document.is_there(moment));
+        let there = match moment {
+            None => {
+                let gone = self.gone.get(number as usize / BITS).copied().unwrap_or(u64::MAX);
+                gone >> (number as usize % BITS) & 1 == 0
+            }
+            Some(_) => self.document(number).is_some_and(|document| document.is_there(moment)),
+        };
         let is_true = |at| self.validity.get(&number).is_none_or(|validity| validity.contains(at));
         there && valid_at.is_none_or(is_true)
     }
 
     /// Bytes it takes, roughly.
     pub(super) const fn bytes(&self) -> usize {
-        let a_document = size_of::<Document>() + size_of::<u16>();
+        let a_document = size_of::<Document>() + size_of::<u16>() + size_of::<u32>();
         let a_word = size_of::<List>() + size_of::<(u32, u32)>();
         self.documents.len() * a_document + self.postings.len() * a_word + self.posting_bytes
     }

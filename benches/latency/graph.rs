@@ -40,7 +40,7 @@ fn fold(dir: &std::path::Path) -> Graph {
     for batch in records[..with_text].chunks(LIVE_BATCH) {
         live.apply(batch).unwrap();
     }
-    pace("live fold, entities and observations with full text", with_text, start);
+    pace("live fold, entities and observations", with_text, start);
     let start = Instant::now();
     for batch in records[with_text..].chunks(LIVE_BATCH) {
         live.apply(batch).unwrap();

@@ -1,4 +1,4 @@
-//! Entities, observations and relations in SQLite, with their history, and the full-text index beside them.
+//! Entities, observations and relations in SQLite, with their history, and the index of their words beside the file.
 //!
 //! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
 //! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`past`], [`diff`], [`victims`] and [`keyword`] (the

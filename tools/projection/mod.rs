@@ -64,9 +64,7 @@ impl fmt::Display for Name {
 
 /// A text that names no projection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is no projection; use graph (with the text index), talk (agents and conversations) or vectors"
-)]
+#[error("{text:?} is no projection; use graph, talk (agents and conversations) or vectors")]
 pub struct UnknownName {
     /// What was given.
     pub text: String,

@@ -26,7 +26,7 @@ one or the new one. With a running server the server does it and goes on answeri
 /// `caxton projection verify`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VerifyProjections {
-    /// graph (with the text index), talk (agents and conversations), vectors [default: all there are]
+    /// graph, talk (agents and conversations), vectors [default: all there are]
     #[arg(value_name = "NAME")]
     pub(in crate::cli) names: Vec<Name>,
 }
@@ -34,7 +34,7 @@ pub(in crate::cli) struct VerifyProjections {
 /// `caxton projection rebuild`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RebuildProjections {
-    /// graph (with the text index), talk (agents and conversations), vectors [default: all]
+    /// graph, talk (agents and conversations), vectors [default: all]
     #[arg(value_name = "NAME")]
     pub(in crate::cli) names: Vec<Name>,
     /// Keep what was in use as NAME.old in the data directory

@@ -17,8 +17,8 @@ use super::kernels::{Kernels, Rows, RowsMut};
 use super::product::Product;
 use super::weights::Weights;
 
-/// Tokens that are worth a thread of their own.
-pub(super) const TOKENS_MIN: usize = 56;
+/// Tokens that are worth a thread of their own: below, the helper makes more of a second core.
+pub(super) const TOKENS_MIN: usize = 28;
 /// Rows of a thread are a multiple of it, but those of the last: whole tiles.
 const ROWS: usize = 4;
 /// Times a thread looks whether the others are there before it lets somebody else have its core.

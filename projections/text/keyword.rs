@@ -179,7 +179,9 @@ fn corpus(connection: &Connection, as_of: AsOf, scopes: &[i64]) -> rusqlite::Res
 fn weigh_terms(terms: &mut Vec<Term>, texts: &AtMoment<'_>, places: &[&ScopeTexts], corpus: Corpus) {
     terms.retain_mut(|term| {
         let Some(number) = texts.word(&term.word) else { return false };
-        let holders = |shelf: &Shelf| shelf.list(number).map_or(0, |list| shelf.holders(list, texts.moment));
+        let holders = |shelf: &Shelf| {
+            shelf.list(number).map_or(0, |list| shelf.holders(list, shelf.when(texts.moment)))
+        };
         let rows: u64 = places
             .iter()
             .map(|place| u64::from(holders(&place.headers)) + u64::from(holders(&place.contents)))
@@ -289,13 +291,14 @@ impl Search<'_> {
     fn headers(&mut self, place: &ScopeTexts, scratch: &mut Scratch) -> f32 {
         let shelf = &place.headers;
         let cursors = self.cursors(shelf);
+        let when = shelf.when(self.texts.moment);
         let mut highest = 0.0_f32;
         for (_, parts) in windows(&cursors) {
             let Some(first) = sum(&parts, &cursors, shelf.lens(), &mut scratch.window) else { continue };
             each_scored(&mut scratch.window, |offset, score| {
                 let header = first + offset;
                 let Some(&entity) = shelf.entities().get(header as usize) else { return };
-                let counts = shelf.counts(header, self.texts.moment, self.valid_at);
+                let counts = shelf.counts(header, when, self.valid_at);
                 if !counts || !self.is_wanted(place, header) {
                     return;
                 }
@@ -435,12 +438,14 @@ impl Search<'_> {
     fn content(&self, place: &ScopeTexts, number: u32, entity: u32, score: f32) -> Option<TextHit> {
         let (shelf, moment) = (&place.contents, self.texts.moment);
         let row = shelf.document(number)?.row;
-        if !self.best.admits(score, row) || !shelf.counts(number, moment, self.valid_at) {
+        if !self.best.admits(score, row) || !shelf.counts(number, shelf.when(moment), self.valid_at) {
             return None;
         }
         let header = place.header_of(entity, moment)?;
-        let counts = place.headers.counts(header, moment, self.valid_at) && self.is_wanted(place, header);
-        let entity = place.headers.document(header)?.row;
+        let headers = &place.headers;
+        let counts =
+            headers.counts(header, headers.when(moment), self.valid_at) && self.is_wanted(place, header);
+        let entity = headers.document(header)?.row;
         counts.then_some(TextHit { row, entity, score, kind: TextHitKind::Observation })
     }
 
@@ -449,7 +454,8 @@ impl Search<'_> {
         let shelf = &place.headers;
         let Some(header) = shelf.number_of(created) else { return };
         let Some(document) = shelf.document(header) else { return };
-        if !shelf.counts(header, self.texts.moment, self.valid_at) || !self.is_wanted(place, header) {
+        let when = shelf.when(self.texts.moment);
+        if !shelf.counts(header, when, self.valid_at) || !self.is_wanted(place, header) {
             return;
         }
         let row = document.row;

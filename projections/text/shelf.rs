@@ -37,6 +37,21 @@ impl Document {
     }
 }
 
+/// At which moment a shelf is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    /// After this record. Whatever was removed at all was removed before the one that stands for the present.
+    moment: u64,
+    /// Documents that were there already.
+    known: u32,
+}
+
+impl When {
+    const fn is_now(self) -> bool {
+        self.moment == NONE - 1
+    }
+}
+
 /// Documents numbered in the order of the records that wrote them, and for each word those that hold it.
 #[derive(Debug)]
 pub(super) struct Shelf {
@@ -146,32 +161,38 @@ impl Shelf {
         self.postings.get(*self.lists.get(&word)? as usize)
     }
 
-    /// How many texts hold the word of `list`: now, or as of the record `moment`.
-    pub(super) fn holders(&self, list: &List, moment: Option<u64>) -> u32 {
-        let Some(moment) = moment else { return list.count - list.gone };
-        let known = self.documents.partition_point(|document| document.created <= moment);
-        if known == self.documents.len() && list.gone == 0 {
-            return list.count;
+    /// The texts that a question may look at: those there now, or as of the record `moment`.
+    pub(super) fn when(&self, moment: Option<u64>) -> When {
+        let known = match moment {
+            None => self.documents.len(),
+            Some(moment) => self.documents.partition_point(|document| document.created <= moment),
+        };
+        When { moment: moment.unwrap_or(NONE - 1), known: known as u32 }
+    }
+
+    /// How many texts hold the word of `list`.
+    pub(super) fn holders(&self, list: &List, when: When) -> u32 {
+        let all = when.known as usize == self.documents.len();
+        if all && (list.gone == 0 || when.is_now()) {
+            return list.count - list.gone;
         }
         let mut holders = 0;
-        list.each(self.usual, |number, _| {
-            holders +=
-                u32::from(self.document(number).is_some_and(|document| document.is_there(Some(moment))));
-        });
+        list.each(self.usual, |number, _| holders += u32::from(self.is_there(number, when)));
         holders
     }
 
-    /// Whether the text was there at that moment and is true at `valid_at`, where one is given.
-    pub(super) fn counts(&self, number: u32, moment: Option<u64>, valid_at: Option<Timestamp>) -> bool {
-        let there = match moment {
-            None => {
-                let gone = self.gone.get(number as usize / BITS).copied().unwrap_or(u64::MAX);
-                gone >> (number as usize % BITS) & 1 == 0
-            }
-            Some(_) => self.document(number).is_some_and(|document| document.is_there(moment)),
-        };
+    /// Whether the text was there then. Of most it is enough to know that nothing removed them.
+    fn is_there(&self, number: u32, when: When) -> bool {
+        let gone = self.gone.get(number as usize / BITS).copied().unwrap_or(u64::MAX);
+        number < when.known
+            && (gone >> (number as usize % BITS) & 1 == 0
+                || self.document(number).is_some_and(|document| document.removed > when.moment))
+    }
+
+    /// Whether the text was there then and is true at `valid_at`, where one is given.
+    pub(super) fn counts(&self, number: u32, when: When, valid_at: Option<Timestamp>) -> bool {
         let is_true = |at| self.validity.get(&number).is_none_or(|validity| validity.contains(at));
-        there && valid_at.is_none_or(is_true)
+        self.is_there(number, when) && valid_at.is_none_or(is_true)
     }
 
     /// Bytes it takes, roughly.

@@ -200,14 +200,17 @@ struct Cursor<'a> {
     idf: f32,
     corpus: Corpus,
     usual: u8,
-    /// The worth of the usual weight by the length of the text.
+    /// The worth of the usual weight by the length of the text; empty where the list is short.
     table: Vec<f32>,
 }
 
 impl<'a> Cursor<'a> {
     fn new(list: &'a List, idf: f32, corpus: Corpus, usual: u8) -> Self {
         let mut cursor = Self { list, idf, corpus, usual, table: Vec::new() };
-        cursor.table = (0..TABLE).map(|len| cursor.worth(usual, len as u16)).collect();
+        // For a few texts it takes longer to make than it saves.
+        if list.count as usize > TABLE {
+            cursor.table = (0..TABLE).map(|len| cursor.worth(usual, len as u16)).collect();
+        }
         cursor
     }
 

@@ -264,11 +264,18 @@ impl TextIndex {
         while from < batch.len() {
             let end = (from + STEP).min(batch.len());
             let mut texts = self.write();
+            // Forgotten meanwhile: what is left of the batch is no index.
+            if texts.through.is_none() {
+                return;
+            }
             texts.adding = true;
             texts.add(batch, from..end);
             from = end;
         }
-        self.reach(self.write(), through);
+        let texts = self.write();
+        if texts.through.is_some() {
+            self.reach(texts, through);
+        }
     }
 
     fn reach(&self, mut texts: RwLockWriteGuard<'_, Texts>, through: u64) {
@@ -284,8 +291,11 @@ impl TextIndex {
         lock(&self.through).is_some()
     }
 
-    /// Forgets everything; the next query loads it again.
+    /// Forgets everything, what is being loaded too; the next query loads it again.
     pub(crate) fn unload(&self) {
+        if let Some(waiting) = lock(&self.waiting).as_mut() {
+            waiting.missed = true;
+        }
         let texts = std::mem::take(&mut *self.write());
         *lock(&self.through) = None;
         self.grown.notify_all();

@@ -4,7 +4,7 @@ use caxton_events::memory::Validity;
 use caxton_events::{MemoryEvent, MemoryId, Scope, Seq, Subject, SystemEvent, Timestamp};
 
 use super::{Fixture, Story};
-use crate::graph::{GraphReader, ReadError};
+use crate::graph::{Graph, GraphReader, ReadError};
 use crate::projection::Projection;
 use crate::text::{KeywordQuery, TextHit, TextHitKind};
 
@@ -254,6 +254,26 @@ fn the_answer_is_that_of_scoring_every_text() {
     }
 }
 
+/// A graph of the first `before` records of `story`, whose texts were read while `meanwhile` came in between each time, with
+/// how often they were read.
+fn read_beside(
+    story: &Story,
+    before: usize,
+    mut meanwhile: impl FnMut(&mut Graph, usize),
+) -> (Fixture, usize) {
+    let first = Story { records: story.records[..before].to_vec(), ids: 0 };
+    let mut fixture = Fixture::told(&first, 9);
+    let (reader, mut reads) = (fixture.graph.reader(), 0);
+    let load = reader.pool().texts().load(|read| {
+        reader.snapshot("every text", |connection| read(connection))?;
+        meanwhile(&mut fixture.graph, reads);
+        reads += 1;
+        Ok::<_, ReadError>(())
+    });
+    load.unwrap();
+    (fixture, reads)
+}
+
 #[test]
 fn what_is_folded_while_the_texts_are_read_is_found() {
     let mut story = Story::default();
@@ -262,20 +282,9 @@ fn what_is_folded_while_the_texts_are_read_is_found() {
     let before = story.records.len();
     let note = story.note(ada, "likes coffee");
     story.rename(ada, "lovelace");
-    let Fixture { mut graph, dir: _dir } =
-        Fixture::told(&Story { records: story.records[..before].to_vec(), ids: 0 }, 9);
-    let reader = graph.reader();
-    let mut reads = 0;
-    reader
-        .pool()
-        .texts()
-        .load(|read| {
-            reads += 1;
-            reader.snapshot("every text", |connection| read(connection))?;
-            graph.apply(&story.records[before..]).unwrap();
-            Ok::<_, ReadError>(())
-        })
-        .unwrap();
+    let (fixture, reads) =
+        read_beside(&story, before, |graph, _| graph.apply(&story.records[before..]).unwrap());
+    let reader = fixture.graph.reader();
     assert_eq!(reads, 1);
     assert_eq!(rows(&ask(&reader, "coffee")), [note]);
     assert_eq!(rows(&ask(&reader, "lovelace")), [ada]);
@@ -299,21 +308,29 @@ fn texts_are_read_again_where_an_erasure_came_between() {
         reason: None,
         by: "ada".to_owned(),
     });
-    let Fixture { mut graph, dir: _dir } =
-        Fixture::told(&Story { records: story.records[..before].to_vec(), ids: 0 }, 9);
-    let reader = graph.reader();
-    let mut reads = 0;
-    reader
-        .pool()
-        .texts()
-        .load(|read| {
-            reads += 1;
-            reader.snapshot("every text", |connection| read(connection))?;
-            graph.apply(&story.records[(before + reads - 1).min(story.records.len())..]).unwrap();
-            Ok::<_, ReadError>(())
-        })
-        .unwrap();
+    let (fixture, reads) = read_beside(&story, before, |graph, reads| {
+        if reads == 0 {
+            graph.apply(&story.records[before..]).unwrap();
+        }
+    });
     assert_eq!(reads, 2, "what was read the first time is not what is there");
+    let reader = fixture.graph.reader();
     assert_eq!(rows(&ask(&reader, "engine")), [engine]);
     assert_eq!(rows(&ask(&reader, "secret")), []);
+}
+
+#[test]
+fn texts_are_read_again_where_the_graph_began_anew() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "person");
+    let note = story.note(ada, "likes tea");
+    let (fixture, reads) = read_beside(&story, 2, |graph, reads| {
+        if reads == 0 {
+            graph.reset().unwrap();
+            graph.apply(&story.records).unwrap();
+        }
+    });
+    assert_eq!(reads, 2);
+    let reader = fixture.graph.reader();
+    assert_eq!(rows(&ask(&reader, "tea")), [note], "once, and not twice");
 }

@@ -55,6 +55,21 @@ pub trait Embedder: Send + Sync {
     /// [`EmbedError`]; then no text of this call has a vector.
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError>;
 
+    /// The tokens of each of `texts`, for [`embed_cut`](Self::embed_cut): cut by one thread while another computes. `None`: they
+    /// are cut where they are embedded, by a model that takes none or because one cannot be cut.
+    fn cut(&self, _texts: &[&str]) -> Option<Vec<Vec<u32>>> {
+        None
+    }
+
+    /// As [`embed`](Self::embed), of `texts` whose tokens are there already.
+    ///
+    /// # Errors
+    ///
+    /// As [`embed`](Self::embed).
+    fn embed_cut(&self, texts: &[&str], _tokens: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.embed(texts)
+    }
+
     /// Byte ranges of `text` that the model can read whole, in order and without overlap.
     ///
     /// Cuts fall between words, at white space where there is some. White space around a cut belongs to no range.

@@ -20,6 +20,9 @@ pub struct ServiceOptions {
     pub threads: usize,
     /// Texts of all callers that one thread takes together. Default: 32. At least 1.
     pub batch_size: usize,
+    /// Batches of bulk that their caller cuts into tokens while the model is at others. Default: 2; 0: the model's threads cut
+    /// all.
+    pub batches_ahead: usize,
     /// Jobs that may wait, of queries and of bulk each. Default: [`EMBEDDING_QUEUE_MAX`]. At least 1.
     pub queue_max: usize,
     /// The cache of queries.
@@ -36,6 +39,7 @@ impl ServiceOptions {
         Self {
             threads: 1,
             batch_size: 32,
+            batches_ahead: 2,
             queue_max: EMBEDDING_QUEUE_MAX,
             cache: CacheOptions::default(),
             count_queries: false,
@@ -51,6 +55,8 @@ pub struct ServiceStats {
     pub texts: u64,
     /// Batches that they went in.
     pub batches: u64,
+    /// Texts of them whose tokens were cut before the model came to them.
+    pub cut_ahead: u64,
     /// Queries that wait now.
     pub queries_waiting: usize,
     /// Jobs of bulk that wait now, of up to `batch_size` texts each.
@@ -70,6 +76,9 @@ pub struct EmbeddingService {
     frequent: Option<Mutex<Frequent>>,
     now: Arc<dyn Fn() -> Duration + Send + Sync>,
     batch_size: usize,
+    /// Threads for bulk.
+    bulk_threads: usize,
+    batches_ahead: usize,
     /// `None` only while the service is dropped.
     queues: Option<Queues<Sender<Job>>>,
     threads: Vec<JoinHandle<()>>,
@@ -86,11 +95,14 @@ struct Queues<End> {
 struct Counts {
     texts: AtomicU64,
     batches: AtomicU64,
+    cut_ahead: AtomicU64,
 }
 
 /// Some texts of one caller.
 struct Job {
     texts: Vec<String>,
+    /// Those of the texts, where they were cut ahead.
+    tokens: Option<Vec<Vec<u32>>>,
     /// The place of each among the caller's texts.
     places: Vec<usize>,
     answer: Sender<Answer>,
@@ -113,7 +125,8 @@ impl EmbeddingService {
         let batch_size = options.batch_size.max(1);
         let counts = Arc::<Counts>::default();
         let mut threads = Vec::new();
-        for index in 0..=options.threads.max(1) {
+        let bulk_threads = options.threads.max(1);
+        for index in 0..=bulk_threads {
             let worker = Worker {
                 embedder: Arc::clone(&embedder),
                 queues: receivers.clone(),
@@ -135,6 +148,8 @@ impl EmbeddingService {
             frequent: options.count_queries.then(Mutex::default),
             now: options.now,
             batch_size,
+            bulk_threads,
+            batches_ahead: options.batches_ahead,
             queues: Some(Queues { queries: query_sender, bulk: bulk_sender }),
             threads,
             counts,
@@ -155,7 +170,7 @@ impl EmbeddingService {
         }
         let Some(queues) = &self.queues else { return Err(EmbedError::Stopped) };
         let (answer, answers) = bounded(1);
-        let job = Job { texts: vec![text.to_owned()], places: vec![0], answer };
+        let job = Job { texts: vec![text.to_owned()], tokens: None, places: vec![0], answer };
         queues.queries.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => EmbedError::Busy { waiting: queues.queries.len() },
             TrySendError::Disconnected(_) => EmbedError::Stopped,
@@ -210,6 +225,7 @@ impl EmbeddingService {
         ServiceStats {
             texts: self.counts.texts.load(Ordering::Relaxed),
             batches: self.counts.batches.load(Ordering::Relaxed),
+            cut_ahead: self.counts.cut_ahead.load(Ordering::Relaxed),
             queries_waiting: self.queues.as_ref().map_or(0, |queues| queues.queries.len()),
             bulk_waiting: self.queues.as_ref().map_or(0, |queues| queues.bulk.len()),
             cache: self.cache().stats(),
@@ -234,20 +250,31 @@ impl Embedder for EmbeddingService {
         let jobs = order.len().div_ceil(self.batch_size);
         // Room for every answer: a thread never waits for a caller.
         let (answer, answers) = bounded(jobs.max(1));
-        for places in order.chunks(self.batch_size) {
-            let job = Job {
-                texts: places.iter().map(|index| texts[*index].to_owned()).collect(),
-                places: places.to_vec(),
-                answer: answer.clone(),
-            };
-            queues.bulk.send(job).map_err(|_| EmbedError::Stopped)?;
-        }
-        drop(answer);
         let mut vectors = vec![Vec::new(); texts.len()];
-        for _ in 0..jobs {
+        let mut take = |answers: &Receiver<Answer>| -> Result<(), EmbedError> {
             for (place, vector) in answers.recv().map_err(|_| EmbedError::Stopped)?? {
                 vectors[place] = vector;
             }
+            Ok(())
+        };
+        let ahead_max = self.bulk_threads + self.batches_ahead;
+        let mut taken = 0;
+        for (sent, places) in order.chunks(self.batch_size).enumerate() {
+            let texts: Vec<&str> = places.iter().map(|index| texts[*index]).collect();
+            // The first find threads that wait for them.
+            let ahead = self.batches_ahead > 0 && sent >= self.bulk_threads;
+            while ahead && sent - taken >= ahead_max {
+                take(&answers)?;
+                taken += 1;
+            }
+            let tokens = ahead.then(|| self.embedder.cut(&texts)).flatten();
+            let texts = texts.into_iter().map(str::to_owned).collect();
+            let job = Job { texts, tokens, places: places.to_vec(), answer: answer.clone() };
+            queues.bulk.send(job).map_err(|_| EmbedError::Stopped)?;
+        }
+        drop(answer);
+        for _ in taken..jobs {
+            take(&answers)?;
         }
         Ok(vectors)
     }
@@ -328,11 +355,16 @@ impl Worker {
         self.run(jobs);
     }
 
-    fn run(&self, jobs: Vec<Job>) {
+    fn run(&self, mut jobs: Vec<Job>) {
+        let tokens = self.tokens(&mut jobs);
         let texts: Vec<&str> = jobs.iter().flat_map(|job| &job.texts).map(String::as_str).collect();
         self.counts.batches.fetch_add(1, Ordering::Relaxed);
         self.counts.texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
-        match self.embedder.embed(&texts) {
+        let vectors = match tokens {
+            Some(tokens) => self.embedder.embed_cut(&texts, tokens),
+            None => self.embedder.embed(&texts),
+        };
+        match vectors {
             Ok(vectors) => {
                 let mut vectors = vectors.into_iter();
                 for job in jobs {
@@ -349,6 +381,24 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// The tokens of all texts of `jobs`, where some were cut ahead.
+    fn tokens(&self, jobs: &mut [Job]) -> Option<Vec<Vec<u32>>> {
+        if jobs.iter().all(|job| job.tokens.is_none()) {
+            return None;
+        }
+        let mut all = Vec::new();
+        for job in jobs {
+            if let Some(tokens) = job.tokens.take() {
+                self.counts.cut_ahead.fetch_add(tokens.len() as u64, Ordering::Relaxed);
+                all.extend(tokens);
+            } else {
+                let texts: Vec<&str> = job.texts.iter().map(String::as_str).collect();
+                all.extend(self.embedder.cut(&texts)?);
+            }
+        }
+        Some(all)
     }
 }
 

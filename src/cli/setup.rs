@@ -172,6 +172,7 @@ fn service_options(config: &Config) -> ServiceOptions {
     ServiceOptions {
         threads: config.embedding_threads(),
         batch_size: cache.batch_size,
+        batches_ahead: config.advanced_memory_tuning.embedding_advanced.prefetch_batches,
         cache: CacheOptions {
             entries_max: cache.cache_size,
             ttl: Some(cache.embedding_ttl),
@@ -365,6 +366,7 @@ pub(super) fn sqlite_options(config: &Config) -> SqliteOptions {
 /// The settings of the REST door. `keys` are asked for when there are any.
 pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> RestOptions {
     let (http, api) = (&config.http_server, &config.api_optimization);
+    let pools = &config.memory_allocation.agent_memory;
     let keys = keys.filter(|keys| !keys.is_empty());
     RestOptions {
         api_keys: keys.map(|keys| ApiKeys::new(move |key| keys.verify(key).map(str::to_owned))),
@@ -376,6 +378,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
         min_seq_timeout: config.server.wait_timeout,
         drain_timeout: config.server.shutdown_timeout,
         request_buffer_bytes: http.request_buffer_size.0.max(http.header_buffer_size.0),
+        buffers_max: if pools.response_pool { pools.pool_size } else { 0 },
         send_buffer_bytes: http.response_buffer_size.map(|bytes| bytes.0),
         compression: http.enable_compression.then_some(Compression {
             above_bytes: http.compression_threshold.0 as u64,

@@ -27,8 +27,6 @@ const fn always(name: &'static str, reason: &'static str) -> Rule {
     Rule { name, reason, applies: |_| true, works: false }
 }
 
-const NO_POOLS: &str = "the allocator reuses memory; pools of objects gained nothing";
-
 const ONE_ALLOCATOR: &str =
     "SQLite is given the allocator of the process, see memory_allocation.allocator; there is no other";
 
@@ -43,11 +41,15 @@ const OTHER_ALLOCATOR: &str = if cfg!(feature = "system-allocator") {
 /// The table.
 const RULES: &[Rule] = &[
     always("memory_allocation.sqlite_memory", ONE_ALLOCATOR),
-    always("memory_allocation.agent_memory", NO_POOLS),
-    always(
-        "advanced_memory_tuning.embedding_advanced.prefetch_batches",
-        "tokens are cut in the model's own thread",
-    ),
+    Rule {
+        name: "memory_allocation.agent_memory.pool_size",
+        reason: "both pools are off; see conversation_pool and response_pool beside it",
+        applies: |config| {
+            let pools = &config.memory_allocation.agent_memory;
+            !pools.conversation_pool && !pools.response_pool
+        },
+        works: true,
+    },
     Rule {
         name: "memory_allocation.allocator",
         reason: OTHER_ALLOCATOR,

@@ -150,11 +150,11 @@ choice! {
 section! {
     /// `memory_allocation.agent_memory`: pools of agents.
     pub struct AgentMemory {
-        /// Reuse conversations.
+        /// Reuse the room of conversations that left `conversation_processing.conversation_cache_size` for others.
         pub conversation_pool: bool = true;
-        /// Reuse answers.
+        /// Reuse the buffers that answers are written into.
         pub response_pool: bool = true;
-        /// Objects of a pool.
+        /// Objects that each pool keeps while nobody uses them.
         pub pool_size: usize = 1_000, whole(0, 10_000_000);
     }
 }
@@ -220,7 +220,7 @@ section! {
         pub model_precision: Precision = Precision::Fp32;
         /// Put texts of like length together.
         pub batch_optimization: bool = true;
-        /// Batches to cut into tokens ahead of the model.
+        /// Batches to cut into tokens while the model is at others.
         pub prefetch_batches: usize = 2, whole(0, 1_024);
     }
 }

@@ -475,11 +475,16 @@ fn bounds_follow_each_other_unless_both_are_explicit() {
 
 #[test]
 fn keys_without_effect_are_listed_when_they_were_set() {
-    let text =
-        "memory_allocation: {allocator: mimalloc, agent_memory: {pool_size: 5}}\nserver: {port: 8080}\n";
+    let text = "memory_allocation: {allocator: mimalloc, sqlite_memory: {temp_allocator: malloc}}\nserver: {port: 8080}\n";
     let without_effect = load_text(text).unwrap().without_effect();
     let names: Vec<_> = without_effect.iter().map(|one| one.key.as_str()).collect();
-    assert_eq!(names, ["memory_allocation.agent_memory.pool_size"]);
+    assert_eq!(names, ["memory_allocation.sqlite_memory.temp_allocator"]);
+    let pools = |more: &str| {
+        let text = format!("memory_allocation: {{agent_memory: {{pool_size: 5{more}}}}}");
+        load_text(&text).unwrap().without_effect().len()
+    };
+    assert_eq!((pools(""), pools(", conversation_pool: false")), (0, 0));
+    assert_eq!(pools(", conversation_pool: false, response_pool: false"), 1);
     let alias = load_text("memory_writes: {flush_interval: 1s}").unwrap().without_effect();
     assert_eq!(alias[0].key, "memory_writes.flush_interval", "as it was written");
     let jemalloc = load_text("memory_allocation: {allocator: jemalloc}").unwrap().without_effect();
@@ -502,7 +507,7 @@ fn what_is_shown_can_be_loaded_again() {
 #[test]
 fn what_is_shown_says_where_it_came_from() {
     let loaded = loaded(
-        "embedding_config: {batch_size: 16}\nmemory_allocation: {agent_memory: {pool_size: 3}}",
+        "embedding_config: {batch_size: 16}\nmemory_allocation: {sqlite_memory: {temp_allocator: malloc}}",
         &[("CAXTON_SERVER_PORT", "1")],
         &[],
     );
@@ -515,7 +520,7 @@ fn what_is_shown_says_where_it_came_from() {
         line("bind_address:").ends_with("# follows server.port, the variable CAXTON_SERVER_PORT"),
         "{shown}"
     );
-    assert!(line("pool_size: 3").contains("; no effect yet: "), "{shown}");
+    assert!(line("temp_allocator:").contains("; no effect yet: "), "{shown}");
     assert!(line("cache_mb: 32").ends_with("# default"), "{shown}");
     let json: serde_json::Value = serde_json::from_str(&show(&loaded, true)).unwrap();
     let keys = json["keys"].as_array().unwrap();

@@ -33,7 +33,9 @@ impl Engine {
             }
         }
         if let Some(semantic) = inner.view.semantic() {
-            let cache = semantic.embedding.stats().cache;
+            let stats = semantic.embedding.stats();
+            telemetry::embedding_cut_ahead(stats.cut_ahead);
+            let cache = stats.cache;
             let all = cache.hits + cache.misses;
             // One cache serves both: the vectors of recent questions are what a search of the memory reuses.
             telemetry::embedding_cache_counted(cache.entries, cache.hits, all);
@@ -79,6 +81,16 @@ impl Engine {
     }
 }
 
+fn timed(
+    texts: &[&str],
+    embed: impl FnOnce() -> Result<Vec<Vec<f32>>, EmbedError>,
+) -> Result<Vec<Vec<f32>>, EmbedError> {
+    let started = Instant::now();
+    let vectors = embed()?;
+    telemetry::embedding_finished(texts.len(), started.elapsed());
+    Ok(vectors)
+}
+
 /// A model whose calls are timed.
 pub struct Timed(pub Arc<dyn Embedder>);
 
@@ -88,10 +100,15 @@ impl Embedder for Timed {
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let started = Instant::now();
-        let vectors = self.0.embed(texts)?;
-        telemetry::embedding_finished(texts.len(), started.elapsed());
-        Ok(vectors)
+        timed(texts, || self.0.embed(texts))
+    }
+
+    fn cut(&self, texts: &[&str]) -> Option<Vec<Vec<u32>>> {
+        self.0.cut(texts)
+    }
+
+    fn embed_cut(&self, texts: &[&str], tokens: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EmbedError> {
+        timed(texts, || self.0.embed_cut(texts, tokens))
     }
 
     fn chunk(&self, text: &str) -> Vec<Range<usize>> {

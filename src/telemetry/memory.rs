@@ -13,6 +13,8 @@ const SWEEPS: &str = "caxton_memory_cleanup_sweeps_total";
 const SWEPT: &str = "caxton_memory_cleanup_removed_total";
 const LIST_HITS: &str = "caxton_agent_list_cache_hits_total";
 const LIST_MISSES: &str = "caxton_agent_list_cache_misses_total";
+const RESPONSES_REUSED: &str = "caxton_response_pool_reused_total";
+const CONVERSATIONS_REUSED: &str = "caxton_conversation_pool_reused_total";
 
 /// The graph folded `records` in one transaction.
 pub fn graph_step_finished(records: usize, took: Duration) {
@@ -84,7 +86,21 @@ pub fn agent_list_asked(found: bool) {
     counter!(if found { LIST_HITS } else { LIST_MISSES }).increment(1);
 }
 
+/// An answer was written into a buffer that another one had before.
+pub fn response_buffer_reused() {
+    counter!(RESPONSES_REUSED).increment(1);
+}
+
+/// A conversation is kept in the room of one that is not any more.
+pub fn conversation_object_reused() {
+    counter!(CONVERSATIONS_REUSED).increment(1);
+}
+
 pub(super) fn describe() {
+    let help = "Answers that were written into a buffer that another one had before.";
+    describe_counter!(RESPONSES_REUSED, Unit::Count, help);
+    let help = "Conversations that are kept in the room of one that is not any more.";
+    describe_counter!(CONVERSATIONS_REUSED, Unit::Count, help);
     describe_gauge!(
         SCALING_ADVISED,
         Unit::Count,

@@ -30,7 +30,8 @@ pub use agents::{
 };
 pub use logging::{LoggingError, start_logging};
 pub use memory::{
-    agent_list_asked, cache_target_missed, graph_step_finished, recent_search_p99, scaling_advised, swept,
+    agent_list_asked, cache_target_missed, conversation_object_reused, graph_step_finished,
+    recent_search_p99, response_buffer_reused, scaling_advised, swept,
 };
 pub use messages::{
     MessageOutcome, OpenStream, Stream, TalkMeasured, message_not_recorded, messages_answered, stream_opened,
@@ -167,6 +168,11 @@ pub fn embedding_finished(texts: usize, took: Duration) {
     let Ok(texts) = u32::try_from(texts.max(1)) else { return };
     timed([names::EMBEDDING_DURATION, names::EMBEDDING_LATENCY_TABLE], took / texts);
     counter!(names::EMBEDDING_TEXTS).increment(u64::from(texts));
+}
+
+/// Texts since the start whose tokens were cut before the model came to them.
+pub fn embedding_cut_ahead(texts: u64) {
+    counter!(names::EMBEDDING_CUT_AHEAD).absolute(texts);
 }
 
 /// The model is loaded: what its products are made of, and whose instructions compute.
@@ -328,6 +334,7 @@ mod tests {
             words_measured(2_048);
             search_cache_counted(87, 100);
             embedding_finished(1, Duration::from_millis(5));
+            embedding_cut_ahead(64);
             embedding_cache_counted(8_934, 92, 100);
             sqlite_connections_open(5);
         });
@@ -337,6 +344,7 @@ mod tests {
             "caxton_text_index_bytes 2048",
             "caxton_memory_sqlite_size_bytes 104857600",
             "caxton_memory_cache_hit_rate 0.87",
+            "caxton_embedding_texts_tokenized_ahead_total 64",
             "caxton_embedding_cache_size 8934",
             "caxton_embedding_cache_hit_rate 0.92",
             "caxton_server_sqlite_connections 5",

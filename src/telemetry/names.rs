@@ -13,6 +13,7 @@ pub(super) const MEMORY_PENDING_WRITES: &str = "caxton_memory_pending_writes";
 pub(super) const EMBEDDING_DURATION: &str = "caxton_embedding_generation_duration_seconds";
 pub(super) const EMBEDDING_LATENCY_TABLE: &str = "caxton_embedding_latency";
 pub(super) const EMBEDDING_TEXTS: &str = "caxton_embedding_texts_total";
+pub(super) const EMBEDDING_CUT_AHEAD: &str = "caxton_embedding_texts_tokenized_ahead_total";
 pub(super) const EMBEDDING_CACHE_SIZE: &str = "caxton_embedding_cache_size";
 pub(super) const EMBEDDING_CACHE_HIT_RATE: &str = "caxton_embedding_cache_hit_rate";
 pub(super) const EMBEDDING_MODEL: &str = "caxton_embedding_model_info";
@@ -140,6 +141,7 @@ fn describe_times_and_counts() {
     }
     for (name, help) in [
         (EMBEDDING_TEXTS, "Texts that the model turned into vectors."),
+        (EMBEDDING_CUT_AHEAD, "Texts that were cut into tokens while the model was at others."),
         (API_AUTHENTICATION_FAILURES, "Requests without a known key."),
         (LLM_REQUESTS, "Requests to language models, by provider and outcome."),
         (LLM_ERRORS, "Requests to language models that gave no answer, by provider and kind."),

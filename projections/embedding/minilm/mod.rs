@@ -247,33 +247,25 @@ impl MiniLm {
             work();
         });
     }
-}
-
-impl Embedder for MiniLm {
-    fn identity(&self) -> &ModelIdentity {
-        &self.identity
+    /// The tokens of each of `texts`, cut and framed.
+    fn ids(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, EmbedError> {
+        texts.iter().enumerate().map(|(index, text)| self.tokens.ids(text, index)).collect()
     }
 
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        // It wakes while the text is split.
-        let helper = self.call_helper(texts);
-        let ids = texts
-            .iter()
-            .enumerate()
-            .map(|(index, text)| self.tokens.ids(text, index))
-            .collect::<Result<Vec<_>, _>>()?;
-        let passes = self.passes(&ids);
+    /// The vectors of texts with these tokens.
+    fn embed_ids(&self, ids: &[Vec<u32>], helper: Option<Shared<'_>>) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let passes = self.passes(ids);
         match (helper, passes.as_slice()) {
-            (_, [pass]) if self.split(pass, &ids) => {}
+            (_, [pass]) if self.split(pass, ids) => {}
             (Some(helper), [pass]) if ids[0].len() <= helper::TOKENS_MAX => {
-                self.run(pass, &ids, Some(helper));
+                self.run(pass, ids, Some(helper));
             }
             (helper, _) => {
                 drop(helper);
-                self.run_all(&passes, &ids);
+                self.run_all(&passes, ids);
             }
         }
-        let mut answers = vec![Vec::new(); texts.len()];
+        let mut answers = vec![Vec::new(); ids.len()];
         for pass in passes {
             let vectors = pass
                 .vectors
@@ -286,6 +278,27 @@ impl Embedder for MiniLm {
         }
         super::check_finite(&answers)?;
         Ok(answers)
+    }
+}
+
+impl Embedder for MiniLm {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        // It wakes while the text is split.
+        let helper = self.call_helper(texts);
+        let ids = self.ids(texts)?;
+        self.embed_ids(&ids, helper)
+    }
+
+    fn cut(&self, texts: &[&str]) -> Option<Vec<Vec<u32>>> {
+        self.ids(texts).ok()
+    }
+
+    fn embed_cut(&self, texts: &[&str], tokens: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.embed_ids(&tokens, self.call_helper(texts))
     }
 
     fn chunk(&self, text: &str) -> Vec<Range<usize>> {

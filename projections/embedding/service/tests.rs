@@ -12,6 +12,8 @@ struct Scripted {
     identity: ModelIdentity,
     batches: Sender<Vec<String>>,
     go: Option<Receiver<()>>,
+    /// Texts that were cut.
+    cut: AtomicU64,
 }
 
 impl Embedder for Scripted {
@@ -28,6 +30,17 @@ impl Embedder for Scripted {
             Some(index) => Err(EmbedError::NotFinite { index }),
             None => Ok(texts.iter().map(|text| vec![text.len() as f32]).collect()),
         }
+    }
+
+    fn cut(&self, texts: &[&str]) -> Option<Vec<Vec<u32>>> {
+        self.cut.fetch_add(texts.len() as u64, Ordering::SeqCst);
+        Some(texts.iter().map(|text| vec![text.len() as u32]).collect())
+    }
+
+    fn embed_cut(&self, texts: &[&str], tokens: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let own: Vec<Vec<u32>> = texts.iter().map(|text| vec![text.len() as u32]).collect();
+        assert_eq!(tokens, own, "they are those of these texts");
+        self.embed(texts)
     }
 
     fn chunk(&self, text: &str) -> Vec<Range<usize>> {
@@ -47,7 +60,7 @@ fn scripted(go: Option<Receiver<()>>) -> (Arc<Scripted>, Receiver<Vec<String>>) 
         dimensions: 1,
         precision: Precision::Fp32,
     };
-    (Arc::new(Scripted { identity, batches, go }), seen)
+    (Arc::new(Scripted { identity, batches, go, cut: AtomicU64::new(0) }), seen)
 }
 
 fn options() -> ServiceOptions {
@@ -107,6 +120,44 @@ fn as_many_batches_run_at_once_as_there_are_threads() {
         }
         assert_eq!(bulk.join().unwrap().len(), 20);
     });
+}
+
+#[test]
+fn as_many_batches_are_cut_ahead_of_the_model_as_it_is_told() {
+    for (threads, batches_ahead) in [(1, 0), (1, 2), (3, 1), (1, 100)] {
+        let (go_sender, go) = unbounded();
+        let (model, seen) = scripted(Some(go));
+        let all = ServiceOptions { threads, batches_ahead, ..options() };
+        let service = EmbeddingService::start(Arc::clone(&model) as Arc<dyn Embedder>, all).unwrap();
+        let texts: Vec<String> = (1..=48).map(|length| "x".repeat(length)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        std::thread::scope(|scope| {
+            let bulk = scope.spawn(|| service.embed(&texts).unwrap());
+            for _ in 0..threads {
+                seen.recv().unwrap();
+            }
+            // The first of the twelve batches found idle threads.
+            let waiting = if batches_ahead == 0 { 12 - threads } else { batches_ahead.min(12 - threads) };
+            while service.stats().bulk_waiting < waiting {
+                std::thread::yield_now();
+            }
+            let cut = if batches_ahead == 0 { 0 } else { 4 * waiting as u64 };
+            assert_eq!(model.cut.load(Ordering::SeqCst), cut, "{threads} {batches_ahead}");
+            for _ in 0..12 {
+                go_sender.send(()).unwrap();
+            }
+            assert_eq!(
+                bulk.join().unwrap(),
+                texts.iter().map(|text| vec![text.len() as f32]).collect::<Vec<_>>()
+            );
+        });
+        let cut = if batches_ahead == 0 { 0 } else { 4 * (12 - threads as u64) };
+        assert_eq!(
+            (service.stats().texts, service.stats().cut_ahead),
+            (48, cut),
+            "{threads} {batches_ahead}"
+        );
+    }
 }
 
 #[test]

@@ -148,7 +148,9 @@ impl AgentRuntime {
         let processing = &config.conversation_processing;
         let settings = Settings::from(config);
         let journal = Arc::new(Journal::new(engine.clone()));
-        let past = Arc::new(Past::new(engine.clone(), processing.conversation_cache_size));
+        let pools = &config.memory_allocation.agent_memory;
+        let idle_max = if pools.conversation_pool { pools.pool_size } else { 0 };
+        let past = Arc::new(Past::new(engine.clone(), processing.conversation_cache_size, idle_max));
         let mail = Arc::new(Mail::new(
             engine.clone(),
             settings.classifier.clone(),

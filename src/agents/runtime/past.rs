@@ -1,6 +1,6 @@
 //! What was said before in conversations: the latest messages of those that were looked at last stay in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caxton_events::conversation::Message;
@@ -8,6 +8,7 @@ use caxton_events::{AgentId, ConversationId, Seq};
 
 use crate::agents::context::Said;
 use crate::engine::{Engine, TalkError};
+use crate::telemetry;
 
 /// Messages of one conversation that are kept.
 const MESSAGES_MAX: usize = 64;
@@ -23,7 +24,6 @@ const LOOKED_AT: usize = 4;
 /// Earlier messages.
 pub(super) struct Past {
     engine: Engine,
-    conversations_max: usize,
     kept: Mutex<Kept>,
     /// Messages of an agent in a conversation, counted up to a position.
     counts: Mutex<HashMap<(AgentId, ConversationId), (Seq, usize)>>,
@@ -31,17 +31,29 @@ pub(super) struct Past {
 
 #[derive(Default)]
 struct Kept {
+    conversations_max: usize,
     conversations: HashMap<ConversationId, Latest>,
     /// Conversations by their last use.
     by_use: BTreeMap<u64, ConversationId>,
     uses: u64,
     bytes: usize,
+    /// Of conversations that are not kept any more, for the next: their room, without a message.
+    idle: Vec<Latest>,
+    idle_max: usize,
 }
 
 #[derive(Default)]
 struct Latest {
     used: u64,
-    messages: BTreeMap<Seq, Arc<Message>>,
+    /// In the order of their positions.
+    messages: VecDeque<(Seq, Arc<Message>)>,
+}
+
+impl Latest {
+    fn message(&self, seq: Seq) -> Option<&Arc<Message>> {
+        let at = self.messages.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+        self.messages.get(at).map(|(_, message)| message)
+    }
 }
 
 impl std::fmt::Debug for Past {
@@ -53,33 +65,41 @@ impl std::fmt::Debug for Past {
 impl Kept {
     fn touch(&mut self, conversation: &ConversationId) -> &mut Latest {
         self.uses += 1;
-        let latest = self.conversations.entry(conversation.clone()).or_default();
+        let latest = self.conversations.entry(conversation.clone()).or_insert_with(|| {
+            let idle = self.idle.pop();
+            idle.inspect(|_| telemetry::conversation_object_reused()).unwrap_or_default()
+        });
         self.by_use.remove(&latest.used);
         latest.used = self.uses;
         self.by_use.insert(self.uses, conversation.clone());
         latest
     }
 
-    fn put(&mut self, seq: Seq, message: &Arc<Message>, conversations_max: usize) {
+    fn put(&mut self, seq: Seq, message: &Arc<Message>) {
         let latest = self.touch(&message.conversation);
-        if latest.messages.insert(seq, Arc::clone(message)).is_some() {
-            return;
-        }
-        let oldest = (latest.messages.len() > MESSAGES_MAX).then(|| latest.messages.pop_first()).flatten();
+        let Err(at) = latest.messages.binary_search_by_key(&seq, |(seq, _)| *seq) else { return };
+        latest.messages.insert(at, (seq, Arc::clone(message)));
+        let oldest = (latest.messages.len() > MESSAGES_MAX).then(|| latest.messages.pop_front()).flatten();
         self.bytes += message.content.as_str().len();
         self.bytes -= oldest.map_or(0, |(_, message)| message.content.as_str().len());
-        while self.conversations.len() > conversations_max || self.bytes > BYTES_MAX {
+        while self.conversations.len() > self.conversations_max || self.bytes > BYTES_MAX {
             let Some((_, conversation)) = self.by_use.pop_first() else { return };
-            let gone = self.conversations.remove(&conversation).unwrap_or_default();
-            self.bytes -= gone.messages.values().map(|message| message.content.as_str().len()).sum::<usize>();
+            let mut gone = self.conversations.remove(&conversation).unwrap_or_default();
+            self.bytes -=
+                gone.messages.drain(..).map(|(_, message)| message.content.as_str().len()).sum::<usize>();
+            if self.idle.len() < self.idle_max {
+                self.idle.push(gone);
+            }
         }
     }
 }
 
 impl Past {
-    /// Nothing is kept yet; of at most so many conversations something will be.
-    pub(super) fn new(engine: Engine, conversations_max: usize) -> Self {
-        Self { engine, conversations_max, kept: Mutex::default(), counts: Mutex::default() }
+    /// Nothing is kept yet; of at most `conversations_max` conversations something will be, and the room of `idle_max` that
+    /// are not kept any more waits for others.
+    pub(super) fn new(engine: Engine, conversations_max: usize, idle_max: usize) -> Self {
+        let kept = Kept { conversations_max, idle_max, ..Kept::default() };
+        Self { engine, kept: Mutex::new(kept), counts: Mutex::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -88,8 +108,9 @@ impl Past {
 
     /// Keeps a message that is at hand, if its conversation is one of those that are kept.
     pub(super) fn remember(&self, seq: Seq, message: &Arc<Message>) {
-        if self.conversations_max > 0 {
-            self.kept().put(seq, message, self.conversations_max);
+        let mut kept = self.kept();
+        if kept.conversations_max > 0 {
+            kept.put(seq, message);
         }
     }
 
@@ -113,8 +134,8 @@ impl Past {
         let mut found: BTreeMap<Seq, Arc<Message>> = {
             let mut kept = self.kept();
             if kept.conversations.contains_key(conversation) {
-                let messages = &kept.touch(conversation).messages;
-                seqs.iter().filter_map(|seq| Some((*seq, Arc::clone(messages.get(seq)?)))).collect()
+                let latest = kept.touch(conversation);
+                seqs.iter().filter_map(|seq| Some((*seq, Arc::clone(latest.message(*seq)?)))).collect()
             } else {
                 BTreeMap::new()
             }
@@ -215,15 +236,38 @@ mod tests {
     fn what_was_said_is_kept_of_as_many_conversations_as_the_cache_holds() {
         for (conversations_max, kept) in [(1, vec!["c3"]), (2, vec!["c2", "c3"]), (9, vec!["c1", "c2", "c3"])]
         {
-            let mut cache = Kept::default();
+            let mut cache = Kept { conversations_max, ..Kept::default() };
             for (seq, conversation) in (1..).zip(["c1", "c2", "c3"]) {
                 let message = Arc::new(said_in(conversation, Priority::Normal, "hello"));
-                cache.put(Seq(seq), &message, conversations_max);
+                cache.put(Seq(seq), &message);
             }
             let mut found: Vec<String> = cache.conversations.keys().map(ToString::to_string).collect();
             found.sort();
             assert_eq!(found, kept, "{conversations_max}");
             assert_eq!(cache.bytes, 5 * kept.len());
+        }
+    }
+
+    #[test]
+    fn the_room_of_conversations_that_are_not_kept_any_more_is_used_again() {
+        for (idle_max, reused) in [(0, false), (1, true)] {
+            let mut cache = Kept { conversations_max: 1, idle_max, ..Kept::default() };
+            let put = |cache: &mut Kept, seq: u64, conversation: &str| {
+                cache.put(Seq(seq), &Arc::new(said_in(conversation, Priority::Normal, "hello")));
+            };
+            for seq in 1..=20 {
+                put(&mut cache, seq, "c1");
+            }
+            put(&mut cache, 21, "c2");
+            assert_eq!(cache.idle.len(), idle_max);
+            put(&mut cache, 23, "c3");
+            put(&mut cache, 22, "c3");
+            let (latest, found) = cache.conversations.iter().next().map(|(id, one)| (one, id)).unwrap();
+            assert_eq!(found.to_string(), "c3");
+            assert_eq!(latest.messages.capacity() >= 20, reused, "{}", latest.messages.capacity());
+            let seqs: Vec<u64> = latest.messages.iter().map(|(seq, _)| seq.0).collect();
+            assert_eq!((seqs, cache.bytes), (vec![22, 23], 10), "nothing of the others is in it");
+            assert!(latest.message(Seq(22)).is_some() && latest.message(Seq(1)).is_none());
         }
     }
 }

@@ -7,6 +7,7 @@
 mod audit;
 mod backup;
 mod batch;
+mod buffers;
 mod call;
 mod caller;
 mod config_agents;
@@ -89,6 +90,7 @@ struct Shared {
 
 impl Api {
     fn new(engine: Engine, options: RestOptions) -> Self {
+        buffers::keep(options.buffers_max);
         Self(Arc::new(Shared {
             turns: Turns::new(options.reads_max, options.reads_waiting_max),
             bodies: Bodies::new(options.bodies_bytes_max),

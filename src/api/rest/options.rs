@@ -73,6 +73,9 @@ pub struct RestOptions {
     pub drain_timeout: Duration,
     /// Read buffer and longest request head of a connection, in bytes; at least 8192. Default: 16384.
     pub request_buffer_bytes: usize,
+    /// Buffers of answers that are kept to be used again, in the whole process; 0: each answer gets one of its own.
+    /// Default: 1000.
+    pub buffers_max: usize,
     /// Send buffer of a connection in the system, in bytes; `None`: as the system sees fit. Default: none.
     pub send_buffer_bytes: Option<usize>,
     /// Compression of answers; `None`: never. Default: above 1024 bytes at level 6.
@@ -198,6 +201,7 @@ impl Default for RestOptions {
             import_timeout: Duration::from_mins(10),
             drain_timeout: Duration::from_secs(20),
             request_buffer_bytes: 16_384,
+            buffers_max: 1_000,
             send_buffer_bytes: None,
             compression: Some(Compression { above_bytes: 1_024, level: 6 }),
             etags: true,

@@ -12,16 +12,16 @@ use caxton_projections::view::View;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::buffers;
 use super::ids::Row;
 use super::problem::Problem;
 use super::refusals;
 
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
-    let bytes = serde_json::to_vec(value).map_err(|error| refusals::internal(&error))?;
-    let mut response = Response::new(Body::from(bytes));
+    let bytes = buffers::json(value).map_err(|error| refusals::internal(&error))?;
+    let mut response = made(bytes);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 

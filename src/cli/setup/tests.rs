@@ -46,6 +46,9 @@ const ROWS: &[Row] = &[
     ("advanced_memory_tuning.embedding_advanced.batch_optimization", "false", |c| {
         model_options(c).length_sorted.to_string()
     }),
+    ("advanced_memory_tuning.embedding_advanced.prefetch_batches", "7", |c| {
+        service_options(c).batches_ahead.to_string()
+    }),
     ("advanced_memory_tuning.embedding_advanced.model_precision", "int8", |c| {
         lower(&model_options(c).precision)
     }),

@@ -264,6 +264,21 @@ pub(super) const ENTRIES: &[Entry] = &[
         "the line allocator of the start report; caxton_server_memory_used_bytes",
     ),
     entry(
+        "memory_allocation.agent_memory.conversation_pool",
+        "When a conversation leaves the cache of conversation_processing.conversation_cache_size, the next one takes over its          room instead of asking for memory.",
+        "caxton_conversation_pool_reused_total",
+    ),
+    entry(
+        "memory_allocation.agent_memory.response_pool",
+        "Answers in JSON are written into buffers that earlier answers had, of up to 64 KiB, instead of memory that grows          with each.",
+        "caxton_response_pool_reused_total",
+    ),
+    entry(
+        "memory_allocation.agent_memory.pool_size",
+        "Each pool keeps so many objects that nobody uses; what is given back beyond is freed.",
+        "caxton_response_pool_reused_total; caxton_conversation_pool_reused_total",
+    ),
+    entry(
         "memory_allocation.embedding_model.memory_mapping",
         "The model's file is mapped and shared with other processes, or read into memory of this one.",
         "caxton_server_memory_file_backed_bytes",

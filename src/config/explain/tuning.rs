@@ -35,6 +35,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         "`caxton benchmark embeddings`; caxton_embedding_generation_duration_seconds",
     ),
     entry(
+        "advanced_memory_tuning.embedding_advanced.prefetch_batches",
+        "While the model is at some texts, so many batches behind them are cut into tokens by the thread that waits for the          vectors; 0 leaves that to the model's threads.",
+        "caxton_embedding_texts_tokenized_ahead_total",
+    ),
+    entry(
         "advanced_memory_tuning.vector_similarity.algorithm",
         "Scores of a search by meaning are cosines, dot products or Euclidean distances turned into 1 / (1 + distance). \
          Vectors have length 1, so that the order is the same.",

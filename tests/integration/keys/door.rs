@@ -263,3 +263,26 @@ fn a_slow_client_is_sent_no_more_ahead_than_the_file_says() {
     let (small, usual) = (waits("http_server: {response_buffer_size: 8KB}"), waits(""));
     assert!(small < 100_000 && small * 4 < usual, "{small} {usual}");
 }
+
+#[test]
+fn answers_are_written_into_buffers_of_others_where_the_file_says_so() {
+    for (keys, reused) in [
+        ("", true),
+        ("response_pool: true, pool_size: 1", true),
+        ("response_pool: true, pool_size: 0", false),
+        ("response_pool: false", false),
+    ] {
+        let program = Program::start(&format!("memory_allocation: {{agent_memory: {{{keys}}}}}"));
+        entities(&program, &["a", "b"]);
+        let first = program.get("/memory/entities?agent_id=ada").expect(200).json();
+        for _ in 0..3 {
+            assert_eq!(program.get("/memory/entities?agent_id=ada").expect(200).json(), first);
+        }
+        let counted = program
+            .metrics()
+            .lines()
+            .find_map(|line| line.strip_prefix("caxton_response_pool_reused_total "))
+            .map_or(0, |count| count.parse::<u64>().unwrap());
+        assert_eq!(counted > 0, reused, "{keys}: {counted}");
+    }
+}

@@ -314,8 +314,28 @@ const SHOWN_BY: &[(&str, &[&str])] = &[
         &["threads_of_a_class_are_served_first_or_it_is_said_why_not"],
     ),
     ("runtime.cpu_optimization.enable_cpu_affinity", &["threads_are_kept_on_a_core_where_the_file_says_so"]),
+    (
+        "memory_allocation.agent_memory.conversation_pool",
+        &["the_room_of_conversations_that_are_not_kept_any_more_is_used_again"],
+    ),
+    (
+        "memory_allocation.agent_memory.pool_size",
+        &[
+            "a_buffer_is_used_again_when_its_answer_is_gone",
+            "the_room_of_conversations_that_are_not_kept_any_more_is_used_again",
+            "answers_are_written_into_buffers_of_others_where_the_file_says_so",
+        ],
+    ),
+    (
+        "memory_allocation.agent_memory.response_pool",
+        &["answers_are_written_into_buffers_of_others_where_the_file_says_so"],
+    ),
     ("memory_allocation.allocator", &["the_report_says_which_allocator_the_program_has"]),
     ("http_server.response_buffer_size", &["a_slow_client_is_sent_no_more_ahead_than_the_file_says"]),
+    (
+        "advanced_memory_tuning.embedding_advanced.prefetch_batches",
+        &[WIRED, "as_many_batches_are_cut_ahead_of_the_model_as_it_is_told"],
+    ),
     (
         "advanced_memory_tuning.embedding_advanced.model_precision",
         &[
@@ -346,10 +366,6 @@ const SHOWN_BY: &[(&str, &[&str])] = &[
 
 /// Keys that change nothing, as the program says itself.
 const WITHOUT_EFFECT: &[&str] = &[
-    "advanced_memory_tuning.embedding_advanced.prefetch_batches",
-    "memory_allocation.agent_memory.conversation_pool",
-    "memory_allocation.agent_memory.pool_size",
-    "memory_allocation.agent_memory.response_pool",
     "memory_allocation.sqlite_memory.page_cache_allocator",
     "memory_allocation.sqlite_memory.temp_allocator",
 ];

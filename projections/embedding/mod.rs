@@ -13,6 +13,7 @@ pub mod precision;
 pub mod query_cache;
 pub mod reference;
 pub mod service;
+pub(crate) mod standby;
 pub mod store;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use super::fusion::{Candidate, fuse};
 use crate::embedding::EmbedError;
 use crate::graph::{Direction, Entity, GraphMoment, Observation, ReadError, Relation};
 use crate::text::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit};
-use crate::vector::{VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
+use crate::vector::{Begun, VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
 use crate::view::View;
 
 /// Rows asked of each ranking at first, for every hit wanted: several rows may belong to one entity.
@@ -181,8 +181,10 @@ impl Search {
         };
         let mut rows = (self.limit * per_hit).clamp(least, ROWS_MAX);
         loop {
-            let VectorAnswer { hits: semantic, exact } = self.by_meaning(view, query.as_deref(), rows)?;
+            // The threads that stand by for the vectors begin with them while this one looks for the words.
+            let by_meaning = self.by_meaning(view, query.as_deref(), rows)?;
             let keyword = self.by_words(view, mode, rows)?;
+            let VectorAnswer { hits: semantic, exact } = by_meaning.finish();
             let saturated = semantic.len() >= rows || keyword.len() >= rows.min(KEYWORD_LIMIT_MAX);
             let ranked = self.ranked(&semantic, &keyword, mode);
             let hits = self.hits(view, ranked)?;
@@ -194,14 +196,14 @@ impl Search {
         }
     }
 
-    fn by_meaning(
+    fn by_meaning<'a>(
         &self,
-        view: &View,
+        view: &'a View,
         query: Option<&[f32]>,
         rows: usize,
-    ) -> Result<VectorAnswer, SearchError> {
+    ) -> Result<Begun<'a>, SearchError> {
         let (Some(vector), Some(semantic)) = (query, view.semantic()) else {
-            return Ok(VectorAnswer { hits: Vec::new(), exact: true });
+            return Ok(Begun::nowhere());
         };
         let query = VectorQuery {
             vector,
@@ -213,7 +215,7 @@ impl Search {
             limit: rows,
             exact: self.exact,
         };
-        semantic.vectors.search(&query).map_err(SearchError::Vectors)
+        semantic.vectors.begin(&query).map_err(SearchError::Vectors)
     }
 
     fn by_words(&self, view: &View, mode: SearchMode, rows: usize) -> Result<Vec<TextHit>, SearchError> {

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` and `column` (rows of a scope),
 //! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `pass` and `near`
-//! (the search of many rows, on several threads: `helpers`), `search` ([`VectorReader`]), `index` and `builder` (HNSW),
+//! (the search of many rows, on several threads), `search` ([`VectorReader`]), `index` and `builder` (HNSW),
 //! `state` and `files` (disk), `compare` (two folds).
 
 mod builder;
@@ -16,7 +16,6 @@ mod compare;
 mod erase;
 mod files;
 mod fold;
-mod helpers;
 mod index;
 mod kernels;
 mod near;
@@ -55,7 +54,7 @@ pub use index::IndexError;
 pub use kernels::Kernel;
 pub use quantise::QueryVectorError;
 pub use search::{
-    ScopeStats, VectorAnswer, VectorHit, VectorQuery, VectorReader, VectorSearchError, VectorStats,
+    Begun, ScopeStats, VectorAnswer, VectorHit, VectorQuery, VectorReader, VectorSearchError, VectorStats,
 };
 pub use state::{SaveError, Snapshot, StateError};
 

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::embedding::standby::Work;
 use crate::vector::kernels::Kernel;
 use crate::vector::quantise::Query;
 use crate::vector::scan::{ALL_ROWS, Found, Scan};
@@ -115,6 +116,19 @@ pub(crate) struct Aim {
     pub(crate) minimum: f32,
 }
 
+/// Nobody depends on those who take part: a piece they took and do not finish is looked at again.
+impl Work for Pass {
+    /// Takes pieces as long as there are any.
+    fn work(&self) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(output) = self.outputs.get(number) else { return };
+            // Refused when a thread that waited for it was faster in the end; both are the same.
+            drop(output.set(self.look_at(&self.pieces[number])));
+        }
+    }
+}
+
 impl Pass {
     pub(crate) fn new(aim: Aim, parts: Vec<Part>, buffers: Arc<Buffers>) -> Self {
         let mut pieces = Vec::new();
@@ -140,16 +154,6 @@ impl Pass {
     /// The scopes that are searched, by source.
     pub(crate) fn slabs(&self) -> Vec<&Slab> {
         self.parts.iter().map(Part::slab).collect()
-    }
-
-    /// Takes pieces as long as there are any.
-    pub(crate) fn work(&self) {
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(output) = self.outputs.get(number) else { return };
-            // Refused when a thread that waited for it was faster in the end; both are the same.
-            drop(output.set(self.look_at(&self.pieces[number])));
-        }
     }
 
     /// Takes `count` pieces and does nothing with them, as a thread that has lost its core.

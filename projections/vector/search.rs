@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 
+use crate::embedding::standby::{Called, Work};
 use crate::vector::index::Hnsw;
 use crate::vector::near::add_near;
 use crate::vector::pass::{Aim, Part, Pass};
@@ -130,13 +131,23 @@ impl VectorReader {
     ///
     /// [`VectorSearchError`] for a vector or a bound that cannot be compared with.
     pub fn search(&self, ask: &VectorQuery<'_>) -> Result<VectorAnswer, VectorSearchError> {
+        Ok(self.begin(ask)?.finish())
+    }
+
+    /// Begins a [`search`](Self::search): threads that stand by start with it, and the caller can do something else before it
+    /// [finishes](Begun::finish) what they have not done by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`search`](Self::search).
+    pub fn begin(&self, ask: &VectorQuery<'_>) -> Result<Begun<'_>, VectorSearchError> {
         let query = Query::new(ask.vector)?;
         let minimum = ask.min_similarity.unwrap_or(f32::NEG_INFINITY);
         if minimum.is_nan() {
             return Err(VectorSearchError::MinSimilarity);
         }
         let Some(filter) = self.filter(ask).filter(|_| ask.limit > 0) else {
-            return Ok(VectorAnswer { hits: Vec::new(), exact: true });
+            return Ok(Begun::nowhere());
         };
         let mut scopes: Vec<&Scope> = ask.scopes.iter().collect();
         scopes.sort_unstable();
@@ -167,29 +178,7 @@ impl VectorReader {
         let aim = Aim { query, kernel: self.shared.kernel, filter, limit: ask.limit, minimum };
         let pass = Arc::new(Pass::new(aim, parts, Arc::clone(&self.shared.buffers)));
         let called = if pass.is_long() { self.shared.helpers.call(&pass) } else { None };
-        pass.work();
-        let mut scan = pass.scan(minimum);
-        drop(called);
-        let slabs = pass.slabs();
-        scan.add_scattered(&slabs, &indexed);
-        let passed_over = add_near(&mut scan, &pass, &slabs);
-        let exact = whole && !passed_over;
-        // Taken after the slabs: every slot they name is in it.
-        let (best, damaged) = scan.finish(&slabs, &self.shared.store.view(), minimum);
-        if damaged > 0 {
-            self.shared.damaged.fetch_add(damaged, Ordering::Relaxed);
-        }
-        let hits = best.into_iter().map(|best| {
-            let (block, at) = slabs[best.source as usize].locate(best.row);
-            let key = block.keys[at];
-            VectorHit {
-                row: key.row(),
-                entity: block.entities[at],
-                chunk: key.chunk(),
-                similarity: best.similarity,
-            }
-        });
-        Ok(VectorAnswer { hits: hits.collect(), exact })
+        Ok(Begun(Some(Scanning { shared: &self.shared, pass, called, indexed, whole, minimum })))
     }
 
     /// The filter of `ask`; `None` when no row can pass it.
@@ -235,6 +224,57 @@ impl VectorReader {
             kernel: format!("{:?}", self.shared.kernel),
             index_failure: failure.unwrap_or_default(),
         }
+    }
+}
+
+/// A search that was begun, see [`VectorReader::begin`]. Dropped, it is given up.
+pub struct Begun<'a>(Option<Scanning<'a>>);
+
+struct Scanning<'a> {
+    shared: &'a Shared,
+    pass: Arc<Pass>,
+    called: Option<Called<'a>>,
+    /// Rows that indexes found, by the part they are of.
+    indexed: Vec<(u32, u32)>,
+    /// Whether no part was asked by its index.
+    whole: bool,
+    minimum: f32,
+}
+
+impl Begun<'_> {
+    /// A search where nothing can be found.
+    pub(crate) const fn nowhere() -> Self {
+        Self(None)
+    }
+
+    /// Does what is left, and answers.
+    pub fn finish(self) -> VectorAnswer {
+        let Some(Scanning { shared, pass, called, indexed, whole, minimum }) = self.0 else {
+            return VectorAnswer { hits: Vec::new(), exact: true };
+        };
+        pass.work();
+        let mut scan = pass.scan(minimum);
+        drop(called);
+        let slabs = pass.slabs();
+        scan.add_scattered(&slabs, &indexed);
+        let passed_over = add_near(&mut scan, &pass, &slabs);
+        let exact = whole && !passed_over;
+        // Taken after the slabs: every slot they name is in it.
+        let (best, damaged) = scan.finish(&slabs, &shared.store.view(), minimum);
+        if damaged > 0 {
+            shared.damaged.fetch_add(damaged, Ordering::Relaxed);
+        }
+        let hits = best.into_iter().map(|best| {
+            let (block, at) = slabs[best.source as usize].locate(best.row);
+            let key = block.keys[at];
+            VectorHit {
+                row: key.row(),
+                entity: block.entities[at],
+                chunk: key.chunk(),
+                similarity: best.similarity,
+            }
+        });
+        VectorAnswer { hits: hits.collect(), exact }
     }
 }
 

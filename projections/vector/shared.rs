@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use caxton_events::{MemoryId, Scope, Seq};
 
+use crate::embedding::standby::StandBy;
 use crate::embedding::store::VectorStore;
 use crate::vector::VectorOptions;
-use crate::vector::helpers::Helpers;
 use crate::vector::index::Hnsw;
 use crate::vector::kernels::Kernel;
 use crate::vector::pass::Buffers;
 use crate::vector::slab::{RowKey, Slab};
+
+/// Threads that stand by to scan at most: more wait for the same memory.
+const HELPERS_MAX: usize = 7;
 
 /// A scope as searches see it.
 #[derive(Clone, Default)]
@@ -145,7 +148,7 @@ pub(crate) struct Shared {
     pub(crate) options: VectorOptions,
     pub(crate) kernel: Kernel,
     pub(crate) store: VectorStore,
-    pub(crate) helpers: Helpers,
+    pub(crate) helpers: StandBy,
     pub(crate) buffers: Arc<Buffers>,
     cells: RwLock<BTreeMap<Scope, Arc<Cell>>>,
     kinds: RwLock<Kinds>,
@@ -162,7 +165,7 @@ impl Shared {
             options,
             kernel: Kernel::detect(),
             store,
-            helpers: Helpers::start(options.scan_threads.saturating_sub(1)),
+            helpers: StandBy::start("scan", options.scan_threads.saturating_sub(1).min(HELPERS_MAX)),
             buffers: Arc::default(),
             cells: RwLock::default(),
             kinds: RwLock::default(),

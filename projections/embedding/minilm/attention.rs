@@ -5,11 +5,17 @@ use std::ops::Range;
 use super::forward::Buffers;
 use super::kernels::{Kernels, Order, PANEL_COLUMNS, Panels, Rows, RowsMut};
 use super::reduced::{BLOCK_ROWS, Form, ReducedPanels, STEP_WORDS, Tiles};
+use super::weights::{Numbers, Weights};
 
 /// Width of an attention head, which is what makes its keys and values whole panels.
 pub(super) const HEAD: usize = PANEL_COLUMNS;
 /// Tokens whose scores are computed together with 16 bits: two blocks, which stay in the nearest cache.
 pub(super) const ROWS: usize = 2 * BLOCK_ROWS;
+
+/// Whether queries, keys and values have 16 bits.
+pub(super) fn is_bf16(kernels: Kernels, weights: &Weights) -> bool {
+    weights.numbers() != Numbers::Full && kernels.set().multiplies_bf16()
+}
 
 /// The queries, keys and values of a text's tokens.
 #[derive(Clone, Copy)]

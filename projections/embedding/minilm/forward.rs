@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::{Arc, RwLock};
 
 use super::attention::{self, HEAD, Head, Text, attend};
 use super::buffer::{FloatBuffer, WordBuffer};
@@ -16,7 +17,7 @@ use super::weights::{Numbers, Weights};
 
 /// Rows that go through a feed-forward part together: a multiple of every kernel's tile but one, 0.7 MB between
 /// the halves.
-pub(super) const CHUNK_ROWS: usize = 112;
+const CHUNK_ROWS: usize = 112;
 /// As [`CHUNK_ROWS`], of reduced products: pairs of blocks.
 const REDUCED_CHUNK_ROWS: usize = 128;
 
@@ -26,7 +27,12 @@ pub(crate) struct Scratch {
     tokens: usize,
     longest: usize,
     state: Option<Buffers>,
+    /// Of a pass that is split.
+    met: Option<Arc<Met>>,
 }
+
+/// Queries, keys and values of the tokens of one thread, of this layer and of the next, where other threads read them.
+pub(super) type Met = [RwLock<FloatBuffer>; 2];
 
 pub(super) struct Buffers {
     /// The vector of each token, rows of `hidden`.
@@ -53,6 +59,21 @@ pub(super) struct Buffers {
 }
 
 impl Scratch {
+    /// Room for `len` numbers twice, which other threads can read.
+    pub(super) fn met(&mut self, len: usize) -> Result<Arc<Met>, io::Error> {
+        let fits = |met: &Arc<Met>| met[0].read().is_ok_and(|numbers| numbers.len() >= len);
+        if let Some(met) = self.met.as_ref().filter(|met| fits(met)) {
+            return Ok(Arc::clone(met));
+        }
+        let room = || FloatBuffer::zeroed(len, false).map(RwLock::new);
+        Ok(Arc::clone(self.met.insert(Arc::new([room()?, room()?]))))
+    }
+
+    /// The first `len` numbers of the tokens' last states; none where no pass was.
+    pub(super) fn states(&self, len: usize) -> &[f32] {
+        self.state.as_ref().map_or(&[], |buffers| &buffers.hidden[..len])
+    }
+
     /// Makes room for `tokens` in all, `longest` of them in one text.
     pub(super) fn reserve(
         &mut self,
@@ -139,7 +160,7 @@ impl Pass<'_> {
 }
 
 /// Rows that go through a feed-forward part together.
-fn chunk_rows(weights: &Weights) -> usize {
+pub(super) fn chunk_rows(weights: &Weights) -> usize {
     match weights.numbers() {
         Numbers::Full | Numbers::Rounded => CHUNK_ROWS,
         Numbers::Reduced(_) => REDUCED_CHUNK_ROWS,
@@ -179,7 +200,7 @@ pub(crate) fn forward(
         let mut first = 0;
         for text in texts {
             let place = first..first + text.len();
-            if weights.numbers() != Numbers::Full && kernels.set().multiplies_bf16() {
+            if attention::is_bf16(kernels, weights) {
                 attention::attend_bf16(kernels, tiles, hidden, place, buffers);
             } else {
                 let Buffers { attention, gathered, keys, values, scores, .. } = &mut *buffers;

@@ -14,12 +14,15 @@ pub(crate) const PANEL_COLUMNS: usize = 32;
 ///
 /// The weights of a layer do not fit into a core's own cache. Without this, a text of 12 tokens takes twice as long
 /// and one of 256 a fifth longer (`cargo bench --bench embedding`); 8 to 64 rows make no difference.
+///
+/// For AVX-512. AVX2 takes longer over a row than the second cache does to bring the next.
 pub(crate) const PREFETCH_ROWS: usize = 16;
 
 /// Rows of a panel that are fetched into the core's second cache ahead of use.
 ///
 /// The nearest cache waits for few lines at a time, too few to hide the way to memory; the second waits for more.
-/// A text of 12 tokens takes a tenth less; 64 to 384 rows make no difference.
+/// A text of 12 tokens takes a tenth less; 64 to 384 rows make no difference. For AVX-512: AVX2 passes over a panel more
+/// often and fetches the next one meanwhile.
 pub(crate) const PREFETCH_FAR_ROWS: usize = 128;
 
 /// The kernels of one instruction set. A value is the proof that this processor has it.
@@ -79,6 +82,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) panel: &'a [[f32; PANEL_COLUMNS]],
     /// Where the panel starts that is multiplied after this one: to be fetched, never to be read.
     pub(crate) next: *const f32,
+    /// Which of how many tiles of the panel this is.
+    pub(crate) place: (usize, usize),
     pub(crate) bias: &'a [f32; PANEL_COLUMNS],
     pub(crate) y: RowsMut<'a>,
 }
@@ -152,6 +157,7 @@ impl Kernels {
                 x: Rows { numbers: &x.numbers[row * x.stride..], count, stride: x.stride },
                 panel,
                 next,
+                place: (tile, tiles),
                 bias,
                 y: RowsMut { numbers: &mut y.numbers[row * y.stride + column..], stride: y.stride },
             });

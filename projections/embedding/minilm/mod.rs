@@ -44,6 +44,7 @@ pub use instructions::InstructionSet;
 pub use safetensors::TensorError;
 
 use super::embedder::{EmbedError, Embedder, ModelIdentity};
+use super::standby::StandBy;
 use super::{LoadError, ModelOptions, model_files};
 use forward::Scratch;
 use helper::{Helper, Shared};
@@ -66,9 +67,9 @@ pub struct MiniLm {
     kernels: Kernels,
     /// The thread that takes part in the pass of one short text, unless `options.helper` is off.
     helper: Option<Helper>,
+    /// Threads that take tokens of one long text.
+    others: StandBy,
     options: ModelOptions,
-    /// Held by the one call whose text is split.
-    splitting: Mutex<()>,
     /// Memory of passes that are over, at most one for each thread that may run.
     idle: Mutex<Vec<Scratch>>,
 }
@@ -131,14 +132,15 @@ impl MiniLm {
         let (tokens, weights) = (tokens?, Arc::new(weights?));
         // Without a helper a short text takes longer, and gets the same vector.
         let helper = options.helper.then(|| Helper::start(Arc::clone(&weights), kernels).ok()).flatten();
+        let others = if split::can(kernels, &weights) { options.text_threads.saturating_sub(1) } else { 0 };
         Ok(Self {
             identity: ModelIdentity { precision: options.precision, ..found.identity },
             tokens,
             weights,
             kernels,
             helper,
+            others: StandBy::start("embed-part", others),
             options: options.clone(),
-            splitting: Mutex::new(()),
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -205,19 +207,23 @@ impl MiniLm {
     fn split(&self, pass: &Pass, ids: &[Vec<u32>]) -> bool {
         let &[text] = pass.texts.as_slice() else { return false };
         let text = &ids[text];
-        let threads = self.options.text_threads.min(text.len() / split::TOKENS_MIN);
-        if threads < 2 || self.weights.numbers() != Numbers::Full {
+        let threads = self.threads_for(text);
+        if threads < 2 {
             return false;
         }
-        let Ok(_one) = self.splitting.try_lock() else { return false };
         let mut scratches: Vec<Scratch> = (0..threads).map(|_| self.scratch()).collect();
-        let vector = split::forward(self.kernels, &self.weights, text, &mut scratches);
+        let vector = split::forward(self.kernels, &self.weights, text, &mut scratches, &self.others);
         for scratch in scratches {
             self.put_back(scratch);
         }
         let Some(vector) = vector.transpose() else { return false };
         drop(pass.vectors.set(vector.map(|vector| vec![vector])));
         true
+    }
+
+    /// Threads that a single text is dealt out to.
+    fn threads_for(&self, text: &[u32]) -> usize {
+        (self.others.count() + 1).min(text.len() / split::TOKENS_MIN)
     }
 
     /// The helper, where `texts` are one that may be short enough for it and no other call has it.
@@ -255,6 +261,8 @@ impl MiniLm {
     /// The vectors of texts with these tokens.
     fn embed_ids(&self, ids: &[Vec<u32>], helper: Option<Shared<'_>>) -> Result<Vec<Vec<f32>>, EmbedError> {
         let passes = self.passes(ids);
+        // The other threads need the core that it waits on.
+        let helper = helper.filter(|_| ids.len() != 1 || self.threads_for(&ids[0]) < 2);
         match (helper, passes.as_slice()) {
             (_, [pass]) if self.split(pass, ids) => {}
             (Some(helper), [pass]) if ids[0].len() <= helper::TOKENS_MAX => {

@@ -99,6 +99,8 @@ pub(super) struct ReducedTile<'a> {
     /// What one stands for, by row; empty with 16 bits.
     pub(super) row_scales: &'a [f32],
     pub(super) rows: usize,
+    /// Which of how many tiles of the panel this is.
+    pub(super) place: (usize, usize),
     pub(super) columns: Columns<'a>,
     pub(super) y: RowsMut<'a>,
 }
@@ -323,6 +325,7 @@ impl Kernels {
                 x: words,
                 row_scales: scales(first_row + first, count),
                 rows: count,
+                place: ((first_row + first) / tile_rows, x.rows.div_ceil(tile_rows)),
                 columns,
                 y: RowsMut { numbers: &mut y.numbers[first * y.stride..], stride: y.stride },
             };

@@ -1,12 +1,13 @@
 //! Reduced products in AVX2, with and without the 8-bit products of AVX-VNNI.
 
 use std::arch::x86_64::{
-    __m256i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_dpbusd_avx_epi32, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
-    _mm256_sign_epi8, _mm256_storeu_si256,
+    __m256i, _MM_HINT_T1, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32, _mm256_dpbusd_avx_epi32,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_storeu_si256,
 };
 
 use super::kernels::PANEL_COLUMNS;
+use super::kernels_avx2::{PASS_COLUMNS, PASSES};
 use super::reduced::{ReducedTile, STEP_WORDS, step_of};
 use super::reduced_plain as plain;
 
@@ -45,7 +46,12 @@ macro_rules! int8_kernel {
             #[target_feature(enable = $features)]
             fn rows<const ROWS: usize>(tile: &mut ReducedTile<'_>) {
                 let mut results = [[0_i32; PANEL_COLUMNS]; ROWS];
-                for column in (0..PANEL_COLUMNS).step_by(16) {
+                // As 32 bits do, see there: all passes over a panel fetch the next one together.
+                let (place, tiles) = tile.place;
+                let ahead_step = (PANEL_COLUMNS * size_of::<u32>()).div_ceil(PASSES * tiles);
+                let mut ahead = tile.columns.next.cast::<u8>();
+                ahead = ahead.wrapping_add(PASSES * place * tile.columns.panel.len() * ahead_step);
+                for column in (0..PANEL_COLUMNS).step_by(PASS_COLUMNS) {
                     let start: [__m256i; 2] = std::array::from_fn(|half| {
                         let offsets = &tile.columns.offsets[column + 8 * half..][..8];
                         // SAFETY: the cut has eight numbers.
@@ -56,7 +62,9 @@ macro_rules! int8_kernel {
                     for (step, panel) in tile.columns.panel.chunks_exact(STEP_WORDS).enumerate() {
                         let x = &step_of(tile.x, step)[..ROWS * STEP_WORDS];
                         for (word, weights) in panel.iter().enumerate() {
-                            let weights = &weights[column..column + 16];
+                            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                            ahead = ahead.wrapping_add(ahead_step);
+                            let weights = &weights[column..column + PASS_COLUMNS];
                             // SAFETY: the cut has sixteen words.
                             let weights: [__m256i; 2] = unsafe {
                                 [

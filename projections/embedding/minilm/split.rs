@@ -7,15 +7,15 @@
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::attention::{Head, Text, attend};
-use super::buffer::FloatBuffer;
-use super::forward::{Buffers, CHUNK_ROWS, Pass, Scratch, embed_tokens, finish_layer, pool};
+use super::attention::{self, Head, Text, attend};
+use super::forward::{Buffers, Met, Pass, Scratch, chunk_rows, embed_tokens, finish_layer, pool};
 use super::kernels::{Kernels, Rows, RowsMut};
 use super::product::Product;
 use super::weights::Weights;
+use crate::embedding::standby::{StandBy, Work};
 
 /// Tokens that are worth a thread of their own: below, the helper makes more of a second core.
 pub(super) const TOKENS_MIN: usize = 28;
@@ -24,114 +24,146 @@ const ROWS: usize = 4;
 /// Times a thread looks whether the others are there before it lets somebody else have its core.
 const LOOKS_BUSY: u32 = 2_000;
 
-/// Queries, keys and values of one thread's tokens: those of this layer and of the next.
-type Shared = [RwLock<FloatBuffer>; 2];
+/// Whether a pass of these weights can be split: not where attention is computed with 16 bits.
+pub(super) fn can(kernels: Kernels, weights: &Weights) -> bool {
+    !attention::is_bf16(kernels, weights)
+}
 
-/// The vector of `text` on as many threads as there are `scratches`, this one among them; `None`: there was no thread, or one
-/// did not come to its end, and nothing was done.
+/// A pass whose parts threads take, each one of them.
+struct Split {
+    kernels: Kernels,
+    weights: Arc<Weights>,
+    text: Vec<u32>,
+    parts: Vec<Part>,
+    /// The first part that nobody has taken; the caller's own is none of them.
+    next: AtomicUsize,
+    meeting: Meeting,
+}
+
+/// Some of the tokens.
+struct Part {
+    range: Range<usize>,
+    met: Arc<Met>,
+    /// Its thread's, as long as that works; what it found afterwards.
+    scratch: Mutex<Scratch>,
+}
+
+/// The vector of `text` on this thread and those that stand by, on as many as there are `scratches`, which are taken; `None`:
+/// somebody else has the threads, or one did not come to its end, and nothing was done.
 ///
 /// # Errors
 ///
 /// The system's, when there is no memory for the intermediate results.
 pub(super) fn forward(
     kernels: Kernels,
-    weights: &Weights,
+    weights: &Arc<Weights>,
     text: &[u32],
-    scratches: &mut [Scratch],
+    scratches: &mut Vec<Scratch>,
+    others: &StandBy,
 ) -> Result<Option<Vec<f32>>, io::Error> {
     let share = text.len().div_ceil(scratches.len()).next_multiple_of(ROWS);
-    let ranges: Vec<Range<usize>> =
-        (0..text.len()).step_by(share).map(|first| first..text.len().min(first + share)).collect();
     let width = 3 * weights.shape.hidden;
-    let room = |range: &Range<usize>| FloatBuffer::zeroed(range.len() * width, false).map(RwLock::new);
-    let shared = ranges
-        .iter()
-        .map(|range| Ok([room(range)?, room(range)?]))
-        .collect::<Result<Vec<Shared>, io::Error>>()?;
-    let mut buffers = Vec::with_capacity(ranges.len());
-    for (scratch, range) in scratches.iter_mut().zip(&ranges) {
-        buffers.push(scratch.reserve(weights, range.len(), text.len())?);
-    }
-    let meeting = Meeting::of(ranges.len());
-    let parts = ranges.iter().zip(&mut buffers).enumerate();
-    let mut parts: Vec<_> = parts
-        .map(|(own, (range, buffers))| {
-            let (shared, meeting) = (shared.as_slice(), &meeting);
-            move || Part { kernels, weights, shared, own, meeting }.run(text, range.clone(), buffers)
-        })
-        .collect();
-    let mut first = parts.remove(0);
-    let whole = thread::scope(|scope| {
-        let mut others = Vec::with_capacity(parts.len());
-        for (index, part) in parts.into_iter().enumerate() {
-            let thread = thread::Builder::new().name(format!("embed-part-{}", index + 1));
-            match thread.spawn_scoped(scope, part) {
-                Ok(other) => others.push(other),
-                Err(_) => meeting.cancel(),
-            }
-        }
-        let first = first();
-        others.into_iter().all(|other| other.join().is_ok_and(|whole| whole)) && first
+    let parts = (0..text.len()).step_by(share).map(|first| {
+        let range = first..text.len().min(first + share);
+        let mut scratch = scratches.pop().unwrap_or_default();
+        scratch.reserve(weights, range.len(), text.len())?;
+        let met = scratch.met(range.len() * width)?;
+        Ok(Part { range, met, scratch: Mutex::new(scratch) })
     });
-    let rows = ranges
-        .iter()
-        .zip(&buffers)
-        .map(|(range, buffers)| &buffers.hidden[..range.len() * weights.shape.hidden]);
-    Ok(whole.then(|| pool(rows, weights.shape.hidden)))
+    let parts = parts.collect::<Result<Vec<_>, io::Error>>()?;
+    let split = Arc::new(Split {
+        kernels,
+        weights: Arc::clone(weights),
+        text: text.to_vec(),
+        meeting: Meeting::of(parts.len()),
+        parts,
+        next: AtomicUsize::new(1),
+    });
+    let Some(called) = others.call(&split) else { return Ok(None) };
+    split.take(0);
+    // Once more at the end: what the others found is there then.
+    let whole = split.meeting.wait();
+    drop(called);
+    Ok(whole.then(|| split.vector(scratches)))
 }
 
-/// One thread's share.
-struct Part<'a> {
-    kernels: Kernels,
-    weights: &'a Weights,
-    shared: &'a [Shared],
-    own: usize,
-    meeting: &'a Meeting,
+impl Work for Split {
+    fn work(&self) {
+        let own = self.next.fetch_add(1, Ordering::Relaxed);
+        if own < self.parts.len() {
+            self.take(own);
+            self.meeting.arrive();
+        }
+    }
 }
 
-impl Part<'_> {
-    /// Takes the tokens of `range` through all layers; `false` when another thread does not.
-    fn run(&self, text: &[u32], range: Range<usize>, buffers: &mut Buffers) -> bool {
-        let _cancels = Cancels(self.meeting);
-        let (kernels, weights) = (self.kernels, self.weights);
-        let (hidden, count) = (weights.shape.hidden, range.len());
+impl Split {
+    /// Does a part.
+    fn take(&self, own: usize) {
+        let part = &self.parts[own];
+        let _cancels = Cancels(&self.meeting);
+        let mut scratch = part.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        match scratch.reserve(&self.weights, part.range.len(), self.text.len()) {
+            Ok(buffers) => self.take_through(own, part, buffers),
+            // There was room before.
+            Err(_) => self.meeting.cancel(),
+        }
+    }
+
+    /// Takes the tokens of a part through all layers; not to the end when another thread does not.
+    fn take_through(&self, own: usize, part: &Part, buffers: &mut Buffers) {
+        let (kernels, weights) = (self.kernels, &*self.weights);
+        let (hidden, chunk_rows) = (weights.shape.hidden, chunk_rows(weights));
+        let (range, count) = (&part.range, part.range.len());
         let tiles = &kernels.tiles();
         let mut pass = Pass { kernels, weights, helper: None };
-        let tokens = std::iter::once((range.start, &text[range]));
+        let tokens = std::iter::once((range.start, &self.text[range.clone()]));
         embed_tokens(kernels, weights, tokens, &mut buffers.hidden);
         for layer in 0..weights.layers.len() {
             {
-                let own = self.shared[self.own][layer % 2].write();
-                let mut own = own.unwrap_or_else(PoisonError::into_inner);
-                for first in (0..count).step_by(CHUNK_ROWS) {
-                    let count = CHUNK_ROWS.min(count - first);
+                let mut rows = part.met[layer % 2].write().unwrap_or_else(PoisonError::into_inner);
+                for first in (0..count).step_by(chunk_rows) {
+                    let count = chunk_rows.min(count - first);
                     pass.multiply(
                         (layer, Product::AttentionIn),
                         tiles,
                         Rows { numbers: &buffers.hidden[first * hidden..], count, stride: hidden },
                         &mut buffers.operand,
-                        &mut RowsMut { numbers: &mut own[first * 3 * hidden..], stride: 3 * hidden },
+                        &mut RowsMut { numbers: &mut rows[first * 3 * hidden..], stride: 3 * hidden },
                     );
                 }
             }
             if !self.meeting.wait() {
-                return false;
+                return;
             }
-            let all: Vec<_> = self
-                .shared
-                .iter()
-                .map(|part| part[layer % 2].read().unwrap_or_else(PoisonError::into_inner))
-                .collect();
-            let parts: Vec<&[f32]> = all.iter().map(|part| &***part).collect();
-            let text = Text { parts: &parts, own: self.own, hidden };
+            let all = self.parts.iter().map(|part| part.met[layer % 2].read());
+            let all: Vec<_> = all.map(|part| part.unwrap_or_else(PoisonError::into_inner)).collect();
+            let rows = all.iter().zip(&self.parts);
+            let parts: Vec<&[f32]> =
+                rows.map(|(numbers, part)| &numbers[..part.range.len() * 3 * hidden]).collect();
+            let text = Text { parts: &parts, own, hidden };
             let Buffers { gathered, keys, values, scores, .. } = &mut *buffers;
             attend(kernels, text, &mut Head { keys, values, scores }, gathered);
             drop(all);
-            for first in (0..count).step_by(CHUNK_ROWS) {
-                finish_layer(&mut pass, tiles, layer, first..count.min(first + CHUNK_ROWS), buffers);
+            for first in (0..count).step_by(chunk_rows) {
+                finish_layer(&mut pass, tiles, layer, first..count.min(first + chunk_rows), buffers);
             }
         }
-        true
+    }
+
+    /// The text's vector, when all parts are through; `scratches` get back what they had.
+    fn vector(&self, scratches: &mut Vec<Scratch>) -> Vec<f32> {
+        let hidden = self.weights.shape.hidden;
+        let mut taken: Vec<Scratch> = self
+            .parts
+            .iter()
+            .map(|part| std::mem::take(&mut *part.scratch.lock().unwrap_or_else(PoisonError::into_inner)))
+            .collect();
+        let rows =
+            self.parts.iter().zip(&taken).map(|(part, scratch)| scratch.states(part.range.len() * hidden));
+        let vector = pool(rows, hidden);
+        scratches.append(&mut taken);
+        vector
     }
 }
 
@@ -148,9 +180,14 @@ impl Meeting {
         Self { threads, arrived: AtomicUsize::new(0), cancelled: AtomicBool::new(false) }
     }
 
+    /// Is here, and does not wait for the others; how many were here before, of all times.
+    fn arrive(&self) -> usize {
+        self.arrived.fetch_add(1, Ordering::AcqRel)
+    }
+
     /// Waits until all threads are here; `false`: one will never be.
     fn wait(&self) -> bool {
-        let arrived = self.arrived.fetch_add(1, Ordering::AcqRel);
+        let arrived = self.arrive();
         let complete = (arrived / self.threads + 1) * self.threads;
         let mut looks = 0_u32;
         while self.arrived.load(Ordering::Acquire) < complete {

@@ -227,10 +227,17 @@ fn queries_of_many_threads_get_the_bits_they_get_alone() {
             .map(|text| (*text).to_owned())
             .chain([20, 27, 28, 37, 60, 300].map(|words| "agent ".repeat(words)))
             .collect();
-    let alone = MiniLm::load(&dir, &ModelOptions::default()).unwrap();
+    for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+        get_the_bits_they_get_alone(&dir, &texts, precision);
+    }
+}
+
+fn get_the_bits_they_get_alone(dir: &Path, texts: &[String], precision: Precision) {
+    let options = ModelOptions { precision, ..ModelOptions::default() };
+    let alone = MiniLm::load(dir, &options).unwrap();
     let expected: Vec<_> = texts.iter().map(|text| alone.embed(&[text]).unwrap()).collect();
-    let together = ModelOptions { helper: true, text_threads: 3, ..ModelOptions::default() };
-    let helped = Arc::new(MiniLm::load(&dir, &together).unwrap());
+    let together = ModelOptions { helper: true, text_threads: 3, ..options };
+    let helped = Arc::new(MiniLm::load(dir, &together).unwrap());
     let options = ServiceOptions {
         cache: CacheOptions { entries_max: 0, ..CacheOptions::default() },
         threads: 2,
@@ -239,12 +246,12 @@ fn queries_of_many_threads_get_the_bits_they_get_alone() {
     let service = EmbeddingService::start(Arc::clone(&helped) as Arc<dyn Embedder>, options).unwrap();
     for (text, expected) in texts.iter().zip(&expected) {
         for _ in 0..5 {
-            assert_eq!(&helped.embed(&[text]).unwrap(), expected, "{text:?}");
+            assert_eq!(&helped.embed(&[text]).unwrap(), expected, "{precision}: {text:?}");
         }
     }
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let (service, texts, expected) = (&service, &texts, &expected);
+            let (service, expected) = (&service, &expected);
             scope.spawn(move || {
                 for index in (0..texts.len()).cycle().skip(thread).take(3 * texts.len()) {
                     let found = service.embed_query(&texts[index]).unwrap();

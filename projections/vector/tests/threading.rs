@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::indexing::rows;
 use super::{Ask, House, ask, entity, observation};
+use crate::embedding::standby::Work;
 use crate::vector::kernels::Kernel;
 use crate::vector::near::add_near;
 use crate::vector::pass::{Aim, Buffers, Part, Pass};

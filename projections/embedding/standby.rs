@@ -1,24 +1,26 @@
-//! Threads that take part in the pass of one search.
+//! Threads that stand by to take part in work that is over before a thread could be started for it.
 //!
-//! A pass is over before a thread could be started for it, and what it waits for is memory: two cores fetch in half
-//! the time of one. So some threads stand by, parked. One pass at a time has them; others go on alone. Nobody depends
-//! on them: a piece they took and do not finish is looked at again.
+//! A thread that is started, or woken, begins on the core of the one that asks, where the system knows of no idle core, as
+//! virtual machines often do not: it then waits for that core until it is moved, milliseconds later. So threads are parked
+//! and kept off the caller's core. One caller at a time has them; others go on alone.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 
-use crate::embedding::cores::{self, Movable};
-use crate::vector::pass::Pass;
+use super::cores::{self, Movable};
 
-/// More threads than so many wait for the same memory.
-const HELPERS_MAX: usize = 7;
+/// What threads take part in.
+pub(crate) trait Work: Send + Sync {
+    /// Does some of it, on the calling thread.
+    fn work(&self);
+}
 
 /// The threads, which end when this is dropped.
-pub(crate) struct Helpers {
+pub(crate) struct StandBy {
     helpers: Vec<Helper>,
-    /// Held by the one pass that has them.
+    /// Held by the one caller that has them.
     turn: Mutex<()>,
 }
 
@@ -29,7 +31,7 @@ struct Helper {
 
 /// What a helper and those who call it share.
 struct Desk {
-    pass: Mutex<Option<Arc<Pass>>>,
+    work: Mutex<Option<Arc<dyn Work>>>,
     stop: AtomicBool,
     /// The core on which the helper was when it last came or went.
     core: AtomicUsize,
@@ -37,21 +39,26 @@ struct Desk {
     movable: OnceLock<Movable>,
 }
 
-/// A pass that the helpers were called to; when this is dropped, those that have not come need not.
+/// Work that the threads were called to; when this is dropped, those that have not come need not.
 pub(crate) struct Called<'a> {
     helpers: &'a [Helper],
     _turn: MutexGuard<'a, ()>,
 }
 
-impl Helpers {
-    /// Starts `count` threads, or fewer where the system gives no more.
-    pub(crate) fn start(count: usize) -> Self {
-        let started = (1..=count.min(HELPERS_MAX)).map_while(|number| Helper::start(number).ok());
+impl StandBy {
+    /// Starts `count` threads called `name` and a number, or fewer where the system gives no more.
+    pub(crate) fn start(name: &str, count: usize) -> Self {
+        let started = (1..=count).map_while(|number| Helper::start(format!("{name}-{number}")).ok());
         Self { helpers: started.collect(), turn: Mutex::new(()) }
     }
 
-    /// Calls the helpers to `pass`; `None` when another one has them, or there are none.
-    pub(crate) fn call(&self, pass: &Arc<Pass>) -> Option<Called<'_>> {
+    /// How many there are. One that panicked is none any more.
+    pub(crate) fn count(&self) -> usize {
+        self.helpers.iter().filter(|helper| !helper.thread.is_finished()).count()
+    }
+
+    /// Calls the threads to `work`; `None` when somebody else has them, or there are none.
+    pub(crate) fn call(&self, work: &Arc<impl Work + 'static>) -> Option<Called<'_>> {
         if self.helpers.is_empty() {
             return None;
         }
@@ -61,7 +68,7 @@ impl Helpers {
             Err(TryLockError::WouldBlock) => return None,
         };
         for helper in &self.helpers {
-            *helper.desk.pass() = Some(Arc::clone(pass));
+            *helper.desk.work() = Some(Arc::clone(work) as Arc<dyn Work>);
             helper.desk.part_from_caller();
             helper.thread.thread().unpark();
         }
@@ -72,39 +79,39 @@ impl Helpers {
 impl Drop for Called<'_> {
     fn drop(&mut self) {
         for helper in self.helpers {
-            drop(helper.desk.pass().take());
+            drop(helper.desk.work().take());
         }
     }
 }
 
-impl Drop for Helpers {
+impl Drop for StandBy {
     fn drop(&mut self) {
         for Helper { desk, thread } in self.helpers.drain(..) {
             desk.stop.store(true, Ordering::Release);
             thread.thread().unpark();
-            // Where it panicked, passes went on without it.
+            // Where it panicked, its callers went on without it.
             drop(thread.join());
         }
     }
 }
 
 impl Helper {
-    fn start(number: usize) -> io::Result<Self> {
+    fn start(name: String) -> io::Result<Self> {
         let desk = Arc::new(Desk {
-            pass: Mutex::new(None),
+            work: Mutex::new(None),
             stop: AtomicBool::new(false),
             core: AtomicUsize::new(usize::MAX),
             movable: OnceLock::new(),
         });
         let own = Arc::clone(&desk);
-        let thread = thread::Builder::new().name(format!("scan-{number}")).spawn(move || own.stand_by())?;
+        let thread = thread::Builder::new().name(name).spawn(move || own.stand_by())?;
         Ok(Self { desk, thread })
     }
 }
 
 impl Desk {
-    fn pass(&self) -> MutexGuard<'_, Option<Arc<Pass>>> {
-        self.pass.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work(&self) -> MutexGuard<'_, Option<Arc<dyn Work>>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a helper does all the time.
@@ -114,13 +121,13 @@ impl Desk {
             let _ = self.movable.set(this);
         }
         while !self.stop.load(Ordering::Acquire) {
-            let pass = self.pass().take();
-            let Some(pass) = pass else {
+            let work = self.work().take();
+            let Some(work) = work else {
                 thread::park();
                 continue;
             };
             self.note_core();
-            pass.work();
+            work.work();
             self.note_core();
         }
     }
@@ -129,7 +136,7 @@ impl Desk {
         self.core.store(cores::current().unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    /// Sees to it that the helper does not wake on the caller's core, to wait for it until the pass is over.
+    /// Sees to it that the helper does not wake on the caller's core, to wait for it until the work is done.
     fn part_from_caller(&self) {
         if let (Some(here), Some(helper)) = (cores::current(), self.movable.get())
             && here == self.core.load(Ordering::Relaxed)

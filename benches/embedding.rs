@@ -22,6 +22,8 @@ use caxton_projections::embedding::{
 
 const PAIRS: usize = 31;
 const BATCH: usize = 32;
+/// Rest before each run beside onnxruntime: its threads go on looking for work behind a run, on the cores that are measured.
+const REST: Duration = Duration::from_millis(100);
 /// 12 tokens with the frame.
 const SHORT: &str = "draw a small plot from a terminal with python now";
 
@@ -122,13 +124,11 @@ fn against(peer: &mut Peer, model: &MiniLm, name: &str) {
     let other = peer.name.clone();
     for tokens in [12, 60, 256] {
         let text = text_of(model, tokens, 0);
-        let ratios = pairs(PAIRS, || time(model, &[&text]), || peer.time(model, &[&text]));
-        report(&format!("{name}, one text of {tokens} tokens"), &other, &ratios);
+        report(&format!("{name}, one text of {tokens} tokens"), &other, &peer.pairs(model, &[&text]));
     }
     for (batch, texts) in &batches(model) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let ratios = pairs(PAIRS, || time(model, &texts), || peer.time(model, &texts));
-        report(&format!("{name}, batch of {BATCH}, {batch}"), &other, &ratios);
+        report(&format!("{name}, batch of {BATCH}, {batch}"), &other, &peer.pairs(model, &texts));
     }
 }
 
@@ -274,15 +274,26 @@ impl Peer {
         serde_json::from_str(&line).unwrap()
     }
 
-    fn time(&mut self, model: &dyn Embedder, texts: &[&str]) -> Duration {
+    fn ask(&mut self, texts: &[&str]) -> serde_json::Value {
         writeln!(self.input, "{}", serde_json::to_string(texts).unwrap()).unwrap();
-        let answer = self.read();
-        let first: Vec<f64> = serde_json::from_value(answer["first"].clone()).unwrap();
+        self.read()
+    }
+
+    /// Seconds of `model` and of the peer, which computes the same.
+    fn pairs(&mut self, model: &dyn Embedder, texts: &[&str]) -> Vec<(f64, f64)> {
+        let first: Vec<f64> = serde_json::from_value(self.ask(texts)["first"].clone()).unwrap();
         let ours = model.embed(&texts[..1]).unwrap();
         let cosine: f64 = first.iter().zip(&ours[0]).map(|(a, b)| a * f64::from(*b)).sum();
         // Its 8 bits and ours are rounded at different places.
         assert!(cosine > 0.95, "the peer computes something else: {cosine}");
-        Duration::from_secs_f64(answer["seconds"].as_f64().unwrap())
+        let rested = |run: &mut dyn FnMut() -> Duration| {
+            std::thread::sleep(REST);
+            run()
+        };
+        let theirs = |peer: &mut Self| {
+            Duration::from_secs_f64(peer.ask(texts)["seconds"].as_f64().expect("its seconds"))
+        };
+        pairs(PAIRS, || rested(&mut || time(model, texts)), || rested(&mut || theirs(self)))
     }
 }
 

@@ -70,7 +70,7 @@ pub struct ModelOptions {
     /// sleeps otherwise. The vectors are the same, bit by bit. For a machine with a core to spare; the fused engine only.
     /// Default: off.
     pub helper: bool,
-    /// Threads that a long single text may be split over, the caller's included, one call at a time; each gets 28 tokens at
+    /// Threads that a long single text may be split over, the caller's included, one call at a time; each gets 36 tokens at
     /// least. The fused engine with 32 bits only. Default: 1.
     pub text_threads: usize,
     /// Texts in one pass at most. Default: 32. At least 1.

@@ -17,8 +17,9 @@ use super::product::Product;
 use super::weights::Weights;
 use crate::embedding::standby::{StandBy, Work};
 
-/// Tokens that are worth a thread of their own: below, the helper makes more of a second core.
-pub(super) const TOKENS_MIN: usize = 28;
+/// Tokens that are worth a thread of their own. With fewer the helper is as fast, and does not make the others wait where its core
+/// has other work.
+pub(super) const TOKENS_MIN: usize = 36;
 /// Rows of a thread are a multiple of it, but those of the last: whole tiles.
 const ROWS: usize = 4;
 /// Times a thread looks whether the others are there before it lets somebody else have its core.

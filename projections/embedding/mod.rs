@@ -71,7 +71,8 @@ pub struct ModelOptions {
     /// Default: off.
     pub helper: bool,
     /// Threads that a long single text may be split over, the caller's included, one call at a time; each gets 36 tokens at
-    /// least. The fused engine with 32 bits only. Default: 1.
+    /// least. The fused engine, but not where it computes attention with 16 bits (AMX, AVX-512 BF16).
+    /// Default: 1.
     pub text_threads: usize,
     /// Texts in one pass at most. Default: 32. At least 1.
     pub batch_size: usize,

@@ -257,7 +257,7 @@ impl Embedder for EmbeddingService {
             }
             Ok(())
         };
-        let ahead_max = self.bulk_threads + self.batches_ahead;
+        let ahead_max = self.bulk_threads.saturating_add(self.batches_ahead);
         let mut taken = 0;
         for (sent, places) in order.chunks(self.batch_size).enumerate() {
             let texts: Vec<&str> = places.iter().map(|index| texts[*index]).collect();

@@ -5,6 +5,7 @@
 //! and kept off the caller's core. One caller at a time has them; others go on alone.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
@@ -39,6 +40,12 @@ struct Desk {
     movable: OnceLock<Movable>,
 }
 
+/// The threads, for whoever took them.
+pub(crate) struct Taken<'a> {
+    helpers: &'a [Helper],
+    turn: MutexGuard<'a, ()>,
+}
+
 /// Work that the threads were called to; when this is dropped, those that have not come need not.
 pub(crate) struct Called<'a> {
     helpers: &'a [Helper],
@@ -52,13 +59,13 @@ impl StandBy {
         Self { helpers: started.collect(), turn: Mutex::new(()) }
     }
 
-    /// How many there are. One that panicked is none any more.
-    pub(crate) fn count(&self) -> usize {
-        self.helpers.iter().filter(|helper| !helper.thread.is_finished()).count()
+    /// How many there are.
+    pub(crate) const fn count(&self) -> usize {
+        self.helpers.len()
     }
 
-    /// Calls the threads to `work`; `None` when somebody else has them, or there are none.
-    pub(crate) fn call(&self, work: &Arc<impl Work + 'static>) -> Option<Called<'_>> {
+    /// Takes the threads, for a call; `None` when somebody else has them, or there are none.
+    pub(crate) fn take(&self) -> Option<Taken<'_>> {
         if self.helpers.is_empty() {
             return None;
         }
@@ -67,12 +74,19 @@ impl StandBy {
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        for helper in &self.helpers {
+        Some(Taken { helpers: &self.helpers, turn })
+    }
+}
+
+impl<'a> Taken<'a> {
+    /// Calls the threads to `work`.
+    pub(crate) fn call(self, work: &Arc<impl Work + 'static>) -> Called<'a> {
+        for helper in self.helpers {
             *helper.desk.work() = Some(Arc::clone(work) as Arc<dyn Work>);
             helper.desk.part_from_caller();
             helper.thread.thread().unpark();
         }
-        Some(Called { helpers: &self.helpers, _turn: turn })
+        Called { helpers: self.helpers, _turn: self.turn }
     }
 }
 
@@ -89,7 +103,7 @@ impl Drop for StandBy {
         for Helper { desk, thread } in self.helpers.drain(..) {
             desk.stop.store(true, Ordering::Release);
             thread.thread().unpark();
-            // Where it panicked, its callers went on without it.
+            // It does not panic.
             drop(thread.join());
         }
     }
@@ -124,10 +138,13 @@ impl Desk {
             let work = self.work().take();
             let Some(work) = work else {
                 thread::park();
+                // It may have been moved, for work that was over before it came.
+                self.note_core();
                 continue;
             };
             self.note_core();
-            work.work();
+            // The panic was told, and the work knows that it was left; whoever calls next counts on this thread.
+            let _told = panic::catch_unwind(AssertUnwindSafe(|| work.work()));
             self.note_core();
         }
     }
@@ -143,5 +160,43 @@ impl Desk {
         {
             helper.keep_off(here);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+    use super::*;
+
+    struct Counting {
+        came: AtomicUsize,
+        panics: bool,
+    }
+
+    impl Work for Counting {
+        fn work(&self) {
+            self.came.fetch_add(1, Ordering::SeqCst);
+            assert!(!self.panics, "a panic that the test asks for");
+        }
+    }
+
+    #[test]
+    fn all_threads_come_to_one_caller_at_a_time_whatever_became_of_the_last_work() {
+        let threads = StandBy::start("test", 2);
+        for panics in [false, true, true, false] {
+            let work = Arc::new(Counting { came: AtomicUsize::new(0), panics });
+            let called = threads.take().unwrap().call(&work);
+            while work.came.load(Ordering::SeqCst) < threads.count() {
+                thread::yield_now();
+            }
+            assert!(threads.take().is_none(), "somebody has them");
+            drop(called);
+        }
+    }
+
+    #[test]
+    fn without_threads_nobody_comes() {
+        assert!(StandBy::start("test", 0).take().is_none());
     }
 }

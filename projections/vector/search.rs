@@ -177,7 +177,8 @@ impl VectorReader {
         }
         let aim = Aim { query, kernel: self.shared.kernel, filter, limit: ask.limit, minimum };
         let pass = Arc::new(Pass::new(aim, parts, Arc::clone(&self.shared.buffers)));
-        let called = if pass.is_long() { self.shared.helpers.call(&pass) } else { None };
+        let called =
+            if pass.is_long() { self.shared.helpers.take().map(|threads| threads.call(&pass)) } else { None };
         Ok(Begun(Some(Scanning { shared: &self.shared, pass, called, indexed, whole, minimum })))
     }
 
@@ -227,7 +228,8 @@ impl VectorReader {
     }
 }
 
-/// A search that was begun, see [`VectorReader::begin`]. Dropped, it is given up.
+/// A search that was begun, see [`VectorReader::begin`]. Dropped, nobody who has not begun with it
+/// begins any more.
 pub struct Begun<'a>(Option<Scanning<'a>>);
 
 struct Scanning<'a> {

@@ -154,7 +154,7 @@ section! {
         pub conversation_pool: bool = true;
         /// Reuse the buffers that answers are written into.
         pub response_pool: bool = true;
-        /// Objects that each pool keeps while nobody uses them.
+        /// Objects that each pool keeps while nobody uses them; a buffer of an answer has 64 KiB at most.
         pub pool_size: usize = 1_000, whole(0, 10_000_000);
     }
 }

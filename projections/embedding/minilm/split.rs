@@ -62,6 +62,7 @@ pub(super) fn forward(
     scratches: &mut Vec<Scratch>,
     others: &StandBy,
 ) -> Result<Option<Vec<f32>>, io::Error> {
+    let Some(threads) = others.take() else { return Ok(None) };
     let share = text.len().div_ceil(scratches.len()).next_multiple_of(ROWS);
     let width = 3 * weights.shape.hidden;
     let parts = (0..text.len()).step_by(share).map(|first| {
@@ -80,7 +81,7 @@ pub(super) fn forward(
         parts,
         next: AtomicUsize::new(1),
     });
-    let Some(called) = others.call(&split) else { return Ok(None) };
+    let called = threads.call(&split);
     split.take(0);
     // Once more at the end: what the others found is there then.
     let whole = split.meeting.wait();
@@ -202,7 +203,8 @@ impl Meeting {
                 thread::yield_now();
             }
         }
-        true
+        // Who left comes no more often than who went on, so that the number alone does not tell.
+        !self.cancelled.load(Ordering::Relaxed)
     }
 
     fn cancel(&self) {
@@ -218,5 +220,25 @@ impl Drop for Cancels<'_> {
         if thread::panicking() {
             self.0.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Meeting;
+
+    #[test]
+    fn a_meeting_that_was_cancelled_stays_so_whoever_comes() {
+        let meeting = Meeting::of(2);
+        meeting.cancel();
+        for _ in 0..4 {
+            assert!(!meeting.wait());
+        }
+        let meeting = Meeting::of(2);
+        meeting.arrive();
+        assert!(meeting.wait());
+        meeting.cancel();
+        meeting.arrive();
+        assert!(!meeting.wait());
     }
 }

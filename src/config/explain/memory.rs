@@ -265,12 +265,14 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory_allocation.agent_memory.conversation_pool",
-        "When a conversation leaves the cache of conversation_processing.conversation_cache_size, the next one takes over its          room instead of asking for memory.",
+        "When a conversation leaves the cache of conversation_processing.conversation_cache_size, the next one takes over its \
+         room instead of asking for memory.",
         "caxton_conversation_pool_reused_total",
     ),
     entry(
         "memory_allocation.agent_memory.response_pool",
-        "Answers in JSON are written into buffers that earlier answers had, of up to 64 KiB, instead of memory that grows          with each.",
+        "Answers in JSON are written into buffers that earlier answers had, of up to 64 KiB, instead of memory that grows \
+         with each.",
         "caxton_response_pool_reused_total",
     ),
     entry(

@@ -36,7 +36,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "advanced_memory_tuning.embedding_advanced.prefetch_batches",
-        "While the model is at some texts, so many batches behind them are cut into tokens by the thread that waits for the          vectors; 0 leaves that to the model's threads.",
+        "While the model is at some texts, so many batches behind them are cut into tokens by the thread that waits for the \
+         vectors; 0 leaves that to the model's threads.",
         "caxton_embedding_texts_tokenized_ahead_total",
     ),
     entry(

@@ -34,6 +34,7 @@ fn every_key_with_an_effect_has_one_entry_and_every_entry_such_a_key() {
 fn every_entry_says_what_happens_in_a_sentence_and_where_it_shows() {
     for entry in entries::all() {
         assert!(entry.effect.len() > 20 && entry.effect.ends_with('.'), "{}: {}", entry.key, entry.effect);
+        assert!(!entry.effect.contains("  "), "{}: {}", entry.key, entry.effect);
         assert!(entry.see.len() > 5 && !entry.see.ends_with('.'), "{}: {}", entry.key, entry.see);
     }
 }

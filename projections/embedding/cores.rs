@@ -1,12 +1,55 @@
-//! Which core a thread runs on, and keeping a thread off one.
+//! Which core a thread runs on, and keeping it off its caller's.
 //!
 //! For Linux. Elsewhere nobody knows the core, and nothing is done.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Movable, current};
+use linux::{Movable, current};
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use elsewhere::{Movable, current};
+use elsewhere::{Movable, current};
+
+/// Where a thread that others call is, as far as it told.
+pub(crate) struct Whereabouts {
+    /// The core on which it was last; [`usize::MAX`] when nobody knows.
+    core: AtomicUsize,
+    /// The thread, as soon as it runs.
+    movable: OnceLock<Movable>,
+}
+
+impl Whereabouts {
+    /// Of a thread that has not begun.
+    pub(crate) const fn unknown() -> Self {
+        Self { core: AtomicUsize::new(usize::MAX), movable: OnceLock::new() }
+    }
+
+    /// Called by the thread itself, before it waits for the first call.
+    pub(crate) fn begin(&self) {
+        if let Some(this) = Movable::this_thread() {
+            // Nobody else sets it.
+            let _ = self.movable.set(this);
+        }
+    }
+
+    /// Called by the thread itself, whenever it may have been moved.
+    pub(crate) fn note(&self) {
+        self.core.store(current().unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// Sees to it that the thread wakes on another core than the one that calls this.
+    ///
+    /// A thread wakes where it slept if the system knows of no core nearby that is idle, as virtual machines often do
+    /// not, and then waits for the caller's core until it is moved: milliseconds, when the work is over.
+    pub(crate) fn part_from_caller(&self) {
+        if let (Some(here), Some(thread)) = (current(), self.movable.get())
+            && here == self.core.load(Ordering::Relaxed)
+        {
+            thread.keep_off(here);
+        }
+    }
+}
 
 #[cfg(target_os = "linux")]
 mod linux {

@@ -6,11 +6,11 @@
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 
-use super::cores::{self, Movable};
+use super::cores::Whereabouts;
 
 /// What threads take part in.
 pub(crate) trait Work: Send + Sync {
@@ -34,10 +34,7 @@ struct Helper {
 struct Desk {
     work: Mutex<Option<Arc<dyn Work>>>,
     stop: AtomicBool,
-    /// The core on which the helper was when it last came or went.
-    core: AtomicUsize,
-    /// The helper, as soon as it runs.
-    movable: OnceLock<Movable>,
+    whereabouts: Whereabouts,
 }
 
 /// The threads, for whoever took them.
@@ -83,7 +80,7 @@ impl<'a> Taken<'a> {
     pub(crate) fn call(self, work: &Arc<impl Work + 'static>) -> Called<'a> {
         for helper in self.helpers {
             *helper.desk.work() = Some(Arc::clone(work) as Arc<dyn Work>);
-            helper.desk.part_from_caller();
+            helper.desk.whereabouts.part_from_caller();
             helper.thread.thread().unpark();
         }
         Called { helpers: self.helpers, _turn: self.turn }
@@ -114,8 +111,7 @@ impl Helper {
         let desk = Arc::new(Desk {
             work: Mutex::new(None),
             stop: AtomicBool::new(false),
-            core: AtomicUsize::new(usize::MAX),
-            movable: OnceLock::new(),
+            whereabouts: Whereabouts::unknown(),
         });
         let own = Arc::clone(&desk);
         let thread = thread::Builder::new().name(name).spawn(move || own.stand_by())?;
@@ -130,35 +126,19 @@ impl Desk {
 
     /// What a helper does all the time.
     fn stand_by(&self) {
-        if let Some(this) = Movable::this_thread() {
-            // Nobody else sets it.
-            let _ = self.movable.set(this);
-        }
+        self.whereabouts.begin();
         while !self.stop.load(Ordering::Acquire) {
             let work = self.work().take();
             let Some(work) = work else {
                 thread::park();
                 // It may have been moved, for work that was over before it came.
-                self.note_core();
+                self.whereabouts.note();
                 continue;
             };
-            self.note_core();
+            self.whereabouts.note();
             // The panic was told, and the work knows that it was left; whoever calls next counts on this thread.
             let _told = panic::catch_unwind(AssertUnwindSafe(|| work.work()));
-            self.note_core();
-        }
-    }
-
-    fn note_core(&self) {
-        self.core.store(cores::current().unwrap_or(usize::MAX), Ordering::Relaxed);
-    }
-
-    /// Sees to it that the helper does not wake on the caller's core, to wait for it until the work is done.
-    fn part_from_caller(&self) {
-        if let (Some(here), Some(helper)) = (cores::current(), self.movable.get())
-            && here == self.core.load(Ordering::Relaxed)
-        {
-            helper.keep_off(here);
+            self.whereabouts.note();
         }
     }
 }
@@ -166,6 +146,8 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 

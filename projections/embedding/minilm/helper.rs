@@ -9,8 +9,8 @@
 //! because its core has other work, the pass computes that part too.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
 use super::buffer::FloatBuffer;
@@ -18,7 +18,7 @@ use super::kernels::{Kernels, Order, PANEL_COLUMNS, Rows, RowsMut};
 use super::product::{Matrix, Multiplication, Product};
 use super::reduced::{Operand, Tiles};
 use super::weights::{Numbers, Weights};
-use crate::embedding::cores::{self, Movable};
+use crate::embedding::cores::Whereabouts;
 
 /// Tokens of a text that is shared, at most. A longer one is rare as a query, and takes room here.
 pub(crate) const TOKENS_MAX: usize = 112;
@@ -55,10 +55,7 @@ struct Desk {
     /// Whether the pass that asked last still goes on.
     open: AtomicBool,
     stop: AtomicBool,
-    /// The core on which the helper was when it last came or went.
-    core: AtomicUsize,
-    /// The helper, as soon as it runs.
-    movable: OnceLock<Movable>,
+    whereabouts: Whereabouts,
     task: RwLock<Task>,
     /// See [`Claims`].
     claims: AtomicU64,
@@ -225,7 +222,7 @@ impl Helper {
             Err(TryLockError::WouldBlock) => return None,
         };
         self.desk.open.store(true, Ordering::Relaxed);
-        self.desk.part_from_caller();
+        self.desk.whereabouts.part_from_caller();
         self.desk.calls.fetch_add(1, Ordering::Release);
         self.waker.unpark();
         Some(Shared { desk: &self.desk, turn, late: 0 })
@@ -257,8 +254,7 @@ impl Desk {
             calls: AtomicU32::new(0),
             open: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            core: AtomicUsize::new(usize::MAX),
-            movable: OnceLock::new(),
+            whereabouts: Whereabouts::unknown(),
             task: RwLock::new(Task { turn: 0, layer: 0, product: Product::AttentionIn, rows: 0, x }),
             claims: AtomicU64::new(0),
             finished: AtomicU64::new(0),
@@ -269,36 +265,17 @@ impl Desk {
     /// What the helper does all the time.
     fn stand_by(&self) {
         let mut answered = 0;
-        if let Some(this) = Movable::this_thread() {
-            // Nobody else sets it.
-            let _ = self.movable.set(this);
-        }
+        self.whereabouts.begin();
         while !self.stop.load(Ordering::Acquire) {
             let calls = self.calls.load(Ordering::Acquire);
             if calls == answered {
                 std::thread::park();
             } else {
                 answered = calls;
-                self.note_core();
+                self.whereabouts.note();
                 self.take_part();
-                self.note_core();
+                self.whereabouts.note();
             }
-        }
-    }
-
-    fn note_core(&self) {
-        self.core.store(cores::current().unwrap_or(usize::MAX), Ordering::Relaxed);
-    }
-
-    /// Sees to it that the helper wakes on another core than the caller's.
-    ///
-    /// A thread wakes where it slept if the system knows of no core nearby that is idle, as virtual machines often do
-    /// not, and then waits for the caller's core until it is moved: milliseconds, when the pass is over.
-    fn part_from_caller(&self) {
-        if let (Some(here), Some(helper)) = (cores::current(), self.movable.get())
-            && here == self.core.load(Ordering::Relaxed)
-        {
-            helper.keep_off(here);
         }
     }
 

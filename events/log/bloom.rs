@@ -1,6 +1,8 @@
 //! Which streams, actors and correlations a block may hold: a Bloom filter of about ten bits an item.
 
-use crate::log::chain;
+use crate::log::chain::{self, Hash};
+use crate::log::header::array;
+use crate::log::lanes::hash_each;
 
 /// What an item is, so that an actor named like a stream is not taken for it.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +38,35 @@ pub(crate) fn item_hash(item: Item, text: &str) -> u64 {
         long = [&[item as u8], text.as_bytes()].concat();
         &long
     };
-    let mut first = [0; 8];
-    first.copy_from_slice(&chain::hash(input).0[..8]);
-    u64::from_le_bytes(first)
+    first_bits(&chain::hash(input))
+}
+
+/// Items on their way to be hashed side by side.
+#[derive(Default)]
+pub(crate) struct Items {
+    /// Each with its tag in front, one after the other.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Items {
+    pub(crate) fn push(&mut self, item: Item, text: &str) {
+        self.bytes.push(item as u8);
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Of each, in order, what [`item_hash`] gives.
+    pub(crate) fn hashes(&self) -> Vec<u64> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let inputs: Vec<&[u8]> =
+            starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end]).collect();
+        hash_each(&inputs).iter().map(first_bits).collect()
+    }
+}
+
+fn first_bits(hash: &Hash) -> u64 {
+    u64::from_le_bytes(array(&hash.0[..8]))
 }
 
 /// The filter over these items (repetitions are taken out). Empty when there are too many to tell apart.
@@ -77,7 +105,7 @@ fn probes(item: u64, bytes: usize) -> impl Iterator<Item = usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Item, build, is_well_formed, item_hash, may_contain};
+    use super::{Item, Items, build, is_well_formed, item_hash, may_contain};
 
     #[track_caller]
     fn check(count: usize, false_positives_max: usize) {
@@ -88,6 +116,17 @@ mod tests {
         let outside = (0..10_000).map(|n| item_hash(Item::Actor, &n.to_string()));
         let wrong = outside.filter(|item| may_contain(&filter, *item)).count();
         assert!(wrong <= false_positives_max, "{count} items: {wrong} of 10000");
+    }
+
+    #[test]
+    fn items_hashed_together_are_those_hashed_alone() {
+        for count in [0, 1, 3, 4, 17, 250] {
+            let texts: Vec<String> = (0..count).map(|n| "name".repeat(n * 7 % 60)).collect();
+            let mut items = Items::default();
+            texts.iter().for_each(|text| items.push(Item::Actor, text));
+            let alone: Vec<u64> = texts.iter().map(|text| item_hash(Item::Actor, text)).collect();
+            assert_eq!(items.hashes(), alone);
+        }
     }
 
     #[test]

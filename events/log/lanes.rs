@@ -46,8 +46,8 @@ pub(crate) fn hash_each(inputs: &[&[u8]]) -> Vec<Hash> {
     let mut hashes = vec![Hash::default(); inputs.len()];
     let (mut ones, mut twos) = (Vec::with_capacity(inputs.len()), Vec::new());
     for (index, input) in inputs.iter().enumerate() {
-        // A single block gains nothing; what is longer than two chunks has lanes of its own to fill.
-        if (BLOCK_LEN + 1..=CHUNK_LEN).contains(&input.len()) {
+        // What is longer than two chunks has lanes of its own to fill.
+        if (1..=CHUNK_LEN).contains(&input.len()) {
             ones.push(index);
         } else if (CHUNK_LEN + 1..=2 * CHUNK_LEN).contains(&input.len()) {
             twos.push(index);
@@ -126,8 +126,23 @@ fn last_chunks(chunks: &[&[u8]], counter: u64, root: u8) -> Vec<Hash> {
 
 /// The `members` of `chunks` that are one block.
 fn single_blocks(chunks: &[&[u8]], members: &[usize], (counter, root): (u64, u8), hashes: &mut [Hash]) {
+    let flags = CHUNK_START | CHUNK_END | root;
+    if members.len() > ALONE_MAX && tails::is_able() {
+        let mut blocks: [&[u8]; MAX_SIMD_DEGREE] = [&[]; MAX_SIMD_DEGREE];
+        for (block, index) in blocks.iter_mut().zip(members) {
+            *block = chunks[*index];
+        }
+        let mut states = [0; OUT_LEN * MAX_SIMD_DEGREE];
+        for (bytes, word) in states.chunks_exact_mut(4).zip(IV.iter().cycle()) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let states = &states[..OUT_LEN * members.len()];
+        if last_blocks((states, &blocks), members, (counter, flags), hashes) {
+            return;
+        }
+    }
     for index in members {
-        hashes[*index] = last_block(IV, chunks[*index], counter, CHUNK_START | CHUNK_END | root);
+        hashes[*index] = last_block(IV, chunks[*index], counter, flags);
     }
 }
 
@@ -151,6 +166,7 @@ fn run<const FULL: usize>(
     let states = &mut states[..OUT_LEN * members.len()];
     platform().hash_many(fronts, &IV, counter, none, 0, CHUNK_START, 0, states);
     if members.len() > ALONE_MAX
+        && tails::is_able()
         && last_blocks((&*states, &tails), members, (counter, CHUNK_END | root), hashes)
     {
         return;

@@ -22,6 +22,7 @@ pub mod build;
 pub mod chain;
 pub mod checkpoint;
 pub mod copy;
+mod ending;
 pub mod erasure;
 pub mod evidence;
 pub mod exchange;
@@ -191,8 +192,9 @@ impl Log {
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))
     }
 
-    /// Opens the stopped log in `dir` for reading although its last block may be damaged: its end is then the last header
-    /// that is right. For [`Reader::scan_salvaging`] and [`Reader::survey`].
+    /// Opens the stopped log in `dir` for reading although its last block may be damaged, or it was not closed in order: its
+    /// end is then the last header that is right, and whole records of the write-ahead log are seen whether they continue
+    /// the chain or not. The file stays as it is. For [`Reader::scan_salvaging`] and [`Reader::survey`].
     ///
     /// # Errors
     ///

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use redb::StorageBackend;
 
-use crate::id::Seq;
-use crate::log::blocks::{Value, damaged, next_header, read_header};
-use crate::log::header::{Header, array};
+use crate::log::ending::{check_end, check_recent, last_right_header, show_recent};
+use crate::log::header::array;
 use crate::log::journal::{FileMedium, Journal, RING_BYTES, WAL_BYTES};
 use crate::log::lock::{DirLock, LockError};
 use crate::log::origin::Origin;
@@ -17,11 +16,10 @@ use crate::log::pack::ChainEnd;
 use crate::log::past::{PartError, Past, PastError};
 use crate::log::rewrite;
 use crate::log::scan::ReadError;
-use crate::log::sealing::{KeyRing, KeysError};
+use crate::log::sealing::KeysError;
 use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, Own, StoreError, Writable, guarded};
 use crate::log::trim::remove_leftover;
-use crate::log::verify::{Findings, verify_block};
-use crate::log::wal::{self, Seed, WalBlock};
+use crate::log::wal::{Seed, WalBlock};
 
 /// Name of the log's file in a data directory.
 pub const LOG_FILE: &str = "events.redb";
@@ -198,14 +196,40 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
     Ok(opened)
 }
 
-/// Opens the file in `dir` for reading, with its last block as it is.
+/// Opens the file in `dir` for reading as it is, whatever is wrong with its end and whether it was closed in order or not. It
+/// stays as it is.
 pub(crate) fn open_file_damaged(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
-    open_existing(dir, cache_bytes, End::Damaged)
+    let path = existing(dir)?;
+    open_damaged(|| medium(File::open(&path).map_err(StoreError::Io)?), &path, Some(dir), cache_bytes)
 }
 
-/// Opens the file in `dir` for reading.
-pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
-    open_existing(dir, cache_bytes, End::Right)
+fn open_damaged(
+    medium: impl Fn() -> Result<Box<dyn StorageBackend>, StoreError>,
+    path: &Path,
+    dir: Option<&Path>,
+    cache_bytes: usize,
+) -> Result<Opened, OpenError> {
+    let opened = guarded(|| {
+        let journal = Journal::open(medium()?, false).map_err(StoreError::Io)?;
+        match builder(cache_bytes).open_read_only_with_backend(journal.backend()) {
+            Ok(database) => Ok(Some((database, journal))),
+            Err(redb::DatabaseError::RepairAborted) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    });
+    if let Some((database, journal)) = opened.map_err(|error| store_error(path, error))? {
+        let checked = check(Own::ReadOnly(database), &journal, path, dir, End::Damaged)?;
+        if checked.recent.is_empty() {
+            return Ok(checked.opened());
+        }
+    }
+    // It was not closed in order. What the store settles then stays in memory.
+    let opened = guarded(|| {
+        let journal = Journal::open_frozen(medium()?).map_err(StoreError::Io)?;
+        writable(Arc::clone(&journal), cache_bytes).map(|database| (database, journal))
+    });
+    let (database, journal) = opened.map_err(|error| store_error(path, error))?;
+    Ok(check(Own::Writable(database), &journal, path, dir, End::Damaged)?.opened())
 }
 
 /// What the last block of a log must be.
@@ -217,11 +241,17 @@ pub(crate) enum End {
     Damaged,
 }
 
-fn open_existing(dir: &Path, cache_bytes: usize, end: End) -> Result<Opened, OpenError> {
+fn existing(dir: &Path) -> Result<PathBuf, OpenError> {
     let path = dir.join(LOG_FILE);
-    if !path.exists() {
-        return Err(OpenError::Missing { dir: dir.to_owned(), found: "nothing to read".to_owned() });
+    if path.exists() {
+        return Ok(path);
     }
+    Err(OpenError::Missing { dir: dir.to_owned(), found: "nothing to read".to_owned() })
+}
+
+/// Opens the file in `dir` for reading.
+pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+    let path = existing(dir)?;
     let journal = guarded(|| {
         let file = File::open(&path).map_err(StoreError::Io)?;
         Journal::open(medium(file)?, false).map_err(StoreError::Io)
@@ -234,7 +264,7 @@ fn open_existing(dir: &Path, cache_bytes: usize, end: End) -> Result<Opened, Ope
     })
     .map_err(|error| store_error(&path, error))?
     .ok_or_else(|| OpenError::Unclean { path: path.clone() })?;
-    check_read_only(database, &journal, &path, Some(dir), end)
+    check_read_only(database, &journal, &path, Some(dir))
 }
 
 /// Opens a log's own file of any name for reading; its sealed files lie in the data directory `dir`.
@@ -245,7 +275,7 @@ pub(crate) fn open_file_at(path: &Path, dir: &Path, cache_bytes: usize) -> Resul
         Ok((builder(cache_bytes).open_read_only_with_backend(journal.backend())?, journal))
     });
     let (database, journal) = opened.map_err(|error| store_error(path, error))?;
-    check_read_only(database, &journal, path, Some(dir), End::Right)
+    check_read_only(database, &journal, path, Some(dir))
 }
 
 fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
@@ -316,16 +346,22 @@ pub(crate) fn open_backend(
     check_writable(opened.map_err(|error| store_error(path, error))?, path, None)
 }
 
+/// Opens what is left of a log on a medium of the caller's.
+#[cfg(test)]
+pub(crate) fn open_backend_damaged(backend: impl StorageBackend + Clone) -> Result<Opened, OpenError> {
+    open_damaged(|| Ok(Box::new(backend.clone())), Path::new("(backend)"), None, 1 << 20)
+}
+
 /// Opens a log on a medium of the caller's for reading.
 #[cfg(test)]
-pub(crate) fn open_backend_read_only(backend: impl StorageBackend, end: End) -> Result<Opened, OpenError> {
+pub(crate) fn open_backend_read_only(backend: impl StorageBackend) -> Result<Opened, OpenError> {
     let path = Path::new("(backend)");
     let opened = guarded(|| {
         let journal = Journal::open(Box::new(backend), false).map_err(StoreError::Io)?;
         Ok((builder(1 << 20).open_read_only_with_backend(journal.backend())?, journal))
     });
     let (database, journal) = opened.map_err(|error| store_error(path, error))?;
-    check_read_only(database, &journal, path, None, end)
+    check_read_only(database, &journal, path, None)
 }
 
 pub(crate) fn builder(cache_bytes: usize) -> redb::Builder {
@@ -394,14 +430,20 @@ struct Checked {
     recent: Vec<Arc<WalBlock>>,
 }
 
+impl Checked {
+    fn opened(self) -> Opened {
+        Opened { database: self.database, end: self.end, log_id: self.log_id }
+    }
+}
+
 fn check_read_only(
     database: redb::ReadOnlyDatabase,
     journal: &Journal,
     path: &Path,
     dir: Option<&Path>,
-    end: End,
 ) -> Result<Opened, OpenError> {
-    let Checked { database, end, log_id, recent } = check(Own::ReadOnly(database), journal, path, dir, end)?;
+    let Checked { database, end, log_id, recent } =
+        check(Own::ReadOnly(database), journal, path, dir, End::Right)?;
     if recent.is_empty() {
         Ok(Opened { database, end, log_id })
     } else {
@@ -466,11 +508,15 @@ fn check(
         PastError::Part(path, source) => OpenError::Sealed { path, source },
     })?;
     let database = Database { own, past: Arc::new(past) };
-    let found = if wanted == End::Right { check_end(&database) } else { last_right_header(&database) };
-    let checked = found.and_then(|mut end| {
-        let recent = check_recent(&database, journal, Seed::of(&log_id), &mut end)?;
-        Ok((end, recent))
-    });
+    let seed = Seed::of(&log_id);
+    let checked = match wanted {
+        End::Right => check_end(&database).and_then(|mut end| {
+            let recent = check_recent(&database, journal, seed, &mut end)?;
+            Ok((end, recent))
+        }),
+        End::Damaged => show_recent(&database, journal, seed)
+            .and_then(|recent| last_right_header(&database).map(|end| (end, recent))),
+    };
     let checked = checked.map(|(end, recent)| Checked { database, end, log_id, recent });
     checked.map_err(|error| match error {
         ReadError::Store(error) => store_error(path, error),
@@ -479,62 +525,6 @@ fn check(
         | ReadError::KeyMissing { .. }
         | ReadError::Key { .. } => OpenError::Damaged { path: path.to_owned(), source: error },
     })
-}
-
-/// The blocks of the write-ahead log that continue the chain at `end`, which is moved behind them.
-///
-/// What was overwritten or torn is no record. A record that does not follow on what is there shows that one before it was
-/// lost, which was durable: it is damage.
-fn check_recent(
-    database: &Database,
-    journal: &Journal,
-    seed: Seed,
-    end: &mut ChainEnd,
-) -> Result<Vec<Arc<WalBlock>>, ReadError> {
-    let wal = journal.read_wal().map_err(StoreError::Io)?;
-    let stored = database.stored_seq()?;
-    let mut live = wal::records(seed, &wal);
-    live.retain(|block| block.first > stored);
-    for block in &live {
-        let header =
-            Header::decode(block.first, block.header()).map_err(|what| damaged(block.first, what))?;
-        verify_block(&header, &Value::body_of(block), end, &KeyRing::default(), &mut Findings::default())?;
-    }
-    Ok(live)
-}
-
-/// Checks the last block against the one before it; the end of the chain.
-fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
-    let snapshot = database.snapshot(Seq(u64::MAX))?;
-    let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
-    let Some((first, value)) = next_header(&mut headers, true)? else {
-        return Ok(database.past.start.clone());
-    };
-    let header = read_header(first, &value)?;
-    let mut end = database.past.start.clone();
-    if let Some((before, value)) = next_header(&mut headers, true)? {
-        let before = read_header(before, &value)?;
-        end.frontier = before.frontier().ok_or_else(|| damaged(before.first, "its peaks do not fit"))?;
-        (end.bytes_through, end.recorded_at) = (before.bytes_through, before.last_at);
-    }
-    let body = snapshot.body(first)?;
-    verify_block(&header, &body, &mut end, &KeyRing::default(), &mut Findings::default())?;
-    Ok(end)
-}
-
-/// The end of the chain on the word of the last header that is right.
-fn last_right_header(database: &Database) -> Result<ChainEnd, ReadError> {
-    let snapshot = database.snapshot(Seq(u64::MAX))?;
-    let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
-    while let Some((first, value)) = next_header(&mut headers, true)? {
-        if let Ok(header) = read_header(first, &value)
-            && let Some(frontier) = header.frontier()
-        {
-            let (bytes_through, recorded_at) = (header.bytes_through, header.last_at);
-            return Ok(ChainEnd { frontier, bytes_through, recorded_at });
-        }
-    }
-    Ok(snapshot.past.start.clone())
 }
 
 pub(crate) fn store_error(path: &Path, error: StoreError) -> OpenError {

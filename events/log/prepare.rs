@@ -9,7 +9,7 @@ use crate::codec;
 use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::log::batch::{AppendError, Batch, Expected, IdempotencyKey};
 use crate::log::block::{ENTRY_BYTES, FLAG_LZ4, FLAG_SEALED};
-use crate::log::bloom::{Item, item_hash};
+use crate::log::bloom::{Item, Items};
 use crate::log::chain::{Hash, Tag};
 use crate::log::lanes::hash_each;
 use crate::log::sealing::{self, Key, KeyRing, NONCE_BYTES, OVERHEAD_BYTES, Sealer};
@@ -92,6 +92,7 @@ pub(crate) fn prepare_drafts(
     let mut bytes = Vec::new();
     let mut streams: HashMap<String, usize> = HashMap::new();
     let mut before: Option<&Draft> = None;
+    let mut items = FilterItems { places: Vec::with_capacity(drafts.len()), fresh: Items::default() };
     let mut compressor = Compressor { above: how.compress_above, table: None, compressed: Vec::new() };
     for (index, draft) in drafts.iter().enumerate() {
         let start = bytes.len();
@@ -112,7 +113,7 @@ pub(crate) fn prepare_drafts(
         if index == 0 {
             bytes.reserve((bytes.len() + bytes.len() / 8) * (drafts.len() - 1));
         }
-        let items = items(draft, before.zip(events.last()).map(|(before, event)| (before, event.items)));
+        items.push(draft, before);
         match streams.get_mut(&draft.stream) {
             Some(last) => *last = index,
             None => drop(streams.insert(draft.stream.clone(), index)),
@@ -121,7 +122,7 @@ pub(crate) fn prepare_drafts(
             tag,
             len: (bytes.len() - start) as u32,
             body_hash: Hash::default(),
-            items,
+            items: [0; 3],
         });
         before = Some(draft);
     }
@@ -130,6 +131,7 @@ pub(crate) fn prepare_drafts(
     for (event, body_hash) in hash_each(&bodies).into_iter().enumerate() {
         events[event].body_hash = body_hash;
     }
+    items.give(&mut events);
     let recorded_at = Timestamp::EPOCH;
     Ok(Prepared { events, bytes, streams, key, expected, recorded_at, sealed_under, generation })
 }
@@ -195,22 +197,55 @@ impl Compressor {
     }
 }
 
-/// The filter items of a draft, taken over from the draft before where they are the same.
-fn items(draft: &Draft, before: Option<(&Draft, [u64; 3])>) -> [u64; 3] {
-    let same = |draft: &Draft, before: &Draft| {
-        [draft.stream == before.stream, draft.actor == before.actor, draft.correlation == before.correlation]
-    };
-    let (known, mut items) =
-        before.map_or(([false; 3], [0; 3]), |(before, items)| (same(draft, before), items));
-    let kinds = [
-        (Item::Stream, Some(draft.stream.as_str())),
-        (Item::Actor, Some(draft.actor.as_str())),
-        (Item::Correlation, draft.correlation.as_deref()),
-    ];
-    for (index, (item, text)) in kinds.into_iter().enumerate() {
-        if !known[index] {
-            items[index] = text.map_or(0, |text| item_hash(item, text));
+/// The filter items of drafts, hashed together.
+struct FilterItems {
+    /// Of each draft.
+    places: Vec<[ItemPlace; 3]>,
+    fresh: Items,
+}
+
+/// Where an item comes from.
+#[derive(Clone, Copy)]
+enum ItemPlace {
+    /// There is none.
+    Nowhere,
+    /// It is that of the draft before.
+    Before,
+    /// It is the next one that is hashed.
+    Fresh,
+}
+
+impl FilterItems {
+    fn push(&mut self, draft: &Draft, before: Option<&Draft>) {
+        let mut place = |item, text: Option<&str>, known: Option<&str>| match text {
+            Some(text) if known == Some(text) => ItemPlace::Before,
+            Some(text) => {
+                self.fresh.push(item, text);
+                ItemPlace::Fresh
+            }
+            None => ItemPlace::Nowhere,
+        };
+        let known = before.and_then(|before| before.correlation.as_deref());
+        self.places.push([
+            place(Item::Stream, Some(&draft.stream), before.map(|before| before.stream.as_str())),
+            place(Item::Actor, Some(&draft.actor), before.map(|before| before.actor.as_str())),
+            place(Item::Correlation, draft.correlation.as_deref(), known),
+        ]);
+    }
+
+    /// Writes them to their events.
+    fn give(self, events: &mut [PreparedEvent]) {
+        let mut fresh = self.fresh.hashes().into_iter();
+        let mut before = [0; 3];
+        for (event, places) in events.iter_mut().zip(self.places) {
+            for (item, place) in before.iter_mut().zip(places) {
+                match place {
+                    ItemPlace::Nowhere => *item = 0,
+                    ItemPlace::Before => (),
+                    ItemPlace::Fresh => *item = fresh.next().unwrap_or_default(),
+                }
+            }
+            event.items = before;
         }
     }
-    items
 }

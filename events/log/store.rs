@@ -106,6 +106,12 @@ impl Writable {
         Ok(logged)
     }
 
+    /// Lets readers see blocks that a write-ahead log was found to hold.
+    pub(crate) fn show(&self, mut blocks: Vec<Arc<WalBlock>>) {
+        blocks.sort_by_key(|block| block.first);
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(blocks);
+    }
+
     /// Forgets the blocks of the write-ahead log: the database has their events.
     pub(crate) fn clear_recent(&self) {
         *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Recent::default();

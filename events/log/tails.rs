@@ -22,10 +22,18 @@ pub(crate) struct Tails {
     pub lens: Row,
 }
 
+/// Whether this processor can compress them.
+pub(crate) fn is_able() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
 /// Compresses all of them. `false`: this processor cannot, and nothing was changed.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn compress(tails: &mut Tails, counter: u64, flags: u8) -> bool {
-    let can = std::is_x86_feature_detected!("avx512f");
+    let can = is_able();
     if can {
         // SAFETY: the processor was just found to have AVX-512F, all that the function asks for.
         unsafe { avx512::compress(tails, counter, flags) };

@@ -7,7 +7,7 @@ use redb::ReadableTable as _;
 use super::disk::Disk;
 use super::{append, batch, clock, keyed, options, records};
 use crate::log::journal::Journal;
-use crate::log::open::{End, Opened, open_backend_read_only};
+use crate::log::open::{Opened, open_backend_read_only};
 use crate::log::store::{BODIES, HEADERS};
 use crate::log::{Filter, Log, LogOptions, OpenError, Reader, share};
 use crate::{Record, Seq};
@@ -56,7 +56,7 @@ fn check_truth(reader: &Reader, truth: &[Record], what: &str) -> bool {
 }
 
 pub(super) fn open_for_reading(bytes: Vec<u8>) -> Result<Reader, OpenError> {
-    let Opened { database, end, log_id } = open_backend_read_only(Disk::holding(bytes), End::Right)?;
+    let Opened { database, end, log_id } = open_backend_read_only(Disk::holding(bytes))?;
     Ok(Reader::new(Arc::new(share(database, &end, log_id, None))))
 }
 

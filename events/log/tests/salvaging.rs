@@ -10,18 +10,22 @@ use super::{append, batch, clock, content, options};
 use crate::log::block::{ENTRY_BYTES, checksum};
 use crate::log::chain::hash;
 use crate::log::header::Header;
-use crate::log::open::{End, Opened, open_backend_read_only};
+use crate::log::open::{Opened, open_backend_damaged};
 use crate::log::store::{BODIES, HEADERS};
 use crate::log::{Filter, Found, Log, LogOptions, Lost, OpenError, Reader, Salvaged, share};
 use crate::{Kind, Record, Seq};
 
 fn open(bytes: Vec<u8>) -> Result<Reader, OpenError> {
-    let Opened { database, end, log_id } = open_backend_read_only(Disk::holding(bytes), End::Damaged)?;
+    open_disk(Disk::holding(bytes))
+}
+
+pub(super) fn open_disk(disk: Disk) -> Result<Reader, OpenError> {
+    let Opened { database, end, log_id } = open_backend_damaged(disk)?;
     Ok(Reader::new(Arc::new(share(database, &end, log_id, None))))
 }
 
 /// Everything that a reader salvages, and what it names as lost.
-fn salvaged(reader: &Reader, from: u64, filter: &Filter) -> (Vec<Record>, Vec<Lost>) {
+pub(super) fn salvaged(reader: &Reader, from: u64, filter: &Filter) -> (Vec<Record>, Vec<Lost>) {
     let (mut records, mut gaps) = (Vec::new(), Vec::new());
     for found in reader.scan_salvaging(Seq(from), filter).unwrap() {
         match found {

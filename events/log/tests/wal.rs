@@ -1,7 +1,7 @@
 //! The write-ahead log seen from outside: nobody can tell where an event lies, and none is lost between the two places.
 
 use super::disk::{Disk, Fault, Survives};
-use super::{Random, append, batch, clock, content, contents, keyed, options, records};
+use super::{Random, append, batch, clock, content, contents, keyed, options, records, salvaging};
 use crate::log::wal::{self, Seed};
 use crate::log::{Batch, Filter, Log, LogOptions, Reader};
 use crate::{Record, Seq};
@@ -144,6 +144,7 @@ fn a_record_lost_before_others_is_damage_and_the_last_one_alone_is_what_was_unde
     for (n, place) in (1..).zip(&places) {
         let mut bytes = left.bytes();
         bytes[place + 60] ^= 1;
+        salvage_all_but(&bytes, n);
         let opened = Log::open_on(Disk::holding(bytes), options(), clock());
         if n == 5 {
             assert_eq!(contents(&opened.unwrap().reader()).len(), 4);
@@ -155,6 +156,21 @@ fn a_record_lost_before_others_is_damage_and_the_last_one_alone_is_what_was_unde
         let then = format!("the block at #{} is damaged: the block before it is missing", n + 1);
         assert!(source.starts_with(&then), "{source}");
     }
+}
+
+/// What is left of a log of five events that lost the `lost`th and was not closed in order; its file stays as it is.
+#[track_caller]
+fn salvage_all_but(bytes: &[u8], lost: u64) {
+    let disk = Disk::holding(bytes.to_vec());
+    let (records, gaps) = {
+        let reader = salvaging::open_disk(disk.clone()).unwrap();
+        salvaging::salvaged(&reader, 0, &Filter::default())
+    };
+    assert_eq!(disk.bytes(), bytes);
+    let kept: Vec<u64> = records.iter().map(|record| record.seq.0).collect();
+    assert_eq!(kept, (1..=5).filter(|n| *n != lost).collect::<Vec<_>>());
+    let named: Vec<_> = gaps.iter().map(|gap| (gap.first.0, gap.last.0)).collect();
+    assert_eq!(named, if lost == 5 { Vec::new() } else { vec![(lost, lost)] });
 }
 
 #[test]

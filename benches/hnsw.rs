@@ -5,8 +5,9 @@
 //! printed for an index that was just built, for the one read back from disk, and after each was thrown away and built
 //! again. With `PEER_PYTHON=venv/bin/python` (which has hnswlib and numpy) both build in turns, `--rounds` times
 //! (default 9), and then both answer the questions in turns on one thread each: hnswlib, and a search as the program does
-//! it by default, which below a million rows scans sketches. hnswlib gets the least `ef` that finds as much. `--threads N`
-//! (default: the cores) holds for both builds. `--keep DIR` keeps the vectors for another run.
+//! it by default, which below a million rows scans sketches. hnswlib gets the least `ef` that finds 0.98 of the nearest,
+//! and then the least that finds as many as the program. `--threads N` (default: the cores) holds for both builds.
+//! `--keep DIR` keeps the vectors for another run.
 
 #![allow(clippy::print_stdout, reason = "a bench talks to a person")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
@@ -34,7 +35,7 @@ const LIMIT: usize = 10;
 /// What hnswlib has to find at least, unless the program itself finds less.
 const RECALL: f64 = 0.98;
 /// What its searches are tried with, from the cheapest.
-const EF: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1_024];
+const EF: [usize; 14] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1_024, 2_048, 4_096];
 /// Links of a node, as the index has them.
 const CONNECTIVITY: usize = 16;
 
@@ -231,22 +232,35 @@ fn compare_answers(house: &House, peer: &mut Peer, questions: &[Vec<f32>], round
     let file = house.dir.join("questions");
     fs::write(&file, questions.iter().flatten().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     peer.build();
-    let enough = recall.min(RECALL);
-    let Some((ef, (_, theirs))) =
-        EF.into_iter().map(|ef| (ef, peer.ask(ef, &file))).find(|(_, (_, found))| *found >= enough)
-    else {
-        println!("search: recall@{LIMIT} {recall:.4}; {} finds less with ef {}", peer.name, EF[EF.len() - 1]);
-        return;
-    };
+    let tried: Vec<(usize, f64)> = EF.into_iter().map(|ef| (ef, peer.ask(ef, &file).1)).collect();
+    // What a search by sketches finds is hard to reach by links: both what is enough for most and what is as much.
+    for enough in [recall.min(RECALL), recall] {
+        let Some(&(ef, theirs)) = tried.iter().find(|(_, found)| *found >= enough) else {
+            let (ef, most) = tried[tried.len() - 1];
+            println!("search: recall@{LIMIT} {recall:.4}; {} finds {most:.4} with ef {ef}", peer.name);
+            continue;
+        };
+        answer_in_turns(&answers, (questions.len(), recall), peer, (ef, theirs, &file), rounds);
+    }
+}
+
+/// Both answer in turns; hnswlib with `ef`, which finds `theirs`.
+fn answer_in_turns(
+    answers: &impl Fn(bool) -> Vec<HashSet<MemoryId>>,
+    (questions, recall): (usize, f64),
+    peer: &mut Peer,
+    (ef, theirs, file): (usize, f64, &Path),
+    rounds: usize,
+) {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..rounds {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
                 let start = Instant::now();
                 answers(false);
-                times[0].push(start.elapsed().as_secs_f64() / questions.len() as f64);
+                times[0].push(start.elapsed().as_secs_f64() / questions as f64);
             } else {
-                times[1].push(peer.ask(ef, &file).0);
+                times[1].push(peer.ask(ef, file).0);
             }
         }
     }

@@ -18,6 +18,8 @@ pub(crate) enum Shape {
     One,
     Array,
     Lines,
+    /// As `Array`, to a door that does not read it.
+    Unread,
 }
 
 /// Starts the server over an empty directory and registers everybody; each agent has a conversation.
@@ -89,9 +91,9 @@ impl Wire for Http {
         let (path, media) = match self.shape {
             Shape::One => {
                 self.message();
-                ("/api/v1/messages", "application/json")
+                ("/messages", "application/json")
             }
-            Shape::Array => {
+            Shape::Array | Shape::Unread => {
                 self.body.extend_from_slice(b"{\"messages\":[");
                 for index in 0..MANY {
                     if index > 0 {
@@ -100,21 +102,23 @@ impl Wire for Http {
                     self.message();
                 }
                 self.body.extend_from_slice(b"]}");
-                ("/api/v1/messages/batch", "application/json")
+                let unread = self.shape == Shape::Unread;
+                (if unread { "/messages/unread" } else { "/messages/batch" }, "application/json")
             }
             Shape::Lines => {
                 for _ in 0..MANY {
                     self.message();
                     self.body.push(b'\n');
                 }
-                ("/api/v1/messages", "application/x-ndjson")
+                ("/messages", "application/x-ndjson")
             }
         };
         self.head.clear();
         let length = self.body.len();
         write!(
             self.head,
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n"
+            "POST /api/v1{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {media}\r\n\
+             content-length: {length}\r\n\r\n"
         )
         .unwrap();
         out.extend_from_slice(self.head.as_bytes());

@@ -5,7 +5,8 @@
 //!     [--bodies 32] [--dir DIR]
 //! ```
 //!
-//! Three parts, each in rounds that take turns: `many`, bodies of a hundred messages; `bare`, one message a request
+//! Three parts, each in rounds that take turns: `many`, bodies of a hundred messages, beside the same handler without a
+//! log and beside a door that takes bodies and reads nothing; `bare`, one message a request
 //! beside the same handler without a log; `peers`, one message a request beside Redis streams, `UmaDB` and NATS
 //! `JetStream`. Messages of 1 KB between 1,000 agents; every server starts over an empty directory, and answers only what
 //! is on disk. `PEER_REDIS`, `PEER_UMADB` and `PEER_NATS` say where the programs of the peers are; one that is not named
@@ -155,17 +156,35 @@ fn ours(
 fn many(options: &Options, payloads: &Payloads) {
     println!("\nbodies of {MANY} messages over {} connections, through HTTP", options.bodies);
     let shapes = [("JSON array", Shape::Array), ("NDJSON", Shape::Lines)];
-    let mut figures = [Figures::default(), Figures::default()];
+    let doors = [("the array without a log", Shape::Array), ("the array unread", Shape::Unread)];
+    let (mut logged, mut unlogged) =
+        ([(); 2].map(|()| Figures::default()), [(); 2].map(|()| Figures::default()));
     for _ in 0..options.rounds {
-        for ((_, shape), figures) in shapes.iter().zip(&mut figures) {
+        for ((_, shape), figures) in shapes.iter().zip(&mut logged) {
             let server = http::start(&options.fresh());
             figures.runs.push(ours(&server, options, payloads, *shape, options.bodies));
             server.stop();
         }
+        for ((_, shape), figures) in doors.iter().zip(&mut unlogged) {
+            figures.runs.push(unlogged_door(options, payloads, *shape, options.bodies));
+        }
     }
-    for ((name, _), figures) in shapes.iter().zip(&figures) {
+    for ((name, _), figures) in shapes.iter().zip(&logged).chain(doors.iter().zip(&unlogged)) {
         figures.show(name, MANY);
     }
+    let [read, unread] = &unlogged;
+    println!(
+        "  the array: {:.2} of the rate without a log, {:.2} of the rate unread",
+        logged[0].to(read),
+        logged[0].to(unread)
+    );
+}
+
+/// Sends to the door that has no log behind it.
+fn unlogged_door(options: &Options, payloads: &Payloads, shape: Shape, connections: usize) -> Run {
+    let server = bare::Bare::start(&options.fresh());
+    let wires = (0..connections).map(|at| Http::new(payloads.of(at), shape)).collect();
+    drive(server.address, wires, WARM, options.measured)
 }
 
 fn bare_door(options: &Options, payloads: &Payloads) {
@@ -176,9 +195,7 @@ fn bare_door(options: &Options, payloads: &Payloads) {
         let server = http::start(&options.fresh());
         logged.runs.push(ours(&server, options, payloads, Shape::One, connections));
         server.stop();
-        let server = bare::Bare::start(&options.fresh());
-        let wires = (0..connections).map(|at| Http::new(payloads.of(at), Shape::One)).collect();
-        unlogged.runs.push(drive(server.address, wires, WARM, options.measured));
+        unlogged.runs.push(unlogged_door(options, payloads, Shape::One, connections));
     }
     logged.show("caxton", 1);
     unlogged.show("the same without a log", 1);

@@ -21,7 +21,7 @@ use super::super::problem::{Complaint, Problem};
 use super::super::refusals::{Place, status_of, whole};
 use super::super::rows;
 use super::outgoing::{EXTRAS, MESSAGE, outgoing};
-use super::plain::{self, Together};
+use super::plain::{self, Listed, Together};
 use super::shown::{Sent, sent};
 use super::{complaint, not_done, room, says_who};
 use crate::commands::Refusal;
@@ -89,15 +89,12 @@ pub(super) fn created(api: &Api, outcome: &SentOutcome, explain: bool) -> Result
 /// `POST /messages/batch`: a list, all or none unless `atomic` is false.
 pub(super) async fn batch(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let explain = explain(&call)?;
-    let items_max = api.options.batch_items_max;
-    let read = plain::batch(&call, items_max).map_or_else(|| together(&call, items_max), Ok);
-    let Together { wishes, places, bad, atomic, batch_id } = read?;
-    for (at, wish) in places.iter().zip(&wishes) {
+    let Together { wishes, listed, atomic } = many(&call, api.options.batch_items_max)?;
+    for (at, wish) in listed.places.iter().zip(&wishes) {
         says_who(&call, &format!("messages[{at}].sender"), &wish.sender)?;
         room(&api, wish)?;
     }
-    let place_of = |index: usize| places.get(index).copied().unwrap_or(index);
-    let place = |index: usize| format!("messages[{}].", place_of(index));
+    let place = |index: usize| listed.place(index);
     let results = api.engine.send_many(wishes, atomic).await;
     let results = results.map_err(|error| call.with_values(not_done(error, &place)))?;
     let lost = results.iter().filter(|result| result.is_err()).count();
@@ -105,10 +102,27 @@ pub(super) async fn batch(State(api): State<Api>, call: Call) -> Result<Response
         let refusals: Vec<Refusal> = results.into_iter().filter_map(Result::err).collect();
         let status = refusals.first().map_or(StatusCode::UNPROCESSABLE_ENTITY, |first| status_of(first.code));
         let told = refusals.into_iter().map(|refusal| complaint(refusal, &place));
-        let unread = bad.into_iter().map(|(_, complaint, _)| complaint);
+        let unread = listed.bad.iter().map(|(_, complaint, _)| complaint.clone());
         return Err(call.with_values(Problem::complaints(status, told.chain(unread).collect())));
     }
-    let lost = lost + bad.len();
+    told(&api, explain, &listed, &results)
+}
+
+/// The messages of a list.
+pub(super) fn many(call: &Call, items_max: usize) -> Result<Together, Problem> {
+    plain::batch(call, items_max).map_or_else(|| together(call, items_max), Ok)
+}
+
+/// What is told of a list, some message of which was sent.
+pub(super) fn told(
+    api: &Api,
+    explain: bool,
+    listed: &Listed,
+    results: &SentResults,
+) -> Result<Response, Problem> {
+    let place = |index: usize| listed.place(index);
+    let Listed { places, bad, batch_id } = listed;
+    let lost = results.iter().filter(|result| result.is_err()).count() + bad.len();
     let status = if lost == 0 { StatusCode::CREATED } else { StatusCode::MULTI_STATUS };
     let shown = {
         let state = api.engine.view().talk().read();
@@ -120,7 +134,7 @@ pub(super) async fn batch(State(api): State<Api>, call: Call) -> Result<Response
         shown.into_iter().map(|(_, item)| item).collect::<Vec<_>>()
     };
     let body = Sending {
-        batch_id,
+        batch_id: batch_id.as_deref(),
         failed_messages: lost,
         messages_sent: shown.len() - lost,
         seq: results.iter().flatten().map(|outcome| outcome.seq).max(),
@@ -149,17 +163,15 @@ fn together(call: &Call, items_max: usize) -> Result<Together, Problem> {
     let bad = bad.into_iter().map(|(at, complaint, _)| (at, complaint, StatusCode::UNPROCESSABLE_ENTITY));
     Ok(Together {
         wishes: wishes.into_iter().map(read).collect::<Result<_, _>>()?,
-        places,
-        bad: bad.collect(),
+        listed: Listed { places, bad: bad.collect(), batch_id },
         atomic,
-        batch_id,
     })
 }
 
 /// The answer to a batch: members in the order of their names.
 #[derive(Serialize)]
 struct Sending<'a> {
-    batch_id: Option<String>,
+    batch_id: Option<&'a str>,
     failed_messages: usize,
     messages_sent: usize,
     results: Vec<Item<'a>>,

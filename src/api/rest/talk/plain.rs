@@ -111,12 +111,24 @@ struct Several<'a> {
 /// Messages that are sent together.
 pub(super) struct Together {
     pub(super) wishes: Vec<Outgoing>,
-    /// Where each stands in the list.
+    pub(super) listed: Listed,
+    pub(super) atomic: bool,
+}
+
+/// What the answer to a list needs of it.
+pub(super) struct Listed {
+    /// Where each message stands.
     pub(super) places: Vec<usize>,
     /// The others, when each stands alone: where they are and what is wrong.
     pub(super) bad: Vec<(usize, Complaint, StatusCode)>,
-    pub(super) atomic: bool,
     pub(super) batch_id: Option<String>,
+}
+
+impl Listed {
+    /// Names the fields of a message by where it stands.
+    pub(super) fn place(&self, index: usize) -> String {
+        format!("messages[{}].", self.places.get(index).copied().unwrap_or(index))
+    }
 }
 
 /// One message; `None`: it must go the long way.
@@ -136,11 +148,9 @@ pub(super) fn batch(call: &Call, items_max: usize) -> Option<Together> {
     let places = (0..messages.len()).collect();
     let wishes = messages.into_iter().map(|message| message.into_outgoing(&call.request_id));
     Some(Together {
-        places,
-        bad: Vec::new(),
         wishes: wishes.collect::<Option<_>>()?,
+        listed: Listed { places, bad: Vec::new(), batch_id: batch_id.map(|id| id.0.into_owned()) },
         atomic: atomic.unwrap_or(true),
-        batch_id: batch_id.map(|id| id.0.into_owned()),
     })
 }
 

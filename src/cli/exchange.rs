@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use caxton_events::log::rebuild::RebuildError;
 use caxton_events::log::{Filter, PublicKey};
 use caxton_events::{Kind, Seq, Timestamp};
 use caxton_tools::transfer::ExportError;
@@ -20,7 +21,7 @@ use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted};
 use super::progress::Progress;
-use super::transfer::{input, is_dash, is_device, write_out};
+use super::transfer::{input, is_dash, is_free, write_out};
 use super::{log, proofs};
 
 /// Runs a command that takes data elsewhere.
@@ -45,16 +46,6 @@ fn events(asked: &ExportEvents, common: &Common, out: &mut Output) -> Result<(),
         Some(server) => fetched(&Backend::Http(server), of_events(asked), &asked.out, out),
         None => from_log(asked, &wanted, common, out),
     }
-}
-
-/// Refuses to replace what is there, unless that is wanted.
-fn is_free(path: &Path, force: bool) -> Result<(), Failure> {
-    if force || is_dash(path) || is_device(path) || !path.exists() {
-        return Ok(());
-    }
-    let message =
-        format!("{} is there already; name another place, or replace it with --force", path.display());
-    Err(Failure::new(Exit::Usage, message))
 }
 
 /// Writes what the server answers to a file.
@@ -249,14 +240,15 @@ fn import_events(asked: &ImportEvents, common: &Common, out: &mut Output) -> Res
     drop(progress);
     let imported = imported.map_err(|error| {
         let exit = match error {
-            ImportError::Log(_) | ImportError::Read { .. } => Exit::Failed,
-            ImportError::Line { .. }
+            ImportError::Log(RebuildError::NotEmpty { .. })
+            | ImportError::Line { .. }
             | ImportError::Malformed { .. }
             | ImportError::Cut { .. }
             | ImportError::Chosen
             | ImportError::Dropped { .. }
             | ImportError::Rebuild { .. }
             | ImportError::Root { .. } => Exit::Refused,
+            ImportError::Log(_) | ImportError::Read { .. } => Exit::Failed,
         };
         Failure::of(exit, &error)
     })?;

@@ -41,6 +41,16 @@ pub(super) fn is_device(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
+/// Refuses to replace what is there, unless that is wanted.
+pub(super) fn is_free(path: &Path, force: bool) -> Result<(), Failure> {
+    if force || is_dash(path) || is_device(path) || !path.exists() {
+        return Ok(());
+    }
+    let message =
+        format!("{} is there already; name another place, or replace it with --force", path.display());
+    Err(Failure::new(Exit::Usage, message))
+}
+
 /// Writes a file through `write`, whole or not at all: beside it first, then in its place. `-` is standard output.
 pub(super) fn write_out(
     path: &Path,
@@ -80,6 +90,7 @@ pub(super) fn export(
     common: &Common,
     out: &mut Output,
 ) -> Result<(), Failure> {
+    is_free(&export.out, export.force)?;
     let request = Request::get("/api/v1/memory/export")
         .with("format", "jsonl")
         .with_some("include_embeddings", export.embeddings.then_some("true"))

@@ -231,6 +231,17 @@ fn pages_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_body_that_is_not_read_is_refused() {
+    let server = Server::start();
+    for (path, body) in [("/log/seal", json!({"at": 9_999})), ("/projections/talk/rebuild", json!([1]))] {
+        let problem = server.post(path, &body).problem(422, "VALIDATION_ERROR");
+        assert_eq!((&problem["field"], &problem["value"]), (&json!("body"), &json!(body.to_string())));
+    }
+    server.post("/projections/talk/rebuild", &json!({})).expect(202);
+    server.ask("POST", "/log/seal").send().expect(200);
+}
+
+#[test]
 fn paths_and_queries_that_are_not_utf_8_are_refused() {
     let server = Server::start();
     server.get("/memory/entities/%FF?agent_id=ada").problem(400, "MALFORMED_PATH");

@@ -108,6 +108,8 @@ fn lines_stand_each_for_itself() {
     assert!(results[..600].iter().all(|line| line["status"] == "created" && line["seq"].is_u64()));
     assert_eq!((&results[600]["line"], &results[600]["code"]), (&json!(601), &json!("MALFORMED_JSON")));
     assert_eq!((&results[601]["line"], &results[601]["field"]), (&json!(603), &json!("entity_type")));
+    let statuses: Vec<&Value> = results[600..603].iter().map(|line| &line["http_status"]).collect();
+    assert_eq!(statuses, [&json!(400), &json!(422), &json!(422)]);
     assert_eq!(results[602]["field"], "entity_typ");
     assert_eq!((&results[603]["entity_name"], &results[603]["status"]), (&json!("last"), &json!("created")));
     let stats = server.get("/memory/stats?agent_id=ada").json();

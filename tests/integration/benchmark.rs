@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::cli::{check, check_failure};
+use super::program::caxton;
 use super::server::Server;
 
 /// Flags of a run that keeps its folder and its results in `dir`.
@@ -284,4 +286,27 @@ fn what_cannot_be_measured_is_refused_by_name() {
     let unwritable = ["--keyword-only", "benchmark", "memory", "--output", "/nowhere/results.json"];
     check_failure(&unwritable, 3, "/nowhere/results.json");
     check_failure(&["benchmark", "memory", "--target", "http://127.0.0.1:9"], 4, "is it running?");
+    check_failure(&["benchmark", "memory", "--target", "foo"], 2, "write http://HOST:PORT");
+}
+
+#[test]
+fn a_benchmark_that_is_interrupted_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = caxton()
+        .args(["--keyword-only", "benchmark", "memory", "--entities", "100000", "--no-progress", "--dir"])
+        .arg(dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let folders = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let serves = || folders().iter().any(|folder| folder.join("data/endpoint").exists());
+    while !serves() {
+        assert_eq!(run.try_wait().unwrap(), None);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let killed = Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(folders(), Vec::<std::path::PathBuf>::new());
 }

@@ -101,7 +101,10 @@ fn an_export_reads_back_and_wrong_lines_are_named() {
     check(&[&["memory", "add", "a", "about a"][..], &from].concat(), &[]);
     check(&[&["memory", "add", "b", "about b"][..], &from].concat(), &[]);
     check(&[&["memory", "relate", "a", "knows", "b"][..], &from].concat(), &[]);
-    check(&[&["memory", "export", "--out", &file][..], &from].concat(), &["wrote"]);
+    let export = [&["memory", "export", "--out", &file][..], &from].concat();
+    check(&export, &["wrote"]);
+    check_failure(&export, 2, "is there already; name another place, or replace it with --force");
+    check(&[&export[..], &["--force"]].concat(), &["wrote"]);
     check(
         &[&["memory", "import", &file][..], &to].concat(),
         &["entities imported 2", "relations imported 1"],

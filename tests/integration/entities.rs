@@ -232,6 +232,10 @@ fn clearing_a_scope_needs_a_yes_and_leaves_the_others() {
     server.post("/memory/entities", &global).expect(201);
     let problem = server.delete("/memory/ada").problem(400, "CONFIRMATION_REQUIRED");
     assert_eq!(problem["field"], "confirm");
+    for nothing in ["", ",", "Tool,", "%20"] {
+        let path = format!("/memory/ada?confirm=true&entity_types={nothing}");
+        assert_eq!(server.delete(&path).problem(422, "VALIDATION_ERROR")["field"], "entity_types");
+    }
     let cleared = server.delete("/memory/ada?confirm=true&entity_types=Tool").expect(200).json();
     assert_eq!((&cleared["entities_deleted"], &cleared["relations_deleted"]), (&json!(2), &json!(1)));
     assert!(cleared["cleared_at"].is_string() && cleared["seq"].is_u64());

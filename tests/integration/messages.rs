@@ -404,6 +404,7 @@ fn lines_are_messages_each_for_itself() {
         .map(|answer| (answer["line"].as_u64().unwrap(), answer["code"].as_str().unwrap_or("sent")))
         .collect();
     assert_eq!(shown, [(1, "sent"), (3, "MALFORMED_JSON"), (4, "AGENT_NOT_FOUND"), (5, "sent")]);
+    assert_eq!(answers[1]["http_status"], 400);
     assert_eq!(contents(&inbox(&server, "bob", "")), ["one", "three"]);
 }
 

@@ -236,6 +236,9 @@ pub(super) fn failed(
     complaint: &Complaint,
     status: StatusCode,
 ) -> Map<String, Value> {
+    // What a line of its own would be answered with.
+    let unreadable = ["MALFORMED_JSON", "INVALID_UTF8"].contains(&complaint.code);
+    let status = if unreadable { StatusCode::BAD_REQUEST } else { status };
     item.insert("status".to_owned(), json!("failed"));
     item.insert("http_status".to_owned(), json!(status.as_u16()));
     item.insert("code".to_owned(), json!(complaint.code));

@@ -112,6 +112,22 @@ impl Call {
         self.is("application/x-ndjson") || self.is("application/jsonl") || self.is("application/x-jsonlines")
     }
 
+    /// Refuses a body where none is read.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`], whose remedy is `remedy`.
+    pub(super) fn no_body(&self, remedy: &str) -> Result<(), Problem> {
+        if matches!(self.body.trim_ascii(), b"" | b"{}") {
+            return Ok(());
+        }
+        let detail = "is not read by this request";
+        Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", detail)
+            .field("body")
+            .value(&String::from_utf8_lossy(&self.body))
+            .remedy(remedy))
+    }
+
     /// The body as JSON.
     ///
     /// # Errors

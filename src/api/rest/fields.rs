@@ -321,7 +321,14 @@ impl Fields {
         match self.take(name) {
             None => Vec::new(),
             Some(Value::String(text)) if self.texts => {
-                text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+                let parts: Vec<String> = text.split(',').map(|part| part.trim().to_owned()).collect();
+                // Nothing at all would mean everything: an empty variable of a script must not.
+                if parts.iter().any(String::is_empty) {
+                    let remedy = "leave it out, or give words with one comma between two";
+                    self.complain(name, Some(&text), "has an empty word", remedy);
+                    return Vec::new();
+                }
+                parts
             }
             Some(Value::Array(items)) => {
                 let mut texts = Vec::with_capacity(items.len());

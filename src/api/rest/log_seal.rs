@@ -15,6 +15,7 @@ use crate::failure::chain;
 
 /// Brings everything up to `at` into files that are not written any more, and says which.
 pub(super) async fn seal(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body("leave it out; at is a parameter: /api/v1/log/seal?at=17")?;
     let mut query = call.query(&[&["at"]])?;
     let at = query.text("at");
     let cut = at.as_deref().map_or(Some(Cut::Head), Cut::parse);

@@ -61,6 +61,7 @@ pub(super) async fn rebuild(
     call: Call,
 ) -> Result<Response, Problem> {
     call.query(&[])?.finish()?;
+    call.no_body("leave it out: a rebuild takes no settings")?;
     let part = part(&name)?;
     api.engine.rebuild(part).map_err(|refused| refusal(&refused))?;
     answer(api, part, StatusCode::ACCEPTED).await

@@ -235,6 +235,9 @@ pub(in crate::cli) struct Export {
     /// File to write, `-` for standard output: one JSON object a line
     #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
     pub(in crate::cli) out: PathBuf,
+    /// Replace what is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
     /// Write the vectors too
     #[arg(long)]
     pub(in crate::cli) embeddings: bool,

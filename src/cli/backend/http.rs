@@ -3,6 +3,7 @@
 use std::io::Cursor;
 use std::time::Duration;
 
+use ureq::http::Uri;
 use ureq::{Agent, Body};
 
 use super::{Answer, Request};
@@ -23,13 +24,22 @@ pub(in crate::cli) struct Http {
     key: Option<String>,
 }
 
+/// Refuses what is no address of a server. `flag` is what gave it, with a colon and a space, or nothing.
+pub(in crate::cli) fn is_address(url: &str, flag: &str) -> Result<(), Failure> {
+    let fits = url.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+    });
+    if fits {
+        return Ok(());
+    }
+    let message = format!("{flag}{url:?} is no address of a server; write http://HOST:PORT");
+    Err(Failure::new(Exit::Usage, message))
+}
+
 impl Http {
     /// The server at `url`, as in `http://127.0.0.1:8080`.
     pub(in crate::cli) fn new(url: &str, key: Option<String>) -> Result<Self, Failure> {
-        if !(url.starts_with("http://") || url.starts_with("https://")) {
-            let message = format!("{url:?} is no address of a server; write http://HOST:PORT");
-            return Err(Failure::new(Exit::Usage, message));
-        }
+        is_address(url, "")?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))

@@ -13,7 +13,7 @@ use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::setup;
 
-pub(super) use http::Http;
+pub(super) use http::{Http, is_address};
 pub(super) use local::Local;
 
 /// Name of the file in the data directory that holds the address of the server running on it.

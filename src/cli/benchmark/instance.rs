@@ -3,7 +3,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,17 @@ use tempfile::TempDir;
 
 use super::door::{Ask, Door};
 use crate::cli::args::Common;
-use crate::cli::backend::ENDPOINT_FILE;
+use crate::cli::backend::{ENDPOINT_FILE, is_address};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::feed::on_interrupt;
 use crate::telemetry::{ProcessMemory, process_memory_of, process_time_of};
 
 /// Time for a server to be ready; one with a long log takes as long as it takes to fold it.
 const START_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
+/// What a shell says of a command that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
 /// Lines of its report that are shown when it does not start.
 const LINES_SHOWN: usize = 8;
 
@@ -36,9 +40,57 @@ pub(super) struct Own {
     common: Common,
     /// Agents' files, and what their models answer by.
     setup: Option<PathBuf>,
-    folder: TempDir,
-    child: Child,
+    /// The folder that is held.
+    path: PathBuf,
+    held: Arc<Held>,
     url: String,
+}
+
+/// What is gone when the benchmark is: at its end, or when a signal ends it.
+struct Held(Mutex<Option<(TempDir, Option<Child>)>>);
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, Option<(TempDir, Option<Child>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the process, while it runs.
+    fn process(&self) -> Option<u32> {
+        self.lock().as_ref()?.1.as_ref().map(Child::id)
+    }
+
+    /// How the process ended, if it did.
+    fn ended(&self) -> Option<ExitStatus> {
+        self.lock().as_mut()?.1.as_mut()?.try_wait().ok()?
+    }
+
+    /// Ends the process, if there is one.
+    fn end_process(&self) {
+        if let Some((_, child)) = &mut *self.lock()
+            && let Some(child) = child.take()
+        {
+            end(child);
+        }
+    }
+
+    /// Starts a process: whoever removes what is held waits for it, and ends it.
+    fn start(&self, spawn: impl FnOnce() -> Result<Child, Failure>) -> Result<(), Failure> {
+        let mut held = self.lock();
+        let Some((_, child)) = &mut *held else {
+            return Err(Failure::new(Exit::Failed, "it was interrupted"));
+        };
+        *child = Some(spawn()?);
+        Ok(())
+    }
+}
+
+/// Ends the process and removes the folder.
+fn remove(held: &mut Option<(TempDir, Option<Child>)>) {
+    if let Some((folder, child)) = held.take() {
+        child.into_iter().for_each(end);
+        // What could not be removed is in the system's folder for such files, or where the user sees it.
+        let _ = folder.close();
+    }
 }
 
 /// What a process takes.
@@ -58,6 +110,7 @@ impl Instance {
         prepare: &dyn Fn(&Path) -> Result<Option<PathBuf>, Failure>,
     ) -> Result<Self, Failure> {
         if let Some(url) = target.or(common.url.as_deref()) {
+            is_address(url, if target.is_some() { "--target: " } else { "" })?;
             let instance = Self::Running(url.to_owned());
             let asked = instance.door(common).json(&Ask::get("/health"))?;
             return if asked.get("status").is_some_and(Value::is_string) {
@@ -77,9 +130,13 @@ impl Instance {
             let place = parent.map_or_else(std::env::temp_dir, Path::to_owned);
             Failure::file("write into", &place, &error)
         })?;
-        let setup = prepare(folder.path())?;
-        let (child, url) = start(common, folder.path(), setup.as_deref())?;
-        Ok(Self::Own(Box::new(Own { common: common.clone(), setup, folder, child, url })))
+        let path = folder.path().to_owned();
+        let held = Arc::new(Held(Mutex::new(Some((folder, None)))));
+        removed_when_interrupted(&held)?;
+        let setup = prepare(&path)?;
+        let mut own = Own { common: common.clone(), setup, path, held, url: String::new() };
+        own.start()?;
+        Ok(Self::Own(Box::new(own)))
     }
 
     /// The way to it.
@@ -101,34 +158,73 @@ impl Instance {
     /// What it takes now; `None` of one that is not our own, or where the system does not tell.
     pub(super) fn usage(&self) -> Option<Usage> {
         let Self::Own(own) = self else { return None };
-        let id = own.child.id();
+        let id = own.held.process()?;
         Some(Usage { memory: process_memory_of(id)?, processor: process_time_of(id)? })
     }
 
     /// Bytes of its data directory.
     pub(super) fn disk_bytes(&self) -> Option<u64> {
         let Self::Own(own) = self else { return None };
-        Some(bytes_of(&data_dir(own.folder.path())))
+        Some(bytes_of(&data_dir(&own.path)))
     }
 
     /// Kills it as a power cut would, starts it again and says how long that took until it was ready. `None` of one that is not
     /// our own.
     pub(super) fn crash(&mut self) -> Result<Option<Duration>, Failure> {
         let Self::Own(own) = self else { return Ok(None) };
-        end(&mut own.child);
+        own.held.end_process();
         let started = Instant::now();
-        (own.child, own.url) = start(&own.common, own.folder.path(), own.setup.as_deref())?;
+        own.start()?;
         Ok(Some(started.elapsed()))
+    }
+}
+
+impl Own {
+    /// Starts the process on the folder and waits until it is ready.
+    fn start(&mut self) -> Result<(), Failure> {
+        let (data, report) = (data_dir(&self.path), self.path.join("server.log"));
+        let endpoint = data.join(ENDPOINT_FILE);
+        // One that a killed server left would be taken for the new one's.
+        let _ = fs::remove_file(&endpoint);
+        self.held.start(|| spawn(&self.common, &data, &report, self.setup.as_deref()))?;
+        match ready(&self.held, &endpoint) {
+            Ok(url) => self.url = url,
+            Err(what) => {
+                self.held.end_process();
+                let told = fs::read_to_string(&report).unwrap_or_default();
+                let lines: Vec<&str> = told.lines().collect();
+                let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
+                let message = format!("the server to be measured {what}; it said:\n{shown}");
+                return Err(Failure::new(Exit::Failed, message));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        end(&mut self.child);
+        remove(&mut self.held.lock());
     }
 }
 
-fn end(child: &mut Child) {
+/// Removes what is held when Ctrl-C or SIGTERM comes, and ends this process.
+fn removed_when_interrupted(held: &Arc<Held>) -> Result<(), Failure> {
+    let (told, interrupted) = mpsc::channel();
+    on_interrupt(told, ())?;
+    let held = Arc::clone(held);
+    thread::spawn(move || {
+        if interrupted.recv() == Ok(()) {
+            // Held to the end: the benchmark, whose server is gone, must not end in a way of its own meanwhile.
+            let mut held = held.lock();
+            remove(&mut held);
+            std::process::exit(INTERRUPTED);
+        }
+    });
+    Ok(())
+}
+
+fn end(mut child: Child) {
     // Its folder is thrown away, so there is nothing to be kept.
     let _ = child.kill();
     let _ = child.wait();
@@ -138,19 +234,15 @@ fn data_dir(folder: &Path) -> PathBuf {
     folder.join("data")
 }
 
-/// Starts a server on the folder and waits until it is ready.
-fn start(common: &Common, folder: &Path, setup: Option<&Path>) -> Result<(Child, String), Failure> {
-    let (data, report) = (data_dir(folder), folder.join("server.log"));
+/// Starts a server on the data directory `data`, which says what it does in the file `report`.
+fn spawn(common: &Common, data: &Path, report: &Path, setup: Option<&Path>) -> Result<Child, Failure> {
     let program = std::env::current_exe().map_err(|error| {
         Failure::new(Exit::Failed, format!("could not find this program itself: {error}"))
     })?;
-    let out = File::create(&report).map_err(|error| Failure::file("write", &report, &error))?;
-    let err = out.try_clone().map_err(|error| Failure::file("write", &report, &error))?;
-    let endpoint = data.join(ENDPOINT_FILE);
-    // One that a killed server left would be taken for the new one's.
-    let _ = fs::remove_file(&endpoint);
+    let out = File::create(report).map_err(|error| Failure::file("write", report, &error))?;
+    let err = out.try_clone().map_err(|error| Failure::file("write", report, &error))?;
     let mut command = Command::new(program);
-    command.args(["serve", "--port", "0", "--metrics-port", "off", "--no-progress", "--data-dir"]).arg(&data);
+    command.args(["serve", "--port", "0", "--metrics-port", "off", "--no-progress", "--data-dir"]).arg(data);
     if let Some(file) = setup.or(common.config.as_deref()) {
         command.arg("--config").arg(file);
     }
@@ -165,25 +257,13 @@ fn start(common: &Common, folder: &Path, setup: Option<&Path>) -> Result<(Child,
     }
     command.env_remove("CAXTON_URL").env_remove("CAXTON_API_KEY").env_remove("CAXTON_DATA_DIR");
     command.stdin(Stdio::null()).stdout(out).stderr(err);
-    let mut child = command
-        .spawn()
-        .map_err(|error| Failure::new(Exit::Failed, format!("could not start a server: {error}")))?;
-    match ready(&mut child, &endpoint) {
-        Ok(url) => Ok((child, url)),
-        Err(what) => {
-            end(&mut child);
-            let told = fs::read_to_string(&report).unwrap_or_default();
-            let lines: Vec<&str> = told.lines().collect();
-            let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
-            Err(Failure::new(Exit::Failed, format!("the server to be measured {what}; it said:\n{shown}")))
-        }
-    }
+    command.spawn().map_err(|error| Failure::new(Exit::Failed, format!("could not start a server: {error}")))
 }
 
-fn ready(child: &mut Child, endpoint: &Path) -> Result<String, String> {
+fn ready(held: &Held, endpoint: &Path) -> Result<String, String> {
     let started = Instant::now();
     while started.elapsed() < START_TIMEOUT {
-        if let Ok(Some(status)) = child.try_wait() {
+        if let Some(status) = held.ended() {
             return Err(format!("ended with {status}"));
         }
         if let Ok(url) = fs::read_to_string(endpoint) {

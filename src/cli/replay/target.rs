@@ -8,11 +8,11 @@ use caxton_events::log::Reader;
 use caxton_tools::replay::{Pace, Range, Watch, due};
 use serde_json::Value;
 use ureq::Agent;
-use ureq::http::Uri;
 
 use super::load::{Load, Report, Server};
 use super::plan::Planner;
 use super::wish::Sent;
+use crate::cli::backend::is_address;
 use crate::cli::failure::{Exit, Failure};
 use crate::failure::chain;
 
@@ -53,15 +53,7 @@ struct Http {
 impl Http {
     fn new(target: &Target<'_>) -> Result<Self, Failure> {
         let url = target.url;
-        let is_address = url.parse::<Uri>().is_ok_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some()
-                && uri.query().is_none()
-        });
-        if !is_address {
-            let message = format!("--target: {url:?} is no address of a server; write http://HOST:PORT");
-            return Err(Failure::new(Exit::Usage, message));
-        }
+        is_address(url, "--target: ")?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))

@@ -123,7 +123,9 @@ mod tests {
         for count in [0, 1, 3, 4, 17, 250] {
             let texts: Vec<String> = (0..count).map(|n| "name".repeat(n * 7 % 60)).collect();
             let mut items = Items::default();
-            texts.iter().for_each(|text| items.push(Item::Actor, text));
+            for text in &texts {
+                items.push(Item::Actor, text);
+            }
             let alone: Vec<u64> = texts.iter().map(|text| item_hash(Item::Actor, text)).collect();
             assert_eq!(items.hashes(), alone);
         }

@@ -348,7 +348,7 @@ pub(crate) fn open_backend(
 
 /// Opens what is left of a log on a medium of the caller's.
 #[cfg(test)]
-pub(crate) fn open_backend_damaged(backend: impl StorageBackend + Clone) -> Result<Opened, OpenError> {
+pub(crate) fn open_backend_damaged<B: StorageBackend + Clone>(backend: &B) -> Result<Opened, OpenError> {
     open_damaged(|| Ok(Box::new(backend.clone())), Path::new("(backend)"), None, 1 << 20)
 }
 

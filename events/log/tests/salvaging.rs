@@ -16,10 +16,10 @@ use crate::log::{Filter, Found, Log, LogOptions, Lost, OpenError, Reader, Salvag
 use crate::{Kind, Record, Seq};
 
 fn open(bytes: Vec<u8>) -> Result<Reader, OpenError> {
-    open_disk(Disk::holding(bytes))
+    open_disk(&Disk::holding(bytes))
 }
 
-pub(super) fn open_disk(disk: Disk) -> Result<Reader, OpenError> {
+pub(super) fn open_disk(disk: &Disk) -> Result<Reader, OpenError> {
     let Opened { database, end, log_id } = open_backend_damaged(disk)?;
     Ok(Reader::new(Arc::new(share(database, &end, log_id, None))))
 }

@@ -163,7 +163,7 @@ fn a_record_lost_before_others_is_damage_and_the_last_one_alone_is_what_was_unde
 fn salvage_all_but(bytes: &[u8], lost: u64) {
     let disk = Disk::holding(bytes.to_vec());
     let (records, gaps) = {
-        let reader = salvaging::open_disk(disk.clone()).unwrap();
+        let reader = salvaging::open_disk(&disk).unwrap();
         salvaging::salvaged(&reader, 0, &Filter::default())
     };
     assert_eq!(disk.bytes(), bytes);

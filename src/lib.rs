@@ -4,6 +4,7 @@
 //! [`toolbox`] (what agents think and act with), [`agents`] (agents from files), [`api`] and [`cli`] (the doors).
 
 pub mod agents;
+pub mod allocator;
 pub mod api;
 pub mod cli;
 pub mod commands;

@@ -32,6 +32,7 @@ mod messages;
 use crowd::arguments::Arguments;
 
 fn main() {
+    allocator::set_up();
     let arguments = Arguments::read();
     if arguments.has("--messages") {
         let dir = arguments.dir("target/latency");

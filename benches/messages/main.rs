@@ -19,6 +19,8 @@
     reason = "a benchmark is a script: it stops at the first surprise and prints what it sees"
 )]
 
+#[path = "../crowd/allocator.rs"]
+mod allocator;
 mod bare;
 mod client;
 mod grpc;
@@ -42,9 +44,6 @@ use medium::{at, syncs};
 use payload::{BYTES, Payloads};
 use peers::Peer;
 
-/// As the product has it: one of the servers is this program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Before it is measured.
 const WARM: Duration = Duration::from_millis(500);
@@ -243,6 +242,7 @@ fn peers(options: &Options, payloads: &Payloads) {
 }
 
 fn main() {
+    allocator::set_up();
     let options = Options::read();
     let payloads = Payloads::new();
     println!(

@@ -81,6 +81,7 @@ fn wanted(arguments: &Arguments) -> Result<Vec<&'static str>, String> {
 }
 
 fn main() {
+    allocator::set_up();
     if !harness::asks_for_own(&FLAGS, false) {
         baselines::run(&mut harness::criterion());
         return;

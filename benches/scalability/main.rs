@@ -62,6 +62,7 @@ const FLAGS: [&str; 8] =
 const PARTS: [&str; 5] = ["spawn", "rate", "restart", "resources", "allocation"];
 
 fn main() {
+    caxton::allocator::give_back_after(caxton::config::Config::default().memory_allocation.purge_delay);
     if !harness::asks_for_own(&FLAGS, false) {
         baselines::run(&mut harness::criterion());
         return;

@@ -38,6 +38,7 @@ use crowd::arguments::Arguments;
 use crowd::table::Table;
 
 fn main() {
+    allocator::set_up();
     let arguments = Arguments::read();
     let dir = arguments.dir("target/throughput");
     let only = arguments.text("--only").unwrap_or_default();

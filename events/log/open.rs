@@ -267,6 +267,14 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
     check_read_only(database, &journal, &path, Some(dir))
 }
 
+/// The data directory that `path`, which need not exist, lies in: the nearest folder above it that holds a log.
+pub fn data_dir_around(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let there = path.ancestors().skip(1).find(|above| above.exists())?;
+    let there = there.canonicalize().ok()?;
+    there.ancestors().find(|dir| dir.join(LOG_FILE).exists()).map(Path::to_owned)
+}
+
 /// Opens a log's own file of any name for reading; its sealed files lie in the data directory `dir`.
 pub(crate) fn open_file_at(path: &Path, dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
     let opened = guarded(|| {

@@ -93,7 +93,9 @@ fn key_beside(common: &Common) -> Result<caxton_tools::backup::Extra, Failure> {
 
 fn not_received(error: &ReceiveError) -> Failure {
     let exit = match error {
-        ReceiveError::Foreign { .. } | ReceiveError::OtherLog { .. } => Exit::Refused,
+        ReceiveError::Foreign { .. } | ReceiveError::Inside { .. } | ReceiveError::OtherLog { .. } => {
+            Exit::Refused
+        },
         ReceiveError::Locked { .. } => Exit::Unreachable,
         ReceiveError::Manifest(_)
         | ReceiveError::Damaged { .. }

@@ -45,7 +45,10 @@ pub(super) fn fork(what: &LogFork, common: &Common, out: &mut Output) -> Result<
     let head = made.map_err(|error| {
         let refused = matches!(
             error,
-            ForkDirError::NotEmpty { .. } | ForkDirError::Left { .. } | ForkDirError::NoBase { .. }
+            ForkDirError::NotEmpty { .. }
+                | ForkDirError::Inside { .. }
+                | ForkDirError::Left { .. }
+                | ForkDirError::NoBase { .. }
         );
         Failure::of(if refused { Exit::Refused } else { Exit::Failed }, &error)
     })?;

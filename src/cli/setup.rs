@@ -25,6 +25,7 @@ use super::progress::Progress;
 use crate::agents::{
     AgentDirectory, DirectoryOptions, EngineLog, Equipment, Surroundings, open_conversations,
 };
+use crate::allocator;
 use crate::api::rest::{ApiKeys, Compression, Formats, Measure, RestOptions, ScopeKind, SearchDefaults};
 use crate::commands::talk;
 use crate::config::{self, Config, Flag, Loaded, Sources};
@@ -100,6 +101,7 @@ fn start(
     rebuild_beside: bool,
     progress: &mut Progress,
 ) -> Result<Engine, Failure> {
+    allocator::give_back_after(loaded.config.memory_allocation.purge_delay);
     let embedding = if loaded.config.embedding.keyword_only {
         None
     } else {

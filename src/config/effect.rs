@@ -57,6 +57,12 @@ const RULES: &[Rule] = &[
         works: true,
     },
     Rule {
+        name: "memory_allocation.purge_delay",
+        reason: "it is for mimalloc, and this binary was built with another allocator",
+        applies: |_| Allocator::BUILT_IN != Allocator::Mimalloc,
+        works: cfg!(not(any(feature = "jemalloc", feature = "system-allocator"))),
+    },
+    Rule {
         name: "log.flush_interval",
         reason: "it is for `log.durability: interval`; now each write waits for the disk or none does",
         applies: |config| config.log.durability != Durability::Interval,

@@ -85,6 +85,8 @@ section! {
         /// Allocator of the process. It is chosen when the program is built: mimalloc, or with `--features jemalloc` or
         /// `--features system-allocator` another.
         pub allocator: Allocator = Allocator::BUILT_IN;
+        /// Memory that was freed goes back to the system after so long, unless it is used again before.
+        pub purge_delay: Duration = Duration::from_secs(1), millis(0, 3_600_000);
         /// Pages of the model's file.
         pub embedding_model: ModelPages = ModelPages::default();
         /// SQLite's allocators.

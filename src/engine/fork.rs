@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use caxton_events::Seq;
+use caxton_events::log::open::data_dir_around;
 use caxton_events::log::{
     self, Fork, ForkError, ForkOptions, Head, Log, LogOptions, OpenError, ReadError, Reader, SealError,
     SealedLog, StoreError, fork_log, note_fork,
@@ -97,6 +98,14 @@ pub enum ForkDirError {
     NotEmpty {
         /// The directory.
         to: PathBuf,
+    },
+    /// It would lie in a data directory.
+    #[error("{} lies in the data directory {}; fork to a directory outside of it", to.display(), data_dir.display())]
+    Inside {
+        /// The directory.
+        to: PathBuf,
+        /// The data directory.
+        data_dir: PathBuf,
     },
     /// An earlier attempt was cut short.
     #[error("{} was left by a fork that was cut short; remove it and try again", path.display())]
@@ -203,6 +212,9 @@ pub fn fork_dir(
         Ok(false) => return Err(ForkDirError::NotEmpty { to: to.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (),
         Err(source) => return Err(io_error(to)(source)),
+    }
+    if let Some(data_dir) = data_dir_around(to) {
+        return Err(ForkDirError::Inside { to: to.to_owned(), data_dir });
     }
     let mut log_id = [0; 16];
     getrandom::fill(&mut log_id).map_err(ForkDirError::Random)?;

@@ -506,6 +506,9 @@ fn agents_make_themselves_known() {
     let made = server.post("/agents", &json!({"agent_id": "ada", "workspace": "lab"})).expect(201).json();
     assert_eq!((&made["kind"], &made["workspace"]), (&json!("external"), &json!("lab")));
     server.post("/agents", &json!({"agent_id": "ada"})).expect(200);
+    server.post("/agents", &json!({"agent_id": "ada", "workspace": "lab"})).expect(200);
+    let moved = server.post("/agents", &json!({"agent_id": "ada", "workspace": "shop"}));
+    assert_eq!(moved.problem(409, "ALREADY_EXISTS")["field"], "workspace");
     server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
     offer(&server, "bob", "chess", 1);
     let names = |query: &str| -> Vec<Value> {

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use caxton_events::log::{End, ReadError};
+use caxton_events::log::{End, ReadError, open::data_dir_around};
 use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
@@ -26,6 +26,14 @@ pub enum ReceiveError {
     Foreign {
         /// The folder.
         dir: PathBuf,
+    },
+    /// The folder lies in a data directory, which a loss takes with it.
+    #[error("{} lies in the data directory {}; choose a folder outside of it", dir.display(), data_dir.display())]
+    Inside {
+        /// The folder.
+        dir: PathBuf,
+        /// The data directory.
+        data_dir: PathBuf,
     },
     /// Somebody else writes it.
     #[error("{} is being written by another process; wait for its end", dir.display())]
@@ -146,6 +154,9 @@ pub fn begin(dir: &Path) -> Result<Receiver, ReceiveError> {
         let path = path.to_owned();
         move |source| ReceiveError::Io { path, source }
     };
+    if let Some(data_dir) = data_dir_around(dir) {
+        return Err(ReceiveError::Inside { dir: dir.to_owned(), data_dir });
+    }
     fs::create_dir_all(dir).map_err(io(dir))?;
     let manifest = if dir.join(MANIFEST_FILE).exists() {
         Some(read_manifest(dir)?)

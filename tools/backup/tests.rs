@@ -357,6 +357,9 @@ fn a_backup_is_added_to_from_its_own_log_alone() {
     assert!(matches!(error, super::SourceError::OtherHistory { after: Seq(5) }), "{error}");
     // A folder with something else in it is left alone, and one that is being written too.
     assert!(matches!(begin(&fixture.dir.path().join("data")), Err(ReceiveError::Foreign { .. })));
+    // So is one in a data directory, which need not be there yet.
+    let inside = fixture.dir.path().join("data/deep/backup");
+    assert!(matches!(begin(&inside), Err(ReceiveError::Inside { .. })) && !inside.exists());
     let held = begin(&fixture.backup()).unwrap();
     assert!(matches!(begin(&fixture.backup()), Err(ReceiveError::Locked { .. })));
     drop(held);

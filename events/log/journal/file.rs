@@ -3,13 +3,19 @@
 //! A write to space that the file system has not given out yet makes the next sync wait for the allocator, each time.
 //! Here the file system is asked for a good piece at once, inside of the file's length. Space taken ahead reads as zeros
 //! as it did before, and nothing that was written is touched, so neither recovery nor redb sees a difference.
+//!
+//! Large writes do not stay in the page cache (`RWF_DONTCACHE`, Linux 6.14): the kernel starts to write them out at once
+//! instead of at the sync, and takes the same memory for the next ones. Who reads what was just written finds it in redb's
+//! cache.
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::StorageBackend;
 use redb::backends::FileBackend;
+
+use super::LARGE_BYTES;
 
 /// How much space is taken at once.
 const PIECE_BYTES: u64 = 16 << 20;
@@ -22,6 +28,8 @@ pub(crate) struct FileMedium {
     file: File,
     /// Up to here the space was taken, or could not be.
     taken: AtomicU64,
+    /// Whether large writes pass through the page cache without staying there.
+    passes: AtomicBool,
 }
 
 impl FileMedium {
@@ -32,7 +40,7 @@ impl FileMedium {
     /// The file could not be shared.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let inner = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
-        Ok(Self { inner, file, taken: AtomicU64::new(0) })
+        Ok(Self { inner, file, taken: AtomicU64::new(0), passes: AtomicBool::new(true) })
     }
 
     /// Takes the space from `start` on, unless a write up to `end` finds it taken.
@@ -59,6 +67,33 @@ fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes without keeping it in the page cache.
+///
+/// # Errors
+///
+/// The file's; [`io::ErrorKind::Unsupported`] where the kernel or the file system does not know how.
+#[cfg(target_os = "linux")]
+fn write_past(file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    /// `RWF_DONTCACHE` of `linux/fs.h`.
+    const DONT_CACHE: rustix::io::ReadWriteFlags = rustix::io::ReadWriteFlags::from_bits_retain(0x80);
+    let mut written = 0;
+    while written < data.len() {
+        let rest = [io::IoSlice::new(&data[written..])];
+        match rustix::io::pwritev2(file, &rest, offset + written as u64, DONT_CACHE) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_past(_: &File, _: u64, _: &[u8]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 impl StorageBackend for FileMedium {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
@@ -80,6 +115,15 @@ impl StorageBackend for FileMedium {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.take(offset, offset + data.len() as u64)?;
+        if data.len() >= LARGE_BYTES && self.passes.load(Ordering::Relaxed) {
+            match write_past(&self.file, offset, data) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    self.passes.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         self.inner.write(offset, data)
     }
 
@@ -93,6 +137,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
     use std::fs::File;
+    use std::sync::atomic::Ordering;
 
     use redb::StorageBackend;
 
@@ -108,6 +153,8 @@ mod tests {
         let mut model = vec![0; 3 * PIECE_BYTES as usize];
         for reopened in 0..4 {
             let medium = FileMedium::new(file.try_clone().unwrap()).unwrap();
+            // Where that is not to be had, large writes are like all others.
+            medium.passes.store(reopened % 2 == 0, Ordering::Relaxed);
             medium.set_len(model.len() as u64).unwrap();
             for n in 0..60 {
                 let len = 1 + random.below(300 << 10) as usize;

@@ -3,8 +3,8 @@
 //!
 //! What comes in while a record is on its way must not harm the state before that record, which is the one found if the
 //! power goes now. Small pages cannot: they stay in memory until their own record. A large page goes straight to its
-//! place, which redb may have given free only in the commit that is on its way: it waits until no record is. And while the
-//! journal is being emptied every write waits.
+//! place, which redb may have given free only in the commit that is on its way: it waits until no record is, unless nothing was
+//! ever written there. And while the journal is being emptied every write waits.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -75,6 +75,8 @@ struct State {
     len: u64,
     /// The same when it was last flushed.
     flushed_len: u64,
+    /// Nothing was ever written from here on, so no state refers to it.
+    reached: u64,
     /// Of the superblock in force.
     generation: u64,
     /// Records of this generation.
@@ -216,7 +218,11 @@ impl Journal {
 
     /// Writes a large page to its place.
     fn write_home(self: &Arc<Self>, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.flight.wait_for_all();
+        if offset >= self.state().reached {
+            self.flight.wait_for_room();
+        } else {
+            self.flight.wait_for_all();
+        }
         self.check()?;
         let len = data.len() as u64;
         let (free, full) = {
@@ -235,6 +241,7 @@ impl Journal {
         let mut state = self.state_mut();
         state.overlay.cover(offset, offset + len);
         state.large.insert(offset, named);
+        state.reached = state.reached.max(offset + len);
         Ok(())
     }
 
@@ -246,7 +253,9 @@ impl Journal {
         if self.state().overlay.unsaved_bytes() + data.len() > self.ring_bytes as usize / 4 {
             self.flush()?;
         }
-        self.state_mut().overlay.put(offset, data, true);
+        let mut state = self.state_mut();
+        state.overlay.put(offset, data, true);
+        state.reached = state.reached.max(offset + data.len() as u64);
         Ok(())
     }
 

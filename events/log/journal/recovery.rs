@@ -42,7 +42,7 @@ pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, St
         state.position += record.length();
         state.held = record.named;
     }
-    state.flushed_len = state.len;
+    (state.flushed_len, state.reached) = (state.len, state.len);
     if bytes < home + state.len {
         return Err(damaged("it is cut short"));
     }

@@ -263,6 +263,35 @@ fn what_the_record_on_its_way_gave_free_is_not_overwritten_before_it_is_durable(
     assert_eq!(found_after(&disk, Survives::Nothing, 3), (b"three".to_vec(), true));
 }
 
+/// No commit refers to what was never written, so nothing has to land before it is.
+#[test]
+fn what_nothing_was_written_to_does_not_wait_for_the_record_on_its_way() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"one..").unwrap();
+    backend.write(SLOT as u64, &vec![1; SLOT]).unwrap();
+    journal.checkpoint().unwrap();
+    backend.write(0, b"two..").unwrap();
+    let mut sealed = journal.seal().unwrap().unwrap();
+    // On this thread, which would wait for itself.
+    backend.write(2 * SLOT as u64, &vec![3; SLOT]).unwrap();
+    backend.write(0, b"three").unwrap();
+    for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1), Survives::Some(2)] {
+        assert_eq!(found_after(&disk, survives, 1), (b"one..".to_vec(), true), "{survives:?}");
+    }
+    sealed.persist().unwrap();
+    sealed.settle().unwrap();
+    assert_eq!(found_after(&disk, Survives::Nothing, 1), (b"two..".to_vec(), true));
+    journal.flush().unwrap();
+    assert_eq!(found_after(&disk, Survives::Nothing, 1), (b"three".to_vec(), true));
+    let journal = Journal::open(Box::new(disk.after_power_cut(Survives::Nothing)), true).unwrap();
+    let mut slot = vec![0; SLOT];
+    journal.backend().read(2 * SLOT as u64, &mut slot).unwrap();
+    assert_eq!(slot, [3; SLOT]);
+    // What was written before the opening is not known: all of the file may be in use.
+    assert_eq!(journal.state().reached, (SLOT * SLOTS) as u64);
+}
+
 #[test]
 fn a_record_that_is_dropped_takes_the_journal_with_it_and_leaves_nobody_waiting() {
     let disk = Disk::default();

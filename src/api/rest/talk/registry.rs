@@ -20,6 +20,7 @@ use super::super::refusals::whole;
 use super::super::rows;
 use super::past::answer;
 use super::{known_agent, no_agent, not_done};
+use crate::commands::RefusalCode;
 use crate::commands::talk::Upkeep;
 
 /// What an agent answered so far: questions that it was asked, and how.
@@ -109,6 +110,23 @@ fn present(api: &Api, name: &AgentId) -> Value {
     state.registry.agent(name).map_or(Value::Null, |agent| shown(&state, agent))
 }
 
+/// That the caller, which was known before, is where it says: it does not move.
+fn stays(api: &Api, Caller { agent, workspace, .. }: &Caller) -> Result<(), Problem> {
+    let state = api.engine.view().talk().read();
+    match state.registry.agent(agent).map(|known| &known.workspace) {
+        Some(known) if known != workspace => {
+            let detail = format!("agent {agent} is in the workspace {known} and does not move");
+            let remedy =
+                format!("leave workspace out or give {known}, or register another name in {workspace}");
+            Err(Problem::new(StatusCode::CONFLICT, RefusalCode::AlreadyExists.as_str(), detail)
+                .field("workspace")
+                .value(workspace.as_str())
+                .remedy(remedy))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// `POST /agents`: an agent outside of the server makes itself known. 200 when it was.
 pub(super) async fn register(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     call.query(&[])?.finish()?;
@@ -116,11 +134,15 @@ pub(super) async fn register(State(api): State<Api>, call: Call) -> Result<Respo
     if !body.has("agent_id") && !call.headers().contains_key("x-caxton-agent") {
         body.complain("agent_id", None, "is missing", "add it: it is required");
     }
+    let places = body.has("workspace") || call.headers().contains_key("x-caxton-workspace");
     let caller = Caller::take(&mut [&mut body], call.headers());
     body.finish()?;
-    let (agent, workspace) = (caller.agent.clone(), caller.workspace);
+    let (agent, workspace) = (caller.agent.clone(), caller.workspace.clone());
     let done = api.engine.upkeep(&caller.agent, Upkeep::RegisterAgent { agent, workspace }).await;
     let done = done.map_err(|error| not_done(error, &whole))?;
+    if places && done.record.is_none() {
+        stays(&api, &caller)?;
+    }
     let status = if done.record.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     rows::json(status, &present(&api, &caller.agent))
 }

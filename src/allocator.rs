@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn freed_memory_is_kept_for_so_long() {
-        give_back_after(Duration::from_secs(3_600));
+        give_back_after(Duration::from_hours(1));
         let kept = taken_again();
         give_back_after(Duration::ZERO);
         let given_back = taken_again();
-        give_back_after(Duration::from_secs(3_600));
+        give_back_after(Duration::from_hours(1));
         // In huge pages there are few of them, but never none.
         assert!(kept == 0 && given_back > 0, "{kept} {given_back}");
     }

@@ -44,7 +44,6 @@ use medium::{at, syncs};
 use payload::{BYTES, Payloads};
 use peers::Peer;
 
-
 /// Before it is measured.
 const WARM: Duration = Duration::from_millis(500);
 

@@ -95,7 +95,7 @@ fn not_received(error: &ReceiveError) -> Failure {
     let exit = match error {
         ReceiveError::Foreign { .. } | ReceiveError::Inside { .. } | ReceiveError::OtherLog { .. } => {
             Exit::Refused
-        },
+        }
         ReceiveError::Locked { .. } => Exit::Unreachable,
         ReceiveError::Manifest(_)
         | ReceiveError::Damaged { .. }

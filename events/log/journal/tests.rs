@@ -287,7 +287,7 @@ fn what_nothing_was_written_to_does_not_wait_for_the_record_on_its_way() {
     let journal = Journal::open(Box::new(disk.after_power_cut(Survives::Nothing)), true).unwrap();
     let mut slot = vec![0; SLOT];
     journal.backend().read(2 * SLOT as u64, &mut slot).unwrap();
-    assert_eq!(slot, [3; SLOT]);
+    assert_eq!(slot, vec![3; SLOT]);
     // What was written before the opening is not known: all of the file may be in use.
     assert_eq!(journal.state().reached, (SLOT * SLOTS) as u64);
 }

@@ -6,17 +6,19 @@
 
 use std::time::Duration;
 
-use libmimalloc_sys::{mi_option_set, mi_option_t};
+use libmimalloc_sys::{mi_option_set_default, mi_option_t};
 
 /// `mi_option_purge_delay` in `mimalloc.h` of mimalloc 2, in milliseconds.
 const PURGE_DELAY: mi_option_t = 15;
 
 /// From now on memory that was freed goes back to the system after `delay`, or ten times that where it lies in large
-/// pieces, unless it is used again before; whole milliseconds count. Another allocator than mimalloc does not listen.
+/// pieces, unless it is used again before; whole milliseconds count. Another allocator than mimalloc does not listen, and the variable
+/// `MIMALLOC_PURGE_DELAY` has the last word.
 pub fn give_back_after(delay: Duration) {
     let millis = delay.as_millis().try_into().unwrap_or(i32::MAX);
-    // SAFETY: the option exists, and an option may be set at any time: it is one atomic number, see `options.c`.
-    unsafe { mi_option_set(PURGE_DELAY, millis.into()) };
+    // SAFETY: the option exists. It is one machine word that is written here and read when something is freed, so who reads
+    // it meanwhile finds the old number or the new one; mimalloc itself reads it without more, see `options.c`.
+    unsafe { mi_option_set_default(PURGE_DELAY, millis.into()) };
 }
 
 #[cfg(test)]
@@ -68,7 +70,7 @@ mod tests {
         give_back_after(Duration::ZERO);
         let given_back = taken_again();
         give_back_after(Duration::from_hours(1));
-        // In huge pages there are few of them, but never none.
-        assert!(kept == 0 && given_back > 0, "{kept} {given_back}");
+        // In huge pages there are few of them; a thread may meet one or another for itself.
+        assert!(kept < given_back, "{kept} {given_back}");
     }
 }

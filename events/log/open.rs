@@ -270,6 +270,7 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
 /// The data directory that `path`, which need not exist, lies in: the nearest folder above it that holds a log.
 pub fn data_dir_around(path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(path).ok()?;
+    let path = path.canonicalize().unwrap_or(path);
     let there = path.ancestors().skip(1).find(|above| above.exists())?;
     let there = there.canonicalize().ok()?;
     there.ancestors().find(|dir| dir.join(LOG_FILE).exists()).map(Path::to_owned)

@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
         name: "memory_allocation.purge_delay",
         reason: "it is for mimalloc, and this binary was built with another allocator",
         applies: |_| Allocator::BUILT_IN != Allocator::Mimalloc,
-        works: cfg!(not(any(feature = "jemalloc", feature = "system-allocator"))),
+        works: true,
     },
     Rule {
         name: "log.flush_interval",

@@ -118,10 +118,13 @@ impl StorageBackend for FileMedium {
         if data.len() >= LARGE_BYTES && self.passes.load(Ordering::Relaxed) {
             match write_past(&self.file, offset, data) {
                 Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    self.passes.store(false, Ordering::Relaxed);
+                // Who does not know how may say so in several ways. What is really wrong, the other way meets too.
+                Err(error) => {
+                    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+                    if matches!(error.kind(), Unsupported | InvalidInput | PermissionDenied) {
+                        self.passes.store(false, Ordering::Relaxed);
+                    }
                 }
-                Err(error) => return Err(error),
             }
         }
         self.inner.write(offset, data)

@@ -132,6 +132,10 @@ impl Journal {
     ///
     /// The medium's, and [`io::ErrorKind::InvalidData`] where it holds no journal or a damaged one.
     pub(crate) fn open(medium: Box<dyn StorageBackend>, writable: bool) -> io::Result<Arc<Self>> {
+        if writable {
+            // What a process wrote and did not sync before it ended may be found and not be on the medium yet.
+            medium.sync_data()?;
+        }
         let (superblock, state) = recovery::recover(medium.as_ref())?;
         Ok(Self::new(medium, writable, &superblock, state))
     }

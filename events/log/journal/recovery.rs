@@ -42,10 +42,12 @@ pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, St
         state.position += record.length();
         state.held = record.named;
     }
-    (state.flushed_len, state.reached) = (state.len, state.len);
+    state.flushed_len = state.len;
     if bytes < home + state.len {
         return Err(damaged("it is cut short"));
     }
+    // All of the medium: the last record may name a page behind the length that it gives.
+    state.reached = bytes - home;
     Ok((superblock, state))
 }
 

@@ -292,6 +292,61 @@ fn what_nothing_was_written_to_does_not_wait_for_the_record_on_its_way() {
     assert_eq!(journal.state().reached, (SLOT * SLOTS) as u64);
 }
 
+/// A process that ended between a record and its sync leaves it to be found, though the medium may not have it.
+#[test]
+fn what_is_found_after_a_process_ended_survives_the_next_power_cut() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"one..").unwrap();
+    journal.flush().unwrap();
+    backend.write(0, b"two..").unwrap();
+    disk.fail_at(0, Fault::SyncFails);
+    journal.flush().unwrap_err();
+    disk.fail_at(u64::MAX, Fault::SyncFails);
+    assert_eq!(found_after(&disk, Survives::Nothing, 0).0, b"one..");
+    let found = Journal::open(Box::new(disk.clone()), true).unwrap().backend();
+    let mut header = [0; 5];
+    found.read(0, &mut header).unwrap();
+    assert_eq!(&header, b"two..");
+    assert_eq!(found_after(&disk, Survives::Nothing, 0).0, b"two..");
+}
+
+/// The file became shorter in the commit that wrote there; its record counts after the cut only if the page is as it says.
+#[test]
+fn what_the_last_record_names_behind_the_end_waits_after_an_opening_too() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"one..").unwrap();
+    backend.write(5 * SLOT as u64, &vec![5; SLOT]).unwrap();
+    backend.set_len(3 * SLOT as u64).unwrap();
+    journal.flush().unwrap();
+    let disk = disk.after_power_cut(Survives::Nothing);
+    let journal = Journal::open(Box::new(disk.clone()), true).unwrap();
+    let backend = journal.backend();
+    backend.set_len((SLOT * SLOTS) as u64).unwrap();
+    backend.write(0, b"two..").unwrap();
+    let mut sealed = journal.seal().unwrap().unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn({
+            let (done, journal, backend) = (&done, &journal, &backend);
+            move || {
+                backend.write(5 * SLOT as u64, &vec![6; SLOT]).unwrap();
+                done.store(true, Ordering::SeqCst);
+                journal.flight.nudge();
+            }
+        });
+        journal.flight.wait_for_waiter(|| done.load(Ordering::SeqCst));
+        for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1)] {
+            assert_eq!(found_after(&disk, survives, 0).0, b"one..", "{survives:?}");
+        }
+        sealed.persist().unwrap();
+        sealed.settle().unwrap();
+        writer.join().unwrap();
+    });
+    assert_eq!(found_after(&disk, Survives::Nothing, 0).0, b"two..");
+}
+
 #[test]
 fn a_record_that_is_dropped_takes_the_journal_with_it_and_leaves_nobody_waiting() {
     let disk = Disk::default();

@@ -267,7 +267,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         "memory_allocation.purge_delay",
         "Memory that was freed goes back to the system after so long, large pieces after ten times that, unless it is used again \
          before. Less makes the process smaller; more spares it page faults, which are dear in virtual machines: appends in \
-         groups of 1,024 events were 1.4 times as fast with 1s as with 10ms.",
+         groups of 1,024 events were 1.4 times as fast with 1s as with 10ms. The variable MIMALLOC_PURGE_DELAY, in milliseconds, has the \
+         last word.",
         "caxton_server_memory_used_bytes; `caxton benchmark storage`",
     ),
     entry(

@@ -155,6 +155,27 @@ fn the_model_lies_in_memory_as_the_file_says() {
 }
 
 #[test]
+fn freed_memory_is_used_again_for_as_long_as_the_file_says() {
+    // Pages that the program had to get for large bodies, one after the other, none of which leaves anything behind.
+    let taken = |delay: &str| {
+        let program = Program::start(&format!("memory_allocation: {{purge_delay: {delay}}}"));
+        let faults = || {
+            let told = program.proc("stat");
+            let behind_the_name = told.rsplit_once(") ").unwrap().1;
+            behind_the_name.split(' ').nth(7).unwrap().parse::<u64>().unwrap()
+        };
+        let body = json!({"name": "x".repeat(4 << 20), "entity_type": "Thing"});
+        let ask = || program.ask("POST", "/memory/entities?agent_id=ada").json(&body).send();
+        (0..4).for_each(|_| assert_eq!(ask().status, 422));
+        let before = faults();
+        (0..10).for_each(|_| drop(ask()));
+        faults() - before
+    };
+    let (given_back, kept) = (taken("0ms"), taken("1h"));
+    assert!(given_back > 2 * kept, "{given_back} {kept}");
+}
+
+#[test]
 fn the_model_and_scans_have_the_threads_of_the_file() {
     let Some(dir) = model() else { return };
     for (embed, scan) in [(1, 1), (3, 4)] {

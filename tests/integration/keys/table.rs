@@ -209,6 +209,10 @@ const SHOWN_BY: &[(&str, &[&str])] = &[
     ("memory_allocation.embedding_model.huge_pages", &["the_model_lies_in_memory_as_the_file_says"]),
     ("memory_allocation.embedding_model.memory_mapping", &["the_model_lies_in_memory_as_the_file_says"]),
     ("memory_allocation.embedding_model.prefault_pages", &["the_model_lies_in_memory_as_the_file_says"]),
+    (
+        "memory_allocation.purge_delay",
+        &["freed_memory_is_kept_for_so_long", "freed_memory_is_used_again_for_as_long_as_the_file_says"],
+    ),
     ("memory_writes.compress_observations", &["long_events_are_compressed_as_the_file_says"]),
     ("memory_writes.compression_threshold", &["long_events_are_compressed_as_the_file_says"]),
     ("memory_writes.max_pending_writes", &[WIRED, "more_writes_than_may_wait_are_refused_at_once"]),

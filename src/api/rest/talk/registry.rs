@@ -113,7 +113,7 @@ fn present(api: &Api, name: &AgentId) -> Value {
 /// That the caller, which was known before, is where it says: it does not move.
 fn stays(api: &Api, Caller { agent, workspace, .. }: &Caller) -> Result<(), Problem> {
     let state = api.engine.view().talk().read();
-    match state.registry.agent(agent).map(|known| &known.workspace) {
+    match state.registry.agent(agent).filter(|known| !known.removed).map(|known| &known.workspace) {
         Some(known) if known != workspace => {
             let detail = format!("agent {agent} is in the workspace {known} and does not move");
             let remedy =

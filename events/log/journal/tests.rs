@@ -9,7 +9,7 @@ use std::thread;
 use redb::StorageBackend;
 
 use super::layout::{RING, Superblock};
-use super::{Backend, Journal};
+use super::{Backend, Journal, Sealed};
 use crate::log::tests::Random;
 use crate::log::tests::disk::{Disk, Fault, Survives};
 
@@ -228,6 +228,31 @@ fn found_after(disk: &Disk, survives: Survives, byte: u8) -> (Vec<u8>, bool) {
     (header, slot.iter().all(|found| *found == byte))
 }
 
+/// Whatever survives a loss of power now, the file begins with `one..` and slot 1 is full of `byte`.
+fn nothing_but_the_first_is_found(disk: &Disk, byte: u8) {
+    for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1), Survives::Some(2)] {
+        assert_eq!(found_after(disk, survives, byte), (b"one..".to_vec(), true), "{survives:?}");
+    }
+}
+
+/// Fills `slot` with threes on another thread and looks at what is there once that waits or is done; then `sealed`, which was
+/// on its way, lands.
+fn write_meanwhile(journal: &Arc<Journal>, mut sealed: Sealed, slot: usize, look: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            journal.backend().write((slot * SLOT) as u64, &vec![3; SLOT]).unwrap();
+            done.store(true, Ordering::SeqCst);
+            journal.flight.nudge();
+        });
+        journal.flight.wait_for_waiter(|| done.load(Ordering::SeqCst));
+        look();
+        sealed.persist().unwrap();
+        sealed.settle().unwrap();
+        writer.join().unwrap();
+    });
+}
+
 /// redb gives a page free in the commit that stops referring to it, and the next commit may write there. Until the first
 /// of them is durable, the commit before both is the one that is found.
 #[test]
@@ -238,26 +263,9 @@ fn what_the_record_on_its_way_gave_free_is_not_overwritten_before_it_is_durable(
     backend.write(SLOT as u64, &vec![1; SLOT]).unwrap();
     journal.checkpoint().unwrap();
     backend.write(0, b"two..").unwrap();
-    let mut sealed = journal.seal().unwrap().unwrap();
+    let sealed = journal.seal().unwrap().unwrap();
     backend.write(0, b"three").unwrap();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let writer = scope.spawn({
-            let (done, journal, backend) = (&done, &journal, &backend);
-            move || {
-                backend.write(SLOT as u64, &vec![3; SLOT]).unwrap();
-                done.store(true, Ordering::SeqCst);
-                journal.flight.nudge();
-            }
-        });
-        journal.flight.wait_for_waiter(|| done.load(Ordering::SeqCst));
-        for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1), Survives::Some(2)] {
-            assert_eq!(found_after(&disk, survives, 1), (b"one..".to_vec(), true), "{survives:?}");
-        }
-        sealed.persist().unwrap();
-        sealed.settle().unwrap();
-        writer.join().unwrap();
-    });
+    write_meanwhile(&journal, sealed, 1, || nothing_but_the_first_is_found(&disk, 1));
     assert_eq!(found_after(&disk, Survives::Nothing, 1), (b"two..".to_vec(), true));
     journal.flush().unwrap();
     assert_eq!(found_after(&disk, Survives::Nothing, 3), (b"three".to_vec(), true));
@@ -276,9 +284,7 @@ fn what_nothing_was_written_to_does_not_wait_for_the_record_on_its_way() {
     // On this thread, which would wait for itself.
     backend.write(2 * SLOT as u64, &vec![3; SLOT]).unwrap();
     backend.write(0, b"three").unwrap();
-    for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1), Survives::Some(2)] {
-        assert_eq!(found_after(&disk, survives, 1), (b"one..".to_vec(), true), "{survives:?}");
-    }
+    nothing_but_the_first_is_found(&disk, 1);
     sealed.persist().unwrap();
     sealed.settle().unwrap();
     assert_eq!(found_after(&disk, Survives::Nothing, 1), (b"two..".to_vec(), true));
@@ -325,25 +331,8 @@ fn what_the_last_record_names_behind_the_end_waits_after_an_opening_too() {
     let backend = journal.backend();
     backend.set_len((SLOT * SLOTS) as u64).unwrap();
     backend.write(0, b"two..").unwrap();
-    let mut sealed = journal.seal().unwrap().unwrap();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let writer = scope.spawn({
-            let (done, journal, backend) = (&done, &journal, &backend);
-            move || {
-                backend.write(5 * SLOT as u64, &vec![6; SLOT]).unwrap();
-                done.store(true, Ordering::SeqCst);
-                journal.flight.nudge();
-            }
-        });
-        journal.flight.wait_for_waiter(|| done.load(Ordering::SeqCst));
-        for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1)] {
-            assert_eq!(found_after(&disk, survives, 0).0, b"one..", "{survives:?}");
-        }
-        sealed.persist().unwrap();
-        sealed.settle().unwrap();
-        writer.join().unwrap();
-    });
+    let sealed = journal.seal().unwrap().unwrap();
+    write_meanwhile(&journal, sealed, 5, || nothing_but_the_first_is_found(&disk, 0));
     assert_eq!(found_after(&disk, Survives::Nothing, 0).0, b"two..");
 }
 

@@ -13,7 +13,7 @@ use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Progress;
 use super::setup;
-use crate::engine::fork::{Cut, ForkDirError, SealLogError, fork_dir, seal_stopped};
+use crate::engine::fork::{Cut, ForkDirError, SealLogError, check_place, fork_dir, seal_stopped};
 
 /// What a server answers that made its log ready.
 #[derive(Deserialize)]
@@ -33,6 +33,8 @@ pub(super) fn fork(what: &LogFork, common: &Common, out: &mut Output) -> Result<
             Failure::new(Exit::Usage, message)
         })?,
     };
+    // Before the log is sealed for it.
+    check_place(&what.to).map_err(|error| unmade(&error))?;
     let (seq, log) = match backend::running(common)? {
         Some(server) => ask(&Backend::Http(server), what.at.as_deref())?,
         None => seal_stopped(&setup::existing_data_dir(common)?, cut).map_err(|error| unsealed(&error))?,
@@ -42,16 +44,7 @@ pub(super) fn fork(what: &LogFork, common: &Common, out: &mut Output) -> Result<
     let copy = what.copy.then_some(&mut heard as &mut dyn FnMut(Seq, Seq));
     let made = fork_dir(&log, seq, &what.to, copy);
     drop(progress);
-    let head = made.map_err(|error| {
-        let refused = matches!(
-            error,
-            ForkDirError::NotEmpty { .. }
-                | ForkDirError::Inside { .. }
-                | ForkDirError::Left { .. }
-                | ForkDirError::NoBase { .. }
-        );
-        Failure::of(if refused { Exit::Refused } else { Exit::Failed }, &error)
-    })?;
+    let head = made.map_err(|error| unmade(&error))?;
     show(head, &log.dir, &what.to, out)
 }
 
@@ -69,6 +62,17 @@ fn ask(server: &Backend, at: Option<&str>) -> Result<(Seq, SealedLog), Failure> 
         log.dir.display()
     );
     Err(Failure::new(Exit::NotFound, message))
+}
+
+fn unmade(error: &ForkDirError) -> Failure {
+    let refused = matches!(
+        error,
+        ForkDirError::NotEmpty { .. }
+            | ForkDirError::Inside { .. }
+            | ForkDirError::Left { .. }
+            | ForkDirError::NoBase { .. }
+    );
+    Failure::of(if refused { Exit::Refused } else { Exit::Failed }, error)
 }
 
 fn unsealed(error: &SealLogError) -> Failure {

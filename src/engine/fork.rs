@@ -195,6 +195,21 @@ fn absolute(dir: &Path) -> PathBuf {
     fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
+/// That a fork may be made at `to`: there is nothing, or an empty folder, outside of any data directory.
+///
+/// # Errors
+///
+/// [`ForkDirError::NotEmpty`], [`ForkDirError::Inside`], or [`ForkDirError::Io`] where that could not be seen.
+pub fn check_place(to: &Path) -> Result<(), ForkDirError> {
+    match fs::read_dir(to).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => (),
+        Ok(false) => return Err(ForkDirError::NotEmpty { to: to.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        Err(source) => return Err(io_error(to)(source)),
+    }
+    data_dir_around(to).map_or(Ok(()), |data_dir| Err(ForkDirError::Inside { to: to.to_owned(), data_dir }))
+}
+
 /// Makes a data directory at `to`, which must not exist or be empty, that shares the events of `parent` up to `cut`. With
 /// `copy` it shares no file. Its projections are folded at its first start.
 ///
@@ -207,15 +222,7 @@ pub fn fork_dir(
     to: &Path,
     copy: Option<&mut dyn FnMut(Seq, Seq)>,
 ) -> Result<Head, ForkDirError> {
-    match fs::read_dir(to).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => (),
-        Ok(false) => return Err(ForkDirError::NotEmpty { to: to.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-        Err(source) => return Err(io_error(to)(source)),
-    }
-    if let Some(data_dir) = data_dir_around(to) {
-        return Err(ForkDirError::Inside { to: to.to_owned(), data_dir });
-    }
+    check_place(to)?;
     let mut log_id = [0; 16];
     getrandom::fill(&mut log_id).map_err(ForkDirError::Random)?;
     let options = ForkOptions { cut, log_id, at: SystemClock.now() };

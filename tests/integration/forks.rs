@@ -148,6 +148,9 @@ fn what_cannot_be_forked_is_refused_and_leaves_nothing() {
     refuse("yesterday", &fork, 2, "is neither a position nor a time from 1970 on");
     refuse("1970-01-01T00:00:00Z", &fork, 3, "no event was recorded at 1970-01-01T00:00:00");
     refuse("1", &parent, 5, "is not empty; fork to a directory that does not exist");
+    let inside = format!("{parent}/deep/fork");
+    refuse("1", &inside, 5, "lies in the data directory");
+    assert!(!Path::new(&parent).join("sealed").exists(), "nothing is sealed for a fork that cannot be");
     assert!(!Path::new(&fork).exists());
     let left = place.path().join(".fork.caxton-fork");
     fs::create_dir(&left).unwrap();

@@ -3,7 +3,6 @@
 //! Every kernel gives the same integers, so which one runs never changes an answer.
 
 use crate::embedding::DIMENSIONS;
-use crate::embedding::store::Vector;
 use crate::vector::quantise::Code;
 
 /// Rows that are fetched into the core's second cache ahead of use.
@@ -64,13 +63,13 @@ impl Kernel {
         }
     }
 
-    /// Brings `vector` near, which is compared soon.
-    pub(crate) fn fetch_vector(self, vector: &Vector) {
+    /// Brings `numbers` near, which are looked at soon.
+    pub(crate) fn fetch(self, numbers: &[f32]) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni | Self::Avx2 => x86::fetch(vector),
+            Self::Avx512Vnni | Self::Avx2 => x86::fetch(numbers),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni | Self::Avx2 => _ = vector,
+            Self::Avx512Vnni | Self::Avx2 => _ = numbers,
             Self::Portable => (),
         }
     }

@@ -6,7 +6,7 @@
 //! changed or removed lies apart, with the records that made and closed it: a search as of an earlier record looks at both.
 //!
 //! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` and `column` (rows of a scope),
-//! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `pass` and `near`
+//! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `pass`, `shares` and `near`
 //! (the search of many rows, on several threads), `search` ([`VectorReader`]), `index` and `builder` (HNSW),
 //! `state` and `files` (disk), `compare` (two folds).
 
@@ -24,6 +24,7 @@ mod quantise;
 mod scan;
 mod search;
 mod shared;
+mod shares;
 mod sketch;
 mod slab;
 mod state;

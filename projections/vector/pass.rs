@@ -4,14 +4,17 @@
 //! A piece of a large scope says for each of its rows what the similarity hardly exceeds, by the sketches; `near` then
 //! looks closer at the best of all. Every other piece compares its rows in 8 bits at once.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::embedding::standby::Work;
 use crate::vector::kernels::Kernel;
+use crate::vector::near::Near;
 use crate::vector::quantise::Query;
-use crate::vector::scan::{ALL_ROWS, Found, Scan};
+use crate::vector::scan::{ALL_ROWS, Floor, Found, Scan};
 use crate::vector::shared::View;
+use crate::vector::shares::Shares;
+use crate::vector::sketch::{Extent, extent};
 use crate::vector::slab::{BLOCK_ROWS, Filter, Slab};
 
 /// Blocks of a piece: some ten microseconds of sketches.
@@ -20,9 +23,6 @@ const PIECE_BLOCKS: usize = 16;
 const PIECE_ROWS: usize = PIECE_BLOCKS * BLOCK_ROWS;
 /// Rows of a block from which on their sketches are looked at: they come for all rows of it at once.
 const SKETCHED_ROWS_MIN: usize = 32;
-/// Looks at a piece that another thread has, for each row of it, before it is done here too: several times what it
-/// takes.
-const SPINS_PER_ROW: usize = 4;
 /// Buffers that are kept for the next search: 2 MB.
 const BUFFERS_MAX: usize = 128;
 
@@ -55,12 +55,12 @@ struct Piece {
 pub(crate) struct Output {
     /// From the rows that were compared.
     found: Found,
-    /// What the sketch says of each row of the piece; −∞ for what is not searched by sketches. Empty when none is.
+    /// What the sketch says of each row of the piece. Empty when none is searched by sketches.
     uppers: Vec<f32>,
-    /// The highest of each block.
+    /// The highest of each block; −∞ where no sketch was looked at, and the rest of that block says nothing.
     tops: [f32; PIECE_BLOCKS],
-    /// Rows that were only looked at by their sketches.
-    sketched: usize,
+    /// The lowest of all; ∞ where no sketch was looked at.
+    lowest: f32,
 }
 
 /// A block of which sketches were looked at.
@@ -68,7 +68,8 @@ pub(crate) struct Sketched<'a> {
     pub(crate) source: u32,
     /// Number of its first row.
     pub(crate) first: u32,
-    pub(crate) uppers: &'a [f32],
+    /// Those of rows that are not wanted are −∞.
+    pub(crate) uppers: &'a [f32; BLOCK_ROWS],
     pub(crate) top: f32,
 }
 
@@ -79,7 +80,7 @@ pub(crate) struct Buffers(Mutex<Vec<Vec<f32>>>);
 impl Buffers {
     fn take(&self) -> Vec<f32> {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop().unwrap_or_else(|| Vec::with_capacity(PIECE_ROWS))
+        idle.pop().unwrap_or_else(|| vec![0.0; PIECE_ROWS])
     }
 
     fn give_back(&self, buffers: impl Iterator<Item = Vec<f32>>) {
@@ -97,11 +98,13 @@ pub(crate) struct Pass {
     limit: usize,
     parts: Vec<Part>,
     pieces: Vec<Piece>,
-    outputs: Vec<OnceLock<Output>>,
-    /// The first piece that nobody has taken.
-    next: AtomicUsize,
+    outputs: Shares<Output>,
+    /// What comes after that, once one thread has all outputs.
+    near: OnceLock<Near>,
     /// Bits of a similarity that the last answer surely reaches, as far as is known.
     floor: AtomicU32,
+    /// The same with what it is known from; whoever finds it taken goes on without.
+    certain: Mutex<Floor>,
     buffers: Arc<Buffers>,
 }
 
@@ -118,13 +121,11 @@ pub(crate) struct Aim {
 
 /// Nobody depends on those who take part: a piece they took and do not finish is looked at again.
 impl Work for Pass {
-    /// Takes pieces as long as there are any.
+    /// Takes pieces as long as there are any, then those that need a closer look.
     fn work(&self) {
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(output) = self.outputs.get(number) else { return };
-            // Refused when a thread that waited for it was faster in the end; both are the same.
-            drop(output.set(self.look_at(&self.pieces[number])));
+        self.outputs.work(|number| self.look_at(number), |output| self.learn(&output.found));
+        if let Some(near) = self.near() {
+            near.work(self);
         }
     }
 }
@@ -140,10 +141,11 @@ impl Pass {
                 first += blocks;
             }
         }
-        let outputs = pieces.iter().map(|_| OnceLock::new()).collect();
+        let outputs = Shares::new(pieces.len());
         let Aim { query, kernel, filter, limit, minimum } = aim;
-        let (next, floor) = (AtomicUsize::new(0), AtomicU32::new(minimum.to_bits()));
-        Self { query, kernel, filter, limit, parts, pieces, outputs, next, floor, buffers }
+        let (near, floor) = (OnceLock::new(), AtomicU32::new(minimum.to_bits()));
+        let certain = Mutex::new(Floor::new(limit, minimum));
+        Self { query, kernel, filter, limit, parts, pieces, outputs, near, floor, certain, buffers }
     }
 
     /// Whether another thread would make it shorter.
@@ -156,52 +158,96 @@ impl Pass {
         self.parts.iter().map(Part::slab).collect()
     }
 
-    /// Takes `count` pieces and does nothing with them, as a thread that has lost its core.
+    /// Rows wanted at most.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many pieces there are.
+    pub(crate) const fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Takes `count` pieces, and `closer` to look closer at, and does nothing with them, as a thread that has lost its core.
     #[cfg(test)]
-    pub(crate) fn lose(&self, count: usize) {
-        self.next.fetch_add(count, Ordering::Relaxed);
+    pub(crate) fn lose(&self, count: usize, closer: usize) {
+        if let Some(near) = self.near().filter(|_| closer > 0) {
+            near.lose(closer);
+        }
+        self.outputs.lose(count);
     }
 
-    /// What all pieces gave. A piece that another thread took and does not finish is looked at here.
-    pub(crate) fn outputs(&self) -> impl Iterator<Item = &Output> {
-        self.outputs.iter().zip(&self.pieces).map(|(output, piece)| {
-            let mut spins = piece.blocks * BLOCK_ROWS * SPINS_PER_ROW;
-            while output.get().is_none() && spins > 0 {
-                spins -= 1;
-                std::hint::spin_loop();
-            }
-            output.get_or_init(|| self.look_at(piece))
-        })
+    /// A search that keeps nothing below the floor as it is known.
+    pub(crate) fn begin(&self) -> Scan<'_> {
+        let floor = f32::from_bits(self.floor.load(Ordering::Relaxed));
+        Scan::new(&self.query, self.kernel, self.limit, floor)
     }
 
-    /// A search with everything that pieces have compared.
+    /// Raises the floor by what was found in rows that nobody told of yet. Others need not keep what cannot be among the best
+    /// of all; what they leave out never is, so it does not matter to the answer when they learn it.
+    pub(crate) fn learn(&self, found: &Found) {
+        // Somebody who has it may have lost its core.
+        if let Ok(mut known) = self.certain.try_lock() {
+            found.certain().for_each(|least| known.raise(least));
+            self.floor.store(known.value().to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Everything that was compared, by all who took part, for the rows that are at least `minimum` similar. What they took
+    /// and do not finish is done here.
     pub(crate) fn scan(&self, minimum: f32) -> Scan<'_> {
         let mut scan = Scan::new(&self.query, self.kernel, self.limit, minimum);
         self.outputs().for_each(|output| scan.absorb(&output.found));
+        if let Some(near) = self.near() {
+            near.found(self).for_each(|found| scan.absorb(found));
+        }
         scan
     }
 
-    /// The blocks whose rows are known by their sketches, in their order.
+    /// Whether there is a row that a search with this floor in the end does not compare.
+    pub(crate) fn passes_over(&self, floor: f32) -> bool {
+        self.outputs().any(|output| output.lowest < floor)
+    }
+
+    /// What all pieces gave.
+    fn outputs(&self) -> impl Iterator<Item = &Output> {
+        self.outputs.all(|number| self.look_at(number))
+    }
+
+    /// What comes after all pieces, where sketches were looked at.
+    fn near(&self) -> Option<&Near> {
+        if !self.parts.iter().any(|part| part.sketched) {
+            return None;
+        }
+        if let Some(near) = self.near.get() {
+            return Some(near);
+        }
+        // Two may do this at the same time: neither waits for a thread that may have lost its core.
+        let is_first = self.near.set(Near::of(self)).is_ok();
+        let near = self.near.get()?;
+        if is_first {
+            near.learn(self);
+        }
+        Some(near)
+    }
+
+    /// The blocks of all pieces whose rows are known by their sketches, in their order.
     pub(crate) fn sketched(&self) -> impl Iterator<Item = Sketched<'_>> {
-        self.outputs().zip(&self.pieces).flat_map(|(output, piece)| {
-            let blocks = output.uppers.chunks(BLOCK_ROWS).zip(output.tops).enumerate();
-            blocks.filter(|(_, (_, top))| *top > f32::NEG_INFINITY).map(|(number, (uppers, top))| {
-                let first = ((piece.first + number) * BLOCK_ROWS) as u32;
-                Sketched { source: piece.source, first, uppers, top }
-            })
-        })
+        self.outputs().zip(&self.pieces).flat_map(|(output, piece)| piece.sketched(output))
     }
 
-    /// How many rows are known by their sketches alone.
-    pub(crate) fn sketched_rows(&self) -> usize {
-        self.outputs().map(|output| output.sketched).sum()
+    /// Those of one piece.
+    pub(crate) fn sketched_in(&self, number: usize) -> impl Iterator<Item = Sketched<'_>> {
+        let output = self.outputs.get(number, |number| self.look_at(number));
+        output.zip(self.pieces.get(number)).into_iter().flat_map(|(output, piece)| piece.sketched(output))
     }
 
-    fn look_at(&self, piece: &Piece) -> Output {
-        let floor = f32::from_bits(self.floor.load(Ordering::Relaxed));
+    fn look_at(&self, number: usize) -> Output {
+        let piece = &self.pieces[number];
         let part = &self.parts[piece.source as usize];
-        let mut scan = Scan::new(&self.query, self.kernel, self.limit, floor);
-        let mut output = Output { tops: [f32::NEG_INFINITY; PIECE_BLOCKS], ..Output::default() };
+        let mut scan = self.begin();
+        let mut output =
+            Output { tops: [f32::NEG_INFINITY; PIECE_BLOCKS], lowest: f32::INFINITY, ..Output::default() };
         if part.sketched {
             self.sketch(piece, part, &mut scan, &mut output);
         } else {
@@ -210,10 +256,6 @@ impl Pass {
                 scan.add_block(piece.source, part.slab(), number, start, &self.filter);
             }
         }
-        // Others need not keep what cannot be among the best of all. What they leave out never is, so it does not
-        // matter to the answer when they learn it.
-        let raise = |bits| Some(f32::from_bits(bits).max(scan.floor()).to_bits());
-        let _always_some = self.floor.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raise);
         output.found = scan.found();
         output
     }
@@ -221,10 +263,8 @@ impl Pass {
     fn sketch(&self, piece: &Piece, part: &Part, scan: &mut Scan<'_>, output: &mut Output) {
         let slab = part.slab();
         output.uppers = self.buffers.take();
-        output.uppers.clear();
-        output.uppers.resize(piece.blocks * BLOCK_ROWS, f32::NEG_INFINITY);
         let uppers = output.uppers.as_chunks_mut::<BLOCK_ROWS>().0;
-        for (at, (uppers, top)) in uppers.iter_mut().zip(&mut output.tops).enumerate() {
+        for (at, (uppers, top)) in uppers.iter_mut().zip(&mut output.tops).take(piece.blocks).enumerate() {
             let number = piece.first + at;
             let block = &slab.blocks[number];
             let start = (part.from as usize).saturating_sub(number * BLOCK_ROWS);
@@ -237,33 +277,42 @@ impl Pass {
                 continue;
             }
             let next = slab.blocks.get(number + 1).map(|next| &next.sketches);
-            self.query.probe.uppers(&block.sketches, next, uppers);
+            let mut seen = self.query.probe.uppers(&block.sketches, next, uppers);
             if count < BLOCK_ROWS {
-                let all = std::mem::replace(uppers, [f32::NEG_INFINITY; BLOCK_ROWS]);
-                for &row in &rows[..count] {
-                    uppers[usize::from(row)] = all[usize::from(row)];
-                }
+                seen = only(&rows[..count], uppers);
             }
-            *top = highest(uppers);
-            output.sketched += count;
+            *top = seen.highest;
+            output.lowest = output.lowest.min(seen.lowest);
         }
+    }
+}
+
+impl Piece {
+    /// Its blocks whose rows are known by their sketches.
+    fn sketched<'a>(&self, output: &'a Output) -> impl Iterator<Item = Sketched<'a>> + use<'a> {
+        let (source, first) = (self.source, self.first);
+        let blocks = output.uppers.as_chunks::<BLOCK_ROWS>().0.iter().zip(output.tops).enumerate();
+        blocks.filter(|(_, (_, top))| *top > f32::NEG_INFINITY).map(move |(number, (uppers, top))| Sketched {
+            source,
+            first: ((first + number) * BLOCK_ROWS) as u32,
+            uppers,
+            top,
+        })
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let outputs = std::mem::take(&mut self.outputs).into_iter();
-        self.buffers.give_back(outputs.filter_map(OnceLock::into_inner).map(|output| output.uppers));
+        self.buffers.give_back(self.outputs.take().map(|output| output.uppers));
     }
 }
 
-/// The highest of a block, in lanes that the processor compares together.
-fn highest(uppers: &[f32; BLOCK_ROWS]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    for numbers in uppers.as_chunks::<16>().0 {
-        for (lane, &number) in lanes.iter_mut().zip(numbers) {
-            *lane = if number > *lane { number } else { *lane };
-        }
+/// Leaves −∞ in the places of all but `rows`; says what is left.
+fn only(rows: &[u8], uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
+    let all = std::mem::replace(uppers, [f32::NEG_INFINITY; BLOCK_ROWS]);
+    for &row in rows {
+        uppers[usize::from(row)] = all[usize::from(row)];
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    let lowest = rows.iter().map(|&row| all[usize::from(row)]).fold(f32::INFINITY, f32::min);
+    Extent { lowest, highest: extent(uppers).highest }
 }

@@ -40,6 +40,51 @@ impl Ord for Score {
     }
 }
 
+/// A row to look at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Seen {
+    /// What its sketch says its similarity hardly exceeds; ∞ where none was asked.
+    pub(crate) upper: f32,
+    /// Which of the slabs.
+    pub(crate) source: u32,
+    pub(crate) row: u32,
+}
+
+/// What the last answer surely reaches.
+#[derive(Debug, Clone)]
+pub(crate) struct Floor {
+    limit: usize,
+    /// The `limit` largest similarities that are certain so far, the smallest on top.
+    certain: BinaryHeap<Reverse<Score>>,
+    value: f32,
+}
+
+impl Floor {
+    /// The floor of a search for `limit` rows that are at least `least` similar.
+    pub(crate) const fn new(limit: usize, least: f32) -> Self {
+        Self { limit, certain: BinaryHeap::new(), value: least }
+    }
+
+    pub(crate) const fn value(&self) -> f32 {
+        self.value
+    }
+
+    /// Takes note that some row is at least `similarity` similar.
+    pub(crate) fn raise(&mut self, similarity: f32) {
+        if self.certain.len() < self.limit {
+            self.certain.push(Reverse(Score(similarity)));
+        } else if self.certain.peek().is_some_and(|least| least.0.0 < similarity) {
+            self.certain.pop();
+            self.certain.push(Reverse(Score(similarity)));
+        }
+        if self.certain.len() == self.limit
+            && let Some(least) = self.certain.peek()
+        {
+            self.value = self.value.max(least.0.0);
+        }
+    }
+}
+
 /// A row that could be among the best.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
@@ -47,6 +92,8 @@ struct Candidate {
     estimate: f32,
     /// How far off that can be.
     bound: f32,
+    /// As in [`Seen`].
+    sketch: f32,
     /// Which of the slabs.
     source: u32,
     row: u32,
@@ -55,6 +102,18 @@ struct Candidate {
 impl Candidate {
     fn upper(&self) -> f32 {
         self.estimate + self.bound
+    }
+
+    /// Whether it could be an answer to a search that asks for `floor`.
+    fn reaches(&self, floor: f32) -> bool {
+        // The bound is added with a rounding; `ROUNDING_MAX` in it has room for that.
+        self.upper() >= floor && self.sketch >= floor
+    }
+
+    /// What it counts for in the floor: no more than its sketch says. So the floor is the same whichever rows below it
+    /// were compared, and so is what reaches it.
+    fn least(&self) -> f32 {
+        (self.estimate - self.bound).min(self.sketch)
     }
 }
 
@@ -74,11 +133,7 @@ pub(crate) struct Best {
 pub(crate) struct Scan<'a> {
     query: &'a Query,
     kernel: Kernel,
-    limit: usize,
-    /// The `limit` largest similarities that are certain so far, the smallest on top.
-    certain: BinaryHeap<Reverse<Score>>,
-    /// No row below can be an answer.
-    floor: f32,
+    floor: Floor,
     candidates: Vec<Candidate>,
 }
 
@@ -89,33 +144,35 @@ pub(crate) struct Found {
     certain: Vec<f32>,
 }
 
+impl Found {
+    /// Similarities that rows surely reach, for a [`Floor`].
+    pub(crate) fn certain(&self) -> impl Iterator<Item = f32> {
+        self.certain.iter().copied()
+    }
+}
+
 impl<'a> Scan<'a> {
     /// A search for the `limit` best rows that are at least `floor` similar.
     pub(crate) fn new(query: &'a Query, kernel: Kernel, limit: usize, floor: f32) -> Self {
-        Self { query, kernel, limit, certain: BinaryHeap::new(), floor, candidates: Vec::new() }
+        Self { query, kernel, floor: Floor::new(limit, floor), candidates: Vec::new() }
     }
 
     /// What no answer is below.
     pub(crate) const fn floor(&self) -> f32 {
-        self.floor
+        self.floor.value
     }
 
     /// What was found, for [`absorb`](Self::absorb).
     pub(crate) fn found(self) -> Found {
-        let certain = self.certain.into_iter().map(|Reverse(Score(least))| least).collect();
+        let certain = self.floor.certain.into_iter().map(|Reverse(Score(least))| least).collect();
         Found { candidates: self.candidates, certain }
     }
 
     /// Adds what another part of the search found, in other rows.
     pub(crate) fn absorb(&mut self, found: &Found) {
-        found.certain.iter().for_each(|&least| self.raise(least));
-        let floor = self.floor;
-        self.candidates.extend(found.candidates.iter().filter(|candidate| candidate.upper() >= floor));
-    }
-
-    /// Rows wanted at most.
-    pub(crate) const fn limit(&self) -> usize {
-        self.limit
+        found.certain().for_each(|least| self.floor.raise(least));
+        let floor = self.floor();
+        self.candidates.extend(found.candidates.iter().filter(|candidate| candidate.reaches(floor)));
     }
 
     /// Looks at every row of block `number` of `slab` from row `start` of it on that passes `filter`.
@@ -140,18 +197,22 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Looks at rows of `slabs` by source and number.
-    pub(crate) fn add_scattered(&mut self, slabs: &[&Slab], rows: &[(u32, u32)]) {
+    /// Looks at rows of `slabs`.
+    pub(crate) fn add_scattered(&mut self, slabs: &[&Slab], rows: &[Seen]) {
         for rows in rows.chunks(BLOCK_ROWS) {
             let places: Vec<(&Block, usize)> =
-                rows.iter().map(|&(source, row)| slabs[source as usize].locate(row)).collect();
+                rows.iter().map(|seen| slabs[seen.source as usize].locate(seen.row)).collect();
+            for &(block, at) in &places {
+                self.kernel.fetch(&block.scales[at..=at]);
+                self.kernel.fetch(&block.errors[at..=at]);
+            }
             let codes: Vec<&Code> = places.iter().map(|&(block, at)| &block.codes[at]).collect();
             let mut dots = [0; BLOCK_ROWS];
             self.kernel.dots_of(&self.query.wide, &codes, &mut dots[..rows.len()]);
-            for ((&(source, row), &(block, at)), &dot) in rows.iter().zip(&places).zip(&dots) {
+            for ((&Seen { upper, source, row }, &(block, at)), &dot) in rows.iter().zip(&places).zip(&dots) {
                 let estimate = self.query.estimate(dot, block.scales[at]);
                 let bound = self.query.bound(block.errors[at]);
-                self.add_candidate(Candidate { estimate, bound, source, row });
+                self.add_candidate(Candidate { estimate, bound, sketch: upper, source, row });
             }
         }
     }
@@ -171,16 +232,12 @@ impl<'a> Scan<'a> {
         {
             let uppers = estimates.iter().zip(bounds).map(|(estimate, bound)| estimate + bound);
             // Most rows are far away: eight of them are passed over in one step.
-            if uppers.fold(f32::NEG_INFINITY, f32::max) < self.floor {
+            if uppers.fold(f32::NEG_INFINITY, f32::max) < self.floor() {
                 continue;
             }
             for (at, (&estimate, &bound)) in estimates.iter().zip(bounds).enumerate() {
-                self.add_candidate(Candidate {
-                    estimate,
-                    bound,
-                    source,
-                    row: first + (eight * 8 + at) as u32,
-                });
+                let row = first + (eight * 8 + at) as u32;
+                self.add_candidate(Candidate { estimate, bound, sketch: f32::INFINITY, source, row });
             }
         }
     }
@@ -193,31 +250,16 @@ impl<'a> Scan<'a> {
             let place = usize::from(at);
             let estimate = self.query.estimate(dot, block.scales[place]);
             let bound = self.query.bound(block.errors[place]);
-            self.add_candidate(Candidate { estimate, bound, source, row: first + u32::from(at) });
+            let row = first + u32::from(at);
+            self.add_candidate(Candidate { estimate, bound, sketch: f32::INFINITY, source, row });
         }
     }
 
     /// Keeps a row that could be an answer.
     fn add_candidate(&mut self, candidate: Candidate) {
-        // The bound is added with a rounding; `ROUNDING_MAX` in it has room for that.
-        if candidate.upper() >= self.floor {
+        if candidate.reaches(self.floor()) {
             self.candidates.push(candidate);
-            self.raise(candidate.estimate - candidate.bound);
-        }
-    }
-
-    /// Takes note that some row is at least `similarity` similar.
-    fn raise(&mut self, similarity: f32) {
-        if self.certain.len() < self.limit {
-            self.certain.push(Reverse(Score(similarity)));
-        } else if self.certain.peek().is_some_and(|least| least.0.0 < similarity) {
-            self.certain.pop();
-            self.certain.push(Reverse(Score(similarity)));
-        }
-        if self.certain.len() == self.limit
-            && let Some(least) = self.certain.peek()
-        {
-            self.floor = self.floor.max(least.0.0);
+            self.floor.raise(candidate.least());
         }
     }
 
@@ -226,8 +268,8 @@ impl<'a> Scan<'a> {
     ///
     /// Rows whose estimate plus bound is below the similarity of the last answer are not read: they cannot be better.
     pub(crate) fn finish(mut self, slabs: &[&Slab], vectors: &StoreView, minimum: f32) -> (Vec<Best>, u64) {
-        let floor = self.floor;
-        self.candidates.retain(|candidate| candidate.upper() >= floor);
+        let (floor, limit) = (self.floor(), self.floor.limit);
+        self.candidates.retain(|candidate| candidate.reaches(floor));
         self.candidates.sort_unstable_by(|a, b| b.upper().total_cmp(&a.upper()));
         let mut damaged = 0;
         let mut best: BinaryHeap<Reverse<Entry>> = BinaryHeap::new();
@@ -237,9 +279,9 @@ impl<'a> Scan<'a> {
             if let Some((block, at)) = self.candidates.get(number + AHEAD_VECTORS).map(locate)
                 && let Some(vector) = vectors.vector(block.slots[at])
             {
-                self.kernel.fetch_vector(vector);
+                self.kernel.fetch(vector);
             }
-            let full = best.len() == self.limit;
+            let full = best.len() == limit;
             if full && best.peek().is_some_and(|least| candidate.upper() < least.0.0.0) {
                 break;
             }

@@ -7,9 +7,9 @@ use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 
 use crate::embedding::standby::{Called, Work};
 use crate::vector::index::Hnsw;
-use crate::vector::near::add_near;
 use crate::vector::pass::{Aim, Part, Pass};
 use crate::vector::quantise::{Query, QueryVectorError};
+use crate::vector::scan::Seen;
 use crate::vector::shared::{Shared, View};
 use crate::vector::slab::Filter;
 
@@ -165,7 +165,7 @@ impl VectorReader {
             let from = found.as_ref().map_or(0, |(_, covered)| *covered);
             if let Some((rows, _)) = found {
                 whole = false;
-                indexed.extend(rows.into_iter().map(|row| (source, row)));
+                indexed.extend(rows.into_iter().map(|row| Seen { upper: f32::INFINITY, source, row }));
             }
             let sketched = !ask.exact && rows_then(&view, filter.as_of) >= options.sketch_from;
             if filter.as_of.is_some() && view.closed.rows > 0 {
@@ -237,7 +237,7 @@ struct Scanning<'a> {
     pass: Arc<Pass>,
     called: Option<Called<'a>>,
     /// Rows that indexes found, by the part they are of.
-    indexed: Vec<(u32, u32)>,
+    indexed: Vec<Seen>,
     /// Whether no part was asked by its index.
     whole: bool,
     minimum: f32,
@@ -259,8 +259,7 @@ impl Begun<'_> {
         drop(called);
         let slabs = pass.slabs();
         scan.add_scattered(&slabs, &indexed);
-        let passed_over = add_near(&mut scan, &pass, &slabs);
-        let exact = whole && !passed_over;
+        let exact = whole && !pass.passes_over(scan.floor());
         // Taken after the slabs: every slot they name is in it.
         let (best, damaged) = scan.finish(&slabs, &shared.store.view(), minimum);
         if damaged > 0 {

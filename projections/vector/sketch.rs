@@ -72,20 +72,44 @@ impl Sketches {
     /// Memory of a row, in bytes.
     pub(crate) const ROW_BYTES: usize = DIMENSIONS / 8 + size_of::<f32>();
 
-    /// Writes to `uppers` for each row what its similarity to the query hardly exceeds.
+    /// Writes to `uppers` for each row what its similarity to the query hardly exceeds, and says between what they are where
+    /// the block is full.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "it takes on the instructions of the function it is called from"
     )]
-    fn weigh(&self, probe: &Probe, counts: &Counts, uppers: &mut [f32; BLOCK_ROWS]) {
+    fn weigh(&self, probe: &Probe, counts: &Counts, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
         let counts = counts.sums.iter().zip(&counts.ones).zip(self.weights.iter());
         for (upper, ((&sum, &ones), &weight)) in uppers.iter_mut().zip(counts) {
             let product = 2.0 * (probe.lowest * ones as f32 + probe.step * sum as f32) - probe.total;
             let spread = (weight * weight * probe.widened - 1.0).max(0.0) * probe.share;
             *upper = product * weight + spread.sqrt();
         }
+        extent(uppers)
     }
+}
+
+/// Between what some numbers are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Extent {
+    pub(crate) lowest: f32,
+    pub(crate) highest: f32,
+}
+
+/// Between what the numbers of a block are, in lanes that the processor compares together.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it takes on the instructions of the function it is called from")]
+pub(crate) fn extent(uppers: &[f32; BLOCK_ROWS]) -> Extent {
+    let (mut low, mut high) = ([f32::INFINITY; 16], [f32::NEG_INFINITY; 16]);
+    for numbers in uppers.as_chunks::<16>().0 {
+        for ((low, high), &number) in low.iter_mut().zip(&mut high).zip(numbers) {
+            *low = if number < *low { number } else { *low };
+            *high = if number > *high { number } else { *high };
+        }
+    }
+    let (lowest, highest) = (low.into_iter().fold(f32::INFINITY, f32::min), high.into_iter());
+    Extent { lowest, highest: highest.fold(f32::NEG_INFINITY, f32::max) }
 }
 
 /// What the rows of a block have in common with a query.
@@ -163,7 +187,8 @@ impl Probe {
         Self { planes, lowest, step, total, widened: dimensions * (1.0 + squares), share }
     }
 
-    /// Writes to `uppers` for each row of `sketches` what its similarity hardly exceeds; the rest stays as it is.
+    /// Writes to `uppers` for each row of `sketches` what its similarity hardly exceeds; the rest stays as it is. Says between
+    /// what they are where the block is full.
     ///
     /// `next` is what will be looked at after it: a scan waits for memory, so that is on its way meanwhile. Every
     /// processor gives the same numbers.
@@ -172,7 +197,7 @@ impl Probe {
         sketches: &Sketches,
         next: Option<&Sketches>,
         uppers: &mut [f32; BLOCK_ROWS],
-    ) {
+    ) -> Extent {
         let next = next.map_or(&[][..], |next| &*next.signs);
         #[cfg(target_arch = "x86_64")]
         {
@@ -190,7 +215,7 @@ impl Probe {
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = next;
-        sketches.weigh(self, &Counts::of(&sketches.signs, &self.planes), uppers);
+        sketches.weigh(self, &Counts::of(&sketches.signs, &self.planes), uppers)
     }
 }
 
@@ -200,7 +225,12 @@ impl Probe {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
 #[expect(clippy::cast_ptr_alignment, reason = "these stores need no alignment")]
-unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, next: &[Signs], uppers: &mut [f32; BLOCK_ROWS]) {
+unsafe fn uppers_avx512(
+    probe: &Probe,
+    sketches: &Sketches,
+    next: &[Signs],
+    uppers: &mut [f32; BLOCK_ROWS],
+) -> Extent {
     use std::arch::x86_64::{
         __m256i, _mm256_storeu_si256, _mm512_add_epi64, _mm512_and_si512, _mm512_cvtepi64_epi32,
         _mm512_load_si512, _mm512_popcnt_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_slli_epi64,
@@ -232,7 +262,7 @@ unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, next: &[Signs], uppe
             _mm256_storeu_si256(ones.as_mut_ptr().cast::<__m256i>(), _mm512_cvtepi64_epi32(all));
         }
     }
-    sketches.weigh(probe, &counts, uppers);
+    sketches.weigh(probe, &counts, uppers)
 }
 
 /// # Safety
@@ -240,15 +270,86 @@ unsafe fn uppers_avx512(probe: &Probe, sketches: &Sketches, next: &[Signs], uppe
 /// The processor must have avx2 and popcnt.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn uppers_avx2(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; BLOCK_ROWS]) {
-    sketches.weigh(probe, &Counts::of(&sketches.signs, &probe.planes), uppers);
+unsafe fn uppers_avx2(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
+    sketches.weigh(probe, &Counts::of(&sketches.signs, &probe.planes), uppers)
+}
+
+/// Marks of a block's rows, a bit each.
+type Marks = [u64; BLOCK_ROWS / 64];
+
+/// Which numbers are at least `from` and below `below`.
+pub(crate) fn reaching(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has what the function needs.
+            return unsafe { reaching_avx512(uppers, from, below) };
+        }
+        if is_x86_feature_detected!("avx") {
+            // SAFETY: as above.
+            return unsafe { reaching_avx(uppers, from, below) };
+        }
+    }
+    reaching_plain(uppers, from, below)
+}
+
+/// [`reaching`] in plain Rust.
+fn reaching_plain(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+    let mut marks = [0; BLOCK_ROWS / 64];
+    for (marks, numbers) in marks.iter_mut().zip(uppers.as_chunks::<64>().0) {
+        for (at, &number) in numbers.iter().enumerate() {
+            *marks |= u64::from(number >= from && number < below) << at;
+        }
+    }
+    marks
+}
+
+/// # Safety
+///
+/// The processor must have avx512f.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn reaching_avx512(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+    use std::arch::x86_64::{_CMP_GE_OQ, _CMP_LT_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps};
+    let (from, below) = (_mm512_set1_ps(from), _mm512_set1_ps(below));
+    let mut marks = [0; BLOCK_ROWS / 64];
+    for (at, numbers) in uppers.as_chunks::<16>().0.iter().enumerate() {
+        // SAFETY: there are 16 numbers.
+        let numbers = unsafe { _mm512_loadu_ps(numbers.as_ptr()) };
+        let high = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(numbers, from);
+        let found = high & _mm512_cmp_ps_mask::<_CMP_LT_OQ>(numbers, below);
+        marks[at / 4] |= u64::from(found) << (at % 4 * 16);
+    }
+    marks
+}
+
+/// # Safety
+///
+/// The processor must have avx.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+unsafe fn reaching_avx(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+    use std::arch::x86_64::{
+        _CMP_GE_OQ, _CMP_LT_OQ, _mm256_and_ps, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps,
+        _mm256_set1_ps,
+    };
+    let (from, below) = (_mm256_set1_ps(from), _mm256_set1_ps(below));
+    let mut marks = [0; BLOCK_ROWS / 64];
+    for (at, numbers) in uppers.as_chunks::<8>().0.iter().enumerate() {
+        // SAFETY: there are 8 numbers.
+        let numbers = unsafe { _mm256_loadu_ps(numbers.as_ptr()) };
+        let high = _mm256_cmp_ps::<_CMP_GE_OQ>(numbers, from);
+        let found = _mm256_and_ps(high, _mm256_cmp_ps::<_CMP_LT_OQ>(numbers, below));
+        marks[at / 8] |= u64::from(_mm256_movemask_ps(found).cast_unsigned()) << (at % 8 * 8);
+    }
+    marks
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-    use super::{Counts, Probe, SPREADS, Sketches};
+    use super::{Counts, Probe, SPREADS, Sketches, reaching, reaching_plain};
     use crate::embedding::DIMENSIONS;
     use crate::vector::quantise::{Query, quantise, similarity};
     use crate::vector::slab::BLOCK_ROWS;
@@ -294,6 +395,29 @@ mod tests {
         // The spread of a random row is about 0.038; more slack than so would rule out nothing.
         let mean = slack / f64::from(40 * BLOCK_ROWS as u32);
         assert!(mean < f64::from(SPREADS) * 0.045, "{mean}");
+    }
+
+    #[test]
+    fn every_processor_marks_the_same_rows() {
+        let mut uppers = [0.0_f32; BLOCK_ROWS];
+        for (at, upper) in uppers.iter_mut().enumerate() {
+            *upper = (at * 37 % 256) as f32 / 256.0;
+        }
+        (uppers[7], uppers[70], uppers[255]) = (f32::NEG_INFINITY, 0.5, f32::INFINITY);
+        for (from, below) in [
+            (f32::MIN, f32::INFINITY),
+            (0.5, 0.75),
+            (0.5, 0.5),
+            (0.9, f32::INFINITY),
+            (f32::INFINITY, f32::INFINITY),
+        ] {
+            let marks = reaching(&uppers, from, below);
+            assert_eq!(marks, reaching_plain(&uppers, from, below));
+            for (at, upper) in uppers.iter().enumerate() {
+                let marked = marks[at / 64] >> (at % 64) & 1 == 1;
+                assert_eq!(marked, *upper >= from && *upper < below, "{at}: {upper} in {from}..{below}");
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use super::indexing::rows;
 use super::{Ask, House, ask, entity, observation};
 use crate::embedding::standby::Work;
 use crate::vector::kernels::Kernel;
-use crate::vector::near::add_near;
 use crate::vector::pass::{Aim, Buffers, Part, Pass};
 use crate::vector::quantise::Query;
 use crate::vector::scan::Best;
@@ -63,8 +62,9 @@ fn answers_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// What a pass over the rows of `house` finds; the pieces that `taken` says are taken by a thread that never comes back.
-fn find(house: &mut House, kernel: Kernel, sketched: bool, taken: usize) -> (Vec<Best>, bool) {
+/// What a pass over the rows of `house` finds, and whether it passed over some; so many pieces, at the first look and at the
+/// closer one, as `taken` says are taken by a thread that never comes back.
+fn find(house: &mut House, kernel: Kernel, sketched: bool, taken: (usize, usize)) -> (Vec<Best>, bool) {
     let shared = Arc::clone(&house.vectors().shared);
     let view = shared.cell(&caxton_events::Scope::Global).unwrap().view();
     let query = Query::new(&super::vector_of("question 5")).unwrap();
@@ -72,10 +72,10 @@ fn find(house: &mut House, kernel: Kernel, sketched: bool, taken: usize) -> (Vec
     let aim = Aim { query, kernel, filter: Filter::default(), limit: 20, minimum };
     let pass =
         Pass::new(aim, vec![Part { view, closed: false, from: 0, sketched }], Arc::<Buffers>::default());
-    pass.lose(taken);
+    pass.lose(taken.0, taken.1);
     pass.work();
-    let (mut scan, slabs) = (pass.scan(minimum), pass.slabs());
-    let passed_over = add_near(&mut scan, &pass, &slabs);
+    let (scan, slabs) = (pass.scan(minimum), pass.slabs());
+    let passed_over = pass.passes_over(scan.floor());
     (scan.finish(&slabs, &shared.store.view(), minimum).0, passed_over)
 }
 
@@ -83,9 +83,9 @@ fn find(house: &mut House, kernel: Kernel, sketched: bool, taken: usize) -> (Vec
 fn pieces_that_a_thread_took_and_left_are_not_missing() {
     let mut house = house(1, 1);
     for sketched in [true, false] {
-        let whole = find(&mut house, Kernel::detect(), sketched, 0);
+        let whole = find(&mut house, Kernel::detect(), sketched, (0, 0));
         assert_eq!((whole.0.len(), whole.1), (20, sketched));
-        for taken in [1, 3, 100] {
+        for taken in [(1, 0), (3, 0), (100, 0), (0, 1), (0, 100), (2, 2)] {
             assert_eq!(find(&mut house, Kernel::detect(), sketched, taken), whole);
         }
     }
@@ -95,9 +95,9 @@ fn pieces_that_a_thread_took_and_left_are_not_missing() {
 fn every_processor_finds_the_same() {
     let mut house = house(1, 1);
     for sketched in [true, false] {
-        let plain = find(&mut house, Kernel::Portable, sketched, 0);
+        let plain = find(&mut house, Kernel::Portable, sketched, (0, 0));
         for kernel in Kernel::available() {
-            assert_eq!(find(&mut house, kernel, sketched, 0), plain, "{kernel:?}");
+            assert_eq!(find(&mut house, kernel, sketched, (0, 0)), plain, "{kernel:?}");
         }
     }
 }

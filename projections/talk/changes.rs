@@ -1,6 +1,6 @@
 //! What must be stored since the last flush: rows by table and key, taken out of the state at one moment.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use caxton_events::{AgentId, ConversationId, MessageId, Seq};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::postings::Postings;
 use crate::agents::Agent;
-use crate::by_name::{ByName, NameHash};
+use crate::by_name::{ByName, NameSet};
 use crate::conversations::{Conversation, Inbox};
 
 /// Tables of one row a thing: a key and its state as JSON.
@@ -93,10 +93,10 @@ pub(crate) struct Changes {
     pub(crate) reset: bool,
     /// `None`: the row is gone.
     pub(crate) rows: BTreeMap<(Table, String), Option<String>>,
-    pub(crate) agents: HashSet<AgentId>,
+    pub(crate) agents: NameSet<AgentId>,
     pub(crate) conversations: Vec<ConversationId>,
     pub(crate) inboxes: Vec<AgentId>,
-    pub(crate) routed: HashSet<String, NameHash>,
+    pub(crate) routed: NameSet<String>,
     /// Numbers of messages that their senders gave.
     pub(crate) ids: Arc<ByName<MessageId, Seq>>,
     pub(crate) blocks: Vec<BlockRow>,

@@ -13,7 +13,7 @@ use caxton_events::MemoryId;
 
 use super::TextHitKind;
 use super::batch::{Change, Done, NAME_WEIGHT, TextBatch};
-use super::keyword::Scratch;
+use super::score::Scratch;
 use super::shelf::{Document, Shelf};
 use crate::by_name::{ByName, NameHash};
 
@@ -89,13 +89,14 @@ impl ScopeTexts {
         self.newest_types.get(entity as usize).copied()
     }
 
-    /// Every content about an entity that there is or was.
-    pub(super) fn contents_of(&self, entity: u32) -> impl Iterator<Item = u32> {
-        let there = |number: u32| (number != NONE).then_some(number);
-        let last = self.last_contents.get(entity as usize).copied().and_then(there);
-        std::iter::successors(last, move |&number| {
-            self.contents_before.get(number as usize).copied().and_then(there)
-        })
+    /// The last content about an entity, of those that there are or were.
+    pub(super) fn last_content(&self, entity: u32) -> Option<u32> {
+        self.last_contents.get(entity as usize).copied().filter(|number| *number != NONE)
+    }
+
+    /// The content about the same entity before this one.
+    pub(super) fn content_before(&self, number: u32) -> Option<u32> {
+        self.contents_before.get(number as usize).copied().filter(|number| *number != NONE)
     }
 
     /// The type in a header.

@@ -17,7 +17,8 @@ use caxton_events::{MemoryId, Timestamp};
 use rusqlite::{Connection, ToSql};
 
 use super::index::{AtMoment, ScopeTexts, TextIndex};
-use super::list::{List, WINDOW};
+use super::list::WINDOW;
+use super::score::{Corpus, Cursor, LANES, MARKS, SLACK, Scratch, mark, reaches, sum, windows};
 use super::shelf::Shelf;
 use super::words::{each_word, is_stop_word};
 use super::{KeywordQuery, TextHit, TextHitKind};
@@ -25,17 +26,6 @@ use crate::graph::AsOf;
 
 /// Words of a query that count; the rest is not looked at.
 const TERMS_MAX: usize = 24;
-/// How fast repetitions of a word stop to count, and how much long texts are marked down.
-const K1: f32 = 1.2;
-const B: f32 = 0.75;
-/// Texts shorter than this find the worth of a word in a table.
-const TABLE: usize = 256;
-/// Sums of the same numbers in another order differ by less.
-const SLACK: f32 = 1.0 + 1e-5;
-/// Scores looked at together.
-const LANES: usize = 16;
-/// Observations with a mark in one number.
-const MARKS: usize = 64;
 /// Observations are marked where at most one entity in so many has a header with a word of the query.
 const FEW: usize = 8;
 
@@ -50,24 +40,6 @@ struct Term {
     rows: f32,
     /// How telling it is.
     idf: f32,
-}
-
-/// How much there is to search.
-#[derive(Debug, Clone, Copy)]
-struct Corpus {
-    rows: f32,
-    mean_len: f32,
-}
-
-/// Room for the scores of a window and of the entities of a scope; all zeros between queries.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    window: Vec<f32>,
-    entities: Vec<f32>,
-    /// Those that are not zero.
-    touched: Vec<u32>,
-    /// Observations of these, a bit each.
-    marks: Vec<u64>,
 }
 
 /// What a query asks of each text, and the best so far.
@@ -194,79 +166,6 @@ fn weigh_terms(terms: &mut Vec<Term>, texts: &AtMoment<'_>, places: &[&ScopeText
     terms.sort_by(|a, b| a.rows.total_cmp(&b.rows).then_with(|| a.word.cmp(&b.word)));
 }
 
-/// The postings of a word in a shelf, with what they are worth.
-struct Cursor<'a> {
-    list: &'a List,
-    idf: f32,
-    corpus: Corpus,
-    usual: u8,
-    /// The worth of the usual weight by the length of the text; empty where the list is short.
-    table: Vec<f32>,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(list: &'a List, idf: f32, corpus: Corpus, usual: u8) -> Self {
-        let mut cursor = Self { list, idf, corpus, usual, table: Vec::new() };
-        // For a few texts it takes longer to make than it saves.
-        if list.count as usize > TABLE {
-            cursor.table = (0..TABLE).map(|len| cursor.worth(usual, len as u16)).collect();
-        }
-        cursor
-    }
-
-    /// BM25F of one word.
-    fn worth(&self, weight: u8, len: u16) -> f32 {
-        let weight = f32::from(weight);
-        let length = 1.0 - B + B * f32::from(len) / self.corpus.mean_len;
-        self.idf * weight * (K1 + 1.0) / (weight + K1 * length)
-    }
-
-    /// Adds the worth of every posting of a window to `scores`.
-    fn add(&self, place: usize, lens: &[u16], scores: &mut [f32]) {
-        self.list.each_in(place, self.usual, |document, weight| {
-            let len = lens.get(document as usize).copied().unwrap_or_default();
-            let worth = match self.table.get(usize::from(len)) {
-                Some(&worth) if weight == self.usual => worth,
-                _ => self.worth(weight, len),
-            };
-            if let Some(score) = scores.get_mut((document % WINDOW) as usize) {
-                *score += worth;
-            }
-        });
-    }
-}
-
-/// The postings of one word in one window.
-#[derive(Clone, Copy)]
-struct Part {
-    window: u32,
-    /// Which of the cursors.
-    cursor: usize,
-    /// Which of its windows.
-    place: usize,
-    /// What a posting of it is worth at most.
-    bound: f32,
-}
-
-/// Windows with what their documents are worth at most, and their parts in the order of the cursors.
-fn windows(cursors: &[Cursor<'_>]) -> Vec<(f32, Vec<Part>)> {
-    let mut parts: Vec<Part> = Vec::new();
-    for (cursor, of) in cursors.iter().enumerate() {
-        parts.extend(of.list.windows().iter().enumerate().map(|(place, window)| Part {
-            window: window.number,
-            cursor,
-            place,
-            bound: of.worth(window.peak, window.shortest),
-        }));
-    }
-    parts.sort_by_key(|part| part.window);
-    let same = |a: &Part, b: &Part| a.window == b.window;
-    parts
-        .chunk_by(same)
-        .map(|parts| (parts.iter().map(|part| part.bound).sum::<f32>() * SLACK, parts.to_vec()))
-        .collect()
-}
-
 impl Search<'_> {
     fn scope(&mut self, place: &ScopeTexts, scratch: &mut Scratch) {
         scratch.window.resize(WINDOW as usize, 0.0);
@@ -296,27 +195,38 @@ impl Search<'_> {
         let cursors = self.cursors(shelf);
         let when = shelf.when(self.texts.moment);
         let mut highest = 0.0_f32;
+        let Scratch { window, entities, touched, scored, at_once, .. } = scratch;
+        scored.resize(WINDOW as usize / MARKS, 0);
         for (_, parts) in windows(&cursors) {
-            let Some(first) = sum(&parts, &cursors, shelf.lens(), &mut scratch.window) else { continue };
-            each_scored(&mut scratch.window, |offset, score| {
-                let header = first + offset;
-                let Some(&entity) = shelf.entities().get(header as usize) else { return };
-                let counts = shelf.counts(header, when, self.valid_at);
-                if !counts || !self.is_wanted(place, header) {
-                    return;
+            let note = |place: usize| {
+                if let Some(scored) = scored.get_mut(place / MARKS) {
+                    *scored |= 1 << (place % MARKS);
+                }
+            };
+            let Some(first) = sum(&parts, &cursors, shelf.lens(), window, note) else { continue };
+            at_once.take(first, scored, window);
+            scored.fill(0);
+            at_once.look_up(shelf.entities());
+            let (least, mut good) = (self.best.least(), Vec::new());
+            for (header, entity, score) in at_once.iter() {
+                if !shelf.counts(header, when, self.valid_at) || !self.is_wanted(place, header) {
+                    continue;
                 }
                 highest = highest.max(score);
-                if let Some(place) = scratch.entities.get_mut(entity as usize) {
+                if let Some(place) = entities.get_mut(entity as usize) {
                     *place = score;
-                    scratch.touched.push(entity);
+                    touched.push(entity);
                 }
-                if score >= self.best.least()
-                    && let Some(document) = shelf.document(header)
-                {
-                    let (row, kind) = (document.row, TextHitKind::Header);
-                    self.best.add(TextHit { row, entity: row, score, kind });
+                if score >= least {
+                    good.push((header, score));
                 }
-            });
+            }
+            // Their rows lie far apart, and are waited for together.
+            let row = |(header, score)| Some((shelf.document(header)?.row, score));
+            let good: Vec<(MemoryId, f32)> = good.into_iter().filter_map(row).collect();
+            for (row, score) in good {
+                self.best.add(TextHit { row, entity: row, score, kind: TextHitKind::Header });
+            }
         }
         highest
     }
@@ -332,12 +242,7 @@ impl Search<'_> {
         windows.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         let few = scratch.touched.len() < place.entities() / FEW;
         if few {
-            scratch.marks.resize(shelf.lens().len().div_ceil(MARKS), 0);
-            for number in scratch.touched.iter().flat_map(|&entity| place.contents_of(entity)) {
-                if let Some(marks) = scratch.marks.get_mut(number as usize / MARKS) {
-                    *marks |= 1 << (number as usize % MARKS);
-                }
-            }
+            mark(place, scratch);
         }
         for (bound, parts) in windows {
             let least = self.best.least();
@@ -351,7 +256,7 @@ impl Search<'_> {
             if few && !is_marked && bound < least {
                 continue;
             }
-            sum(&parts, &cursors, shelf.lens(), &mut scratch.window);
+            sum(&parts, &cursors, shelf.lens(), &mut scratch.window, |_| ());
             if few {
                 self.marked(place, first, scratch);
                 self.others(place, first, &mut scratch.window);
@@ -364,32 +269,27 @@ impl Search<'_> {
 
     /// Keeps the best of a window's marked observations, and leaves zeros in their places.
     fn marked(&mut self, place: &ScopeTexts, first: u32, scratch: &mut Scratch) {
-        let Scratch { window, entities, marks, .. } = scratch;
+        let Scratch { window, entities, marks, at_once, .. } = scratch;
         let marks = marks.get(first as usize / MARKS..).unwrap_or_default();
-        for (word, &marks) in marks.iter().take(WINDOW as usize / MARKS).enumerate() {
-            let mut left = marks;
-            while left != 0 {
-                let offset = word * MARKS + left.trailing_zeros() as usize;
-                left &= left - 1;
-                let Some(score) = window.get_mut(offset).map(std::mem::take).filter(|score| *score > 0.0)
-                else {
-                    continue;
-                };
-                let number = first + offset as u32;
-                let Some(&entity) = place.contents.entities().get(number as usize) else { continue };
-                let header = entities.get(entity as usize).copied().unwrap_or_default();
-                self.offer(place, number, entity, score + header);
+        at_once.take(first, marks.get(..WINDOW as usize / MARKS).unwrap_or(marks), window);
+        at_once.look_up(place.contents.entities());
+        at_once.add(entities);
+        let mut least = self.best.least();
+        for (number, entity, score) in at_once.iter() {
+            if score >= least {
+                self.offer(place, number, entity, score);
+                least = self.best.least();
             }
         }
     }
 
     /// Keeps the best of the observations of a window whose headers add nothing, and leaves zeros.
     fn others(&mut self, place: &ScopeTexts, first: u32, window: &mut [f32]) {
-        for (chunk, scores) in window.chunks_mut(LANES).enumerate() {
+        for (chunk, scores) in window.chunks_mut(MARKS).enumerate() {
             let least = self.best.least();
             if reaches(scores, least) {
                 for (lane, &score) in scores.iter().enumerate() {
-                    let number = first + (chunk * LANES + lane) as u32;
+                    let number = first + (chunk * MARKS + lane) as u32;
                     if score > 0.0
                         && score >= least
                         && let Some(&entity) = place.contents.entities().get(number as usize)
@@ -482,34 +382,6 @@ impl Search<'_> {
         let Some(types) = &self.types else { return true };
         place.type_of(header).is_some_and(|entity_type| types.contains(&entity_type))
     }
-}
-
-/// Adds the parts of a window up; returns its first document.
-fn sum(parts: &[Part], cursors: &[Cursor<'_>], lens: &[u16], scores: &mut [f32]) -> Option<u32> {
-    for part in parts {
-        cursors.get(part.cursor)?.add(part.place, lens, scores);
-    }
-    Some(parts.first()?.window * WINDOW)
-}
-
-/// Calls `each` with the place of every score above 0, and leaves zeros.
-fn each_scored(scores: &mut [f32], mut each: impl FnMut(u32, f32)) {
-    for (chunk, scores) in scores.chunks_mut(LANES).enumerate() {
-        if reaches(scores, 0.0) {
-            for (lane, score) in scores.iter_mut().enumerate() {
-                if *score > 0.0 {
-                    each((chunk * LANES + lane) as u32, *score);
-                    *score = 0.0;
-                }
-            }
-        }
-    }
-}
-
-/// Whether one of some scores is above 0 and not below `least`; a comparison of many at a time.
-fn reaches(scores: &[f32], least: f32) -> bool {
-    let least = least.max(f32::MIN_POSITIVE);
-    scores.iter().fold(0, |any, score| any | u32::from(*score >= least)) != 0
 }
 
 /// The best hits so far.

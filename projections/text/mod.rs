@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`words`] (text to words), [`batch`] (what changes), [`list`] and [`shelf`] (how texts are kept), [`index`]
 //! (all of them, shared with the graph's writer), [`load`] (out of the rows), [`query`] (what is asked and answered),
-//! [`keyword`] (how).
+//! [`score`] (what texts are worth), [`keyword`] (how).
 
 pub(crate) mod batch;
 pub(crate) mod index;
@@ -10,6 +10,7 @@ pub(crate) mod keyword;
 mod list;
 mod load;
 mod query;
+mod score;
 mod shelf;
 pub(crate) mod words;
 

@@ -1,12 +1,10 @@
 //! What a decision may know: the folded state, and on top of it what is decided but not folded yet.
 
-use std::collections::HashSet;
-
 use caxton_events::agent::{AgentStatus, Circuit};
 use caxton_events::conversation::Strategy;
 use caxton_events::limits::MESSAGE_CONTENT_BYTES_MAX;
 use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Timestamp};
-use caxton_projections::by_name::ByName;
+use caxton_projections::by_name::{ByName, NameSet};
 use caxton_projections::conversations::{Conversation, Inbox, SYSTEM};
 use caxton_projections::talk::TalkState;
 
@@ -56,12 +54,12 @@ pub(super) struct Delta {
 #[derive(Debug, Default)]
 pub struct Overlay {
     pub(super) conversations: ByName<ConversationId, Delta>,
-    pub(super) agents: HashSet<AgentId>,
-    pub(super) ids: HashSet<MessageId>,
+    pub(super) agents: NameSet<AgentId>,
+    pub(super) ids: NameSet<MessageId>,
     pub(super) routed: ByName<CapabilityName, u64>,
     pub(super) load: ByName<AgentId, u64>,
-    pub(super) offers: HashSet<(AgentId, CapabilityName)>,
-    pub(super) withdrawn: HashSet<RegistrationId>,
+    pub(super) offers: NameSet<(AgentId, CapabilityName)>,
+    pub(super) withdrawn: NameSet<RegistrationId>,
 }
 
 impl Overlay {

@@ -132,24 +132,39 @@ fn search(server: &Server, name: &str, filter: &str, queries: usize) {
         let (status, answer) = get(server.base(), &path).expect("the server answers");
         let elapsed = started.elapsed();
         assert_eq!(status, 200, "{answer}");
-        (elapsed, hits(&answer))
+        let inside = answer["search_time_ms"].as_f64().expect("a number") / 1e3;
+        (elapsed, Duration::from_secs_f64(inside), hits(&answer))
     };
     // Each search has queries of its own, so that none finds the vector of another in the cache. One pass a kind: between
     // two cached queries a new one would push the rows out of the processor's caches, with the model's weights.
     let indexes = name.len() * 1_000_000..name.len() * 1_000_000 + queries;
-    let (mut fresh, answers): (Vec<_>, Vec<_>) = indexes.clone().map(|index| ask(index, "")).unzip();
-    let mut cached: Vec<_> = indexes.clone().map(|index| ask(index, "").0).collect();
+    let (mut fresh, answers): (Vec<_>, Vec<_>) = indexes
+        .clone()
+        .map(|index| {
+            let (elapsed, _, hits) = ask(index, "");
+            (elapsed, hits)
+        })
+        .unzip();
+    let (mut cached, mut inside): (Vec<_>, Vec<_>) = indexes
+        .clone()
+        .map(|index| {
+            let (elapsed, inside, _) = ask(index, "");
+            (elapsed, inside)
+        })
+        .unzip();
     let (mut found, mut wanted) = (0_u32, 0_u32);
     if filter.contains("mode=semantic") {
         for (index, ids) in indexes.zip(&answers) {
-            let (_, exact) = ask(index, "&exact=true");
+            let (_, _, exact) = ask(index, "&exact=true");
             wanted += exact.len() as u32;
             found += exact.iter().filter(|id| ids.contains(id)).count() as u32;
         }
     }
     let recall = format!(", recall@10 {:.4}", f64::from(found) / f64::from(wanted.max(1)));
     let recall = if wanted > 0 { recall.as_str() } else { "" };
-    println!("search {name}: fresh {}; cached {}{recall}", percentiles(&mut fresh), percentiles(&mut cached));
+    let (fresh, cached, inside) =
+        (percentiles(&mut fresh), percentiles(&mut cached), percentiles(&mut inside));
+    println!("search {name}: fresh {fresh}; cached {cached}; these in the server {inside}{recall}");
 }
 
 fn start(data_dir: &Path, options: &Options, what: &str) -> Server {

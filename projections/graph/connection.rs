@@ -92,6 +92,11 @@ pub(super) fn set_synchronous(connection: &Connection, synchronous: Synchronous)
     connection.pragma_update(None, "synchronous", synchronous as i32)
 }
 
+/// Sets where pages go before the file, if SQLite can do that now; else it stays as it was.
+pub(super) fn set_journal(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))
+}
+
 /// Makes the tables; with `indexes` also those that only queries need.
 pub(super) fn create_tables(
     connection: &Connection,
@@ -194,7 +199,7 @@ fn reshape(path: &Path, connection: &Connection, options: &SqliteOptions) -> Res
         )
     };
     let rewrite = || {
-        connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+        set_journal(connection, "DELETE")?;
         connection.pragma_update(None, "page_size", options.page_size)?;
         connection.pragma_update(None, "auto_vacuum", options.auto_vacuum as i32)?;
         connection.execute_batch("VACUUM")
@@ -205,9 +210,10 @@ fn reshape(path: &Path, connection: &Connection, options: &SqliteOptions) -> Res
     Ok(())
 }
 
-fn tune_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+/// Sets all that the writer needs.
+pub(super) fn tune_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     let journal = if options.wal_mode { "WAL" } else { "TRUNCATE" };
-    connection.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(()))?;
+    set_journal(connection, journal)?;
     set_synchronous(connection, options.synchronous)?;
     connection.pragma_update_and_check(
         None,

@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 
 use caxton_events::memory::{self, Validity};
 use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq, SystemEvent, Timestamp};
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::text::batch::{Text, TextBatch, Written};
 
@@ -343,26 +343,25 @@ impl<'a> Fold<'a> {
             .prepare_cached(
                 "INSERT INTO entities(created_seq, id, scope_id, version, first_seq, created_at, updated_at, valid_from,
                      valid_to, confidence, owner, actor, name, entity_type, metadata)
-                 VALUES (:seq, :id, :scope, :version, :first_seq, :created_at, :at, :valid_from, :valid_to, :confidence,
-                     :owner, :actor, :name, :entity_type, :metadata)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?
-            .execute(named_params! {
-                ":seq": place.seq,
-                ":id": row.id.0 as i64,
-                ":scope": origin.scope,
-                ":version": origin.version,
-                ":first_seq": origin.seq,
-                ":created_at": origin.at,
-                ":at": place.at,
-                ":valid_from": micros(row.validity.from),
-                ":valid_to": micros(row.validity.to),
-                ":confidence": row.confidence,
-                ":owner": origin.owner.as_deref().unwrap_or(place.actor),
-                ":actor": place.actor,
-                ":name": row.name,
-                ":entity_type": row.entity_type,
-                ":metadata": row.metadata,
-            })?;
+            .execute((
+                place.seq,
+                row.id.0 as i64,
+                origin.scope,
+                origin.version,
+                origin.seq,
+                origin.at,
+                place.at,
+                micros(row.validity.from),
+                micros(row.validity.to),
+                row.confidence,
+                origin.owner.as_deref().unwrap_or(place.actor),
+                place.actor,
+                row.name,
+                row.entity_type,
+                row.metadata,
+            ))?;
         let text = Text::Header { name: row.name, entity_type: row.entity_type };
         let written = Written { scope: origin.scope, created: place.seq };
         let words = self.texts.add(written, (row.id, row.id), text, row.validity);
@@ -412,22 +411,21 @@ impl<'a> Fold<'a> {
             .prepare_cached(
                 "INSERT INTO observations(created_seq, id, entity_id, scope_id, first_seq, created_at, updated_at,
                      valid_from, valid_to, actor, content)
-                 VALUES (:seq, :id, :entity, :scope, :first_seq, :created_at, :at, :valid_from, :valid_to, :actor,
-                     :content)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
-            .execute(named_params! {
-                ":seq": place.seq,
-                ":id": row.id.0 as i64,
-                ":entity": row.entity.0 as i64,
-                ":scope": origin.scope,
-                ":first_seq": origin.seq,
-                ":created_at": origin.at,
-                ":at": place.at,
-                ":valid_from": micros(row.validity.from),
-                ":valid_to": micros(row.validity.to),
-                ":actor": place.actor,
-                ":content": row.content,
-            })?;
+            .execute((
+                place.seq,
+                row.id.0 as i64,
+                row.entity.0 as i64,
+                origin.scope,
+                origin.seq,
+                origin.at,
+                place.at,
+                micros(row.validity.from),
+                micros(row.validity.to),
+                place.actor,
+                row.content,
+            ))?;
         let written = Written { scope: origin.scope, created: place.seq };
         let words = self.texts.add(written, (row.id, row.entity), Text::Content(row.content), row.validity);
         let figures = self.figures(origin.scope)?;
@@ -471,26 +469,25 @@ impl<'a> Fold<'a> {
             .prepare_cached(
                 "INSERT INTO relations(created_seq, id, scope_id, from_entity, to_entity, first_seq, created_at,
                      updated_at, valid_from, valid_to, strength, confidence, actor, relation_type, metadata)
-                 VALUES (:seq, :id, :scope, :from, :to, :first_seq, :created_at, :at, :valid_from, :valid_to, :strength,
-                     :confidence, :actor, :relation_type, :metadata)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?
-            .execute(named_params! {
-                ":seq": place.seq,
-                ":id": row.id.0 as i64,
-                ":scope": origin.scope,
-                ":from": ends.from.0 as i64,
-                ":to": ends.to.0 as i64,
-                ":first_seq": origin.seq,
-                ":created_at": origin.at,
-                ":at": place.at,
-                ":valid_from": micros(row.validity.from),
-                ":valid_to": micros(row.validity.to),
-                ":strength": row.strength,
-                ":confidence": row.confidence,
-                ":actor": place.actor,
-                ":relation_type": ends.relation_type,
-                ":metadata": row.metadata,
-            })?;
+            .execute((
+                place.seq,
+                row.id.0 as i64,
+                origin.scope,
+                ends.from.0 as i64,
+                ends.to.0 as i64,
+                origin.seq,
+                origin.at,
+                place.at,
+                micros(row.validity.from),
+                micros(row.validity.to),
+                row.strength,
+                row.confidence,
+                place.actor,
+                &ends.relation_type,
+                row.metadata,
+            ))?;
         self.figures(origin.scope)?.relations += 1;
         Ok(())
     }

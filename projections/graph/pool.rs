@@ -1,7 +1,7 @@
 //! Read-only connections, lent one to a query, and the words of the rows they read.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,8 +41,7 @@ enum Mode {
 
 impl Pool {
     pub(super) fn open(path: PathBuf, options: &SqliteOptions) -> Result<Self, GraphError> {
-        let idle =
-            (0..options.readers).map(|_| open_reader(&path, options)).collect::<Result<Vec<_>, _>>()?;
+        let idle = open_readers(&path, options)?;
         Ok(Self::with(path, options, idle, Mode::Open))
     }
 
@@ -103,10 +102,21 @@ impl Pool {
         true
     }
 
+    /// Lends fresh connections from now on.
+    pub(super) fn reopen(&self, options: &SqliteOptions) -> Result<(), GraphError> {
+        let connections = open_readers(&self.path, options)?;
+        self.lend(connections);
+        Ok(())
+    }
+
     /// Takes the connections of `other`, which must be to a file with this path, and lends them from now on.
     pub(super) fn resume(&self, other: &Self) {
         let connections = std::mem::take(&mut other.state().idle);
         self.texts.unload();
+        self.lend(connections);
+    }
+
+    fn lend(&self, connections: Vec<Connection>) {
         let mut state = self.state();
         state.idle = connections;
         state.mode = Mode::Open;
@@ -127,6 +137,10 @@ impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open_readers(path: &Path, options: &SqliteOptions) -> Result<Vec<Connection>, GraphError> {
+    (0..options.readers).map(|_| open_reader(path, options)).collect()
 }
 
 /// A connection on loan; given back when dropped.

@@ -7,7 +7,7 @@ use caxton_events::{Family, Kind, Record, Seq};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::connection::{create_tables, failed, open_writer, set_synchronous};
+use super::connection::{create_tables, failed, open_writer, set_journal, set_synchronous, tune_writer};
 use super::erase::scrub;
 use super::error::is_damage;
 use super::fold::{Fold, FoldError, Memo};
@@ -15,12 +15,14 @@ use super::options::{CheckpointStrategy, Synchronous, VacuumStrategy};
 use super::pool::Pool;
 use super::{GraphError, GraphReader, SqliteOptions, schema};
 use crate::projection::{ApplyError, Projection};
-use crate::text::batch::TextBatch;
+use crate::text::batch::{Counts, TextBatch};
 
 /// Name of the file in the data directory that says that the graph was found damaged and must be rebuilt.
 pub const DAMAGED_MARK: &str = "graph.damaged-mark";
 /// Name of the file in the directory.
 pub const FILE_NAME: &str = "graph.db";
+/// Name of the file beside it that says that its contents are worth nothing, because a rebuild was begun.
+const REBUILDING_MARK: &str = "rebuilding-mark";
 
 /// The graph projection: entities, observations, relations and their words.
 ///
@@ -48,6 +50,7 @@ impl Graph {
     pub fn open(dir: &Path, options: &SqliteOptions) -> Result<Self, GraphError> {
         std::fs::create_dir_all(dir).map_err(|source| GraphError::Io { path: dir.to_owned(), source })?;
         let path = dir.join(FILE_NAME);
+        clear_unfinished(dir)?;
         let connection = open_writer(&path, options)?;
         let unfinished = connection
             .query_row("SELECT rebuilding FROM meta", (), |row| row.get(0))
@@ -92,22 +95,30 @@ impl Graph {
         self.pool.path()
     }
 
-    /// Forgets everything and prepares for a fold of the whole log: no waiting for the disk, indexes last. Queries see
-    /// the rows that are there, slowly. What a crash leaves is cleared when the graph is next opened.
+    /// Forgets everything and prepares for a fold of the whole log: no waiting for the disk, no journal, indexes last.
+    /// Queries see the rows that are there, slowly, and not while a batch is written. What a crash leaves is cleared when
+    /// the graph is next opened.
     ///
     /// # Errors
     ///
     /// [`ApplyError::Store`] when the file could not be cleared.
     pub fn begin_rebuild(&mut self) -> Result<(), ApplyError> {
         self.memo = Memo::default();
-        // The mark must be on disk before the disk is no longer waited for.
+        // The mark must be on disk before the file is not to be trusted any more.
+        let mark = self.rebuilding_mark();
+        let marked =
+            std::fs::File::create(&mark).and_then(|file| file.sync_all()).and_then(|()| sync_folder(&mark));
+        marked.map_err(|source| self.unstored(source))?;
+        let alone = self.pool.suspend();
         let begin = |connection: &Connection| {
-            set_synchronous(connection, Synchronous::Full)?;
             recreate(connection, Indexes::Last)?;
-            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-            set_synchronous(connection, Synchronous::Off)
+            set_synchronous(connection, Synchronous::Off)?;
+            // Nothing is to be rolled back, and every page is written once instead of twice. Others that have the file open
+            // keep SQLite from it, and everything goes on with a journal.
+            if alone { set_journal(connection, "OFF") } else { Ok(()) }
         };
         begin(&self.connection).map_err(|source| self.failed(source))?;
+        self.reopen_pool()?;
         self.checkpoint = Seq::ZERO;
         self.pool.texts().unload();
         Ok(())
@@ -119,24 +130,39 @@ impl Graph {
     ///
     /// [`ApplyError::Store`] when that failed; the rebuild is then to be begun again.
     pub fn finish_rebuild(&mut self) -> Result<(), ApplyError> {
-        let synchronous = self.options.synchronous;
         let finish = |connection: &Connection| {
             let transaction = connection.unchecked_transaction()?;
             connection.execute_batch(schema::INDEXES)?;
             transaction.commit()?;
             connection.execute_batch("PRAGMA analysis_limit = 1000; ANALYZE")?;
+            connection.execute("UPDATE meta SET rebuilding = 0", ())?;
             set_synchronous(connection, Synchronous::Full)?;
             connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
         };
         finish(&self.connection).map_err(|source| self.failed(source))?;
         // A reader of an older state can keep SQLite from syncing the file; the mark must not go before that.
-        std::fs::File::open(self.path())
-            .and_then(|file| file.sync_all())
-            .map_err(|source| ApplyError::Store { after: self.checkpoint, source: Box::new(source) })?;
-        self.connection
-            .execute("UPDATE meta SET rebuilding = 0", ())
-            .and_then(|_| set_synchronous(&self.connection, synchronous))
-            .map_err(|source| self.failed(source))
+        let synced = std::fs::File::open(self.path()).and_then(|file| file.sync_all());
+        synced.map_err(|source| self.unstored(source))?;
+        // Only alone can SQLite take a journal again; it says so if it is not.
+        self.pool.suspend();
+        let tuned = tune_writer(&self.connection, &self.options);
+        self.reopen_pool()?;
+        tuned.map_err(|source| self.failed(source))?;
+        let mark = self.rebuilding_mark();
+        std::fs::remove_file(&mark).and_then(|()| sync_folder(&mark)).map_err(|source| self.unstored(source))
+    }
+
+    fn reopen_pool(&self) -> Result<(), ApplyError> {
+        let reopened = self.pool.reopen(&self.options);
+        reopened.map_err(|source| ApplyError::Store { after: self.checkpoint, source: Box::new(source) })
+    }
+
+    fn rebuilding_mark(&self) -> PathBuf {
+        self.path().with_file_name(REBUILDING_MARK)
+    }
+
+    fn unstored(&self, source: std::io::Error) -> ApplyError {
+        ApplyError::Store { after: self.checkpoint, source: Box::new(source) }
     }
 
     /// Refreshes what SQLite knows about its indexes; milliseconds, because it looks at a sample.
@@ -249,7 +275,7 @@ impl Graph {
     }
 
     fn write(&mut self, records: &[Record], last: Seq) -> Result<(), FoldError> {
-        let texts = TextBatch::new(self.pool.texts().is_unused());
+        let texts = TextBatch::new(self.pool.texts().is_unused().then(|| Counts::of(records)));
         let transaction = self.connection.unchecked_transaction()?;
         let mut fold = Fold::new(&transaction, &mut self.memo, self.gaps, texts)?;
         for record in records {
@@ -304,6 +330,33 @@ impl Projection for Graph {
         self.pool.texts().unload();
         Ok(())
     }
+}
+
+/// Makes a change of the folder around `path` last.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+}
+
+/// Removes the file in `dir` where a rebuild of it was not finished.
+fn clear_unfinished(dir: &Path) -> Result<(), GraphError> {
+    let remove = |name: &str| {
+        let path = dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(GraphError::Io { path, source: error })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    };
+    let mark = dir.join(REBUILDING_MARK);
+    if !mark.try_exists().map_err(|source| GraphError::Io { path: mark.clone(), source })? {
+        return Ok(());
+    }
+    for suffix in ["-shm", "-wal", "-journal", ""] {
+        remove(&format!("{FILE_NAME}{suffix}"))?;
+    }
+    remove(REBUILDING_MARK)?;
+    sync_folder(&mark).map_err(|source| GraphError::Io { path: mark, source })
 }
 
 /// Renames the file in `dir`, so that [`Graph::open`] makes a new one; returns where it went, or nothing when there is

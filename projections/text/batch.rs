@@ -1,13 +1,17 @@
 //! What one batch of records changes in the index: texts as words, in the order of the records.
 
-use caxton_events::MemoryId;
+use std::thread;
+
 use caxton_events::memory::Validity;
+use caxton_events::{Event, MemoryEvent, MemoryId, Record};
 
 use super::TextHitKind;
 use super::words::{each_word, is_stop_word};
 
 /// How often a word of a name counts.
 pub(super) const NAME_WEIGHT: u8 = 3;
+/// Texts from which on another thread counts half of them: some hundred microseconds of work.
+const SHARED_MIN: usize = 256;
 
 /// A text that comes or goes.
 #[derive(Debug)]
@@ -45,8 +49,8 @@ pub(crate) struct TextBatch {
     bytes: String,
     /// Where each of them ends, and how much it counts.
     ends: Vec<(usize, u8)>,
-    /// Nobody wants the words, only their number.
-    counted_only: bool,
+    /// Nobody wants the words, only their number, which may be known.
+    counted: Option<Counts>,
     /// Whether texts came or went that no change tells of.
     pub(super) missed: bool,
 }
@@ -56,6 +60,36 @@ pub(crate) struct TextBatch {
 pub(crate) enum Text<'a> {
     Header { name: &'a str, entity_type: &'a str },
     Content(&'a str),
+}
+
+impl<'a> Text<'a> {
+    /// The text that a record writes.
+    pub(crate) fn of(record: &'a Record) -> Option<Self> {
+        match &record.event {
+            Event::Memory(
+                MemoryEvent::EntityCreated { name, entity_type, .. }
+                | MemoryEvent::EntityUpdated { name, entity_type, .. }
+                | MemoryEvent::EntityRestored { name, entity_type, .. },
+            ) => Some(Self::Header { name, entity_type }),
+            Event::Memory(
+                MemoryEvent::ObservationAdded { content, .. }
+                | MemoryEvent::ObservationUpdated { content, .. }
+                | MemoryEvent::ObservationRestored { content, .. },
+            ) => Some(Self::Content(content)),
+            Event::Memory(_)
+            | Event::Agent(_)
+            | Event::Conversation(_)
+            | Event::Turn(_)
+            | Event::System(_) => None,
+        }
+    }
+
+    /// How many words it has.
+    fn words(self) -> i64 {
+        let mut words = 0;
+        self.each(|_, _| words += 1);
+        words
+    }
 }
 
 impl Text<'_> {
@@ -85,6 +119,40 @@ impl Text<'_> {
     }
 }
 
+/// How many words texts have, by the record that wrote each, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Counts(Vec<(u64, i64)>);
+
+impl Counts {
+    /// Counts the words of all texts that `records` write; where that are many, on two threads.
+    pub(crate) fn of(records: &[Record]) -> Self {
+        fn count(texts: &[(u64, Text<'_>)]) -> Vec<(u64, i64)> {
+            texts.iter().map(|&(seq, text)| (seq, text.words())).collect()
+        }
+        let text = |record| Some((record, Text::of(record)?));
+        let texts: Vec<_> =
+            records.iter().filter_map(text).map(|(record, text)| (record.seq.0, text)).collect();
+        if texts.len() < SHARED_MIN {
+            return Self(count(&texts));
+        }
+        let (own, others) = texts.split_at(texts.len() / 2);
+        let counted = thread::scope(|scope| {
+            let other =
+                thread::Builder::new().name("word-count".to_owned()).spawn_scoped(scope, || count(others));
+            let mut counted = count(own);
+            // Without a thread, or after a panic in it, they are counted when they are asked for.
+            counted.extend(other.ok().and_then(|other| other.join().ok()).unwrap_or_default());
+            counted
+        });
+        Self(counted)
+    }
+
+    fn get(&self, created: u64) -> Option<i64> {
+        let found = self.0.binary_search_by_key(&created, |&(seq, _)| seq).ok()?;
+        self.0.get(found).map(|&(_, words)| words)
+    }
+}
+
 /// A row's place: its scope and the record that wrote it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
@@ -93,9 +161,9 @@ pub(crate) struct Written {
 }
 
 impl TextBatch {
-    /// An empty batch. `counted_only`: nobody wants the words, only their number.
-    pub(crate) fn new(counted_only: bool) -> Self {
-        Self { counted_only, ..Self::default() }
+    /// An empty batch. With `counted`, nobody wants the words, only their number.
+    pub(crate) fn new(counted: Option<Counts>) -> Self {
+        Self { counted, ..Self::default() }
     }
 
     /// Adds the text of the row `row` of `entity`; returns how many words it has.
@@ -107,7 +175,7 @@ impl TextBatch {
         validity: &Validity,
     ) -> i64 {
         let entity_type = match text {
-            Text::Header { entity_type, .. } if !self.counted_only => Some(entity_type.into()),
+            Text::Header { entity_type, .. } if self.counted.is_none() => Some(entity_type.into()),
             Text::Header { .. } | Text::Content(_) => None,
         };
         self.push(at, text, Done::Added { row, entity, entity_type, validity: *validity })
@@ -120,16 +188,15 @@ impl TextBatch {
 
     /// Notes that rows were erased: what is known of the texts does not hold any more.
     pub(crate) fn erase(&mut self) {
-        *self = Self { missed: true, ..Self::new(true) };
+        *self = Self { missed: true, ..Self::new(Some(Counts::default())) };
     }
 
     fn push(&mut self, at: Written, text: Text<'_>, done: Done) -> i64 {
-        let mut len = 0;
-        if self.counted_only {
+        if let Some(counts) = &self.counted {
             self.missed = true;
-            text.each(|_, _| len += 1);
-            return i64::from(len);
+            return counts.get(at.created as u64).unwrap_or_else(|| text.words());
         }
+        let mut len = 0;
         text.each(|word, weight| {
             len += 1;
             self.bytes.push_str(word);
@@ -177,5 +244,40 @@ impl<'a> Words<'a> {
             start = end;
             (word, weight)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_events::{Event, MemoryEvent, MemoryId, Record, Seq, Timestamp};
+
+    use super::{Counts, SHARED_MIN, Text, Validity};
+
+    #[test]
+    fn many_texts_are_counted_as_one_is() {
+        let record = |seq: u64| Record {
+            seq: Seq(seq),
+            recorded_at: Timestamp::EPOCH,
+            stream: "memory".to_owned(),
+            actor: "ada".to_owned(),
+            correlation: None,
+            causation: None,
+            event: Event::Memory(MemoryEvent::ObservationAdded {
+                id: MemoryId(seq),
+                entity: MemoryId(1),
+                content: "a compiler and the turbine ".repeat(seq as usize % 7),
+                validity: Validity::default(),
+            }),
+        };
+        for count in [0, 1, SHARED_MIN - 1, SHARED_MIN, 3 * SHARED_MIN + 1] {
+            let records: Vec<Record> = (1..=count as u64).map(record).collect();
+            let counts = Counts::of(&records);
+            for record in &records {
+                let words = Text::of(record).map(Text::words);
+                assert_eq!(words, Some(2 * (record.seq.0 as i64 % 7)), "`a`, `and` and `the` do not count");
+                assert_eq!(counts.get(record.seq.0), words);
+            }
+            assert_eq!(counts.get(count as u64 + 1), None);
+        }
     }
 }

@@ -197,11 +197,42 @@ fn a_rebuild_that_was_not_finished_is_forgotten() {
     story.entity("agent:ada", "ada", "person");
     let mut fixture = Fixture::told(&story, 10);
     fixture.graph.begin_rebuild().unwrap();
+    assert_eq!(fixture.graph.setting("journal_mode").unwrap(), "off");
     fixture.graph.apply(&story.records).unwrap();
+    assert_eq!(fixture.graph.reader().stats(None).unwrap().entities, 1, "queries see what is there");
     drop(fixture.graph);
+    // Without a journal a crash can leave any of the pages as it was.
+    let file = fixture.dir.path().join("graph.db");
+    let len = std::fs::metadata(&file).unwrap().len();
+    std::fs::write(&file, vec![0x5A; len as usize / 2]).unwrap();
     let graph = Graph::open(fixture.dir.path(), &small()).unwrap();
     assert_eq!(graph.checkpoint(), Seq::ZERO);
     assert_eq!(graph.reader().stats(None).unwrap().entities, 0);
+}
+
+#[test]
+fn a_rebuild_that_is_finished_stays_with_a_journal_and_is_read_beside_its_writer() {
+    let mut story = Story::default();
+    let ada = story.entity("agent:ada", "ada", "person");
+    let mut fixture = Fixture::told(&story, 10);
+    let digest = fixture.graph.reader().digest().unwrap();
+    fixture.graph.begin_rebuild().unwrap();
+    fixture.graph.apply(&story.records).unwrap();
+    fixture.graph.finish_rebuild().unwrap();
+    assert_eq!(fixture.graph.setting("journal_mode").unwrap(), "wal");
+    assert_eq!(fixture.graph.reader().digest().unwrap(), digest);
+    let reader = fixture.graph.reader();
+    reader
+        .snapshot("a test", |_| {
+            story.note(ada, "written while somebody reads");
+            fixture.graph.apply(&story.records[1..]).unwrap();
+            Ok(())
+        })
+        .unwrap();
+    drop(fixture.graph);
+    let graph = Graph::open(fixture.dir.path(), &small()).unwrap();
+    assert_eq!(graph.checkpoint(), Seq(2));
+    assert_eq!(graph.reader().observation_count(ada).unwrap(), 1);
 }
 
 #[test]

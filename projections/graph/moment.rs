@@ -45,13 +45,18 @@ impl<'a> GraphMoment<'a> {
         observation_by_id(self.connection, self.as_of, id).map_err(unread("an observation"))
     }
 
-    /// The first `limit` observations of an entity, in the order of their numbers.
+    /// The first `limit` observations of an entity after the one given, in the order of their numbers.
     ///
     /// # Errors
     ///
     /// [`ReadError`].
-    pub fn observations_of(&self, entity: MemoryId, limit: usize) -> Result<Vec<Observation>, ReadError> {
-        observations_beyond(self.connection, self.as_of, Side::After, entity, MemoryId::default(), limit)
+    pub fn observations_of(
+        &self,
+        entity: MemoryId,
+        after: MemoryId,
+        limit: usize,
+    ) -> Result<Vec<Observation>, ReadError> {
+        observations_beyond(self.connection, self.as_of, Side::After, entity, after, limit)
             .map_err(unread("observations of an entity"))
     }
 }

@@ -1,6 +1,6 @@
 //! Search in the memory: by meaning, by words, or by both.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use caxton_events::memory::Validity;
 use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
@@ -22,7 +22,7 @@ const SEMANTIC_ROWS_PER_HIT: usize = 3;
 const SEMANTIC_ROWS_MIN: usize = 32;
 /// Rows asked of each ranking at the most, when filters throw much away.
 const ROWS_MAX: usize = 8_192;
-/// Entities looked at together where a filter on them may refuse some.
+/// Entities, and observations of one, looked at together where a filter on them may refuse some.
 const PAGE_MIN: usize = 16;
 /// Relations listed with a hit.
 const RELATIONS_MAX: usize = 50;
@@ -183,9 +183,14 @@ impl Search {
         loop {
             // The threads that stand by for the vectors begin with them while this one looks for the words.
             let by_meaning = self.by_meaning(view, query.as_deref(), rows)?;
-            let keyword = self.by_words(view, mode, rows)?;
-            let VectorAnswer { hits: semantic, exact } = by_meaning.finish();
+            let mut keyword = self.by_words(view, mode, rows)?;
+            let VectorAnswer { hits: mut semantic, exact } = by_meaning.finish();
             let saturated = semantic.len() >= rows || keyword.len() >= rows.min(KEYWORD_LIMIT_MAX);
+            if self.valid_between.is_some() {
+                let mut counts = self.counting(view);
+                retain(&mut semantic, |hit| counts(hit.entity, hit.row))?;
+                retain(&mut keyword, |hit| counts(hit.entity, hit.row))?;
+            }
             let ranked = self.ranked(&semantic, &keyword, mode);
             let hits = self.hits(view, ranked)?;
             if hits.len() >= self.limit || !saturated || rows >= ROWS_MAX {
@@ -297,10 +302,7 @@ impl Search {
             let Some(entity) = graph.entity(*id)?.filter(|entity| self.admits(entity)) else {
                 continue;
             };
-            let observations = match self.observations {
-                0 => Vec::new(),
-                count => graph.observations_of(*id, count)?,
-            };
+            let observations = self.shown(graph, *id)?;
             let matched = match matched_row(*id, found) {
                 None => None,
                 Some(row) => match observations.iter().find(|observation| observation.id == row) {
@@ -311,6 +313,47 @@ impl Search {
             rows.push(HitRow { entity, found, observations, matched });
         }
         Ok(rows)
+    }
+
+    /// Whether a row was true at some time that is asked for; whether its entity was is judged with the entity.
+    fn counting<'a>(
+        &'a self,
+        view: &'a View,
+    ) -> impl FnMut(MemoryId, MemoryId) -> Result<bool, ReadError> + 'a {
+        let mut known: HashMap<MemoryId, bool> = HashMap::new();
+        move |entity, row| {
+            if entity == row {
+                return Ok(true);
+            }
+            if let Some(&counts) = known.get(&row) {
+                return Ok(counts);
+            }
+            let observation = view.graph().observation(row)?;
+            let counts = observation.is_some_and(|observation| self.shows(&observation));
+            known.insert(row, counts);
+            Ok(counts)
+        }
+    }
+
+    /// Whether an observation was true at the time that is asked for.
+    fn shows(&self, observation: &Observation) -> bool {
+        self.valid_at.is_none_or(|at| observation.validity.contains(at))
+            && self.valid_between.is_none_or(|(from, to)| overlaps(observation.validity, from, to))
+    }
+
+    /// The first observations of an entity that were true at the time that is asked for, as many as are shown.
+    fn shown(&self, graph: &GraphMoment<'_>, entity: MemoryId) -> Result<Vec<Observation>, ReadError> {
+        let filtered = self.valid_at.is_some() || self.valid_between.is_some();
+        let page_rows = if filtered { self.observations.max(PAGE_MIN) } else { self.observations };
+        let (mut shown, mut after, mut more) = (Vec::new(), MemoryId::default(), true);
+        while more && shown.len() < self.observations {
+            let page = graph.observations_of(entity, after, page_rows)?;
+            more = page.len() == page_rows;
+            after = page.last().map_or(after, |last| last.id);
+            shown.extend(page.into_iter().filter(|observation| self.shows(observation)));
+        }
+        shown.truncate(self.observations);
+        Ok(shown)
     }
 
     fn admits(&self, entity: &Entity) -> bool {
@@ -355,6 +398,17 @@ impl Search {
             relations,
         })
     }
+}
+
+/// Keeps those of which `keep` says so.
+fn retain<T>(
+    items: &mut Vec<T>,
+    mut keep: impl FnMut(&T) -> Result<bool, ReadError>,
+) -> Result<(), ReadError> {
+    let kept: Result<Vec<bool>, ReadError> = items.iter().map(&mut keep).collect();
+    let mut kept = kept?.into_iter();
+    items.retain(|_| kept.next().unwrap_or(false));
+    Ok(())
 }
 
 /// The observation to show as the reason: the semantic ranking's row before the keyword's, `None` for a header.

@@ -90,6 +90,47 @@ fn filters_keep_scope_type_owner_and_time() {
 }
 
 #[test]
+fn observations_count_when_they_were_true() {
+    let server = Server::with_model();
+    let bea = json!({
+        "agent_id": "ada", "entity_name": "Bea", "entity_type": "Person", "observations": [
+            {"content": "lives in London", "valid_from": "1998-01-01", "valid_to": "2000-01-01"},
+            {"content": "lives in Paris", "valid_from": "2000-01-01"},
+        ],
+    });
+    server.post("/memory/entities?wait=indexed", &bea).expect(201);
+    let find = |time: &str, mode: &str, limit: u32| {
+        let path = format!(
+            "/memory/search?agent_id=ada&query=lives+London+Paris&mode={mode}&observation_limit={limit}{time}"
+        );
+        let answer = server.get(&path).expect(200).json();
+        let text = |row: &Value| row["content"].as_str().map(str::to_owned);
+        let hit = answer["results"].get(0).cloned()?;
+        let shown = hit["observations"].as_array().unwrap().iter().filter_map(text).collect::<Vec<_>>();
+        Some((text(&hit["why"]["matched_observation"]), shown))
+    };
+    let (london, paris) = ("lives in London".to_owned(), "lives in Paris".to_owned());
+    let range = |from: &str, to: &str| format!("&temporal_filter=date_range&start_date={from}&end_date={to}");
+    for mode in ["keyword", "semantic", "hybrid"] {
+        let only = |row: &String| Some((Some(row.clone()), vec![row.clone()]));
+        assert_eq!(find("", mode, 10), only(&paris), "{mode}: now");
+        assert_eq!(
+            find("", mode, 1),
+            only(&paris),
+            "{mode}: the first that is shown is the first that is true"
+        );
+        assert_eq!(find("&valid_at=1999-01-01", mode, 10), only(&london), "{mode}");
+        assert_eq!(find(&range("1997-01-01", "1999-01-01"), mode, 10), only(&london), "{mode}");
+        assert_eq!(find(&range("2001-01-01", "2002-01-01"), mode, 10), only(&paris), "{mode}");
+        let both = find(&range("1999-01-01", "2001-01-01"), mode, 10).unwrap();
+        assert_eq!(both.1, [london.clone(), paris.clone()], "{mode}");
+    }
+    // Neither was true then; in words there is nothing else that could be found.
+    assert_eq!(find(&range("1974-01-01", "1975-06-01"), "keyword", 10), None);
+    assert_eq!(find("&valid_at=1990-01-01", "keyword", 10), None);
+}
+
+#[test]
 fn a_question_that_makes_no_sense_is_refused_with_its_field() {
     let server = Server::start();
     for (query, field) in [

@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::results::{Better, Figure, Middle, Results, median};
+use super::results::{Better, Figure, Middle, Results, Setting, median};
 
 /// Draws of the bootstrap.
 const DRAWS: usize = 2_000;
@@ -207,10 +207,15 @@ fn differences(base: &Results, current: &Results) -> Vec<String> {
     if place(base) != place(current) {
         found.push("one ran against a server over HTTP, the other against an engine of its own".to_owned());
     }
-    for before in &base.settings {
-        let now = current.settings.iter().find(|now| now.flag == before.flag);
-        if let Some(now) = now.filter(|now| now.value != before.value) {
-            found.push(format!("--{} differs: {}, now {}", before.flag, before.value, now.value));
+    let value = |results: &Results, flag: &str| {
+        let set = results.settings.iter().find(|set| set.flag == flag);
+        set.map_or_else(|| "not given".to_owned(), |set| set.value.clone())
+    };
+    let only_now = current.settings.iter().filter(|now| base.settings.iter().all(|set| set.flag != now.flag));
+    for Setting { flag, .. } in base.settings.iter().chain(only_now) {
+        let (before, now) = (value(base, flag), value(current, flag));
+        if before != now {
+            found.push(format!("--{flag} differs: {before}, now {now}"));
         }
     }
     found

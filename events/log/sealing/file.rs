@@ -1,14 +1,15 @@
 //! The file of the keys: places of 128 bytes, so that each is written and overwritten as a whole, where it stands.
 //!
 //! ```text
-//! first place | magic "CXTKEYS1" | the log's id: 16 | zeros: 88 | checksum: 16 |
+//! first place | magic "CXTKEYS1" | the log's id: 16 | places there are at least: u64 LE | zeros: 80 | checksum: 16 |
 //! a key       | 1 | zeros: 7 | number: u64 LE | key: 32 | BLAKE3 of the subject's name: 32 | zeros: 32 | checksum: 16 |
 //! destroyed   | 2 | zeros: 7 | number: u64 LE | position of the order: u64 LE | zeros: 88 | checksum: 16 |
 //! ```
 //!
 //! The checksum is the front of BLAKE3 over the log's id and the 112 bytes before it. Places are appended and synced before
-//! anything under their keys is written, so what a crash leaves torn at the end belongs to nothing. A key is destroyed by
-//! writing over it where it stands.
+//! anything under their keys is written, so what a crash leaves torn at the end belongs to nothing. Then the first place
+//! says how many there are, so that a file that was cut later is known as that; 0 says nothing, as in files of before. A key is
+//! destroyed by writing over it where it stands.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -26,6 +27,8 @@ const NEW_FILE: &str = "erasure.keys.new";
 const MAGIC: &[u8; 8] = b"CXTKEYS1";
 const PLACE: usize = 128;
 const CHECKSUM: usize = 112;
+/// Where the first place says how many there are.
+const COUNT: std::ops::Range<usize> = 24..32;
 const HELD: u8 = 1;
 const DESTROYED: u8 = 2;
 /// What nobody but the owner may have.
@@ -98,8 +101,16 @@ impl KeyFile {
             );
         }
         let opened = Self { path: path.clone(), file, log_id, places: 1 + found.len() as u64 };
+        let noted = u64::from_le_bytes(array(&header[COUNT]));
+        if opened.places < noted {
+            let (left, keys) = (found.len(), noted - 1);
+            return Err(damaged(format!("it has {left} of at least {keys} keys: its end is missing")));
+        }
         if writable && end < bytes.len() {
             opened.file.set_len(end as u64).map_err(io)?;
+        }
+        if writable && noted < opened.places {
+            opened.note()?;
         }
         Ok((opened, found))
     }
@@ -132,10 +143,7 @@ impl KeyFile {
                 Ok(()) | Err(_) => (),
             }
             let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
-            let mut header = [0; PLACE];
-            header[..8].copy_from_slice(MAGIC);
-            header[8..24].copy_from_slice(&log_id);
-            file.write_all_at(&finish(&log_id, header), 0)?;
+            file.write_all_at(&header(&log_id, 1 + (places.len() / PLACE) as u64), 0)?;
             file.write_all_at(places, PLACE as u64)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
@@ -156,7 +164,13 @@ impl KeyFile {
         }
         self.write(&bytes, first)?;
         self.places += keys.len() as u64;
+        self.note()?;
         Ok(first)
+    }
+
+    /// Writes how many places there are, which are on disk; that need not be at once.
+    fn note(&self) -> Result<(), KeysError> {
+        self.file.write_all_at(&header(&self.log_id, self.places), 0).map_err(|source| self.failed(source))
     }
 
     /// Overwrites keys where they stand, by place and number; on disk when this returns.
@@ -176,6 +190,15 @@ impl KeyFile {
     fn failed(&self, source: io::Error) -> KeysError {
         KeysError::Io { path: self.path.clone(), source }
     }
+}
+
+/// The first place of a file that has so many.
+pub(super) fn header(log_id: &[u8; 16], places: u64) -> [u8; PLACE] {
+    let mut header = [0; PLACE];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..24].copy_from_slice(log_id);
+    header[COUNT].copy_from_slice(&places.to_le_bytes());
+    finish(log_id, header)
 }
 
 /// Bytes at the end that a write which was cut short left: less than a place, or places of zeros.

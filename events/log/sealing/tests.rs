@@ -266,6 +266,10 @@ fn a_missing_damaged_open_or_foreign_file_of_keys_is_refused_by_name_and_stays()
     flipped[128 + 20] ^= 1;
     assert!(refused(Some(&flipped)).to_string().contains("key 1 of it is not what was written"));
     assert!(matches!(refused(Some(b"")), KeysError::Damaged { .. }));
+    for cut in [128, 200, 255] {
+        let error = refused(Some(&whole[..cut])).to_string();
+        assert!(error.contains("it has 0 of at least 1 keys: its end is missing"), "{error}");
+    }
     let other = tempfile::tempdir().unwrap();
     let foreign = LogOptions { log_id: [8; 16], ..sealed(Encrypt::All) };
     drop(Log::open(other.path(), foreign, clock()).unwrap());
@@ -288,6 +292,10 @@ fn a_missing_damaged_open_or_foreign_file_of_keys_is_refused_by_name_and_stays()
         log.close().unwrap();
         assert_eq!(fs::read(&path).unwrap(), whole);
     }
+    // A file of before does not say how many keys it has; it does from then on.
+    fs::write(&path, [&super::file::header(&options().log_id, 0)[..], &whole[128..]].concat()).unwrap();
+    open(dir.path()).close().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole);
 }
 
 #[test]

@@ -269,13 +269,17 @@ fn questions_asked_at_once_see_one_state() {
         .at_once(|moment| {
             assert_eq!(moment.entity(apple)?, entity);
             fixture.graph.apply(&story.records[told..]).unwrap();
-            assert_eq!(ids(moment.observations_of(apple, 10)?), notes, "what came meanwhile is not seen");
-            assert_eq!(ids(moment.observations_of(apple, 1)?), notes[..1]);
+            assert_eq!(
+                ids(moment.observations_of(apple, MemoryId(0), 10)?),
+                notes,
+                "what came meanwhile is not seen"
+            );
+            assert_eq!(ids(moment.observations_of(apple, MemoryId(0), 1)?), notes[..1]);
             assert_eq!(moment.observation(notes[0])?, red);
             assert_eq!(moment.observation(apple)?, None);
             assert_eq!(moment.entity(notes[0])?, None);
             Ok(())
         })
         .unwrap();
-    assert_eq!(reader.at_once(|moment| moment.observations_of(apple, 10)).unwrap().len(), 3);
+    assert_eq!(reader.at_once(|moment| moment.observations_of(apple, MemoryId(0), 10)).unwrap().len(), 3);
 }

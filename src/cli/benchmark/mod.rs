@@ -73,6 +73,7 @@ pub(super) fn run(command: &BenchmarkCommand, common: &Common, out: &mut Output)
             (run, &what.place)
         }
         BenchmarkCommand::Scenario(what) => {
+            scenarios::check(what)?;
             let mut run = began(&what.place, nothing)?;
             scenarios::run(&mut run, what)?;
             (run, &what.place)
@@ -177,6 +178,9 @@ fn begin<'a>(
         );
     }
     settings.push(setting("ramp-up", &humantime::format_duration(place.ramp_up)));
+    if place.target.is_none() && common.url.is_none() {
+        settings.extend(server_settings(common));
+    }
     let instance = Instance::open(common, place.target.as_deref(), place.dir.as_deref(), prepare)?;
     let results = Results {
         format: FORMAT,
@@ -195,6 +199,14 @@ fn begin<'a>(
         run.remark("this is a development build: its figures say nothing about a release");
     }
     Ok(run)
+}
+
+/// Flags that the server is started with and that change what it does.
+fn server_settings(common: &Common) -> impl Iterator<Item = Setting> + use<> {
+    let preset = common.preset.map(|preset| setting("preset", &preset.name()));
+    let config = common.config.as_ref().map(|config| setting("config", &config.display()));
+    let keyword_only = common.keyword_only.then(|| setting("keyword-only", &true));
+    [preset, config, keyword_only].into_iter().flatten()
 }
 
 /// Shows what was found, and writes it where that was asked.

@@ -10,7 +10,7 @@ use super::run::Run;
 use super::schedule::{Phase, Schedule};
 use super::traffic::{Messages, Receivers, open, register};
 use crate::cli::args::{BenchmarkScenario, ScenarioName};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Exit, Failure};
 
 /// Share of messages that must come through.
 const SUCCESS_PERCENT: f64 = 99.0;
@@ -23,6 +23,8 @@ const LEAK_MB: f64 = 1.0;
 /// The burst: how long before it, how long it lasts, how long behind it.
 const BURST: (Duration, Duration, Duration) =
     (Duration::from_secs(10), Duration::from_secs(10), Duration::from_secs(30));
+/// The least time behind a burst.
+const BURST_BEHIND_MIN: Duration = Duration::from_secs(5);
 /// Recovered: the 99th percentile is back to this many times what it was before, or below the target of a message.
 const RECOVERED: f64 = 2.0;
 
@@ -64,6 +66,24 @@ impl Scenario {
     /// Messages of it.
     pub(super) fn messages(&self, batch: u64, ramp_up: Duration) -> u64 {
         self.schedule(batch, ramp_up).operations() * batch
+    }
+}
+
+/// Refuses a duration in which the scenario cannot tell what it is for.
+pub(super) fn check(what: &BenchmarkScenario) -> Result<(), Failure> {
+    let least = BURST.0 + BURST.1 + BURST_BEHIND_MIN;
+    match what.duration {
+        Some(duration) if what.name == ScenarioName::Burst && duration < least => {
+            let (duration, least) = (humantime::format_duration(duration), humantime::format_duration(least));
+            let message = format!(
+                "--duration {duration} is too short for a burst, which comes after {} and lasts {}; give {least} or more, or leave \
+                 it out",
+                humantime::format_duration(BURST.0),
+                humantime::format_duration(BURST.1)
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::is_damage;
 use super::options::{SqliteOptions, Synchronous};
@@ -92,9 +92,21 @@ pub(super) fn set_synchronous(connection: &Connection, synchronous: Synchronous)
     connection.pragma_update(None, "synchronous", synchronous as i32)
 }
 
-/// Sets where pages go before the file, if SQLite can do that now; else it stays as it was.
+/// Sets where pages go before the file.
 pub(super) fn set_journal(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))
+}
+
+/// Does without a place before the file, if nobody else has it open; else everything stays as it was.
+pub(super) fn leave_journal(connection: &Connection) -> rusqlite::Result<()> {
+    match set_journal(connection, "OFF") {
+        Err(error) if is_busy(&error) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Makes the tables; with `indexes` also those that only queries need.

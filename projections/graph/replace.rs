@@ -7,7 +7,7 @@ use caxton_events::Seq;
 use rusqlite::{Connection, OpenFlags};
 
 use super::pool::Pool;
-use super::writer::{FILE_NAME, Graph};
+use super::writer::{FILE_NAME, Graph, REBUILDING_MARK};
 use super::{GraphError, GraphReader, SqliteOptions};
 use crate::projection::{ApplyError, Stored};
 
@@ -53,14 +53,14 @@ impl Graph {
     }
 }
 
-/// What the file in `dir` says about itself; `None` where there is none.
+/// What the file in `dir` says about itself; `None` where there is none, or one whose rebuild was not finished.
 ///
 /// # Errors
 ///
 /// [`GraphError`]: mostly that it is damaged, or no file of Caxton's.
 pub fn stored(dir: &Path) -> Result<Option<Stored>, GraphError> {
     let path = dir.join(FILE_NAME);
-    if !path.exists() {
+    if !path.exists() || dir.join(REBUILDING_MARK).exists() {
         return Ok(None);
     }
     let read = || {

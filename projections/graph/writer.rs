@@ -7,7 +7,7 @@ use caxton_events::{Family, Kind, Record, Seq};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::connection::{create_tables, failed, open_writer, set_journal, set_synchronous, tune_writer};
+use super::connection::{create_tables, failed, leave_journal, open_writer, set_synchronous, tune_writer};
 use super::erase::scrub;
 use super::error::is_damage;
 use super::fold::{Fold, FoldError, Memo};
@@ -22,7 +22,7 @@ pub const DAMAGED_MARK: &str = "graph.damaged-mark";
 /// Name of the file in the directory.
 pub const FILE_NAME: &str = "graph.db";
 /// Name of the file beside it that says that its contents are worth nothing, because a rebuild was begun.
-const REBUILDING_MARK: &str = "rebuilding-mark";
+pub(super) const REBUILDING_MARK: &str = "rebuilding-mark";
 
 /// The graph projection: entities, observations, relations and their words.
 ///
@@ -115,10 +115,11 @@ impl Graph {
             set_synchronous(connection, Synchronous::Off)?;
             // Nothing is to be rolled back, and every page is written once instead of twice. Others that have the file open
             // keep SQLite from it, and everything goes on with a journal.
-            if alone { set_journal(connection, "OFF") } else { Ok(()) }
+            if alone { leave_journal(connection) } else { Ok(()) }
         };
-        begin(&self.connection).map_err(|source| self.failed(source))?;
-        self.reopen_pool()?;
+        let begun = begin(&self.connection);
+        self.reopen_pool(alone)?;
+        begun.map_err(|source| self.failed(source))?;
         self.checkpoint = Seq::ZERO;
         self.pool.texts().unload();
         Ok(())
@@ -144,16 +145,17 @@ impl Graph {
         let synced = std::fs::File::open(self.path()).and_then(|file| file.sync_all());
         synced.map_err(|source| self.unstored(source))?;
         // Only alone can SQLite take a journal again; it says so if it is not.
-        self.pool.suspend();
+        let alone = self.pool.suspend();
         let tuned = tune_writer(&self.connection, &self.options);
-        self.reopen_pool()?;
+        self.reopen_pool(alone)?;
         tuned.map_err(|source| self.failed(source))?;
         let mark = self.rebuilding_mark();
         std::fs::remove_file(&mark).and_then(|()| sync_folder(&mark)).map_err(|source| self.unstored(source))
     }
 
-    fn reopen_pool(&self) -> Result<(), ApplyError> {
-        let reopened = self.pool.reopen(&self.options);
+    /// Lends connections again, if they were closed.
+    fn reopen_pool(&self, closed: bool) -> Result<(), ApplyError> {
+        let reopened = if closed { self.pool.reopen(&self.options) } else { Ok(()) };
         reopened.map_err(|source| ApplyError::Store { after: self.checkpoint, source: Box::new(source) })
     }
 
@@ -355,8 +357,10 @@ fn clear_unfinished(dir: &Path) -> Result<(), GraphError> {
     for suffix in ["-shm", "-wal", "-journal", ""] {
         remove(&format!("{FILE_NAME}{suffix}"))?;
     }
+    let sync = || sync_folder(&mark).map_err(|source| GraphError::Io { path: mark.clone(), source });
+    sync()?;
     remove(REBUILDING_MARK)?;
-    sync_folder(&mark).map_err(|source| GraphError::Io { path: mark, source })
+    sync()
 }
 
 /// Renames the file in `dir`, so that [`Graph::open`] makes a new one; returns where it went, or nothing when there is

@@ -180,6 +180,7 @@ impl Search {
             SearchMode::Keyword | SearchMode::Hybrid => (ROWS_PER_HIT, ROWS_MIN),
         };
         let mut rows = (self.limit * per_hit).clamp(least, ROWS_MAX);
+        let mut counts = self.counting(view);
         loop {
             // The threads that stand by for the vectors begin with them while this one looks for the words.
             let by_meaning = self.by_meaning(view, query.as_deref(), rows)?;
@@ -187,7 +188,6 @@ impl Search {
             let VectorAnswer { hits: mut semantic, exact } = by_meaning.finish();
             let saturated = semantic.len() >= rows || keyword.len() >= rows.min(KEYWORD_LIMIT_MAX);
             if self.valid_between.is_some() {
-                let mut counts = self.counting(view);
                 retain(&mut semantic, |hit| counts(hit.entity, hit.row))?;
                 retain(&mut keyword, |hit| counts(hit.entity, hit.row))?;
             }
@@ -344,12 +344,14 @@ impl Search {
     /// The first observations of an entity that were true at the time that is asked for, as many as are shown.
     fn shown(&self, graph: &GraphMoment<'_>, entity: MemoryId) -> Result<Vec<Observation>, ReadError> {
         let filtered = self.valid_at.is_some() || self.valid_between.is_some();
-        let page_rows = if filtered { self.observations.max(PAGE_MIN) } else { self.observations };
+        let mut page_rows = if filtered { self.observations.max(PAGE_MIN) } else { self.observations };
         let (mut shown, mut after, mut more) = (Vec::new(), MemoryId::default(), true);
         while more && shown.len() < self.observations {
             let page = graph.observations_of(entity, after, page_rows)?;
             more = page.len() == page_rows;
             after = page.last().map_or(after, |last| last.id);
+            // What is true may lie behind much that no longer is.
+            page_rows = (page_rows * 2).min(ROWS_MAX);
             shown.extend(page.into_iter().filter(|observation| self.shows(observation)));
         }
         shown.truncate(self.observations);

@@ -40,7 +40,11 @@ impl<T> Shares<T> {
             spins -= 1;
             std::hint::spin_loop();
         }
-        Some(made.get_or_init(|| make(number)))
+        // Made outside of its place: nobody is to wait for a thread that loses its core meanwhile.
+        if made.get().is_none() {
+            drop(made.set(make(number)));
+        }
+        made.get()
     }
 
     /// What all of them are, each as [`get`](Self::get) gives it.

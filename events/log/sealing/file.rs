@@ -110,6 +110,8 @@ impl KeyFile {
             opened.file.set_len(end as u64).map_err(io)?;
         }
         if writable && noted < opened.places {
+            // What was read may not be on disk yet.
+            opened.file.sync_data().map_err(io)?;
             opened.note()?;
         }
         Ok((opened, found))

@@ -236,6 +236,23 @@ fn a_rebuild_that_is_finished_stays_with_a_journal_and_is_read_beside_its_writer
 }
 
 #[test]
+fn a_rebuild_beside_another_program_that_has_the_file_open_keeps_its_journal() {
+    let mut story = Story::default();
+    story.entity("agent:ada", "ada", "person");
+    let mut fixture = Fixture::told(&story, 10);
+    let digest = fixture.graph.reader().digest().unwrap();
+    let other = rusqlite::Connection::open(fixture.graph.path()).unwrap();
+    let entities = || other.query_row("SELECT count(*) FROM entities", (), |row| row.get::<_, i64>(0));
+    assert_eq!(entities().unwrap(), 1);
+    fixture.graph.begin_rebuild().unwrap();
+    assert_eq!(fixture.graph.setting("journal_mode").unwrap(), "wal");
+    fixture.graph.apply(&story.records).unwrap();
+    fixture.graph.finish_rebuild().unwrap();
+    assert_eq!(entities().unwrap(), 1);
+    assert_eq!(fixture.graph.reader().digest().unwrap(), digest);
+}
+
+#[test]
 fn a_reader_of_an_old_state_holds_nothing_up() {
     let mut story = Story::default();
     let ada = story.entity("agent:ada", "ada", "person");

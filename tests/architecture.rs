@@ -71,7 +71,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &["events/log/", "projections/", "src/engine/", "src/agents/", "src/telemetry", "benches/"],
     ),
     ("ed25519-dalek", &["events/log/checkpoint.rs"]),
-    ("foldhash", &["events/log/prepare.rs", "projections/by_name.rs"]),
+    ("foldhash", &["projections/by_name.rs"]),
     ("futures", &["src/", "tests/"]),
     ("getrandom", &["src/"]),
     ("hdrhistogram", &["tools/replay/", "src/cli/benchmark/"]),

@@ -27,9 +27,6 @@ pub(crate) struct PreparedEvent {
     pub items: [u64; 3],
 }
 
-/// Names of streams with a number each. A batch of messages has a stream for nearly each.
-pub(crate) type Streams = HashMap<String, usize, foldhash::fast::RandomState>;
-
 /// A batch ready to be placed.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -37,7 +34,7 @@ pub(crate) struct Prepared {
     /// The stored bodies, one after the other.
     pub bytes: Vec<u8>,
     /// Each stream of the batch with the index of its last event.
-    pub streams: Streams,
+    pub streams: HashMap<String, usize>,
     pub key: Option<IdempotencyKey>,
     pub expected: Option<(String, Expected)>,
     /// When it was placed; the epoch before.
@@ -93,7 +90,7 @@ pub(crate) fn prepare_drafts(
     sealed_under.dedup();
     let mut events: Vec<PreparedEvent> = Vec::with_capacity(drafts.len());
     let mut bytes = Vec::new();
-    let mut streams = Streams::default();
+    let mut streams: HashMap<String, usize> = HashMap::new();
     let mut before: Option<&Draft> = None;
     let mut items = FilterItems { places: Vec::with_capacity(drafts.len()), fresh: Items::default() };
     let mut compressor = Compressor { above: how.compress_above, table: None, compressed: Vec::new() };

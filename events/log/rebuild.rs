@@ -1,5 +1,6 @@
 //! A log made anew of events as they are stored: the same leaves, the same root, in blocks of its own.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::log::build::{BuildError, LogBuild};
 use crate::log::lock::DirLock;
 use crate::log::open::{NEW_FILE, OpenError, lock};
 use crate::log::pack::{ChainEnd, pack_one};
-use crate::log::prepare::{Prepared, PreparedEvent, Streams};
+use crate::log::prepare::{Prepared, PreparedEvent};
 use crate::log::proof::UnreadableError;
 use crate::log::reader::Head;
 use crate::log::sealing::KeyRing;
@@ -143,7 +144,7 @@ impl Rebuild {
             None => self.waiting.push(Prepared {
                 events: vec![prepared],
                 bytes: stored,
-                streams: Streams::default(),
+                streams: HashMap::new(),
                 key: None,
                 expected: None,
                 recorded_at,

@@ -79,6 +79,13 @@ pub enum CatchUpError {
     },
 }
 
+impl CatchUpError {
+    /// Whether it is the log that could not be read: nothing is wrong with the projection then.
+    pub const fn is_of_log(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+}
+
 /// Folds in what the log holds beyond the projection's checkpoint, up to the log's head as it is when this is called,
 /// and returns the new checkpoint. `progress` hears the checkpoint and that head after each batch.
 ///

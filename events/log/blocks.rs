@@ -133,10 +133,12 @@ impl Snapshot {
     /// Headers of the blocks that begin at `from` or behind it, without a look at what stands before.
     pub(crate) fn headers_beginning(&self, from: Seq) -> Result<Headers, StoreError> {
         let mut left = self.recent_through(self.through);
+        // Behind the first block of the write-ahead log nothing lies in files, whose pages may be damaged there.
+        let in_files = self.recent[left.clone()].first().is_none_or(|block| from < block.first);
         left.start += self.recent[left.clone()].partition_point(|block| block.first < from);
         let stored = guarded(|| {
-            let ranges =
-                self.files().map(|(headers, through)| headers.range_owned(from.0..=through.0.max(from.0)));
+            let files = self.files().filter(|_| in_files);
+            let ranges = files.map(|(headers, through)| headers.range_owned(from.0..=through.0.max(from.0)));
             Ok(ranges.collect::<Result<_, _>>()?)
         })?;
         Ok(Headers { stored, recent: Arc::clone(&self.recent), left })

@@ -7,9 +7,10 @@ use crate::log::blocks::{Value, damaged, next_header, read_header};
 use crate::log::header::Header;
 use crate::log::journal::Journal;
 use crate::log::pack::ChainEnd;
+use crate::log::salvage::last_readable;
 use crate::log::scan::ReadError;
 use crate::log::sealing::KeyRing;
-use crate::log::store::{Database, Own, StoreError};
+use crate::log::store::{Database, Own, Snapshot, StoreError};
 use crate::log::verify::{Findings, verify_block};
 use crate::log::wal::{self, Seed, WalBlock};
 
@@ -45,24 +46,6 @@ fn live_records(
     Ok(live)
 }
 
-/// Shows readers what stands in the write-ahead log, whether it continues the chain or not. Where the tables do not say
-/// how far they reach, nothing of it.
-pub(crate) fn show_recent(
-    database: &Database,
-    journal: &Journal,
-    seed: Seed,
-) -> Result<Vec<Arc<WalBlock>>, ReadError> {
-    let live = match live_records(database, journal, seed) {
-        Ok(live) => live,
-        Err(StoreError::Damaged(_)) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    if let Own::Writable(writable) = &database.own {
-        writable.show(live.clone());
-    }
-    Ok(live)
-}
-
 /// Checks the last block against the one before it; the end of the chain.
 pub(crate) fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
     let snapshot = database.snapshot(Seq(u64::MAX))?;
@@ -82,17 +65,49 @@ pub(crate) fn check_end(database: &Database) -> Result<ChainEnd, ReadError> {
     Ok(end)
 }
 
-/// The end of the chain on the word of the last header that is right.
-pub(crate) fn last_right_header(database: &Database) -> Result<ChainEnd, ReadError> {
+/// The end of what is left of a log, on the word of the last header that is right. Readers are shown what stands in the
+/// write-ahead log behind the tables, whether it continues the chain or not.
+pub(crate) fn end_of_remains(
+    database: &Database,
+    journal: &Journal,
+    seed: Seed,
+) -> Result<ChainEnd, ReadError> {
     let snapshot = database.snapshot(Seq(u64::MAX))?;
-    let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
-    while let Some((first, value)) = next_header(&mut headers, true)? {
-        if let Ok(header) = read_header(first, &value)
-            && let Some(frontier) = header.frontier()
-        {
-            let (bytes_through, recorded_at) = (header.bytes_through, header.last_at);
-            return Ok(ChainEnd { frontier, bytes_through, recorded_at });
-        }
+    let stored = last_right_header(&snapshot);
+    let reached = stored.as_ref().unwrap_or(&snapshot.past.start).frontier.count();
+    let mut live = wal::records(seed, &journal.read_wal().map_err(StoreError::Io)?);
+    live.retain(|block| block.first.0 > reached);
+    live.sort_by_key(|block| block.first);
+    let logged = live.iter().rev().find_map(|block| {
+        let header = Header::decode(block.first, block.header()).ok()?;
+        end_behind(&header)
+    });
+    if let Own::ReadOnly(read_only) = &database.own {
+        read_only.show(live);
     }
-    Ok(snapshot.past.start.clone())
+    logged.map_or(stored, Ok)
+}
+
+/// The end of the chain on the word of the last header of the tables that is right.
+fn last_right_header(snapshot: &Snapshot) -> Result<ChainEnd, ReadError> {
+    let from_the_end = || {
+        let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
+        while let Some((first, value)) = next_header(&mut headers, true)? {
+            if let Some(end) = read_header(first, &value).ok().as_ref().and_then(end_behind) {
+                return Ok(Some(end));
+            }
+        }
+        Ok::<_, StoreError>(None)
+    };
+    match from_the_end() {
+        Ok(end) => Ok(end.unwrap_or_else(|| snapshot.past.start.clone())),
+        // Where the pages of the end are damaged, what lies before them is found from the front.
+        Err(error) => last_readable(snapshot, end_behind).ok_or_else(|| error.into()),
+    }
+}
+
+/// The end of the chain behind a block, on the word of its header.
+fn end_behind(header: &Header<'_>) -> Option<ChainEnd> {
+    let frontier = header.frontier()?;
+    Some(ChainEnd { frontier, bytes_through: header.bytes_through, recorded_at: header.last_at })
 }

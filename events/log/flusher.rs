@@ -115,7 +115,7 @@ fn run(shared: &Shared, commits: &Receiver<Commit>, lives: Sender<Infallible>) -
     let mut stop = |first, source| {
         let source = Arc::new(source);
         // The reason is there before anybody is told, so that whoever is told finds it.
-        shared.closed.set(&format!("an earlier write failed: {}", chain_of(&source)));
+        shared.close_after(&source);
         drop(lives.take());
         Failure { first, source }
     };

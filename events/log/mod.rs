@@ -43,6 +43,7 @@ pub mod past;
 mod prepare;
 pub mod proof;
 pub mod prove;
+mod quiet;
 pub mod reader;
 pub mod rebuild;
 pub mod rewrite;
@@ -192,9 +193,10 @@ impl Log {
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))
     }
 
-    /// Opens the stopped log in `dir` for reading although its last block may be damaged, or it was not closed in order: its
-    /// end is then the last header that is right, and whole records of the write-ahead log are seen whether they continue
-    /// the chain or not. The file stays as it is. For [`Reader::scan_salvaging`] and [`Reader::survey`].
+    /// Opens the stopped log in `dir` for reading although its last block may be damaged, the end of its file missing, or it
+    /// was not closed in order: its end is then the last header that is right, and whole records of the write-ahead log are
+    /// seen whether they continue the chain or not. The file stays as it is. For [`Reader::scan_salvaging`] and
+    /// [`Reader::survey`]; [`Reader::missing_bytes`] says how much of the file is missing.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redb::StorageBackend;
 
-use crate::log::ending::{check_end, check_recent, last_right_header, show_recent};
+use crate::log::ending::{check_end, check_recent, end_of_remains};
 use crate::log::header::array;
 use crate::log::journal::{FileMedium, Journal, RING_BYTES, WAL_BYTES};
 use crate::log::lock::{DirLock, LockError};
@@ -17,7 +17,9 @@ use crate::log::past::{PartError, Past, PastError};
 use crate::log::rewrite;
 use crate::log::scan::ReadError;
 use crate::log::sealing::KeysError;
-use crate::log::store::{BODIES, Database, HEADERS, KEYS, META, Own, StoreError, Writable, guarded};
+use crate::log::store::{
+    BODIES, Database, HEADERS, KEYS, META, Own, ReadOnly, StoreError, Writable, guarded,
+};
 use crate::log::trim::remove_leftover;
 use crate::log::wal::{Seed, WalBlock};
 
@@ -204,32 +206,21 @@ pub(crate) fn open_file_damaged(dir: &Path, cache_bytes: usize) -> Result<Opened
 }
 
 fn open_damaged(
-    medium: impl Fn() -> Result<Box<dyn StorageBackend>, StoreError>,
+    medium: impl FnOnce() -> Result<Box<dyn StorageBackend>, StoreError>,
     path: &Path,
     dir: Option<&Path>,
     cache_bytes: usize,
 ) -> Result<Opened, OpenError> {
     let opened = guarded(|| {
-        let journal = Journal::open(medium()?, false).map_err(StoreError::Io)?;
-        match builder(cache_bytes).open_read_only_with_backend(journal.backend()) {
-            Ok(database) => Ok(Some((database, journal))),
-            Err(redb::DatabaseError::RepairAborted) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    });
-    if let Some((database, journal)) = opened.map_err(|error| store_error(path, error))? {
-        let checked = check(Own::ReadOnly(database), &journal, path, dir, End::Damaged)?;
-        if checked.recent.is_empty() {
-            return Ok(checked.opened());
-        }
-    }
-    // It was not closed in order. What the store settles then stays in memory.
-    let opened = guarded(|| {
-        let journal = Journal::open_frozen(medium()?).map_err(StoreError::Io)?;
-        writable(Arc::clone(&journal), cache_bytes).map(|database| (database, journal))
+        let journal = Journal::open_remains(medium()?).map_err(StoreError::Io)?;
+        let database = builder(cache_bytes)
+            .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
+            .open_read_only_with_backend(journal.remains())?;
+        Ok((database, journal))
     });
     let (database, journal) = opened.map_err(|error| store_error(path, error))?;
-    Ok(check(Own::Writable(database), &journal, path, dir, End::Damaged)?.opened())
+    let own = Own::ReadOnly(ReadOnly::new(database, &journal));
+    Ok(check(own, &journal, path, dir, End::Damaged)?.opened())
 }
 
 /// What the last block of a log must be.
@@ -452,7 +443,7 @@ fn check_read_only(
     dir: Option<&Path>,
 ) -> Result<Opened, OpenError> {
     let Checked { database, end, log_id, recent } =
-        check(Own::ReadOnly(database), journal, path, dir, End::Right)?;
+        check(Own::ReadOnly(ReadOnly::new(database, journal)), journal, path, dir, End::Right)?;
     if recent.is_empty() {
         Ok(Opened { database, end, log_id })
     } else {
@@ -523,8 +514,7 @@ fn check(
             let recent = check_recent(&database, journal, seed, &mut end)?;
             Ok((end, recent))
         }),
-        End::Damaged => show_recent(&database, journal, seed)
-            .and_then(|recent| last_right_header(&database).map(|end| (end, recent))),
+        End::Damaged => end_of_remains(&database, journal, seed).map(|end| (end, Vec::new())),
     };
     let checked = checked.map(|(end, recent)| Checked { database, end, log_id, recent });
     checked.map_err(|error| match error {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use crate::id::Seq;
+use crate::log::batch::LogClosed;
 use crate::log::blocks::{next_header, read_header};
 use crate::log::chain::Hash;
 use crate::log::filter::Filter;
@@ -85,6 +86,11 @@ impl Reader {
         self.shared.head()
     }
 
+    /// Why the log takes no more events, if it does not; it is not read any more then, either. Costs next to nothing.
+    pub fn closed(&self) -> Option<LogClosed> {
+        self.shared.closed.given()
+    }
+
     /// Records from `from` on, upwards, as the log stands now.
     pub fn scan(&self, from: Seq, filter: &Filter) -> Scan {
         Scan::new(self.shared.snapshot(), &self.shared.keys, from, filter, false)
@@ -135,6 +141,12 @@ impl Reader {
     pub fn survey(&self, progress: &mut dyn FnMut(Seq)) -> Result<Survey, StoreError> {
         let snapshot = self.shared.snapshot()?;
         Ok(salvage::survey(snapshot, &self.shared.keys, self.head().seq, progress))
+    }
+
+    /// Bytes that are missing at the end of the log's own file, of a log that was opened damaged: events behind
+    /// [`Reader::head`] may have been in them. 0 for every other log.
+    pub fn missing_bytes(&self) -> u64 {
+        self.shared.with_database(|database| Ok(database.missing_bytes())).unwrap_or_default()
     }
 
     /// Where the batch with this idempotency key went.

@@ -61,6 +61,11 @@ pub struct Survey {
     pub gaps: Vec<Lost>,
 }
 
+/// Steps over what cannot be read grow by one part in so many of the way that was made.
+const STEP_GROWTH: u64 = 32;
+/// So many rows are looked at to find a header that is right.
+const ROWS_TRIED_MAX: usize = 64;
+
 /// One block, or what stands in its place.
 enum Step {
     /// Header and body of the block at this position; the header was read and is right.
@@ -157,32 +162,71 @@ impl Steps {
     /// The store's own structure is broken here: looks for the next place where it is not.
     fn go_on_after(&mut self, error: StoreError) {
         self.cause = Some(self.cause.take().unwrap_or_else(|| error.into()));
-        let readable = |from: u64| {
-            let headers = self.snapshot.headers_beginning(Seq(from)).ok()?;
-            // The step is made on a copy; the walk makes it again.
-            next_header(&mut headers.clone(), false).ok()?.map(|_| headers)
-        };
-        let (start, end) = (self.expected.0, self.head.0);
-        let mut reach = 1_u64;
-        // Pages hold neighbours, so what is broken is one stretch: its end is bracketed in growing steps, then halved.
-        let mut beyond = loop {
-            let at = start.saturating_add(reach);
-            if at > end {
-                break end.saturating_add(1);
-            }
-            if readable(at).is_some() {
-                break at;
-            }
-            reach = reach.saturating_mul(2);
-        };
-        let mut broken = start.saturating_add(reach / 2);
-        while broken + 1 < beyond {
-            let middle = broken + (beyond - broken) / 2;
-            if readable(middle).is_some() { beyond = middle } else { broken = middle }
-        }
-        self.headers = readable(beyond);
+        self.headers = readable_behind(&self.snapshot, self.expected, self.head);
         if self.headers.is_none() {
             self.gap_until(self.head, None);
+        }
+    }
+}
+
+/// Headers from the next place on, behind `start` and not behind `end`, that leads to one that is right.
+fn readable_behind(snapshot: &Snapshot, start: Seq, end: Seq) -> Option<Headers> {
+    let leading = |headers: Result<Headers, StoreError>| {
+        let headers = headers.ok()?;
+        // These steps are made on a copy; the walk makes them again.
+        let mut ahead = headers.clone();
+        for _ in 0..ROWS_TRIED_MAX {
+            let (first, value) = next_header(&mut ahead, false).ok()??;
+            // Any other row would be met again and again.
+            if first > start && read_header(first, &value).is_ok() {
+                return Some(headers);
+            }
+        }
+        None
+    };
+    let readable = |from: u64| leading(snapshot.headers_beginning(Seq(from)));
+    // Pages hold neighbours, so that what is broken and what is not come in stretches. The end of this one is bracketed in
+    // steps that grow slowly, or a short stretch of what is right would be passed over, and then halved.
+    let mut broken = start.0;
+    let mut beyond = loop {
+        if broken >= end.0 {
+            // The last block may begin between the last two steps.
+            return leading(snapshot.headers_from(end));
+        }
+        let at = broken.saturating_add(1 + (broken - start.0) / STEP_GROWTH).min(end.0);
+        if readable(at).is_some() {
+            break at;
+        }
+        broken = at;
+    };
+    while broken + 1 < beyond {
+        let middle = broken + (beyond - broken) / 2;
+        if readable(middle).is_some() { beyond = middle } else { broken = middle }
+    }
+    readable(beyond)
+}
+
+/// What `of` makes of the last header that is right and that it makes anything of, found from the front: for a log whose
+/// end cannot be read.
+pub(crate) fn last_readable<T>(snapshot: &Snapshot, of: impl Fn(&Header<'_>) -> Option<T>) -> Option<T> {
+    let (mut found, mut start) = (None, Seq::ZERO);
+    let mut headers = snapshot.headers_beginning(Seq::FIRST).ok();
+    loop {
+        match headers.as_mut().map(|headers| next_header(headers, false)) {
+            Some(Ok(Some((first, value)))) => {
+                // Damaged pages may lead back; what is found lies further on each time.
+                if first > start
+                    && let Ok(header) = read_header(first, &value)
+                {
+                    start = first;
+                    found = of(&header).or(found);
+                }
+            }
+            Some(Ok(None)) => return found,
+            None | Some(Err(_)) => match readable_behind(snapshot, start, Seq(u64::MAX)) {
+                Some(readable) => headers = Some(readable),
+                None => return found,
+            },
         }
     }
 }

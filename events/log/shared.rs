@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::id::Seq;
 use crate::log::batch::LogClosed;
 use crate::log::erasure::UNKNOWN;
+use crate::log::flusher::chain_of;
 use crate::log::lock::DirLock;
 use crate::log::reader::Head;
 use crate::log::sealing::KeyRing;
@@ -25,7 +26,12 @@ impl ClosedReason {
 
     /// The error every later caller gets.
     pub(crate) fn error(&self) -> LogClosed {
-        LogClosed { reason: self.0.get().cloned().unwrap_or_else(|| Arc::from("it was closed in order")) }
+        self.given().unwrap_or_else(|| LogClosed { reason: Arc::from("it was closed in order") })
+    }
+
+    /// The same, once there is a reason.
+    pub(crate) fn given(&self) -> Option<LogClosed> {
+        self.0.get().cloned().map(|reason| LogClosed { reason })
     }
 }
 
@@ -151,6 +157,11 @@ impl Shared {
     pub(crate) fn publish(&self, head: Head) {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).head = head;
         self.moved.notify_all();
+    }
+
+    /// Says that the log takes no more events because the store failed.
+    pub(crate) fn close_after(&self, failure: &StoreError) {
+        self.closed.set(&format!("an earlier write failed: {}", chain_of(failure)));
     }
 
     /// Wakes everybody for the last time.

@@ -1,8 +1,7 @@
 //! The tables of the log in redb, and what can go wrong with them.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -10,6 +9,7 @@ use crate::id::Seq;
 use crate::log::header::Header;
 use crate::log::journal::{Journal, Logged, Sealed};
 use crate::log::past::{Past, Tables};
+use crate::log::quiet;
 use crate::log::wal::{Recent, WalBlock};
 
 /// First seq of a block → its header.
@@ -75,7 +75,7 @@ from_redb! { CommitError DatabaseError SetDurabilityError StorageError TableErro
 /// redb trusts the pages it wrote and may panic on one that changed since; checking them all would mean reading the
 /// whole file at each start.
 pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+    quiet::caught(read).unwrap_or_else(|panic| {
         let what = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -106,12 +106,6 @@ impl Writable {
         Ok(logged)
     }
 
-    /// Lets readers see blocks that a write-ahead log was found to hold.
-    pub(crate) fn show(&self, mut blocks: Vec<Arc<WalBlock>>) {
-        blocks.sort_by_key(|block| block.first);
-        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(blocks);
-    }
-
     /// Forgets the blocks of the write-ahead log: the database has their events.
     pub(crate) fn clear_recent(&self) {
         *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Recent::default();
@@ -137,6 +131,26 @@ impl Writable {
     }
 }
 
+/// A database that is only read.
+pub(crate) struct ReadOnly {
+    database: redb::ReadOnlyDatabase,
+    /// Blocks of a damaged log's write-ahead log, all behind those of the database that can be read.
+    recent: OnceLock<Recent>,
+    /// Bytes that are missing at the end of the file.
+    missing_bytes: u64,
+}
+
+impl ReadOnly {
+    pub(crate) fn new(database: redb::ReadOnlyDatabase, journal: &Journal) -> Self {
+        Self { database, recent: OnceLock::new(), missing_bytes: journal.missing_bytes() }
+    }
+
+    /// Lets readers see blocks that the write-ahead log was found to hold behind the tables, in their order; once.
+    pub(crate) fn show(&self, blocks: Vec<Arc<WalBlock>>) {
+        let _ = self.recent.set(Arc::new(blocks));
+    }
+}
+
 fn last_seq(headers: &ReadOnlyTable<u64, &'static [u8]>) -> Result<Seq, StoreError> {
     let Some((first, header)) = headers.last()? else {
         return Ok(Seq::ZERO);
@@ -155,7 +169,7 @@ pub(crate) struct Database {
 /// A log's own file, as it was opened.
 pub(crate) enum Own {
     Writable(Writable),
-    ReadOnly(redb::ReadOnlyDatabase),
+    ReadOnly(ReadOnly),
 }
 
 /// The log as of one commit.
@@ -178,7 +192,7 @@ impl Own {
     fn begin_read(&self) -> Result<redb::ReadTransaction, redb::TransactionError> {
         match self {
             Self::Writable(Writable { database, .. }) => database.begin_read(),
-            Self::ReadOnly(database) => database.begin_read(),
+            Self::ReadOnly(ReadOnly { database, .. }) => database.begin_read(),
         }
     }
 
@@ -200,19 +214,28 @@ impl Database {
             Own::Writable(Writable { recent, .. }) => {
                 Arc::clone(&recent.lock().unwrap_or_else(PoisonError::into_inner))
             }
-            Own::ReadOnly(_) => Recent::default(),
+            Own::ReadOnly(ReadOnly { recent, .. }) => recent.get().cloned().unwrap_or_default(),
         };
         guarded(|| {
             let own = Tables::open(&self.own.begin_read()?)?;
-            let recent_from = if recent.is_empty() {
-                0
-            } else {
-                let stored = last_seq(&own.headers)?;
-                recent.partition_point(|block| block.first <= stored)
+            let recent_from = match &self.own {
+                Own::Writable(_) if !recent.is_empty() => {
+                    let stored = last_seq(&own.headers)?;
+                    recent.partition_point(|block| block.first <= stored)
+                }
+                Own::Writable(_) | Own::ReadOnly(_) => 0,
             };
             let (past, token) = (Arc::clone(&self.past), Arc::default());
             Ok(Snapshot { through, own, past, token, recent, recent_from })
         })
+    }
+
+    /// Bytes that are missing at the end of the log's own file.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        match &self.own {
+            Own::Writable(_) => 0,
+            Own::ReadOnly(ReadOnly { missing_bytes, .. }) => *missing_bytes,
+        }
     }
 
     /// Position of the last event that the log's own file has in its tables.

@@ -51,8 +51,10 @@ pub struct Trimmed {
     pub first: Seq,
     /// Events dropped this time.
     pub events: u64,
-    /// Bytes that the log's files take less.
+    /// Bytes on the medium that the log's files take less: of what is shared with other directories, none.
     pub freed_bytes: u64,
+    /// Bytes on the medium of files that this log has no more use for and other directories keep.
+    pub kept_bytes: u64,
 }
 
 /// Why nothing was dropped. The log is as it was.
@@ -213,8 +215,10 @@ pub fn drop_before(dir: &Path, options: &TrimOptions) -> Result<Option<Trimmed>,
         rewrite(dir, &snapshot, wanted)?;
     }
     finish(dir, &origin)?;
-    let freed_bytes = before.saturating_sub(files_bytes(dir, &origin)?);
-    Ok(Some(Trimmed { first, events, freed_bytes }))
+    let after = files_bytes(dir, &origin)?;
+    let freed_bytes = before.own.saturating_sub(after.own);
+    let kept_bytes = before.shared.saturating_sub(after.shared);
+    Ok(Some(Trimmed { first, events, freed_bytes, kept_bytes }))
 }
 
 /// Makes the stopped log in `dir` independent of sealed files, and so of forks and of what it was forked from: everything goes
@@ -331,9 +335,22 @@ fn remove(path: &Path) -> Result<(), TrimError> {
     }
 }
 
-/// Bytes that the log's files take on the medium.
-fn files_bytes(dir: &Path, origin: &Origin) -> Result<u64, TrimError> {
+/// What the log's files take on the medium, in bytes.
+#[derive(Debug, Default)]
+struct FilesBytes {
+    /// Of files that are this directory's alone.
+    own: u64,
+    /// Of files that have another name elsewhere: removing this one gives nothing back.
+    shared: u64,
+}
+
+fn files_bytes(dir: &Path, origin: &Origin) -> Result<FilesBytes, TrimError> {
     let sealed = origin.sealed.iter().map(|sealed| dir.join(SEALED_DIR).join(&sealed.file));
-    let mut files = sealed.chain([dir.join(LOG_FILE)]);
-    files.try_fold(0, |bytes, path| Ok(bytes + fs::metadata(&path).map_err(io_error(&path))?.blocks() * 512))
+    let mut bytes = FilesBytes::default();
+    for path in sealed.chain([dir.join(LOG_FILE)]) {
+        let data = fs::metadata(&path).map_err(io_error(&path))?;
+        let place = if data.nlink() == 1 { &mut bytes.own } else { &mut bytes.shared };
+        *place += data.blocks() * 512;
+    }
+    Ok(bytes)
 }

@@ -9,7 +9,7 @@ use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::log::admit::{Group, StreamEnds};
 use crate::log::batch::{Answer, AppendError};
-use crate::log::flusher::{Commit, Failure, Flusher, Unsynced, chain_of, fail};
+use crate::log::flusher::{Commit, Failure, Flusher, Unsynced, fail};
 use crate::log::journal::{Logged, Sealed};
 use crate::log::keys;
 use crate::log::merge::SmallRun;
@@ -113,7 +113,7 @@ impl Writer {
         // What the flusher met came first; what the writer met is mostly the consequence.
         let served = self.flusher.finish().map_or(served, Err);
         if let Err(Failure { source, .. }) = &served {
-            self.shared.closed.set(&format!("an earlier write failed: {}", chain_of(source)));
+            self.shared.close_after(source);
         } else {
             self.shared.closed.set("it was closed in order");
         }
@@ -218,6 +218,8 @@ impl Writer {
             }
             Err(failure) => {
                 let failure = self.flusher.finish().unwrap_or(failure);
+                // The reason is there before anybody is told, so that whoever is told finds it.
+                self.shared.close_after(&failure.source);
                 waiting.iter_mut().flat_map(|(_, results)| results).for_each(|result| fail(result, &failure));
                 for (answer, results) in waiting {
                     let _ = answer.send(results);

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use caxton_events::{AgentId, MemoryId, Scope, Seq};
+use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::as_of::AsOf;
 use super::connection::unread;
+use super::list::VALID_AT;
 use super::pool::Pool;
 use super::{
     Direction, Entity, GraphMoment, GraphStats, Observation, ReadError, Relation, ScopeStats, columns,
@@ -190,6 +191,28 @@ impl GraphReader {
             let counts = self.as_of.rows(connection, &sql, &[(":entity", &(entity.0 as i64))], |row| {
                 row.get::<_, i64>(0).map(|count| count as u64)
             });
+            Ok(counts?.into_iter().sum())
+        })
+    }
+
+    /// How many observations of an entity are true at `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn observation_count_at(&self, entity: MemoryId, at: Timestamp) -> Result<u64, ReadError> {
+        let sql = self.as_of.sql("o", |alive| {
+            format!(
+                "SELECT count(*) FROM observations o
+                 WHERE o.entity_id = :entity AND {alive} AND {VALID_AT}"
+            )
+        });
+        self.with("the observations of an entity", |connection| {
+            let (entity, at) = (entity.0 as i64, at.unix_micros() as i64);
+            let params: &[(&str, &dyn rusqlite::ToSql)] = &[(":entity", &entity), (":at", &at)];
+            let counts = self
+                .as_of
+                .rows(connection, &sql, params, |row| row.get::<_, i64>(0).map(|count| count as u64));
             Ok(counts?.into_iter().sum())
         })
     }

@@ -1,18 +1,13 @@
 //! Two folds of the same records as sets of rows: in which order they lie, and in which slot a vector is, means nothing.
 
 use std::cmp::Ordering;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 
-use caxton_events::{Scope, Seq};
+use caxton_events::Scope;
 
 use super::Vectors;
 use super::shared::Shared;
 use super::slab::{Block, RowKey, Spans};
-use super::state::state_path;
 use crate::difference::{Difference, PartDigest};
-use crate::projection::Stored;
 
 const PART: &str = "vectors";
 
@@ -126,14 +121,4 @@ fn named(key: RowKey) -> String {
 
 fn hex(content: &[u8; 32]) -> String {
     blake3::Hash::from_bytes(*content).to_hex().chars().take(12).collect()
-}
-
-/// What the file in `dir` says about itself; `None` where there is none, or none that can be told.
-pub fn stored(dir: &Path) -> Option<Stored> {
-    // Magic, format, version, checkpoint: see `state`.
-    let mut head = [0; 24];
-    File::open(state_path(dir)).and_then(|mut file| file.read_exact(&mut head)).ok()?;
-    let version = u32::from_le_bytes([head[12], head[13], head[14], head[15]]);
-    let (_, checkpoint) = head.split_last_chunk::<8>()?;
-    Some(Stored { version, checkpoint: Seq(u64::from_le_bytes(*checkpoint)) })
 }

@@ -47,7 +47,6 @@ use crate::vector::fold::EntityRow;
 use crate::vector::shared::{Kinds, Shared};
 use crate::vector::state::{Loaded, load, state_path};
 
-pub use compare::stored;
 pub use erase::ScrubError;
 pub use files::FileError;
 pub use fold::FoldError;
@@ -57,7 +56,7 @@ pub use quantise::QueryVectorError;
 pub use search::{
     Begun, ScopeStats, VectorAnswer, VectorHit, VectorQuery, VectorReader, VectorSearchError, VectorStats,
 };
-pub use state::{SaveError, Snapshot, StateError};
+pub use state::{SaveError, Snapshot, StateError, stored};
 
 /// Grows when saved rows must not be read by a newer fold.
 pub const PROJECTION_VERSION: u32 = 2;

@@ -20,6 +20,7 @@ use caxton_events::{MemoryId, Scope, Seq};
 
 use crate::embedding::store::{Slot, StoreError, VectorStore};
 use crate::embedding::{DIMENSIONS, ModelIdentity};
+use crate::projection::Stored;
 use crate::vector::PROJECTION_VERSION;
 use crate::vector::files::{
     Content, FileError, Sink, array, nonsense, put_text, read_sealed, text_of, u32_of, u64_of, write_sealed,
@@ -279,6 +280,21 @@ fn slab_of(source: &mut Content, file_bytes: u64, kinds: u32, slots: u64) -> io:
         left -= len;
     }
     Ok(slab)
+}
+
+/// What the file in `dir` says about itself; `None` where there is none. The whole of it is read: a file that is damaged says
+/// nothing that can be relied on.
+///
+/// # Errors
+///
+/// [`FileError`] if it cannot be read or is not what was written.
+pub fn stored(dir: &Path) -> Result<Option<Stored>, FileError> {
+    read_sealed(&state_path(dir), STATE_MAGIC, |source, _| {
+        let (_, version) = (u32_of(source)?, u32_of(source)?);
+        let checkpoint = Seq(u64_of(source)?);
+        io::copy(source, &mut io::sink())?;
+        Ok(Stored { version, checkpoint })
+    })
 }
 
 /// What [`Snapshot::write`] left in `dir`; `None` when there is nothing.

@@ -55,7 +55,7 @@ fn asked(what: &AuditQuery) -> Result<Asked, Failure> {
     let since = match &what.last {
         Some(span) => {
             let span = humantime::parse_duration(span).map_err(|error| {
-                let message = format!("--last {span:?} is no span of time: {error}; write 24h, 30m or 7days");
+                let message = format!("--last {span:?} is no span of time: {error}; write 24h, 30m or 7d");
                 Failure::new(Exit::Usage, message)
             })?;
             let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);

@@ -11,22 +11,26 @@ use super::args::{Common, CorpusCommand};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Progress;
-use super::transfer::{input, is_dash, write_out};
+use super::transfer::{input, is_dash, is_free, write_out};
 
 /// Size of the text that `apt-cache dumpavail` prints, roughly, in bytes: the end of the bar.
 const DUMP_BYTES: u64 = 50_000_000;
 
 /// Runs a command that makes real input.
 pub(super) fn run(command: &CorpusCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
-    let (packages, file, limit) = match command {
-        CorpusCommand::Debian { from, out, limit } => {
+    let (CorpusCommand::Debian { out: file, force, .. } | CorpusCommand::Python { out: file, force, .. }) =
+        command;
+    // Before the packages are read, which takes a while.
+    is_free(file, *force)?;
+    let (packages, limit) = match command {
+        CorpusCommand::Debian { from, limit, .. } => {
             let mut progress = Progress::new("reading packages", "bytes", !common.no_progress);
-            (debian_packages(from.as_deref(), &mut progress)?, out, *limit)
+            (debian_packages(from.as_deref(), &mut progress)?, *limit)
         }
-        CorpusCommand::Python { from, out, limit } => {
+        CorpusCommand::Python { from, limit, .. } => {
             let folders = if from.is_empty() { site_packages()? } else { from.clone() };
             let packages = python::read(&folders).map_err(|error| Failure::of(Exit::Failed, &error))?;
-            (packages, out, *limit)
+            (packages, *limit)
         }
     };
     if packages.is_empty() {

@@ -34,6 +34,7 @@ mod talk;
 mod threads;
 mod transfer;
 mod undo;
+mod whole_input;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! Progress bars on standard error, for whatever takes longer than a second.
 
+use std::borrow::Cow;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A bar for work of `unit`, such as `lines` or `bytes`.
-    pub(super) fn new(what: &'static str, unit: &str, wanted: bool) -> Self {
+    pub(super) fn new(what: impl Into<Cow<'static, str>>, unit: &str, wanted: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         let template = if unit == "bytes" {
             "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}".to_owned()

@@ -1,6 +1,5 @@
 //! `caxton log drop`: gives up the oldest events of a stopped data directory.
 
-use caxton_events::Seq;
 use caxton_events::log::{OpenError, Trimmed};
 use serde_json::json;
 
@@ -25,7 +24,8 @@ pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<
     let dir = fork::stopped(common)?;
     if what.dry_run {
         let found = would_drop(&dir, before).map_err(|error| failed(&error))?;
-        return show(found.map(|(first, events)| (first, events, None)), true, out);
+        let found = found.map(|(first, events)| Trimmed { first, events, freed_bytes: 0, kept_bytes: 0 });
+        return show(found, true, out);
     }
     let config = setup::load(common, Vec::new())?.config;
     let options = setup::engine_options(&config, None);
@@ -36,29 +36,35 @@ pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<
         StartStep::LoadingVectors => (),
     });
     std::mem::drop(progress);
-    let dropped = dropped.map_err(|error| failed(&error))?;
-    let dropped = dropped.map(|Trimmed { first, events, freed_bytes }| (first, events, Some(freed_bytes)));
-    show(dropped, false, out)
+    show(dropped.map_err(|error| failed(&error))?, false, out)
 }
 
-fn show(dropped: Option<(Seq, u64, Option<u64>)>, dry: bool, out: &mut Output) -> Result<(), Failure> {
+/// What was dropped or, `dry`, would be: then nothing is known of its bytes.
+fn show(dropped: Option<Trimmed>, dry: bool, out: &mut Output) -> Result<(), Failure> {
     if out.is_json() {
+        let done = dropped.filter(|_| !dry);
         return out.json(&json!({
             "dry_run": dry,
-            "events": dropped.map_or(0, |(_, events, _)| events),
-            "first_seq": dropped.map(|(first, ..)| first),
-            "freed_bytes": dropped.and_then(|(_, _, freed)| freed),
+            "events": dropped.map_or(0, |dropped| dropped.events),
+            "first_seq": dropped.map(|dropped| dropped.first),
+            "freed_bytes": done.map(|done| done.freed_bytes),
+            "kept_bytes": done.map(|done| done.kept_bytes),
         }));
     }
-    let Some((first, events, freed)) = dropped else {
+    let Some(Trimmed { first, events, freed_bytes, kept_bytes }) = dropped else {
         return out.line("there is nothing to drop: what lies before is in the same block as what is kept, or gone already");
     };
     let events = counted(events as usize, "event");
-    match freed {
-        None => out.line(format_args!("would drop {events}; the log would begin at {first}")),
-        Some(bytes) => out
-            .line(format_args!("dropped {events}, {bytes} bytes were given back; the log begins at {first}")),
+    if dry {
+        return out.line(format_args!("would drop {events}; the log would begin at {first}"));
     }
+    out.line(format_args!(
+        "dropped {events}, {freed_bytes} bytes were given back; the log begins at {first}"
+    ))?;
+    if kept_bytes == 0 {
+        return Ok(());
+    }
+    out.line(format_args!("{kept_bytes} bytes stay on the disk until the directories that share them let go"))
 }
 
 fn failed(error: &DropError) -> Failure {

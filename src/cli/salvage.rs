@@ -62,10 +62,12 @@ fn open(common: &Common) -> Result<Reader, Failure> {
 }
 
 fn told(remains: &Remains) -> Result<(), Failure> {
-    match remains.lost.len() {
-        0 => Ok(()),
-        gaps => {
-            Err(Failure::new(Exit::Failed, format!("the log is damaged: {} above", counted(gaps, "gap"))))
-        }
+    let end = (remains.missing_bytes > 0).then(|| "the end of its file is missing".to_owned());
+    let gaps = remains.lost.len();
+    let gaps = (gaps > 0).then(|| format!("{} above", counted(gaps, "gap")));
+    let damage: Vec<String> = end.into_iter().chain(gaps).collect();
+    if damage.is_empty() {
+        return Ok(());
     }
+    Err(Failure::new(Exit::Failed, format!("the log is damaged: {}", damage.join(", "))))
 }

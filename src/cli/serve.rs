@@ -31,6 +31,7 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     let started = Instant::now();
     let loaded = load(serve, common)?;
     let config = &loaded.config;
+    setup::is_no_file(&config.server.data_dir)?;
     telemetry::start_logging(&config.logging).map_err(|error| Failure::of(Exit::Usage, &error))?;
     if !config.memory_allocation.embedding_model.huge_pages {
         threads::use_small_pages();

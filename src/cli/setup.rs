@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,10 +61,25 @@ pub(super) fn load(common: &Common, mut flags: Vec<Flag>) -> Result<Loaded, Fail
 
 /// The data directory, whether it exists or not.
 pub(super) fn data_dir(common: &Common) -> Result<PathBuf, Failure> {
-    match &common.data_dir {
-        Some(dir) => Ok(dir.clone()),
-        None => Ok(load(common, Vec::new())?.config.server.data_dir),
-    }
+    let dir = match &common.data_dir {
+        Some(dir) => dir.clone(),
+        None => load(common, Vec::new())?.config.server.data_dir,
+    };
+    is_no_file(&dir)?;
+    Ok(dir)
+}
+
+/// Refuses a data directory that is a file, or would lie in one.
+pub(super) fn is_no_file(dir: &Path) -> Result<(), Failure> {
+    let there = dir.ancestors().find(|path| path.exists());
+    let Some(file) = there.filter(|path| !path.is_dir()) else { return Ok(()) };
+    let message = format!(
+        "the data directory cannot be {}: {} is a file, not a folder; name the folder that it lies in, or \
+         another one, with --data-dir (or CAXTON_DATA_DIR, or server.data_dir in the configuration)",
+        dir.display(),
+        file.display()
+    );
+    Err(Failure::new(Exit::Usage, message))
 }
 
 /// The data directory, which must exist.
@@ -156,10 +171,7 @@ pub(super) fn equipment(config: &Config, engine: &Engine, models: llm::Registry)
 }
 
 /// The model in `dir` behind its service.
-pub(super) fn embedding_service(
-    config: &Config,
-    dir: &std::path::Path,
-) -> Result<Arc<EmbeddingService>, Failure> {
+pub(super) fn embedding_service(config: &Config, dir: &Path) -> Result<Arc<EmbeddingService>, Failure> {
     let embedder =
         embedding::load(dir, &model_options(config)).map_err(|error| Failure::of(Exit::Failed, &error))?;
     let service = EmbeddingService::start(Arc::new(Timed(embedder)), service_options(config))

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::args::{Common, Export, Import, ImportFormat, ScopeName};
@@ -12,6 +13,7 @@ use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items};
 use super::progress::Progress;
+use super::whole_input;
 
 /// Version of exports whose last line does not count their rows.
 const EXPORT_VERSION_WITHOUT_END: &str = "1.0";
@@ -154,6 +156,7 @@ pub(super) fn import(
         let mut whole = Vec::new();
         let read = input(&import.file)?.read_to_end(&mut whole);
         read.map_err(|error| Failure::file("read", &import.file, &error))?;
+        whole_input::check(whole.as_slice(), import)?;
         // Entities first: relations may stand before what they connect.
         for relations in [false, true] {
             let lines = only(&whole, relations);
@@ -161,13 +164,15 @@ pub(super) fn import(
         }
         None
     } else {
-        send(backend, import, BufReader::new(input(&import.file)?), (&mut totals, &mut progress))?
+        send(backend, import, whole_input::open(import)?, (&mut totals, &mut progress))?
     };
     drop(progress);
     out.value(&totals)?;
+    // It was whole when it was looked at, and has changed since.
     if let Some(missing) = missing {
         let message = format!(
-            "{} is not the whole export: {missing}; what it holds is written; export again and import that",
+            "{} is not the whole export any more: {missing}; what it held is written; export again and import \
+             that: what is there already is not written twice",
             import.file.display()
         );
         return Err(Failure::new(Exit::Failed, message));
@@ -243,14 +248,14 @@ fn request(import: &Import, chunk: Chunk) -> Result<Request, Failure> {
 }
 
 /// Some lines of the file, or all of it when it is one document over several lines.
-struct Chunk {
+pub(super) struct Chunk {
     first_line: u64,
     bytes: Vec<u8>,
-    is_document: bool,
+    pub(super) is_document: bool,
 }
 
 /// A reader cut into requests.
-struct Chunks<R> {
+pub(super) struct Chunks<R> {
     reader: R,
     lines_max: usize,
     line: u64,
@@ -260,15 +265,18 @@ struct Chunks<R> {
     counts_rows: bool,
     /// What the last line counts.
     counted: Option<u64>,
+    /// Whether the last line ends in the middle.
+    is_cut: bool,
 }
 
 impl<R: BufRead> Chunks<R> {
-    const fn new(reader: R, lines_max: usize) -> Self {
-        Self { reader, lines_max, line: 0, rows: 0, counts_rows: false, counted: None }
+    /// Requests of so many lines.
+    pub(super) const fn new(reader: R, lines_max: usize) -> Self {
+        Self { reader, lines_max, line: 0, rows: 0, counts_rows: false, counted: None, is_cut: false }
     }
 
     /// The next chunk; `None` at the end.
-    fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
+    pub(super) fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
         loop {
             let (first_line, mut bytes) = (self.line + 1, Vec::new());
             for _ in 0..self.lines_max {
@@ -301,12 +309,12 @@ impl<R: BufRead> Chunks<R> {
 
     /// Counts a line; whether it stands at an end of an export and is for this reader alone: the requests are pieces.
     fn note(&mut self, line: &[u8]) -> bool {
+        self.is_cut = is_cut(line);
         let marks = self.line == 1 || line.windows(5).any(|window| window == b"\"end\"");
         let value: Value = if marks { serde_json::from_slice(line).unwrap_or_default() } else { Value::Null };
         match value["type"].as_str() {
             Some("metadata") => {
-                let version = value["export_metadata"]["version"].as_str();
-                self.counts_rows = version.is_some_and(|version| version != EXPORT_VERSION_WITHOUT_END);
+                self.counts_rows = says_rows_are_counted(&value);
                 true
             }
             Some("end") => {
@@ -322,17 +330,42 @@ impl<R: BufRead> Chunks<R> {
     }
 
     /// What an export that was not read whole lacks; to be asked at the end.
-    fn missing(&self) -> Option<String> {
+    pub(super) fn missing(&self) -> Option<String> {
+        if self.is_cut {
+            return Some(format!("line {}, its last one, ends in the middle", self.line));
+        }
         match self.counted {
             Some(counted) if counted != self.rows => {
                 Some(format!("it holds {} rows, its last line counts {counted}", self.rows))
             }
             None if self.counts_rows => {
-                Some(format!("it was cut short after {} rows: its last line is missing", self.rows))
+                let (rows, line) = (self.rows, self.line);
+                Some(format!(
+                    "it was cut short after {rows} rows: its last line is missing behind line {line}"
+                ))
             }
             Some(_) | None => None,
         }
     }
+}
+
+/// Whether this is the first line of an export whose last line counts its rows.
+pub(super) fn counts_rows(line: &[u8]) -> bool {
+    let value: Value = serde_json::from_slice(line).unwrap_or_default();
+    value["type"] == "metadata" && says_rows_are_counted(&value)
+}
+
+fn says_rows_are_counted(metadata: &Value) -> bool {
+    let version = metadata["export_metadata"]["version"].as_str();
+    version.is_some_and(|version| version != EXPORT_VERSION_WITHOUT_END)
+}
+
+/// Whether a line that nothing follows ends in the middle.
+fn is_cut(line: &[u8]) -> bool {
+    if line.ends_with(b"\n") || line.iter().all(u8::is_ascii_whitespace) {
+        return false;
+    }
+    serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof())
 }
 
 /// Whether the first line opens one document that holds everything, as `GET /memory/export?format=json` gives it.
@@ -434,7 +467,13 @@ mod tests {
             (format!("{head}{row}{row}{end}"), None),
             (format!("{row}{row}"), None),
             (head.replace("1.1", "1.0") + row, None),
-            (format!("{head}{row}"), Some("it was cut short after 1 rows: its last line is missing")),
+            (
+                format!("{head}{row}"),
+                Some("it was cut short after 1 rows: its last line is missing behind line 2"),
+            ),
+            (format!("{head}{row}{{\"entity_na"), Some("line 3, its last one, ends in the middle")),
+            (format!("{row}{{\"entity_name\": \"x\""), Some("line 2, its last one, ends in the middle")),
+            (format!("{row}{{\"entity_name\": \"x\"}}"), None),
             (format!("{head}{row}{end}"), Some("it holds 1 rows, its last line counts 2")),
         ] {
             for lines_max in [1, 2, 100] {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::effect::Ineffective;
 use super::load::{Loaded, load_file_alone, load_text};
+use super::paths;
 use super::problem::{LoadError, Problem};
 
 /// What there is to say about a configuration.
@@ -25,7 +26,9 @@ impl Report {
                 let without_effect = loaded.without_effect();
                 // A file that names keys which nobody can read would stop the server.
                 let problems = loaded.config.api_keys().err().map(|problem| *problem).into_iter().collect();
-                Self { problems, warnings: loaded.warnings, without_effect }
+                let nowhere = paths::leading_nowhere(&loaded);
+                let warnings = loaded.warnings.into_iter().chain(nowhere).collect();
+                Self { problems, warnings, without_effect }
             }
             Err(error) => Self { problems: error.problems, ..Self::default() },
         }
@@ -68,12 +71,12 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks a text, on its own.
+/// Checks a text, on its own. Its relative paths count from the folder in which this process was started, as a server's do.
 pub fn check(text: &str) -> Report {
     Report::of(load_text(text))
 }
 
-/// Checks a file, on its own.
+/// Checks a file, on its own, as [`check`] does.
 pub fn check_file(path: &Path) -> Report {
     Report::of(load_file_alone(path.to_owned()))
 }

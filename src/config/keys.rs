@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use super::document::{Document, Node, Yaml};
+use super::paths::resolved;
 use super::problem::{Problem, Source};
 use super::setting::{Limits, Setting, Wrong, keys};
 
@@ -245,7 +246,8 @@ pub(crate) fn read_keys_file(path: &Path, in_place: KeyHashes) -> Result<KeyHash
     let problem =
         |message: String, remedy: &str| Problem::new(source.clone(), "auth.keys_file", message, remedy);
     let text = std::fs::read_to_string(path).map_err(|error| {
-        problem(format!("could not read the keys: {error}"), "check the path and its permissions")
+        let message = format!("could not read the keys in {}: {error}", resolved(path).display());
+        problem(message, "check the path and its permissions")
     })?;
     let document = Document::parse(&text).map_err(|error| {
         let place = error.place;

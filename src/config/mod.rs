@@ -19,6 +19,7 @@ mod llm;
 mod load;
 mod memory;
 mod messaging;
+mod paths;
 mod presets;
 mod privacy;
 mod problem;

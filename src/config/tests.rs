@@ -184,7 +184,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_would_fit() {
         ("server: {port: [1]}", 10, ["a list is not", "0 to 65535"]),
         ("server: {request_timeout: 30}", 27, ["30 is a duration without a unit", "as in 30s"]),
         ("server: {request_timeout: soon}", 27, ["\"soon\" is not a duration", "such as 30s"]),
-        ("server: {request_timeout: 0s}", 27, ["\"0s\" is not", "from 1ms to 1day"]),
+        ("server: {request_timeout: 0s}", 27, ["\"0s\" is not", "from 1ms to 24h"]),
         ("server: {request_timeout: -5s}", 27, ["\"-5s\" is not", "from 1ms"]),
         ("server: {max_body_size: 1 furlong}", 25, ["\"1 furlong\" is not a size", "8KB"]),
         ("server: {data_dir: ''}", 20, ["\"\" is not a path", "write a path"]),

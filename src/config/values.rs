@@ -144,7 +144,7 @@ impl Setting for String {
 }
 
 impl Setting for PathBuf {
-    fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
+    fn set(&mut self, node: &Node, _: Limits) -> Result<(), Wrong> {
         if let Yaml::Text(value) = &node.value
             && !value.is_empty()
             && !value.contains('\0')
@@ -152,7 +152,7 @@ impl Setting for PathBuf {
             *self = Self::from(value);
             return Ok(());
         }
-        Err(Wrong::kind(node, &self.takes(limits)))
+        Err(Wrong::kind(node, "a path"))
     }
 
     fn show(&self) -> serde_json::Value {
@@ -160,7 +160,7 @@ impl Setting for PathBuf {
     }
 
     fn takes(&self, _: Limits) -> String {
-        "a path".to_owned()
+        "a path, from the working directory unless it is absolute".to_owned()
     }
 }
 

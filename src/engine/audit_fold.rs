@@ -93,7 +93,11 @@ impl AuditFold {
                 if is_growing { (began.elapsed() * REST).min(REST_MAX) } else { Duration::ZERO }
             }
             Err(error) => {
-                self.failed(&error);
+                match self.log.closed() {
+                    // It is the log that has failed, and who keeps it tells of it.
+                    Some(closed) => self.postings.note_failure(Some(closed.to_string())),
+                    None => self.failed(&error),
+                }
                 RETRY
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use caxton_events::log::{AppendError, Appended, Batch, IdempotencyKey, Log};
+use caxton_events::log::{AppendError, Appended, Batch, IdempotencyKey, Log, LogClosed};
 use caxton_events::{Draft, Event, Record, Seq};
 use caxton_projections::driver::catch_up;
 use caxton_projections::graph::{Graph, GraphReader, SqliteOptions};
@@ -436,14 +436,27 @@ impl MemoryWriter {
                 self.positions.advance(Part::Graph, seq);
                 Ok(())
             }
-            Err(error) => Err(self.stopped(&error)),
+            Err(error) => Err(match reader.closed().filter(|_| error.is_of_log()) {
+                Some(closed) => self.cut_off(&closed),
+                None => self.stopped(&error),
+            }),
         }
     }
 
     /// Makes the failure visible and gives its text.
     fn stopped(&self, error: &dyn std::error::Error) -> String {
         let text = failure::chain(error);
-        tracing::error!(projection = Part::Graph.name(), error = %text, "a projection has stopped");
+        // Every write tries again. It is told once, and again when it is another failure.
+        if self.positions.get(Part::Graph).stopped.as_deref() != Some(text.as_str()) {
+            tracing::error!(projection = Part::Graph.name(), error = %text, "a projection has stopped");
+        }
+        self.positions.stop(Part::Graph, text.clone());
+        text
+    }
+
+    /// The log was closed before the graph had all of it. Nothing is wrong with the graph: the next start folds the rest.
+    fn cut_off(&self, closed: &LogClosed) -> String {
+        let text = closed.to_string();
         self.positions.stop(Part::Graph, text.clone());
         text
     }

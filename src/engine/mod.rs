@@ -196,6 +196,10 @@ impl Engine {
     fn ask_writer(&self, asked: Asked) -> Result<(), SubmitError> {
         let commands = self.inner.commands.read().unwrap_or_else(PoisonError::into_inner);
         let sender = commands.as_ref().ok_or(SubmitError::Stopped)?;
+        // Said of the log before anything else is looked at: what depends on it fails next, and is not the cause.
+        if let Some(closed) = self.inner.log.closed() {
+            return Err(SubmitError::Log(closed.into()));
+        }
         match sender.try_send(asked) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
@@ -243,18 +247,19 @@ impl Engine {
         &self.inner.signer
     }
 
-    /// Notes that the graph's file turned out to be damaged: nothing more is decided on it, health says so, and the
-    /// next start sets it aside and rebuilds it from the log.
-    pub fn graph_is_damaged(&self) {
+    /// Notes that the graph's file turned out to be damaged, as `cause` says: nothing more is decided on it, health says
+    /// so, and the next start sets it aside and rebuilds it from the log. Everybody who meets the damage says so here; it is
+    /// told once.
+    pub fn graph_is_damaged(&self, cause: &str) {
         const REASON: &str = "its file is damaged; restart the server to rebuild it from the log";
-        if self.inner.view.positions().get(Part::Graph).stopped.is_some() {
+        if self.inner.damaged.swap(true, Ordering::Relaxed) {
+            tracing::debug!(projection = Part::Graph.name(), cause, "the graph is damaged");
             return;
         }
-        tracing::error!("{REASON}");
+        tracing::error!(projection = Part::Graph.name(), cause, "a projection has stopped: {REASON}");
         if let Err(error) = start_graph::mark_damaged(&self.inner.data_dir) {
             tracing::error!(%error, "could not mark the graph as damaged; remove its folder before the next start");
         }
-        self.inner.damaged.store(true, Ordering::Relaxed);
         self.inner.view.positions().stop(Part::Graph, REASON.to_owned());
     }
 

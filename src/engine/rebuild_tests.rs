@@ -120,7 +120,7 @@ fn a_graph_that_stopped_goes_on_after_a_rebuild() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path(), false);
     engine.submit_blocking(creation("a")).unwrap();
-    engine.graph_is_damaged();
+    engine.graph_is_damaged("a test says so");
     assert!(matches!(engine.submit_blocking(creation("b")), Err(SubmitError::Unavailable { .. })));
     engine.rebuild(Part::Graph).unwrap();
     done(&engine, Part::Graph);

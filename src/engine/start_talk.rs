@@ -112,6 +112,7 @@ pub(super) fn start_talk(
         scrubs,
         positions: Arc::clone(positions),
         wakers: Arc::clone(wakers),
+        knows_closed: false,
     };
     let thread = |name: &str| thread::Builder::new().name(name.to_owned());
     let fold = thread("talk-fold").spawn(|| fold.run()).map_err(StartError::Thread)?;

@@ -258,6 +258,9 @@ impl Engine {
         let (answer, answered) = oneshot::channel();
         let requests = self.inner.requests.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sender = requests.as_ref().ok_or(TalkError::Stopped)?;
+        if let Some(closed) = self.inner.log.closed() {
+            return Err(TalkError::Log(closed.into()));
+        }
         match sender.try_send(request(answer)) {
             Ok(()) => Ok(answered),
             Err(TrySendError::Full(_)) => Err(TalkError::Overloaded),

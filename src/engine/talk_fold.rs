@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use caxton_events::conversation::ConversationEvent;
-use caxton_events::log::{AppendError, Appended, Filter, Reader};
+use caxton_events::log::{AppendError, Appended, Filter, LogClosed, Reader};
 use caxton_events::{Draft, Event, Record, Seq};
 use caxton_projections::driver::{catch_up, catch_up_to};
 use caxton_projections::projection::Projection as _;
@@ -41,6 +41,8 @@ pub(super) struct TalkFold {
     pub(super) scrubs: Receiver<Scrub>,
     pub(super) positions: Arc<Positions>,
     pub(super) wakers: Arc<Wakers>,
+    /// Whether it was told that the log is closed.
+    pub(super) knows_closed: bool,
 }
 
 impl TalkFold {
@@ -136,7 +138,14 @@ impl TalkFold {
 
     /// Follows the log while no group is under way.
     fn follow(&mut self) {
-        if self.log.head().seq == self.talk.checkpoint() || !self.groups.is_empty() {
+        if !self.groups.is_empty() {
+            return;
+        }
+        if let Some(closed) = self.log.closed() {
+            self.cut_off(&closed);
+            return;
+        }
+        if self.log.head().seq == self.talk.checkpoint() {
             return;
         }
         match catch_up(&self.log, &mut self.talk, &mut |_, _| ()) {
@@ -145,10 +154,26 @@ impl TalkFold {
         }
     }
 
-    fn stopped(&self, error: &str) {
-        if self.positions.get(Part::Talk).stopped.is_none() {
+    fn stopped(&mut self, error: &str) {
+        if let Some(closed) = self.log.closed() {
+            self.cut_off(&closed);
+        } else if self.positions.get(Part::Talk).stopped.is_none() {
             tracing::error!(projection = Part::Talk.name(), %error, "a projection has stopped");
             self.positions.stop(Part::Talk, error.to_owned());
+        }
+    }
+
+    /// The log is closed. This thread looks at it more often than any other, so that it is the one to tell, once. What the
+    /// fold still lacks, it takes at the next start: nothing is wrong with it.
+    fn cut_off(&mut self, closed: &LogClosed) {
+        if !std::mem::replace(&mut self.knows_closed, true) {
+            tracing::error!(
+                reason = %closed.reason,
+                "the log is closed: nothing is written until the cause is removed and the server is restarted"
+            );
+        }
+        if self.log.head().seq > self.talk.checkpoint() && self.positions.get(Part::Talk).stopped.is_none() {
+            self.positions.stop(Part::Talk, closed.to_string());
         }
     }
 }

@@ -204,7 +204,7 @@ fn a_graph_found_damaged_while_running_is_rebuilt_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path());
     submit(&engine, vec![create("a", "x")]);
-    engine.graph_is_damaged();
+    engine.graph_is_damaged("a test says so");
     let refused = engine.submit_blocking(submission(vec![create("b", "y")]));
     assert!(matches!(refused, Err(SubmitError::Unavailable { name: "graph", .. })), "{refused:?}");
     engine.stop();
@@ -215,7 +215,7 @@ fn a_graph_found_damaged_while_running_is_rebuilt_at_the_next_start() {
     engine.stop();
     let engine = start(dir.path());
     assert_eq!(engine.recovery().graph_rebuilt, None);
-    engine.graph_is_damaged();
+    engine.graph_is_damaged("a test says so");
     engine.stop();
     // An operator removes the folder; the mark must not outlive the rebuild.
     fs::remove_dir_all(dir.path().join("graph")).unwrap();

@@ -97,9 +97,11 @@ impl VectorFold {
             if head > self.vectors.checkpoint()
                 && let Err(error) = self.fold_next()
             {
-                tracing::error!(projection = Part::Vectors.name(), %error, "a projection has stopped");
-                self.positions.stop(Part::Vectors, error);
+                self.stopped(error);
                 thread::sleep(RETRY);
+            } else if self.log.closed().is_some() {
+                // Who waits for a closed log is woken at once, every time.
+                thread::sleep(IDLE);
             }
             if let Ok(offer) = self.offers.try_recv() {
                 self.adopt(offer);
@@ -112,6 +114,18 @@ impl VectorFold {
             }
         }
         self.save();
+    }
+
+    /// Makes visible why the vectors do not go on. They are tried again all the same, so that it is told once, and again when it
+    /// is another failure.
+    fn stopped(&self, error: String) {
+        let known = self.positions.get(Part::Vectors).stopped;
+        // A closed log is not read any more. Nothing is wrong with the vectors: the next start folds the rest.
+        let closed = self.log.closed().map(|closed| closed.to_string());
+        if closed.is_none() && known.as_ref() != Some(&error) {
+            tracing::error!(projection = Part::Vectors.name(), %error, "a projection has stopped");
+        }
+        self.positions.stop(Part::Vectors, closed.unwrap_or(error));
     }
 
     /// Folds what another fold lacks and takes it in place of the one in use.

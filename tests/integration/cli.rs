@@ -110,8 +110,38 @@ fn an_export_reads_back_and_wrong_lines_are_named() {
         &["entities imported 2", "relations imported 1"],
     );
     let whole = fs::read_to_string(&file).unwrap();
-    fs::write(&file, whole.lines().take(3).map(|line| line.to_owned() + "\n").collect::<String>()).unwrap();
-    check_failure(&[&["memory", "import", &file][..], &to].concat(), 1, "cut short after 2 rows");
+    // What was cut is refused before anything of it is written, although each line is a request of its own.
+    let three = path("three");
+    let nowhere = ["--keyword-only", "--data-dir", &three];
+    let rows: Vec<&str> = whole.lines().collect();
+    let half = &rows[3][..rows[3].len() / 2];
+    let cuts = [
+        (rows[..3].join("\n") + "\n", "cut short after 2 rows"),
+        (format!("{}\n{half}", rows[..3].join("\n")), "line 4, its last one, ends in the middle"),
+        (format!("{}\n{half}", rows[1..3].join("\n")), "line 3, its last one, ends in the middle"),
+        ([&rows[..2], &rows[3..]].concat().join("\n"), "it holds 2 rows, its last line counts 3"),
+    ];
+    for (text, told) in cuts {
+        fs::write(&file, text).unwrap();
+        let output = run(&[&["memory", "import", "--chunk", "1", &file][..], &nowhere].concat());
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains(told) && err.contains("nothing was written"), "{err}");
+    }
+    // The same comes through a pipe, which can be read once only.
+    let piped = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let args = [&["memory", "import", "-"][..], &nowhere].concat();
+        let output = caxton(&args).stdin(fs::File::open(&file).unwrap()).output().unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(told).unwrap())
+    };
+    let (code, told) = piped(&whole[..whole.len() / 2]);
+    assert!(code == Some(1) && told.contains("nothing was written"), "{told}");
+    let stats = json(&[&["--json", "memory", "stats"][..], &nowhere].concat());
+    assert_eq!(stats["global_stats"]["total_entities"], 0, "{stats}");
+    let (code, told) = piped(&whole);
+    assert!(code == Some(0) && told.contains("entities imported 2, relations imported 1"), "{told}");
     let wrong =
         "{\"entity_name\": \"c\", \"entity_type\": \"t\", \"observations\": []}\n\n{\"entity_name\": 3}\n";
     fs::write(&file, wrong).unwrap();
@@ -138,6 +168,55 @@ fn exit_codes_say_what_went_wrong() {
     check_failure(&["corpus", "debian", "--from", "/dev/null"], 3, "no package descriptions");
     check_failure(&["embed", " "], 2, "the text is empty");
     check_failure(&["key", "create", "a b"], 2, "no name for a key");
+}
+
+#[test]
+fn a_file_in_place_of_the_data_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("events.redb");
+    fs::write(&file, "something").unwrap();
+    let file = file.to_str().unwrap();
+    let inside = format!("{file}/data");
+    let commands = [
+        &["serve", "--port", "0", "--metrics-port", "off"][..],
+        &["memory", "stats"],
+        &["memory", "add", "a", "b"],
+        &["log", "verify"],
+        &["log", "salvage", "--to", "/nowhere"],
+        &["status"],
+    ];
+    for place in [file, &inside] {
+        let told = format!("the data directory cannot be {place}: {file} is a file, not a folder; name the");
+        for command in commands {
+            check_failure(&[command, &["--data-dir", place, "--keyword-only"]].concat(), 2, &told);
+        }
+    }
+    let config = dir.path().join("caxton.yaml");
+    fs::write(&config, format!("server:\n  data_dir: {file}\n")).unwrap();
+    check_failure(&["memory", "stats", "--config", config.to_str().unwrap()], 2, "is a file, not a folder");
+}
+
+#[test]
+fn an_endpoint_file_that_names_no_server_is_named_with_what_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = dir.path().join("endpoint");
+    let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+    for (holds, told) in [
+        (&b""[..], "is empty"),
+        (b" \n", "is empty"),
+        (b"not an address\n", "holds \"not an address\""),
+        (b"\xff\xfe", "holds "),
+        (b"ftp://127.0.0.1:8080\n", "holds \"ftp://127.0.0.1:8080\""),
+    ] {
+        fs::write(&endpoint, holds).unwrap();
+        let told = format!("{} {told}", endpoint.display());
+        for command in [&["memory", "stats"][..], &["memory", "add", "a", "b"], &["log", "verify"]] {
+            check_failure(&[command, &place].concat(), 4, &told);
+        }
+        check_failure(&[&["status"][..], &place].concat(), 4, "if none runs, remove this file, else name");
+    }
+    fs::remove_file(&endpoint).unwrap();
+    check(&[&["memory", "add", "a", "b"][..], &place].concat(), &["created a"]);
 }
 
 #[test]
@@ -197,6 +276,30 @@ fn a_configuration_is_checked_and_shown() {
     let output = run(&["config", "check", file]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stdout).contains(":2:"), "{output:?}");
+}
+
+#[test]
+fn a_configuration_whose_paths_lead_nowhere_from_here_is_told() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = root.join("docs/examples/caxton.yaml");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let checked = |from: &Path| {
+        let output = caxton(&["config", "check", file.to_str().unwrap()]).current_dir(from).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(!checked(root).contains("warning"), "{}", checked(root));
+    let told = checked(elsewhere.path());
+    for (key, path) in [
+        ("agents.directory: there is no folder ", "docs/examples/agents"),
+        ("llm.providers: row 1, script: there is no file ", "docs/examples/rules.yaml"),
+    ] {
+        let Some(line) = told.lines().find(|line| line.contains(key)) else { panic!("no {key} in {told}") };
+        // The temporary folder may be named by another path here: by that of a link.
+        let (_, here) = line.split_once("(from here ").unwrap();
+        assert!(line.starts_with("warning: ") && line.contains(&format!("{key}{path} ")), "{line}");
+        assert!(here.starts_with('/') && here.contains(&format!("/{path})")), "{line}");
+    }
 }
 
 #[test]
@@ -277,7 +380,13 @@ fn a_corpus_is_made_and_imported() {
     let (dump, file, data) = (path("dump"), path("corpus.jsonl"), path("data"));
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/corpus/fixtures/dumpavail.txt"), &dump)
         .unwrap();
-    check(&["corpus", "debian", "--from", &dump, "--out", &file], &["4 entities", "3 relations"]);
+    let made = ["corpus", "debian", "--from", &dump, "--out", &file];
+    check(&made, &["4 entities", "3 relations"]);
+    fs::write(&file, "mine").unwrap();
+    check_failure(&made, 2, "is there already; name another place, or replace it with --force");
+    check_failure(&["corpus", "python", "--from", &dump, "--out", &file], 2, "is there already");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    check(&[&made[..], &["--force"]].concat(), &["4 entities", "3 relations"]);
     let place = ["--keyword-only", "--data-dir", &data];
     check(
         &[&["memory", "import", &file][..], &place].concat(),

@@ -14,6 +14,10 @@ prints every effective value with where it came from, `caxton config check FILE`
 change nothing yet, `caxton config explain KEY` says what a key changes and how to see it. The variable of a key is
 `CAXTON_` and the key in capitals with `_` for each `.`.
 
+Relative paths, also those of `llm.providers` and `mcp_servers`, count from the folder in which Caxton is started (its working
+directory), not from that of the file. `config check`, run in that folder, warns of those that lead nowhere and says where they
+led.
+
 This page is made from the program: `BLESS=1 cargo nextest run --workspace --test integration config_page`.
 ";
 

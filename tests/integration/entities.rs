@@ -176,16 +176,22 @@ fn a_stale_change_is_refused() {
         server.ask("PATCH", path).header(name, value).json(&json!({"entity_type": "Countess"})).send()
     };
     change("If-Match", &tag).expect(200);
-    change("If-Match", &tag).problem(412, "VERSION_CONFLICT");
+    let stale = change("If-Match", &tag).problem(412, "VERSION_CONFLICT");
+    assert_eq!((&stale["field"], &stale["value"]), (&json!("If-Match"), &json!(tag)));
+    assert_eq!(stale["errors"][0]["field"], "If-Match");
     change("If-Match", "\"2\"").expect(200);
     change("If-Match", "*").expect(200);
     assert_eq!(change("If-Match", "\"new\"").problem(422, "VALIDATION_ERROR")["field"], "If-Match");
     let delete =
         |tag: &str| server.ask("DELETE", "/memory/entities/Ada?agent_id=ada").header("If-Match", tag).send();
-    delete(&tag).problem(412, "VERSION_CONFLICT");
+    assert_eq!(delete(&tag).problem(412, "VERSION_CONFLICT")["field"], "If-Match");
     server.get("/memory/entities/Ada?agent_id=ada").expect(200);
     let stale = json!({"entity_type": "Robot", "expected_version": 1});
-    server.ask("PATCH", path).json(&stale).send().problem(409, "VERSION_CONFLICT");
+    // Any version will do for `*`: then it is the body that asks for one.
+    for ask in [server.ask("PATCH", path), server.ask("PATCH", path).header("If-Match", "*")] {
+        let problem = ask.json(&stale).send().problem(409, "VERSION_CONFLICT");
+        assert_eq!((&problem["field"], &problem["value"]), (&json!("expected_version"), &json!("1")));
+    }
 }
 
 #[test]
@@ -212,11 +218,46 @@ fn a_removed_entity_takes_its_relations_along_and_leaves_its_history() {
     let of = |kind: &str| versions.iter().filter(|version| version["kind"] == kind).count();
     assert_eq!((of("entity"), of("observation"), of("relation")), (2, 1, 1), "{history}");
     assert!(versions.iter().all(|version| version["removed_seq"].is_u64()));
+    let relation = &versions.iter().find(|version| version["kind"] == "relation").unwrap()["relation"];
+    assert_eq!(
+        (&relation["from_entity"], &relation["to_entity"]),
+        (&json!("Ada"), &json!("Byron")),
+        "{relation}"
+    );
     let first = server.get(&format!("{path}&limit=2")).expect(200).json();
     let cursor = first["next_cursor"].as_str().unwrap();
     let rest = server.get(&format!("{path}&limit=2&cursor={cursor}")).expect(200).json();
     assert_eq!(rest["versions"].as_array().unwrap()[..], versions[2..]);
     server.get(&format!("/memory/entities/{id}/history?agent_id=bob")).problem(404, "ENTITY_NOT_FOUND");
+}
+
+#[test]
+fn a_relation_of_a_history_has_the_names_of_its_time() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &[]);
+    server.entity("Byron", "Person", &[]);
+    let knows = server.relation("Ada", "Byron", "knows");
+    let change = |path: &str, body: serde_json::Value| {
+        server.ask("PATCH", &format!("{path}?agent_id=ada")).json(&body).send().expect(200);
+    };
+    change("/memory/entities/Byron", json!({"entity_name": "Lord Byron"}));
+    let relation = format!("/memory/relations/{}", knows["relation_id"].as_str().unwrap());
+    change(&relation, json!({"strength": 1.0}));
+    let ends = |query: &str| {
+        let path = format!("/memory/entities/Ada/history?agent_id=ada{query}");
+        let history = server.get(&path).expect(200).json();
+        let versions = history["versions"].as_array().unwrap().iter();
+        let relations = versions.filter(|version| version["kind"] == "relation");
+        relations
+            .map(|version| ["from_entity", "to_entity"].map(|end| version["relation"][end].clone()))
+            .collect::<Vec<_>>()
+    };
+    let then = [["Ada", "Byron"], ["Ada", "Lord Byron"]];
+    assert_eq!(ends(""), then);
+    assert_eq!(ends(&format!("&as_of={}", knows["seq"])), then[..1]);
+    // They stay when the other end goes.
+    server.delete("/memory/entities/Lord%20Byron?agent_id=ada").expect(200);
+    assert_eq!(ends(""), then);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 mod agent_logs;
+mod api_page;
 mod audit;
 mod backup;
 mod bad_input;

@@ -10,6 +10,7 @@ use caxton::api::rest::RestOptions;
 use caxton_projections::view::Part;
 
 use super::cli::{check, check_failure, json as run_json};
+use super::program::Program;
 use super::server::Server;
 
 fn named<'a>(listed: &'a Value, name: &str) -> &'a Value {
@@ -115,6 +116,44 @@ fn without_a_model_the_vectors_are_disabled_and_cannot_be_rebuilt() {
         server.post("/projections/vectors/rebuild", &json!({})).expect(503).json()["code"],
         "NO_MODEL"
     );
+}
+
+#[test]
+fn a_damaged_graph_is_told_once_however_many_requests_meet_it() {
+    let program = Program::start("");
+    let mut text = String::new();
+    for number in 0..500 {
+        writeln!(text, "{}", json!({"entity_name": format!("thing {number}"), "entity_type": "t"})).unwrap();
+    }
+    program.ask("POST", "/memory/import?agent_id=ada").lines(&text).send().expect(201);
+    let dir = program.leave();
+    let data = dir.path().join("data");
+    // All of it stands in the file then, and nothing in its journal.
+    let rebuild = ["projection", "rebuild", "graph", "--keyword-only", "--data-dir", data.to_str().unwrap()];
+    check(&rebuild, &[]);
+    let file = data.join("graph/graph.db");
+    let mut bytes = fs::read(&file).unwrap();
+    for page in bytes.chunks_mut(4096).filter(|page| page.windows(9).any(|text| text == b"thing 250")) {
+        page.fill(0xA5);
+    }
+    fs::write(&file, bytes).unwrap();
+
+    let program = Program::again(dir, "");
+    let found = |program: &Program| program.get("/memory/entities/thing%20250?agent_id=ada");
+    for _ in 0..5 {
+        found(&program).problem(500, "GRAPH_DAMAGED");
+    }
+    let entity = json!({"agent_id": "ada", "entity_name": "vim", "entity_type": "t"});
+    program.post("/memory/entities", &entity).problem(503, "PROJECTION_STOPPED");
+    let health = program.get("/health/detailed").expect(200).json();
+    assert_eq!((&health["status"], &health["cause"]["component"]), (&json!("degraded"), &json!("graph")));
+    let told = program.told();
+    let errors: Vec<&str> = told.lines().filter(|line| line.contains("ERROR")).collect();
+    assert!(errors.len() == 1 && errors[0].contains("its file is damaged"), "{told}");
+
+    let program = Program::again(program.leave(), "");
+    program.get("/projections/graph?wait_seconds=25").expect(200);
+    found(&program).expect(200);
 }
 
 #[test]

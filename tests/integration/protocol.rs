@@ -59,8 +59,6 @@ fn an_id_of_a_request_is_taken_or_drawn() {
 #[test]
 fn a_wrong_path_and_a_wrong_method_are_problems_too() {
     let server = Server::start();
-    let problem = server.get("/memory/serch").problem(405, "METHOD_NOT_ALLOWED");
-    assert!(problem["remedy"].is_string());
     let problem = server.get("/memory/entities/a/histroy").problem(404, "NO_SUCH_PATH");
     assert!(problem["remedy"].is_string());
     let problem = server.get("/helth").problem(404, "NO_SUCH_PATH");
@@ -74,6 +72,33 @@ fn a_wrong_path_and_a_wrong_method_are_problems_too() {
     assert!(head.body.is_empty() && head.header("content-length").is_some());
     let lost = server.ask("HEAD", "/helth").send().expect(404);
     assert_eq!(lost.header("content-type"), Some("application/problem+json"));
+}
+
+#[test]
+fn a_mistyped_path_is_none_though_any_word_fits_the_route() {
+    let server = Server::start();
+    // Any word may be the agent whose memory is cleared; there is nothing to be read or written under it.
+    for (method, path, near) in [
+        ("GET", "/memory/searc", "/api/v1/memory/search"),
+        ("POST", "/memory/serch", "/api/v1/memory/search"),
+        ("POST", "/memory/imprt", "/api/v1/memory/import"),
+        ("GET", "/memory/entites", "/api/v1/memory/entities"),
+    ] {
+        let problem = server.ask(method, path).send().problem(404, "NO_SUCH_PATH");
+        assert_eq!(problem["remedy"], format!("did you mean {near}?"), "{path}");
+    }
+    server.get("/capabilities/golf/helth").problem(404, "NO_SUCH_PATH");
+    server.delete("/memory/searc").problem(400, "CONFIRMATION_REQUIRED");
+    // Where the word may name something that is there, the method is what is wrong; a path that is near is named as well.
+    let refused = |path: &str| {
+        let reply = server.ask("POST", path).send();
+        assert!(reply.header("allow").is_some_and(|allow| allow.contains("GET")), "{path}");
+        reply.problem(405, "METHOD_NOT_ALLOWED")["remedy"].as_str().unwrap().to_owned()
+    };
+    let remedy = "use one of the methods in the Allow header";
+    assert_eq!(refused("/memory/entities/Ada"), remedy);
+    let near = "; or did you mean /api/v1/memory/entities/batch?";
+    assert_eq!(refused("/memory/entities/btach"), format!("{remedy}{near}"));
 }
 
 #[test]

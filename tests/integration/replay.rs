@@ -336,3 +336,45 @@ fn a_damaged_log_is_named_and_what_is_left_of_it_is_saved() {
     assert_eq!(told["lost"], surveyed["lost"]);
     check_failure(&salvage, 2, "is not empty; name an empty or a new directory");
 }
+
+#[test]
+fn a_log_whose_end_is_missing_is_saved_as_far_as_it_goes() {
+    let source = recorded();
+    let place = ["--data-dir", path(source.dir())];
+    let head = json(&[&["--json", "log", "verify", "--salvage"][..], &place].concat())["head_seq"].clone();
+    let file = fs::File::options().write(true).open(source.dir().join("events.redb")).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    check_failure(&[&["log", "verify"][..], &place].concat(), 1, "it is cut short");
+    let surveyed = run(&[&["--json", "log", "verify", "--salvage"][..], &place].concat());
+    assert_eq!(surveyed.status.code(), Some(1));
+    let surveyed: Value = serde_json::from_slice(&surveyed.stdout).unwrap();
+    assert_eq!((&surveyed["missing_bytes"], &surveyed["lost"]), (&json!(1), &json!([])));
+    assert_eq!(surveyed["events"], head);
+    let fresh = tempfile::tempdir().unwrap();
+    let to = fresh.path().join("saved");
+    let salvage = [&["log", "salvage", "--to", path(&to)][..], &place].concat();
+    check_failure(&salvage, 1, "the log is damaged: the end of its file is missing");
+    let events = fs::read_to_string(to.join("events.jsonl")).unwrap();
+    assert_eq!(Some(events.lines().count() as u64), head.as_u64());
+}
+
+/// The pages of the store begin here, its header first.
+const STORE: usize = 8 << 20;
+const PAGE: usize = 4_096;
+
+#[test]
+fn a_store_without_sense_is_told_in_one_sentence() {
+    let source = recorded();
+    let file = source.dir().join("events.redb");
+    let mut bytes = fs::read(&file).unwrap();
+    // A page that is neither a leaf nor a branch makes redb panic.
+    bytes[STORE + PAGE..].chunks_mut(PAGE).for_each(|page| page[0] = 0);
+    fs::write(&file, bytes).unwrap();
+    for command in [&["log", "verify"][..], &["log", "verify", "--salvage"]] {
+        let failed = run(&[command, &["--data-dir", path(source.dir())]].concat());
+        let told = String::from_utf8_lossy(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{command:?}: {told}");
+        assert!(told.contains("is damaged or no log of Caxton's"), "{command:?}: {told}");
+        assert!(!told.contains("panicked"), "{command:?}: {told}");
+    }
+}

@@ -1,6 +1,7 @@
 //! A directory without its oldest events: the present is what it was, through restarts and rebuilds.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use caxton_events::Seq;
@@ -178,7 +179,16 @@ fn what_a_fork_shares_is_dropped_only_when_told_so() {
         5,
         &format!("is shared with the fork {}", fs::canonicalize(&fork).unwrap().display()),
     );
-    check(&[&args[..], &["--forks-keep"]].concat(), &["dropped"]);
+    let size = |dir: &str| {
+        let files = fs::read_dir(Path::new(dir).join("sealed")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum::<u64>()
+    };
+    let shared = size(&fork);
+    let dropped = ask(&[&args[..], &["--forks-keep", "--json"]].concat());
+    assert!(dropped["events"].as_u64() > Some(0), "{dropped}");
+    // What the fork keeps is still on the disk: it was not given back.
+    assert_eq!((&dropped["freed_bytes"], &dropped["kept_bytes"]), (&json!(0), &json!(shared)), "{dropped}");
+    assert_eq!(size(&fork), shared);
     check(&["log", "verify", "--data-dir", &fork], &["are as written"]);
     let server = Server::start(Path::new(&dir), &["--keyword-only"]);
     let (status, answer) = get(server.base(), "/api/v1/memory/entities/thing%203.1?agent_id=ada").unwrap();

@@ -1,5 +1,7 @@
 //! Search by words and by meaning, its filters and its reasons; embeddings for others.
 
+use caxton::api::rest::{RestOptions, SearchDefaults};
+use caxton_projections::queries::SearchMode;
 use serde_json::{Value, json};
 
 use super::client::Ask;
@@ -152,6 +154,7 @@ fn a_question_that_makes_no_sense_is_refused_with_its_field() {
         ("query=x&temporal_filter=all&valid_at=2026-01-01", "temporal_filter"),
         ("query=x&valid_at=yesterday", "valid_at"),
         ("query=x&fusion=reciprocal_rank&semantic_weight=0.5", "semantic_weight"),
+        ("query=x&mode=keyword&min_similarity=0.5", "min_similarity"),
         ("query=x&exact=maybe", "exact"),
         ("query=x&limti=3", "limti"),
     ] {
@@ -163,6 +166,28 @@ fn a_question_that_makes_no_sense_is_refused_with_its_field() {
     let long = json!({"agent_id": "ada", "query": "x".repeat(20_000)});
     assert_eq!(server.post("/memory/search", &long).problem(422, "VALIDATION_ERROR")["field"], "query");
     server.get("/memory/search?agent_id=ada&query=x&mode=semantic").problem(503, "NO_MODEL");
+}
+
+#[test]
+fn a_least_cosine_is_not_passed_over_where_words_alone_rank() {
+    let search = SearchDefaults { mode: SearchMode::Keyword, ..SearchDefaults::default() };
+    for (mode, options) in
+        [(Some("keyword"), RestOptions::default()), (None, RestOptions { search, ..RestOptions::default() })]
+    {
+        let server = Server::with_model_and(options);
+        let mut body = json!({"agent_id": "ada", "query": "x"});
+        if let Some(mode) = mode {
+            body["mode"] = json!(mode);
+        }
+        // Nothing is refused that the client did not ask for.
+        assert_eq!(server.post("/memory/search", &body).expect(200).json()["mode"], "keyword");
+        body["min_similarity"] = json!(0.25);
+        let problem = server.post("/memory/search", &body).problem(422, "VALIDATION_ERROR");
+        assert_eq!((&problem["field"], &problem["value"]), (&json!("min_similarity"), &json!("0.25")));
+        assert!(problem["remedy"].as_str().unwrap().contains("mode=hybrid"), "{problem}");
+        body["mode"] = json!("hybrid");
+        assert_eq!(server.post("/memory/search", &body).expect(200).json()["mode"], "hybrid");
+    }
 }
 
 #[test]

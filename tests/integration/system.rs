@@ -15,18 +15,25 @@ fn a_healthy_server_says_so_in_every_detail() {
     let health = server.get("/health").expect(200).json();
     assert_eq!((&health["status"], &health["memory_backend"]), (&json!("healthy"), &json!("embedded")));
     assert_eq!((&health["agents_count"], &health["memory_entities"]), (&json!(1), &json!(2)));
-    assert!(health["version"].is_string() && health["uptime"].is_u64());
+    assert!(health["version"].is_string() && health["uptime"].is_u64() && health["cause"].is_null());
     let memory = server.get("/health/memory").expect(200).json();
     assert_eq!((&memory["sqlite_status"], &memory["relations"]), (&json!("healthy"), &json!(1)));
     let detailed = server.get("/health/detailed").expect(200).json();
     assert_eq!(detailed["components"]["graph"]["lag_events"], 0);
     assert_eq!(detailed["components"]["vectors"]["status"], "disabled");
+    assert_eq!(detailed["components"]["log"]["status"], "healthy");
     assert_eq!(detailed["components"]["log"]["root"].as_str().unwrap().len(), 64);
     let checks = server.get("/memory/health").expect(200).json();
     let named: Vec<_> = checks["checks"].as_array().unwrap().iter().map(|check| &check["name"]).collect();
     assert_eq!(
         named,
-        ["database_connectivity", "embedding_model_loaded", "index_integrity", "orphaned_relations"]
+        [
+            "database_connectivity",
+            "embedding_model_loaded",
+            "index_integrity",
+            "orphaned_relations",
+            "log_writable"
+        ]
     );
     assert_eq!(checks["status"], "healthy");
     assert!(checks["last_check"].is_string() && checks["next_check"].is_string());

@@ -270,6 +270,19 @@ fn limits_of_messages_are_those_of_the_configuration() {
 }
 
 #[test]
+fn a_conversation_has_room_for_two() {
+    let server = with_agents(&["ada", "bob"]);
+    let narrow = json!({"conversation_id": "pair", "participants_max": 1});
+    let problem = server.post("/conversations", &narrow).problem(422, "VALIDATION_ERROR");
+    assert_eq!((&problem["field"], &problem["value"]), (&json!("participants_max"), &json!("1")));
+    assert!(problem["remedy"].as_str().unwrap().contains("from 2 to"), "{problem}");
+    open(&server, &json!({"conversation_id": "pair", "participants_max": 2, "messages_max": 1}));
+    let mut body = request("ada", "bob", "just us");
+    body["conversation_id"] = json!("pair");
+    send(&server, &body);
+}
+
+#[test]
 fn wrong_limits_are_told_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     for (line, says) in [

@@ -107,6 +107,13 @@ fn a_line_export_that_was_cut_short_is_refused_before_anything_is_written() {
         let hole = [&lines[..cut], &lines[cut + 1..]].concat();
         ask(&hole).problem(400, "BODY_INCOMPLETE");
     }
+    // A last line that ends in the middle is a sign of it whether the lines are an export's or not.
+    for from in [0, 1] {
+        let half = [&lines[from..3], &[&lines[3][..lines[3].len() / 2]]].concat();
+        let problem = ask(&half).problem(400, "BODY_INCOMPLETE");
+        assert_eq!(problem["details"]["line"], 4 - from, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("ends in the middle; nothing was"), "{problem}");
+    }
     assert_eq!(other.engine.log().head().seq, head, "something was written");
     // Without the line that makes it an export it is as good as any lines.
     ask(&lines[1..3]).expect(201);

@@ -143,6 +143,41 @@ fn a_full_disk_is_named_and_what_was_acknowledged_is_there_when_it_has_room_agai
     server.stop();
 }
 
+/// What a server whose log has closed itself says of itself.
+#[track_caller]
+fn names_the_log(base: &str) {
+    let answered = |path: &str| {
+        let (status, answer) = get(base, path).unwrap();
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    };
+    for path in ["/api/v1/health", "/api/v1/health/memory", "/api/v1/health/detailed"] {
+        let health = answered(path);
+        assert_eq!((&health["status"], &health["cause"]["component"]), (&json!("degraded"), &json!("log")));
+        let error = health["cause"]["error"].as_str().unwrap();
+        assert!(error.starts_with("the log is closed: an earlier write failed"), "{health}");
+        assert!(health["cause"]["remedy"].as_str().unwrap().contains("restart"), "{health}");
+    }
+    let components = answered("/api/v1/health/detailed")["components"].clone();
+    assert_eq!(components["log"]["status"], "unhealthy", "{components}");
+    for name in ["graph", "talk", "audit"] {
+        assert_ne!(components[name]["status"], "stopped", "{components}");
+    }
+    let checks = answered("/api/v1/memory/health")["checks"].clone();
+    let failed = checks.as_array().unwrap().iter().filter(|check| check["status"] == "fail");
+    assert_eq!(failed.map(|check| &check["name"]).collect::<Vec<_>>(), ["log_writable"], "{checks}");
+    let (status, ready) = get(base, "/api/v1/ready").unwrap();
+    assert_eq!((status, &ready["code"]), (503, &json!("NOT_READY")), "{ready}");
+    for wish in ["/api/v1/memory/entities", "/api/v1/messages"] {
+        let message = json!({"performative": "INFORM", "sender": "ada", "receiver": "bob", "content": "x"});
+        let wished = if wish.ends_with("messages") { message } else { entity("after", "x") };
+        let (status, answer) = post(base, wish, &wished).unwrap();
+        assert_eq!((status, &answer["code"]), (503, &json!("LOG_CLOSED")), "{wish}: {answer}");
+    }
+    let (status, answer) = get(base, "/api/v1/events").unwrap();
+    assert_eq!((status, &answer["code"]), (503, &json!("LOG_CLOSED")), "{answer}");
+}
+
 #[test]
 fn a_log_without_room_answers_507_and_goes_on_when_it_has_room_again() {
     let Some(disk) = SmallDisk::mount("size=24m") else { return };
@@ -164,8 +199,9 @@ fn a_log_without_room_answers_507_and_goes_on_when_it_has_room_again() {
     };
     assert_eq!((status, &refusal["code"]), (507, &json!("DISK_FULL")), "{refusal}");
     assert!(refusal["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{refusal}");
-    // Reading goes on.
+    // Reading goes on, and whoever asks how the server is hears of the log at once, whatever stopped with it.
     assert_eq!(count(server.base()), acknowledged);
+    names_the_log(server.base());
     drop(server);
     disk.remount("size=256m");
     let server = disk.serve();

@@ -1,7 +1,10 @@
 //! What counts as worse.
 
+use std::collections::BTreeMap;
+
 use caxton_events::Timestamp;
 
+use super::super::Part;
 use super::{Better, Comparison, Figure, Results, Verdict, compare};
 
 fn results(figures: Vec<Figure>) -> Results {
@@ -77,6 +80,29 @@ fn what_cannot_be_compared_is_told() {
     let found = compare(&base, &now, 0.1);
     assert_eq!(found.unmatched, ["gone", "new"]);
     assert_eq!(found.differences.len(), 2, "{:?}", found.differences);
+}
+
+#[test]
+fn runs_that_tried_other_rates_are_compared_by_the_limit_they_found() {
+    let run = |limit: f64, rates: &[u64]| {
+        let limit = Figure::new("highest rate within the targets", limit, "messages/s", Better::Higher);
+        let tried = |rate: &u64| Part {
+            name: format!("message at {rate}/s"),
+            done: *rate,
+            failed: BTreeMap::new(),
+            seconds: 1.0,
+            ramp_up_seconds: 0.0,
+            offered_per_second: None,
+            per_second: *rate as f64,
+            latency: None,
+            intervals: Vec::new(),
+            histogram: Vec::new(),
+        };
+        Results { parts: rates.iter().map(tried).collect(), ..results(vec![limit]) }
+    };
+    let found = compare(&run(500.0, &[500, 1_000, 750]), &run(1_000.0, &[500, 1_000, 2_000]), 0.1);
+    assert_eq!(found.changes.len(), 1, "{found}");
+    assert_eq!((found.changes[0].verdict, found.unmatched.len()), (Verdict::Improvement, 0), "{found}");
 }
 
 #[test]

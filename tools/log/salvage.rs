@@ -73,6 +73,8 @@ impl fmt::Display for Loss {
 pub struct Remains {
     /// Position the log ends at, as far as can be seen.
     pub head_seq: Seq,
+    /// Bytes that are missing at the end of the log's file; with them, events behind `head_seq` may be lost.
+    pub missing_bytes: u64,
     /// Events that are what was written.
     pub events: u64,
     /// Of these, events whose content was erased.
@@ -93,7 +95,15 @@ impl fmt::Display for Remains {
         if self.unread > 0 {
             write!(f, "\nthe content of {} events is encrypted under keys that are not here", self.unread)?;
         }
-        self.lost.iter().try_for_each(|loss| write!(f, "\n{loss}"))
+        self.lost.iter().try_for_each(|loss| write!(f, "\n{loss}"))?;
+        match self.missing_bytes {
+            0 => Ok(()),
+            bytes => write!(
+                f,
+                "\nthe end of the file is missing, {bytes} bytes: events behind {} are lost, if there were any",
+                self.head_seq
+            ),
+        }
     }
 }
 
@@ -118,7 +128,8 @@ pub fn survey(reader: &Reader, progress: &mut dyn FnMut(Seq, Seq)) -> Result<Rem
     let head = reader.head().seq;
     let survey = reader.survey(&mut |seq| progress(seq, head))?;
     let Survey { events, erased, unread, gaps, .. } = survey;
-    Ok(Remains { head_seq: head, events, erased, unread, lost: gaps.iter().map(Loss::of).collect() })
+    let lost = gaps.iter().map(Loss::of).collect();
+    Ok(Remains { head_seq: head, missing_bytes: reader.missing_bytes(), events, erased, unread, lost })
 }
 
 /// Writes every event that can be read to `out`, a JSON object a line as `log tail --json` prints them, and tells what is
@@ -133,7 +144,9 @@ pub fn salvage(
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<Remains, SalvageError> {
     let head = reader.head().seq;
-    let mut remains = Remains { head_seq: head, events: 0, erased: 0, unread: 0, lost: Vec::new() };
+    let missing_bytes = reader.missing_bytes();
+    let mut remains =
+        Remains { head_seq: head, missing_bytes, events: 0, erased: 0, unread: 0, lost: Vec::new() };
     for found in reader.scan_salvaging(Seq::FIRST, &Filter::default()).map_err(SalvageError::Store)? {
         match found {
             Salvaged::Event(found) => {

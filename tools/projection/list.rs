@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::Name;
 use super::room::folder_bytes;
-use super::states::{State, StateError, TalkFile};
+use super::states::{State, StateError, TalkFile, told};
 
 /// A projection as its files tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,7 +27,7 @@ pub struct Listed {
     pub lag: Option<u64>,
     /// Bytes of its folder; with the vectors by content.
     pub bytes: u64,
-    /// Why it cannot be read.
+    /// Why it cannot be read, and what to do.
     pub error: Option<String>,
 }
 
@@ -48,7 +48,11 @@ pub fn list(data_dir: &Path, log: &Reader) -> Vec<Listed> {
         let dir = data_dir.join(name.as_str());
         let (stored, error) = match stored(&dir) {
             Ok(stored) => (stored, None),
-            Err(error) => (None, Some(error.to_string())),
+            Err(error) if error.is_of_system() => (None, Some(told(&error))),
+            Err(error) => {
+                let remedy = format!("`caxton projection rebuild {name}`, or the next start, builds it anew");
+                (None, Some(format!("{}; {remedy}", told(&error))))
+            }
         };
         Listed {
             name,

@@ -10,9 +10,7 @@ use caxton_projections::embedding::{StoreError, VectorStore};
 use caxton_projections::graph::{self, Graph, GraphError};
 use caxton_projections::projection::{ApplyError, Projection, Stored};
 use caxton_projections::talk::{self, OpenTalkError, Talk, TalkStore};
-use caxton_projections::vector::{
-    self, OpenVectorsError, SaveError, StateError as VectorStateError, Vectors,
-};
+use caxton_projections::vector::{self, FileError, OpenVectorsError, SaveError, Vectors};
 
 use super::{Home, Name};
 
@@ -37,6 +35,9 @@ pub enum StateError {
     /// The vectors did not open.
     #[error("could not open the vectors")]
     Vectors(#[from] OpenVectorsError),
+    /// The file of the saved vectors cannot be read.
+    #[error(transparent)]
+    VectorsFile(#[from] FileError),
     /// The saved vectors cannot be used.
     #[error("the saved vectors cannot be used: {0}")]
     Refused(String),
@@ -60,6 +61,13 @@ pub enum StateError {
     /// The projection could not be brought up to the log.
     #[error(transparent)]
     CatchUp(#[from] CatchUpError),
+}
+
+impl StateError {
+    /// Whether the system kept the file from being read: then nothing is known about what is in it.
+    pub(super) const fn is_of_system(&self) -> bool {
+        matches!(self, Self::Graph(GraphError::Io { .. }) | Self::VectorsFile(FileError::Io { .. }))
+    }
 }
 
 /// A projection that can be built in a folder and compared with another one of its kind.
@@ -200,7 +208,7 @@ impl State for Vectors {
     }
 
     fn stored(dir: &Path) -> Result<Option<Stored>, StateError> {
-        Ok(vector::stored(dir))
+        Ok(vector::stored(dir)?)
     }
 
     fn begin(&mut self) -> Result<(), StateError> {
@@ -221,10 +229,10 @@ impl State for Vectors {
     }
 }
 
-/// A refusal with its causes, which has no value of its own.
-fn told(refused: &VectorStateError) -> String {
-    let mut text = refused.to_string();
-    let mut cause = std::error::Error::source(refused);
+/// An error with its causes in one line.
+pub(super) fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());

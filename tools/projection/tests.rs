@@ -269,14 +269,41 @@ fn one_that_cannot_be_read_is_replaced_and_the_reason_told() {
     };
     spoil("graph", "graph.db");
     spoil("talk", "talk.db");
+    spoil("vectors", "vectors.state");
     let log = fixture.log.reader();
-    assert!(list(fixture.dir.path(), &log)[..2].iter().all(|row| row.error.is_some()));
-    for name in [Name::Graph, Name::Talk] {
+    for row in list(fixture.dir.path(), &log) {
+        assert_eq!((row.version, row.checkpoint, row.lag), (None, None, None), "{row}");
+        assert!(row.error.unwrap().contains(&format!("caxton projection rebuild {}", row.name)));
+    }
+    for name in Name::ALL {
         assert!(verify(&fixture.home(&log), name, &mut |_, _, _| ()).is_err());
         let rebuilt = fixture.rebuild(name, false);
         assert!(matches!(rebuilt.comparison, Comparison::Unreadable { .. }), "{rebuilt}");
         assert!(verify(&fixture.home(&log), name, &mut |_, _, _| ()).unwrap().equal);
     }
+}
+
+#[test]
+fn vectors_that_were_cut_or_changed_are_listed_as_damaged() {
+    let fixture = Fixture::of(&["likes tea"]);
+    fixture.rebuild(Name::Vectors, false);
+    let log = fixture.log.reader();
+    let file = fixture.dir.path().join("vectors").join("vectors.state");
+    let whole = fs::read(&file).unwrap();
+    // In the version, the checkpoint, the content and the seal.
+    for at in [12, 17, 200, whole.len() - 1] {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x10;
+        for bytes in [&changed[..], &whole[..at]] {
+            fs::write(&file, bytes).unwrap();
+            let row = list(fixture.dir.path(), &log).remove(2);
+            assert_eq!((row.version, row.checkpoint, row.lag), (None, None, None), "byte {at}: {row}");
+            let error = row.error.unwrap();
+            assert!(error.contains("vectors.state is damaged: "), "byte {at}: {error}");
+        }
+    }
+    fs::write(&file, whole).unwrap();
+    assert_eq!(list(fixture.dir.path(), &log)[2].lag, Some(0));
 }
 
 /// What a crash leaves: a half-built folder is not taken for a projection, and goes.

@@ -17,13 +17,14 @@
 //! stand in no relation to pages.
 //!
 //! Reading order: `layout` (what is where), `overlay` (pages that are not home yet), `recovery`, this file; `wal` is the
-//! part of small commits, `file` the medium below, where that is a file.
+//! part of small commits, `file` the medium below, where that is a file, `remains` serves what is left of a damaged one.
 
 mod file;
 mod flush;
 mod layout;
 mod overlay;
 mod recovery;
+mod remains;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -41,6 +42,7 @@ pub(crate) use flush::Sealed;
 use layout::{Named, RING, Superblock};
 pub(crate) use layout::{PAGE, RING_BYTES, WAL_BYTES};
 use overlay::Overlay;
+use remains::Remains;
 pub(crate) use wal::Logged;
 
 /// Writes of at least so many bytes go straight to their place.
@@ -77,6 +79,8 @@ struct State {
     flushed_len: u64,
     /// Nothing was ever written from here on, so no state refers to it.
     reached: u64,
+    /// Bytes that are missing at the end of the medium: it is damaged, and they read as zeros.
+    missing_bytes: u64,
     /// Of the superblock in force.
     generation: u64,
     /// Records of this generation.
@@ -100,6 +104,17 @@ impl State {
             && !overlaps(&self.held, offset, end)
             && self.overlay.cuts_nothing(offset, end)
     }
+}
+
+/// Reads what is there; what lies behind the end of the medium reads as zeros.
+fn read_padded(medium: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    let there = medium.len()?.saturating_sub(offset).min(out.len() as u64) as usize;
+    let (there, beyond) = out.split_at_mut(there);
+    if !there.is_empty() {
+        medium.read(offset, there)?;
+    }
+    beyond.fill(0);
+    Ok(())
 }
 
 fn overlaps(places: &BTreeMap<u64, Named>, offset: u64, end: u64) -> bool {
@@ -151,6 +166,21 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Opens what is left of a medium, of which nothing is written; what is missing at its end reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), but for an end that is missing.
+    pub(crate) fn open_remains(medium: Box<dyn StorageBackend>) -> io::Result<Arc<Self>> {
+        let (superblock, state) = recovery::recover_remains(medium.as_ref())?;
+        Ok(Self::new(medium, false, &superblock, state))
+    }
+
+    /// Bytes that are missing at the end of the medium.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        self.state().missing_bytes
+    }
+
     /// From now on the medium stays as it is: what redb writes, as it does when it is closed, stays in memory.
     ///
     /// What must last has to be home before: see [`checkpoint`](Self::checkpoint).
@@ -184,6 +214,11 @@ impl Journal {
     /// The medium as redb uses it.
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         Backend(Arc::clone(self))
+    }
+
+    /// The medium as redb uses it to serve what is left of it.
+    pub(crate) fn remains(self: &Arc<Self>) -> Remains {
+        Remains(self.backend())
     }
 
     /// Brings home what the records hold, and begins a new generation. Everything must be flushed.
@@ -309,16 +344,11 @@ impl StorageBackend for Backend {
         }
         let place = self.0.home + offset;
         // What a frozen file was made longer by is in memory alone.
-        let there = if self.0.is_frozen() {
-            self.0.medium.len()?.saturating_sub(place).min(out.len() as u64) as usize
+        if self.0.is_frozen() || state.missing_bytes > 0 {
+            read_padded(self.0.medium.as_ref(), place, out)?;
         } else {
-            out.len()
-        };
-        let (there, beyond) = out.split_at_mut(there);
-        if !there.is_empty() {
-            self.0.medium.read(place, there)?;
+            self.0.medium.read(place, out)?;
         }
-        beyond.fill(0);
         state.overlay.patch(offset, out);
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::io;
 
 use redb::StorageBackend;
 
-use super::State;
 use super::layout::{PAGE, RING, Record, SUPERBLOCK_BYTES, Superblock, checksum};
+use super::{State, read_padded};
 
 fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
@@ -13,23 +13,34 @@ fn damaged(what: &str) -> io::Error {
 
 /// The superblock in force, and the state as of the last record that counts.
 pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
+    let (superblock, state) = recover_remains(medium)?;
+    if state.missing_bytes > 0 { Err(damaged("it is cut short")) } else { Ok((superblock, state)) }
+}
+
+/// The same for a medium whose end may be missing; [`State::missing_bytes`] says how much of it is.
+pub(super) fn recover_remains(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
     let bytes = medium.len()?;
     let superblock = newest_superblock(medium, bytes)?.ok_or_else(|| damaged("it has no superblock"))?;
     let Superblock { generation, ring_bytes, len, .. } = superblock;
     let home = superblock.home();
-    let mut state = State { len, generation, ..State::default() };
-    if bytes < home {
-        return Err(damaged("it is cut short"));
-    }
     let mut ring = vec![0; ring_bytes as usize];
-    medium.read(RING, &mut ring)?;
+    read_padded(medium, RING, &mut ring)?;
     let mut records = records(&ring, generation)?;
     // Only the last one can be from a flush that did not end; nobody was told of it.
-    if let Some(last) = records.last()
-        && !is_complete(medium, home, last)?
+    let unended = match records.last() {
+        Some(last) if !is_complete(medium, home, last)? => records.pop(),
+        Some(_) | None => None,
+    };
+    let flushed_len = records.last().map_or(len, |record| record.header.len);
+    // The medium was longer than it is when that flush began, so it is no sign of a flush that did not end that a page
+    // behind the end of the medium is not there.
+    if home + flushed_len > bytes
+        && let Some(last) = unended
+        && is_right(medium, home, &last)?
     {
-        records.pop();
+        records.push(last);
     }
+    let mut state = State { len, generation, ..State::default() };
     for record in records {
         for (offset, named) in &record.named {
             state.overlay.cover(*offset, offset + named.len);
@@ -43,11 +54,10 @@ pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, St
         state.held = record.named;
     }
     state.flushed_len = state.len;
-    if bytes < home + state.len {
-        return Err(damaged("it is cut short"));
-    }
+    let ends = state.held.iter().map(|(offset, named)| home + offset + named.len);
+    state.missing_bytes = ends.chain([home + state.len]).max().unwrap_or_default().saturating_sub(bytes);
     // All of the medium: the last record may name a page behind the length that it gives.
-    state.reached = bytes - home;
+    state.reached = bytes.saturating_sub(home);
     Ok((superblock, state))
 }
 
@@ -83,9 +93,16 @@ fn records(ring: &[u8], generation: u64) -> io::Result<Vec<Record>> {
 /// Whether everything that a record names is there.
 fn is_complete(medium: &dyn StorageBackend, home: u64, record: &Record) -> io::Result<bool> {
     let bytes = medium.len()?;
+    let mut ends = record.named.iter().map(|(offset, named)| home + offset + named.len);
+    Ok(bytes >= home + record.header.len && ends.all(|end| end <= bytes) && is_right(medium, home, record)?)
+}
+
+/// Whether what a record names is what was written, as far as the medium reaches.
+fn is_right(medium: &dyn StorageBackend, home: u64, record: &Record) -> io::Result<bool> {
+    let bytes = medium.len()?;
     for (offset, named) in &record.named {
         if bytes < home + offset + named.len {
-            return Ok(false);
+            continue;
         }
         let mut page = vec![0; named.len as usize];
         medium.read(home + offset, &mut page)?;
@@ -93,5 +110,5 @@ fn is_complete(medium: &dyn StorageBackend, home: u64, record: &Record) -> io::R
             return Ok(false);
         }
     }
-    Ok(bytes >= home + record.header.len)
+    Ok(true)
 }

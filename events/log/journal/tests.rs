@@ -381,3 +381,46 @@ fn a_damaged_medium_is_refused() {
     let then = refusal(bytes, |bytes| bytes[place + 9] ^= 1);
     assert_eq!(then, "its newest superblock is damaged");
 }
+
+/// What is left of `bytes`: how many are missing, and the file as redb sees it.
+fn remains(bytes: &[u8]) -> (u64, Backend) {
+    let journal = Journal::open_remains(Box::new(Disk::holding(bytes.to_vec()))).unwrap();
+    (journal.missing_bytes(), journal.backend())
+}
+
+#[test]
+fn what_is_missing_at_the_end_reads_as_zeros_and_what_is_there_as_it_was() {
+    let disk = Disk::default();
+    let (journal, backend) = new_journal(&disk);
+    backend.write(0, b"first.").unwrap();
+    journal.checkpoint().unwrap();
+    let last = [SLOTS - 2, SLOTS - 1].map(|slot| slot * SLOT);
+    for offset in last {
+        backend.write(offset as u64, &vec![7; SLOT]).unwrap();
+    }
+    backend.write(0, b"second").unwrap();
+    journal.flush().unwrap();
+    let bytes = disk.bytes();
+    let read = |backend: &Backend, offset: usize, len: usize| {
+        let mut found = vec![9; len];
+        backend.read(offset as u64, &mut found).unwrap();
+        found
+    };
+    for missing in [0, 1, 100, SLOT] {
+        let (found, backend) = remains(&bytes[..bytes.len() - missing]);
+        assert_eq!((found, backend.len().unwrap()), (missing as u64, (SLOT * SLOTS) as u64));
+        // The record that names a page of which a part is missing counts: the part was there.
+        assert_eq!(read(&backend, 0, 6), b"second", "{missing} bytes are missing");
+        assert_eq!(read(&backend, last[0], SLOT), vec![7; SLOT]);
+        let end = [vec![7; SLOT - missing], vec![0; missing]].concat();
+        assert_eq!(read(&backend, last[1], SLOT), end, "{missing} bytes are missing");
+    }
+    // It does not count where a page that is there is another one.
+    let mut torn = bytes.clone();
+    torn[(RING + RING_BYTES) as usize + last[0] + 5] ^= 1;
+    let (found, backend) = remains(&torn[..bytes.len() - 1]);
+    assert_eq!((found, read(&backend, 0, 6).as_slice()), (1, &b"first."[..]));
+    // Down to the superblocks something is found, and nothing that was never written.
+    let (found, backend) = remains(&bytes[..RING as usize]);
+    assert_eq!((found, read(&backend, 0, 6)), (bytes.len() as u64 - RING, vec![0; 6]));
+}

@@ -4,8 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::Journal;
 use super::layout::RING;
+use super::{Journal, read_padded};
 use crate::log::wal::WalBlock;
 
 /// A block on its way to the write-ahead log. Dropped before it is durable, it takes the journal with it: nothing later
@@ -65,7 +65,7 @@ impl Journal {
     /// The medium's.
     pub(crate) fn read_wal(&self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.wal_bytes as usize];
-        self.medium.read(RING + self.ring_bytes, &mut bytes)?;
+        read_padded(self.medium.as_ref(), RING + self.ring_bytes, &mut bytes)?;
         Ok(bytes)
     }
 }

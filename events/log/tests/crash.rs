@@ -146,8 +146,11 @@ fn after_a_failed_commit_every_later_append_is_told_why() {
     let disk = Disk::default();
     let log = Log::open_on(disk.clone(), options(), clock()).unwrap();
     disk.fail_at(0, Fault::Full);
+    assert!(log.reader().closed().is_none());
     let error = log.append(vec![batch("a", &["one"])]).unwrap().remove(0).unwrap_err();
     assert!(matches!(error, AppendError::Io { first: Seq(1), .. }), "{error:?}");
+    // Whoever was told of the failure finds the reason at once, and so does who only reads.
+    let told = log.reader().closed().map(|closed| closed.to_string());
     let later: Result<(), LogClosed> =
         log.append(vec![batch("a", &["two"])]).and_then(|mut results| match results.remove(0) {
             Err(AppendError::Closed(closed)) => Err(closed),
@@ -155,6 +158,7 @@ fn after_a_failed_commit_every_later_append_is_told_why() {
         });
     let reason = later.unwrap_err().to_string();
     assert_eq!(reason, "the log is closed: an earlier write failed: the medium failed: no storage space");
+    assert_eq!(told, Some(reason));
     assert_eq!(log.reader().wait_beyond(Seq::ZERO, Duration::MAX), Seq::ZERO);
     assert!(matches!(log.close(), Err(AppendError::Io { .. })));
 }

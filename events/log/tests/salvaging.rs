@@ -1,17 +1,20 @@
 //! Salvage: what is right on both sides of damage is delivered, what is not is named, nothing is made up.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use redb::ReadableTable as _;
+use redb::{ReadableTable as _, StorageBackend as _};
 
-use super::damage::{below, of_three_blocks, written};
-use super::disk::Disk;
+use super::damage::{below, of_three_blocks, open_for_reading, written};
+use super::disk::{Disk, Survives};
 use super::{append, batch, clock, content, options};
 use crate::log::block::{ENTRY_BYTES, checksum};
 use crate::log::chain::hash;
 use crate::log::header::Header;
+use crate::log::journal::{Journal, PAGE, RING_BYTES, WAL_BYTES};
 use crate::log::open::{Opened, open_backend_damaged};
 use crate::log::store::{BODIES, HEADERS};
+use crate::log::wal::{self, Seed};
 use crate::log::{Filter, Found, Log, LogOptions, Lost, OpenError, Reader, Salvaged, share};
 use crate::{Kind, Record, Seq};
 
@@ -84,13 +87,14 @@ fn check(change: impl Fn(&redb::WriteTransaction), delivered: &[u64], lost: &[(u
 
 fn change(
     table: redb::TableDefinition<'static, u64, &[u8]>,
+    block: u64,
     at: impl Fn(&mut Vec<u8>),
 ) -> impl Fn(&redb::WriteTransaction) {
     move |transaction| {
         let mut rows = transaction.open_table(table).unwrap();
-        let mut row = rows.get(4).unwrap().unwrap().value().to_vec();
+        let mut row = rows.get(block).unwrap().unwrap().value().to_vec();
         at(&mut row);
-        rows.insert(4, row.as_slice()).unwrap();
+        rows.insert(block, row.as_slice()).unwrap();
     }
 }
 
@@ -101,15 +105,15 @@ fn each_kind_of_damage_costs_what_it_must() {
         body[text] ^= 1;
     };
     check(
-        change(BODIES, flip_e),
+        change(BODIES, 4, flip_e),
         &[1, 2, 3, 4, 6, 7, 8, 9],
         &[(5, 5)],
         "an event does not match its hash (#5)",
     );
-    check(change(BODIES, |body| body[3] ^= 1), &[1, 2, 3, 7, 8, 9], &[(4, 6)], "the entries do not match");
-    check(change(BODIES, |body| body.truncate(9)), &[1, 2, 3, 7, 8, 9], &[(4, 6)], "another length");
+    check(change(BODIES, 4, |body| body[3] ^= 1), &[1, 2, 3, 7, 8, 9], &[(4, 6)], "the entries do not match");
+    check(change(BODIES, 4, |body| body.truncate(9)), &[1, 2, 3, 7, 8, 9], &[(4, 6)], "another length");
     check(
-        change(HEADERS, |header| header[30] ^= 1),
+        change(HEADERS, 4, |header| header[30] ^= 1),
         &[1, 2, 3, 7, 8, 9],
         &[(4, 6)],
         "the header does not match",
@@ -247,4 +251,98 @@ fn an_event_of_a_newer_caxton_is_named_as_such_and_what_is_around_it_is_read() {
     let (records, gaps) = salvaged(&reader, 0, &Filter::default());
     assert_eq!((records.len(), gaps.len(), gaps[0].first, gaps[0].last), (8, 1, Seq(5), Seq(5)));
     assert_eq!(std::error::Error::source(&gaps[0].cause).unwrap().to_string(), newer);
+}
+
+/// Where redb's part of a file begins.
+const STORE: usize = (2 * PAGE + RING_BYTES + WAL_BYTES) as usize;
+
+/// The file of a log up to the last byte that belongs to it: one that was not closed in order may be longer.
+fn whole(mut bytes: Vec<u8>) -> Vec<u8> {
+    let journal = Journal::open(Box::new(Disk::holding(bytes.clone())), false).unwrap();
+    bytes.truncate(STORE + journal.backend().len().unwrap() as usize);
+    bytes
+}
+
+/// What is left of a file without its last bytes: records that were written, and all others up to the head by name.
+/// `None` where nothing can be read.
+#[track_caller]
+fn without_end(bytes: &[u8], missing: usize, truth: &[Record]) -> Option<Vec<Record>> {
+    let disk = Disk::holding(bytes[..bytes.len() - missing].to_vec());
+    let reader = open_disk(&disk).ok()?;
+    assert_eq!(reader.missing_bytes(), missing as u64);
+    let (records, gaps) = salvaged(&reader, 0, &Filter::default());
+    for record in &records {
+        assert_eq!(Some(record), truth.get(record.seq.0 as usize - 1), "{missing} bytes are missing");
+    }
+    let lost: u64 = gaps.iter().map(|gap| gap.last.0 - gap.first.0 + 1).sum();
+    let head = reader.head().seq.0;
+    assert_eq!(records.len() as u64 + lost, head, "{missing} bytes are missing: {gaps:?}");
+    let survey = reader.survey(&mut |_| ()).unwrap();
+    let surveyed: u64 = survey.gaps.iter().map(|gap| gap.last.0 - gap.first.0 + 1).sum();
+    assert_eq!(survey.events + surveyed, head, "{missing} bytes are missing: {:?}", survey.gaps);
+    Some(records)
+}
+
+/// Text of so many numbers that compression makes little of.
+fn unpackable(from: u64, numbers: u64) -> String {
+    let mut text = String::new();
+    for number in from..from + numbers {
+        write!(text, "{:x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_file_whose_end_is_missing_gives_what_is_left() {
+    let disk = Disk::default();
+    let log = Log::open_on(disk.clone(), LogOptions { merge_blocks: false, ..options() }, clock()).unwrap();
+    for n in 0..400_u64 {
+        let text = unpackable(n * 60, 60);
+        append(&log, batch("s", &[text.as_str()]));
+    }
+    let truth = super::records(&log.reader());
+    log.close().unwrap();
+    let bytes = whole(disk.bytes());
+    assert!(open_for_reading(bytes[..bytes.len() - 1].to_vec()).is_err(), "only salvage reads such a file");
+    assert_eq!(without_end(&bytes, 0, &truth).unwrap(), truth);
+    assert_eq!(without_end(&bytes, 1, &truth).unwrap(), truth, "the last page is not full");
+    let left: Vec<usize> = (1..bytes.len() - STORE)
+        .step_by(9_973)
+        .filter_map(|missing| without_end(&bytes, missing, &truth))
+        .map(|left| left.len())
+        .collect();
+    assert!(left.iter().any(|left| (1..truth.len()).contains(left)), "no cut left a part: {left:?}");
+}
+
+#[test]
+fn what_only_the_write_ahead_log_has_is_saved_although_the_end_of_the_file_is_missing() {
+    let disk = Disk::default();
+    let log = Log::open_on(disk.clone(), options(), clock()).unwrap();
+    for n in 0..60 {
+        append(&log, batch("s", &[&format!("event {n}")]));
+    }
+    let truth = super::records(&log.reader());
+    let bytes = whole(disk.after_power_cut(Survives::Nothing).bytes());
+    let logged = wal::records(Seed::of(&log.reader().log_id()), &bytes);
+    assert!(logged.iter().any(|block| block.first == Seq(60)), "the last event is in the store already");
+    assert_eq!(without_end(&bytes, 1, &truth).unwrap(), truth);
+    for missing in (1..bytes.len() - STORE).step_by(PAGE as usize) {
+        let Some(left) = without_end(&bytes, missing, &truth) else { continue };
+        assert_eq!(left.last(), truth.last(), "{missing} bytes are missing");
+    }
+}
+
+#[test]
+fn a_damaged_header_at_the_end_hides_nothing_that_only_the_write_ahead_log_has() {
+    let disk = Disk::default();
+    let log = Log::open_on(disk.clone(), options(), clock()).unwrap();
+    // Too large for the write-ahead log, however well it is packed.
+    let large = unpackable(0, 20_000);
+    append(&log, batch("s", &[large.as_str()]));
+    append(&log, batch("s", &["a small one"]));
+    let left = disk.after_power_cut(Survives::Nothing);
+    below(&left, change(HEADERS, 1, |header| header[30] ^= 1));
+    let (records, gaps) = salvaged(&open_disk(&left).unwrap(), 0, &Filter::default());
+    assert_eq!(records.iter().map(content).collect::<Vec<_>>(), ["a small one"]);
+    assert_eq!(gaps.iter().map(|gap| (gap.first.0, gap.last.0)).collect::<Vec<_>>(), [(1, 1)]);
 }

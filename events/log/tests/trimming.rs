@@ -1,6 +1,7 @@
 //! A log without its oldest events: what is kept is kept as it was, and what cannot be said any more is said so.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::{append, batch, clock, keyed, options, records};
@@ -187,14 +188,20 @@ fn files_that_a_fork_shares_are_not_dropped_without_a_word() {
     check_kept(dir.path(), &was, 1);
     // Let be, the fork keeps what it has.
     let forks_keep = TrimOptions { before: Seq(10), at, by: "ada".to_owned(), forks_keep: true };
-    assert_eq!(drop_before(dir.path(), &forks_keep).unwrap().unwrap().first, Seq(10));
+    let shared = fs::read_dir(to.path().join(SEALED_DIR)).unwrap();
+    let shared: u64 = shared.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum();
+    let dropped = drop_before(dir.path(), &forks_keep).unwrap().unwrap();
+    assert_eq!(dropped.first, Seq(10));
+    // The name that went was not the last one.
+    assert_eq!((dropped.freed_bytes, dropped.kept_bytes), (0, shared), "{dropped:?}");
     check_kept(dir.path(), &was, 10);
     assert_eq!(records(&reader(to.path())), was.records[..9]);
     // A fork that has its own files stands in nobody's way.
     detach(to.path(), &mut |_, _| ()).unwrap();
     assert_eq!(records(&reader(to.path())), was.records[..9]);
     assert_eq!(fs::read_dir(to.path().join(SEALED_DIR)).unwrap().count(), 0);
-    assert_eq!(trim(to.path(), 7).unwrap().unwrap().first, Seq(7));
+    let dropped = trim(to.path(), 7).unwrap().unwrap();
+    assert_eq!((dropped.first, dropped.kept_bytes), (Seq(7), 0));
     reader(to.path()).verify(&mut |_| ()).unwrap();
 }
 

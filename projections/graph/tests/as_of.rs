@@ -89,6 +89,9 @@ fn assert_rows_alike(past: &GraphReader, present: &GraphReader, id: MemoryId) {
     assert_eq!(past.observation(id).unwrap(), present.observation(id).unwrap());
     assert_eq!(past.relation(id).unwrap(), present.relation(id).unwrap());
     assert_eq!(past.observation_count(id).unwrap(), present.observation_count(id).unwrap());
+    let true_at =
+        |reader: &GraphReader| reader.observation_count_at(id, Timestamp::from_unix_micros(500)).unwrap();
+    assert_eq!(true_at(past), true_at(present));
     assert_eq!(past.observations_of(id, None, 3).unwrap(), present.observations_of(id, None, 3).unwrap());
     assert_eq!(past.neighbours(id, 2, 2).unwrap(), present.neighbours(id, 2, 2).unwrap());
     assert_eq!(past.history(id).unwrap(), present.history(id).unwrap());

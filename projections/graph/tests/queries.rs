@@ -106,6 +106,23 @@ fn rows_are_found_by_number_and_by_name() {
 }
 
 #[test]
+fn observations_are_counted_while_they_are_true() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "person");
+    story.note(ada, "always");
+    let at = Timestamp::from_unix_micros;
+    for (content, from, to) in [("then", 10, 20), ("later", 20, 30)] {
+        let (id, validity) = (story.id(), Validity { from: Some(at(from)), to: Some(at(to)) });
+        let content = content.to_owned();
+        story.tell(MemoryEvent::ObservationAdded { id, entity: ada, content, validity });
+    }
+    let reader = Fixture::told(&story, 100).graph.reader();
+    let counts = [9, 10, 19, 20, 30].map(|micros| reader.observation_count_at(ada, at(micros)).unwrap());
+    assert_eq!(counts, [1, 2, 2, 2, 1]);
+    assert_eq!(reader.observation_count(ada).unwrap(), 3);
+}
+
+#[test]
 fn relations_are_found_by_end_by_triple_and_in_pages() {
     let mut story = Story::default();
     let [a, b, c] = ["a", "b", "c"].map(|name| story.entity("global", name, "thing"));

@@ -1,10 +1,13 @@
 //! Reading entities: a page, one, and what became of it.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use caxton_events::memory::Validity;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
-use caxton_projections::graph::{EntityFilter, Fact, HistoryRow, Observation};
+use caxton_projections::graph::{Entity, EntityFilter, Fact, HistoryRow, Observation, Relation};
 use caxton_projections::view::{View, Wait};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,9 +17,9 @@ use super::call::{Call, ReadContext};
 use super::fields::Fields;
 use super::ids::{Row, cursor_after, cursor_place};
 use super::middleware::Version;
-use super::problem::Problem;
+use super::problem::{Problem, shortened};
 use super::refusals::graph_failed;
-use super::rows::{self, EntityRow, ObservationRow, RelationRow, find_entity};
+use super::rows::{self, EntityRow, ObservationRow, RelationRow, find_entity, names_of};
 
 /// Observations shown with an entity.
 const OBSERVATIONS_SHOWN: usize = 100;
@@ -114,7 +117,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         for entity in entities {
             let id = entity.id;
             let mut row = EntityRow::from(entity);
-            with_count(view, id, &mut row)?;
+            with_count(view, id, valid_at, &mut row)?;
             if with_observations {
                 with_texts(view, id, valid_at, &mut row)?;
             }
@@ -126,8 +129,18 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     .await
 }
 
-fn with_count(view: &View, id: MemoryId, row: &mut EntityRow) -> Result<(), Problem> {
-    row.observation_count = Some(view.graph().observation_count(id).map_err(|error| graph_failed(&error))?);
+/// With the number of its observations: of those that are true at `valid_at`.
+fn with_count(
+    view: &View,
+    id: MemoryId,
+    valid_at: Option<Timestamp>,
+    row: &mut EntityRow,
+) -> Result<(), Problem> {
+    let count = match valid_at {
+        None => view.graph().observation_count(id),
+        Some(at) => view.graph().observation_count_at(id, at),
+    };
+    row.observation_count = Some(count.map_err(|error| graph_failed(&error))?);
     Ok(())
 }
 
@@ -166,6 +179,28 @@ pub(super) fn observations(
     }
 }
 
+/// Refuses an entity that is not true at the time asked about, as lists and searches leave it out.
+///
+/// # Errors
+///
+/// A [`Problem`]: 404 with the time at which it is true.
+pub(super) fn must_be_true(entity: &Entity, valid_at: Option<Timestamp>) -> Result<(), Problem> {
+    let Some(at) = valid_at.filter(|at| !entity.validity.contains(*at)) else { return Ok(()) };
+    let Validity { from, to } = entity.validity;
+    let bounds = [("valid_from", from), ("valid_to", to)];
+    let shown: Vec<String> =
+        bounds.iter().filter_map(|(name, bound)| bound.map(|bound| format!("{name} {bound}"))).collect();
+    let (id, name) = (Row::Entity.show(entity.id), shortened(&entity.name));
+    let detail = format!("entity {name:?} ({id}) is there but not true at {at}: it has {}", shown.join(", "));
+    Err(Problem::new(StatusCode::NOT_FOUND, Row::Entity.not_found(), detail)
+        .field("valid_at")
+        .value(&at.to_string())
+        .detail("entity_id", id)
+        .detail("valid_from", json!(from))
+        .detail("valid_to", json!(to))
+        .remedy("leave valid_at out, or give a time from its valid_from on and before its valid_to"))
+}
+
 /// `GET /memory/entities/{id or name}`: one entity with its first observations.
 pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let own: &[&str] = &["include_observations", "valid_at"];
@@ -178,10 +213,11 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     let text = call.path("entity").to_owned();
     api.query_at(moment, move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
+        must_be_true(&entity, valid_at)?;
         let (id, version) = (entity.id, entity.version);
         view.shown([id]);
         let mut row = EntityRow::from(entity);
-        with_count(view, id, &mut row)?;
+        with_count(view, id, valid_at, &mut row)?;
         if with_observations {
             with_texts(view, id, valid_at, &mut row)?;
         }
@@ -206,18 +242,18 @@ struct VersionRow {
 }
 
 impl VersionRow {
-    fn new(row: HistoryRow) -> Self {
+    fn new(view: &View, row: HistoryRow) -> Result<Self, Problem> {
         let (kind, fact) = match row.fact {
             Fact::Entity(entity) => ("entity", json!({"entity": EntityRow::from(entity)})),
             Fact::Observation(observation) => {
                 ("observation", json!({"observation": ObservationRow::from(observation)}))
             }
-            Fact::Relation(relation) => (
-                "relation",
-                json!({"relation": RelationRow::new(relation, &std::collections::HashMap::new())}),
-            ),
+            Fact::Relation(relation) => {
+                let names = names_then(view, row.created_seq, &relation)?;
+                ("relation", json!({"relation": RelationRow::new(relation, &names)}))
+            }
         };
-        Self {
+        Ok(Self {
             seq: row.created_seq,
             recorded_at: row.created_at,
             agent_id: row.actor,
@@ -225,8 +261,21 @@ impl VersionRow {
             removed_at: row.removed_at,
             kind,
             fact,
+        })
+    }
+}
+
+/// The names that the ends of a relation had when the record `at` wrote this version of it. An end of which nothing of
+/// that time is kept has the name that `view` knows.
+fn names_then(view: &View, at: Seq, relation: &Relation) -> Result<HashMap<MemoryId, String>, Problem> {
+    let ends = [relation.from, relation.to];
+    let mut names = names_of(&view.as_of(at), ends.into_iter())?;
+    if ends.iter().any(|end| !names.contains_key(end)) {
+        for (id, name) in names_of(view, ends.into_iter())? {
+            names.entry(id).or_insert(name);
         }
     }
+    Ok(names)
 }
 
 /// `GET /memory/entities/{id or name}/history`: every version of the entity, its observations and its relations. A
@@ -249,7 +298,8 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
         let versions = versions.into_iter().filter(visible).enumerate().skip(after).take(page.limit + 1);
         let mut versions: Vec<(usize, HistoryRow)> = versions.collect();
         let next_cursor = page.cut(&mut versions, |(index, _)| *index as u64 + 1);
-        let versions: Vec<_> = versions.into_iter().map(|(_, row)| VersionRow::new(row)).collect();
+        let versions = versions.into_iter().map(|(_, row)| VersionRow::new(view, row));
+        let versions = versions.collect::<Result<Vec<_>, _>>()?;
         let answer = json!({
             "entity_id": Row::Entity.show(id),
             "versions": versions,

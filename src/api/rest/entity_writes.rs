@@ -1,7 +1,7 @@
 //! Writing entities: create, change, replace, remove, and clearing a scope.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 use caxton_projections::view::{View, Wait};
@@ -14,7 +14,7 @@ use super::caller::{CALLER, ScopeKind};
 use super::fields::Fields;
 use super::ids::Row;
 use super::middleware::expected_version;
-use super::problem::Problem;
+use super::problem::{Complaint, Problem, shortened};
 use super::refusals::{self, graph_failed, whole};
 use super::rows;
 use crate::commands::write::{EntityChange, NewEntity};
@@ -276,20 +276,27 @@ async fn change(api: &Api, call: &Call, whole_row: bool) -> Result<Response, Pro
     let name = change.name.clone().unwrap_or_default();
     let entity_type = change.entity_type.clone().unwrap_or_default();
     let outcome = api.write(&context, vec![Write::UpdateEntity(change)], true).await;
-    let outcome = outcome.map_err(|error| precondition(error, call.headers()))?;
+    let outcome = outcome.map_err(|error| not_changed(error, call, in_header))?;
     let (written, outcome) = only(outcome)?;
     entity_written(api, &context, written, outcome, name, entity_type).await
 }
 
-/// A version that `If-Match` asked for and that is gone is 412; one that the body asked for is 409.
-fn precondition(error: SubmitError, headers: &HeaderMap) -> Problem {
-    let stale = matches!(&error, SubmitError::Refused(refusals)
-        if refusals.iter().any(|refusal| refusal.code == RefusalCode::VersionConflict));
-    let problem = refusals::not_submitted(error, &whole);
-    if stale && headers.contains_key(header::IF_MATCH) {
-        return problem.with_status(StatusCode::PRECONDITION_FAILED);
+/// Why an entity was not changed. A version that `If-Match` asked for and that is gone is 412 and told of the header; one
+/// that the body asked for is 409 and told of its member.
+fn not_changed(error: SubmitError, call: &Call, in_header: Option<u32>) -> Problem {
+    if let SubmitError::Refused(refused) = &error
+        && let Some(stale) = refused.iter().find(|refusal| refusal.code == RefusalCode::VersionConflict)
+        && in_header.is_some()
+    {
+        let given = call.headers().get(header::IF_MATCH).and_then(|value| value.to_str().ok());
+        let complaint = Complaint {
+            field: "If-Match".to_owned(),
+            value: given.map(shortened),
+            ..refusals::complaint(stale.clone(), &whole)
+        };
+        return Problem::complaints(StatusCode::PRECONDITION_FAILED, vec![complaint]);
     }
-    problem
+    call.with_values(refusals::not_submitted(error, &whole))
 }
 
 /// `DELETE /memory/entities/{id or name}`: takes it out of the present with its observations and relations.
@@ -300,7 +307,7 @@ pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Respons
     query.finish()?;
     let write = Write::RemoveEntity { entity: in_path(&call, &context), expected_version };
     let outcome = api.write(&context, vec![write], true).await;
-    let (written, outcome) = only(outcome.map_err(|error| precondition(error, call.headers()))?)?;
+    let (written, outcome) = only(outcome.map_err(|error| not_changed(error, &call, expected_version))?)?;
     let body = json!({
         "entity_id": Row::Entity.show(written.id),
         "status": written.status,

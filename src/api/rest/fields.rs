@@ -16,6 +16,18 @@ use super::problem::{Complaint, Problem, nearest, shortened};
 /// More complaints than this help nobody.
 const COMPLAINTS_MAX: usize = 20;
 
+/// What clients call some choices elsewhere, with the word for it here: by its letters another one may be nearer, as
+/// `oldest` is to `latest`.
+const MEANT: &[(&str, &str)] = &[
+    ("latest", "newest"),
+    ("recent", "newest"),
+    ("desc", "newest"),
+    ("descending", "newest"),
+    ("earliest", "oldest"),
+    ("asc", "oldest"),
+    ("ascending", "oldest"),
+];
+
 /// The values of one JSON object or query string.
 ///
 /// A getter whose value is wrong notes a complaint and answers a neutral value; [`Fields::finish`] then refuses the
@@ -308,7 +320,10 @@ impl Fields {
             return Some(*value);
         }
         let words = choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-        let remedy = match nearest(&text, choices.iter().map(|(word, _)| *word)) {
+        let meant = MEANT.iter().find(|(said, _)| said.eq_ignore_ascii_case(&text)).map(|(_, meant)| *meant);
+        let meant = meant.filter(|meant| choices.iter().any(|(word, _)| word == meant));
+        let near = meant.or_else(|| nearest(&text, choices.iter().map(|(word, _)| *word)));
+        let remedy = match near {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("use one of: {words}"),
         };
@@ -509,6 +524,26 @@ mod tests {
         check_query("limti=3", |_| (), Some("limti: is no known parameter; did you mean \"limit\"?"));
         check_query("zzzzz=3", |_| (), Some("zzzzz: is no known parameter; known are: limit, q, min, on"));
         check_query("q=a&q=b", |_| (), Some("q: is given twice; give it once"));
+    }
+
+    #[test]
+    fn a_choice_is_suggested_by_what_is_meant_before_its_letters() {
+        let order = |fields: &mut Fields| {
+            fields.choice("q", &[("newest", true), ("oldest", false)]);
+        };
+        check_query("q=Newest", order, None);
+        for (given, meant) in
+            [("latest", "newest"), ("DESC", "newest"), ("earliest", "oldest"), ("newst", "newest")]
+        {
+            let then = format!("q: must be one of: newest, oldest; did you mean {meant:?}?");
+            check_query(&format!("q={given}"), order, Some(&then));
+        }
+        check_query("q=zzz", order, Some("q: must be one of: newest, oldest; use one of: newest, oldest"));
+        // A word that is no choice here is not suggested.
+        let level = |fields: &mut Fields| {
+            fields.choice("q", &[("info", 0), ("warn", 1)]);
+        };
+        check_query("q=recent", level, Some("q: must be one of: info, warn; use one of: info, warn"));
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Row {
         }
     }
 
-    const fn not_found(self) -> &'static str {
+    /// The code of a problem that says that there is none.
+    pub(super) const fn not_found(self) -> &'static str {
         match self {
             Self::Entity => "ENTITY_NOT_FOUND",
             Self::Observation => "OBSERVATION_NOT_FOUND",

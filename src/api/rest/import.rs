@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::Seq;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::Api;
@@ -162,7 +163,7 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
         // Its rows say nothing of metadata, confidence and validity, so these stay as they are.
         Format::Mcp => OnExisting::Merge,
     });
-    whole_export(&call.body)?;
+    whole_lines(&call.body)?;
     let (mut lines, mut report) = (Lines::of(call.body.clone()), Report::default());
     let (mut early, mut chunk) = (Vec::new(), 0);
     loop {
@@ -248,28 +249,42 @@ async fn written(
     }
 }
 
-/// Refuses an export that was cut short, before anything of it is written: its last line counts its rows.
-fn whole_export(body: &Bytes) -> Result<(), Problem> {
-    let mut lines =
-        body.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace));
+/// Refuses lines that were cut short, before any of them is written: the last one ends in the middle, or they are an export
+/// and lack the last one, which counts its rows.
+fn whole_lines(body: &Bytes) -> Result<(), Problem> {
+    let lines = (1_u64..).zip(body.split(|byte| *byte == b'\n'));
+    let mut lines = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
     let parsed = |line: &[u8]| serde_json::from_slice::<Value>(line).unwrap_or_default();
-    let first = lines.next().map(parsed).unwrap_or_default();
-    let version = first["export_metadata"]["version"].as_str();
+    let Some(first) = lines.next() else { return Ok(()) };
+    let (rows, (number, last)) = lines.fold((0_u64, first), |(rows, _), line| (rows + 1, line));
+    let cut = |detail: String, remedy: &str| {
+        Problem::new(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", format!("{detail}; nothing was written"))
+            .field("body")
+            .detail("line", number)
+            .remedy(remedy)
+    };
+    if !body.ends_with(b"\n") && serde_json::from_slice::<IgnoredAny>(last).is_err_and(|error| error.is_eof())
+    {
+        let detail = format!("line {number}, the last one, ends in the middle");
+        return Err(cut(detail, "send all of it; or take the half line off to import what is there"));
+    }
+    let head = parsed(first.1);
+    let version = head["export_metadata"]["version"].as_str();
     if version.is_none_or(|version| version == EXPORT_VERSION_WITHOUT_END) {
         return Ok(());
     }
-    let (rows, last) = lines.fold((0_u64, None), |(rows, _), line| (rows + 1, Some(line)));
-    let end = last.map(parsed).filter(|end| end["type"] == "end");
+    let end = Some(parsed(last)).filter(|end| end["type"] == "end");
     let counted = |end: &Value| end["entities"].as_u64()?.checked_add(end["relations"].as_u64()?);
     let detail = match end.as_ref().map(counted) {
         Some(counted) if counted == rows.checked_sub(1) => return Ok(()),
-        Some(Some(counted)) => format!("the export holds {} rows, its last line counts {counted}", rows - 1),
-        Some(None) => "the last line of the export counts no rows".to_owned(),
-        None => format!("the export was cut short after {rows} rows: the line of type end is missing"),
+        Some(Some(counted)) => {
+            let found = rows.saturating_sub(1);
+            format!("the export holds {found} rows, its last line, {number}, counts {counted}")
+        }
+        Some(None) => format!("the last line of the export, {number}, counts no rows"),
+        None => format!("the export was cut short: the line of type end is missing behind line {number}"),
     };
-    Err(Problem::new(StatusCode::BAD_REQUEST, "BODY_INCOMPLETE", detail)
-        .field("body")
-        .remedy("export again; or remove the lines of type metadata and end to import what is there"))
+    Err(cut(detail, "export again; or remove the lines of type metadata and end to import what is there"))
 }
 
 /// One line as a write; `None` for the lines around an export's rows.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Api;
 use super::call::{Call, ReadContext, WriteContext};
 use super::caller::CALLER;
-use super::entities::{Page, observations};
+use super::entities::{Page, must_be_true, observations};
 use super::entity_writes::{OBSERVATION, answer, created_or_ok, new_observations, only, reference, shown};
 use super::ids::Row;
 use super::problem::Problem;
@@ -32,6 +32,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let text = call.path("entity").to_owned();
     api.query_at(moment, move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
+        must_be_true(&entity, valid_at)?;
         let mut observations = observations(view, entity.id, after, valid_at, page.limit + 1)?;
         let next_cursor = page.cut(&mut observations, |observation| observation.id.0);
         let rows: Vec<_> = observations.into_iter().map(ObservationRow::from).collect();

@@ -140,6 +140,11 @@ impl Problem {
         self
     }
 
+    /// What each layer said of the failure, in one line; of one without causes, what the client is told.
+    pub(super) fn cause(&self) -> String {
+        if self.0.causes.is_empty() { self.0.detail.clone() } else { self.0.causes.join(": ") }
+    }
+
     /// Says when to try again.
     pub(super) fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_seconds = Some(seconds);
@@ -155,12 +160,6 @@ impl Problem {
     /// Ends the connection after the answer: the rest of the request was not read.
     pub(super) fn close(mut self) -> Self {
         self.0.close = true;
-        self
-    }
-
-    /// The same problem with another status.
-    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
-        self.0.status = status;
         self
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use caxton_events::Seq;
+use caxton_events::log::{ReadError, StoreError};
 use caxton_projections::view::{Part, View, Wait};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -74,7 +75,7 @@ impl Api {
             if let Err(problem) = &result
                 && problem.code() == refusals::GRAPH_DAMAGED
             {
-                engine.graph_is_damaged();
+                engine.graph_is_damaged(&problem.cause());
             }
             drop(turn);
             result
@@ -124,6 +125,10 @@ impl Api {
                 return Ok(());
             };
             if let Some(error) = position.stopped {
+                // It only lacks what the log still holds: the log is the cause.
+                if self.engine.log().closed().is_some_and(|closed| closed.to_string() == error) {
+                    return Err(refusals::log_unreadable(&ReadError::Store(StoreError::Closed)));
+                }
                 return Err(refusals::projection_stopped(name, &error, None));
             }
             if tokio::time::Instant::now() >= deadline {

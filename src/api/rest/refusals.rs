@@ -4,7 +4,7 @@ use std::error::Error;
 
 use axum::http::StatusCode;
 use caxton_events::Seq;
-use caxton_events::log::{AppendError, ReadError as LogReadError};
+use caxton_events::log::{AppendError, ReadError as LogReadError, StoreError};
 use caxton_projections::embedding::EmbedError;
 use caxton_projections::graph::ReadError;
 use caxton_projections::queries::SearchError;
@@ -62,6 +62,7 @@ pub(super) fn complaint(refusal: Refusal, place: Place<'_>) -> Complaint {
         "from" => "from_entity",
         "to" => "to_entity",
         "scope" => "memory_scope",
+        "version" => "expected_version",
         other => other,
     };
     Complaint {
@@ -112,9 +113,16 @@ pub(super) fn not_submitted(error: SubmitError, place: Place<'_>) -> Problem {
     }
 }
 
+/// What to do about a log that has closed itself, whatever was asked.
+pub(super) const REOPEN: &str =
+    "remove the cause (on a full disk, make room) and restart the server; nothing is written until then";
+
 /// The log did not take the write.
 pub(super) fn log_failed(error: &AppendError) -> Problem {
-    tracing::error!(error = %chain(error), "the log failed");
+    // Every write meets a closed log. The engine tells once that it is closed, and why.
+    if !matches!(error, AppendError::Closed(_)) {
+        tracing::error!(error = %chain(error), "the log failed");
+    }
     let detail = error.to_string();
     let problem = match error {
         AppendError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", detail),
@@ -136,7 +144,7 @@ pub(super) fn log_failed(error: &AppendError) -> Problem {
         AppendError::Io { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", detail)
             .remedy("see the server's log; whether this write survived shows after a restart"),
         AppendError::Closed(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "LOG_CLOSED", detail)
-            .remedy("nothing was written; see the server's log and restart it"),
+            .remedy(format!("nothing was written; {REOPEN}")),
         AppendError::BeingErased { .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BEING_ERASED", detail)
                 .remedy("nothing was written: send it again in a moment")
@@ -181,16 +189,17 @@ pub(super) fn graph_failed(error: &ReadError) -> Problem {
                 .remedy(format!("use at most {max}"))
         }
         ReadError::Rebuilding { reason } => projection_rebuilding("graph", reason),
+        // Every request meets the damage. The engine hears of it by the code, and tells of it once.
+        ReadError::Sqlite { .. } if error.is_damage() => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, GRAPH_DAMAGED, error.to_string())
+                .remedy("restart the server: it sets the damaged file aside and rebuilds it from the log")
+                .caused_by(error)
+        }
         ReadError::Sqlite { .. } => {
             tracing::error!(error = %chain(error), "the graph could not be read");
-            let remedy = if error.is_damage() {
-                "restart the server: it sets the damaged file aside and rebuilds it from the log"
-            } else {
-                "try again; see the server's log"
-            };
-            let code = if error.is_damage() { GRAPH_DAMAGED } else { "STORAGE_ERROR" };
-            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, error.to_string());
-            problem.remedy(remedy).caused_by(error)
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string())
+                .remedy("try again; see the server's log")
+                .caused_by(error)
         }
     }
 }
@@ -233,6 +242,10 @@ pub(super) fn no_model() -> Problem {
 
 /// The log did not answer.
 pub(super) fn log_unreadable(error: &LogReadError) -> Problem {
+    if let LogReadError::Store(StoreError::Closed) = error {
+        let detail = "the log is closed, and not read any more; GET /api/v1/health/detailed says why";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "LOG_CLOSED", detail).remedy(REOPEN);
+    }
     tracing::error!(error = %chain(error), "the log could not be read");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string())
         .remedy("run caxton log verify")
@@ -254,6 +267,9 @@ pub(super) fn stopping() -> Problem {
         .close()
 }
 
+/// What to do about a projection that has stopped.
+pub(super) const GO_ON: &str = "remove the cause and restart the server: it goes on from the log";
+
 /// A projection does not go on; `recorded` is the write that is in the log all the same.
 pub(super) fn projection_stopped(name: &str, error: &str, recorded: Option<Seq>) -> Problem {
     let detail = match recorded {
@@ -268,7 +284,7 @@ pub(super) fn projection_stopped(name: &str, error: &str, recorded: Option<Seq>)
         Some(last) => problem.detail("seq", last.0).remedy(
             "do not repeat the write; remove the cause and restart the server, which goes on from the log",
         ),
-        None => problem.remedy("remove the cause and restart the server: it goes on from the log"),
+        None => problem.remedy(GO_ON),
     }
 }
 
@@ -322,6 +338,7 @@ mod tests {
             ("observations[2].content", "entities[7].observations[2].content"),
             ("from", "entities[7].from_entity"),
             ("entity_type", "entities[7].entity_type"),
+            ("version", "entities[7].expected_version"),
         ] {
             let refusal = Refusal {
                 code: RefusalCode::Validation,

@@ -1,7 +1,7 @@
 //! What there is: every path with its methods.
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
@@ -63,6 +63,9 @@ const PATHS: &[&str] = &[
     "/api/v1/ready",
     "/v1/embeddings",
 ];
+
+/// Paths that any word fits and at which there is nothing to be read: whoever asks for it has mistyped another path.
+const DELETED_ONLY: &[&str] = &["/api/v1/capabilities/{name}/{capability}", "/api/v1/memory/{agent_id}"];
 
 /// The whole door as a service, without its connections.
 pub fn router(engine: Engine, options: RestOptions) -> Router {
@@ -162,7 +165,10 @@ fn resources() -> Router<Api> {
 }
 
 async fn no_such_path(request: Request) -> Problem {
-    let path = request.uri().path();
+    nothing_at(request.uri().path())
+}
+
+fn nothing_at(path: &str) -> Problem {
     let remedy = match nearest(path, PATHS.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
         None => "see docs/api.md for the paths there are".to_owned(),
@@ -172,7 +178,23 @@ async fn no_such_path(request: Request) -> Problem {
 }
 
 async fn no_such_method(request: Request) -> Problem {
-    let detail = format!("{} does not take {}", shortened(request.uri().path()), request.method());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
-        .remedy("use one of the methods in the Allow header")
+    let path = request.uri().path();
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if DELETED_ONLY.contains(&route) {
+        return nothing_at(path);
+    }
+    let detail = format!("{} does not take {}", shortened(path), request.method());
+    let remedy = match beside(path).filter(|_| route.ends_with('}')) {
+        Some(near) => format!("use one of the methods in the Allow header; or did you mean {near}?"),
+        None => "use one of the methods in the Allow header".to_owned(),
+    };
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail).remedy(remedy)
+}
+
+/// The path without parameters that differs from this one in its last part and was probably meant.
+fn beside(path: &str) -> Option<&'static str> {
+    let (parent, last) = path.rsplit_once('/')?;
+    let parts = PATHS.iter().filter_map(|known| known.rsplit_once('/'));
+    let near = nearest(last, parts.filter(|(front, _)| *front == parent).map(|(_, part)| part))?;
+    PATHS.iter().copied().find(|known| known.rsplit_once('/') == Some((parent, near)))
 }

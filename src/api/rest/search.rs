@@ -94,6 +94,7 @@ fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
     }
     let mode = fields.choice("mode", MODES).unwrap_or(defaults.mode);
     let fusion = fusion(defaults.fusion, fields);
+    let min_similarity = min_similarity(mode, fields);
     let TimeFilter { valid_at, valid_between, current } = time_filter(fields);
     let search = Search {
         text,
@@ -104,7 +105,7 @@ fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
         owner: fields.parsed("owner"),
         valid_at,
         valid_between,
-        min_similarity: fields.number("min_similarity", -1.0..=1.0).map(|cosine| cosine as f32),
+        min_similarity,
         limit: fields
             .integer("limit", 1..=defaults.limit_max as u64)
             .map_or(defaults.limit, |limit| limit as usize),
@@ -138,6 +139,21 @@ fn fusion(default: Fusion, fields: &mut Fields) -> Fusion {
         (Some(false), None) => Fusion::default(),
         (None, None) => default,
     }
+}
+
+/// The least cosine of a hit. Where words alone rank there are no cosines, and an answer that passed the bound over would
+/// hold what the client did not want.
+fn min_similarity(mode: SearchMode, fields: &mut Fields) -> Option<f32> {
+    let least = fields.number("min_similarity", -1.0..=1.0)?;
+    if mode == SearchMode::Keyword {
+        fields.complain(
+            "min_similarity",
+            Some(&least.to_string()),
+            "does not go with mode=keyword, which compares no vectors",
+            "leave it out, or search with mode=semantic or mode=hybrid",
+        );
+    }
+    Some(least as f32)
 }
 
 /// What must be true: at a moment, within a range, when it is asked, or ever.

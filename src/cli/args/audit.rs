@@ -63,7 +63,7 @@ pub(in crate::cli) struct AuditQuery {
     /// Only events recorded before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) until: Option<String>,
-    /// Only events of the last span of time, as in 24h, 30m or 7days
+    /// Only events of the last span of time, as in 24h, 30m or 7d
     #[arg(long, value_name = "SPAN", conflicts_with = "since")]
     pub(in crate::cli) last: Option<String>,
     /// Only events at this position or behind it

@@ -35,26 +35,38 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What the exit code of a run says.
+const RUN_EXIT_CODES: &str = "\
+Exit code 0: it was measured, whatever the grades: `critical` and `fail` are findings. 1: it could not be measured, or
+nothing at all was done of an operation. Others as for every command. Scripts that want to fail for a server that became
+slower ask `caxton benchmark compare`.";
+
 /// Commands that measure.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum BenchmarkCommand {
     /// Write a memory of some size, and ask it by meaning, by words, by both and along its relations
+    #[command(after_help = RUN_EXIT_CODES)]
     Memory(BenchmarkMemory),
     /// Talk to agents from files at a given rate
+    #[command(after_help = RUN_EXIT_CODES)]
     Agents(BenchmarkAgents),
     /// Turn texts into vectors, alone and in batches
+    #[command(after_help = RUN_EXIT_CODES)]
     Embeddings(BenchmarkEmbeddings),
     /// Write and read the store at given rates, side by side
+    #[command(after_help = RUN_EXIT_CODES)]
     Storage(BenchmarkStorage),
     /// Everything at once: agents, messages, memory, what it takes, where it ends, how it comes back
+    #[command(after_help = RUN_EXIT_CODES)]
     System(BenchmarkSystem),
     /// One of three loads of messages: a peak, a long steady one, a burst
+    #[command(after_help = RUN_EXIT_CODES)]
     Scenario(BenchmarkScenario),
     /// Set two runs side by side and find what became worse
     #[command(
         after_help = "A run is a file that --output wrote, or what `cargo bench` left behind: target/criterion is its last run,\n\
             target/criterion:main what it kept with --save-baseline main, target/criterion:a,b both as rounds of one run.\n\n\
-            Exit code 0: nothing is worse beyond the threshold. 1: something is."
+            Exit code 0: nothing is worse beyond the threshold. 1: something is. 2: a run could not be read."
     )]
     Compare(BenchmarkCompare),
 }
@@ -98,7 +110,7 @@ pub(in crate::cli) struct BenchmarkMemory {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) search_queries: u64,
     /// Time that each kind of search takes at the most
-    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(in crate::cli) duration: Duration,
     #[command(flatten)]
     pub(in crate::cli) place: BenchmarkPlace,
@@ -114,7 +126,7 @@ pub(in crate::cli) struct BenchmarkAgents {
     #[arg(long, value_name = "RATE", default_value = "100", value_parser = rate, allow_negative_numbers = true)]
     pub(in crate::cli) conversations_per_second: f64,
     /// How long
-    #[arg(long, value_name = "TIME", default_value = "600s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     pub(in crate::cli) duration: Duration,
     /// Time that an answer may take
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
@@ -135,7 +147,7 @@ pub(in crate::cli) struct BenchmarkEmbeddings {
     /// Requests under way at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(in crate::cli) parallel_threads: u16,
-    /// Time that it takes at the most
+    /// Time that it takes at the most [default: as long as it takes]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(in crate::cli) duration: Option<Duration>,
     #[command(flatten)]
@@ -152,7 +164,7 @@ pub(in crate::cli) struct BenchmarkStorage {
     #[arg(long, value_name = "RATE", default_value = "5000", value_parser = rate, allow_negative_numbers = true)]
     pub(in crate::cli) read_ops_per_second: f64,
     /// How long
-    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub(in crate::cli) duration: Duration,
     #[command(flatten)]
     pub(in crate::cli) place: BenchmarkPlace,
@@ -170,7 +182,7 @@ pub(in crate::cli) struct BenchmarkSystem {
     /// Conversations that messages belong to
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(in crate::cli) concurrent_conversations: u64,
-    /// Find the highest rate of messages that meets the targets
+    /// Find the highest rate of messages that meets the targets; each rate is tried for 5 s behind --ramp-up, in a row of its own
     #[arg(long)]
     pub(in crate::cli) find_limits: bool,
     /// How long each part takes
@@ -210,7 +222,7 @@ impl ScenarioName {
 pub(in crate::cli) struct BenchmarkScenario {
     /// Which
     pub(in crate::cli) name: ScenarioName,
-    /// How long, instead of what the load says
+    /// How long [default: 5m for peak, 24h for sustained, 50s for burst]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(in crate::cli) duration: Option<Duration>,
     /// Messages in a request

@@ -58,6 +58,7 @@ Exit codes:
   4  no server could be reached, or the data directory is in use by one that does not answer
   5  refused: the rules said no (a conflict, an invalid value, a missing API key); nothing was written but what
      the message names
+  130  interrupted before it was done
 
 Every command prints a table for people; --json prints one JSON value for programs.
 A command finds a running server by DATA_DIR/endpoint. Without one it opens the directory itself.";
@@ -206,8 +207,8 @@ Examples:
   caxton benchmark agents --agents 20 --conversations-per-second 100 --duration 60s --output base.json
   caxton benchmark compare base.json current.json --threshold 0.1
 
-Without --target a server is started on a folder of its own, which is removed at the end. docs/benchmark.md says what is
-measured and how."
+Without --target a server is started on a folder of its own, which is removed at the end. The exit code does not depend on
+grades: only `compare` ends with 1 for what became worse. docs/benchmark.md says what is measured and how."
     )]
     Benchmark(BenchmarkCommand),
     /// Get the embedding model
@@ -231,4 +232,49 @@ measured and how."
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Args;
+    use crate::config::{format_duration, parse_duration};
+
+    /// The defaults of flags that take a time, in a command and those below it, each with its flag.
+    fn times(command: &clap::Command, found: &mut Vec<(String, String)>) {
+        for flag in command.get_arguments() {
+            let names = flag.get_value_names().unwrap_or_default();
+            if names.iter().any(|name| name.as_str() == "TIME") {
+                let place = format!("{} --{}", command.get_name(), flag.get_id());
+                let defaults = flag.get_default_values().iter();
+                found.extend(defaults.map(|value| (place.clone(), value.to_string_lossy().into_owned())));
+            }
+        }
+        command.get_subcommands().for_each(|below| times(below, found));
+    }
+
+    #[test]
+    fn default_times_read_in_the_help_as_they_are_told_elsewhere() {
+        let mut found = Vec::new();
+        times(&Args::command(), &mut found);
+        assert!(found.len() >= 11, "{found:?}");
+        for (flag, default) in found {
+            let told = parse_duration(&default).map(format_duration);
+            assert_eq!(told, Some(default), "{flag}");
+        }
+    }
+
+    #[test]
+    fn every_benchmark_says_what_its_exit_code_means() {
+        let args = Args::command();
+        let benchmark = args.find_subcommand("benchmark").unwrap();
+        let commands: Vec<_> = benchmark.get_subcommands().collect();
+        assert!(commands.len() >= 7);
+        for command in commands {
+            let told = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(told.contains("Exit code 0: ") && told.contains(" 1: "), "{name}: {told}");
+        }
+    }
 }

@@ -203,7 +203,11 @@ pub(in crate::cli) struct EmbedText {
 /// Commands about the configuration.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ConfigCommand {
-    /// Say what is wrong with a file, and which of its keys change nothing yet
+    /// Say what is wrong with a file, which of its keys change nothing yet, and which paths lead nowhere
+    #[command(
+        after_help = "Relative paths count from the folder in which Caxton is started: run it there. Paths that lead nowhere are\n\
+            warnings. Exit code 0: a server can use the file. 2: it cannot."
+    )]
     Check {
         /// The file, `-` for standard input
         file: PathBuf,
@@ -249,6 +253,9 @@ pub(in crate::cli) enum CorpusCommand {
         /// File to write, `-` for standard output: what `memory import` reads
         #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
         out: PathBuf,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
         /// Packages at most, programs first
         #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
         limit: usize,
@@ -261,6 +268,9 @@ pub(in crate::cli) enum CorpusCommand {
         /// File to write, `-` for standard output: what `memory import` reads
         #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
         out: PathBuf,
+        /// Replace what is there
+        #[arg(long)]
+        force: bool,
         /// Packages at most
         #[arg(long, value_name = "COUNT", default_value_t = 20_000)]
         limit: usize,

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
+use super::output::shortened;
 use super::setup;
 
 pub(super) use http::{Http, is_address};
@@ -169,14 +170,28 @@ pub(super) fn running(common: &Common) -> Result<Option<Http>, Failure> {
         return Http::new(url, common.api_key.clone()).map(Some);
     }
     let file = setup::data_dir(common)?.join(ENDPOINT_FILE);
-    match std::fs::read_to_string(&file) {
-        Ok(url) => {
-            let server = Http::new(url.trim(), common.api_key.clone())?;
+    match std::fs::read(&file) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let url = text.trim();
+            is_address(url, "").map_err(|_| names_no_server(&file, url))?;
+            let server = Http::new(url, common.api_key.clone())?;
             Ok(server.answers().then_some(server))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(&file, &error)),
     }
+}
+
+/// A server may run or not: without its address nobody can tell, so nothing is opened beside it.
+fn names_no_server(file: &Path, text: &str) -> Failure {
+    let holds = if text.is_empty() { "is empty".to_owned() } else { format!("holds {:?}", shortened(text)) };
+    let message = format!(
+        "{} {holds}, where the address of the server on this data directory should stand (http://HOST:PORT); \
+         if none runs, remove this file, else name the server with --url, or start it again",
+        file.display()
+    );
+    Failure::new(Exit::Unreachable, message)
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Failure {

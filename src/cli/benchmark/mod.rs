@@ -31,6 +31,7 @@ use caxton_tools::benchmark::{
 use super::args::{BenchmarkCommand, BenchmarkCompare, BenchmarkPlace, Common};
 use super::failure::{Exit, Failure};
 use super::output::Output;
+use crate::config::format_duration;
 use crate::engine::SystemClock;
 use caxton_events::Clock as _;
 use instance::Instance;
@@ -82,16 +83,15 @@ pub(super) fn run(command: &BenchmarkCommand, common: &Common, out: &mut Output)
     end(run, place, out)
 }
 
-/// Its name, its flags for the results, and the bytes that it takes on disk, roughly.
+/// Its name, its flags for the results, and the bytes that it takes on disk at the most, as far as that is known.
 fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
-    let human = |duration| humantime::format_duration(duration).to_string();
     match command {
         BenchmarkCommand::Memory(what) => {
             let settings = vec![
                 setting("entities", &what.entities),
                 setting("relations", &what.relations),
                 setting("search-queries", &what.search_queries),
-                setting("duration", &human(what.duration)),
+                setting("duration", &format_duration(what.duration)),
             ];
             ("memory", settings, memory::disk_bytes(what.entities, what.relations))
         }
@@ -99,8 +99,8 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
             let settings = vec![
                 setting("agents", &what.agents),
                 setting("conversations-per-second", &what.conversations_per_second),
-                setting("duration", &human(what.duration)),
-                setting("response-timeout", &human(what.response_timeout)),
+                setting("duration", &format_duration(what.duration)),
+                setting("response-timeout", &format_duration(what.response_timeout)),
             ];
             let talked = what.conversations_per_second * what.duration.as_secs_f64();
             ("agents", settings, (talked * agents::TURN_DISK_BYTES) as u64)
@@ -117,7 +117,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
             let settings = vec![
                 setting("write-ops-per-second", &what.write_ops_per_second),
                 setting("read-ops-per-second", &what.read_ops_per_second),
-                setting("duration", &human(what.duration)),
+                setting("duration", &format_duration(what.duration)),
             ];
             let written = (what.write_ops_per_second * what.duration.as_secs_f64()) as u64;
             ("storage", settings, memory::disk_bytes(storage::ENTITIES + written / 3, 0))
@@ -128,22 +128,19 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("memory-entities", &what.memory_entities),
                 setting("concurrent-conversations", &what.concurrent_conversations),
                 setting("find-limits", &what.find_limits),
-                setting("duration", &human(what.duration)),
+                setting("duration", &format_duration(what.duration)),
                 setting("rate", &what.rate),
             ];
-            let messages = (system::MESSAGES_A_SECOND * what.duration.as_secs_f64()) as u64;
-            let disk = memory::disk_bytes(what.memory_entities, 0) + messages * system::message_disk_bytes();
-            ("system", settings, disk)
+            ("system", settings, system::disk_bytes(what))
         }
         BenchmarkCommand::Scenario(what) => {
             let scenario = Scenario::of(what.name, what.duration);
             let settings = vec![
                 setting("scenario", &what.name.name()),
-                setting("duration", &human(scenario.lasts)),
+                setting("duration", &format_duration(scenario.lasts)),
                 setting("batch", &what.batch),
             ];
-            let bytes = scenario.bytes as u64 + traffic::MESSAGE_DISK_BYTES;
-            ("scenario", settings, scenario.messages(what.batch, what.place.ramp_up) * bytes)
+            ("scenario", settings, scenario.disk_bytes(what.batch, what.place.ramp_up))
         }
         BenchmarkCommand::Compare(_) => ("compare", Vec::new(), 0),
     }
@@ -172,12 +169,12 @@ fn begin<'a>(
         // Nobody may be there to read it.
         let _ = writeln!(
             io::stderr(),
-            "this takes up to {:.1} GB below {}, which is removed at the end",
-            disk as f64 / 1e9,
+            "this takes up to {} GB below {}, which is removed at the end",
+            gigabytes(disk),
             folder.display()
         );
     }
-    settings.push(setting("ramp-up", &humantime::format_duration(place.ramp_up)));
+    settings.push(setting("ramp-up", &format_duration(place.ramp_up)));
     if place.target.is_none() && common.url.is_none() {
         settings.extend(server_settings(common));
     }
@@ -201,6 +198,11 @@ fn begin<'a>(
     Ok(run)
 }
 
+/// In gigabytes with a digit, rounded up: it is what must be free.
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1}", (bytes as f64 / 1e8).ceil() / 10.0)
+}
+
 /// Flags that the server is started with and that change what it does.
 fn server_settings(common: &Common) -> impl Iterator<Item = Setting> + use<> {
     let preset = common.preset.map(|preset| setting("preset", &preset.name()));
@@ -221,24 +223,23 @@ fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Fai
         fs::write(file, page(&results)).map_err(|error| Failure::file("write", file, &error))?;
     }
     if out.is_json() {
-        return out.json(&results);
+        out.json(&results)?;
+    } else {
+        shown(&results, place.intervals, out)?;
     }
-    shown(&results, place.intervals, out)?;
-    let (parts, figures) = (&results.parts, &results.figures);
-    let nothing: Vec<&str> = parts
-        .iter()
-        .filter(|part| part.done == 0 && !part.failed.is_empty())
-        .map(|part| &*part.name)
-        .collect();
-    if !nothing.is_empty() {
-        let message = format!("nothing was done of {}; what was refused stands above", nothing.join(", "));
-        return Err(Failure::new(Exit::Failed, message));
+    ended(&results)
+}
+
+/// Whether the run measured what it was to measure. Grades do not count: they say how the server does, `compare` says whether it
+/// became worse.
+fn ended(results: &Results) -> Result<(), Failure> {
+    let undone = results.parts.iter().filter(|part| part.done == 0 && !part.failed.is_empty());
+    let undone: Vec<&str> = undone.map(|part| part.name.as_str()).collect();
+    if undone.is_empty() {
+        return Ok(());
     }
-    let missed = figures.iter().filter(|figure| figure.grade == Some(Grade::Fail)).count();
-    if missed > 0 {
-        out.line(format_args!("{missed} beyond what is critical"))?;
-    }
-    Ok(())
+    let message = format!("nothing was done of {}; what was refused stands above", undone.join(", "));
+    Err(Failure::new(Exit::Failed, message))
 }
 
 /// What is shown of each operation and of each stretch.
@@ -264,7 +265,11 @@ fn shown(results: &Results, intervals: bool, out: &mut Output) -> Result<(), Fai
     out.table(
         &["figure", "value", "unit", "target", "acceptable", "critical", "grade"],
         figures.iter().map(figure_row).collect(),
-    )
+    )?;
+    match figures.iter().filter(|figure| figure.grade == Some(Grade::Fail)).count() {
+        0 => Ok(()),
+        missed => out.line(format_args!("{missed} beyond what is critical")),
+    }
 }
 
 fn part_row(part: &Part) -> Vec<String> {
@@ -323,6 +328,64 @@ fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
             let names: Vec<&str> = comparison.regressions().map(|change| change.name.as_str()).collect();
             let message = format!("{count} became worse: {}", names.join(", "));
             Err(Failure::new(Exit::Failed, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes};
+    use caxton_events::Timestamp;
+    use caxton_tools::benchmark::{Better, Target};
+
+    /// A run in which so many operations were done and so many not.
+    fn results((done, failed): (u64, u64)) -> Results {
+        let slow = Figure::new("message p99", 1e6, "ms", Better::Lower);
+        let refused = (failed > 0).then(|| ("429".to_owned(), failed));
+        let part = Part {
+            name: "message".to_owned(),
+            done,
+            failed: refused.into_iter().collect::<BTreeMap<_, _>>(),
+            seconds: 1.0,
+            ramp_up_seconds: 0.0,
+            offered_per_second: None,
+            per_second: done as f64,
+            latency: None,
+            intervals: Vec::new(),
+            histogram: Vec::new(),
+        };
+        Results {
+            format: FORMAT,
+            benchmark: "scenario".to_owned(),
+            settings: Vec::new(),
+            target: None,
+            version: "0".to_owned(),
+            started_at: Timestamp::EPOCH,
+            machine: Machine::default(),
+            parts: vec![part],
+            figures: vec![slow.against(Target::MESSAGE_P99_MS)],
+            remarks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_run_fails_when_it_measured_nothing_and_not_by_its_grades() {
+        let slow = results((10, 90));
+        assert_eq!(slow.figures[0].grade, Some(Grade::Fail));
+        assert!(ended(&slow).is_ok() && ended(&results((0, 0))).is_ok());
+        let failure = ended(&results((0, 7))).unwrap_err();
+        assert_eq!(failure.exit, Some(Exit::Failed));
+        assert!(failure.to_string().contains("nothing was done of message"), "{failure}");
+    }
+
+    #[test]
+    fn what_must_be_free_is_rounded_up() {
+        for (bytes, told) in
+            [(100_000_000, "0.1"), (100_000_001, "0.2"), (449_280_000, "0.5"), (15_000_000_000, "15.0")]
+        {
+            assert_eq!(gigabytes(bytes), told);
         }
     }
 }

@@ -20,7 +20,7 @@ const STEPS_A_DOUBLING: u64 = 4;
 
 /// Counts of one kind of operation. Any number of threads add to it.
 pub(super) struct Record {
-    name: &'static str,
+    name: String,
     width: Duration,
     counts: Mutex<Counts>,
 }
@@ -61,7 +61,7 @@ fn note(histogram: &mut Histogram<u64>, nanos: u64) {
 
 impl Record {
     /// Of operations called `name` that take about `lasts` together.
-    pub(super) fn new(name: &'static str, lasts: Duration) -> Self {
+    pub(super) fn new(name: &str, lasts: Duration) -> Self {
         let counts = Counts {
             nanos: histogram(DIGITS.0),
             done: 0,
@@ -69,7 +69,8 @@ impl Record {
             last: Duration::ZERO,
             slots: Vec::new(),
         };
-        Self { name, width: (lasts / INTERVALS_MAX).max(INTERVAL_MIN), counts: Mutex::new(counts) }
+        let width = (lasts / INTERVALS_MAX).max(INTERVAL_MIN);
+        Self { name: name.to_owned(), width, counts: Mutex::new(counts) }
     }
 
     /// Takes in an operation that was answered at `at` after the start and took so long from the moment it was due.
@@ -128,7 +129,7 @@ impl Record {
             }
         });
         Part {
-            name: self.name.to_owned(),
+            name: self.name.clone(),
             done: counts.done,
             failed: counts.failed.clone(),
             seconds,

@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
     /// Does operations of one kind, and keeps what was found.
     pub(super) fn part(
         &mut self,
-        name: &'static str,
+        name: &str,
         work: &dyn Work,
         pacing: Pacing,
         connections: usize,
@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
     /// The same; `beside` is called several times a second meanwhile.
     pub(super) fn part_beside(
         &mut self,
-        (name, work): (&'static str, &dyn Work),
+        (name, work): (&str, &dyn Work),
         pacing: Pacing,
         connections: usize,
         beside: &mut dyn FnMut(),
@@ -101,7 +101,7 @@ impl<'a> Run<'a> {
         let record = Record::new(name, if lasts > Duration::from_hours(25) { Duration::ZERO } else { lasts });
         let operations = pacing.operations();
         let load = Load { door: &self.door, work, pacing, connections, record: &record };
-        let mut progress = Progress::new(name, "operations", !self.common.no_progress);
+        let mut progress = Progress::new(name.to_owned(), "operations", !self.common.no_progress);
         let (started, mut seen) = (Instant::now(), Vec::new());
         let ran = load.run(&mut |at| {
             progress.set(at, operations);

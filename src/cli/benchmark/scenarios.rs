@@ -8,9 +8,10 @@ use super::load::Pacing;
 use super::record::{latencies, rate};
 use super::run::Run;
 use super::schedule::{Phase, Schedule};
-use super::traffic::{Messages, Receivers, open, register};
+use super::traffic::{self, Messages, Receivers, open, register};
 use crate::cli::args::{BenchmarkScenario, ScenarioName};
 use crate::cli::failure::{Exit, Failure};
+use crate::config::format_duration;
 
 /// Share of messages that must come through.
 const SUCCESS_PERCENT: f64 = 99.0;
@@ -64,8 +65,13 @@ impl Scenario {
     }
 
     /// Messages of it.
-    pub(super) fn messages(&self, batch: u64, ramp_up: Duration) -> u64 {
-        self.schedule(batch, ramp_up).operations() * batch
+    fn messages(&self, batch: u64, ramp_up: Duration) -> u64 {
+        self.schedule(batch, ramp_up).operations().saturating_mul(batch)
+    }
+
+    /// Bytes that it takes on disk at the most.
+    pub(super) fn disk_bytes(&self, batch: u64, ramp_up: Duration) -> u64 {
+        traffic::disk_bytes(self.messages(batch, ramp_up), self.bytes)
     }
 }
 
@@ -74,12 +80,12 @@ pub(super) fn check(what: &BenchmarkScenario) -> Result<(), Failure> {
     let least = BURST.0 + BURST.1 + BURST_BEHIND_MIN;
     match what.duration {
         Some(duration) if what.name == ScenarioName::Burst && duration < least => {
-            let (duration, least) = (humantime::format_duration(duration), humantime::format_duration(least));
+            let (duration, least) = (format_duration(duration), format_duration(least));
             let message = format!(
                 "--duration {duration} is too short for a burst, which comes after {} and lasts {}; give {least} or more, or leave \
                  it out",
-                humantime::format_duration(BURST.0),
-                humantime::format_duration(BURST.1)
+                format_duration(BURST.0),
+                format_duration(BURST.1)
             );
             Err(Failure::new(Exit::Usage, message))
         }
@@ -183,7 +189,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use super::{Interval, Part, Scenario, ScenarioName, degradation, recovery, slope};
+    use super::{Interval, Part, Scenario, ScenarioName, degradation, format_duration, recovery, slope};
 
     fn intervals(p99: impl IntoIterator<Item = f64>) -> Vec<Interval> {
         let interval = |(at, p99): (usize, f64)| Interval {
@@ -212,6 +218,30 @@ mod tests {
         let burst = Scenario::of(ScenarioName::Burst, None);
         assert_eq!(messages(&burst, 100), 10_000 + 500_000 + 30_000);
         assert_eq!(burst.messages(100, Duration::from_secs(4)), 8_000 + 500_000 + 30_000);
+        // As `--help` has it.
+        let lasts = [ScenarioName::Peak, ScenarioName::Sustained, ScenarioName::Burst]
+            .map(|name| format_duration(Scenario::of(name, None).lasts));
+        assert_eq!(lasts, ["5m", "24h", "50s"]);
+    }
+
+    #[test]
+    fn what_a_scenario_takes_on_disk_is_not_more_than_is_said() {
+        let minutes = |minutes| Some(Duration::from_mins(minutes));
+        for (name, duration, took) in [
+            // As `data directory` had it at the end of such runs.
+            (ScenarioName::Burst, None, 630_000_000_u64),
+            (ScenarioName::Sustained, minutes(30), 13_287_022_000),
+            // By what a message took in such a run, 685 bytes of the log and 21 beside it, of which 512 are its content; the log's
+            // file may be 4 GiB ahead.
+            (ScenarioName::Sustained, None, 864_000_000 * 706 + (4 << 30)),
+            (ScenarioName::Peak, None, 30_000_000 * (706 - 512 + 1_024) + (4 << 30)),
+        ] {
+            let said = Scenario::of(name, duration).disk_bytes(100, Duration::ZERO);
+            assert!(took <= said, "{name:?} {duration:?}: said {said}, took {took}");
+            assert!(said < took / 2 * 3, "{name:?} {duration:?}: said {said}, took {took}");
+        }
+        let endless = Scenario::of(ScenarioName::Peak, Some(Duration::MAX));
+        assert_eq!(endless.disk_bytes(100, Duration::ZERO), u64::MAX);
     }
 
     #[test]

@@ -1,37 +1,49 @@
 //! `benchmark system`: everything at once, what it takes, where it ends, and how it comes back.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use caxton_tools::benchmark::{Better, Figure, Part, Target};
+use caxton_tools::benchmark::{Better, Figure, Interval, Part, Target};
 
 use super::instance::Usage;
 use super::load::Pacing;
-use super::memory::{Searches, fill};
-use super::record::{latencies, rate};
+use super::memory::{self, Searches, fill};
+use super::record::rate;
 use super::run::{Run, graded};
 use super::schedule::Schedule;
-use super::traffic::{MESSAGE_DISK_BYTES, Messages, open, register};
+use super::traffic::{self, Messages, open, register};
 use crate::cli::args::BenchmarkSystem;
 use crate::cli::failure::Failure;
+use crate::config::format_duration;
 
 /// Messages a second that a run may come to, for what it takes on disk.
-pub(super) const MESSAGES_A_SECOND: f64 = 200_000.0;
+const MESSAGES_A_SECOND: f64 = 200_000.0;
 /// Bytes of a message.
 const BYTES: usize = 512;
 /// Messages in a request where as many as possible are to come through.
 const BATCH: u64 = 100;
-/// How long a rate is tried.
+/// How long a rate is tried, from the moment it is reached.
 const TRIED: Duration = Duration::from_secs(5);
+/// What the search for the limit sends is no more than so many tries at the highest rate that comes through: two for all that
+/// were doubled up to it, one for the first that misses, and three in the gap, which is then as narrow as [`CLOSE`] asks.
+const TRIES: u32 = 6;
 /// Share of messages that must come through.
 const SUCCESS: f64 = 0.99;
 /// How close the limit is found, as a share of it.
 const CLOSE: f64 = 0.1;
-/// The first rate that is tried, in messages a second, and the last.
-const RATES: (f64, f64) = (500.0, 1_000_000.0);
+/// The first rate that is tried, in messages a second.
+const FIRST: f64 = 500.0;
+/// Rates outside of these are not tried: what misses the targets at a few messages a second has no limit to be found, and few
+/// messages say nothing.
+const RATES: RangeInclusive<f64> = 10.0..=1_000_000.0;
 
-/// Bytes on disk of a message of it.
-pub(super) const fn message_disk_bytes() -> u64 {
-    BYTES as u64 + MESSAGE_DISK_BYTES
+/// Bytes that a run takes on disk at the most.
+pub(super) fn disk_bytes(what: &BenchmarkSystem) -> u64 {
+    let one = TRIED.saturating_add(what.place.ramp_up);
+    let tries = if what.find_limits { one.saturating_mul(TRIES) } else { Duration::ZERO };
+    let at_most = MESSAGES_A_SECOND * what.duration.saturating_add(tries).as_secs_f64();
+    let messages = at_most + what.rate * what.duration.as_secs_f64();
+    memory::disk_bytes(what.memory_entities, 0).saturating_add(traffic::disk_bytes(messages as u64, BYTES))
 }
 
 /// Runs it.
@@ -71,7 +83,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
         graded(run, &found, Target::SEARCH_MS);
     }
     if what.find_limits {
-        limit(run, &single)?;
+        limit(run, &single, what.place.ramp_up)?;
     }
     run.resident();
     if let Some(took) = run.instance.crash()? {
@@ -92,25 +104,24 @@ fn processor(run: &mut Run<'_>, part: &Part, (before, after): (Usage, Usage), ag
     }
 }
 
-/// Finds the highest rate of messages that still meets the targets: doubled until it does not, then halved into.
-fn limit(run: &mut Run<'_>, work: &Messages) -> Result<(), Failure> {
-    let (mut meets, mut misses) = (0.0, None);
-    let mut rate = RATES.0;
-    while rate <= RATES.1 {
-        if is_met(run, work, rate)? {
-            meets = rate;
-        } else {
-            misses = Some(rate);
-        }
-        rate = match misses {
-            None => rate * 2.0,
-            Some(misses) if misses - meets > CLOSE * misses => f64::midpoint(meets, misses),
-            Some(_) => break,
-        };
-    }
-    run.figure(Figure::new("highest rate within the targets", meets, "messages/s", Better::Higher));
+/// Finds the highest rate of messages that still meets the targets. Each rate that is tried is a part of its own, whose name
+/// tells the rate. What two runs are compared by is the limit alone: its name is always the same, and they may have tried others.
+fn limit(run: &mut Run<'_>, work: &Messages, ramp_up: Duration) -> Result<(), Failure> {
+    let connections = run.connections();
+    let found = highest(|rate| {
+        let schedule = Schedule::steady(rate, ramp_up.saturating_add(TRIED), ramp_up);
+        let part = run.part(&tried(rate), work, Pacing::Open(schedule), connections)?;
+        Ok(is_met(&part))
+    })?;
+    run.figure(Figure::new("highest rate within the targets", found, "messages/s", Better::Higher));
+    let reached = if ramp_up.is_zero() {
+        "reached at once".to_owned()
+    } else {
+        format!("behind a ramp-up of {}", format_duration(ramp_up))
+    };
     run.remark(format!(
-        "limits: {} s each, a message a request, p99 below {} ms, {} % come through",
+        "limits: {} s at each rate, {reached}, a message a request; within the targets are a p99 of at most {} ms and {} % that \
+         come through",
         TRIED.as_secs(),
         Target::MESSAGE_P99_MS.target,
         SUCCESS * 100.0
@@ -118,9 +129,124 @@ fn limit(run: &mut Run<'_>, work: &Messages) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_met(run: &mut Run<'_>, work: &Messages, rate: f64) -> Result<bool, Failure> {
-    let schedule = Schedule::steady(rate, TRIED, Duration::from_secs(1));
-    let part = run.part("message at a rate", work, Pacing::Open(schedule), run.connections())?;
-    let fast = latencies(&part).is_some_and(|(_, p99)| p99.value <= Target::MESSAGE_P99_MS.target);
-    Ok(fast && part.success() >= SUCCESS)
+/// What the messages are called that were sent at this rate.
+fn tried(rate: f64) -> String {
+    format!("message at {rate}/s")
+}
+
+/// The highest rate that meets the targets: doubled until one misses them, then halved into the gap. 0 where the lowest misses
+/// them, too.
+fn highest(mut meets: impl FnMut(f64) -> Result<bool, Failure>) -> Result<f64, Failure> {
+    let (mut met, mut missed, mut rate) = (0.0, None, FIRST);
+    while RATES.contains(&rate) {
+        if meets(rate)? {
+            met = rate;
+        } else {
+            missed = Some(rate);
+        }
+        rate = match missed {
+            None => rate * 2.0,
+            // Whole, because it is shown.
+            Some(missed) if missed - met > CLOSE * missed => f64::midpoint(met, missed).round(),
+            Some(_) => break,
+        };
+    }
+    Ok(met)
+}
+
+/// Whether what was sent at the full rate met the targets; while the rate grew, less was asked.
+fn is_met(part: &Part) -> bool {
+    let stretches = part.at_full_rate();
+    let count = |of: fn(&Interval) -> u64| stretches.iter().map(of).sum::<u64>() as f64;
+    let (done, failed) = (count(|stretch| stretch.done), count(|stretch| stretch.failed));
+    let p99 = match part.latency {
+        Some(all) if part.ramp_up_seconds <= 0.0 => all.p99,
+        // Of a part of the latencies there are only the percentiles of its seconds.
+        _ => stretches.iter().map(|stretch| stretch.p99 * stretch.done as f64).sum::<f64>() / done,
+    };
+    done > 0.0 && p99 <= Target::MESSAGE_P99_MS.target * 1e3 && done / (done + failed) >= SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use caxton_tools::benchmark::Percentiles;
+
+    use super::{Interval, Part, highest, is_met, tried};
+
+    #[test]
+    fn a_limit_is_doubled_up_to_and_halved_into() {
+        let search = |limit: f64| {
+            let mut rates = Vec::new();
+            let found = highest(|rate| {
+                rates.push(rate);
+                Ok(rate <= limit)
+            });
+            (found.unwrap(), rates)
+        };
+        let rates = vec![500.0, 1_000.0, 2_000.0, 4_000.0, 3_000.0, 3_500.0, 3_250.0];
+        assert_eq!(search(3_000.0), (3_000.0, rates));
+        // A server that meets the targets at no rate, or at every one, is not asked for ever.
+        assert_eq!(search(0.0), (0.0, vec![500.0, 250.0, 125.0, 63.0, 32.0, 16.0]));
+        let (found, rates) = search(f64::INFINITY);
+        assert_eq!((found, rates.len()), (512_000.0, 11));
+    }
+
+    #[test]
+    fn each_rate_that_is_tried_has_a_name_of_its_own() {
+        let mut names = Vec::new();
+        let found = highest(|rate| {
+            names.push(tried(rate));
+            Ok(rate < 750.0)
+        });
+        assert!(found.is_ok_and(|found| (500.0..750.0).contains(&found)));
+        let first = ["message at 500/s", "message at 1000/s", "message at 750/s", "message at 625/s"];
+        assert_eq!(names[..4], first);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 5, "{names:?}");
+    }
+
+    /// Two seconds in which the rate grew and three at the full one.
+    fn part(ramp_up_seconds: f64, seconds: [(f64, u64); 5]) -> Part {
+        let interval = |(at, (p99, failed)): (usize, (f64, u64))| Interval {
+            at: at as f64,
+            seconds: 1.0,
+            done: 100,
+            failed,
+            p50: 1.0,
+            p90: 1.0,
+            p95: 1.0,
+            p99: p99 * 1e3,
+            p999: p99 * 1e3,
+            max: p99 * 1e3,
+        };
+        let all = Percentiles { p50: 1.0, p90: 1.0, p95: 1.0, p99: 9_000.0, p999: 9_000.0, max: 9_000.0 };
+        Part {
+            name: String::new(),
+            done: 500,
+            failed: BTreeMap::new(),
+            seconds: 5.0,
+            ramp_up_seconds,
+            offered_per_second: None,
+            per_second: 100.0,
+            latency: Some(all),
+            intervals: seconds.into_iter().enumerate().map(interval).collect(),
+            histogram: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_rate_is_judged_by_what_was_sent_at_it() {
+        let (fast, slow, lost) = ((2.0, 0), (12.0, 0), (2.0, 5));
+        assert!(is_met(&part(2.0, [fast; 5])));
+        assert!(is_met(&part(2.0, [slow, lost, fast, fast, fast])), "while it grew does not count");
+        assert!(!is_met(&part(2.0, [fast, fast, slow, slow, slow])), "and does not hide what follows");
+        assert!(!is_met(&part(2.0, [fast, fast, lost, lost, lost])));
+        // Without a ramp-up all of it counts, by the percentile that is shown.
+        assert!(is_met(&part(0.0, [slow, slow, fast, fast, fast])));
+        assert!(!is_met(&part(0.0, [lost, lost, fast, fast, fast])));
+        assert!(!is_met(&Part { intervals: Vec::new(), ..part(2.0, [fast; 5]) }), "nothing was sent");
+    }
 }

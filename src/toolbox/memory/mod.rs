@@ -245,10 +245,11 @@ impl Memory {
         let engine = self.engine.clone();
         let work = move || {
             read(engine.view()).map_err(|error| {
+                let text = failure::chain(&error);
                 if is_damage(&error) {
-                    engine.graph_is_damaged();
+                    engine.graph_is_damaged(&text);
                 }
-                ToolError::Failed(failure::chain(&error))
+                ToolError::Failed(text)
             })
         };
         let ended = tokio::task::spawn_blocking(work).await;

@@ -168,3 +168,38 @@ fn what_was_true_is_asked_apart_from_what_was_known() {
     assert_eq!(later["entities"][0]["observations"].as_array().unwrap().len(), 1);
     assert_eq!(later["export_metadata"]["valid_at"], "2015-01-01T00:00:00.000000Z");
 }
+
+#[test]
+fn an_entity_that_was_not_true_then_is_not_found_and_its_observations_are_counted_then() {
+    let server = Server::start();
+    let body = json!({
+        "agent_id": "ada", "entity_name": "telegraph", "entity_type": "Tool",
+        "observations": ["clicks", {"content": "is new", "valid_from": "1990-01-01", "valid_to": "1995-01-01"}],
+        "valid_from": "1990-01-01", "valid_to": "2000-01-01",
+    });
+    let created = server.post("/memory/entities", &body).expect(201).json();
+    let entity = "/memory/entities/telegraph?agent_id=ada";
+    for path in [entity, "/memory/entities/telegraph/observations?agent_id=ada"] {
+        server.get(path).expect(200);
+        for at in ["1990-01-01", "1999-12-31"] {
+            server.get(&format!("{path}&valid_at={at}")).expect(200);
+        }
+        for at in ["1989-12-31", "2000-01-01"] {
+            let problem = server.get(&format!("{path}&valid_at={at}")).problem(404, "ENTITY_NOT_FOUND");
+            assert_eq!(problem["field"], "valid_at");
+            assert_eq!(problem["value"], format!("{at}T00:00:00.000000Z"));
+            let details = json!({
+                "entity_id": created["entity_id"],
+                "valid_from": "1990-01-01T00:00:00.000000Z",
+                "valid_to": "2000-01-01T00:00:00.000000Z",
+            });
+            assert_eq!(problem["details"], details);
+            assert!(problem["remedy"].as_str().unwrap().starts_with("leave valid_at out"), "{problem}");
+        }
+    }
+    let count =
+        |at: &str| server.get(&format!("{entity}{at}")).expect(200).json()["observation_count"].clone();
+    assert_eq!([count(""), count("&valid_at=1991-01-01"), count("&valid_at=1996-01-01")], [2, 2, 1]);
+    let list = server.get("/memory/entities?agent_id=ada&valid_at=1996-01-01").expect(200).json();
+    assert_eq!((&list["count"], &list["entities"][0]["observation_count"]), (&json!(1), &json!(1)));
+}

@@ -22,6 +22,7 @@ use request_id::RequestId;
 
 use super::Api;
 use super::problem::{Problem, Told};
+use super::refusals::GRAPH_DAMAGED;
 
 /// May take long: everything there is may be in its body.
 const IMPORT: &str = "/api/v1/memory/import";
@@ -47,7 +48,11 @@ pub(super) async fn around(State(api): State<Api>, mut request: Request, next: N
 
     let (response, format) = match format {
         Ok(format) => match granted(&api, request).await {
-            Ok(request) => (answered(&api, request, next).await, format),
+            Ok(request) => {
+                let response = answered(&api, request, next).await;
+                note_damage(&api, &response);
+                (response, format)
+            }
             Err(problem) => (problem.into_response(), format),
         },
         Err(problem) => (problem.into_response(), Format::Json),
@@ -102,6 +107,15 @@ async fn answered(api: &Api, request: Request, next: Next) -> Response {
     };
     let detail = format!("no answer within {limit:?}");
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "TIMEOUT", detail).remedy(remedy).into_response()
+}
+
+/// Tells the engine of a graph that a write or another request found damaged: what a read finds, it tells itself.
+fn note_damage(api: &Api, response: &Response) {
+    let problem = response.extensions().get::<Problem>();
+    let Some(problem) = problem.filter(|problem| problem.code() == GRAPH_DAMAGED) else { return };
+    let (engine, cause) = (api.engine.clone(), problem.cause());
+    // The mark for the next start is written to the disk.
+    tokio::task::spawn_blocking(move || engine.graph_is_damaged(&cause));
 }
 
 /// The response with its problem written out.

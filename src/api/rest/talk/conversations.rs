@@ -33,6 +33,8 @@ const WHO: &[&str] = &["agent_id", "workspace"];
 const LOOKED_AT_MAX: usize = 20_000;
 /// Conversations that one request archives.
 const ARCHIVED_MAX: usize = 10_000;
+/// Who sends and who gets, both of whom count: with room for fewer nobody could be spoken to. As `messaging.max_participants`.
+const PARTICIPANTS_LEAST: u64 = 2;
 /// A year.
 const TIMEOUT_SECONDS_MAX: u64 = 366 * 24 * 3_600;
 
@@ -201,8 +203,8 @@ fn millis(body: &mut Fields, name: &str) -> Option<u64> {
     body.integer(name, 1..=TIMEOUT_SECONDS_MAX).map(|seconds| seconds * 1_000)
 }
 
-fn count(body: &mut Fields, name: &str) -> Option<u32> {
-    body.integer(name, 1..=u64::from(u32::MAX)).and_then(|count| u32::try_from(count).ok())
+fn count(body: &mut Fields, name: &str, least: u64) -> Option<u32> {
+    body.integer(name, least..=u64::from(u32::MAX)).and_then(|count| u32::try_from(count).ok())
 }
 
 /// `POST /conversations`: one that begins before its first message.
@@ -227,8 +229,8 @@ pub(super) async fn open(State(api): State<Api>, call: Call) -> Result<Response,
         parent: body.parsed("parent_conversation"),
         idle_timeout_millis: millis(&mut body, "idle_timeout_seconds"),
         life_timeout_millis: millis(&mut body, "life_timeout_seconds"),
-        participants_max: count(&mut body, "participants_max"),
-        messages_max: count(&mut body, "messages_max"),
+        participants_max: count(&mut body, "participants_max", PARTICIPANTS_LEAST),
+        messages_max: count(&mut body, "messages_max", 1),
     };
     body.finish()?;
     let done = api.engine.upkeep(&caller.agent, Upkeep::Open(wish)).await;

@@ -1,0 +1,82 @@
+//! The pages about the API name every word that a choice takes.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::server::Server;
+
+const PAGES: &str = concat!(include_str!("../../docs/api.md"), include_str!("../../docs/agents.md"));
+
+/// Requests that give a word which is no choice, and the parameter or member that has it.
+fn asked() -> Vec<(&'static str, &'static str, Value, &'static str)> {
+    let get = |path, field| ("GET", path, Value::Null, field);
+    let post = |path, body, field| ("POST", path, body, field);
+    vec![
+        get("/memory/entities?memory_scope=qqq", "memory_scope"),
+        get("/memory/relations?direction=qqq", "direction"),
+        get("/memory/graph/x?direction=qqq", "direction"),
+        get("/memory/graph/x?traversal_strategy=qqq", "traversal_strategy"),
+        get("/memory/search?query=x&mode=qqq", "mode"),
+        get("/memory/search?query=x&fusion=qqq", "fusion"),
+        get("/memory/search?query=x&temporal_filter=qqq", "temporal_filter"),
+        get("/memory/export?format=qqq", "format"),
+        get("/memory/export/tables?format=qqq", "format"),
+        get("/memory/export/tables?table=qqq", "table"),
+        get("/conversations/export?table=qqq", "table"),
+        get("/events/export?format=qqq", "format"),
+        get("/audit?format=qqq", "format"),
+        get("/messages?order=qqq", "order"),
+        get("/messages?performative=qqq", "performative"),
+        get("/agents?kind=qqq", "kind"),
+        get("/agents/ada/logs?level=qqq", "level"),
+        get("/conversations?status=qqq", "status"),
+        get("/dead-letters?reason=qqq", "reason"),
+        get("/capabilities?status=qqq", "status"),
+        get("/capabilities/golf?routing_strategy=qqq", "routing_strategy"),
+        get("/config-agents?status=qqq", "status"),
+        post("/memory/entities?wait=qqq", json!({}), "wait"),
+        post("/memory/entities", json!({"on_existing": "qqq"}), "on_existing"),
+        post("/memory/undo", json!({"agent": "ada", "later": "qqq"}), "later"),
+        post("/memory/import", json!({"merge_strategy": "qqq"}), "merge_strategy"),
+        post("/messages", json!({"priority": "qqq"}), "priority"),
+        post("/conversations/plan/close", json!({"end": "qqq"}), "end"),
+        post("/conversations/archive", json!({"status": "qqq"}), "status"),
+        post("/embeddings", json!({"encoding_format": "qqq"}), "encoding_format"),
+    ]
+}
+
+/// The words that a refusal of `field` lists: all there are.
+#[track_caller]
+fn words(problem: &Value, field: &str) -> Vec<String> {
+    let errors = problem["errors"].as_array().unwrap();
+    let error = errors.iter().find(|error| error["field"] == field).expect("a complaint about the field");
+    let text = |name: &str| error[name].as_str().unwrap();
+    let list = text("message").strip_prefix("must be one of: ").or(text("remedy").strip_prefix("use "));
+    list.unwrap().split(", ").map(str::to_owned).collect()
+}
+
+/// Whether some place of the pages, a line or two, names `field` and all of `words`.
+fn are_told(field: &str, words: &[String]) -> bool {
+    let lines: Vec<&str> = PAGES.lines().collect();
+    lines.windows(2).any(|lines| {
+        let text = lines.join(" ");
+        let is_between = |sign: char| !sign.is_ascii_alphanumeric() && sign != '_' && sign != '-';
+        let told: BTreeSet<&str> = text.split(is_between).collect();
+        told.contains(field) && words.iter().all(|word| told.contains(word.as_str()))
+    })
+}
+
+#[test]
+fn every_word_of_a_choice_is_told() {
+    let server = Server::start();
+    for (method, path, body, field) in asked() {
+        let ask = server.ask(method, path);
+        let ask = if body.is_null() { ask } else { ask.json(&body) };
+        let words = words(&ask.send().problem(422, "VALIDATION_ERROR"), field);
+        assert!(are_told(field, &words), "{method} {path}: the pages do not name all of {words:?}");
+    }
+    let lines = server.ask("POST", "/memory/import?format=qqq").lines("{}").send();
+    let words = words(&lines.problem(422, "VALIDATION_ERROR"), "format");
+    assert!(are_told("format", &words), "the pages do not name all of {words:?}");
+}

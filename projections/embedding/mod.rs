@@ -24,7 +24,7 @@ pub use minilm::{InstructionSet, MiniLm};
 pub use precision::Precision;
 pub use query_cache::{CacheOptions, CacheStats, QueryCache};
 pub use reference::ReferenceMiniLm;
-pub use service::{EmbeddingService, ServiceOptions, ServiceStats};
+pub use service::{EmbeddingService, QueryVector, ServiceOptions, ServiceStats};
 pub use store::{Slot, StoreError, VectorStore};
 
 /// Tokens that the model was trained to read at once; also the most that [`ModelOptions::max_tokens`] should be.

@@ -111,6 +111,43 @@ struct Job {
 /// Vectors with their places among the caller's texts.
 type Answer = Result<Vec<(usize, Vec<f32>)>, EmbedError>;
 
+/// The vector of a query, known or on its way.
+pub struct QueryVector<'a> {
+    service: &'a EmbeddingService,
+    text: &'a str,
+    state: QueryState,
+}
+
+enum QueryState {
+    Known(Arc<[f32]>),
+    Asked(Receiver<Answer>),
+}
+
+impl QueryVector<'_> {
+    /// Whether the model is still to be waited for.
+    pub const fn is_under_way(&self) -> bool {
+        matches!(self.state, QueryState::Asked(_))
+    }
+
+    /// The vector, once it is there.
+    ///
+    /// # Errors
+    ///
+    /// What the model says.
+    pub fn vector(self) -> Result<Arc<[f32]>, EmbedError> {
+        let Self { service, text, state } = self;
+        let answers = match state {
+            QueryState::Known(vector) => return Ok(vector),
+            QueryState::Asked(answers) => answers,
+        };
+        let vectors = answers.recv().map_err(|_| EmbedError::Stopped)??;
+        let vector: Arc<[f32]> =
+            vectors.into_iter().next().map(|(_, vector)| Arc::from(vector)).ok_or(EmbedError::Stopped)?;
+        service.cache().put(text, Arc::clone(&vector), (service.now)());
+        Ok(vector)
+    }
+}
+
 impl EmbeddingService {
     /// Starts the service's threads.
     ///
@@ -162,11 +199,20 @@ impl EmbeddingService {
     ///
     /// [`EmbedError::Busy`] when too many queries wait already, and what the model says.
     pub fn embed_query(&self, text: &str) -> Result<Arc<[f32]>, EmbedError> {
+        self.begin_query(text)?.vector()
+    }
+
+    /// The same, which does not wait for the model: until [`QueryVector::vector`] is called there is time for something else.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError::Busy`] when too many queries wait already.
+    pub fn begin_query<'a>(&'a self, text: &'a str) -> Result<QueryVector<'a>, EmbedError> {
         if let Some(mut frequent) = self.counted() {
             frequent.count(text);
         }
         if let Some(vector) = self.cache().get(text, (self.now)()) {
-            return Ok(vector);
+            return Ok(QueryVector { service: self, text, state: QueryState::Known(vector) });
         }
         let Some(queues) = &self.queues else { return Err(EmbedError::Stopped) };
         let (answer, answers) = bounded(1);
@@ -175,11 +221,7 @@ impl EmbeddingService {
             TrySendError::Full(_) => EmbedError::Busy { waiting: queues.queries.len() },
             TrySendError::Disconnected(_) => EmbedError::Stopped,
         })?;
-        let vectors = answers.recv().map_err(|_| EmbedError::Stopped)??;
-        let vector: Arc<[f32]> =
-            vectors.into_iter().next().map(|(_, vector)| Arc::from(vector)).ok_or(EmbedError::Stopped)?;
-        self.cache().put(text, Arc::clone(&vector), (self.now)());
-        Ok(vector)
+        Ok(QueryVector { service: self, text, state: QueryState::Asked(answers) })
     }
 
     /// Forgets the queries that were asked so far.

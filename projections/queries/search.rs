@@ -6,7 +6,7 @@ use caxton_events::memory::Validity;
 use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 
 use super::fusion::{Candidate, fuse};
-use crate::embedding::EmbedError;
+use crate::embedding::{EmbedError, QueryVector};
 use crate::graph::{Direction, Entity, GraphMoment, Observation, ReadError, Relation};
 use crate::text::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit};
 use crate::vector::{Begun, VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
@@ -169,9 +169,9 @@ impl Search {
             (mode, _) => mode,
         };
         let seq = view.seq();
-        let query = match (mode, view.semantic()) {
+        let asked = match (mode, view.semantic()) {
             (SearchMode::Semantic | SearchMode::Hybrid, Some(semantic)) => {
-                Some(semantic.embedding.embed_query(&self.text).map_err(SearchError::Embed)?)
+                Some(semantic.embedding.begin_query(&self.text).map_err(SearchError::Embed)?)
             }
             _ => None,
         };
@@ -181,10 +181,17 @@ impl Search {
         };
         let mut rows = (self.limit * per_hit).clamp(least, ROWS_MAX);
         let mut counts = self.counting(view);
+        // While the model is at the question, this thread looks for its words.
+        let meanwhile = asked.as_ref().is_some_and(QueryVector::is_under_way);
+        let mut words = if meanwhile { Some(self.by_words(view, mode, rows)?) } else { None };
+        let query = asked.map(QueryVector::vector).transpose().map_err(SearchError::Embed)?;
         loop {
             // The threads that stand by for the vectors begin with them while this one looks for the words.
             let by_meaning = self.by_meaning(view, query.as_deref(), rows)?;
-            let mut keyword = self.by_words(view, mode, rows)?;
+            let mut keyword = match words.take() {
+                Some(words) => words,
+                None => self.by_words(view, mode, rows)?,
+            };
             let VectorAnswer { hits: mut semantic, exact } = by_meaning.finish();
             let saturated = semantic.len() >= rows || keyword.len() >= rows.min(KEYWORD_LIMIT_MAX);
             if self.valid_between.is_some() {

@@ -280,6 +280,13 @@ pub(super) fn update_observation(
     if content == row.content && validity == row.validity {
         return Ok(Verdict { scope, events: Vec::new(), written });
     }
+    if content != row.content
+        && let Some(other) = present.observation_reading(row.entity, content)?
+    {
+        let message = format!("obs_{other} of the same entity says this already");
+        let remedy = "remove one of the two observations instead";
+        return Err(refuse(RefusalCode::AlreadyExists, "content", message, remedy).into());
+    }
     written.status = WriteStatus::Updated;
     let event =
         MemoryEvent::ObservationUpdated { id, entity: row.entity, content: content.to_owned(), validity };

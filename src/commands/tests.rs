@@ -447,6 +447,23 @@ fn observations_and_relations_of_others_are_not_there() {
 }
 
 #[test]
+fn an_entity_has_a_text_once_however_it_comes_to_it() {
+    let given = [created(1, "Bob"), added(2, 1, "likes tea"), added(3, 1, "likes ale"), created(4, "Eve")];
+    let change =
+        |id, text: &str| Write::UpdateObservation { id, content: Some(text.to_owned()), validity: None };
+    check_refused(&given, &[change(MemoryId(3), "likes tea")], RefusalCode::AlreadyExists, "content");
+    check(&given, &[change(MemoryId(3), "likes ale")], &[]);
+    let elsewhere = [&given[..], &[added(5, 4, "likes gin")]].concat();
+    let event = MemoryEvent::ObservationUpdated {
+        id: MemoryId(5),
+        entity: MemoryId(4),
+        content: "likes tea".to_owned(),
+        validity: Validity::default(),
+    };
+    check(&elsewhere, &[change(MemoryId(5), "likes tea")], &[memory(event)]);
+}
+
+#[test]
 fn a_name_that_reads_like_a_number_counts_where_the_number_does_not() {
     let given = [placed(created(1, "Bob"), "agent:eve"), created(2, "ent_1")];
     let entity = EntityRef::Id { id: MemoryId(1), scopes: vec![Scope::Global] };

@@ -167,6 +167,21 @@ impl Row {
         self.facts[at].1.is_none().then_some(last)
     }
 
+    /// Facts that stay and that put the row in the place of `key`, where it will be.
+    pub(super) fn facts_in(&self, key: &Place) -> Vec<Seq> {
+        let holds = |version: Option<usize>| {
+            version.and_then(|version| self.versions.get(version)).is_some_and(|row| place(&row.fact) == *key)
+        };
+        let stay = &self.left.stay;
+        let from = stay.iter().rposition(|(_, version)| !holds(*version)).map_or(0, |before| before + 1);
+        stay[from..].iter().map(|(seq, _)| *seq).collect()
+    }
+
+    /// Whether this record is that of an earlier undo that stays in force.
+    pub(super) fn is_of_undo(&self, seq: Seq) -> bool {
+        self.left.restorers.contains(&seq)
+    }
+
     /// Since when the row has had the place of `key` without a break.
     pub(super) fn in_place_since(&self, key: &Place) -> Option<Seq> {
         let last = *self.live_from(Seq::ZERO).last()?;

@@ -169,7 +169,7 @@ impl<'a> Planner<'a> {
             for entity in found.after().map(|after| entities_of(&after.fact)).unwrap_or_default() {
                 let Some(owner) = self.rows.get(&RowRef::Entity(entity)) else { continue };
                 if owner.after().is_none() {
-                    clashes.push(without_entity((*row, found), (entity, owner)));
+                    clashes.push(without_entity(self.later, (*row, found), (entity, owner)));
                 }
             }
         }
@@ -207,10 +207,14 @@ impl<'a> Planner<'a> {
             let key = place(&after.fact);
             for other in places.get(&key).into_iter().flatten().filter(|other| **other != row) {
                 let Some(holder) = self.rows.get(other) else { continue };
-                if let Some(since) = holder.in_place_since(&key).filter(|since| since > first) {
-                    let (facts, why) = (holder.live_from(since), Why::TookPlaceOf(row));
-                    clashes.push(Clash { undone: row, builds_on: *first, by: *other, facts, why });
-                }
+                let Some(since) = holder.in_place_since(&key).filter(|since| since > first) else { continue };
+                let (builds_on, why) = (*first, Why::TookPlaceOf(row));
+                clashes.push(if self.later != Later::Keep && holder.is_of_undo(since) {
+                    // To whom an earlier undo gave a place keeps it.
+                    Clash { undone: *other, builds_on, by: row, facts: found.facts_in(&key), why }
+                } else {
+                    Clash { undone: row, builds_on, by: *other, facts: holder.live_from(since), why }
+                });
             }
         }
         Ok(clashes)
@@ -218,14 +222,20 @@ impl<'a> Planner<'a> {
 }
 
 /// A row would stay or come back, and an entity that it is about would not be there.
-fn without_entity((row, found): (RowRef, &Row), (entity, owner): (MemoryId, &Row)) -> Clash {
+fn without_entity(later: Later, (row, found): (RowRef, &Row), (entity, owner): (MemoryId, &Row)) -> Clash {
     let first = found.undone().first().copied();
     // An entity that is gone for its own reasons was removed by somebody; what goes by this undo was built upon.
     if let Some(removal) = owner.removal()
         && let Some(builds_on) = first.filter(|first| removal > *first || owner.undone().is_empty())
     {
-        let by = RowRef::Entity(entity);
-        return Clash { undone: row, builds_on, by, facts: vec![removal], why: Why::Removed(entity) };
+        let on = RowRef::Entity(entity);
+        if later != Later::Keep && owner.is_of_undo(removal) {
+            // What an earlier undo took away does not come back for the sake of a row about it: that stays away, too. So
+            // the same undo finds nothing to do a second time.
+            let facts = found.live_from(Seq::ZERO);
+            return Clash { undone: on, builds_on, by: row, facts, why: Why::About(entity) };
+        }
+        return Clash { undone: row, builds_on, by: on, facts: vec![removal], why: Why::Removed(entity) };
     }
     let builds_on = owner.undone().first().or(first.as_ref()).copied().unwrap_or_default();
     let facts = found.live_from(builds_on);

@@ -98,7 +98,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["src/llm/", "src/toolbox/"]),
     ("rmp-serde", &["src/api/rest/", "tests/"]),
     ("rmcp", &["src/toolbox/mcp/"]),
-    ("rusqlite", &["projections/graph/", "projections/talk/", "projections/text/"]),
+    ("rusqlite", &["projections/graph/", "projections/talk/", "projections/text/", "benches/throughput/"]),
     (
         "rustix",
         &[

@@ -1,4 +1,5 @@
-//! The log alone: how many events it makes durable, beside a plain segment file and beside redb with a row for each.
+//! The log alone: how many events it makes durable, beside a plain segment file, and beside redb and SQLite with a row for
+//! each.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -139,6 +140,25 @@ impl Baseline {
             transaction.commit().unwrap();
         })
     }
+
+    /// SQLite as a log is mostly kept in it: a row for each event, its write-ahead log, and a sync at each commit.
+    fn sqlite(dir: &Path, group_events_max: usize) -> Self {
+        let database = rusqlite::Connection::open(dir.join("rows.sqlite")).unwrap();
+        let tables = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768;
+            CREATE TABLE events (seq INTEGER PRIMARY KEY, event BLOB NOT NULL)";
+        database.execute_batch(tables).unwrap();
+        let mut seq = 0_i64;
+        Self::start(group_events_max, move |group| {
+            let transaction = database.unchecked_transaction().unwrap();
+            let mut insert = transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2)").unwrap();
+            for event in group.iter().flat_map(|(events, _)| events) {
+                seq += 1;
+                insert.execute((seq, event)).unwrap();
+            }
+            drop(insert);
+            transaction.commit().unwrap();
+        })
+    }
 }
 
 impl Contestant for Baseline {
@@ -247,7 +267,7 @@ fn appenders<C: Contestant>(contestant: &C, each: usize) -> (f64, Duration) {
     (rate, waits[waits.len() * 99 / 100])
 }
 
-/// The three contestants in turns.
+/// The contestants in turns.
 pub(crate) struct Paired {
     pub(crate) rounds: usize,
     pub(crate) dir: PathBuf,
@@ -263,7 +283,7 @@ impl Paired {
         dir
     }
 
-    /// Measures the log (0), the segment file (1) and rows in redb (2), a different one first in each round.
+    /// Measures the log (0), the segment file (1), rows in redb (2) and in SQLite (3), a different one first in each round.
     fn rounds(&self, contestants: usize, run: impl Fn(&Path, usize) -> f64) -> Vec<Vec<f64>> {
         let mut rates = vec![Vec::new(); contestants];
         for round in 0..self.rounds {
@@ -294,15 +314,19 @@ impl Paired {
     /// Measures and prints.
     pub(crate) fn run(&self) {
         println!("{} interleaved rounds in {}, 1 KB events", self.rounds, self.dir.display());
-        for (size, count, bar) in [(256, 160, 0.6), (1_024, 60, 0.55), (4_096, 24, 0.85)] {
+        for (size, count, segment, sqlite) in
+            [(256, 160, 0.75, 1.4), (1_024, 60, 0.75, 2.8), (4_096, 24, 0.95, 3.5)]
+        {
             let what = format!("groups of {size}");
             if what.contains(&self.only) {
-                let rates = self.rounds(3, |dir, which| match which {
+                let rates = self.rounds(4, |dir, which| match which {
                     0 => groups(&open_log(dir, size), size, count),
                     1 => groups(&Baseline::segment(dir, size), size, count),
-                    _ => groups(&Baseline::rows(dir, size), size, count),
+                    2 => groups(&Baseline::rows(dir, size), size, count),
+                    _ => groups(&Baseline::sqlite(dir, size), size, count),
                 });
-                self.report(&what, rates, &[("segment file", bar), ("rows in redb", 1.7)], "");
+                let bars = [("segment file", segment), ("rows in redb", 1.7), ("SQLite", sqlite)];
+                self.report(&what, rates, &bars, "");
             }
         }
         let what = format!("{APPENDERS} appenders");

@@ -10,8 +10,8 @@
 //! With criterion the log takes groups of events of 200 bytes, up to 300,000 of them before another log is made, and the
 //! engine takes entities and messages.
 //!
-//! `--paired` measures the log, a plain segment file and redb with a row an event in turns, in one process and on one
-//! disk, and prints ratios: each line is a geometric mean over at least nine interleaved rounds with its 90 % interval,
+//! `--paired` measures the log, a plain segment file, and redb and SQLite (WAL, `synchronous=FULL`) with a row an event in turns,
+//! in one process and on one disk, and prints ratios: each line is a geometric mean over at least nine interleaved rounds with its 90 % interval,
 //! beside the time of a bare fdatasync.
 //!
 //! `--messages` starts an engine with 1,000 agents and keeps 2,048 messages of 1 KB in flight through `Engine::send` and

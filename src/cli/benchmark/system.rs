@@ -25,8 +25,9 @@ const BATCH: u64 = 100;
 /// How long a rate is tried, from the moment it is reached.
 const TRIED: Duration = Duration::from_secs(5);
 /// What the search for the limit sends is no more than so many tries at the highest rate that comes through: two for all that
-/// were doubled up to it, one for the first that misses, and three in the gap, which is then as narrow as [`CLOSE`] asks.
-const TRIES: u32 = 6;
+/// were doubled up to it, two for the first that misses, and two for each of three in the gap, which is then as narrow as
+/// [`CLOSE`] asks.
+const TRIES: u32 = 10;
 /// Share of messages that must come through.
 const SUCCESS: f64 = 0.99;
 /// How close the limit is found, as a share of it.
@@ -109,9 +110,12 @@ fn processor(run: &mut Run<'_>, part: &Part, (before, after): (Usage, Usage), ag
 fn limit(run: &mut Run<'_>, work: &Messages, ramp_up: Duration) -> Result<(), Failure> {
     let connections = run.connections();
     let found = highest(|rate| {
-        let schedule = Schedule::steady(rate, ramp_up.saturating_add(TRIED), ramp_up);
-        let part = run.part(&tried(rate), work, Pacing::Open(schedule), connections)?;
-        Ok(is_met(&part))
+        let mut meets = |name: &str| {
+            let schedule = Schedule::steady(rate, ramp_up.saturating_add(TRIED), ramp_up);
+            Ok(is_met(&run.part(name, work, Pacing::Open(schedule), connections)?))
+        };
+        // A disk or a neighbour that is slow for a tenth of a second spoils a try, which says little about the rate.
+        Ok(meets(&tried(rate))? || meets(&format!("{}, again", tried(rate)))?)
     })?;
     run.figure(Figure::new("highest rate within the targets", found, "messages/s", Better::Higher));
     let reached = if ramp_up.is_zero() {
@@ -120,8 +124,8 @@ fn limit(run: &mut Run<'_>, work: &Messages, ramp_up: Duration) -> Result<(), Fa
         format!("behind a ramp-up of {}", format_duration(ramp_up))
     };
     run.remark(format!(
-        "limits: {} s at each rate, {reached}, a message a request; within the targets are a p99 of at most {} ms and {} % that \
-         come through",
+        "limits: {} s at each rate, {reached}, a message a request, and again where that misses the targets; within them are a p99 \
+         of at most {} ms and {} % that come through",
         TRIED.as_secs(),
         Target::MESSAGE_P99_MS.target,
         SUCCESS * 100.0

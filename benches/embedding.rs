@@ -2,7 +2,8 @@
 //! candle and with onnxruntime.
 //!
 //! `CAXTON_MODEL_DIR=… PEER_PYTHON=venv/bin/python cargo bench --bench embedding`. Without `PEER_PYTHON` onnxruntime
-//! is left out; `benches/peers/onnxruntime_minilm.py` says what that Python needs. One thread each, but where the helper
+//! is left out; `benches/peers/onnxruntime_minilm.py` says what that Python needs. `TORCH_PYTHON` names one that has `PyTorch`, which
+//! then computes in bfloat16 beside ours (`benches/peers/torch_minilm.py`). One thread each, but where the helper
 //! or two threads are named. `-- reduced` measures fewer bits alone.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
@@ -73,7 +74,7 @@ fn main() {
                 ..ModelOptions::default()
             };
             let ours = MiniLm::load(&found.dir, &ours).unwrap();
-            let mut peer = Peer::start(python, &found.dir, "fp32", threads);
+            let mut peer = Peer::start((python, ONNXRUNTIME), &found.dir, "fp32", threads);
             against(&mut peer, &ours, &format!("fp32, {threads} threads"));
         }
     }
@@ -102,10 +103,20 @@ fn reduced(dir: &Path, python: Option<&Path>) {
             }
         }
     }
-    let Some(python) = python else { return };
+    let both = &[Precision::Fp16, Precision::Int8][..];
+    if let Some(python) = python {
+        reduced_against((python, ONNXRUNTIME), "int8", dir, both);
+    }
+    if let Some(python) = std::env::var_os("TORCH_PYTHON") {
+        reduced_against((Path::new(&python), TORCH), "bf16", dir, both);
+    }
+}
+
+/// Each of our precisions beside a peer with fewer bits, on one thread each and on two.
+fn reduced_against(program: Program<'_>, bits: &str, dir: &Path, precisions: &[Precision]) {
     for threads in [1, 2] {
-        let mut peer = Peer::start(python, dir, "int8", threads);
-        for precision in [Precision::Fp16, Precision::Int8] {
+        let mut peer = Peer::start(program, dir, bits, threads);
+        for precision in precisions.iter().copied() {
             let options = ModelOptions {
                 precision,
                 threads,
@@ -247,6 +258,11 @@ fn report(name: &str, peer: &str, pairs: &[(f64, f64)]) {
 }
 
 /// The other implementation in a process of its own, which takes its own time.
+/// A Python, and a script of `benches/peers` with the name of what it runs.
+type Program<'a> = (&'a Path, (&'static str, &'static str));
+const ONNXRUNTIME: (&str, &str) = ("onnxruntime_minilm.py", "onnxruntime");
+const TORCH: (&str, &str) = ("torch_minilm.py", "PyTorch");
+
 struct Peer {
     child: Child,
     input: ChildStdin,
@@ -255,16 +271,15 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(python: &Path, model: &Path, precision: &str, threads: usize) -> Self {
-        let script: PathBuf =
-            [env!("CARGO_MANIFEST_DIR"), "benches/peers/onnxruntime_minilm.py"].iter().collect();
+    fn start((python, (script, name)): Program<'_>, model: &Path, bits: &str, threads: usize) -> Self {
+        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "benches/peers", script].iter().collect();
         let mut command = Command::new(python);
-        command.arg(script).arg(model).arg(precision).arg(threads.to_string());
+        command.arg(script).arg(model).arg(bits).arg(threads.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut peer = Self { child, input, output, name: String::new() };
-        peer.name = format!("onnxruntime {} {precision}", peer.read()["version"].as_str().unwrap());
+        peer.name = format!("{name} {} {bits}", peer.read()["version"].as_str().unwrap());
         peer
     }
 

@@ -5,8 +5,9 @@
 //! printed for an index that was just built, for the one read back from disk, and after each was thrown away and built
 //! again. With `PEER_PYTHON=venv/bin/python` (which has hnswlib and numpy) both build in turns, `--rounds` times
 //! (default 9), and then both answer the questions in turns on one thread each: hnswlib, and a search as the program does
-//! it by default, which below a million rows scans sketches. hnswlib gets the least `ef` that finds 0.98 of the nearest,
-//! and then the least that finds as many as the program. `--threads N` (default: the cores) holds for both builds.
+//! it by default, which below a million rows scans sketches. The peer gets the least `ef` that finds 0.98 of the nearest,
+//! and then the least that finds as many as the program. `CHROMA_PYTHON=venv/bin/python` (which has chromadb and numpy) sets
+//! Chroma beside it in the same way, in a process of its own without a network. `--threads N` (default: the cores) holds for both builds.
 //! `--keep DIR` keeps the vectors for another run.
 
 #![allow(clippy::print_stdout, reason = "a bench talks to a person")]
@@ -146,8 +147,8 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(python: &Path, vectors: &Path, threads: usize) -> Self {
-        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "benches/peers/hnswlib_peer.py"].iter().collect();
+    fn start((python, script): (&Path, &str), vectors: &Path, threads: usize) -> Self {
+        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "benches/peers", script].iter().collect();
         let expansion = VectorOptions::default().expansion_add;
         let mut command = Command::new(python);
         command
@@ -215,7 +216,7 @@ fn ratios_of(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
     ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
 }
 
-/// Both answer the questions in turns, each on one thread, at equal recall.
+/// Both answer the questions in turns, the program on one thread, at equal recall.
 fn compare_answers(house: &House, peer: &mut Peer, questions: &[Vec<f32>], rounds: usize) {
     let store = VectorStore::open(&house.dir.join("store"), house.embedder.identity()).unwrap();
     let options = VectorOptions { scan_threads: 1, ..VectorOptions::default() };
@@ -244,7 +245,7 @@ fn compare_answers(house: &House, peer: &mut Peer, questions: &[Vec<f32>], round
     }
 }
 
-/// Both answer in turns; hnswlib with `ef`, which finds `theirs`.
+/// Both answer in turns; the peer with `ef`, which finds `theirs`.
 fn answer_in_turns(
     answers: &impl Fn(bool) -> Vec<HashSet<MemoryId>>,
     (questions, recall): (usize, f64),
@@ -268,7 +269,7 @@ fn answer_in_turns(
     let (mean, low, high) = summary(&ratios_of(&ours, &others));
     println!(
         "search: {:.3} ms at recall@{LIMIT} {recall:.4}, {} with ef {ef} {:.3} ms at {theirs:.4}; {mean:.2} of its time \
-         [{low:.2}, {high:.2}] in {rounds} pairs, one thread each",
+         [{low:.2}, {high:.2}] in {rounds} pairs, one question at a time",
         median(&mut ours) * 1e3,
         peer.name,
         median(&mut others) * 1e3,
@@ -318,10 +319,15 @@ fn main() {
     println!("recall@{LIMIT} after it was thrown away and built again: {:.4}", house.recall(&questions));
     if let Some(python) = std::env::var_os("PEER_PYTHON") {
         let vecs = house.files("store", "vecs");
-        let mut peer = Peer::start(Path::new(&python), &vecs[0], threads);
+        let mut peer = Peer::start((Path::new(&python), "hnswlib_peer.py"), &vecs[0], threads);
         compare(&house, &mut peer, rounds);
         compare_answers(&house, &mut peer, &questions, rounds);
     } else {
         println!("hnswlib was left out: set PEER_PYTHON to a Python that has it");
+    }
+    if let Some(python) = std::env::var_os("CHROMA_PYTHON") {
+        let vecs = house.files("store", "vecs");
+        let mut peer = Peer::start((Path::new(&python), "chroma_peer.py"), &vecs[0], threads);
+        compare_answers(&house, &mut peer, &questions, rounds);
     }
 }

@@ -162,7 +162,9 @@ impl Steps {
     /// The store's own structure is broken here: looks for the next place where it is not.
     fn go_on_after(&mut self, error: StoreError) {
         self.cause = Some(self.cause.take().unwrap_or_else(|| error.into()));
-        self.headers = readable_behind(&self.snapshot, self.expected, self.head);
+        // The block that is expected here may be whole where the way to it is broken.
+        let before = Seq(self.expected.0.saturating_sub(1));
+        self.headers = readable_behind(&self.snapshot, before, self.head);
         if self.headers.is_none() {
             self.gap_until(self.head, None);
         }

@@ -382,7 +382,10 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
     let (http, api) = (&config.http_server, &config.api_optimization);
     let pools = &config.memory_allocation.agent_memory;
     let keys = keys.filter(|keys| !keys.is_empty());
+    let defaults = RestOptions::default();
     RestOptions {
+        // A read may take the place of a thread that serves connections, which then needs another one.
+        reads_max: defaults.reads_max.min(http.max_blocking_threads.saturating_sub(1)).max(1),
         api_keys: keys.map(|keys| ApiKeys::new(move |key| keys.verify(key).map(str::to_owned))),
         body_bytes_max: config.server.max_body_size.0,
         connections_max: http.max_connections,
@@ -416,7 +419,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
             config::MemoryScope::Workspace => ScopeKind::Workspace,
             config::MemoryScope::Global => ScopeKind::Global,
         },
-        ..RestOptions::default()
+        ..defaults
     }
 }
 

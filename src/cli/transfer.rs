@@ -168,11 +168,11 @@ pub(super) fn import(
     };
     drop(progress);
     out.value(&totals)?;
-    // It was whole when it was looked at, and has changed since.
+    // A file was whole when it was looked at, and has changed since; lines of a pipe are not looked at before.
     if let Some(missing) = missing {
         let message = format!(
-            "{} is not the whole export any more: {missing}; what it held is written; export again and import \
-             that: what is there already is not written twice",
+            "{} is not whole: {missing}; what it held is written; import it again when it is: what is there already is not \
+             written twice",
             import.file.display()
         );
         return Err(Failure::new(Exit::Failed, message));
@@ -238,7 +238,7 @@ fn request(import: &Import, chunk: Chunk) -> Result<Request, Failure> {
     let data: Value = serde_json::from_slice(&chunk.bytes).map_err(|error| {
         let message =
             format!("{} is neither JSON lines nor one JSON document: {error}", import.file.display());
-        Failure::new(Exit::Usage, message)
+        Failure::new(if error.is_eof() { Exit::Failed } else { Exit::Usage }, message)
     })?;
     let body = json!({
         "agent_id": who.agent, "workspace": who.workspace, "memory_scope": who.scope.map(ScopeName::as_str),
@@ -289,8 +289,9 @@ impl<R: BufRead> Chunks<R> {
                     self.reader.read_to_end(&mut bytes)?;
                     return Ok(Some(Chunk { first_line, bytes, is_document: true }));
                 }
-                if self.note(&bytes[start..]) {
-                    // An empty line in its place keeps the numbers of the others.
+                if self.note(&bytes[start..]) || self.is_cut {
+                    // An empty line in its place keeps the numbers of the others. Half a line is no row; what is missing is told
+                    // at the end.
                     bytes.truncate(start);
                     bytes.push(b'\n');
                 }
@@ -481,6 +482,17 @@ mod tests {
                 while chunks.next_chunk().expect("memory is readable").is_some() {}
                 assert_eq!(chunks.missing().as_deref(), missing, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_told_and_not_sent() {
+        let text = "{\"entity_name\": \"x\"}\n{\"entity_na";
+        for (lines_max, sent) in [(100, "{\"entity_name\": \"x\"}\n\n"), (1, "{\"entity_name\": \"x\"}\n")] {
+            check(text, lines_max, &[(1, sent, false)]);
+            let mut chunks = Chunks::new(text.as_bytes(), lines_max);
+            while chunks.next_chunk().expect("memory is readable").is_some() {}
+            assert_eq!(chunks.missing().as_deref(), Some("line 2, its last one, ends in the middle"));
         }
     }
 

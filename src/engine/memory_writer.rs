@@ -415,7 +415,10 @@ impl MemoryWriter {
             }
             rest = behind;
         }
-        self.positions.advance(Part::Graph, self.checkpoint());
+        // A reader may have met damage meanwhile, which only the next start mends.
+        if !self.damaged.load(Ordering::Relaxed) {
+            self.positions.advance(Part::Graph, self.checkpoint());
+        }
         Ok(())
     }
 

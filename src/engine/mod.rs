@@ -252,6 +252,8 @@ impl Engine {
     /// told once.
     pub fn graph_is_damaged(&self, cause: &str) {
         const REASON: &str = "its file is damaged; restart the server to rebuild it from the log";
+        // Each time: a group that was under way when the damage was met may have moved the position since.
+        self.inner.view.positions().stop(Part::Graph, REASON.to_owned());
         if self.inner.damaged.swap(true, Ordering::Relaxed) {
             tracing::debug!(projection = Part::Graph.name(), cause, "the graph is damaged");
             return;
@@ -260,7 +262,6 @@ impl Engine {
         if let Err(error) = start_graph::mark_damaged(&self.inner.data_dir) {
             tracing::error!(%error, "could not mark the graph as damaged; remove its folder before the next start");
         }
-        self.inner.view.positions().stop(Part::Graph, REASON.to_owned());
     }
 
     /// Whether every projection includes what was in the log when the engine started.

@@ -346,3 +346,26 @@ fn a_damaged_header_at_the_end_hides_nothing_that_only_the_write_ahead_log_has()
     assert_eq!(records.iter().map(content).collect::<Vec<_>>(), ["a small one"]);
     assert_eq!(gaps.iter().map(|gap| (gap.first.0, gap.last.0)).collect::<Vec<_>>(), [(1, 1)]);
 }
+
+#[test]
+fn a_broken_page_of_the_store_hides_nothing_that_only_the_write_ahead_log_has() {
+    let disk = Disk::default();
+    let log = Log::open_on(disk.clone(), options(), clock()).unwrap();
+    append(&log, batch("s", &[unpackable(0, 20_000).as_str()]));
+    for text in ["small", "smaller", "smallest"] {
+        append(&log, batch("s", &[text]));
+    }
+    let bytes = whole(disk.after_power_cut(Survives::Nothing).bytes());
+    let mut opened = 0;
+    for page in (STORE..bytes.len()).step_by(PAGE as usize) {
+        let mut bytes = bytes.clone();
+        let end = bytes.len().min(page + PAGE as usize);
+        bytes[page..end].fill(0xA5);
+        let Ok(reader) = open_disk(&Disk::holding(bytes)) else { continue };
+        opened += 1;
+        let (records, _) = salvaged(&reader, 0, &Filter::default());
+        let texts: Vec<String> = records.iter().map(content).collect();
+        assert!(texts.ends_with(&["small", "smaller", "smallest"].map(str::to_owned)), "page at {page}");
+    }
+    assert!(opened > 1, "{opened}");
+}

@@ -24,10 +24,12 @@ const BYTES: usize = 512;
 const BATCH: u64 = 100;
 /// How long a rate is tried, from the moment it is reached.
 const TRIED: Duration = Duration::from_secs(5);
-/// What the search for the limit sends is no more than so many tries at the highest rate that comes through: two for all that
-/// were doubled up to it, two for the first that misses, and two for each of three in the gap, which is then as narrow as
-/// [`CLOSE`] asks.
-const TRIES: u32 = 10;
+/// Single messages that come through in a second at the most.
+const SINGLE_A_SECOND: f64 = 50_000.0;
+/// What the search for the limit sends is no more than so many tries at the highest rate that comes through, each twice: two for
+/// all that were doubled up to it, one for the first that misses, and three in the gap, which is then as narrow as [`CLOSE`] asks.
+/// What misses is sent for twice as long at the most, until it is given up.
+const TRIES: u32 = 2 * 2 * 6;
 /// Share of messages that must come through.
 const SUCCESS: f64 = 0.99;
 /// How close the limit is found, as a share of it.
@@ -42,8 +44,8 @@ const RATES: RangeInclusive<f64> = 10.0..=1_000_000.0;
 pub(super) fn disk_bytes(what: &BenchmarkSystem) -> u64 {
     let one = TRIED.saturating_add(what.place.ramp_up);
     let tries = if what.find_limits { one.saturating_mul(TRIES) } else { Duration::ZERO };
-    let at_most = MESSAGES_A_SECOND * what.duration.saturating_add(tries).as_secs_f64();
-    let messages = at_most + what.rate * what.duration.as_secs_f64();
+    let seconds = what.duration.as_secs_f64();
+    let messages = (MESSAGES_A_SECOND + what.rate) * seconds + SINGLE_A_SECOND * tries.as_secs_f64();
     memory::disk_bytes(what.memory_entities, 0).saturating_add(traffic::disk_bytes(messages as u64, BYTES))
 }
 
@@ -121,7 +123,7 @@ fn limit(run: &mut Run<'_>, work: &Messages, ramp_up: Duration) -> Result<(), Fa
     let reached = if ramp_up.is_zero() {
         "reached at once".to_owned()
     } else {
-        format!("behind a ramp-up of {}", format_duration(ramp_up))
+        format!("behind a ramp-up of {} (of a p99 then the mean over its seconds)", format_duration(ramp_up))
     };
     run.remark(format!(
         "limits: {} s at each rate, {reached}, a message a request, and again where that misses the targets; within them are a p99 \

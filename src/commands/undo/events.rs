@@ -19,7 +19,7 @@ pub(super) fn changes(planner: &mut Planner<'_>) -> Result<Plan, PlanError> {
         let scope = scope_of(planner, row)?;
         let found = planner.load(row)?;
         let (Some(scope), true) = (scope, found.changes()) else {
-            plan.without_effect += found.undone().len();
+            plan.without_effect += found.undone().iter().filter(|seq| found.chosen.contains(seq)).count();
             continue;
         };
         let Some(event) = event(row, found) else { continue };

@@ -41,7 +41,7 @@ pub struct Plan {
     pub already_undone: usize,
     /// Chosen facts that stay, because later ones build on them.
     pub kept: usize,
-    /// Facts that are taken back without a trace, because others took them back already: what was created and removed.
+    /// Chosen facts that are taken back without a trace, because others took them back already: what was created and removed.
     pub without_effect: usize,
 }
 

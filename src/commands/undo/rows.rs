@@ -125,10 +125,7 @@ impl Row {
 
     /// Whether it will be something else than it is.
     pub(super) fn changes(&self) -> bool {
-        match (self.before(), self.after()) {
-            (Some(before), Some(after)) => !reads_like(before, after),
-            (before, after) => before.is_some() != after.is_some(),
-        }
+        differs(self.before(), self.after())
     }
 
     /// The highest version number that it ever had.
@@ -167,14 +164,15 @@ impl Row {
         self.facts[at].1.is_none().then_some(last)
     }
 
-    /// Facts that stay and that put the row in the place of `key`, where it will be.
-    pub(super) fn facts_in(&self, key: &Place) -> Vec<Seq> {
-        let holds = |version: Option<usize>| {
-            version.and_then(|version| self.versions.get(version)).is_some_and(|row| place(&row.fact) == *key)
-        };
+    /// Facts that stay and that put the row in the place of `key`, if without them it stays what it is now.
+    pub(super) fn may_stay_out_of(&self, key: &Place) -> Option<Vec<Seq>> {
+        let version = |version: Option<usize>| version.and_then(|version| self.versions.get(version));
+        let holds = |at: Option<usize>| version(at).is_some_and(|row| place(&row.fact) == *key);
         let stay = &self.left.stay;
-        let from = stay.iter().rposition(|(_, version)| !holds(*version)).map_or(0, |before| before + 1);
-        stay[from..].iter().map(|(seq, _)| *seq).collect()
+        let from = stay.iter().rposition(|(_, at)| !holds(*at)).map_or(0, |before| before + 1);
+        let without = from.checked_sub(1).and_then(|last| version(stay[last].1));
+        let facts = || stay[from..].iter().map(|(seq, _)| *seq).collect();
+        (!differs(self.before(), without)).then(facts)
     }
 
     /// Whether this record is that of an earlier undo that stays in force.
@@ -221,6 +219,14 @@ pub(super) fn entities_of(fact: &Fact) -> Vec<MemoryId> {
         Fact::Entity(_) => Vec::new(),
         Fact::Observation(row) => vec![row.entity],
         Fact::Relation(row) => vec![row.from, row.to],
+    }
+}
+
+/// Whether a row is something else once than another time.
+fn differs(before: Option<&HistoryRow>, after: Option<&HistoryRow>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => !reads_like(before, after),
+        (before, after) => before.is_some() != after.is_some(),
     }
 }
 

@@ -208,12 +208,15 @@ impl<'a> Planner<'a> {
             for other in places.get(&key).into_iter().flatten().filter(|other| **other != row) {
                 let Some(holder) = self.rows.get(other) else { continue };
                 let Some(since) = holder.in_place_since(&key).filter(|since| since > first) else { continue };
-                let (builds_on, why) = (*first, Why::TookPlaceOf(row));
-                clashes.push(if self.later != Later::Keep && holder.is_of_undo(since) {
-                    // To whom an earlier undo gave a place keeps it.
-                    Clash { undone: *other, builds_on, by: row, facts: found.facts_in(&key), why }
+                let builds_on = *first;
+                // To whom an earlier undo gave a place keeps it, if nothing but the chosen facts' effect is lost by that.
+                let kept = self.later != Later::Keep && holder.is_of_undo(since);
+                clashes.push(if let Some(facts) = found.may_stay_out_of(&key).filter(|_| kept) {
+                    let why = Why::TookPlaceOf(*other);
+                    Clash { undone: *other, builds_on, by: row, facts, why }
                 } else {
-                    Clash { undone: row, builds_on, by: *other, facts: holder.live_from(since), why }
+                    let (facts, why) = (holder.live_from(since), Why::TookPlaceOf(row));
+                    Clash { undone: row, builds_on, by: *other, facts, why }
                 });
             }
         }

@@ -409,6 +409,29 @@ fn what_an_undo_decided_stands_when_the_same_is_asked_again() {
 }
 
 #[test]
+fn a_row_that_is_there_does_not_go_because_an_undo_gave_its_old_name_away() {
+    let story = [
+        ("ada", create("loom", &["is brass"])),
+        ("bob", rename("loom", "toy")),
+        ("eve", create("loom", &[])),
+        ("mallory", remove("loom")),
+    ];
+    let mut world = World::new();
+    for (actor, write) in &story {
+        assert!(!world.write(actor, write).is_empty(), "{write:?} did nothing");
+    }
+    world.undo(&world.by("mallory"), Later::Refuse);
+    let chosen = world.by("bob");
+    let plan = world.plan(&chosen, Later::Refuse);
+    let first = RowRef::Entity(MemoryId(1));
+    assert_eq!(plan.later_facts.iter().map(|fact| fact.why).collect::<Vec<_>>(), [Why::TookPlaceOf(first)]);
+    world.undo(&chosen, Later::Undo);
+    world.assert_sound();
+    let loom = world.graph.reader().entity_by_name(&Scope::Global, "loom").unwrap().unwrap();
+    assert_eq!((loom.id, loom.owner.as_str()), (MemoryId(1), "ada"));
+}
+
+#[test]
 fn names_that_were_swapped_are_swapped_back() {
     let story = [
         ("ada", create("a", &[])),

@@ -25,7 +25,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "server.request_timeout",
-        "A request that is not answered within this time gets 504 TIMEOUT.",
+        "A request that is not answered within this time gets 504 TIMEOUT; a search that has begun is answered, however long it takes.",
         "caxton_api_request_duration_seconds{status=\"504\"}",
     ),
     entry(

@@ -16,6 +16,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::proofs::{self, Wanted};
 use super::{retention, salvage, setup};
+use crate::engine::lost_end::LostEnd;
 use crate::engine::refuse_newer_format;
 
 /// Events asked of a server at a time.
@@ -89,7 +90,11 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             let mut progress = Progress::new("verifying", "events", !common.no_progress);
             let intact = verify(&reader, *own, &mut |seq, head| progress.set(seq.0, head.0));
             drop(progress);
-            out.value(&intact.map_err(|error| Failure::of(Exit::Failed, &error))?)
+            out.value(&intact.map_err(|error| Failure::of(Exit::Failed, &error))?)?;
+            match LostEnd::find(&known_data_dir(common)?, reader.head().seq) {
+                Some(lost) => Err(Failure::of(Exit::Failed, &lost)),
+                None => Ok(()),
+            }
         }
         LogCommand::Prove(what) => Wanted::Event(what).make(&reader, common, out),
         LogCommand::Consistency(what) => Wanted::Growth(what).make(&reader, common, out),

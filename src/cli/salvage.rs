@@ -11,6 +11,7 @@ use super::failure::{Exit, Failure};
 use super::log;
 use super::output::{Output, counted};
 use super::progress::Progress;
+use crate::engine::lost_end::LostEnd;
 
 /// The events, a JSON object a line.
 const EVENTS_FILE: &str = "events.jsonl";
@@ -25,7 +26,7 @@ pub(super) fn verify(common: &Common, out: &mut Output) -> Result<(), Failure> {
     drop(progress);
     let remains = remains.map_err(|error| Failure::of(Exit::Failed, &error))?;
     out.value(&remains)?;
-    told(&remains)
+    told(&remains, common)
 }
 
 /// Writes what can be read to a directory.
@@ -49,7 +50,7 @@ pub(super) fn run(what: &LogSalvage, common: &Common, out: &mut Output) -> Resul
         .map_err(|error| Failure::file("write", &report, &error))?;
     file.get_ref().sync_all().map_err(|error| Failure::file("write", &events, &error))?;
     out.value(&remains)?;
-    told(&remains)
+    told(&remains, common)
 }
 
 /// The stopped log, with its end as it is.
@@ -61,11 +62,12 @@ fn open(common: &Common) -> Result<Reader, Failure> {
     })
 }
 
-fn told(remains: &Remains) -> Result<(), Failure> {
+fn told(remains: &Remains, common: &Common) -> Result<(), Failure> {
     let end = (remains.missing_bytes > 0).then(|| "the end of its file is missing".to_owned());
     let gaps = remains.lost.len();
     let gaps = (gaps > 0).then(|| format!("{} above", counted(gaps, "gap")));
-    let damage: Vec<String> = end.into_iter().chain(gaps).collect();
+    let lost = LostEnd::find(&log::known_data_dir(common)?, remains.head_seq).map(|lost| lost.to_string());
+    let damage: Vec<String> = end.into_iter().chain(gaps).chain(lost).collect();
     if damage.is_empty() {
         return Ok(());
     }

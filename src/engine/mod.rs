@@ -23,6 +23,7 @@ pub mod erase;
 pub mod fork;
 mod gauges;
 pub mod inboxes;
+pub mod lost_end;
 mod memory_writer;
 mod message_router;
 mod present;

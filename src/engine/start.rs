@@ -32,6 +32,7 @@ use super::base::{self, RestoreError, lacks_events};
 use super::erase::{self, EraseError, Keepers};
 use super::fork::inherit_vectors;
 use super::inboxes::{Leases, Wakers};
+use super::lost_end::{self, LostEnd};
 use super::rebuild::{Offer, Rebuilds, VectorParts};
 use super::refold::{RefoldError, refold};
 use super::signing::{self, SigningKeyError};
@@ -166,6 +167,12 @@ pub enum StartError {
     /// The first event of this run could not be recorded.
     #[error("could not record the start")]
     Append(#[source] AppendError),
+    /// The log lacks events that a projection has folded.
+    #[error(
+        "{0}. Restore a backup into an empty directory (caxton restore), or save what can be read (caxton log salvage). To go \
+         on without them, build what was folded anew: caxton projection rebuild"
+    )]
+    LostEnd(LostEnd),
     /// The graph did not open.
     #[error("could not open the graph")]
     Graph(#[source] GraphError),
@@ -227,6 +234,7 @@ impl Engine {
     pub fn start(options: &EngineOptions, progress: &mut dyn FnMut(StartStep)) -> Result<Self, StartError> {
         check_format(&options.data_dir)?;
         let log = open_log(options)?;
+        lost_end::refuse(&options.data_dir, options.durability, log.reader().head().seq)?;
         let signer = signing::open_or_create(&options.data_dir, log.reader().log_id())
             .map_err(StartError::SigningKey)?;
         let orders = erase::pending(&log.reader()).map_err(StartError::Read)?;

@@ -244,3 +244,27 @@ fn projections_are_built_from_a_backup_beside_a_running_server() {
     check(&["--keyword-only", "--data-dir", into, "projection", "verify"], &["equals its rebuild"]);
     check_failure(&args, 5, "is not empty");
 }
+
+#[test]
+fn a_log_that_lost_its_end_is_refused_until_its_owner_goes_on_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let place = ["--keyword-only", "--data-dir", data.to_str().unwrap()];
+    let with = |args: &[&'static str]| [args, &place[..]].concat();
+    check(&with(&["memory", "add", "gnuplot", "draws plots"]), &[]);
+    let log = data.join("events.redb");
+    let older = fs::read(&log).unwrap();
+    check(&with(&["memory", "add", "vim", "edits text"]), &[]);
+    check(&with(&["log", "verify"]), &["are as written"]);
+    fs::write(&log, &older).unwrap();
+
+    let lost = "events that were acknowledged are missing at the log's end";
+    check_failure(&with(&["memory", "stats"]), 1, lost);
+    check_failure(&with(&["memory", "stats"]), 1, "caxton projection rebuild");
+    check_failure(&with(&["log", "verify"]), 1, lost);
+    check_failure(&with(&["log", "verify", "--salvage"]), 1, lost);
+    check(&with(&["projection", "rebuild"]), &["graph"]);
+    check(&with(&["log", "verify"]), &["are as written"]);
+    check(&with(&["memory", "search", "plots"]), &["gnuplot"]);
+    check(&with(&["memory", "search", "text"]), &["0 hits"]);
+}

@@ -81,14 +81,18 @@ fn remember(backend: &Backend, add: Add, out: &mut Output) -> Result<(), Failure
     let mut body = body_from(&add.who);
     body.insert("entity_name".to_owned(), add.name.into());
     body.insert("entity_type".to_owned(), add.entity_type.into());
-    body.insert("observations".to_owned(), add.observations.into());
+    // What is told is what has its time: the thing may be known for other times, too.
+    let times = [("valid_from", add.valid_from), ("valid_to", add.valid_to)];
+    let times: Map<String, Value> =
+        times.into_iter().filter_map(|(name, time)| Some((name.to_owned(), time?.into()))).collect();
+    let observation = |content: String| {
+        let mut observation = times.clone();
+        observation.insert("content".to_owned(), content.into());
+        Value::Object(observation)
+    };
+    body.insert("observations".to_owned(), add.observations.into_iter().map(observation).collect());
     if let Some(text) = &add.metadata {
         body.insert("metadata".to_owned(), parse_metadata(text)?);
-    }
-    for (name, value) in [("valid_from", add.valid_from), ("valid_to", add.valid_to)] {
-        if let Some(value) = value {
-            body.insert(name.to_owned(), value.into());
-        }
     }
     let answer = backend.ask(Request::post("/api/v1/memory/entities", &body.into()))?;
     if out.is_json() {

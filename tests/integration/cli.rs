@@ -74,6 +74,21 @@ fn quick_start(place: &[&str]) {
 }
 
 #[test]
+fn what_is_told_has_its_own_time_and_a_thing_is_known_for_other_times_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+    let with = |args: &[&'static str]| [args, &place[..]].concat();
+    let cook =
+        ["memory", "add", "job", "was a cook", "--valid-from", "2020-01-01", "--valid-to", "2022-01-01"];
+    check(&with(&cook), &["created job"]);
+    check(&with(&["memory", "add", "job", "is a baker", "--valid-from", "2022-01-01"]), &["updated job"]);
+    check(&with(&["memory", "search", "baker"]), &["job", "is a baker", "1 hit in"]);
+    check(&with(&["memory", "search", "cook"]), &["0 hits"]);
+    check(&with(&["memory", "add", "ghost", "is to come", "--valid-from", "2999-01-01"]), &["created ghost"]);
+    check(&with(&["memory", "search", "come"]), &["0 hits"]);
+}
+
+#[test]
 fn the_quick_start_works_with_a_server() {
     let server = Server::start();
     quick_start(&["--url", &format!("http://{}", server.address)]);

@@ -90,13 +90,13 @@ pub(in crate::cli) struct Add {
     /// What kind of thing it is
     #[arg(long = "type", short = 't', value_name = "TYPE", default_value = "thing")]
     pub(in crate::cli) entity_type: String,
-    /// A JSON object with anything else
+    /// A JSON object with anything else, of a thing that is new
     #[arg(long, value_name = "JSON")]
     pub(in crate::cli) metadata: Option<String>,
-    /// True from this moment on (RFC 3339)
+    /// What is told is true from this moment on (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) valid_from: Option<String>,
-    /// True until this moment (RFC 3339)
+    /// What is told is true until this moment (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) valid_to: Option<String>,
     #[command(flatten)]

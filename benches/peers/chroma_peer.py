@@ -11,20 +11,18 @@ import tempfile
 import time
 
 import chromadb
-import numpy as np
 
-NEIGHBOURS = 10
+from files import NEIGHBOURS, Truth, read_rows, read_vectors
+
 BATCH = 5_000
 
 path, connectivity, expansion, threads = sys.argv[1], *map(int, sys.argv[2:5])
-vectors = np.fromfile(path, np.float32).reshape(-1, 384)
-# Behind the vectors the file is filled up with zeros.
-vectors = vectors[np.any(vectors != 0, axis=1)]
+vectors = read_rows(path)
 folder = tempfile.TemporaryDirectory()
 settings = chromadb.Settings(anonymized_telemetry=False, allow_reset=True)
 client = chromadb.PersistentClient(path=folder.name, settings=settings)
 print(f"chroma {importlib.metadata.version('chromadb')}, {len(vectors)} vectors", flush=True)
-collection, truth = None, {}
+collection, truth = None, Truth(vectors)
 
 
 def build():
@@ -46,16 +44,13 @@ def build():
 
 
 def ask(ef, name):
-    questions = np.fromfile(name, np.float32).reshape(-1, 384)
-    if name not in truth:
-        scores = questions @ vectors.T
-        truth[name] = [set(row) for row in np.argpartition(-scores, NEIGHBOURS)[:, :NEIGHBOURS]]
+    questions = read_vectors(name)
     collection.modify(configuration={"hnsw": {"ef_search": ef}})
     start = time.perf_counter()
     answers = [collection.query(query_embeddings=[question], n_results=NEIGHBOURS, include=[]) for question in questions]
     seconds = (time.perf_counter() - start) / len(questions)
-    found = sum(len(wanted & set(map(int, got["ids"][0]))) for wanted, got in zip(truth[name], answers))
-    return f"{seconds} {found / len(questions) / NEIGHBOURS}"
+    numbers = [map(int, answer["ids"][0]) for answer in answers]
+    return f"{seconds} {truth.recall(name, questions, numbers)}"
 
 
 for line in sys.stdin:

@@ -10,16 +10,13 @@ import sys
 import time
 
 import hnswlib
-import numpy as np
 
-NEIGHBOURS = 10
+from files import NEIGHBOURS, Truth, read_rows, read_vectors
 
 path, connectivity, expansion, threads = sys.argv[1], *map(int, sys.argv[2:5])
-vectors = np.fromfile(path, np.float32).reshape(-1, 384)
-# Behind the vectors the file is filled up with zeros.
-vectors = vectors[np.any(vectors != 0, axis=1)]
+vectors = read_rows(path)
 print(f"hnswlib {importlib.metadata.version('hnswlib')}, {len(vectors)} vectors", flush=True)
-index, truth = None, {}
+index, truth = None, Truth(vectors)
 
 
 def build():
@@ -32,16 +29,12 @@ def build():
 
 
 def ask(ef, name):
-    questions = np.fromfile(name, np.float32).reshape(-1, 384)
-    if name not in truth:
-        scores = questions @ vectors.T
-        truth[name] = [set(row) for row in np.argpartition(-scores, NEIGHBOURS)[:, :NEIGHBOURS]]
+    questions = read_vectors(name)
     index.set_ef(ef)
     start = time.perf_counter()
     answers = [index.knn_query(question, k=NEIGHBOURS, num_threads=1)[0][0] for question in questions]
     seconds = (time.perf_counter() - start) / len(questions)
-    found = sum(len(wanted & set(got)) for wanted, got in zip(truth[name], answers))
-    return f"{seconds} {found / len(questions) / NEIGHBOURS}"
+    return f"{seconds} {truth.recall(name, questions, answers)}"
 
 
 for line in sys.stdin:

@@ -7,7 +7,6 @@ list of texts a line; answers each with {"seconds": tokenising to vectors, "firs
 """
 import json
 import os
-import struct
 import sys
 import tempfile
 import time
@@ -18,20 +17,9 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
+from files import read_weights
+
 MS = "com.microsoft"
-
-
-def read_weights(path):
-    raw = open(path, "rb").read()
-    length = struct.unpack("<Q", raw[:8])[0]
-    header = json.loads(raw[8 : 8 + length])
-    weights = {}
-    for name, entry in header.items():
-        if entry.get("dtype") == "F32":
-            start = 8 + length + entry["data_offsets"][0]
-            count = int(np.prod(entry["shape"]))
-            weights[name] = np.frombuffer(raw, np.float32, count, start).reshape(entry["shape"])
-    return weights
 
 
 def build(weights):

@@ -5,29 +5,16 @@ attention is PyTorch's fused one; sums over tokens and lengths are taken in fp32
 each with {"seconds": tokenising to vectors, "first": the first text's vector}.
 """
 import json
-import struct
 import sys
 import time
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from files import read_weights
+
 HEADS = 12
-
-
-def read_weights(path):
-    raw = open(path, "rb").read()
-    length = struct.unpack("<Q", raw[:8])[0]
-    header = json.loads(raw[8 : 8 + length])
-    weights = {}
-    for name, entry in header.items():
-        if entry.get("dtype") == "F32":
-            start = 8 + length + entry["data_offsets"][0]
-            numbers = np.frombuffer(raw, np.float32, int(np.prod(entry["shape"])), start).reshape(entry["shape"])
-            weights[name] = torch.from_numpy(numbers.copy()).to(torch.bfloat16)
-    return weights
 
 
 class MiniLm:
@@ -70,7 +57,8 @@ def main():
     tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     tokenizer.enable_truncation(256)
     tokenizer.enable_padding()
-    model = MiniLm(read_weights(f"{folder}/model.safetensors"))
+    arrays = read_weights(f"{folder}/model.safetensors")
+    model = MiniLm({name: torch.from_numpy(array.copy()).to(torch.bfloat16) for name, array in arrays.items()})
     print(json.dumps({"version": torch.__version__}), flush=True)
     with torch.inference_mode():
         for line in sys.stdin:

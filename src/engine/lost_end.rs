@@ -7,6 +7,7 @@ use std::path::Path;
 
 use caxton_events::Seq;
 use caxton_events::log::Durability;
+use caxton_projections::projection::Stored;
 use caxton_projections::view::Part;
 use caxton_projections::{graph, talk, vector};
 
@@ -28,23 +29,39 @@ pub struct LostEnd {
 }
 
 impl LostEnd {
-    /// The projection in `data_dir` that includes most behind `head`, if one does. Files that cannot be read say nothing.
+    /// A projection in `data_dir` that includes more than `head`, if one does. Files that cannot be read say nothing.
     pub fn find(data_dir: &Path, head: Seq) -> Option<Self> {
-        let dir = |part: Part| data_dir.join(part.name());
-        let graph = graph::stored(&dir(Part::Graph)).ok().flatten();
-        let talk = talk::stored(&dir(Part::Talk)).ok().flatten();
-        let vectors = vector::stored(&dir(Part::Vectors)).ok().flatten();
-        let parts = [(Part::Graph, graph), (Part::Talk, talk), (Part::Vectors, vectors)];
-        let ahead = parts.into_iter().filter_map(|(part, stored)| Some((part, stored?.checkpoint)));
-        let ahead = ahead.filter(|(_, folded)| *folded > head).max_by_key(|(_, folded)| *folded);
-        ahead.map(|(part, folded)| Self { head, part, folded })
+        let vectors = || vector::stored(&data_dir.join(Part::Vectors.name())).ok().flatten();
+        Self::find_in_tables(data_dir, head).or_else(|| Self::of(Part::Vectors, vectors()?.checkpoint, head))
+    }
+
+    /// The same of the two that say where they are in a row, which costs next to nothing.
+    fn find_in_tables(data_dir: &Path, head: Seq) -> Option<Self> {
+        let graph = graph::stored(&data_dir.join(Part::Graph.name())).ok().flatten();
+        let talk = talk::stored(&data_dir.join(Part::Talk.name())).ok().flatten();
+        let of = |part, stored: Option<Stored>| Self::of(part, stored?.checkpoint, head);
+        of(Part::Graph, graph).or_else(|| of(Part::Talk, talk))
+    }
+
+    fn of(part: Part, folded: Seq, head: Seq) -> Option<Self> {
+        (folded > head).then_some(Self { head, part, folded })
     }
 }
 
-/// Refuses to go on from a log that lost its end, which would give the lost positions to other events.
+/// Refuses to go on from a log that lost its end, which would give the lost positions to other events. The vectors are judged
+/// when they were read anyway: [`refuse_vectors`].
 pub(super) fn refuse(data_dir: &Path, durability: Durability, head: Seq) -> Result<(), StartError> {
+    refused(durability, LostEnd::find_in_tables(data_dir, head))
+}
+
+/// The same for vectors that have folded up to `folded`.
+pub(super) fn refuse_vectors(durability: Durability, folded: Seq, head: Seq) -> Result<(), StartError> {
+    refused(durability, LostEnd::of(Part::Vectors, folded, head))
+}
+
+fn refused(durability: Durability, lost: Option<LostEnd>) -> Result<(), StartError> {
     // Otherwise a crash may lose what was acknowledged, as was asked for.
-    match LostEnd::find(data_dir, head) {
+    match lost {
         Some(lost) if durability == Durability::Always => Err(StartError::LostEnd(lost)),
         Some(_) | None => Ok(()),
     }

@@ -518,6 +518,7 @@ fn open_vectors(
         tracing::warn!(%reason, "the vectors are folded again from the log");
         recovery.vectors = Some(reason);
     }
+    lost_end::refuse_vectors(options.durability, vectors.checkpoint(), log.head().seq)?;
     if vectors.checkpoint() > log.head().seq {
         let reason = format!("they were at {}, the log ends at {}", vectors.checkpoint(), log.head().seq);
         tracing::warn!(%reason, "the vectors are rebuilt from the log");

@@ -21,8 +21,8 @@ pub(crate) enum Value {
     Stored(OwnedAccessGuard<&'static [u8]>),
     /// In the write-ahead log, where it is there.
     Recent(Arc<WalBlock>, fn(&WalBlock) -> &[u8]),
-    /// The row of a key in the write-ahead log.
-    RecentRow(Box<[u8]>),
+    /// A copy.
+    Owned(Box<[u8]>),
 }
 
 impl Value {
@@ -42,7 +42,7 @@ impl Value {
         match self {
             Self::Stored(guard) => guard.value(),
             Self::Recent(block, part) => part(block),
-            Self::RecentRow(row) => row,
+            Self::Owned(row) => row,
         }
     }
 }
@@ -191,6 +191,10 @@ impl Snapshot {
             return Ok(Value::body_of(&recent[index]));
         }
         let sealed = self.past.parts.partition_point(|part| part.sealed.through < first);
+        if let Some(bodies) = self.bodies.as_ref().filter(|_| sealed == self.past.parts.len()) {
+            let body = bodies.read(first)?.map(Value::Owned);
+            return body.ok_or_else(|| damaged(first, "its events are missing"));
+        }
         let tables = self.past.parts.get(sealed).map_or(&self.own, |part| &part.tables);
         guarded(|| Ok(tables.bodies.get_owned(first.0)?.map(Value::new)))?
             .ok_or_else(|| damaged(first, "its events are missing"))
@@ -200,7 +204,7 @@ impl Snapshot {
     pub(crate) fn key_row(&self, key: &str) -> Result<Option<Value>, StoreError> {
         let recent = self.recent[self.recent_from..].iter().rev().find_map(|block| block.key_row(key));
         if let Some(row) = recent {
-            return Ok(Some(Value::RecentRow(row.into())));
+            return Ok(Some(Value::Owned(row.into())));
         }
         let own = guarded(|| Ok(self.own.keys.get_owned(key)?.map(Value::new)))?;
         if own.is_some() {

@@ -17,7 +17,8 @@ use crate::log::bloom;
 use crate::log::chain::{Frontier, Hash, hash};
 use crate::time::Timestamp;
 
-const MAGIC: &[u8; 4] = b"CXBH";
+/// What a header begins with.
+pub(crate) const MAGIC: &[u8; 4] = b"CXBH";
 /// The format of headers and blocks written here.
 pub(crate) const BLOCK_FORMAT: u16 = 2;
 /// The format that knows no checksum of the body.

@@ -33,6 +33,7 @@ mod header;
 mod journal;
 mod keys;
 mod lanes;
+mod leaves;
 mod lock;
 mod merge;
 pub mod open;
@@ -46,6 +47,7 @@ pub mod prove;
 mod quiet;
 pub mod reader;
 pub mod rebuild;
+mod remains;
 pub mod rewrite;
 pub mod salvage;
 pub mod scan;
@@ -203,7 +205,7 @@ impl Log {
     /// As [`Log::open_read_only`], when there is no log at all to be seen in what is left.
     pub fn open_damaged(dir: &Path) -> Result<Reader, OpenError> {
         let lock = open::lock_shared(dir)?;
-        let opened = open::open_file_damaged(dir, READ_ONLY_CACHE_BYTES)?;
+        let opened = remains::open_file_damaged(dir, READ_ONLY_CACHE_BYTES)?;
         let keys = erasure::open_keys_read_only(dir, opened.log_id)?;
         let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))

@@ -32,12 +32,12 @@ pub(crate) const ID_FILE: &str = "events.id";
 /// What only a directory in use holds: without its log, it is not started anew.
 const TRACES: &[&str] = &["sqlite", "sqlite3", "db", "vecs", "usearch"];
 /// Format of a log that begins in its own file.
-const LOG_FORMAT: u32 = 2;
+pub(crate) const LOG_FORMAT: u32 = 2;
 /// Format of a log that goes on from an [`Origin`], which programs that know only [`LOG_FORMAT`] must not take for one.
 const LOG_FORMAT_ORIGIN: u32 = 3;
-const FORMAT_ROW: &str = "format";
+pub(crate) const FORMAT_ROW: &str = "format";
 pub(crate) const ID_ROW: &str = "log_id";
-const ORIGIN_ROW: &str = "origin";
+pub(crate) const ORIGIN_ROW: &str = "origin";
 
 /// Why a log could not be opened. Nothing was changed, and nothing is repaired by guess.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +92,8 @@ pub enum OpenError {
     },
     /// The log was not closed in order, which only an opening for writing can settle.
     #[error(
-        "{} was not closed in order; start and stop the server once, then read it again",
+        "{} was not closed in order; start and stop the server once, then read it again, or check it as it is: caxton log \
+         verify --salvage",
         path.display()
     )]
     Unclean {
@@ -198,31 +199,6 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
     Ok(opened)
 }
 
-/// Opens the file in `dir` for reading as it is, whatever is wrong with its end and whether it was closed in order or not. It
-/// stays as it is.
-pub(crate) fn open_file_damaged(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
-    let path = existing(dir)?;
-    open_damaged(|| medium(File::open(&path).map_err(StoreError::Io)?), &path, Some(dir), cache_bytes)
-}
-
-fn open_damaged(
-    medium: impl FnOnce() -> Result<Box<dyn StorageBackend>, StoreError>,
-    path: &Path,
-    dir: Option<&Path>,
-    cache_bytes: usize,
-) -> Result<Opened, OpenError> {
-    let opened = guarded(|| {
-        let journal = Journal::open_remains(medium()?).map_err(StoreError::Io)?;
-        let database = builder(cache_bytes)
-            .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
-            .open_read_only_with_backend(journal.remains())?;
-        Ok((database, journal))
-    });
-    let (database, journal) = opened.map_err(|error| store_error(path, error))?;
-    let own = Own::ReadOnly(ReadOnly::new(database, &journal));
-    Ok(check(own, &journal, path, dir, End::Damaged)?.opened())
-}
-
 /// What the last block of a log must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -232,7 +208,7 @@ pub(crate) enum End {
     Damaged,
 }
 
-fn existing(dir: &Path) -> Result<PathBuf, OpenError> {
+pub(crate) fn existing(dir: &Path) -> Result<PathBuf, OpenError> {
     let path = dir.join(LOG_FILE);
     if path.exists() {
         return Ok(path);
@@ -278,7 +254,7 @@ pub(crate) fn open_file_at(path: &Path, dir: &Path, cache_bytes: usize) -> Resul
     check_read_only(database, &journal, path, Some(dir))
 }
 
-fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
+pub(crate) fn medium(file: File) -> Result<Box<dyn StorageBackend>, StoreError> {
     Ok(Box::new(FileMedium::new(file).map_err(StoreError::Io)?))
 }
 
@@ -344,12 +320,6 @@ pub(crate) fn open_backend(
         writable(Journal::open(medium, true).map_err(StoreError::Io)?, cache_bytes)
     });
     check_writable(opened.map_err(|error| store_error(path, error))?, path, None)
-}
-
-/// Opens what is left of a log on a medium of the caller's.
-#[cfg(test)]
-pub(crate) fn open_backend_damaged<B: StorageBackend + Clone>(backend: &B) -> Result<Opened, OpenError> {
-    open_damaged(|| Ok(Box::new(backend.clone())), Path::new("(backend)"), None, 1 << 20)
 }
 
 /// Opens a log on a medium of the caller's for reading.
@@ -423,7 +393,7 @@ fn initialize(transaction: &redb::WriteTransaction, log_id: [u8; 16]) -> Result<
 }
 
 /// What the log says about itself, and what its write-ahead log has beyond its tables.
-struct Checked {
+pub(crate) struct Checked {
     database: Database,
     end: ChainEnd,
     log_id: [u8; 16],
@@ -431,7 +401,7 @@ struct Checked {
 }
 
 impl Checked {
-    fn opened(self) -> Opened {
+    pub(crate) fn opened(self) -> Opened {
         Opened { database: self.database, end: self.end, log_id: self.log_id }
     }
 }
@@ -481,7 +451,7 @@ fn store_blocks(transaction: &redb::WriteTransaction, blocks: &[Arc<WalBlock>]) 
 
 /// Reads what the log says about itself, checks its last block and what stands in its write-ahead log; how long that takes
 /// does not depend on its size.
-fn check(
+pub(crate) fn check(
     own: Own,
     journal: &Journal,
     path: &Path,

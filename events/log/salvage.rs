@@ -171,6 +171,21 @@ impl Steps {
     }
 }
 
+/// How many events lie in blocks that are there, and how many do not. What the blocks hold is not looked at.
+pub(crate) fn delivered(snapshot: Snapshot, head: Seq) -> (u64, u64) {
+    let mut steps = Steps::new(snapshot, Seq::FIRST, head);
+    let (mut found, mut lost) = (0, 0);
+    while let Some(step) = steps.next() {
+        match step {
+            Step::Block(first, value, _) => {
+                found += read_header(first, &value).map_or(0, |header| u64::from(header.count));
+            }
+            Step::Gap(gap) => lost += gap.last.0 - gap.first.0 + 1,
+        }
+    }
+    (found, lost)
+}
+
 /// Headers from the next place on, behind `start` and not behind `end`, that leads to one that is right.
 fn readable_behind(snapshot: &Snapshot, start: Seq, end: Seq) -> Option<Headers> {
     let leading = |headers: Result<Headers, StoreError>| {

@@ -8,6 +8,7 @@ use redb::{ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use crate::id::Seq;
 use crate::log::header::Header;
 use crate::log::journal::{Journal, Logged, Sealed};
+use crate::log::leaves::{Bodies, Gathered};
 use crate::log::past::{Past, Tables};
 use crate::log::quiet;
 use crate::log::wal::{Recent, WalBlock};
@@ -133,7 +134,9 @@ impl Writable {
 
 /// A database that is only read.
 pub(crate) struct ReadOnly {
-    database: redb::ReadOnlyDatabase,
+    database: Box<dyn ReadableDatabase + Send + Sync>,
+    /// Bodies that lie elsewhere than in the database's table.
+    bodies: Option<Arc<Bodies>>,
     /// Blocks of a damaged log's write-ahead log, all behind those of the database that can be read.
     recent: OnceLock<Recent>,
     /// Bytes that are missing at the end of the file.
@@ -142,7 +145,14 @@ pub(crate) struct ReadOnly {
 
 impl ReadOnly {
     pub(crate) fn new(database: redb::ReadOnlyDatabase, journal: &Journal) -> Self {
-        Self { database, recent: OnceLock::new(), missing_bytes: journal.missing_bytes() }
+        let (database, missing_bytes) = (Box::new(database), journal.missing_bytes());
+        Self { database, bodies: None, recent: OnceLock::new(), missing_bytes }
+    }
+
+    /// Serves what was found without the database's trees.
+    pub(crate) fn gathered(found: Gathered, journal: &Journal) -> Self {
+        let (database, bodies) = (Box::new(found.database), Some(Arc::new(found.bodies)));
+        Self { database, bodies, recent: OnceLock::new(), missing_bytes: journal.missing_bytes() }
     }
 
     /// Lets readers see blocks that the write-ahead log was found to hold behind the tables, in their order; once.
@@ -186,6 +196,8 @@ pub(crate) struct Snapshot {
     pub recent: Recent,
     /// The first of them that is not in these tables.
     pub recent_from: usize,
+    /// Where the bodies of its own file are, if not in its tables.
+    pub bodies: Option<Arc<Bodies>>,
 }
 
 impl Own {
@@ -226,7 +238,11 @@ impl Database {
                 Own::Writable(_) | Own::ReadOnly(_) => 0,
             };
             let (past, token) = (Arc::clone(&self.past), Arc::default());
-            Ok(Snapshot { through, own, past, token, recent, recent_from })
+            let bodies = match &self.own {
+                Own::ReadOnly(ReadOnly { bodies, .. }) => bodies.clone(),
+                Own::Writable(_) => None,
+            };
+            Ok(Snapshot { through, own, past, token, recent, recent_from, bodies })
         })
     }
 
@@ -236,6 +252,11 @@ impl Database {
             Own::Writable(_) => 0,
             Own::ReadOnly(ReadOnly { missing_bytes, .. }) => *missing_bytes,
         }
+    }
+
+    /// Whether what the log's own file holds was found without its trees.
+    pub(crate) fn is_gathered(&self) -> bool {
+        matches!(&self.own, Own::ReadOnly(ReadOnly { bodies: Some(_), .. }))
     }
 
     /// Position of the last event that the log's own file has in its tables.

@@ -71,7 +71,7 @@ impl StoredBlock {
     }
 
     fn value(&self) -> Value {
-        Value::RecentRow(self.body.as_slice().into())
+        Value::Owned(self.body.as_slice().into())
     }
 
     /// Position of its last event.

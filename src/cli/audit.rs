@@ -19,11 +19,14 @@ use super::failure::{Exit, Failure};
 use super::log::open;
 use super::output::Output;
 use super::setup;
-use super::transfer::is_dash;
+use super::transfer::{is_dash, is_free};
 use crate::engine::SystemClock;
 
 /// Runs a command about the audit trail.
 pub(super) fn run(command: &AuditCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    if let AuditCommand::Query(what) = command {
+        is_free(&what.out, what.force)?;
+    }
     let server = backend::running(common)?.map(Backend::Http);
     match command {
         AuditCommand::Query(what) => {
@@ -175,8 +178,12 @@ impl<'a> Printed<'a> {
             gaps.push(format!("and {} more", summary.gaps_more));
         }
         let damaged = summary.gaps.iter().any(|gap| !gap.what.contains(KEYS_FILE));
-        let remedy =
-            if damaged { "; run caxton log verify, and restore what it names from a backup" } else { "" };
+        let remedy = if damaged {
+            "; run caxton log verify, and restore what it names from a backup, or save what can still be read: caxton log \
+             salvage --to DIR"
+        } else {
+            ""
+        };
         let message = format!("the answer may lack events: {}{remedy}", gaps.join("; "));
         Err(Failure::new(Exit::Failed, message))
     }

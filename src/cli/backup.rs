@@ -18,6 +18,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::{log, projection, proofs, setup};
 use crate::engine::SystemClock;
+use crate::failure::chain;
 
 /// Runs `caxton backup`.
 pub(super) fn backup(what: &Backup, common: &Common, out: &mut Output) -> Result<(), Failure> {
@@ -199,5 +200,6 @@ fn not_restored(error: &RestoreError) -> Failure {
         | RestoreError::Keys(_)
         | RestoreError::Io { .. } => Exit::Failed,
     };
-    Failure::of(exit, error)
+    // What is damaged is the backup, of which nothing can be salvaged.
+    Failure::new(exit, chain(error))
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::path::Path;
 
 use caxton_events::log::PublicKey;
 use serde_json::{Map, Value, json};
@@ -10,7 +11,7 @@ use super::args::{CheckReceipt, Common, Erase, EraseCommand};
 use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items};
-use super::transfer::is_dash;
+use super::transfer::{is_dash, is_free, write_out};
 use crate::engine::erase::receipt;
 
 const PATH: &str = "/api/v1/erase";
@@ -20,6 +21,7 @@ pub(super) fn run(erase: &Erase, common: &Common, out: &mut Output) -> Result<()
     if let Some(EraseCommand::CheckReceipt(check)) = &erase.command {
         return check_receipt(check, out);
     }
+    let file = place_of_receipt(erase)?;
     let backend = Backend::open(common, false)?;
     let mut wanted = Map::new();
     for (name, value) in [
@@ -52,21 +54,41 @@ pub(super) fn run(erase: &Erase, common: &Common, out: &mut Output) -> Result<()
     }
     let done = post(("confirm", plan["confirm"].clone()))?;
     let receipt = cell(&done, "receipt");
-    if let Some(path) = &erase.out {
-        fs::write(path, &receipt).map_err(|error| Failure::file("write", path, &error))?;
-    }
+    let written = file.map_or(Ok(()), |path| write_out(path, |file| file.write_all(receipt.as_bytes())));
     if out.is_json() {
-        return out.json(&done);
+        // The receipt is in there, too.
+        return out.json(&done).and(written);
     }
     print_plan(&done, out)?;
     let [order, erased] = ["order_seq", "erased_seq"].map(|name| cell(&done, name));
     out.line(format_args!("erased: ordered at #{order}, done at #{erased}"))?;
-    match &erase.out {
+    if let Err(failure) = written {
+        // There is no second one: whoever erased gets it all the same.
+        out.text(receipt)?;
+        let message = format!("{failure}; it is erased all the same: the receipt stands on standard output");
+        return Err(failure.told(message));
+    }
+    match file {
         Some(path) => out.line(format_args!(
             "wrote the receipt to {0}; check it with: caxton erase check-receipt {0}",
             path.display()
         )),
         None => out.text(receipt),
+    }
+}
+
+/// The file for the receipt, if one was named. It is looked at before anything is erased: there is no way back then, and no
+/// second receipt.
+fn place_of_receipt(erase: &Erase) -> Result<Option<&Path>, Failure> {
+    let Some(path) = erase.out.as_deref().filter(|path| !is_dash(path)) else { return Ok(None) };
+    is_free(path, erase.force)?;
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) => {
+            let message =
+                format!("there is no folder {} for the receipt; make it, or name another", folder.display());
+            Err(Failure::new(Exit::NotFound, message))
+        }
+        None => Ok(Some(path)),
     }
 }
 

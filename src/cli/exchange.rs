@@ -244,6 +244,7 @@ fn import_events(asked: &ImportEvents, common: &Common, out: &mut Output) -> Res
             | ImportError::Line { .. }
             | ImportError::Malformed { .. }
             | ImportError::Cut { .. }
+            | ImportError::Empty
             | ImportError::Chosen
             | ImportError::Dropped { .. }
             | ImportError::Rebuild { .. }

@@ -5,7 +5,12 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use caxton_events::log::{OpenError, PartError, ReadError, StoreError};
+
 use crate::failure::chain;
+
+/// What there is to do about a damaged log besides a backup.
+pub(super) const SALVAGE: &str = "; or save what can still be read of the log: caxton log salvage --to DIR";
 
 /// How a command ended. The numbers are documented in `--help` and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +41,13 @@ impl Failure {
         Self { exit: Some(exit), message: message.into() }
     }
 
-    /// A failure that comes from below, with its whole chain of causes.
-    pub(super) fn of(exit: Exit, error: &dyn Error) -> Self {
-        Self::new(exit, chain(error))
+    /// A failure that comes from below, with its whole chain of causes; where the log is damaged, with what rescues it.
+    pub(super) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        let mut message = chain(error);
+        if is_damaged_log(error) {
+            message.push_str(SALVAGE);
+        }
+        Self::new(exit, message)
     }
 
     /// The same failure, told with more of what was going on.
@@ -61,6 +70,25 @@ impl Failure {
     }
 }
 
+/// Whether the log of the data directory is damaged in a way that leaves something to read.
+fn is_damaged_log(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(inner) = next {
+        // Nothing is read of a log that lacks one of its sealed files.
+        if inner.is::<PartError>() {
+            return false;
+        }
+        if matches!(inner.downcast_ref::<OpenError>(), Some(OpenError::Damaged { .. }))
+            || matches!(inner.downcast_ref::<ReadError>(), Some(ReadError::Damaged { .. }))
+            || matches!(inner.downcast_ref::<StoreError>(), Some(StoreError::Damaged(_)))
+        {
+            return true;
+        }
+        next = inner.source();
+    }
+    false
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -70,16 +98,35 @@ impl fmt::Display for Failure {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
-    use super::{Exit, Failure};
+    use super::{Exit, Failure, OpenError, PartError, StoreError};
     use crate::cli::args::EXIT_CODES;
+    use crate::engine::StartError;
 
     #[test]
     fn every_exit_code_is_in_the_help() {
         for exit in [Exit::Failed, Exit::Usage, Exit::NotFound, Exit::Unreachable, Exit::Refused] {
             let line = format!("\n  {}  ", exit as u8);
             assert!(EXIT_CODES.contains(&line), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_log_can_be_salvaged_and_one_without_a_sealed_file_cannot() {
+        let path = PathBuf::from("events.redb");
+        let damaged = || StoreError::Damaged("it is cut short".to_owned());
+        let told = |error: OpenError| Failure::of(Exit::Failed, &StartError::Log(error)).to_string();
+        let end = "or save what can still be read of the log: caxton log salvage --to DIR";
+        let damage = told(OpenError::Damaged { path: path.clone(), source: damaged().into() });
+        assert!(damage.ends_with(end), "{damage}");
+        for other in [
+            OpenError::Sealed { path: path.clone(), source: PartError::Store(damaged()) },
+            OpenError::Unclean { path: path.clone() },
+            OpenError::Newer { path, found: 99 },
+        ] {
+            let other = told(other);
+            assert!(!other.ends_with(end), "{other}");
         }
     }
 

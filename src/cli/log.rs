@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::{Common, LogCommand, LogTail};
 use super::backend::{self, Backend, Request};
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, SALVAGE};
 use super::fork;
 use super::output::Output;
 use super::progress::Progress;
@@ -92,7 +92,10 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             drop(progress);
             out.value(&intact.map_err(|error| Failure::of(Exit::Failed, &error))?)?;
             match LostEnd::find(&known_data_dir(common)?, reader.head().seq) {
-                Some(lost) => Err(Failure::of(Exit::Failed, &lost)),
+                Some(lost) => {
+                    let message = format!("{lost}; restore a backup{SALVAGE}");
+                    Err(Failure::new(Exit::Failed, message))
+                }
                 None => Ok(()),
             }
         }

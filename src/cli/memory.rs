@@ -10,6 +10,9 @@ use super::memory_diff;
 use super::output::{Output, cell, counted, items, shortened};
 use super::{transfer, undo};
 
+/// The type of a new thing when none is named.
+const TYPE_DEFAULT: &str = "thing";
+
 /// Runs a command about the memory.
 pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     // What can be refused without a server is refused before one is looked for.
@@ -80,7 +83,12 @@ fn parse_metadata(text: &str) -> Result<Value, Failure> {
 fn remember(backend: &Backend, add: Add, out: &mut Output) -> Result<(), Failure> {
     let mut body = body_from(&add.who);
     body.insert("entity_name".to_owned(), add.name.into());
-    body.insert("entity_type".to_owned(), add.entity_type.into());
+    // The type that nobody named is that of a new thing alone: what is there keeps its own.
+    if add.entity_type.is_none() {
+        body.insert("on_existing".to_owned(), "extend".into());
+    }
+    let entity_type = add.entity_type.unwrap_or_else(|| TYPE_DEFAULT.to_owned());
+    body.insert("entity_type".to_owned(), entity_type.into());
     // What is told is what has its time: the thing may be known for other times, too.
     let times = [("valid_from", add.valid_from), ("valid_to", add.valid_to)];
     let times: Map<String, Value> =
@@ -108,7 +116,12 @@ fn remember(backend: &Backend, add: Add, out: &mut Output) -> Result<(), Failure
         cell(&answer, "version"),
         cell(&answer, "memory_scope"),
         cell(&answer, "seq"),
-    ))
+    ))?;
+    let not_taken: Vec<&str> = items(&answer, "not_taken").iter().filter_map(Value::as_str).collect();
+    if not_taken.is_empty() {
+        return Ok(());
+    }
+    out.line(format_args!("not taken: {}; what is there keeps its own", not_taken.join(", ")))
 }
 
 fn connect(backend: &Backend, relate: &Relate, out: &mut Output) -> Result<(), Failure> {

@@ -25,6 +25,7 @@ mod output;
 mod progress;
 mod projection;
 mod proofs;
+mod refusals;
 mod replay;
 mod retention;
 mod salvage;

@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use caxton_projections::embedding::model_files::{
-    self, ALL_MINILM_L6_V2, Finding, LockedModel, SMOLLM2_135M_INSTRUCT,
+    self, ALL_MINILM_L6_V2, Damage, Finding, LockedModel, SMOLLM2_135M_INSTRUCT,
 };
 use caxton_projections::embedding::{EmbedError, Embedder as _, ModelIdentity};
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::failure::chain;
 use crate::model::{self, PullOptions};
 
 /// Key that names the folder of the model.
-const PATH_KEY: &str = "memory.embedding_config.model_path";
+pub(super) const PATH_KEY: &str = "memory.embedding_config.model_path";
 /// Longest text that is read from standard input, in bytes.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// Numbers of a vector that are shown to people.
@@ -101,6 +101,19 @@ pub(super) fn found_here(loaded: &Loaded) -> Option<PathBuf> {
     }
 }
 
+/// Why a server does not start with the folder that the configuration names; `None` when the model is there, or none is named.
+pub(super) fn named_in_vain(loaded: &Loaded) -> Option<String> {
+    // A folder that the environment names is not the configuration's.
+    loaded.origin(PATH_KEY)?;
+    let (candidates, places) = where_it_may_be(loaded);
+    let named = places.configured?;
+    match model_files::find_model(&candidates, &ALL_MINILM_L6_V2) {
+        Finding::Found(_) => None,
+        Finding::Damaged(damages) => Some(damaged(&ALL_MINILM_L6_V2, &damages)),
+        Finding::Missing => Some(not_where_named(&named, &candidates)),
+    }
+}
+
 fn where_it_may_be(loaded: &Loaded) -> (Vec<PathBuf>, model_files::Places) {
     let config = &loaded.config;
     let path = &config.memory.embedding_config.model_path;
@@ -129,18 +142,18 @@ fn found_or_fetched(
     };
     match model_files::find_model(candidates, model) {
         Finding::Found(found) => Ok(found.dir),
-        Finding::Damaged(damages) => {
-            let said: Vec<String> = damages.iter().map(|damage| chain(damage)).collect();
-            Err(Failure::new(
-                Exit::Failed,
-                format!("the model {} is damaged: {}", model.name, said.join("; ")),
-            ))
-        }
+        Finding::Damaged(damages) => Err(Failure::new(Exit::Failed, damaged(model, &damages))),
         Finding::Missing if missing == Missing::RefuseConfigured && places.configured.is_some() => {
             Err(Failure::new(Exit::NotFound, not_where_named(&destination, candidates)))
         }
         Finding::Missing => fetch(model, &destination, common),
     }
+}
+
+/// What is wrong with files that are there.
+fn damaged(model: &LockedModel, damages: &[Damage]) -> String {
+    let said: Vec<String> = damages.iter().map(|damage| chain(damage)).collect();
+    format!("the model {} is damaged: {}", model.name, said.join("; "))
 }
 
 /// What was looked for in vain, and what to do.

@@ -11,27 +11,30 @@ use serde_json::{Value, json};
 use super::args::{Args, Common, ConfigCommand, KeyCommand};
 use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
-use super::log;
 use super::output::{Output, cell};
-use super::setup;
 use super::transfer::is_dash;
-use crate::config::{self, Explained, ExplainedKey, KeyLine};
+use super::{log, refusals, setup};
+use crate::config::{self, Explained, ExplainedKey, KeyLine, Report, Sources};
 
 /// `caxton config check | show | explain`.
 pub(super) fn config(command: &ConfigCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     match command {
         ConfigCommand::Check { file } => {
-            let report = if is_dash(file) {
+            let loaded = if is_dash(file) {
                 let mut text = String::new();
                 let limit = config::TEXT_BYTES_MAX as u64 + 1;
                 io::stdin()
                     .take(limit)
                     .read_to_string(&mut text)
                     .map_err(|error| Failure::file("read", file, &error))?;
-                config::check(&text)
+                config::load_text(&text)
             } else {
-                config::check_file(file)
+                config::load(&Sources { file: Some(file.clone()), ..Sources::default() })
             };
+            let mut report = Report::of(&loaded);
+            if let Ok(loaded) = &loaded {
+                refusals::add(loaded, &mut report);
+            }
             let printed = if out.is_json() { out.json(&report.to_json()) } else { out.line(&report) };
             printed?;
             if report.is_ok() { Ok(()) } else { Err(Failure::new(Exit::Usage, "see above")) }

@@ -1,6 +1,6 @@
 //! `caxton log head --checkpoint | prove | consistency | check-proof`: what auditors take away, and what they do with it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell};
 use super::setup;
-use super::transfer::is_dash;
+use super::transfer::{is_dash, is_free, write_out};
 use crate::engine::signing::{self, SigningKeyError};
 
 /// Longest proof that is read, in bytes: the largest event twice, as text and in base64.
@@ -29,8 +29,19 @@ pub(super) enum Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// Where the proof goes, and whether it may replace what is there.
+    fn place(&self) -> (&Path, bool) {
+        match self {
+            Self::Event(ProveEvent { out, force, .. }) | Self::Growth(ProveGrowth { out, force, .. }) => {
+                (out.as_path(), *force)
+            }
+        }
+    }
+
     /// Hands out the proof that a running server makes.
     pub(super) fn ask(&self, server: &Backend, out: &mut Output) -> Result<(), Failure> {
+        let (path, force) = self.place();
+        is_free(path, force)?;
         let number = |number: u64| number.to_string();
         let request = match self {
             Self::Event(ProveEvent { seq, size, .. }) => Request::get("/api/v1/log/proof")
@@ -47,6 +58,8 @@ impl Wanted<'_> {
 
     /// Hands out the proof that the stopped log holds.
     pub(super) fn make(&self, reader: &Reader, common: &Common, out: &mut Output) -> Result<(), Failure> {
+        let (path, force) = self.place();
+        is_free(path, force)?;
         let signer = signer(reader, common)?;
         let proof = match self {
             Self::Event(ProveEvent { seq, size, .. }) => prove(reader, &signer, Seq(*seq), *size),
@@ -65,14 +78,14 @@ impl Wanted<'_> {
     }
 
     fn hand_out(&self, proof: &ProofFile, out: &mut Output) -> Result<(), Failure> {
-        let (Self::Event(ProveEvent { out: path, .. }) | Self::Growth(ProveGrowth { out: path, .. })) = self;
+        let (path, _) = self.place();
         if is_dash(path) {
             return out.json(proof);
         }
-        let failed = |error: io::Error| Failure::file("write", path, &error);
-        let mut text = serde_json::to_vec_pretty(proof).map_err(|error| failed(error.into()))?;
-        text.push(b'\n');
-        fs::write(path, text).map_err(failed)?;
+        write_out(path, |file| {
+            serde_json::to_writer_pretty(&mut *file, proof)?;
+            file.write_all(b"\n")
+        })?;
         let file = path.display();
         if out.is_json() {
             return out.json(&json!({ "file": file.to_string() }));

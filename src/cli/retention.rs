@@ -1,6 +1,9 @@
 //! `caxton log drop`: gives up the oldest events of a stopped data directory.
 
-use caxton_events::log::{OpenError, Trimmed};
+use std::path::Path;
+
+use caxton_events::Seq;
+use caxton_events::log::{Log, OpenError, TrimError, Trimmed, check_unshared};
 use serde_json::json;
 
 use super::args::{Common, LogDrop};
@@ -24,8 +27,14 @@ pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<
     let dir = fork::stopped(common)?;
     if what.dry_run {
         let found = would_drop(&dir, before).map_err(|error| failed(&error))?;
+        let shared = found.map(|(first, _)| shared(&dir, first)).transpose()?.flatten();
         let found = found.map(|(first, events)| Trimmed { first, events, freed_bytes: 0, kept_bytes: 0 });
-        return show(found, true, out);
+        show(found, true, shared.as_ref(), out)?;
+        return match shared {
+            // Nothing would be dropped then, and that is what a trial is to find out.
+            Some(shared) if !what.forks_keep => Err(fork::failed(&shared)),
+            Some(_) | None => Ok(()),
+        };
     }
     let config = setup::load(common, Vec::new())?.config;
     let options = setup::engine_options(&config, None);
@@ -36,11 +45,31 @@ pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<
         StartStep::LoadingVectors => (),
     });
     std::mem::drop(progress);
-    show(dropped.map_err(|error| failed(&error))?, false, out)
+    show(dropped.map_err(|error| failed(&error))?, false, None, out)
 }
 
-/// What was dropped or, `dry`, would be: then nothing is known of its bytes.
-fn show(dropped: Option<Trimmed>, dry: bool, out: &mut Output) -> Result<(), Failure> {
+/// What says that forks have files of what lies before `first`; `None` when none of them does.
+fn shared(dir: &Path, first: Seq) -> Result<Option<TrimError>, Failure> {
+    let log = Log::open_read_only(dir).map_err(|error| failed(&DropError::from(error)))?;
+    match check_unshared(dir, &log, first) {
+        Ok(()) => Ok(None),
+        Err(shared @ TrimError::Shared { .. }) => Ok(Some(shared)),
+        Err(error) => Err(fork::failed(&error)),
+    }
+}
+
+/// What was dropped or, `dry`, would be: then nothing is known of its bytes but who else has them.
+fn show(
+    dropped: Option<Trimmed>,
+    dry: bool,
+    shared: Option<&TrimError>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let (file, forks) = match shared {
+        Some(TrimError::Shared { file, forks }) => (Some(file), forks.as_slice()),
+        Some(_) | None => (None, &[][..]),
+    };
+    let forks: Vec<String> = forks.iter().map(|fork| fork.dir.display().to_string()).collect();
     if out.is_json() {
         let done = dropped.filter(|_| !dry);
         return out.json(&json!({
@@ -49,6 +78,7 @@ fn show(dropped: Option<Trimmed>, dry: bool, out: &mut Output) -> Result<(), Fai
             "first_seq": dropped.map(|dropped| dropped.first),
             "freed_bytes": done.map(|done| done.freed_bytes),
             "kept_bytes": done.map(|done| done.kept_bytes),
+            "shared_with": dry.then_some(&forks),
         }));
     }
     let Some(Trimmed { first, events, freed_bytes, kept_bytes }) = dropped else {
@@ -56,7 +86,15 @@ fn show(dropped: Option<Trimmed>, dry: bool, out: &mut Output) -> Result<(), Fai
     };
     let events = counted(events as usize, "event");
     if dry {
-        return out.line(format_args!("would drop {events}; the log would begin at {first}"));
+        out.line(format_args!("would drop {events}; the log would begin at {first}"))?;
+        let Some(file) = file else { return Ok(()) };
+        let who = if forks.is_empty() {
+            "another data directory".to_owned()
+        } else {
+            format!("the fork {}", forks.join(" and the fork "))
+        };
+        let file = file.display();
+        return out.line(format_args!("{file} would keep its space on the disk: it is shared with {who}"));
     }
     out.line(format_args!(
         "dropped {events}, {freed_bytes} bytes were given back; the log begins at {first}"

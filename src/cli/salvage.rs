@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
+use std::path::Path;
 
 use caxton_events::log::{Log, OpenError, Reader};
-use caxton_tools::log::{Remains, salvage, survey};
+use caxton_tools::log::{Remains, SalvageError, salvage, survey};
 
 use super::args::{Common, LogSalvage};
 use super::failure::{Exit, Failure};
@@ -12,6 +13,7 @@ use super::log;
 use super::output::{Output, counted};
 use super::progress::Progress;
 use crate::engine::lost_end::LostEnd;
+use crate::failure::chain;
 
 /// The events, a JSON object a line.
 const EVENTS_FILE: &str = "events.jsonl";
@@ -24,7 +26,7 @@ pub(super) fn verify(common: &Common, out: &mut Output) -> Result<(), Failure> {
     let mut progress = Progress::new("verifying", "events", !common.no_progress);
     let remains = survey(&reader, &mut |seq, head| progress.set(seq.0, head.0));
     drop(progress);
-    let remains = remains.map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let remains = remains.map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
     out.value(&remains)?;
     told(&remains, common)
 }
@@ -33,24 +35,61 @@ pub(super) fn verify(common: &Common, out: &mut Output) -> Result<(), Failure> {
 pub(super) fn run(what: &LogSalvage, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let dir = &what.to;
     let reader = open(common)?;
+    let is_new = !dir.exists();
     fs::create_dir_all(dir).map_err(|error| Failure::file("make", dir, &error))?;
     if fs::read_dir(dir).map_err(|error| Failure::file("read", dir, &error))?.next().is_some() {
         let message = format!("--to: {} is not empty; name an empty or a new directory", dir.display());
         return Err(Failure::new(Exit::Usage, message));
     }
+    let remains = write(&reader, dir, common).map_err(|failure| taken_back(dir, is_new, failure))?;
+    out.value(&remains)?;
+    told(&remains, common)
+}
+
+/// Writes both files.
+fn write(reader: &Reader, dir: &Path, common: &Common) -> Result<Remains, Failure> {
     let (events, report) = (dir.join(EVENTS_FILE), dir.join(REPORT_FILE));
     let file = File::create(&events).map_err(|error| Failure::file("make", &events, &error))?;
     let mut file = BufWriter::new(file);
     let mut progress = Progress::new("salvaging", "events", !common.no_progress);
-    let remains = salvage(&reader, &mut file, &mut |seq, head| progress.set(seq.0, head.0));
+    let remains = salvage(reader, &mut file, &mut |seq, head| progress.set(seq.0, head.0));
     drop(progress);
-    let remains = remains.map_err(|error| Failure::of(Exit::Failed, &error))?;
+    let remains = remains.map_err(|error| match error {
+        SalvageError::Write(error) => unwritten(&events, &error),
+        // Without the advice to salvage: this was it.
+        SalvageError::Store(_) => Failure::new(Exit::Failed, chain(&error)),
+    })?;
+    file.get_ref().sync_all().map_err(|error| unwritten(&events, &error))?;
     let text = serde_json::to_vec_pretty(&remains).map_err(io::Error::from);
-    text.and_then(|text| fs::write(&report, text))
-        .map_err(|error| Failure::file("write", &report, &error))?;
-    file.get_ref().sync_all().map_err(|error| Failure::file("write", &events, &error))?;
-    out.value(&remains)?;
-    told(&remains, common)
+    text.and_then(|text| fs::write(&report, text)).map_err(|error| unwritten(&report, &error))?;
+    Ok(remains)
+}
+
+fn unwritten(file: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::file("write", file, error);
+    let message = format!("{failure}; name a place with room for it with --to");
+    failure.told(message)
+}
+
+/// Removes what a salvage wrote that did not come to its end: it would be taken for everything that can be read.
+fn taken_back(dir: &Path, is_new: bool, failure: Failure) -> Failure {
+    let mut left = Vec::new();
+    for file in [EVENTS_FILE, REPORT_FILE].map(|name| dir.join(name)) {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => left.push(file.display().to_string()),
+            Ok(()) | Err(_) => (),
+        }
+    }
+    if is_new {
+        // An empty folder that stays hides nothing.
+        let _ = fs::remove_dir(dir);
+    }
+    let message = if left.is_empty() {
+        format!("{failure}; what was written to {} is removed again", dir.display())
+    } else {
+        format!("{failure}; {} is not complete, and could not be removed", left.join(" and "))
+    };
+    failure.told(message)
 }
 
 /// The stopped log, with its end as it is.
@@ -58,16 +97,18 @@ fn open(common: &Common) -> Result<Reader, Failure> {
     let dir = log::known_data_dir(common)?;
     Log::open_damaged(&dir).map_err(|error| {
         let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
-        Failure::of(exit, &error)
+        // Without the advice to salvage: this was it.
+        Failure::new(exit, chain(&error))
     })
 }
 
 fn told(remains: &Remains, common: &Common) -> Result<(), Failure> {
     let end = (remains.missing_bytes > 0).then(|| "the end of its file is missing".to_owned());
+    let structure = remains.structure_damaged.then(|| "the structure of its file".to_owned());
     let gaps = remains.lost.len();
     let gaps = (gaps > 0).then(|| format!("{} above", counted(gaps, "gap")));
     let lost = LostEnd::find(&log::known_data_dir(common)?, remains.head_seq).map(|lost| lost.to_string());
-    let damage: Vec<String> = end.into_iter().chain(gaps).chain(lost).collect();
+    let damage: Vec<String> = end.into_iter().chain(structure).chain(gaps).chain(lost).collect();
     if damage.is_empty() {
         return Ok(());
     }

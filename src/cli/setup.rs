@@ -71,8 +71,7 @@ pub(super) fn data_dir(common: &Common) -> Result<PathBuf, Failure> {
 
 /// Refuses a data directory that is a file, or would lie in one.
 pub(super) fn is_no_file(dir: &Path) -> Result<(), Failure> {
-    let there = dir.ancestors().find(|path| path.exists());
-    let Some(file) = there.filter(|path| !path.is_dir()) else { return Ok(()) };
+    let Some(file) = config::file_in_the_way(dir) else { return Ok(()) };
     let message = format!(
         "the data directory cannot be {}: {} is a file, not a folder; name the folder that it lies in, or \
          another one, with --data-dir (or CAXTON_DATA_DIR, or server.data_dir in the configuration)",

@@ -164,7 +164,11 @@ pub(super) fn import(
         }
         None
     } else {
-        send(backend, import, whole_input::open(import)?, (&mut totals, &mut progress))?
+        let sent = send(backend, import, whole_input::open(import)?, (&mut totals, &mut progress))?;
+        if sent.is_empty() {
+            return Err(whole_input::empty(&import.file));
+        }
+        sent.missing()
     };
     drop(progress);
     out.value(&totals)?;
@@ -197,13 +201,13 @@ fn only(lines: &[u8], relations: bool) -> Vec<u8> {
     kept
 }
 
-/// Sends lines in requests; what an export that was not read whole lacks.
-fn send(
+/// Sends lines in requests; answers what knows how whole they were.
+fn send<R: BufRead>(
     backend: &Backend,
     import: &Import,
-    lines: impl BufRead,
+    lines: R,
     (totals, progress): (&mut Totals, &mut Progress),
-) -> Result<Option<String>, Failure> {
+) -> Result<Chunks<R>, Failure> {
     let size = std::fs::metadata(&import.file).map_or(0, |file| file.len());
     let mut lines = Chunks::new(lines, import.chunk as usize);
     let mut done = 0;
@@ -220,7 +224,7 @@ fn send(
         totals.add(&answer, first);
         progress.set(done, size);
     }
-    Ok(lines.missing())
+    Ok(lines)
 }
 
 /// The request that writes a chunk.
@@ -267,12 +271,23 @@ pub(super) struct Chunks<R> {
     counted: Option<u64>,
     /// Whether the last line ends in the middle.
     is_cut: bool,
+    /// Whether nothing but space was read.
+    is_empty: bool,
 }
 
 impl<R: BufRead> Chunks<R> {
     /// Requests of so many lines.
     pub(super) const fn new(reader: R, lines_max: usize) -> Self {
-        Self { reader, lines_max, line: 0, rows: 0, counts_rows: false, counted: None, is_cut: false }
+        Self {
+            reader,
+            lines_max,
+            line: 0,
+            rows: 0,
+            counts_rows: false,
+            counted: None,
+            is_cut: false,
+            is_empty: true,
+        }
     }
 
     /// The next chunk; `None` at the end.
@@ -285,6 +300,7 @@ impl<R: BufRead> Chunks<R> {
                     break;
                 }
                 self.line += 1;
+                self.is_empty &= bytes[start..].iter().all(u8::is_ascii_whitespace);
                 if self.line == 1 && opens_document(&bytes) {
                     self.reader.read_to_end(&mut bytes)?;
                     return Ok(Some(Chunk { first_line, bytes, is_document: true }));
@@ -328,6 +344,11 @@ impl<R: BufRead> Chunks<R> {
                 false
             }
         }
+    }
+
+    /// Whether there was nothing to read, not even the first line of an export; to be asked at the end.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
     /// What an export that was not read whole lacks; to be asked at the end.

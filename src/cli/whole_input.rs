@@ -2,6 +2,7 @@
 
 use std::env::temp_dir;
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _, Write as _};
+use std::path::Path;
 
 use super::args::Import;
 use super::failure::{Exit, Failure};
@@ -50,6 +51,9 @@ pub(super) fn check(lines: impl BufRead, import: &Import) -> Result<(), Failure>
             return Ok(());
         }
     }
+    if chunks.is_empty() {
+        return Err(empty(&import.file));
+    }
     let Some(missing) = chunks.missing() else { return Ok(()) };
     let message = format!(
         "{} is not whole: {missing}; nothing was written; export again, or take off what is half there and \
@@ -57,4 +61,15 @@ pub(super) fn check(lines: impl BufRead, import: &Import) -> Result<(), Failure>
         import.file.display()
     );
     Err(Failure::new(Exit::Failed, message))
+}
+
+/// Why nothing was imported out of nothing: a command before the pipe that failed leaves no more than that behind, and is not to
+/// be taken for an import that went well.
+pub(super) fn empty(path: &Path) -> Failure {
+    let place = if is_dash(path) { "standard input".to_owned() } else { path.display().to_string() };
+    let message = format!(
+        "the input is empty: {place} holds nothing to import, and nothing was written; look at what the command said that was to \
+         write it, and import again (an export of an empty memory has its first and its last line)"
+    );
+    Failure::new(Exit::Failed, message)
 }

@@ -1,6 +1,7 @@
 //! The rules for entities and their observations.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use caxton_events::memory::Validity;
 use caxton_events::{MemoryEvent, MemoryId, Scope};
@@ -13,7 +14,16 @@ use super::write::{EntityChange, NewEntity, NewObservation, OnExisting, WriteSta
 
 /// The answer to a write about one row.
 pub(super) fn written(kind: WrittenKind, status: WriteStatus, id: MemoryId, version: u32) -> Written {
-    Written { kind, status, id, observations: Vec::new(), version, removed_entities: 0, removed_relations: 0 }
+    Written {
+        kind,
+        status,
+        id,
+        observations: Vec::new(),
+        version,
+        removed_entities: 0,
+        removed_relations: 0,
+        not_taken: Vec::new(),
+    }
 }
 
 pub(super) fn create(present: &dyn Present, wish: &NewEntity, ids: &mut Ids) -> Result<Verdict, DecideError> {
@@ -37,13 +47,65 @@ pub(super) fn create(present: &dyn Present, wish: &NewEntity, ids: &mut Ids) -> 
         validity: wish.validity,
     }];
     let mut written = written(WrittenKind::Entity, WriteStatus::Created, id, 1);
-    let mut seen = HashSet::new();
-    for observation in &wish.observations {
-        if seen.insert(observation.content.as_str()) {
+    let mut seen = HashMap::new();
+    for (index, observation) in wish.observations.iter().enumerate() {
+        if is_first(&mut seen, index, observation, &mut written) {
             events.push(added(id, observation, ids.draw(), &mut written));
         }
     }
     Ok(Verdict { scope: wish.scope.clone(), events, written })
+}
+
+/// Whether an observation of a wish is the first one in it with its text. The times of a repetition are not taken.
+fn is_first<'a>(
+    seen: &mut HashMap<&'a str, Validity>,
+    index: usize,
+    observation: &'a NewObservation,
+    written: &mut Written,
+) -> bool {
+    match seen.entry(&observation.content) {
+        Entry::Vacant(free) => {
+            free.insert(observation.validity);
+            true
+        }
+        Entry::Occupied(first) => {
+            times_kept(&place(index), observation.validity, *first.get(), &mut written.not_taken);
+            false
+        }
+    }
+}
+
+/// What stands before the fields of an observation of a wish.
+fn place(index: usize) -> String {
+    format!("observations[{index}].")
+}
+
+/// Notes the ends of a time that were asked for and are not taken: the row at `place` keeps its own.
+fn times_kept(place: &str, asked: Validity, kept: Validity, not_taken: &mut Vec<String>) {
+    for (name, asked, kept) in [("valid_from", asked.from, kept.from), ("valid_to", asked.to, kept.to)] {
+        if asked.is_some() && asked != kept {
+            not_taken.push(format!("{place}{name}"));
+        }
+    }
+}
+
+/// The fields of a wish that a merge does not take, because the entity has others.
+fn fields_kept(existing: &PresentEntity, wish: &NewEntity) -> Vec<String> {
+    let mut not_taken = Vec::new();
+    if wish.metadata.as_deref().is_some_and(|asked| !same_object(asked, existing.metadata.as_deref())) {
+        not_taken.push("metadata".to_owned());
+    }
+    if wish.confidence.total_cmp(&existing.confidence).is_ne() {
+        not_taken.push("confidence".to_owned());
+    }
+    times_kept("", wish.validity, existing.validity, &mut not_taken);
+    not_taken
+}
+
+/// Whether two texts are the same JSON object, whatever the order of its members.
+fn same_object(asked: &str, kept: Option<&str>) -> bool {
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+    kept.is_some_and(|kept| kept == asked || read(kept) == read(asked))
 }
 
 /// The rules for an entity whose name is taken in its scope.
@@ -75,8 +137,12 @@ fn create_again(
             let remedy = "use its type, another name, or update the entity";
             return Err(refuse(RefusalCode::TypeConflict, "entity_type", message, remedy).into());
         }
-        OnExisting::Merge | OnExisting::Update => {}
+        OnExisting::Merge | OnExisting::Extend | OnExisting::Update => {}
     }
+    let mut not_taken = match wish.on_existing {
+        OnExisting::Merge | OnExisting::Extend => fields_kept(&existing, wish),
+        OnExisting::Update | OnExisting::Skip | OnExisting::Refuse => Vec::new(),
+    };
     let mut events = Vec::new();
     let mut version = version;
     if wish.on_existing == OnExisting::Update {
@@ -99,6 +165,8 @@ fn create_again(
     verdict.events = events;
     verdict.written.kind = WrittenKind::Entity;
     verdict.written.status = if changed { WriteStatus::Updated } else { WriteStatus::Unchanged };
+    not_taken.append(&mut verdict.written.not_taken);
+    verdict.written.not_taken = not_taken;
     Ok(verdict)
 }
 
@@ -227,7 +295,8 @@ pub(super) fn clear(
     Ok(Verdict { scope: scope.clone(), events, written })
 }
 
-/// Adds the observations that the entity does not have yet; the answer names every one, new or not.
+/// Adds the observations that the entity does not have yet; the answer names every one, new or not. Those that are there
+/// keep their times.
 pub(super) fn observe(
     present: &dyn Present,
     entity: PresentEntity,
@@ -236,14 +305,20 @@ pub(super) fn observe(
 ) -> Result<Verdict, DecideError> {
     let mut events = Vec::new();
     let mut written = written(WrittenKind::Observations, WriteStatus::Created, entity.id, entity.version);
-    let mut seen = HashSet::new();
-    for observation in observations {
-        if !seen.insert(observation.content.as_str()) {
+    let mut seen = HashMap::new();
+    for (index, observation) in observations.iter().enumerate() {
+        if !is_first(&mut seen, index, observation, &mut written) {
             continue;
         }
-        match present.observation_reading(entity.id, &observation.content)? {
-            Some(id) => written.observations.push(id),
-            None => events.push(added(entity.id, observation, ids.draw(), &mut written)),
+        let Some(id) = present.observation_reading(entity.id, &observation.content)? else {
+            events.push(added(entity.id, observation, ids.draw(), &mut written));
+            continue;
+        };
+        written.observations.push(id);
+        if observation.validity != Validity::default()
+            && let Some(there) = present.observation(id)?
+        {
+            times_kept(&place(index), observation.validity, there.validity, &mut written.not_taken);
         }
     }
     if events.is_empty() {

@@ -93,8 +93,8 @@ fn connect(
     let status = match wish.on_existing {
         OnExisting::Skip => WriteStatus::Skipped,
         OnExisting::Update if !same => WriteStatus::Updated,
-        OnExisting::Merge | OnExisting::Update if same => WriteStatus::Unchanged,
-        OnExisting::Merge | OnExisting::Update | OnExisting::Refuse => {
+        OnExisting::Merge | OnExisting::Extend | OnExisting::Update if same => WriteStatus::Unchanged,
+        OnExisting::Merge | OnExisting::Extend | OnExisting::Update | OnExisting::Refuse => {
             let message = format!(
                 "rel_{} connects ent_{from} and ent_{to} as {} {}",
                 existing.id,

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use caxton_events::memory::Validity;
-use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, WorkspaceId};
+use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, Timestamp, WorkspaceId};
 use caxton_projections::graph::ReadError;
 
 use super::{
@@ -235,6 +235,75 @@ fn an_entity_that_exists_gets_what_is_missing() {
     check_refused(&given, &refused, RefusalCode::AlreadyExists, "entity_name");
     let other_type = [typed(1, "Bob", "robot")];
     check_refused(&other_type, &[create("Bob", &[])], RefusalCode::TypeConflict, "entity_type");
+}
+
+#[test]
+fn an_entity_of_another_type_is_extended_only_where_that_is_asked_for() {
+    let given = [typed(1, "Bob", "robot"), added(2, 1, "likes tea")];
+    let more = create_as("Bob", &["likes tea", "is 40"], OnExisting::Extend);
+    check(&given, &[more], &[added(100, 1, "is 40")]);
+    check(&given, &[create_as("Bob", &["likes tea"], OnExisting::Extend)], &[]);
+    check(&[], &[create_as("Bob", &[], OnExisting::Extend)], &[created(100, "Bob")]);
+    check_refused(&given, &[create("Bob", &["is 40"])], RefusalCode::TypeConflict, "entity_type");
+}
+
+/// Given Bob with metadata, a confidence, a time and an observation with a time, when `wish` is merged into him, then
+/// these of its fields are told as not taken.
+#[track_caller]
+fn check_not_taken(wish: impl FnOnce(&mut NewEntity), status: WriteStatus, then: &[&str]) {
+    let time = |from, to| Validity { from: Some(Timestamp::from_unix_micros(from)), to };
+    let known = NewEntity {
+        scope: Scope::Global,
+        name: "Bob".to_owned(),
+        entity_type: "person".to_owned(),
+        observations: vec![NewObservation { content: "likes tea".to_owned(), validity: time(3, None) }],
+        metadata: Some("{\"a\":1,\"b\":2}".to_owned()),
+        confidence: 0.5,
+        validity: time(7, Some(Timestamp::from_unix_micros(9))),
+        on_existing: OnExisting::Merge,
+    };
+    let mut wished = known.clone();
+    wish(&mut wished);
+    let decision = outcome(&[], &[Write::CreateEntity(known), Write::CreateEntity(wished)], true);
+    let written = decision.results[1].as_ref().unwrap();
+    let not_taken: Vec<&str> = written.not_taken.iter().map(String::as_str).collect();
+    assert_eq!((written.status, not_taken.as_slice()), (status, then));
+}
+
+#[test]
+fn what_a_merge_does_not_take_is_named() {
+    let at = |micros| Some(Timestamp::from_unix_micros(micros));
+    let (same, new) = (WriteStatus::Unchanged, WriteStatus::Updated);
+    check_not_taken(|_| (), same, &[]);
+    check_not_taken(|wish| wish.metadata = Some("{ \"b\": 2, \"a\": 1 }".to_owned()), same, &[]);
+    // What is not given is not asked for; of a confidence only whoever reads the request knows.
+    let silent = |wish: &mut NewEntity| {
+        wish.metadata = None;
+        wish.validity = Validity::default();
+        wish.observations[0].validity = Validity::default();
+    };
+    check_not_taken(silent, same, &[]);
+    check_not_taken(|wish| wish.metadata = Some("{}".to_owned()), same, &["metadata"]);
+    check_not_taken(|wish| wish.confidence = 1.0, same, &["confidence"]);
+    check_not_taken(|wish| wish.validity.to = at(8), same, &["valid_to"]);
+    let other_time = |wish: &mut NewEntity| {
+        wish.observations.push(wish.observations[0].clone());
+        wish.observations[0].content = "is 40".to_owned();
+        wish.observations[1].validity.from = at(4);
+        wish.validity.from = at(6);
+    };
+    check_not_taken(other_time, new, &["valid_from", "observations[1].valid_from"]);
+    let update = |wish: &mut NewEntity| {
+        wish.on_existing = OnExisting::Update;
+        other_time(wish);
+    };
+    check_not_taken(update, new, &["observations[1].valid_from"]);
+    let twice = |wish: &mut NewEntity| {
+        wish.name = "Eve".to_owned();
+        wish.observations.push(wish.observations[0].clone());
+        wish.observations[1].validity.to = at(5);
+    };
+    check_not_taken(twice, WriteStatus::Created, &["observations[1].valid_to"]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum OnExisting {
     /// Add what is missing: new observations; metadata, confidence and validity stay. Another type is a conflict.
     #[default]
     Merge,
+    /// As merge, whatever the type of what is there: the type asked for is that of a new thing.
+    Extend,
     /// Make it as asked: description replaced, missing observations added, another type taken over.
     Update,
     /// Leave it as it is.
@@ -226,4 +228,9 @@ pub struct Written {
     pub removed_entities: u64,
     /// Relations taken out of the present.
     pub removed_relations: u64,
+    /// Fields of the wish that were not taken because what is there keeps its own, as in `observations[2].valid_from`. A
+    /// confidence that differs is among them also where the wish holds the default. Left out where there is none, so that
+    /// answers that were kept before read as they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_taken: Vec<String>,
 }

@@ -20,18 +20,22 @@ pub struct Report {
 }
 
 impl Report {
-    fn of(loaded: Result<Loaded, LoadError>) -> Self {
-        match loaded {
-            Ok(loaded) => {
-                let without_effect = loaded.without_effect();
-                // A file that names keys which nobody can read would stop the server.
-                let problems = loaded.config.api_keys().err().map(|problem| *problem).into_iter().collect();
-                let nowhere = paths::leading_nowhere(&loaded);
-                let warnings = loaded.warnings.into_iter().chain(nowhere).collect();
-                Self { problems, warnings, without_effect }
+    /// What the configuration itself says. What else would stop a server, its parts know: whoever asks them adds that.
+    pub fn of(loaded: &Result<Loaded, LoadError>) -> Self {
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return Self { problems: error.problems.clone(), ..Self::default() },
+        };
+        let problem = match loaded.config.api_keys() {
+            Ok(keys) => {
+                let exposed = loaded.config.check_exposure(&keys).err();
+                exposed.map(|error| loaded.refused("http_server.bind_address", &error.to_string(), ""))
             }
-            Err(error) => Self { problems: error.problems, ..Self::default() },
-        }
+            // A file that names keys which nobody can read would stop the server.
+            Err(problem) => Some(*problem),
+        };
+        let warnings = loaded.warnings.iter().cloned().chain(paths::leading_nowhere(loaded)).collect();
+        Self { problems: problem.into_iter().collect(), warnings, without_effect: loaded.without_effect() }
     }
 
     /// Whether a server can run with it.
@@ -73,10 +77,10 @@ impl fmt::Display for Report {
 
 /// Checks a text, on its own. Its relative paths count from the folder in which this process was started, as a server's do.
 pub fn check(text: &str) -> Report {
-    Report::of(load_text(text))
+    Report::of(&load_text(text))
 }
 
 /// Checks a file, on its own, as [`check`] does.
 pub fn check_file(path: &Path) -> Report {
-    Report::of(load_file_alone(path.to_owned()))
+    Report::of(&load_file_alone(path.to_owned()))
 }

@@ -85,6 +85,22 @@ impl Loaded {
         self.origins.get(&canonical(key))
     }
 
+    /// A fault of the value of `key`, at the place where that was given.
+    pub(crate) fn problem(&self, key: &str, message: impl Into<String>, remedy: &str) -> Problem {
+        let (source, place, written) = match self.origin(key) {
+            Some(origin) => (origin.source.clone(), origin.place(), origin.written.as_str()),
+            None => (Source::Default, None, key),
+        };
+        Problem::new(source, written, message, remedy).at(place)
+    }
+
+    /// The fault for which a server does not start with the value of `key`, in the words that it ends with: what stands behind
+    /// their first `; ` is the remedy, and `remedy` where there is no such sign.
+    pub(crate) fn refused(&self, key: &str, words: &str, remedy: &str) -> Problem {
+        let (message, remedy) = words.split_once("; ").unwrap_or((words, remedy));
+        self.problem(key, message, remedy)
+    }
+
     /// The keys that were set, in order of their names, and change nothing yet.
     pub fn without_effect(&self) -> Vec<Ineffective> {
         let keys = self.origins.iter().map(|(name, origin)| (name.as_str(), origin.written.as_str()));

@@ -57,6 +57,7 @@ pub use memory::{
     SqliteConfig, Synchronous, TempStore,
 };
 pub use messaging::Messaging;
+pub(crate) use paths::{file_in_the_way, resolved};
 pub use presets::{Preset, UnknownPreset};
 pub use privacy::{Encrypt, Privacy};
 pub use problem::{LoadError, Problem, Source};

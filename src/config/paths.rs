@@ -1,12 +1,12 @@
 //! Paths of a configuration that lead nowhere: `caxton config check` tells them before a server that needs them does.
 //!
 //! Relative paths count from the folder in which Caxton is started, wherever the file lies that has them. So what is found here
-//! may be right where the server runs, and is a warning.
+//! may be right where the server runs, and is a warning. What stops a server is a fault, and found by whoever reads it.
 
 use std::path::{Path, PathBuf};
 
 use super::load::Loaded;
-use super::problem::{Problem, Source};
+use super::problem::Problem;
 
 /// What is to stand at a path.
 #[derive(Debug, Clone, Copy)]
@@ -16,11 +16,12 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn stands_at(self, path: &Path) -> bool {
+    fn is_missing_at(self, path: &Path) -> bool {
         match self {
-            Self::Folder => path.is_dir(),
+            // A file in place of a folder, or on the way to it, stops a server: that is no warning.
+            Self::Folder => !path.exists() && file_in_the_way(path).is_none(),
             // A pipe can be read, too.
-            Self::File => path.exists() && !path.is_dir(),
+            Self::File => !path.exists() || path.is_dir(),
         }
     }
 
@@ -39,63 +40,51 @@ struct Need<'a> {
     row: Option<(usize, &'static str)>,
     path: &'a Path,
     wanted: Wanted,
-    /// What was written may be a key of the provider, and is not repeated.
-    secret: bool,
     otherwise: &'static str,
 }
 
 /// A warning for each path that was set, that a server or its agents need, and at which there is nothing of the kind.
-///
-/// `auth.keys_file` is not among them: it is read, and a fault when that fails.
 pub(super) fn leading_nowhere(loaded: &Loaded) -> Vec<Problem> {
     let needs = needs(loaded).into_iter();
-    needs.filter(|need| !need.wanted.stands_at(need.path)).map(|need| warning(loaded, &need)).collect()
+    needs.filter(|need| need.wanted.is_missing_at(need.path)).map(|need| warning(loaded, &need)).collect()
 }
 
 /// The path in full.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     // Where the folder that Caxton was started in is gone, nobody can say more than what was written.
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// What is no folder at `path` or on the way to it, so that there can be no folder.
+pub(crate) fn file_in_the_way(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|above| above.exists()).filter(|above| !above.is_dir())
+}
+
 fn needs(loaded: &Loaded) -> Vec<Need<'_>> {
-    const STOPS: &str = "a server does not start without it";
     let config = &loaded.config;
     let mut needs = Vec::new();
-    let mut need = |key, row: Option<(usize, &'static str)>, path, wanted, otherwise| {
-        let secret = matches!(row, Some((_, "api_key_file")));
-        needs.push(Need { key, row, path, wanted, secret, otherwise });
-    };
     if let Some(path) = config.agents.directory.as_deref() {
-        need("agents.directory", None, path, Wanted::Folder, "a server makes it, and has no agents");
-    }
-    let model = "memory.embedding_config.model_path";
-    if loaded.origin(model).is_some() && !config.embedding.keyword_only {
-        need(model, None, config.memory.embedding_config.model_path.as_path(), Wanted::Folder, STOPS);
-    }
-    for (index, row) in config.llm.providers.iter().enumerate() {
-        let files = [("script", &row.script), ("api_key_file", &row.api_key_file)];
-        for (name, path) in files.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?))) {
-            need("llm.providers", Some((index, name)), path, Wanted::File, STOPS);
-        }
+        let (wanted, otherwise) = (Wanted::Folder, "a server makes it, and has no agents");
+        needs.push(Need { key: "agents.directory", row: None, path, wanted, otherwise });
     }
     for (index, row) in config.mcp_servers.iter().enumerate() {
         // A bare name is looked for in the PATH of the server, which may be another one than ours.
         if let Some(command) = row.command.as_deref().filter(|command| command.contains('/')) {
             let (row, path) = (Some((index, "command")), Path::new(command));
-            need("mcp_servers", row, path, Wanted::File, "its tools are missing then");
+            let (wanted, otherwise) = (Wanted::File, "its tools are missing then");
+            needs.push(Need { key: "mcp_servers", row, path, wanted, otherwise });
         }
     }
     needs
 }
 
 fn warning(loaded: &Loaded, need: &Need<'_>) -> Problem {
-    let Need { key, row, path, wanted, secret, otherwise } = *need;
+    let Need { key, row, path, wanted, otherwise } = *need;
     let row = row.map_or_else(String::new, |(index, name)| format!("row {}, {name}: ", index + 1));
-    let place = match (secret, path.is_relative()) {
-        (true, _) => "of this name".to_owned(),
-        (false, true) => format!("{} (from here {})", path.display(), resolved(path).display()),
-        (false, false) => path.display().to_string(),
+    let place = if path.is_relative() {
+        format!("{} (from here {})", path.display(), resolved(path).display())
+    } else {
+        path.display().to_string()
     };
     let message = format!("{row}there is no {} {place}; {otherwise}", wanted.word());
     let remedy = if path.is_relative() {
@@ -104,11 +93,7 @@ fn warning(loaded: &Loaded, need: &Need<'_>) -> Problem {
     } else {
         "correct the path, or put there what is missing"
     };
-    let (source, place, written) = match loaded.origin(key) {
-        Some(origin) => (origin.source.clone(), origin.place(), origin.written.as_str()),
-        None => (Source::Default, None, key),
-    };
-    Problem::new(source, written, message, remedy).at(place)
+    loaded.problem(key, message, remedy)
 }
 
 #[cfg(test)]
@@ -134,16 +119,6 @@ mod tests {
                 ["agents.directory: there is no folder no/agents", "no/agents"],
             ),
             (
-                "embedding_config:\n  model_path: ./no-model",
-                2,
-                ["embedding_config.model_path: there is no folder ./no-model", "no-model"],
-            ),
-            (
-                "llm:\n  providers:\n  - {name: a, kind: scripted, script: no.yaml}",
-                2,
-                ["row 1, script: there is no file no.yaml", "no.yaml"],
-            ),
-            (
                 "mcp_servers:\n- {name: a, command: uvx}\n- {name: b, command: no/tool}",
                 1,
                 ["row 2, command: there is no file no/tool", "no/tool"],
@@ -161,15 +136,6 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_key_is_not_repeated() {
-        let report = check("llm: {providers: [{name: a, api_key_file: sk-secret}]}");
-        let warnings = told(&report);
-        let [warning] = &warnings[..] else { panic!("{report}") };
-        assert!(warning.contains("row 1, api_key_file: there is no file"), "{warning}");
-        assert!(!report.to_string().contains("secret"), "{report}");
-    }
-
-    #[test]
     fn paths_that_lead_somewhere_and_those_that_nobody_set_are_no_warning() {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("agents: {{directory: '{}'}}", dir.path().display());
@@ -177,16 +143,13 @@ mod tests {
             text.as_str(),
             "",
             "server: {data_dir: no/data}",
-            "embedding: {keyword_only: true}\nembedding_config: {model_path: no/model}",
             "mcp_servers: [{name: a, command: no-such-program}]",
         ] {
             assert_eq!(told(&check(text)), [""; 0], "{text}");
         }
-        let file = dir.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let text = format!("agents: {{directory: '{}'}}", file.display());
-        let warnings = told(&check(&text));
-        let [warning] = &warnings[..] else { panic!("a file is no folder") };
+        let nowhere = dir.path().join("nowhere");
+        let warnings = told(&check(&format!("agents: {{directory: '{}'}}", nowhere.display())));
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
         assert!(warning.contains("correct the path") && !warning.contains("from here"), "{warning}");
     }
 

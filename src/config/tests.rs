@@ -417,7 +417,6 @@ fn files_that_cannot_be_read_are_named() {
 #[test]
 fn warnings_do_not_stop_a_server() {
     for (text, words) in [
-        ("http_server: {bind_address: '0.0.0.0:8080'}", "other machines"),
         ("embedding_config: {max_sequence_length: 384}", "256 is used"),
         ("log: {durability: interval}", "the last 1s"),
         ("log: {durability: off}", "any acknowledged write"),
@@ -436,12 +435,17 @@ fn warnings_do_not_stop_a_server() {
 fn an_open_address_needs_a_key() {
     let open = load_text("http_server: {bind_address: '0.0.0.0:8080'}").unwrap().config;
     let keys = open.api_keys().unwrap();
-    assert!(open.check_exposure(&keys).unwrap_err().to_string().contains("0.0.0.0:8080"));
+    let refused = open.check_exposure(&keys).unwrap_err().to_string();
+    assert!(refused.contains("0.0.0.0:8080"), "{refused}");
+    let report = check("http_server: {bind_address: '0.0.0.0:8080'}");
+    assert!(!report.is_ok() && report.to_string().contains(&refused), "{report}");
+    assert_eq!(report.problems[0].place.unwrap().line, 1, "{report}");
     let hash = create_key().unwrap().hash;
-    let open =
-        load_text(&format!("http_server: {{bind_address: '[::]:1'}}\nauth: {{keys: {{ada: '{hash}'}}}}"));
-    let open = open.unwrap().config;
+    let text = format!("http_server: {{bind_address: '[::]:1'}}\nauth: {{keys: {{ada: '{hash}'}}}}");
+    let open = load_text(&text).unwrap().config;
     assert_eq!(open.check_exposure(&open.api_keys().unwrap()), Ok(()));
+    let report = check(&text);
+    assert!(report.is_ok() && report.to_string().contains("other machines"), "{report}");
     let closed = load_text("http_server: {bind_address: '[::1]:1'}").unwrap().config;
     assert_eq!(closed.check_exposure(&KeyHashes::default()), Ok(()));
     let report = check("auth: {keys_file: /nonexistent/keys.yaml}");

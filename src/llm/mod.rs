@@ -31,7 +31,7 @@ use std::time::Duration;
 use caxton_events::turn::{ToolCall, Usage};
 use futures::future::BoxFuture;
 
-pub use registry::{Registry, RegistryError, Surroundings};
+pub use registry::{Registry, RegistryError, Surroundings, unusable};
 pub use secret::{KeyError, Secret};
 
 /// Who said a message of a chat.

@@ -144,6 +144,12 @@ impl Registry {
     }
 }
 
+/// Why providers of `llm` cannot be used, each with its row from 0: all of them, where [`Registry::build`] tells the first.
+pub fn unusable(llm: &Llm, around: &Surroundings<'_>) -> Vec<(usize, RegistryError)> {
+    let rows = llm.providers.iter().enumerate();
+    rows.filter_map(|(row, wanted)| Some((row, provider(wanted, around).err()?))).collect()
+}
+
 fn metered(model: Arc<dyn LanguageModel>, around: &Surroundings<'_>) -> Arc<dyn LanguageModel> {
     Arc::new(Metered::new(model, Arc::clone(&around.clock)))
 }

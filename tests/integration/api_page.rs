@@ -26,6 +26,7 @@ fn asked() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         get("/conversations/export?table=qqq", "table"),
         get("/events/export?format=qqq", "format"),
         get("/audit?format=qqq", "format"),
+        get("/audit?order=qqq", "order"),
         get("/messages?order=qqq", "order"),
         get("/messages?performative=qqq", "performative"),
         get("/agents?kind=qqq", "kind"),

@@ -121,7 +121,7 @@ fn every_filter_keeps_what_it_names_and_all_of_it() {
 #[test]
 fn pages_add_up_to_the_whole_in_both_directions() {
     let server = talkative();
-    for order in ["oldest", "newest"] {
+    for order in ["oldest", "newest", "Newest"] {
         let query = format!("/audit?agent_id=ada&order={order}");
         let whole = seqs(&server.get(&format!("{query}&limit=all")).expect(200).json());
         let (mut found, mut cursor) = (Vec::new(), String::new());
@@ -207,7 +207,8 @@ fn what_cannot_be_asked_is_refused_with_a_remedy() {
         ("entity_id=17", "entity_id", "ent_ID"),
         ("message_id=17", "message_id", "is no UUID"),
         ("agent_id=a%20b", "agent_id", "use letters"),
-        ("order=up", "order", "oldest or newest"),
+        ("order=up", "order", "use one of: oldest, newest"),
+        ("order=latest", "order", "did you mean \\\"newest\\\"?"),
         ("limit=0", "limit", "whole number"),
         ("limit=none", "limit", "whole number"),
         ("actr=ada", "actr", "did you mean \\\"actor\\\"?"),
@@ -257,8 +258,12 @@ fn the_command_line_asks_a_server_and_a_stopped_log_alike() {
         let told = String::from_utf8_lossy(&shown.stderr).into_owned();
         assert!(told.starts_with("1 event; 1 of ") && told.contains("add --all"), "{told}");
         let file = dir.path().join("out.json");
+        fs::write(&file, "kept").unwrap();
         let out = ["--all", "--format", "cloudevents", "-o", file.to_str().unwrap()];
-        check(&[&with(&["query"])[..], &out].concat(), &[]);
+        let query = [&with(&["query"])[..], &out].concat();
+        check_failure(&query, 2, "out.json is there already; name another place, or replace it with --force");
+        assert_eq!(fs::read(&file).unwrap(), b"kept");
+        check(&[&query[..], &["--force"]].concat(), &[]);
         let batch: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         assert_eq!(batch[0]["id"], "1");
         assert!(batch[0]["source"].as_str().unwrap().starts_with("caxton/log/"), "{batch}");

@@ -42,6 +42,40 @@ fn a_batch_is_all_or_nothing() {
 }
 
 #[test]
+fn every_item_names_what_a_merge_did_not_take() {
+    let server = Server::start();
+    let mut unsure = entity("a");
+    unsure["confidence"] = json!(0.5);
+    server.post("/memory/entities/batch", &json!({"agent_id": "ada", "entities": [unsure]})).expect(201);
+    let mut sure = entity("a");
+    sure["confidence"] = json!(1);
+    let mut other = entity("a");
+    other["metadata"] = json!({"k": 1});
+    other["observations"] = json!(["is old"]);
+    let items = [entity("a"), sure, other];
+    let told = [None, Some(json!(["confidence"])), Some(json!(["metadata"]))];
+    let body = json!({"agent_id": "ada", "entities": items});
+    let answer = server.post("/memory/entities/batch", &body).expect(200).json();
+    let results = answer["results"].as_array().unwrap();
+    let not_taken: Vec<_> = results.iter().map(|result| result.get("not_taken").cloned()).collect();
+    assert_eq!(not_taken, told, "{answer}");
+    assert_eq!((&answer["entities_updated"], &answer["entities_unchanged"]), (&json!(1), &json!(2)));
+
+    let lines: Vec<String> = items.iter().map(ToString::to_string).collect();
+    let ask = server.ask("POST", "/memory/entities/batch?agent_id=ada").lines(&lines.join("\n"));
+    let results = ask.send().expect(200).lines();
+    let not_taken: Vec<_> = results.iter().map(|result| result.get("not_taken").cloned()).collect();
+    assert_eq!(not_taken, told);
+
+    let observations = json!({"agent_id": "ada", "observations": [
+        {"entity": "a", "content": "is a tool", "valid_from": "2000-01-01"},
+    ]});
+    let answer = server.post("/memory/observations/batch", &observations).expect(200).json();
+    assert_eq!(answer["results"][0]["status"], "unchanged");
+    assert_eq!(answer["results"][0]["not_taken"], json!(["observations[0].valid_from"]));
+}
+
+#[test]
 fn every_bad_item_of_a_batch_is_named() {
     let server = Server::start();
     let body = json!({"agent_id": "ada", "entities": [

@@ -72,7 +72,8 @@ fn check_done(results: &Value, name: &str, done: u64) {
 fn a_memory_is_written_and_asked() {
     let results = measured(
         &["memory", "--entities", "600", "--relations", "300", "--search-queries", "40"],
-        &["keyword search p99", "entities rate", "critical"],
+        // A switch is told as it is typed.
+        &["keyword search p99", "entities rate", "critical", "--ramp-up 0s --keyword-only\n"],
     );
     check_done(&results, "entities", 600);
     check_done(&results, "relations", 300);
@@ -142,7 +143,11 @@ fn a_system_comes_back_after_a_kill() {
     let args = "system --agents 5 --memory-entities 300 --concurrent-conversations 4 --duration 1s --rate 50";
     let results = measured(
         &args.split(' ').collect::<Vec<_>>(),
-        &["recovery after a kill", "messages in batches rate"],
+        &[
+            "recovery after a kill",
+            "messages in batches rate",
+            "--concurrent-conversations 4 --duration 1s --rate 50 ",
+        ],
     );
     check_done(&results, "agent spawn", 5);
     check_done(&results, "message", 50);

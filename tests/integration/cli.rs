@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -166,6 +167,30 @@ fn an_export_reads_back_and_wrong_lines_are_named() {
 }
 
 #[test]
+fn an_import_of_nothing_is_not_one_that_went_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (file, data, other) = (path("memory.jsonl"), path("data"), path("other"));
+    let place = ["--keyword-only", "--data-dir", &data];
+    for text in ["", "\n \n"] {
+        fs::write(&file, text).unwrap();
+        for import in [&["memory", "import", &file][..], &["memory", "import", "--format", "mcp", &file]] {
+            check_failure(&[import, &place].concat(), 1, "memory.jsonl holds nothing to import");
+        }
+        let piped = [&["memory", "import", "-"][..], &place].concat();
+        let output = caxton(&piped).stdin(fs::File::open(&file).unwrap()).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains("the input is empty: standard input holds nothing"), "{err}");
+        check_failure(&["import", "events", &file, "--to", &other], 5, "the input is empty: ");
+        assert!(!Path::new(&other).exists());
+    }
+    // An export of an empty memory has lines, and no row between them.
+    check(&[&["memory", "export", "--force", "--out", &file][..], &place].concat(), &["wrote"]);
+    check(&[&["memory", "import", &file][..], &place].concat(), &["0 requests"]);
+}
+
+#[test]
 fn exit_codes_say_what_went_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bad.yaml");
@@ -300,21 +325,85 @@ fn a_configuration_whose_paths_lead_nowhere_from_here_is_told() {
     let elsewhere = tempfile::tempdir().unwrap();
     let checked = |from: &Path| {
         let output = caxton(&["config", "check", file.to_str().unwrap()]).current_dir(from).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    assert!(!checked(root).contains("warning"), "{}", checked(root));
-    let told = checked(elsewhere.path());
-    for (key, path) in [
-        ("agents.directory: there is no folder ", "docs/examples/agents"),
-        ("llm.providers: row 1, script: there is no file ", "docs/examples/rules.yaml"),
+    let (code, told) = checked(root);
+    assert!(code == Some(0) && !told.contains("warning"), "{told}");
+    let (code, told) = checked(elsewhere.path());
+    assert_eq!(code, Some(2), "a server does not start without its rules: {told}");
+    for (key, path, here) in [
+        ("agents.directory: there is no folder ", "docs/examples/agents", "(from here "),
+        (
+            "llm.providers: rules has no rules: could not read the rules in ",
+            "docs/examples/rules.yaml",
+            "from here it is ",
+        ),
     ] {
         let Some(line) = told.lines().find(|line| line.contains(key)) else { panic!("no {key} in {told}") };
+        assert!(line.contains(&format!("{key}{path}")), "{line}");
+        assert_eq!(line.starts_with("warning: "), key.starts_with("agents"), "{line}");
         // The temporary folder may be named by another path here: by that of a link.
-        let (_, here) = line.split_once("(from here ").unwrap();
-        assert!(line.starts_with("warning: ") && line.contains(&format!("{key}{path} ")), "{line}");
-        assert!(here.starts_with('/') && here.contains(&format!("/{path})")), "{line}");
+        let (_, here) = line.split_once(here).unwrap();
+        assert!(here.starts_with('/') && here.contains(&format!("/{path}")), "{line}");
     }
+}
+
+#[test]
+fn what_ends_a_server_at_its_start_is_a_fault_of_its_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (file, data, key) = (path("caxton.yaml"), path("data"), path("key"));
+    fs::write(path("rules.yaml"), "rules: []\n").unwrap();
+    fs::write(&key, "sk-1\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let provider = |row: &str| format!("llm:\n  providers:\n  - {{name: a, {row}}}\n");
+    let checked = |data: &str, text: &str| {
+        fs::write(&file, format!("server:\n  data_dir: '{data}'\n{text}")).unwrap();
+        let output = run(&["config", "check", &file]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let inside = format!("{key}/data");
+    for (data, text) in [
+        (&data, provider("kind: scripted, script: no/rules.yaml")),
+        (&data, provider(&format!("kind: scripted, script: '{}'", path("rules.yaml")))),
+        (&data, provider(&format!("api_key_file: '{key}'"))),
+        (&data, format!("embedding_config:\n  model_path: '{}'\n", path("no-model"))),
+        (&data, "http_server:\n  bind_address: 0.0.0.0:0\n".to_owned()),
+        (&data, format!("auth:\n  keys_file: '{}'\n", path("no-keys"))),
+        (&inside, String::new()),
+    ] {
+        let (code, told) = checked(data, &text);
+        assert_eq!(code, Some(2), "{text}: {told}");
+        let served = run(&["serve", "--config", &file, "--port", "0", "--metrics-port", "off"]);
+        assert!(!served.status.success(), "{text}");
+        let err = String::from_utf8(served.stderr).unwrap();
+        let Some(says) = err.lines().find_map(|line| line.strip_prefix("caxton: ")) else { panic!("{err}") };
+        assert!(told.contains(says), "{text}: serve says {says:?}, the check {told}");
+    }
+    let agents = format!("embedding:\n  keyword_only: true\nagents:\n  directory: '{key}'\n");
+    let (code, told) = checked(&data, &agents);
+    let says = "could not open the agents directory";
+    assert!(code == Some(2) && told.contains(says), "{told}");
+    check_failure(&["serve", "--config", &file, "--port", "0", "--metrics-port", "off"], 1, says);
+}
+
+#[test]
+fn a_key_of_a_provider_is_missed_and_not_repeated() {
+    let checked = |row: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("caxton.yaml");
+        fs::write(&file, format!("llm:\n  providers:\n  - {{name: a, {row}}}\n")).unwrap();
+        let output = run(&["config", "check", file.to_str().unwrap()]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, told) = checked("api_key_file: sk-secret");
+    assert!(code == Some(2) && told.contains("the file that its api_key_file names: "), "{told}");
+    assert!(!told.contains("sk-secret"), "{told}");
+    // The variable may be set where the server starts.
+    let (code, told) = checked("api_key_env: NO_SUCH_KEY_ANYWHERE");
+    let says = "a has no key: the variable NO_SUCH_KEY_ANYWHERE is not set; export it before";
+    let Some(line) = told.lines().find(|line| line.contains(says)) else { panic!("{told}") };
+    assert!(code == Some(0) && line.starts_with("warning: "), "{told}");
 }
 
 #[test]

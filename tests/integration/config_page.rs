@@ -15,8 +15,8 @@ change nothing yet, `caxton config explain KEY` says what a key changes and how 
 `CAXTON_` and the key in capitals with `_` for each `.`.
 
 Relative paths, also those of `llm.providers` and `mcp_servers`, count from the folder in which Caxton is started (its working
-directory), not from that of the file. `config check`, run in that folder, warns of those that lead nowhere and says where they
-led.
+directory), not from that of the file. `config check`, run in that folder, names those that lead nowhere and says where they
+led: as an error where `serve` would not start without them, else as a warning.
 
 This page is made from the program: `BLESS=1 cargo nextest run --workspace --test integration config_page`.
 ";

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::cli::{check, check_failure};
 use super::server::Server;
 
 #[test]
@@ -63,6 +64,93 @@ fn creating_again_merges_and_says_so() {
     server.post("/memory/entities", &other).problem(409, "ALREADY_EXISTS");
     other["on_existing"] = json!("skip");
     assert_eq!(server.post("/memory/entities", &other).expect(200).json()["status"], "skipped");
+}
+
+#[test]
+fn a_merge_names_what_it_did_not_take() {
+    let server = Server::start();
+    let body = json!({
+        "agent_id": "ada", "entity_name": "Ada", "entity_type": "Person", "observations": ["likes tea"],
+        "metadata": {"source": "letters", "page": 7}, "confidence": 0.5, "valid_from": "1985-12-10",
+    });
+    let path = "/memory/entities/Ada?agent_id=ada";
+    let created = server.post("/memory/entities", &body).expect(201).json();
+    assert_eq!(created.get("not_taken"), None);
+    let kept = server.get(path).expect(200).json();
+    let again = |body: &serde_json::Value, status: &str, not_taken: &[&str]| {
+        for wait in ["durable", "applied"] {
+            let answer = server.post(&format!("/memory/entities?wait={wait}"), body).expect(200).json();
+            let status = if wait == "durable" { status } else { "unchanged" };
+            assert_eq!(answer["status"], status, "{wait}: {answer}");
+            let told = answer.get("not_taken").cloned().unwrap_or_else(|| json!([]));
+            assert_eq!(told, json!(not_taken), "{wait}: {answer}");
+        }
+    };
+    // The same, and nothing but what is required: nothing is lost.
+    again(&body, "unchanged", &[]);
+    let bare = json!({"agent_id": "ada", "entity_name": "Ada", "entity_type": "Person"});
+    again(&bare, "unchanged", &[]);
+    let mut other = body.clone();
+    for (member, value) in [
+        ("metadata", json!({"source": "hearsay"})),
+        ("confidence", json!(1)),
+        ("valid_from", json!("1986-01-01")),
+        ("valid_to", json!("2052-11-27")),
+        ("observations", json!([{"content": "likes tea", "valid_from": "2000-01-01"}])),
+    ] {
+        other[member] = value;
+    }
+    let all = ["metadata", "confidence", "valid_from", "valid_to", "observations[0].valid_from"];
+    again(&other, "unchanged", &all);
+    other["observations"] = json!(["plays chess"]);
+    again(&other, "updated", &all[..4]);
+    let now = server.get(path).expect(200).json();
+    for member in ["metadata", "confidence", "valid_from", "valid_to", "version"] {
+        assert_eq!(now[member], kept[member], "{member}");
+    }
+    // What makes it as asked takes all of it but the time of a text that is there.
+    other["on_existing"] = json!("update");
+    other["observations"] = json!([{"content": "likes tea", "valid_from": "2000-01-01"}]);
+    again(&other, "updated", &all[4..]);
+}
+
+#[test]
+fn a_thing_of_another_type_is_extended_where_the_request_says_so() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let mut body = json!({
+        "agent_id": "ada", "entity_name": "Ada", "entity_type": "thing", "observations": ["plays chess"],
+    });
+    server.post("/memory/entities", &body).problem(409, "ENTITY_TYPE_CONFLICT");
+    body["on_existing"] = json!("extend");
+    let extended = server.post("/memory/entities", &body).expect(200).json();
+    assert_eq!(
+        (&extended["status"], &extended["entity_type"], &extended["observation_count"]),
+        (&json!("updated"), &json!("Person"), &json!(2))
+    );
+    assert_eq!(server.post("/memory/entities", &body).expect(200).json()["status"], "unchanged");
+    body["entity_name"] = json!("engine");
+    assert_eq!(server.post("/memory/entities", &body).expect(201).json()["entity_type"], "thing");
+}
+
+#[test]
+fn the_command_line_adds_to_a_thing_of_any_type_unless_it_names_one() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let url = format!("http://{}", server.address);
+    let add = ["--url", url.as_str(), "memory", "add", "--agent", "ada"];
+    let with = |args: &[&'static str]| [&add[..], args].concat();
+    check(&with(&["Ada", "plays chess"]), &["updated Ada", "2 observations"]);
+    check_failure(&with(&["Ada", "is a robot", "--type", "Robot"]), 5, "ENTITY_TYPE_CONFLICT");
+    check(&with(&["Ada", "plays chess", "--type", "Person"]), &["unchanged Ada"]);
+    check(&with(&["engine", "is brass"]), &["created engine"]);
+    let entity_type = |name: &str| {
+        let path = format!("/memory/entities/{name}?agent_id=ada");
+        server.get(&path).expect(200).json()["entity_type"].clone()
+    };
+    assert_eq!([entity_type("Ada"), entity_type("engine")], [json!("Person"), json!("thing")]);
+    let lost = with(&["Ada", "plays chess", "--metadata", "{\"k\": 1}"]);
+    check(&lost, &["unchanged Ada", "not taken: metadata"]);
 }
 
 #[test]

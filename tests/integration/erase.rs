@@ -10,7 +10,7 @@ use caxton_events::{Clock, Draft, Event, Seq, Subject, SystemEvent, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::cli::{check, check_failure};
+use super::cli::{check, check_failure, run};
 use super::server::Server;
 
 fn encrypting(engine: &mut EngineOptions) {
@@ -348,7 +348,24 @@ fn a_stopped_directory_is_erased_by_the_command_line() {
         3,
         "nothing was ever recorded of the agent eve",
     );
-    check(&with(&["erase", "--agent", "ada", "--yes"]), &["erased: ordered at", "caxton/erasure/"]);
+    // A receipt is made once: that it has no place is told before anything is erased.
+    let receipt = config.path().join("receipt.txt");
+    fs::write(&receipt, "kept").unwrap();
+    let path = receipt.to_str().unwrap();
+    let into = [&["erase", "--agent", "ada", "--yes", "--out", path][..], &place].concat();
+    check_failure(&into, 2, "receipt.txt is there already; name another place, or replace it with --force");
+    let nowhere = with(&["erase", "--agent", "ada", "--yes", "--out", "/nowhere/receipt.txt"]);
+    check_failure(&nowhere, 3, "there is no folder /nowhere for the receipt");
+    assert_eq!(fs::read(&receipt).unwrap(), b"kept");
+    check(&with(&["erase", "--agent", "ada", "--dry-run"]), &["agent ada: 2 events of 1 subject"]);
+    check(&[&into[..], &["--force"]].concat(), &["erased: ordered at", "wrote the receipt to"]);
+    assert!(fs::read_to_string(&receipt).unwrap().contains("caxton/erasure/"));
+    // Where it cannot be written after all, it is printed.
+    check(&with(&["memory", "add", "bqname", "bqnote here", "--agent", "bob"]), &[]);
+    let output = run(&with(&["erase", "--agent", "bob", "--yes", "--out", "/dev/full"]));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(out.contains("caxton/erasure/") && err.contains("it is erased all the same"), "{out}{err}");
     check_nowhere(config.path().join("data").as_path(), &["zqname", "zqnote"]);
     check_failure(&with(&["erase", "--agent", "ada", "--yes"]), 3, "was erased before");
     check(&with(&["log", "tail", "-n", "40"]), &["erased=true"]);

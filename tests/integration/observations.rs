@@ -20,6 +20,12 @@ fn observations_are_added_once_and_listed_in_order() {
         (&json!("unchanged"), &added["observation_ids"])
     );
 
+    assert_eq!(again.get("not_taken"), None);
+    let dated = json!({"observations": ["plays chess", {"content": "likes tea", "valid_to": "2000-01-01"}]});
+    let kept = server.post(path, &dated).expect(200).json();
+    assert_eq!(kept["status"], "unchanged");
+    assert_eq!(kept["not_taken"], json!(["observations[1].valid_to"]));
+
     let first = server.get(&format!("{path}&limit=2")).expect(200).json();
     let cursor = first["next_cursor"].as_str().unwrap();
     let rest = server.get(&format!("{path}&limit=2&cursor={cursor}")).expect(200).json();

@@ -176,6 +176,23 @@ fn an_auditor_finds_out_whether_the_log_that_was_kept_only_grew() {
 }
 
 #[test]
+fn a_proof_replaces_no_file_unless_that_is_wanted() {
+    let audit = Audit::start();
+    let file = audit.file("proof.json");
+    let says = format!("{file} is there already; name another place, or replace it with --force");
+    for command in [
+        &["log", "prove", "--seq", "2", "--out", &file][..],
+        &["log", "consistency", "--from", "1", "--out", &file],
+    ] {
+        fs::write(&file, "kept").unwrap();
+        check_failure(&audit.at(command), 2, &says);
+        assert_eq!(fs::read(&file).unwrap(), b"kept");
+        check(&audit.at(&[command, &["--force"]].concat()), &["wrote "]);
+        check(&["log", "check-proof", &file], &["signed by"]);
+    }
+}
+
+#[test]
 fn a_running_server_proves_what_a_stopped_log_does() {
     let server = Server::start();
     server.entity("Ada", "Person", &["likes tea"]);

@@ -102,6 +102,31 @@ fn a_mistyped_path_is_none_though_any_word_fits_the_route() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_a_path_is_told_as_what_is_wrong() {
+    let server = Server::start();
+    for (method, path, without) in [
+        ("GET", "/memory/entities/?agent_id=ada", "/api/v1/memory/entities"),
+        ("GET", "/memory/entities/Ada/", "/api/v1/memory/entities/Ada"),
+        ("POST", "/memory/entities/Ada/observations/", "/api/v1/memory/entities/Ada/observations"),
+        ("GET", "/agents/ada/inbox//", "/api/v1/agents/ada/inbox"),
+        ("DELETE", "/memory/ada/", "/api/v1/memory/ada"),
+    ] {
+        let problem = server.ask(method, path).send().problem(404, "NO_SUCH_PATH");
+        let remedy = format!("did you mean {without}, without the slash at the end?");
+        assert_eq!(problem["remedy"], remedy, "{method} {path}");
+    }
+    // Where there is nothing without it either, or nothing that takes the method, what is near is told as ever.
+    for (path, near) in [
+        ("/helth/", "/api/v1/health"),
+        ("/memory/searc/", "/api/v1/memory/search"),
+        ("/messages/batch/", "/api/v1/messages/batch"),
+    ] {
+        let problem = server.get(path).problem(404, "NO_SUCH_PATH");
+        assert_eq!(problem["remedy"], format!("did you mean {near}?"), "{path}");
+    }
+}
+
+#[test]
 fn what_did_not_change_is_not_sent_again() {
     let server = Server::start();
     server.entity("Ada", "Person", &["likes tea"]);

@@ -58,6 +58,10 @@ fn a_relation_that_exists_otherwise_is_a_conflict() {
     server.post("/memory/relations", &other).problem(409, "RELATION_CONFLICT");
     other["on_existing"] = json!("update");
     assert_eq!(server.post("/memory/relations", &other).expect(200).json()["status"], "updated");
+    // A relation has no type beside the one that it is found by.
+    other["on_existing"] = json!("extend");
+    let problem = server.post("/memory/relations", &other).problem(422, "VALIDATION_ERROR");
+    assert_eq!(problem["field"], "on_existing");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::cli::{check, check_failure, json, run};
+use super::process;
 use super::server::Server;
 
 /// A server whose log holds something of everything, stopped.
@@ -315,6 +317,9 @@ fn a_damaged_log_is_named_and_what_is_left_of_it_is_saved() {
     damage(source.dir(), "made of leaves");
     check_failure(&[&["replay"][..], &place].concat(), 1, "an event does not match its hash");
     check_failure(&[&["log", "verify"][..], &place].concat(), 1, "an event does not match its hash");
+    for command in [&["log", "verify"][..], &["replay"]] {
+        check_failure(&[command, &place].concat(), 1, "caxton log salvage --to DIR");
+    }
     let surveyed = run(&[&["--json", "log", "verify", "--salvage"][..], &place].concat());
     assert_eq!(surveyed.status.code(), Some(1));
     let surveyed: Value = serde_json::from_slice(&surveyed.stdout).unwrap();
@@ -345,6 +350,10 @@ fn a_log_whose_end_is_missing_is_saved_as_far_as_it_goes() {
     let file = fs::File::options().write(true).open(source.dir().join("events.redb")).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
     check_failure(&[&["log", "verify"][..], &place].concat(), 1, "it is cut short");
+    let serve = ["serve", "--keyword-only", "--port", "0", "--metrics-port", "off"];
+    for command in [&serve[..], &["log", "verify"], &["status"], &["memory", "stats", "--keyword-only"]] {
+        check_failure(&[command, &place].concat(), 1, "caxton log salvage --to DIR");
+    }
     let surveyed = run(&[&["--json", "log", "verify", "--salvage"][..], &place].concat());
     assert_eq!(surveyed.status.code(), Some(1));
     let surveyed: Value = serde_json::from_slice(&surveyed.stdout).unwrap();
@@ -362,19 +371,91 @@ fn a_log_whose_end_is_missing_is_saved_as_far_as_it_goes() {
 const STORE: usize = 8 << 20;
 const PAGE: usize = 4_096;
 
-#[test]
-fn a_store_without_sense_is_told_in_one_sentence() {
+/// A log whose store was changed page by page, and the events it had.
+fn with_pages(change: impl Fn(usize, &mut [u8])) -> (Server, u64) {
     let source = recorded();
+    let head = json(&["--json", "log", "verify", "--salvage", "--data-dir", path(source.dir())]);
     let file = source.dir().join("events.redb");
     let mut bytes = fs::read(&file).unwrap();
-    // A page that is neither a leaf nor a branch makes redb panic.
-    bytes[STORE + PAGE..].chunks_mut(PAGE).for_each(|page| page[0] = 0);
+    bytes[STORE..].chunks_mut(PAGE).enumerate().for_each(|(number, page)| change(number, page));
     fs::write(&file, bytes).unwrap();
+    (source, head["head_seq"].as_u64().unwrap())
+}
+
+#[test]
+fn a_store_without_sense_is_told_in_one_sentence() {
+    // A page that is neither a leaf nor a branch makes redb panic.
+    let (source, _) = with_pages(|number, page| page[0] *= u8::from(number == 0));
+    // The write-ahead log has everything here, too.
+    let mut bytes = fs::read(source.dir().join("events.redb")).unwrap();
+    bytes[STORE / 2..STORE].fill(0);
+    fs::write(source.dir().join("events.redb"), bytes).unwrap();
     for command in [&["log", "verify"][..], &["log", "verify", "--salvage"]] {
         let failed = run(&[command, &["--data-dir", path(source.dir())]].concat());
         let told = String::from_utf8_lossy(&failed.stderr);
         assert_eq!(failed.status.code(), Some(1), "{command:?}: {told}");
         assert!(told.contains("is damaged or no log of Caxton's"), "{command:?}: {told}");
         assert!(!told.contains("panicked"), "{command:?}: {told}");
+        // Where nothing can be salvaged, nobody is sent to try again.
+        let is_first = !command.contains(&"--salvage");
+        assert_eq!(told.contains("caxton log salvage"), is_first, "{command:?}: {told}");
+    }
+}
+
+#[test]
+fn a_log_whose_header_and_branches_are_gone_is_saved_whole() {
+    let (source, head) = with_pages(|number, page| {
+        if number == 0 || page[0] == 2 {
+            page.fill(0);
+        }
+    });
+    let place = ["--data-dir", path(source.dir())];
+    check_failure(&[&["log", "verify"][..], &place].concat(), 1, "caxton log salvage --to DIR");
+    let fresh = tempfile::tempdir().unwrap();
+    let to = fresh.path().join("saved");
+    let salvage = [&["log", "salvage", "--to", path(&to)][..], &place].concat();
+    check_failure(&salvage, 1, "the log is damaged: the structure of its file");
+    let told: Value = serde_json::from_slice(&fs::read(to.join("salvage.json")).unwrap()).unwrap();
+    assert_eq!((&told["structure_damaged"], &told["lost"]), (&json!(true), &json!([])));
+    let events = fs::read_to_string(to.join("events.jsonl")).unwrap();
+    assert_eq!(events.lines().count() as u64, head);
+}
+
+#[test]
+fn a_log_that_was_not_closed_in_order_can_be_checked_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ["--data-dir", path(dir.path())];
+    let mut server = process::Server::start(dir.path(), &["--keyword-only"]);
+    let body = json!({ "agent_id": "ada", "entity_name": "tea", "entity_type": "Drink" });
+    let (status, answer) = process::post(server.base(), "/api/v1/memory/entities", &body).unwrap();
+    assert_eq!(status, 201, "{answer}");
+    server.kill();
+    // What a server leaves that is killed would be taken for one that runs.
+    fs::remove_file(dir.path().join("endpoint")).unwrap();
+    let says = "then read it again, or check it as it is: caxton log verify --salvage";
+    check_failure(&[&["log", "verify"][..], &place].concat(), 1, says);
+    let surveyed = json(&[&["--json", "log", "verify", "--salvage"][..], &place].concat());
+    assert_eq!(surveyed["lost"], json!([]));
+}
+
+#[test]
+fn a_salvage_that_finds_no_room_leaves_nothing() {
+    let source = recorded();
+    let fresh = tempfile::tempdir().unwrap();
+    let there = fresh.path().join("there");
+    fs::create_dir(&there).unwrap();
+    for (to, stays) in [(fresh.path().join("new"), false), (there, true)] {
+        // A file of more than a few hundred bytes cannot be written, as on a full disk.
+        let limited = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
+        let salvage = ["log", "salvage", "--to", path(&to), "--data-dir", path(source.dir())];
+        let mut command = Command::new("sh");
+        command.args(["-c", limited, "sh", env!("CARGO_BIN_EXE_caxton")]).args(salvage);
+        let output = command.env_remove("CAXTON_URL").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let says = format!("could not write {}", to.join("events.jsonl").display());
+        assert!(told.contains(&says) && told.contains("is removed again"), "{told}");
+        assert_eq!(to.exists(), stays);
+        assert!(!to.join("events.jsonl").exists() && !to.join("salvage.json").exists());
     }
 }

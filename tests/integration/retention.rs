@@ -183,6 +183,14 @@ fn what_a_fork_shares_is_dropped_only_when_told_so() {
         let files = fs::read_dir(Path::new(dir).join("sealed")).unwrap();
         files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum::<u64>()
     };
+    // A trial says both: that it would be refused, and what is not given back where it is not.
+    let trial = [&args[..], &["--dry-run"]].concat();
+    check_failure(&trial, 5, "or let it keep them (--forks-keep)");
+    let there = fs::canonicalize(&fork).unwrap().display().to_string();
+    let keeps = format!("would keep its space on the disk: it is shared with the fork {there}");
+    check(&[&trial[..], &["--forks-keep"]].concat(), &["would drop", &keeps]);
+    let told = ask(&[&trial[..], &["--forks-keep", "--json"]].concat());
+    assert_eq!(told["shared_with"], json!([there]), "{told}");
     let shared = size(&fork);
     let dropped = ask(&[&args[..], &["--forks-keep", "--json"]].concat());
     assert!(dropped["events"].as_u64() > Some(0), "{dropped}");

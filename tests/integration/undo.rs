@@ -126,6 +126,52 @@ fn later_facts_are_listed_and_treated_as_asked() {
     server.get("/memory/entities/engine?agent_id=ada").problem(404, "ENTITY_NOT_FOUND");
 }
 
+/// The names of the ends of the one relation among the changes: before the undo, and behind it.
+#[track_caller]
+fn ends(answer: &Value) -> [[Value; 2]; 2] {
+    let changes = answer["changes"].as_array().unwrap();
+    let mut relations = changes.iter().filter(|row| row["id"].as_str().unwrap().starts_with("rel_"));
+    let row = relations.next().unwrap();
+    assert!(relations.next().is_none(), "{answer}");
+    ["before", "after"].map(|side| ["from_entity", "to_entity"].map(|end| row[side][end].clone()))
+}
+
+#[test]
+fn a_relation_is_shown_with_the_names_of_its_ends() {
+    let server = Server::start();
+    server.note("ada", "engine", &[]);
+    server.note("ada", "steam", &[]);
+    let relation = json!({
+        "agent_id": "eve", "memory_scope": "global", "from_entity": "engine", "to_entity": "steam",
+        "relation_type": "shuns",
+    });
+    let relation = server.post("/memory/relations", &relation).expect(201).json();
+    let of = |agent: &str| json!({"agent": agent, "dry_run": true});
+    let none = [Value::Null, Value::Null];
+    let named = |from: &str, to: &str| [json!(from), json!(to)];
+    // Both ends are there, before and behind it.
+    let preview = server.undo(&of("eve")).expect(200).json();
+    assert_eq!(ends(&preview), [named("engine", "steam"), none.clone()]);
+
+    // One end gets its old name back.
+    let change = |path: &str, body: Value| server.ask("PATCH", path).json(&body).send().expect(200);
+    change("/memory/entities/steam?agent_id=tom&memory_scope=global", json!({"entity_name": "vapour"}));
+    let path = format!("/memory/relations/{}?agent_id=tom", relation["relation_id"].as_str().unwrap());
+    change(&path, json!({"strength": 0.9}));
+    let preview = server.undo(&of("tom")).expect(200).json();
+    assert_eq!(ends(&preview), [named("engine", "vapour"), named("engine", "steam")]);
+
+    // One end comes back with it.
+    server.delete("/memory/entities/engine?agent_id=bob&memory_scope=global").expect(200);
+    let preview = server.undo(&of("bob")).expect(200).json();
+    assert_eq!(ends(&preview), [none.clone(), named("engine", "vapour")]);
+    let done = server.undo(&json!({"agent": "bob"})).expect(200).json();
+    assert_eq!(ends(&done), [none.clone(), named("engine", "vapour")]);
+    // And goes with it again.
+    let gone = server.undo(&json!({"from_seq": done["undo_seq"], "to_seq": done["seq"]})).expect(200).json();
+    assert_eq!(ends(&gone), [named("engine", "vapour"), none]);
+}
+
 #[test]
 fn facts_are_chosen_by_range_time_request_and_nothing_else() {
     let server = Server::start();

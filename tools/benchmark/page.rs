@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::results::{Figure, Interval, Part, Percentiles, Results};
+use super::results::{Figure, Interval, Part, Percentiles, Results, Setting};
 
 /// Width and height of a plot.
 const WIDTH: f64 = 640.0;
@@ -27,8 +27,7 @@ svg{max-width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:#576
 pub fn page(results: &Results) -> String {
     let mut html = String::new();
     let title = format!("caxton benchmark {}", results.benchmark);
-    let settings: Vec<String> =
-        results.settings.iter().map(|one| format!("--{} {}", one.flag, one.value)).collect();
+    let settings: Vec<String> = results.settings.iter().filter_map(Setting::typed).collect();
     let place = results.target.clone().unwrap_or_else(|| "an engine in its own process".to_owned());
     // Writing to a String cannot fail.
     let _ = write!(
@@ -293,7 +292,9 @@ mod tests {
         let results = Results {
             format: 1,
             benchmark: "memory".to_owned(),
-            settings: vec![Setting { flag: "duration".to_owned(), value: "3s".to_owned() }],
+            settings: [("duration", "3s"), ("keyword-only", "false"), ("find-limits", "true")]
+                .map(|(flag, value)| Setting { flag: flag.to_owned(), value: value.to_owned() })
+                .to_vec(),
             target: Some("http://h/?a=<b>".to_owned()),
             version: "1".to_owned(),
             started_at: Timestamp::EPOCH,
@@ -306,7 +307,9 @@ mod tests {
             remarks: vec!["a < b".to_owned()],
         };
         let html = page(&results);
+        assert!(results.to_string().starts_with("benchmark memory --duration 3s --find-limits\n"));
         for shown in [
+            "<p>--duration 3s --find-limits · ",
             "<td class=\"acceptable\">acceptable</td>",
             "search &lt;now&gt;",
             "2 × REFUSED &amp; gone",

@@ -41,13 +41,25 @@ pub struct Results {
     pub remarks: Vec<String>,
 }
 
-/// A flag and its value.
+/// A flag and its value, which is `true` or `false` for a switch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// As it is typed, without the dashes.
     pub flag: String,
     /// Its value.
     pub value: String,
+}
+
+impl Setting {
+    /// As it is typed: a switch without a value; `None` for one that was not given.
+    pub fn typed(&self) -> Option<String> {
+        let Self { flag, value } = self;
+        match value.as_str() {
+            "true" => Some(format!("--{flag}")),
+            "false" => None,
+            value => Some(format!("--{flag} {value}")),
+        }
+    }
 }
 
 /// Where a benchmark ran.
@@ -272,8 +284,7 @@ impl Figure {
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { processor, cores, .. } = &self.machine;
-        let settings: Vec<String> =
-            self.settings.iter().map(|Setting { flag, value }| format!("--{flag} {value}")).collect();
+        let settings: Vec<String> = self.settings.iter().filter_map(Setting::typed).collect();
         writeln!(f, "benchmark {} {}", self.benchmark, settings.join(" "))?;
         writeln!(f, "caxton {} on {processor}, {cores} cores", self.version)?;
         for remark in &self.remarks {

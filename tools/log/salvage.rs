@@ -75,6 +75,8 @@ pub struct Remains {
     pub head_seq: Seq,
     /// Bytes that are missing at the end of the log's file; with them, events behind `head_seq` may be lost.
     pub missing_bytes: u64,
+    /// Whether the structure of the log's file is damaged; what it holds was then found by a look at every page.
+    pub structure_damaged: bool,
     /// Events that are what was written.
     pub events: u64,
     /// Of these, events whose content was erased.
@@ -83,6 +85,21 @@ pub struct Remains {
     pub unread: u64,
     /// What is lost, in order of position.
     pub lost: Vec<Loss>,
+}
+
+impl Remains {
+    /// Before anything was read.
+    fn none_of(reader: &Reader) -> Self {
+        Self {
+            head_seq: reader.head().seq,
+            missing_bytes: reader.missing_bytes(),
+            structure_damaged: reader.is_gathered(),
+            events: 0,
+            erased: 0,
+            unread: 0,
+            lost: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Display for Remains {
@@ -94,6 +111,9 @@ impl fmt::Display for Remains {
         }
         if self.unread > 0 {
             write!(f, "\nthe content of {} events is encrypted under keys that are not here", self.unread)?;
+        }
+        if self.structure_damaged {
+            f.write_str("\nthe structure of the file is damaged: every page of it was looked at")?;
         }
         self.lost.iter().try_for_each(|loss| write!(f, "\n{loss}"))?;
         match self.missing_bytes {
@@ -129,7 +149,7 @@ pub fn survey(reader: &Reader, progress: &mut dyn FnMut(Seq, Seq)) -> Result<Rem
     let survey = reader.survey(&mut |seq| progress(seq, head))?;
     let Survey { events, erased, unread, gaps, .. } = survey;
     let lost = gaps.iter().map(Loss::of).collect();
-    Ok(Remains { head_seq: head, missing_bytes: reader.missing_bytes(), events, erased, unread, lost })
+    Ok(Remains { events, erased, unread, lost, ..Remains::none_of(reader) })
 }
 
 /// Writes every event that can be read to `out`, a JSON object a line as `log tail --json` prints them, and tells what is
@@ -144,9 +164,7 @@ pub fn salvage(
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<Remains, SalvageError> {
     let head = reader.head().seq;
-    let missing_bytes = reader.missing_bytes();
-    let mut remains =
-        Remains { head_seq: head, missing_bytes, events: 0, erased: 0, unread: 0, lost: Vec::new() };
+    let mut remains = Remains::none_of(reader);
     for found in reader.scan_salvaging(Seq::FIRST, &Filter::default()).map_err(SalvageError::Store)? {
         match found {
             Salvaged::Event(found) => {

@@ -55,6 +55,11 @@ pub enum ImportError {
         /// The last event.
         last: Seq,
     },
+    /// There is not even the first line.
+    #[error(
+        "the input is empty: there is nothing to import; look at what the command said that was to write it, and export again"
+    )]
+    Empty,
     /// A choice of events makes no log.
     #[error("these are chosen events, not a whole log; export without filters to import")]
     Chosen,
@@ -121,9 +126,12 @@ pub fn import(
     progress: &mut dyn FnMut(Seq, u64),
 ) -> Result<Imported, ImportError> {
     let mut lines = Lines { reader: lines, number: 0, bytes: 0, text: Vec::new() };
-    let Some(InLine::Log(log)) = lines.next_line()? else {
-        let what = "it is no line of type log; the first line says which log follows".to_owned();
-        return Err(ImportError::Malformed { line: 1, what });
+    let log = match lines.next_line()?.ok_or(ImportError::Empty)? {
+        InLine::Log(log) => log,
+        InLine::Event(_) | InLine::Head(_) | InLine::End {} => {
+            let what = "it is no line of type log; the first line says which log follows".to_owned();
+            return Err(ImportError::Malformed { line: 1, what });
+        }
     };
     let log_id = log.log_id().map_err(|source| ImportError::Line { line: lines.number, source })?;
     if let Some(through) = log.dropped_through {

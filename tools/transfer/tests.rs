@@ -182,7 +182,8 @@ fn lines_that_are_not_what_was_exported_are_refused_by_their_number() {
         (format!("{text}{}\n", all[1]), "line 8 cannot be read: something follows"),
         ("nonsense".to_owned(), "line 1 cannot be read: expected ident at column 2"),
         (text[..text.len() - 40].to_owned(), "line 7 cannot be read: it is cut short after"),
-        (String::new(), "line 1 cannot be read"),
+        (String::new(), "the input is empty"),
+        ("\n\n".to_owned(), "the input is empty"),
     ] {
         check_refused(&changed, says);
     }

@@ -42,7 +42,7 @@ pub(crate) use flush::Sealed;
 use layout::{Named, RING, Superblock};
 pub(crate) use layout::{PAGE, RING_BYTES, WAL_BYTES};
 use overlay::Overlay;
-use remains::Remains;
+pub(crate) use remains::Remains;
 pub(crate) use wal::Logged;
 
 /// Writes of at least so many bytes go straight to their place.
@@ -81,6 +81,8 @@ struct State {
     reached: u64,
     /// Bytes that are missing at the end of the medium: it is damaged, and they read as zeros.
     missing_bytes: u64,
+    /// Whether no superblock is right, so that what is where is a guess.
+    guessed: bool,
     /// Of the superblock in force.
     generation: u64,
     /// Records of this generation.
@@ -166,11 +168,12 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens what is left of a medium, of which nothing is written; what is missing at its end reads as zeros.
+    /// Opens what is left of a medium, of which nothing is written; what is missing at its end reads as zeros, and what its
+    /// superblocks do not say is guessed.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), but for an end that is missing.
+    /// The medium's.
     pub(crate) fn open_remains(medium: Box<dyn StorageBackend>) -> io::Result<Arc<Self>> {
         let (superblock, state) = recovery::recover_remains(medium.as_ref())?;
         Ok(Self::new(medium, false, &superblock, state))
@@ -179,6 +182,11 @@ impl Journal {
     /// Bytes that are missing at the end of the medium.
     pub(crate) fn missing_bytes(&self) -> u64 {
         self.state().missing_bytes
+    }
+
+    /// Whether no superblock of the medium is right.
+    pub(crate) fn is_guessed(&self) -> bool {
+        self.state().guessed
     }
 
     /// From now on the medium stays as it is: what redb writes, as it does when it is closed, stays in memory.

@@ -4,7 +4,7 @@ use std::io;
 
 use redb::StorageBackend;
 
-use super::layout::{PAGE, RING, Record, SUPERBLOCK_BYTES, Superblock, checksum};
+use super::layout::{PAGE, RING, RING_BYTES, Record, SUPERBLOCK_BYTES, Superblock, WAL_BYTES, checksum};
 use super::{State, read_padded};
 
 fn damaged(what: &str) -> io::Error {
@@ -13,19 +13,42 @@ fn damaged(what: &str) -> io::Error {
 
 /// The superblock in force, and the state as of the last record that counts.
 pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
-    let (superblock, state) = recover_remains(medium)?;
+    let superblock = newest_superblock(medium)?.ok_or_else(|| damaged("it has no superblock"))?;
+    let (superblock, state) = last_state(medium, superblock)?;
     if state.missing_bytes > 0 { Err(damaged("it is cut short")) } else { Ok((superblock, state)) }
 }
 
-/// The same for a medium whose end may be missing; [`State::missing_bytes`] says how much of it is.
+/// The same for a medium whose end may be missing, as [`State::missing_bytes`] says, and whose superblocks may be
+/// damaged, as [`State::guessed`] says.
 pub(super) fn recover_remains(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
-    let bytes = medium.len()?;
-    let superblock = newest_superblock(medium, bytes)?.ok_or_else(|| damaged("it has no superblock"))?;
-    let Superblock { generation, ring_bytes, len, .. } = superblock;
-    let home = superblock.home();
+    let newest = newest_superblock(medium)?;
+    if let Some(superblock) = newest
+        && let Ok(recovered) = last_state(medium, superblock)
+    {
+        return Ok(recovered);
+    }
+    let (ring_bytes, wal_bytes) =
+        newest.map_or((RING_BYTES, WAL_BYTES), |superblock| (superblock.ring_bytes, superblock.wal_bytes));
+    let mut superblock = Superblock { generation: 0, ring_bytes, len: 0, wal_bytes };
+    superblock.len = medium.len()?.saturating_sub(superblock.home());
+    // Each generation begins at the front of the ring.
+    let first = Record::read(&read_ring(medium, ring_bytes)?, 0);
+    superblock.generation = first.map_or(0, |record| record.header.generation);
+    let (superblock, state) = last_state(medium, superblock)?;
+    Ok((superblock, State { guessed: true, ..state }))
+}
+
+fn read_ring(medium: &dyn StorageBackend, ring_bytes: u64) -> io::Result<Vec<u8>> {
     let mut ring = vec![0; ring_bytes as usize];
     read_padded(medium, RING, &mut ring)?;
-    let mut records = records(&ring, generation)?;
+    Ok(ring)
+}
+
+fn last_state(medium: &dyn StorageBackend, superblock: Superblock) -> io::Result<(Superblock, State)> {
+    let bytes = medium.len()?;
+    let Superblock { generation, ring_bytes, len, .. } = superblock;
+    let home = superblock.home();
+    let mut records = records(&read_ring(medium, ring_bytes)?, generation)?;
     // Only the last one can be from a flush that did not end; nobody was told of it.
     let unended = match records.last() {
         Some(last) if !is_complete(medium, home, last)? => records.pop(),
@@ -61,7 +84,8 @@ pub(super) fn recover_remains(medium: &dyn StorageBackend) -> io::Result<(Superb
     Ok((superblock, state))
 }
 
-fn newest_superblock(medium: &dyn StorageBackend, bytes: u64) -> io::Result<Option<Superblock>> {
+fn newest_superblock(medium: &dyn StorageBackend) -> io::Result<Option<Superblock>> {
+    let bytes = medium.len()?;
     let mut found = Vec::new();
     for place in Superblock::places() {
         if bytes >= place + PAGE {

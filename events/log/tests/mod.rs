@@ -10,6 +10,7 @@ pub(super) mod disk;
 mod evidence;
 mod exchanging;
 mod forking;
+mod leaves;
 mod merging;
 mod model;
 mod opening;

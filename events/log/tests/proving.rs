@@ -308,7 +308,7 @@ fn an_event_whose_kind_was_rewritten_with_every_checksum_is_found() {
         let header = Header { entries_hash: hash(&forged[..ENTRY_BYTES]), ..header.clone() };
         let checked = verify_block(
             &header,
-            &Value::RecentRow(forged.into()),
+            &Value::Owned(forged.into()),
             &mut ChainEnd::default(),
             &KeyRing::default(),
             &mut Findings::default(),

@@ -11,7 +11,9 @@ use std::time::Instant;
 use super::Api;
 use super::call::{Call, WriteContext};
 use super::caller::CALLER;
-use super::entity_writes::{ENTITY, OBSERVATION, answer, new_entity, new_observations, reference, shown};
+use super::entity_writes::{
+    ENTITY, OBSERVATION, answer, as_asked, new_entity, new_observations, reference, shown,
+};
 use super::fields::{Fields, Sorted};
 use super::ids::Row;
 use super::lines;
@@ -27,7 +29,22 @@ pub(super) struct Kind {
     /// Members of one item.
     pub(super) known: &'static [&'static [&'static str]],
     /// Reads one item.
-    pub(super) read: fn(&mut Fields, &WriteContext) -> Write,
+    read: fn(&mut Fields, &WriteContext) -> Write,
+}
+
+/// One item of a batch.
+pub(super) struct Item {
+    pub(super) write: Write,
+    /// Whether it names a confidence: see [`as_asked`].
+    pub(super) gives_confidence: bool,
+}
+
+impl Kind {
+    /// Reads one item.
+    pub(super) fn item(&self, fields: &mut Fields, context: &WriteContext) -> Item {
+        let gives_confidence = fields.given("confidence");
+        Item { write: (self.read)(fields, context), gives_confidence }
+    }
 }
 
 const OBSERVATION_ITEM: &[&str] = &["entity", "entity_id", "entity_name", "observations"];
@@ -98,26 +115,28 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
     let mut read = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let mut part = body.part(item, &format!("{}[{index}]", kind.list), kind.known);
-        read.push(((kind.read)(&mut part, &context), part));
+        read.push((kind.item(&mut part, &context), part));
     }
     let Sorted { good, bad } = body.sorted(read, atomic);
     body.absorb(query);
     body.finish()?;
 
-    let labels: Vec<Map<String, Value>> = good.iter().map(|(_, write)| label(write)).collect();
-    let (places, writes): (Vec<usize>, Vec<Write>) = good.into_iter().unzip();
+    let labels: Vec<_> = good.iter().map(|(_, item)| (label(&item.write), item.gives_confidence)).collect();
+    let (places, writes): (Vec<usize>, Vec<Write>) =
+        good.into_iter().map(|(at, item)| (at, item.write)).unzip();
     let place_of = |index: usize| places.get(index).copied().unwrap_or(index);
     let place = |index: usize| format!("{}[{}].", kind.list, place_of(index));
     let outcome = api.write(&context, writes, atomic).await;
     let outcome = outcome.map_err(|error| refusals::not_submitted(error, &place))?;
     let mut tally = Tally::default();
     let mut results = BTreeMap::new();
-    for ((at, label), result) in places.iter().zip(labels).zip(&outcome.results) {
-        results.insert(*at, tally.item(label, result.clone(), &place));
+    for ((at, (label, gives_confidence)), result) in places.iter().zip(labels).zip(&outcome.results) {
+        let result = result.clone().map(|written| as_asked(written, gives_confidence));
+        results.insert(*at, tally.item(label, result, &place));
     }
-    for (at, complaint, write) in &bad {
+    for (at, complaint, item) in &bad {
         tally.failed += 1;
-        results.insert(*at, failed(label(write), complaint, StatusCode::UNPROCESSABLE_ENTITY));
+        results.insert(*at, failed(label(&item.write), complaint, StatusCode::UNPROCESSABLE_ENTITY));
     }
     if tally.failed > 0 && tally.failed == results.len() {
         let refusals: Vec<Refusal> = outcome.results.into_iter().filter_map(Result::err).collect();
@@ -226,6 +245,9 @@ pub(super) fn done(mut item: Map<String, Value>, written: &Written) -> Map<Strin
             item.insert("relation_id".to_owned(), json!(Row::Relation.show(written.id)));
         }
         WrittenKind::Scope => (),
+    }
+    if !written.not_taken.is_empty() {
+        item.insert("not_taken".to_owned(), json!(written.not_taken));
     }
     item
 }

@@ -34,9 +34,10 @@ pub(super) const ENTITY: &[&str] = &[
 ];
 /// Members of an observation to be added.
 pub(super) const OBSERVATION: &[&str] = &["content", "valid_from", "valid_to"];
-/// What to do when the thing to create exists.
-pub(super) const ON_EXISTING: &[(&str, OnExisting)] = &[
+/// What to do when the entity to create exists.
+const ON_EXISTING: &[(&str, OnExisting)] = &[
     ("merge", OnExisting::Merge),
+    ("extend", OnExisting::Extend),
     ("update", OnExisting::Update),
     ("skip", OnExisting::Skip),
     ("refuse", OnExisting::Refuse),
@@ -128,7 +129,16 @@ pub(super) struct EntityWritten {
     created_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
     embedding_generated: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_taken: Vec<String>,
     seq: Seq,
+}
+
+/// What was written, as the request's sender is told: of a confidence that the request does not give, nobody is told that
+/// it was not taken.
+pub(super) fn as_asked(mut written: Written, gives_confidence: bool) -> Written {
+    written.not_taken.retain(|field| gives_confidence || field != "confidence");
+    written
 }
 
 /// Ids as clients see them.
@@ -178,12 +188,14 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     let mut query = call.query(WriteContext::QUERY)?;
     let mut body = call.members(&[CALLER, ENTITY])?;
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
+    let gives_confidence = body.given("confidence");
     let wish = new_entity(&mut body, context.scope.clone(), &[OBSERVATION]);
     body.absorb(query);
     body.finish()?;
     let (name, entity_type) = (wish.name.clone(), wish.entity_type.clone());
     let outcome = api.write(&context, vec![Write::CreateEntity(wish)], true).await;
     let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
+    let written = as_asked(written, gives_confidence);
     entity_written(&api, &context, written, outcome, name, entity_type).await
 }
 
@@ -210,6 +222,7 @@ async fn entity_written(
         created_at: Some(outcome.recorded_at).filter(|_| written.status == WriteStatus::Created),
         updated_at: Some(outcome.recorded_at).filter(|_| written.status != WriteStatus::Unchanged),
         embedding_generated: context.wait == Wait::Indexed && api.engine.view().semantic().is_some(),
+        not_taken: written.not_taken,
         seq: outcome.last,
     };
     if context.wait != Wait::Durable {

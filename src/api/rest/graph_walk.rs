@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::batch::millis;
 use super::call::{Call, ReadContext};
-use super::entities::observations;
+use super::entities::{must_be_true, observations};
 use super::ids::Row;
 use super::problem::Problem;
 use super::refusals::graph_failed;
@@ -64,6 +64,7 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
     api.query_at(moment, move |view| {
         let started = Instant::now();
         let root = find_entity(view, &text, &context.scopes)?;
+        must_be_true(&root, walk.valid_at)?;
         walk.root = root.id;
         let found = view.graph().walk(&walk).map_err(|error| graph_failed(&error))?;
         let reached = found.nodes.iter().map(|node| node.depth).max().unwrap_or(0);

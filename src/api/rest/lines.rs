@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::Api;
 use super::batch::{Kind, done, failed, label};
 use super::call::WriteContext;
+use super::entity_writes::as_asked;
 use super::fields::Fields;
 use super::json::parse_json;
 use super::problem::Complaint;
@@ -137,17 +138,17 @@ pub(super) fn written(api: Api, context: WriteContext, body: Bytes, kind: &'stat
 impl Answering for Job {
     async fn answer(&mut self, lines: Vec<(usize, Bytes)>) -> Bytes {
         let mut writes = Vec::with_capacity(lines.len());
-        let mut items: Vec<(Map<String, Value>, Option<Complaint>)> = Vec::with_capacity(lines.len());
+        let mut items = Vec::with_capacity(lines.len());
         for (number, line) in lines {
             let mut item = Map::new();
             item.insert("line".to_owned(), json!(number));
-            match parsed(&line, self.kind.known, |fields| (self.kind.read)(fields, &self.context)) {
-                Ok(write) => {
-                    item.extend(label(&write));
-                    writes.push(write);
-                    items.push((item, None));
+            match parsed(&line, self.kind.known, |fields| self.kind.item(fields, &self.context)) {
+                Ok(read) => {
+                    item.extend(label(&read.write));
+                    writes.push(read.write);
+                    items.push((item, Ok(read.gives_confidence)));
                 }
-                Err(complaint) => items.push((item, Some(complaint))),
+                Err(complaint) => items.push((item, Err(complaint))),
             }
         }
         let chunk = self.chunk;
@@ -161,9 +162,9 @@ impl Answering for Job {
     }
 }
 
-/// The results of a chunk, a line each.
+/// The results of a chunk, a line each. What was read says whether it gives a confidence.
 fn shown(
-    items: Vec<(Map<String, Value>, Option<Complaint>)>,
+    items: Vec<(Map<String, Value>, Result<bool, Complaint>)>,
     outcome: Option<Result<Outcome, SubmitError>>,
 ) -> Vec<u8> {
     let (results, seq, problem) = match outcome {
@@ -173,12 +174,12 @@ fn shown(
     };
     let mut results = results.into_iter();
     let mut text = Vec::new();
-    for (item, complaint) in items {
-        let mut shown = match (complaint, &problem) {
-            (Some(complaint), _) => failed(item, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
-            (None, Some(problem)) => failed(item, &problem.as_complaint(), problem.status()),
-            (None, None) => match results.next() {
-                Some(result) => result_of(item, result),
+    for (item, read) in items {
+        let mut shown = match (read, &problem) {
+            (Err(complaint), _) => failed(item, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
+            (Ok(_), Some(problem)) => failed(item, &problem.as_complaint(), problem.status()),
+            (Ok(gives_confidence), None) => match results.next() {
+                Some(result) => result_of(item, result.map(|written| as_asked(written, gives_confidence))),
                 None => item,
             },
         };

@@ -59,12 +59,15 @@ pub(super) async fn add(State(api): State<Api>, call: Call) -> Result<Response, 
     let entity = reference(call.path("entity").to_owned(), vec![context.scope.clone()]);
     let outcome = api.write(&context, vec![Write::AddObservations { entity, observations }], true).await;
     let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
-    let body = json!({
+    let mut body = json!({
         "entity_id": Row::Entity.show(written.id),
         "status": written.status,
         "observation_ids": shown(Row::Observation, &written.observations),
         "seq": outcome.last,
     });
+    if !written.not_taken.is_empty() {
+        body["not_taken"] = json!(written.not_taken);
+    }
     let unchanged = written.status == WriteStatus::Unchanged;
     let status = if unchanged { StatusCode::OK } else { StatusCode::CREATED };
     answer(status, &body, &outcome, None)

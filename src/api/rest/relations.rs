@@ -12,14 +12,14 @@ use super::Api;
 use super::call::{Call, ReadContext, WriteContext};
 use super::caller::{CALLER, from_upwards};
 use super::entities::Page;
-use super::entity_writes::{ON_EXISTING, answer, created_or_ok, only, reference};
+use super::entity_writes::{answer, created_or_ok, only, reference};
 use super::fields::Fields;
 use super::ids::Row;
 use super::problem::Problem;
 use super::refusals::{self, graph_failed, whole};
 use super::rows::{self, RelationRow, find_entity};
 use crate::commands::write::{NewRelation, RelationChange};
-use crate::commands::{EntityRef, Write};
+use crate::commands::{EntityRef, OnExisting, Write};
 use crate::engine::Outcome;
 
 /// Members of a relation to be created.
@@ -36,6 +36,13 @@ pub(super) const RELATION: &[&str] = &[
     "on_existing",
 ];
 const CHANGE: &[&str] = &["strength", "confidence", "metadata", "valid_from", "valid_to"];
+/// What to do when the relation to create exists.
+const ON_EXISTING: &[(&str, OnExisting)] = &[
+    ("merge", OnExisting::Merge),
+    ("update", OnExisting::Update),
+    ("skip", OnExisting::Skip),
+    ("refuse", OnExisting::Refuse),
+];
 /// Strength of a relation that names none.
 const STRENGTH_DEFAULT: f64 = 0.5;
 /// Spellings of directions.

@@ -1,10 +1,12 @@
 //! What there is: every path with its methods.
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use tower::ServiceExt as _;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
@@ -84,11 +86,14 @@ pub(super) fn unlogged(api: &Api) -> Router {
 
 fn layered(api: &Api, resources: Router<Api>) -> Router {
     let compression = api.options.compression;
-    let router = Router::new()
+    let paths = Router::new()
         .nest("/api/v1", resources)
         .route("/v1/embeddings", post(embeddings::create))
-        .route("/api/v1/embeddings", post(embeddings::create))
-        .fallback(no_such_path)
+        .route("/api/v1/embeddings", post(embeddings::create));
+    // The paths alone, with nothing around them: a 404 asks them whether another path would have done.
+    let known: Router = paths.clone().with_state(api.clone());
+    let router = paths
+        .fallback(move |request: Request| no_such_path(known.clone(), request))
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(api.clone(), middleware::around))
         .with_state(api.clone());
@@ -164,12 +169,32 @@ fn resources() -> Router<Api> {
         .route("/ready", get(health::ready))
 }
 
-async fn no_such_path(request: Request) -> Problem {
-    nothing_at(request.uri().path())
+async fn no_such_path(known: Router, request: Request) -> Problem {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let without = path.trim_end_matches('/');
+    if without.len() < path.len() && takes(known, &method, without).await {
+        let remedy = format!("did you mean {}, without the slash at the end?", shortened(without));
+        return nothing_at(&path).remedy(remedy);
+    }
+    nothing_at(&path)
+}
+
+/// Whether there is something at `path` that takes `method`. Nothing is run for it: it is asked with a method that nothing
+/// takes, and what is there refuses that with the methods it takes.
+async fn takes(known: Router, method: &Method, path: &str) -> bool {
+    let request = axum::http::Request::builder().method("NONE").uri(path).body(Body::empty());
+    let Ok(request) = request else { return false };
+    let refusal = match known.oneshot(request).await {
+        Ok(refusal) => refusal,
+        Err(never) => match never {},
+    };
+    let allowed = refusal.headers().get(header::ALLOW).and_then(|allowed| allowed.to_str().ok());
+    allowed.is_some_and(|allowed| allowed.split(',').any(|allowed| allowed.trim() == method.as_str()))
 }
 
 fn nothing_at(path: &str) -> Problem {
-    let remedy = match nearest(path, PATHS.iter().copied()) {
+    // A slash at the end says nothing about which path was meant.
+    let remedy = match nearest(path.trim_end_matches('/'), PATHS.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
         None => "see docs/api.md for the paths there are".to_owned(),
     };

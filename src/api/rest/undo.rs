@@ -1,13 +1,16 @@
 //! `POST /memory/undo`: takes facts back, or says what that would do.
 
+use std::collections::{BTreeSet, HashMap};
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use caxton_events::Seq;
 use caxton_events::limits::{UNDO_BYTES_MAX, UNDO_EVENTS_MAX};
 use caxton_events::log::{Filter, Reader};
 use caxton_events::memory::{Chosen, Later};
-use caxton_projections::graph::{Fact, HistoryRow};
+use caxton_events::{MemoryId, Seq};
+use caxton_projections::graph::{Fact, HistoryRow, RowRef};
+use caxton_projections::view::View;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -17,7 +20,7 @@ use super::caller::CALLER;
 use super::fields::Fields;
 use super::problem::Problem;
 use super::refusals::{self, graph_failed, log_unreadable, whole};
-use super::rows::{EntityRow, ObservationRow, RelationRow, json as answer};
+use super::rows::{EntityRow, ObservationRow, RelationRow, json as answer, names_of};
 use crate::commands::undo::{Change, LaterFact, PlanError};
 use crate::engine::{UndoAsk, UndoError, UndoOutcome};
 
@@ -71,19 +74,20 @@ pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response,
     };
     let engine = api.engine.clone();
     if is_preview {
-        let shown = move |outcome: &UndoOutcome| {
+        let shown = move |view: &View, outcome: &UndoOutcome| {
             let is_blocked = outcome.plan.is_refused(later);
             let status = if is_blocked { "would_be_refused" } else { "would_be_undone" };
-            report(engine.log(), outcome, later, status, listed)
+            report((view, engine.log()), outcome, later, status, listed)
         };
         let engine = api.engine.clone();
-        let body = api.read(move |_| shown(&engine.preview_undo(&ask).map_err(not_undone)?)).await?;
+        let body = api.read(move |view| shown(view, &engine.preview_undo(&ask).map_err(not_undone)?)).await?;
         return answer(StatusCode::OK, &body);
     }
     match api.engine.undo(ask).await {
         Ok(outcome) => {
             let status = if outcome.is_recorded { "undone" } else { "unchanged" };
-            let body = api.read(move |_| report(engine.log(), &outcome, later, status, listed)).await?;
+            let body =
+                api.read(move |view| report((view, engine.log()), &outcome, later, status, listed)).await?;
             answer(StatusCode::OK, &body)
         }
         Err(UndoError::Blocked(outcome)) => {
@@ -135,15 +139,16 @@ struct ChangeRow {
 }
 
 fn report(
-    log: &Reader,
+    (view, log): (&View, &Reader),
     outcome: &UndoOutcome,
     later: Later,
     status: &str,
     listed: usize,
 ) -> Result<Value, Problem> {
     let seq = |index: usize| outcome.is_recorded.then_some(Seq(outcome.first.0 + 1 + index as u64));
+    let names = EndNames::of(view, &outcome.plan.changes, listed);
     let changes = outcome.plan.changes.iter().enumerate().take(listed);
-    let changes: Vec<ChangeRow> = changes.map(|(index, change)| shown(change, seq(index))).collect();
+    let changes: Vec<ChangeRow> = changes.map(|(index, change)| shown(change, &names, seq(index))).collect();
     let mut body = json!(outcome.summary);
     body["status"] = json!(status);
     body["later"] = json!(later.as_str());
@@ -161,7 +166,54 @@ fn report(
     Ok(body)
 }
 
-fn shown(change: &Change, seq: Option<Seq>) -> ChangeRow {
+/// Names of the ends of the relations that change.
+#[derive(Default)]
+struct EndNames {
+    /// Before the undo.
+    before: HashMap<MemoryId, String>,
+    /// Behind it.
+    after: HashMap<MemoryId, String>,
+}
+
+impl EndNames {
+    /// Those for the first `listed` changes. An end that the undo itself renames, takes away or brings back has the name
+    /// that the plan has for that side, or else for the other; any other end has that of the graph. One that is in
+    /// neither has none.
+    fn of(view: &View, changes: &[Change], listed: usize) -> Self {
+        let versions = changes.iter().take(listed).flat_map(|change| [&change.before, &change.after]);
+        let relations = versions.flatten().filter_map(|version| match &version.fact {
+            Fact::Relation(relation) => Some([relation.from, relation.to]),
+            Fact::Entity(_) | Fact::Observation(_) => None,
+        });
+        let ends: BTreeSet<MemoryId> = relations.flatten().collect();
+        if ends.is_empty() {
+            return Self::default();
+        }
+        // The undo may be done: a graph that fails behind it must not make it look as if it were not.
+        let before = names_of(view, ends.iter().copied()).unwrap_or_default();
+        let mut names = Self { after: before.clone(), before };
+        for change in changes {
+            let RowRef::Entity(id) = change.row else { continue };
+            if !ends.contains(&id) {
+                continue;
+            }
+            let (was, will_be) = (name_in(change.before.as_ref()), name_in(change.after.as_ref()));
+            names.before.extend(was.or(will_be).map(|name| (id, name.to_owned())));
+            names.after.extend(will_be.or(was).map(|name| (id, name.to_owned())));
+        }
+        names
+    }
+}
+
+/// The name in a version of an entity.
+fn name_in(version: Option<&HistoryRow>) -> Option<&str> {
+    match &version?.fact {
+        Fact::Entity(entity) => Some(&entity.name),
+        Fact::Observation(_) | Fact::Relation(_) => None,
+    }
+}
+
+fn shown(change: &Change, names: &EndNames, seq: Option<Seq>) -> ChangeRow {
     ChangeRow {
         id: change.row.to_string(),
         change: match (&change.before, &change.after) {
@@ -170,8 +222,8 @@ fn shown(change: &Change, seq: Option<Seq>) -> ChangeRow {
             (Some(_), Some(_)) => "changed",
         },
         scope: change.scope.to_string(),
-        before: change.before.as_ref().map(row),
-        after: change.after.as_ref().map(row),
+        before: change.before.as_ref().map(|version| row(version, &names.before)),
+        after: change.after.as_ref().map(|version| row(version, &names.after)),
         undoes: change.undoes.clone(),
         taken_along: change.along,
         seq,
@@ -179,11 +231,11 @@ fn shown(change: &Change, seq: Option<Seq>) -> ChangeRow {
 }
 
 /// A version of a row as reads show it.
-fn row(version: &HistoryRow) -> Value {
+fn row(version: &HistoryRow, names: &HashMap<MemoryId, String>) -> Value {
     match version.fact.clone() {
         Fact::Entity(entity) => json!(EntityRow::from(entity)),
         Fact::Observation(observation) => json!(ObservationRow::from(observation)),
-        Fact::Relation(relation) => json!(RelationRow::new(relation, &std::collections::HashMap::new())),
+        Fact::Relation(relation) => json!(RelationRow::new(relation, names)),
     }
 }
 

@@ -87,6 +87,9 @@ pub(in crate::cli) struct AuditQuery {
     /// File to write, `-` for standard output
     #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
     pub(in crate::cli) out: PathBuf,
+    /// Replace what is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
 }
 
 /// How events are written.

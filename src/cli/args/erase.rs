@@ -32,6 +32,9 @@ pub(in crate::cli) struct Erase {
     /// File for the signed receipt; it is printed without one
     #[arg(long, short = 'o', value_name = "FILE")]
     pub(in crate::cli) out: Option<PathBuf>,
+    /// Replace the file for the receipt if it is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
 }
 
 /// Commands about receipts.

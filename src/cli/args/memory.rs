@@ -87,9 +87,9 @@ pub(in crate::cli) struct Add {
     /// What is known about it, one text each; added to what is known already
     #[arg(value_name = "OBSERVATION", required = true)]
     pub(in crate::cli) observations: Vec<String>,
-    /// What kind of thing it is
-    #[arg(long = "type", short = 't', value_name = "TYPE", default_value = "thing")]
-    pub(in crate::cli) entity_type: String,
+    /// What kind of thing it is [default: thing; what is there already keeps its type]
+    #[arg(long = "type", short = 't', value_name = "TYPE")]
+    pub(in crate::cli) entity_type: Option<String>,
     /// A JSON object with anything else, of a thing that is new
     #[arg(long, value_name = "JSON")]
     pub(in crate::cli) metadata: Option<String>,

@@ -87,7 +87,7 @@ pub(in crate::cli) struct LogDrop {
     /// Drop them here although forks keep them: then their space is not given back
     #[arg(long)]
     pub(in crate::cli) forks_keep: bool,
-    /// Say what would be dropped, and change nothing
+    /// Say what would be dropped and whose files keep their space, and change nothing
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
 }
@@ -118,6 +118,9 @@ pub(in crate::cli) struct ProveEvent {
     /// File to write, `-` for standard output
     #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
     pub(in crate::cli) out: PathBuf,
+    /// Replace what is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
 }
 
 /// `caxton log consistency`
@@ -132,6 +135,9 @@ pub(in crate::cli) struct ProveGrowth {
     /// File to write, `-` for standard output
     #[arg(long, short = 'o', value_name = "FILE", default_value = "-")]
     pub(in crate::cli) out: PathBuf,
+    /// Replace what is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
 }
 
 /// `caxton log check-proof`
@@ -205,8 +211,10 @@ pub(in crate::cli) struct EmbedText {
 pub(in crate::cli) enum ConfigCommand {
     /// Say what is wrong with a file, which of its keys change nothing yet, and which paths lead nowhere
     #[command(
-        after_help = "Relative paths count from the folder in which Caxton is started: run it there. Paths that lead nowhere are\n\
-            warnings. Exit code 0: a server can use the file. 2: it cannot."
+        after_help = "The file is judged alone, without variables and other flags. Relative paths count from the folder in which Caxton\n\
+            is started: run it there. What `caxton serve` would end for is an error, in its words: rules, keys or a model that\n\
+            are not where the file says, an address that others reach without a key. Other paths that lead nowhere, and\n\
+            variables with keys that are not set here, are warnings. Exit code 0: a server can use the file. 2: it cannot."
     )]
     Check {
         /// The file, `-` for standard input

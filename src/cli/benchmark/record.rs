@@ -108,6 +108,19 @@ impl Record {
         (counts.done, counts.failed.values().sum())
     }
 
+    /// 99th percentile in microseconds of everything that was answered from `ramp_up` on, in the stretches of
+    /// [`Part::at_full_rate`]; `None` where nothing was.
+    pub(super) fn tail_from(&self, ramp_up: Duration) -> Option<f64> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let grows = ramp_up.as_nanos().div_ceil(self.width.as_nanos()) as usize;
+        let mut all = histogram(DIGITS.1);
+        for slot in counts.slots.iter().skip(grows) {
+            // It grows with what is put in, as each of them did.
+            let _ = all.add(&slot.nanos);
+        }
+        (!all.is_empty()).then(|| all.value_at_quantile(0.99) as f64 / 1e3)
+    }
+
     /// What was found. `offered`: things that were to be done each second, which grew to that within `ramp_up`.
     pub(super) fn part(&self, offered: Option<f64>, ramp_up: Duration) -> Part {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -267,6 +280,23 @@ mod tests {
         let samples = |ramp_up| rate(&record.part(None, millis(ramp_up)), "1/s").samples.len();
         // The first and the last of those that are left are left out, too.
         assert_eq!([0, 2_000, 2_500, 60_000].map(samples), [4, 2, 1, 6], "all where there is no full rate");
+    }
+
+    #[test]
+    fn the_tail_at_the_full_rate_is_that_of_all_requests_and_not_of_seconds() {
+        let record = Record::new("search", Duration::from_secs(6));
+        // Slow while the rate grows; then a second with a few slow ones, which are less than one in a hundred of all.
+        for n in 0..600_u64 {
+            let took = if n < 200 || (300..303).contains(&n) { 50 } else { 1 };
+            record.add(millis(10 * n), millis(took), &Outcome::Done(1));
+        }
+        let tail = |ramp_up| record.tail_from(millis(ramp_up)).map(|micros| (micros / 1e3).round());
+        assert_eq!([0, 2_000, 4_000].map(tail), [Some(50.0), Some(1.0), Some(1.0)]);
+        let part = record.part(None, millis(2_000));
+        let seconds = part.at_full_rate();
+        let mean = seconds.iter().map(|one| one.p99).sum::<f64>() / seconds.len() as f64;
+        assert!(mean > 10_000.0, "the mean over the seconds tells {mean} µs");
+        assert_eq!(tail(60_000), None);
     }
 
     #[test]

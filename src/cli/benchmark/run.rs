@@ -34,6 +34,8 @@ pub(super) struct Run<'a> {
     pub(super) before: Option<Usage>,
     /// Memory without files during the last part, in bytes, by seconds from its start.
     memory_seen: Vec<(f64, u64)>,
+    /// 99th percentile of the last part at its full rate, in microseconds.
+    tail: Option<f64>,
 }
 
 impl<'a> Run<'a> {
@@ -45,7 +47,7 @@ impl<'a> Run<'a> {
     ) -> Self {
         let (door, before) = (instance.door(common), instance.usage());
         let results = Results { target: instance.target(), ..results };
-        Self { common, instance, door, connections, results, before, memory_seen: Vec::new() }
+        Self { common, instance, door, connections, results, before, memory_seen: Vec::new(), tail: None }
     }
 
     /// Connections on which operations are sent at a rate: enough that one is free when an operation is due.
@@ -116,6 +118,7 @@ impl<'a> Run<'a> {
         drop(progress);
         ran?;
         self.memory_seen = seen;
+        self.tail = record.tail_from(ramp_up);
         let part = record.part(offered, ramp_up);
         self.keep(part.clone());
         Ok(part)
@@ -124,6 +127,11 @@ impl<'a> Run<'a> {
     /// Memory without files during the last part, in bytes, by seconds from its start.
     pub(super) fn memory_seen(&self) -> &[(f64, u64)] {
         &self.memory_seen
+    }
+
+    /// 99th percentile of all that the last part did at its full rate, in microseconds; `None` where that was nothing.
+    pub(super) const fn tail_at_full_rate(&self) -> Option<f64> {
+        self.tail
     }
 
     /// Keeps what was found elsewhere.

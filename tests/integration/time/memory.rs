@@ -179,7 +179,11 @@ fn an_entity_that_was_not_true_then_is_not_found_and_its_observations_are_counte
     });
     let created = server.post("/memory/entities", &body).expect(201).json();
     let entity = "/memory/entities/telegraph?agent_id=ada";
-    for path in [entity, "/memory/entities/telegraph/observations?agent_id=ada"] {
+    for path in [
+        entity,
+        "/memory/entities/telegraph/observations?agent_id=ada",
+        "/memory/graph/telegraph?agent_id=ada",
+    ] {
         server.get(path).expect(200);
         for at in ["1990-01-01", "1999-12-31"] {
             server.get(&format!("{path}&valid_at={at}")).expect(200);

@@ -23,6 +23,8 @@ use crate::telemetry;
 const OWN: &[&str] = &["format", "limit", "cursor"];
 /// The word for a limit that is none.
 const ALL: &str = "all";
+/// Which event comes first.
+const ORDERS: &[(&str, &str)] = &[("oldest", "oldest"), ("newest", "newest")];
 
 /// `GET /audit`.
 pub(super) async fn query(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
@@ -87,7 +89,7 @@ fn asked(query: &mut Fields) -> Asked {
         until: query.text("until"),
         from_seq: query.text("from_seq"),
         to_seq: query.text("to_seq"),
-        order: query.text("order"),
+        order: query.choice("order", ORDERS).map(str::to_owned),
     }
 }
 

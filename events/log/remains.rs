@@ -1,0 +1,101 @@
+//! Opening what is left of a damaged log: by its trees, or, where these lead to less than there is, by its leaves.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::StorageBackend;
+
+use crate::id::Seq;
+use crate::log::journal::Journal;
+use crate::log::leaves::gather;
+use crate::log::open::{End, ID_FILE, OpenError, Opened, builder, check, existing, medium, store_error};
+use crate::log::origin::hex;
+use crate::log::salvage::delivered;
+use crate::log::store::{Own, ReadOnly, StoreError, guarded};
+
+/// Opens the file in `dir` for reading as it is, whatever is wrong with it and whether it was closed in order or not. It
+/// stays as it is.
+pub(crate) fn open_file_damaged(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+    let path = existing(dir)?;
+    let log_id = fs::read_to_string(dir.join(ID_FILE)).ok().and_then(|id| hex::parse(id.trim()));
+    let medium = || medium(File::open(&path).map_err(StoreError::Io)?);
+    let damaged = Damaged { path: &path, dir: Some(dir), log_id, cache_bytes };
+    damaged.open(medium)
+}
+
+/// Opens what is left of a log on a medium of the caller's.
+#[cfg(test)]
+pub(crate) fn open_backend_damaged<B: StorageBackend + Clone>(
+    backend: &B,
+    log_id: [u8; 16],
+) -> Result<Opened, OpenError> {
+    let log_id = Some(log_id);
+    let damaged = Damaged { path: Path::new("(backend)"), dir: None, log_id, cache_bytes: 1 << 20 };
+    damaged.open(|| Ok(Box::new(backend.clone())))
+}
+
+/// The same by its trees alone: what a test takes away from them may still lie about.
+#[cfg(test)]
+pub(crate) fn open_backend_by_trees<B: StorageBackend + Clone>(backend: &B) -> Result<Opened, OpenError> {
+    let damaged = Damaged { path: Path::new("(backend)"), dir: None, log_id: None, cache_bytes: 1 << 20 };
+    damaged.by_trees(&Journal::open_remains(Box::new(backend.clone())).unwrap())
+}
+
+/// A log of which something may be left.
+struct Damaged<'a> {
+    path: &'a Path,
+    dir: Option<&'a Path>,
+    /// Its id, if that is known from elsewhere.
+    log_id: Option<[u8; 16]>,
+    cache_bytes: usize,
+}
+
+impl Damaged<'_> {
+    fn open(
+        &self,
+        medium: impl FnOnce() -> Result<Box<dyn StorageBackend>, StoreError>,
+    ) -> Result<Opened, OpenError> {
+        let journal = guarded(|| Journal::open_remains(medium()?).map_err(StoreError::Io));
+        let journal = journal.map_err(|error| store_error(self.path, error))?;
+        let by_trees = self.by_trees(&journal);
+        let (found, lost) = match &by_trees {
+            Ok(opened) => counts(opened),
+            Err(OpenError::Damaged { .. } | OpenError::Store { .. }) => (0, 1),
+            Err(_) => return by_trees,
+        };
+        if lost == 0 && !journal.is_guessed() {
+            return by_trees;
+        }
+        match self.by_leaves(&journal) {
+            Ok(opened) if counts(&opened).0 > found => Ok(opened),
+            Ok(_) | Err(_) => by_trees,
+        }
+    }
+
+    fn by_trees(&self, journal: &Arc<Journal>) -> Result<Opened, OpenError> {
+        let database = guarded(|| {
+            Ok(builder(self.cache_bytes)
+                .set_concurrency_mode(redb::ConcurrencyMode::SingleWriter)
+                .open_read_only_with_backend(journal.remains())?)
+        });
+        let database = database.map_err(|error| store_error(self.path, error))?;
+        self.check(ReadOnly::new(database, journal), journal)
+    }
+
+    fn by_leaves(&self, journal: &Arc<Journal>) -> Result<Opened, OpenError> {
+        let gathered =
+            gather(journal.remains(), self.log_id).map_err(|error| store_error(self.path, error))?;
+        self.check(ReadOnly::gathered(gathered, journal), journal)
+    }
+
+    fn check(&self, own: ReadOnly, journal: &Journal) -> Result<Opened, OpenError> {
+        Ok(check(Own::ReadOnly(own), journal, self.path, self.dir, End::Damaged)?.opened())
+    }
+}
+
+/// How many events of a log lie in blocks that are there, and how many do not.
+fn counts(opened: &Opened) -> (u64, u64) {
+    let head = Seq(opened.end.frontier.count());
+    opened.database.snapshot(head).map_or((0, 1), |snapshot| delivered(snapshot, head))
+}

@@ -1,0 +1,99 @@
+//! Salvage where the store's own structure is damaged: what leads to the rows is gone, the rows are not.
+
+use super::damage::written;
+use super::disk::Disk;
+use super::salvaging::{STORE, open_disk, salvaged, unpackable, whole};
+use super::{append, batch, clock, options};
+use crate::log::journal::PAGE;
+use crate::log::{Filter, Log, LogOptions, Lost, Reader};
+use crate::{Record, Seq};
+
+fn open(bytes: Vec<u8>) -> Reader {
+    open_disk(&Disk::holding(bytes)).unwrap()
+}
+
+fn lost(gaps: &[Lost]) -> u64 {
+    gaps.iter().map(|gap| gap.last.0 - gap.first.0 + 1).sum()
+}
+
+/// A log of blocks that are in the store, none of them in the write-ahead log alone.
+fn stored(events: u64, numbers: u64) -> (Vec<u8>, Vec<Record>) {
+    let disk = Disk::default();
+    let unmerged = LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() };
+    let log = Log::open_on(disk.clone(), unmerged, clock()).unwrap();
+    for n in 0..events {
+        append(&log, batch("s", &[unpackable(n * numbers, numbers).as_str()]));
+    }
+    let truth = super::records(&log.reader());
+    log.close().unwrap();
+    (whole(disk.bytes()), truth)
+}
+
+#[test]
+fn no_flipped_bit_costs_more_than_the_rows_of_a_page() {
+    let (disk, truth) = written();
+    let bytes = whole(disk.bytes());
+    for at in (0..bytes.len()).step_by(89) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        let (records, gaps) = salvaged(&open(flipped), 0, &Filter::default());
+        for record in &records {
+            assert_eq!(record, &truth[record.seq.0 as usize - 1], "byte {at}");
+        }
+        // The rows of a page are a dozen blocks of two events here.
+        assert!(records.len() + 40 >= truth.len(), "byte {at}: {gaps:?}");
+    }
+}
+
+#[test]
+fn a_page_that_is_gone_costs_its_rows_and_no_page_leads_to_all() {
+    let (bytes, truth) = stored(120, 60);
+    let mut worst = 0;
+    for page in (STORE..bytes.len()).step_by(PAGE as usize) {
+        let mut bytes = bytes.clone();
+        let end = bytes.len().min(page + PAGE as usize);
+        bytes[page..end].fill(0xA5);
+        let reader = open(bytes);
+        let (records, gaps) = salvaged(&reader, 0, &Filter::default());
+        for record in &records {
+            assert_eq!(record, &truth[record.seq.0 as usize - 1], "page at {page}");
+        }
+        let head = reader.head().seq.0;
+        assert_eq!(records.len() as u64 + lost(&gaps), head, "page at {page}: {gaps:?}");
+        worst = worst.max(truth.len() - records.len());
+        let survey = reader.survey(&mut |_| ()).unwrap();
+        assert_eq!(survey.events + lost(&survey.gaps), head, "page at {page}: {:?}", survey.gaps);
+    }
+    assert!((1..20).contains(&worst), "{worst} events were lost with one page");
+}
+
+#[test]
+fn everything_is_found_where_no_tree_is_left() {
+    let (mut bytes, truth) = stored(40, 600);
+    // Superblocks, redb's header, and every page that is a branch.
+    bytes[..2 * PAGE as usize].fill(0);
+    bytes[STORE..STORE + PAGE as usize].fill(0);
+    for page in (STORE..bytes.len()).step_by(PAGE as usize) {
+        if bytes[page] == 2 {
+            bytes[page] = 0;
+        }
+    }
+    let reader = open(bytes);
+    let (records, gaps) = salvaged(&reader, 0, &Filter::default());
+    assert_eq!((records.len(), gaps.len()), (truth.len(), 0), "{gaps:?}");
+    assert_eq!(records, truth);
+    let survey = reader.survey(&mut |_| ()).unwrap();
+    assert_eq!((survey.events, survey.gaps.len()), (40, 0));
+}
+
+#[test]
+fn a_bit_in_an_event_costs_the_event_where_no_tree_is_left_either() {
+    let (mut bytes, truth) = stored(40, 600);
+    bytes[STORE..STORE + PAGE as usize].fill(0);
+    let text = unpackable(7 * 600, 2);
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    bytes[at] ^= 1;
+    let (records, gaps) = salvaged(&open(bytes), 0, &Filter::default());
+    assert_eq!(records.len(), truth.len() - 1);
+    assert_eq!(gaps.iter().map(|gap| (gap.first, gap.last)).collect::<Vec<_>>(), [(Seq(8), Seq(8))]);
+}

@@ -149,10 +149,10 @@ impl Reader {
         self.shared.with_database(|database| Ok(database.missing_bytes())).unwrap_or_default()
     }
 
-    /// Whether the structure of the log's own file is damaged, so that what it holds was found by a look at every page: of a
-    /// log that was opened damaged. Idempotency keys are not found then.
-    pub fn is_gathered(&self) -> bool {
-        self.shared.with_database(|database| Ok(database.is_gathered())).unwrap_or_default()
+    /// Whether the structure of the log's own file is damaged, of a log that was opened damaged. Where its trees do not lead to
+    /// all there is, what it holds was found by a look at every page, and idempotency keys were not.
+    pub fn structure_damaged(&self) -> bool {
+        self.shared.with_database(|database| Ok(database.structure_damaged())).unwrap_or_default()
     }
 
     /// Where the batch with this idempotency key went.

@@ -141,18 +141,28 @@ pub(crate) struct ReadOnly {
     recent: OnceLock<Recent>,
     /// Bytes that are missing at the end of the file.
     missing_bytes: u64,
+    /// Whether the structure of the file is damaged.
+    structure_damaged: bool,
 }
 
 impl ReadOnly {
     pub(crate) fn new(database: redb::ReadOnlyDatabase, journal: &Journal) -> Self {
-        let (database, missing_bytes) = (Box::new(database), journal.missing_bytes());
-        Self { database, bodies: None, recent: OnceLock::new(), missing_bytes }
+        Self::of(Box::new(database), None, journal)
     }
 
     /// Serves what was found without the database's trees.
     pub(crate) fn gathered(found: Gathered, journal: &Journal) -> Self {
-        let (database, bodies) = (Box::new(found.database), Some(Arc::new(found.bodies)));
-        Self { database, bodies, recent: OnceLock::new(), missing_bytes: journal.missing_bytes() }
+        Self::of(Box::new(found.database), Some(Arc::new(found.bodies)), journal)
+    }
+
+    fn of(
+        database: Box<dyn ReadableDatabase + Send + Sync>,
+        bodies: Option<Arc<Bodies>>,
+        journal: &Journal,
+    ) -> Self {
+        let (missing_bytes, structure_damaged) =
+            (journal.missing_bytes(), bodies.is_some() || journal.is_guessed());
+        Self { database, bodies, recent: OnceLock::new(), missing_bytes, structure_damaged }
     }
 
     /// Lets readers see blocks that the write-ahead log was found to hold behind the tables, in their order; once.
@@ -254,9 +264,9 @@ impl Database {
         }
     }
 
-    /// Whether what the log's own file holds was found without its trees.
-    pub(crate) fn is_gathered(&self) -> bool {
-        matches!(&self.own, Own::ReadOnly(ReadOnly { bodies: Some(_), .. }))
+    /// Whether the structure of the log's own file is damaged.
+    pub(crate) fn structure_damaged(&self) -> bool {
+        matches!(&self.own, Own::ReadOnly(ReadOnly { structure_damaged: true, .. }))
     }
 
     /// Position of the last event that the log's own file has in its tables.

@@ -75,7 +75,7 @@ pub struct Remains {
     pub head_seq: Seq,
     /// Bytes that are missing at the end of the log's file; with them, events behind `head_seq` may be lost.
     pub missing_bytes: u64,
-    /// Whether the structure of the log's file is damaged; what it holds was then found by a look at every page.
+    /// Whether the structure of the log's file is damaged. Where it does not lead to all there is, every page was looked at.
     pub structure_damaged: bool,
     /// Events that are what was written.
     pub events: u64,
@@ -93,7 +93,7 @@ impl Remains {
         Self {
             head_seq: reader.head().seq,
             missing_bytes: reader.missing_bytes(),
-            structure_damaged: reader.is_gathered(),
+            structure_damaged: reader.structure_damaged(),
             events: 0,
             erased: 0,
             unread: 0,
@@ -113,7 +113,7 @@ impl fmt::Display for Remains {
             write!(f, "\nthe content of {} events is encrypted under keys that are not here", self.unread)?;
         }
         if self.structure_damaged {
-            f.write_str("\nthe structure of the file is damaged: every page of it was looked at")?;
+            f.write_str("\nthe structure of the file is damaged: what it holds was found in spite of it")?;
         }
         self.lost.iter().try_for_each(|loss| write!(f, "\n{loss}"))?;
         match self.missing_bytes {

@@ -79,6 +79,7 @@ fn everything_is_found_where_no_tree_is_left() {
         }
     }
     let reader = open(bytes);
+    assert!(reader.structure_damaged());
     let (records, gaps) = salvaged(&reader, 0, &Filter::default());
     assert_eq!((records.len(), gaps.len()), (truth.len(), 0), "{gaps:?}");
     assert_eq!(records, truth);
@@ -96,4 +97,14 @@ fn a_bit_in_an_event_costs_the_event_where_no_tree_is_left_either() {
     let (records, gaps) = salvaged(&open(bytes), 0, &Filter::default());
     assert_eq!(records.len(), truth.len() - 1);
     assert_eq!(gaps.iter().map(|gap| (gap.first, gap.last)).collect::<Vec<_>>(), [(Seq(8), Seq(8))]);
+}
+
+#[test]
+fn a_log_without_superblocks_is_named_damaged_though_its_trees_lead_to_everything() {
+    let (mut bytes, truth) = stored(40, 60);
+    assert!(!open(bytes.clone()).structure_damaged());
+    bytes[..2 * PAGE as usize].fill(0);
+    let reader = open(bytes);
+    assert!(reader.structure_damaged());
+    assert_eq!(salvaged(&reader, 0, &Filter::default()).0, truth);
 }

@@ -2,8 +2,8 @@
 //!
 //! A page that leads to others takes with it all that lies below it, though that may be whole. So every page of the file is
 //! looked at for what a leaf looks like, and a row counts if it proves itself: a header by its checksum, a body by what its
-//! header says of it, one header beside another by the chain. What the store no longer refers to may be found, too; it
-//! is used only where it fits between its neighbours.
+//! header says of it. What the store no longer refers to is found, too; of blocks that lie over each other those are
+//! used that give the most events and continue each other in the chain.
 //!
 //! Source of the layout: redb 4.6, docs/design.md, "Leaf page".
 
@@ -24,6 +24,8 @@ use crate::log::store::{BODIES, HEADERS, KEYS, META, StoreError};
 
 /// How the type of a leaf is written.
 const LEAF: u8 = 1;
+/// Longest row about the log as a whole that is read.
+const ABOUT_BYTES_MAX: usize = 1 << 20;
 /// So much of the file is read at a time.
 const STRETCH_BYTES: u64 = 256 * PAGE;
 
@@ -63,6 +65,8 @@ struct Candidate {
     body: Option<Place>,
     /// Whether the body is what was written.
     exact: bool,
+    /// How many events of it can be read.
+    right: u64,
     /// Whether events of it were erased.
     erased: bool,
 }
@@ -71,7 +75,8 @@ struct Candidate {
 struct Found {
     rows: Vec<Row>,
     candidates: Vec<Candidate>,
-    meta: BTreeMap<String, Vec<u8>>,
+    /// Rows about the log as a whole: where, name and value.
+    about: Vec<(u64, String, Vec<u8>)>,
 }
 
 impl Bodies {
@@ -92,22 +97,19 @@ impl Remains {
 /// Looks through the whole file of the log with this id, if that is known.
 pub(crate) fn gather(medium: Remains, log_id: Option<[u8; 16]>) -> Result<Gathered, StoreError> {
     let mut found = Found::default();
-    if let Some(log_id) = log_id {
-        found.take_about(ID_ROW, &log_id);
-    }
     look_through(&medium, &mut found).map_err(StoreError::Io)?;
     find_bodies(&medium, &mut found).map_err(StoreError::Io)?;
-    let Found { mut candidates, mut meta, .. } = found;
-    // Without an id, nothing of the write-ahead log can be told from what a user wrote.
-    meta.entry(ID_ROW.to_owned()).or_insert_with(|| vec![0; 16]);
-    meta.entry(FORMAT_ROW.to_owned()).or_insert_with(|| LOG_FORMAT.to_le_bytes().to_vec());
-    drop_what_lies_in_bodies(&mut candidates);
+    let Found { mut candidates, mut about, .. } = found;
+    // What lies in a body that was proven to be one is what somebody wrote into a message.
+    let bodies = outermost(&candidates);
+    candidates.retain(|candidate| !lies_in(candidate.at, &bodies));
+    about.retain(|(at, ..)| !lies_in(*at, &bodies));
     let chosen = choose(&mut candidates);
     let database = redb::Builder::new().create_with_backend(InMemoryBackend::new())?;
     let transaction = database.begin_write()?;
     {
         let mut rows = transaction.open_table(META)?;
-        for (name, row) in &meta {
+        for (name, row) in known(about, log_id) {
             rows.insert(name.as_str(), row.as_slice())?;
         }
         let mut headers = transaction.open_table(HEADERS)?;
@@ -122,6 +124,36 @@ pub(crate) fn gather(medium: Remains, log_id: Option<[u8; 16]>) -> Result<Gather
     Ok(Gathered { database, bodies: Bodies { medium, places } })
 }
 
+/// What is known about the log as a whole. Without an id, nothing of the write-ahead log can be told from what a user wrote.
+fn known(about: Vec<(u64, String, Vec<u8>)>, log_id: Option<[u8; 16]>) -> BTreeMap<String, Vec<u8>> {
+    let mut known = BTreeMap::new();
+    known.extend(log_id.map(|log_id| (ID_ROW.to_owned(), log_id.to_vec())));
+    for (_, name, value) in about {
+        let before: Option<&Vec<u8>> = known.get(&name);
+        let better = match name.as_str() {
+            FORMAT_ROW => before.is_none() && value.len() == 4,
+            ID_ROW => before.is_none() && value.len() == 16,
+            // A log's beginning only moves on.
+            ORIGIN_ROW => Origin::from_json(&value).is_some_and(|origin| {
+                let before = before.and_then(|before| Origin::from_json(before));
+                before.is_none_or(|before| begins(&before) < begins(&origin))
+            }),
+            _ => false,
+        };
+        if better {
+            known.insert(name, value);
+        }
+    }
+    known.entry(ID_ROW.to_owned()).or_insert_with(|| vec![0; 16]);
+    known.entry(FORMAT_ROW.to_owned()).or_insert_with(|| LOG_FORMAT.to_le_bytes().to_vec());
+    known
+}
+
+/// Grows as a log's beginning moves on.
+fn begins(origin: &Origin) -> (Seq, Option<Seq>, usize) {
+    (origin.before_first().seq, origin.sealed.last().map(|sealed| sealed.through), origin.forks.len())
+}
+
 fn look_through(medium: &Remains, found: &mut Found) -> io::Result<()> {
     let bytes = medium.len()?;
     let mut stretch = Vec::new();
@@ -132,7 +164,7 @@ fn look_through(medium: &Remains, found: &mut Found) -> io::Result<()> {
         for (page, at) in stretch.chunks(PAGE as usize).zip((start..).step_by(PAGE as usize)) {
             if page[0] == LEAF && page.len() == PAGE as usize {
                 found.take_rows(page, at, bytes, medium)?;
-                found.take_meta(page);
+                found.take_about(page, at, bytes, medium)?;
             }
         }
         start += STRETCH_BYTES;
@@ -185,52 +217,30 @@ impl Found {
             at: place.at,
             body: None,
             exact: false,
+            right: 0,
             erased: false,
         });
     }
 
-    /// Takes the rows that say what is known about the log as a whole. What is known already stays.
-    fn take_meta(&mut self, page: &[u8]) {
+    /// Takes the rows that say what is known about the log as a whole.
+    fn take_about(&mut self, page: &[u8], at: u64, file_bytes: u64, medium: &Remains) -> io::Result<()> {
         let count = usize::from(u16::from_le_bytes(array(&page[2..4])));
-        let start = 4 + 8 * count;
-        let (Some(key_ends), Some(value_ends)) =
-            (offsets(page, 4, count), offsets(page, 4 + 4 * count, count))
-        else {
-            return;
+        let (keys, values) = (offsets(page, 4, count), offsets(page, 4 + 4 * count, count));
+        let (Some(key_ends), Some(value_ends)) = (keys, values) else { return Ok(()) };
+        let (mut key_start, Some(mut start)) = (4 + 8 * count, key_ends.last().copied()) else {
+            return Ok(());
         };
-        let mut key_start = start;
-        let Some(mut value_start) = key_ends.last().copied() else { return };
-        for (key_end, value_end) in key_ends.into_iter().zip(value_ends) {
-            let (key, value) = (page.get(key_start..key_end), page.get(value_start..value_end));
-            let name = key.and_then(|key| std::str::from_utf8(key).ok());
-            if let (Some(name), Some(value)) = (name, value) {
-                self.take_about(name, value);
+        for (key_end, end) in key_ends.into_iter().zip(value_ends) {
+            let name = page.get(key_start..key_end).and_then(|key| std::str::from_utf8(key).ok());
+            let fits = end >= start && end - start <= ABOUT_BYTES_MAX && at + end as u64 <= file_bytes;
+            if let Some(name) = name.filter(|name| fits && [FORMAT_ROW, ID_ROW, ORIGIN_ROW].contains(name)) {
+                let place = Place { at: at + start as u64, len: (end - start) as u32 };
+                self.about.push((place.at, name.to_owned(), medium.bytes(place)?.into()));
             }
-            (key_start, value_start) = (key_end, value_end);
+            (key_start, start) = (key_end, end);
         }
+        Ok(())
     }
-
-    fn take_about(&mut self, name: &str, value: &[u8]) {
-        let known = self.meta.get(name);
-        let better = match name {
-            FORMAT_ROW => known.is_none() && value.len() == 4,
-            ID_ROW => known.is_none() && value.len() == 16,
-            // A log's beginning only moves on.
-            ORIGIN_ROW => Origin::from_json(value).is_some_and(|origin| {
-                let known = known.and_then(|known| Origin::from_json(known));
-                known.is_none_or(|known| begins(&known) < begins(&origin))
-            }),
-            _ => false,
-        };
-        if better {
-            self.meta.insert(name.to_owned(), value.to_vec());
-        }
-    }
-}
-
-/// Grows as a log's beginning moves on.
-fn begins(origin: &Origin) -> (Seq, Option<Seq>, usize) {
-    (origin.before_first().seq, origin.sealed.last().map(|sealed| sealed.through), origin.forks.len())
 }
 
 /// Holds the rows that may be bodies to the headers at the same position.
@@ -252,76 +262,90 @@ fn find_bodies(medium: &Remains, found: &mut Found) -> io::Result<()> {
                 Some(body) => body,
                 none => none.insert(medium.bytes(place)?),
             };
-            let block = Block::open_to_read(&header, body);
-            let exact = block.as_ref().is_ok_and(|block| block.is_sound() || header.body_checksum.is_none());
-            if exact || candidate.body.is_none() {
-                candidate.erased = block.is_ok_and(|block| block.has_redacted());
-                (candidate.body, candidate.exact) = (Some(place), exact);
+            let block = Block::open_to_read(&header, body).ok();
+            let right = block.as_ref().map_or(0, |block| right_events(block, &header));
+            if right > candidate.right || candidate.body.is_none() {
+                candidate.erased = block.is_some_and(|block| block.has_redacted());
+                (candidate.body, candidate.right) = (Some(place), right);
+                candidate.exact = right == u64::from(header.count);
             }
         }
     }
     Ok(())
 }
 
-/// Forgets headers that lie in what bodies were proven to be: they are what somebody wrote into a message.
-fn drop_what_lies_in_bodies(candidates: &mut Vec<Candidate>) {
-    let mut bodies: Vec<Place> = candidates
-        .iter()
-        .filter(|candidate| candidate.exact)
-        .filter_map(|candidate| candidate.body)
-        .collect();
+fn right_events(block: &Block<'_>, header: &Header<'_>) -> u64 {
+    if block.is_sound() {
+        return u64::from(header.count);
+    }
+    (0..block.count()).filter(|index| block.stored(*index).is_ok()).count() as u64
+}
+
+/// Bodies that were proven to be one, in order of place, but for those that lie in others.
+fn outermost(candidates: &[Candidate]) -> Vec<Place> {
+    let exact = candidates.iter().filter(|candidate| candidate.exact);
+    let mut bodies: Vec<Place> = exact.filter_map(|candidate| candidate.body).collect();
     bodies.sort_unstable_by_key(|body| body.at);
-    // No two lie over each other unless one is of that kind, and it lies in the longer one.
     let mut outer: Vec<Place> = Vec::new();
     for body in bodies {
-        let within = |outer: &Place| body.at < outer.at + u64::from(outer.len);
-        if !outer.last().is_some_and(within) {
+        if !lies_in(body.at, &outer) {
             outer.push(body);
         }
     }
-    candidates.retain(|candidate| {
-        let before = outer.partition_point(|body| body.at <= candidate.at);
-        let around = before.checked_sub(1).map(|index| outer[index]);
-        around.is_none_or(|body| body.at + u64::from(body.len) <= candidate.at)
-    });
+    outer
 }
 
-/// One way through what was found: whole blocks first, the others where these leave room.
+fn lies_in(at: u64, bodies: &[Place]) -> bool {
+    let before = bodies.partition_point(|body| body.at <= at);
+    before.checked_sub(1).is_some_and(|index| at < bodies[index].at + u64::from(bodies[index].len))
+}
+
+/// What a way through blocks is worth: events that can be read; blocks with erased events, so that what was erased stays
+/// erased; blocks that continue the one before; blocks.
+type Worth = (u64, u64, u64, u64);
+
+/// The best way through what was found: of blocks that do not overlap, those with the most events that can be read. Where
+/// there is room between them, blocks of which nothing can be read say when and what was there.
 fn choose(candidates: &mut [Candidate]) -> Vec<&Candidate> {
-    // Of several that begin at one place, the last in this order is best; an erased event stays erased.
-    candidates.sort_by_key(|it| (it.first, it.exact, it.erased, it.body.is_some(), it.last));
-    let groups = || candidates.chunk_by(|one, next| one.first == next.first);
-    let mut whole: Vec<&Candidate> = Vec::new();
-    for group in groups() {
-        let before = whole.last();
-        if before.is_some_and(|before| before.last >= group[0].first) {
-            continue;
-        }
-        let exact = || group.iter().rev().filter(|candidate| candidate.exact);
-        let follows =
-            |candidate: &&Candidate| before.is_some_and(|before| before.root == candidate.prev_root);
-        let best = exact().find(follows).or_else(|| exact().next());
-        whole.extend(best);
-    }
-    let mut chosen: Vec<&Candidate> = Vec::with_capacity(whole.len());
-    let mut left = whole.into_iter().peekable();
-    for group in groups() {
-        let first = group[0].first;
-        if let Some(next) = left.next_if(|next| next.first == first) {
-            chosen.push(next);
-            continue;
-        }
-        let room = left.peek().map_or(Seq(u64::MAX), |next| next.first.previous());
-        if chosen.last().is_none_or(|before| before.last < first) {
-            chosen.extend(group.iter().rev().find(|candidate| candidate.last <= room));
+    candidates.sort_by_key(|it| (it.last, it.first));
+    let candidates = &*candidates;
+    let mut worth: Vec<Worth> = Vec::with_capacity(candidates.len());
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(candidates.len());
+    // Of the first so many, the one that ends the best way; and who ends with a root.
+    let mut best: Vec<Option<usize>> = vec![None];
+    let mut ending: HashMap<Hash, usize> = HashMap::new();
+    for (index, candidate) in candidates.iter().enumerate() {
+        let apart = candidates[..index].partition_point(|other| other.last < candidate.first);
+        let follows = ending.get(&candidate.prev_root).filter(|other| **other < apart).copied();
+        let way = |other: Option<usize>, follows: u64| {
+            let (events, erased, links, blocks) = other.map_or((0, 0, 0, 0), |other| worth[other]);
+            (events + candidate.right, erased + u64::from(candidate.erased), links + follows, blocks + 1)
+        };
+        let ways =
+            [(way(best[apart], 0), best[apart]), (way(follows, u64::from(follows.is_some())), follows)];
+        let (value, from) = ways.into_iter().max_by_key(|(worth, _)| *worth).unwrap_or_default();
+        worth.push(value);
+        before.push(from);
+        let known = best[index].filter(|other| worth[*other] >= value);
+        best.push(Some(known.unwrap_or(index)));
+        let same = ending.entry(candidate.root).or_insert(index);
+        if worth[*same] < value {
+            *same = index;
         }
     }
-    chosen
+    let mut way = Vec::new();
+    let mut at = best.last().copied().flatten();
+    while let Some(index) = at {
+        way.push(index);
+        at = before[index];
+    }
+    way.reverse();
+    way.into_iter().map(|index| &candidates[index]).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Candidate, Place, choose, drop_what_lies_in_bodies};
+    use super::{Candidate, Place, choose, lies_in, outermost};
     use crate::Seq;
     use crate::log::chain::Hash;
 
@@ -336,8 +360,14 @@ mod tests {
             at: 0,
             body: Some(Place { at: first * 100_000, len: 50_000 }),
             exact: true,
+            right: last - first + 1,
             erased: false,
         }
+    }
+
+    /// The same with so many events that can be read.
+    fn broken(first: u64, last: u64, roots: (u8, u8), right: u64) -> Candidate {
+        Candidate { exact: false, right, ..block(first, last, roots) }
     }
 
     #[track_caller]
@@ -348,39 +378,44 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_in_the_chain_is_chosen_and_what_is_whole_before_what_is_not() {
+    fn of_blocks_over_each_other_those_with_the_most_events_are_chosen() {
+        check(vec![], &[]);
         check(vec![block(3, 4, (1, 2)), block(1, 2, (0, 1))], &[(1, 2, 1), (3, 4, 2)]);
-        // Of two that are whole, the one that follows, be it shorter.
-        let other = block(3, 9, (7, 8));
-        check(vec![block(1, 2, (0, 1)), other, block(3, 4, (1, 2))], &[(1, 2, 1), (3, 4, 2)]);
-        // One that is not whole gives way, and fills what is left.
-        let broken = Candidate { exact: false, ..block(1, 4, (0, 2)) };
-        check(vec![broken, block(3, 4, (1, 2))], &[(3, 4, 2)]);
-        let broken = Candidate { exact: false, ..block(3, 4, (1, 2)) };
-        let headless = Candidate { body: None, ..Candidate { exact: false, ..block(3, 4, (9, 9)) } };
-        check(
-            vec![block(1, 2, (0, 1)), broken, headless, block(5, 6, (2, 3))],
-            &[(1, 2, 1), (3, 4, 2), (5, 6, 3)],
-        );
-        // An erased event stays erased.
-        let erased = Candidate { erased: true, ..block(1, 2, (0, 1)) };
-        let mut candidates = vec![erased, block(1, 2, (0, 1))];
-        assert!(choose(&mut candidates)[0].erased);
+        // A block of which one event is lost, and an old copy of a part of it.
+        check(vec![broken(1, 500, (0, 9), 499), block(250, 250, (3, 4))], &[(1, 500, 9)]);
+        check(vec![broken(1, 4, (0, 2), 1), block(3, 4, (1, 2))], &[(3, 4, 2)]);
+        // What cannot be read at all fills the room that is left.
+        let headless = Candidate { body: None, ..broken(3, 4, (9, 9), 0) };
+        check(vec![block(1, 2, (0, 1)), headless, block(5, 6, (2, 3))], &[(1, 2, 1), (3, 4, 9), (5, 6, 3)]);
+        // Merged blocks and the ones they were made of.
+        check(vec![block(1, 4, (0, 2)), block(1, 2, (0, 1)), block(5, 6, (2, 3))], &[(1, 4, 2), (5, 6, 3)]);
     }
 
     #[test]
-    fn a_header_within_a_body_is_part_of_a_message() {
-        let within = Candidate { at: 110_000, ..block(2, 2, (5, 6)) };
-        let forged_body =
-            Candidate { at: 120_000, body: Some(Place { at: 120_100, len: 10 }), ..block(1, 1, (5, 6)) };
-        let behind = Candidate { at: 150_000, ..block(3, 4, (1, 2)) };
-        let mut candidates = vec![within, forged_body, block(1, 2, (0, 1)), behind];
-        drop_what_lies_in_bodies(&mut candidates);
-        assert_eq!(candidates.iter().map(|it| it.at).collect::<Vec<_>>(), [0, 150_000]);
-        // Of a body that is not what was written nothing is known.
-        let damaged = Candidate { exact: false, ..block(1, 2, (0, 1)) };
-        let mut candidates = vec![damaged, Candidate { at: 110_000, ..block(2, 2, (5, 6)) }];
-        drop_what_lies_in_bodies(&mut candidates);
-        assert_eq!(candidates.len(), 2);
+    fn of_equals_those_that_continue_each_other_are_chosen_and_what_was_erased_stays_erased() {
+        let of_another = block(3, 4, (7, 8));
+        check(
+            vec![block(1, 2, (0, 1)), of_another, block(3, 4, (1, 2)), block(5, 6, (2, 3))],
+            &[(1, 2, 1), (3, 4, 2), (5, 6, 3)],
+        );
+        // Also the first one, by what comes behind it.
+        let of_another = block(1, 2, (7, 8));
+        check(vec![block(1, 2, (0, 1)), of_another, block(3, 4, (1, 2))], &[(1, 2, 1), (3, 4, 2)]);
+        let erased = || Candidate { erased: true, ..block(1, 4, (0, 2)) };
+        let parts = || [block(1, 2, (0, 1)), block(3, 4, (1, 2))];
+        check([vec![erased()], parts().into()].into_iter().flatten().collect(), &[(1, 4, 2)]);
+        check([parts().into(), vec![erased()]].into_iter().flatten().collect(), &[(1, 4, 2)]);
+    }
+
+    #[test]
+    fn what_lies_in_a_body_is_part_of_a_message() {
+        let forged = Candidate { body: Some(Place { at: 120_100, len: 10 }), ..block(1, 1, (5, 6)) };
+        let bodies = outermost(&[forged, block(1, 2, (0, 1)), broken(3, 4, (1, 2), 1)]);
+        assert_eq!(bodies, [Place { at: 100_000, len: 50_000 }]);
+        for (at, within) in
+            [(99_999, false), (100_000, true), (149_999, true), (150_000, false), (310_000, false)]
+        {
+            assert_eq!(lies_in(at, &bodies), within, "{at}");
+        }
     }
 }

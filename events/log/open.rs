@@ -204,8 +204,8 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
 pub(crate) enum End {
     /// What its header says.
     Right,
-    /// Anything.
-    Damaged,
+    /// Anything. The log's id is this one, if it is known from elsewhere.
+    Damaged(Option<[u8; 16]>),
 }
 
 pub(crate) fn existing(dir: &Path) -> Result<PathBuf, OpenError> {
@@ -470,7 +470,10 @@ pub(crate) fn check(
         found => return Err(OpenError::Newer { path: path.to_owned(), found }),
     }
     let log_id = row(ID_ROW)?.filter(|row| row.len() == 16).ok_or_else(|| unfit("it has no id"))?;
-    let log_id = array(&log_id);
+    let log_id = match wanted {
+        End::Damaged(Some(known)) => known,
+        End::Damaged(None) | End::Right => array(&log_id),
+    };
     let origin = row(ORIGIN_ROW)?.map_or_else(|| Some(Origin::default()), |row| Origin::from_json(&row));
     let origin = origin.ok_or_else(|| unfit("what it says about its beginning cannot be read"))?;
     let past = Past::open(dir.unwrap_or_else(|| Path::new("")), origin).map_err(|error| match error {
@@ -484,7 +487,7 @@ pub(crate) fn check(
             let recent = check_recent(&database, journal, seed, &mut end)?;
             Ok((end, recent))
         }),
-        End::Damaged => end_of_remains(&database, journal, seed).map(|end| (end, Vec::new())),
+        End::Damaged(_) => end_of_remains(&database, journal, seed).map(|end| (end, Vec::new())),
     };
     let checked = checked.map(|(end, recent)| Checked { database, end, log_id, recent });
     checked.map_err(|error| match error {

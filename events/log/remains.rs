@@ -59,17 +59,25 @@ impl Damaged<'_> {
         let journal = guarded(|| Journal::open_remains(medium()?).map_err(StoreError::Io));
         let journal = journal.map_err(|error| store_error(self.path, error))?;
         let by_trees = self.by_trees(&journal);
-        let (found, lost) = match &by_trees {
-            Ok(opened) => counts(opened),
-            Err(OpenError::Damaged { .. } | OpenError::Store { .. }) => (0, 1),
+        let found = match &by_trees {
+            Ok(opened) => {
+                let (found, lost) = counts(opened);
+                // Where the trees do not lead to the end, nobody knows how much is lost.
+                if opened.database.stored_seq().is_err() {
+                    journal.note_damage();
+                }
+                if lost == 0 && journal.missing_bytes() == 0 && !journal.is_damaged() {
+                    return by_trees;
+                }
+                found
+            }
+            Err(OpenError::Damaged { .. } | OpenError::Store { .. }) => 0,
             Err(_) => return by_trees,
         };
-        if lost == 0 && !journal.is_guessed() {
-            return by_trees;
-        }
         match self.by_leaves(&journal) {
             Ok(opened) if counts(&opened).0 > found => Ok(opened),
-            Ok(_) | Err(_) => by_trees,
+            // Opened anew: a page that could not be read keeps redb from reading any other.
+            Ok(_) | Err(_) => self.by_trees(&journal),
         }
     }
 
@@ -84,13 +92,13 @@ impl Damaged<'_> {
     }
 
     fn by_leaves(&self, journal: &Arc<Journal>) -> Result<Opened, OpenError> {
-        let gathered =
-            gather(journal.remains(), self.log_id).map_err(|error| store_error(self.path, error))?;
+        let gathered = guarded(|| gather(journal.remains(), self.log_id))
+            .map_err(|error| store_error(self.path, error))?;
         self.check(ReadOnly::gathered(gathered, journal), journal)
     }
 
     fn check(&self, own: ReadOnly, journal: &Journal) -> Result<Opened, OpenError> {
-        Ok(check(Own::ReadOnly(own), journal, self.path, self.dir, End::Damaged)?.opened())
+        Ok(check(Own::ReadOnly(own), journal, self.path, self.dir, End::Damaged(self.log_id))?.opened())
     }
 }
 

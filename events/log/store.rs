@@ -161,7 +161,7 @@ impl ReadOnly {
         journal: &Journal,
     ) -> Self {
         let (missing_bytes, structure_damaged) =
-            (journal.missing_bytes(), bodies.is_some() || journal.is_guessed());
+            (journal.missing_bytes(), bodies.is_some() || journal.is_damaged());
         Self { database, bodies, recent: OnceLock::new(), missing_bytes, structure_damaged }
     }
 

@@ -43,6 +43,7 @@ use layout::{Named, RING, Superblock};
 pub(crate) use layout::{PAGE, RING_BYTES, WAL_BYTES};
 use overlay::Overlay;
 pub(crate) use remains::Remains;
+use remains::Tolerant;
 pub(crate) use wal::Logged;
 
 /// Writes of at least so many bytes go straight to their place.
@@ -81,8 +82,8 @@ struct State {
     reached: u64,
     /// Bytes that are missing at the end of the medium: it is damaged, and they read as zeros.
     missing_bytes: u64,
-    /// Whether no superblock is right, so that what is where is a guess.
-    guessed: bool,
+    /// Whether no superblock is right, so that what is where is a guess, or what redb has is known to be damaged.
+    damaged: bool,
     /// Of the superblock in force.
     generation: u64,
     /// Records of this generation.
@@ -168,13 +169,14 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens what is left of a medium, of which nothing is written; what is missing at its end reads as zeros, and what its
-    /// superblocks do not say is guessed.
+    /// Opens what is left of a medium, of which nothing is written; what is missing at its end or cannot be read is zeros, and
+    /// what its superblocks do not say is guessed.
     ///
     /// # Errors
     ///
     /// The medium's.
     pub(crate) fn open_remains(medium: Box<dyn StorageBackend>) -> io::Result<Arc<Self>> {
+        let medium: Box<dyn StorageBackend> = Box::new(Tolerant(medium));
         let (superblock, state) = recovery::recover_remains(medium.as_ref())?;
         Ok(Self::new(medium, false, &superblock, state))
     }
@@ -184,9 +186,14 @@ impl Journal {
         self.state().missing_bytes
     }
 
-    /// Whether no superblock of the medium is right.
-    pub(crate) fn is_guessed(&self) -> bool {
-        self.state().guessed
+    /// Whether no superblock of the medium is right, or damage was noted.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.state().damaged
+    }
+
+    /// Notes that what redb has is damaged.
+    pub(crate) fn note_damage(&self) {
+        self.state_mut().damaged = true;
     }
 
     /// From now on the medium stays as it is: what redb writes, as it does when it is closed, stays in memory.

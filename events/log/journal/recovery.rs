@@ -19,7 +19,7 @@ pub(super) fn recover(medium: &dyn StorageBackend) -> io::Result<(Superblock, St
 }
 
 /// The same for a medium whose end may be missing, as [`State::missing_bytes`] says, and whose superblocks may be
-/// damaged, as [`State::guessed`] says.
+/// damaged, as [`State::damaged`] says.
 pub(super) fn recover_remains(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
     let newest = newest_superblock(medium)?;
     if let Some(superblock) = newest
@@ -35,7 +35,7 @@ pub(super) fn recover_remains(medium: &dyn StorageBackend) -> io::Result<(Superb
     let first = Record::read(&read_ring(medium, ring_bytes)?, 0);
     superblock.generation = first.map_or(0, |record| record.header.generation);
     let (superblock, state) = last_state(medium, superblock)?;
-    Ok((superblock, State { guessed: true, ..state }))
+    Ok((superblock, State { damaged: true, ..state }))
 }
 
 fn read_ring(medium: &dyn StorageBackend, ring_bytes: u64) -> io::Result<Vec<u8>> {

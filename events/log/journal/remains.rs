@@ -10,12 +10,55 @@ use std::ops::Bound;
 
 use redb::{BackendError, StorageBackend};
 
-use super::Backend;
+use super::{Backend, PAGE};
 
 /// The byte that a process which writes keeps locked while the file is consistent (redb, docs/design.md, "Lock bytes").
 const CONSISTENT_BYTE: u64 = (1 << 62) + 4;
 /// Reads of so many bytes at the most are answered with zeros where nothing is.
 const NOWHERE_BYTES_MAX: usize = 1 << 20;
+
+/// A medium some of whose sectors cannot be read: they read as zeros.
+#[derive(Debug)]
+pub(super) struct Tolerant(pub(super) Box<dyn StorageBackend>);
+
+impl StorageBackend for Tolerant {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        match self.0.read(offset, out) {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => (),
+            read => return read,
+        }
+        let mut start = 0;
+        while start < out.len() {
+            let end = (PAGE - (offset + start as u64) % PAGE) as usize + start;
+            let piece = start..end.min(out.len());
+            if self.0.read(offset + start as u64, &mut out[piece.clone()]).is_err() {
+                out[piece.clone()].fill(0);
+            }
+            start = piece.end;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
 
 /// What is left of a file. Its locks lock nothing: the data directory's do that.
 #[derive(Debug)]

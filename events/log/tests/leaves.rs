@@ -1,10 +1,19 @@
 //! Salvage where the store's own structure is damaged: what leads to the rows is gone, the rows are not.
 
-use super::damage::written;
+use std::io;
+
+use redb::{ReadableTable as _, StorageBackend};
+
+use super::damage::{below, written};
 use super::disk::Disk;
-use super::salvaging::{STORE, open_disk, salvaged, unpackable, whole};
+use super::salvaging::{STORE, open_backend, open_disk, salvaged, unpackable, whole};
 use super::{append, batch, clock, options};
+use crate::log::header::Header;
 use crate::log::journal::PAGE;
+use crate::log::open::put_origin;
+use crate::log::origin::{Dropped, Origin};
+use crate::log::pack::ChainEnd;
+use crate::log::store::HEADERS;
 use crate::log::{Filter, Log, LogOptions, Lost, Reader};
 use crate::{Record, Seq};
 
@@ -60,6 +69,11 @@ fn a_page_that_is_gone_costs_its_rows_and_no_page_leads_to_all() {
         }
         let head = reader.head().seq.0;
         assert_eq!(records.len() as u64 + lost(&gaps), head, "page at {page}: {gaps:?}");
+        let whole = records.len() == truth.len();
+        assert!(
+            whole || reader.structure_damaged() || !gaps.is_empty(),
+            "page at {page}: nothing is said of it"
+        );
         worst = worst.max(truth.len() - records.len());
         let survey = reader.survey(&mut |_| ()).unwrap();
         assert_eq!(survey.events + lost(&survey.gaps), head, "page at {page}: {:?}", survey.gaps);
@@ -107,4 +121,91 @@ fn a_log_without_superblocks_is_named_damaged_though_its_trees_lead_to_everythin
     let reader = open(bytes);
     assert!(reader.structure_damaged());
     assert_eq!(salvaged(&reader, 0, &Filter::default()).0, truth);
+}
+
+/// A disk of which a page cannot be read.
+#[derive(Debug, Clone)]
+struct BadSector(Disk, u64);
+
+impl StorageBackend for BadSector {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let hit = offset < self.1 + PAGE && self.1 < offset + out.len() as u64;
+        if hit { Err(io::Error::other("an input/output error")) } else { self.0.read(offset, out) }
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        panic!("nothing is written")
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        panic!("nothing is written")
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        panic!("nothing is written")
+    }
+}
+
+#[test]
+fn a_sector_that_cannot_be_read_costs_what_lies_in_it() {
+    let (bytes, truth) = stored(120, 60);
+    let mut lost = 0;
+    for page in (0..bytes.len()).step_by(PAGE as usize) {
+        let disk = BadSector(Disk::holding(bytes.clone()), page as u64);
+        let (records, gaps) = salvaged(&open_backend(&disk), 0, &Filter::default());
+        for record in &records {
+            assert_eq!(record, &truth[record.seq.0 as usize - 1], "page at {page}");
+        }
+        assert!(records.len() + 20 > truth.len(), "page at {page}: {gaps:?}");
+        lost += truth.len() - records.len();
+    }
+    assert!(lost > 0, "every page could be read");
+}
+
+#[test]
+fn a_log_that_begins_behind_dropped_events_is_found_from_there() {
+    let disk = Disk::default();
+    let unmerged = LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() };
+    let log = Log::open_on(disk.clone(), unmerged, clock()).unwrap();
+    for n in 0..40 {
+        append(&log, batch("s", &[unpackable(n * 600, 600).as_str()]));
+    }
+    let truth = super::records(&log.reader());
+    log.close().unwrap();
+    let dropped = header_before(&disk, 21);
+    below(&disk, |transaction| {
+        let origin = Origin {
+            dropped: Some(Dropped::before(&dropped, truth[19].recorded_at, "ada")),
+            ..Origin::default()
+        };
+        put_origin(transaction, &origin).unwrap();
+        transaction.open_table(HEADERS).unwrap().retain(|first, _| first > 20).unwrap();
+    });
+    let mut bytes = whole(disk.bytes());
+    bytes[STORE..STORE + PAGE as usize].fill(0);
+    let reader = open(bytes);
+    let (records, gaps) = salvaged(&reader, 0, &Filter::default());
+    assert_eq!((records.as_slice(), gaps.len()), (&truth[20..], 0), "{gaps:?}");
+    assert_eq!(reader.survey(&mut |_| ()).unwrap().events, 20);
+}
+
+/// The end of the chain before the block that begins at `first`.
+fn header_before(disk: &Disk, first: u64) -> ChainEnd {
+    let mut end = ChainEnd::default();
+    below(disk, |transaction| {
+        let headers = transaction.open_table(HEADERS).unwrap();
+        let (at, row) = headers.range(..first).unwrap().next_back().unwrap().unwrap();
+        let row = row.value().to_vec();
+        let header = Header::decode(Seq(at.value()), &row).unwrap();
+        end = ChainEnd {
+            frontier: header.frontier().unwrap(),
+            bytes_through: header.bytes_through,
+            recorded_at: header.last_at,
+        };
+    });
+    end
 }

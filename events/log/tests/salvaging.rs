@@ -27,6 +27,11 @@ pub(super) fn open_disk(disk: &Disk) -> Result<Reader, OpenError> {
     open_backend_damaged(disk, options().log_id).map(reader)
 }
 
+/// What is left on any medium.
+pub(super) fn open_backend<B: redb::StorageBackend + Clone>(medium: &B) -> Reader {
+    reader(open_backend_damaged(medium, options().log_id).unwrap())
+}
+
 fn reader(Opened { database, end, log_id }: Opened) -> Reader {
     Reader::new(Arc::new(share(database, &end, log_id, None)))
 }

@@ -1,12 +1,18 @@
 //! Keeps a projection up to date: reads what follows its checkpoint and folds it in, batch by batch.
 
+use std::panic::resume_unwind;
+use std::thread;
+
 use caxton_events::log::{Filter, ReadError, Reader};
 use caxton_events::{AgentEvent, ConversationEvent, Event, MemoryEvent, Record, Seq};
+use crossbeam_channel::bounded;
 
-use crate::projection::{ApplyError, Projection};
+use crate::projection::{ApplyError, Projection, WordCounts};
 
 /// Most records in one batch.
 pub const BATCH_RECORDS_MAX: usize = 4_096;
+/// Records from which on a thread reads ahead.
+const READ_AHEAD_MIN: u64 = 2 * BATCH_RECORDS_MAX as u64;
 /// Text in a batch after which it is folded, in bytes.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 
@@ -44,7 +50,7 @@ pub enum CatchUpError {
     Read {
         /// The projection.
         name: &'static str,
-        /// Its checkpoint.
+        /// The last record that was read.
         after: Seq,
         /// What the log said.
         #[source]
@@ -128,9 +134,13 @@ pub fn catch_up_to(
             projection.expect_gaps();
         }
         let filter = Filter { until: Some(head), kinds: Some(projection.kinds()), ..Filter::default() };
-        let mut records = reader.scan(checkpoint.next(), &filter);
-        fold(&mut records, head, projection, progress)?;
-        let found = records.stats().reached;
+        let found = if head.0 - checkpoint.0 >= READ_AHEAD_MIN {
+            fold_reading_ahead(reader, &filter, head, projection, progress)?
+        } else {
+            let mut records = reader.scan(checkpoint.next(), &filter);
+            fold(&mut records, head, projection, progress)?;
+            records.stats().reached
+        };
         if found < head {
             return Err(CatchUpError::Short { found, head });
         }
@@ -139,37 +149,115 @@ pub fn catch_up_to(
     Ok(projection.checkpoint())
 }
 
-/// Folds the records batch by batch. They come in order, but not without gaps: those of other kinds are left out.
+/// Records that are folded together, and how many words they have, if that was asked for.
+struct Batch {
+    records: Vec<Record>,
+    words: Option<WordCounts>,
+}
+
+/// Puts records together to batches. They come in order, but not without gaps: those of other kinds are left out.
+struct Batches<I> {
+    records: I,
+    name: &'static str,
+    /// The last one that was read.
+    last: Seq,
+    counts_words: bool,
+}
+
+impl<I: Iterator<Item = Result<Record, ReadError>>> Iterator for Batches<I> {
+    type Item = Result<Batch, CatchUpError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batch().transpose()
+    }
+}
+
+impl<I: Iterator<Item = Result<Record, ReadError>>> Batches<I> {
+    fn batch(&mut self) -> Result<Option<Batch>, CatchUpError> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        while records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(record) = self.records.next() else { break };
+            let record =
+                record.map_err(|source| CatchUpError::Read { name: self.name, after: self.last, source })?;
+            if record.seq <= self.last {
+                return Err(CatchUpError::Gap { expected: self.last.next(), found: record.seq });
+            }
+            self.last = record.seq;
+            bytes += text_bytes(&record);
+            records.push(record);
+        }
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let words = self.counts_words.then(|| WordCounts::of(&records));
+        Ok(Some(Batch { records, words }))
+    }
+}
+
+/// Folds the records batch by batch.
 fn fold(
     records: impl Iterator<Item = Result<Record, ReadError>>,
     head: Seq,
     projection: &mut dyn Projection,
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<(), CatchUpError> {
-    let name = projection.name();
-    let mut last = projection.checkpoint();
-    let mut batch = Vec::with_capacity(BATCH_RECORDS_MAX);
-    let mut bytes = 0;
-    for record in records {
-        let record =
-            record.map_err(|source| CatchUpError::Read { name, after: projection.checkpoint(), source })?;
-        if record.seq <= last {
-            return Err(CatchUpError::Gap { expected: last.next(), found: record.seq });
-        }
-        last = record.seq;
-        bytes += text_bytes(&record);
-        batch.push(record);
-        if batch.len() == BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX {
-            apply(&batch, last, projection)?;
-            progress(last, head);
-            batch.clear();
-            bytes = 0;
-        }
+    let (name, last) = (projection.name(), projection.checkpoint());
+    for batch in (Batches { records, name, last, counts_words: false }) {
+        take(batch?, head, projection, progress)?;
     }
-    if batch.is_empty() {
-        return Ok(());
+    Ok(())
+}
+
+/// The same, while a thread reads the next batch and counts its words. Returns how far the log was read.
+fn fold_reading_ahead(
+    reader: &Reader,
+    filter: &Filter,
+    head: Seq,
+    projection: &mut dyn Projection,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<Seq, CatchUpError> {
+    let (name, last) = (projection.name(), projection.checkpoint());
+    let counts_words = projection.counts_words();
+    // One batch is folded and one is ready: more would take memory and save no time.
+    let (give, batches) = bounded(0);
+    let read = move || {
+        let mut records = reader.scan(last.next(), filter);
+        for batch in (Batches { records: &mut records, name, last, counts_words }) {
+            let ends = batch.is_err();
+            if give.send(batch).is_err() || ends {
+                break;
+            }
+        }
+        records.stats().reached
+    };
+    thread::scope(|scope| {
+        let reading = thread::Builder::new().name("read-ahead".to_owned()).spawn_scoped(scope, read);
+        let Ok(reading) = reading else {
+            let mut records = reader.scan(last.next(), filter);
+            fold(&mut records, head, projection, progress)?;
+            return Ok(records.stats().reached);
+        };
+        // Dropped before the thread is waited for, which may have one more batch to give.
+        let folded = batches.into_iter().try_for_each(|batch| take(batch?, head, projection, progress));
+        let reached = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
+        folded.map(|()| reached)
+    })
+}
+
+fn take(
+    batch: Batch,
+    head: Seq,
+    projection: &mut dyn Projection,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<(), CatchUpError> {
+    let Some(last) = batch.records.last().map(|record| record.seq) else { return Ok(()) };
+    if let Some(words) = batch.words {
+        projection.foresee(words);
     }
-    apply(&batch, last, projection)
+    apply(&batch.records, last, projection)?;
+    progress(last, head);
+    Ok(())
 }
 
 /// Moves the checkpoint over what lies behind the last record of its kinds.
@@ -289,7 +377,7 @@ mod tests {
         fold(read(1..=head), Seq(head), &mut projection, &mut |at, head| heard.push((at, head))).unwrap();
         assert_eq!(projection.sizes, [BATCH_RECORDS_MAX, 3]);
         assert_eq!(projection.checkpoint, Seq(head));
-        assert_eq!(heard, [(Seq(BATCH_RECORDS_MAX as u64), Seq(head))]);
+        assert_eq!(heard, [(Seq(BATCH_RECORDS_MAX as u64), Seq(head)), (Seq(head), Seq(head))]);
     }
 
     #[test]

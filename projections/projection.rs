@@ -2,6 +2,19 @@
 
 use caxton_events::{Kind, Record, Seq};
 
+use crate::text::batch::Counts;
+
+/// How many words the texts of some records have.
+#[derive(Debug)]
+pub struct WordCounts(pub(crate) Counts);
+
+impl WordCounts {
+    /// Counts them on this thread.
+    pub(crate) fn of(records: &[Record]) -> Self {
+        Self(Counts::alone(records))
+    }
+}
+
 /// State that is folded from the log.
 ///
 /// Two folds of the same records give the same state: no clock, no randomness, no network.
@@ -20,6 +33,14 @@ pub trait Projection: Send {
 
     /// Tells it that events of the log were erased: records may speak of what was never folded, which is then passed over.
     fn expect_gaps(&mut self) {}
+
+    /// Whether it counts the words of texts as it folds them. Who reads ahead then counts those of the next batch.
+    fn counts_words(&self) -> bool {
+        false
+    }
+
+    /// Takes how many words the records have that are folded next.
+    fn foresee(&mut self, _: WordCounts) {}
 
     /// Folds `records` in and moves the checkpoint to `through`, all or nothing. They lie behind the checkpoint, ascend,
     /// and are every record of its [`kinds`](Self::kinds) up to `through`; others among them are passed over.

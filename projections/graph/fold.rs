@@ -1,6 +1,7 @@
 //! The fold: one batch of records inside one transaction.
 
 mod erase;
+mod inserts;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,6 +11,7 @@ use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Record, Scope, Seq
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::text::batch::{Text, TextBatch, Written};
+use inserts::Inserts;
 
 /// Most entities and scopes whose place is remembered between batches.
 const PLACES_MAX: usize = 1 << 20;
@@ -57,6 +59,7 @@ pub(super) struct Fold<'a> {
     touched: Option<i64>,
     texts: TextBatch,
     next_id: u64,
+    inserts: Inserts<'a>,
 }
 
 impl<'a> Fold<'a> {
@@ -76,6 +79,7 @@ impl<'a> Fold<'a> {
             touched: None,
             texts,
             next_id: next_id as u64,
+            inserts: Inserts::default(),
         })
     }
 
@@ -339,29 +343,23 @@ impl<'a> Fold<'a> {
         origin: &Origin,
     ) -> Result<(), FoldError> {
         self.remember(row.id, origin.scope);
-        self.connection
-            .prepare_cached(
-                "INSERT INTO entities(created_seq, id, scope_id, version, first_seq, created_at, updated_at, valid_from,
-                     valid_to, confidence, owner, actor, name, entity_type, metadata)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-            )?
-            .execute((
-                place.seq,
-                row.id.0 as i64,
-                origin.scope,
-                origin.version,
-                origin.seq,
-                origin.at,
-                place.at,
-                micros(row.validity.from),
-                micros(row.validity.to),
-                row.confidence,
-                origin.owner.as_deref().unwrap_or(place.actor),
-                place.actor,
-                row.name,
-                row.entity_type,
-                row.metadata,
-            ))?;
+        self.inserts.entity(self.connection)?.execute((
+            place.seq,
+            row.id.0 as i64,
+            origin.scope,
+            origin.version,
+            origin.seq,
+            origin.at,
+            place.at,
+            micros(row.validity.from),
+            micros(row.validity.to),
+            row.confidence,
+            origin.owner.as_deref().unwrap_or(place.actor),
+            place.actor,
+            row.name,
+            row.entity_type,
+            row.metadata,
+        ))?;
         let text = Text::Header { name: row.name, entity_type: row.entity_type };
         let written = Written { scope: origin.scope, created: place.seq };
         let words = self.texts.add(written, (row.id, row.id), text, row.validity);
@@ -407,25 +405,19 @@ impl<'a> Fold<'a> {
         row: &ObservationRow<'_>,
         origin: &Origin,
     ) -> Result<(), FoldError> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO observations(created_seq, id, entity_id, scope_id, first_seq, created_at, updated_at,
-                     valid_from, valid_to, actor, content)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute((
-                place.seq,
-                row.id.0 as i64,
-                row.entity.0 as i64,
-                origin.scope,
-                origin.seq,
-                origin.at,
-                place.at,
-                micros(row.validity.from),
-                micros(row.validity.to),
-                place.actor,
-                row.content,
-            ))?;
+        self.inserts.observation(self.connection)?.execute((
+            place.seq,
+            row.id.0 as i64,
+            row.entity.0 as i64,
+            origin.scope,
+            origin.seq,
+            origin.at,
+            place.at,
+            micros(row.validity.from),
+            micros(row.validity.to),
+            place.actor,
+            row.content,
+        ))?;
         let written = Written { scope: origin.scope, created: place.seq };
         let words = self.texts.add(written, (row.id, row.entity), Text::Content(row.content), row.validity);
         let figures = self.figures(origin.scope)?;
@@ -465,29 +457,23 @@ impl<'a> Fold<'a> {
         ends: &Ends,
         origin: &Origin,
     ) -> Result<(), FoldError> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO relations(created_seq, id, scope_id, from_entity, to_entity, first_seq, created_at,
-                     updated_at, valid_from, valid_to, strength, confidence, actor, relation_type, metadata)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-            )?
-            .execute((
-                place.seq,
-                row.id.0 as i64,
-                origin.scope,
-                ends.from.0 as i64,
-                ends.to.0 as i64,
-                origin.seq,
-                origin.at,
-                place.at,
-                micros(row.validity.from),
-                micros(row.validity.to),
-                row.strength,
-                row.confidence,
-                place.actor,
-                &ends.relation_type,
-                row.metadata,
-            ))?;
+        self.inserts.relation(self.connection)?.execute((
+            place.seq,
+            row.id.0 as i64,
+            origin.scope,
+            ends.from.0 as i64,
+            ends.to.0 as i64,
+            origin.seq,
+            origin.at,
+            place.at,
+            micros(row.validity.from),
+            micros(row.validity.to),
+            row.strength,
+            row.confidence,
+            place.actor,
+            &ends.relation_type,
+            row.metadata,
+        ))?;
         self.figures(origin.scope)?.relations += 1;
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::fold::{Fold, FoldError, Memo};
 use super::options::{CheckpointStrategy, Synchronous, VacuumStrategy};
 use super::pool::Pool;
 use super::{GraphError, GraphReader, SqliteOptions, schema};
-use crate::projection::{ApplyError, Projection};
+use crate::projection::{ApplyError, Projection, WordCounts};
 use crate::text::batch::{Counts, TextBatch};
 
 /// Name of the file in the data directory that says that the graph was found damaged and must be rebuilt.
@@ -38,6 +38,8 @@ pub struct Graph {
     memo: Memo,
     /// Whether the log has erased events, so that records may speak of rows that were never folded.
     gaps: bool,
+    /// Of the batch that is folded next, if somebody counted them.
+    words: Option<WordCounts>,
 }
 
 impl Graph {
@@ -70,6 +72,7 @@ impl Graph {
             checkpoint,
             memo: Memo::default(),
             gaps: false,
+            words: None,
         })
     }
 
@@ -277,7 +280,9 @@ impl Graph {
     }
 
     fn write(&mut self, records: &[Record], last: Seq) -> Result<(), FoldError> {
-        let texts = TextBatch::new(self.pool.texts().is_unused().then(|| Counts::of(records)));
+        let counted = self.words.take().map(|WordCounts(counted)| counted);
+        let counts = || counted.unwrap_or_else(|| Counts::of(records));
+        let texts = TextBatch::new(self.pool.texts().is_unused().then(counts));
         let transaction = self.connection.unchecked_transaction()?;
         let mut fold = Fold::new(&transaction, &mut self.memo, self.gaps, texts)?;
         for record in records {
@@ -311,6 +316,14 @@ impl Projection for Graph {
 
     fn expect_gaps(&mut self) {
         self.gaps = true;
+    }
+
+    fn counts_words(&self) -> bool {
+        self.pool.texts().is_unused()
+    }
+
+    fn foresee(&mut self, words: WordCounts) {
+        self.words = Some(words);
     }
 
     fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {

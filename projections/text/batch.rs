@@ -124,14 +124,14 @@ impl Text<'_> {
 pub(crate) struct Counts(Vec<(u64, i64)>);
 
 impl Counts {
-    /// Counts the words of all texts that `records` write; where that are many, on two threads.
+    /// Counts the words of all texts that `records` write on this thread.
+    pub(crate) fn alone(records: &[Record]) -> Self {
+        Self(count(&texts(records)))
+    }
+
+    /// The same; where there are many texts, on two threads.
     pub(crate) fn of(records: &[Record]) -> Self {
-        fn count(texts: &[(u64, Text<'_>)]) -> Vec<(u64, i64)> {
-            texts.iter().map(|&(seq, text)| (seq, text.words())).collect()
-        }
-        let text = |record| Some((record, Text::of(record)?));
-        let texts: Vec<_> =
-            records.iter().filter_map(text).map(|(record, text)| (record.seq.0, text)).collect();
+        let texts = texts(records);
         if texts.len() < SHARED_MIN {
             return Self(count(&texts));
         }
@@ -151,6 +151,15 @@ impl Counts {
         let found = self.0.binary_search_by_key(&created, |&(seq, _)| seq).ok()?;
         self.0.get(found).map(|&(_, words)| words)
     }
+}
+
+/// The texts that records write, by the position of each.
+fn texts(records: &[Record]) -> Vec<(u64, Text<'_>)> {
+    records.iter().filter_map(|record| Some((record.seq.0, Text::of(record)?))).collect()
+}
+
+fn count(texts: &[(u64, Text<'_>)]) -> Vec<(u64, i64)> {
+    texts.iter().map(|&(seq, text)| (seq, text.words())).collect()
 }
 
 /// A row's place: its scope and the record that wrote it.
@@ -271,11 +280,12 @@ mod tests {
         };
         for count in [0, 1, SHARED_MIN - 1, SHARED_MIN, 3 * SHARED_MIN + 1] {
             let records: Vec<Record> = (1..=count as u64).map(record).collect();
-            let counts = Counts::of(&records);
+            let (counts, alone) = (Counts::of(&records), Counts::alone(&records));
             for record in &records {
                 let words = Text::of(record).map(Text::words);
                 assert_eq!(words, Some(2 * (record.seq.0 as i64 % 7)), "`a`, `and` and `the` do not count");
                 assert_eq!(counts.get(record.seq.0), words);
+                assert_eq!(alone.get(record.seq.0), words);
             }
             assert_eq!(counts.get(count as u64 + 1), None);
         }

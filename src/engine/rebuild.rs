@@ -26,7 +26,7 @@ use super::start::EngineOptions;
 use crate::{failure, telemetry};
 
 /// Records folded between two looks at whether the engine stops.
-const STEP_RECORDS: u64 = 20_000;
+const STEP_RECORDS: u64 = 60_000;
 /// Records behind the log at which a new one is handed over: its keeper folds the rest while others wait.
 const NEAR_RECORDS: u64 = 1_000;
 /// So often the new one runs after a log that grows; then its keeper folds what is left.

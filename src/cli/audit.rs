@@ -1,7 +1,6 @@
 //! `caxton audit …`: through a running server, or on the stopped log itself.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+use std::io::{self, BufRead as _, BufReader, Write};
 
 use caxton_events::Clock as _;
 use caxton_events::log::{KEYS_FILE, Reader};
@@ -20,6 +19,7 @@ use super::log::open;
 use super::output::Output;
 use super::setup;
 use super::transfer::{is_dash, is_free};
+use super::whole_output::WholeFile;
 use crate::engine::SystemClock;
 
 /// Runs a command about the audit trail.
@@ -101,7 +101,7 @@ struct Printed<'a> {
 
 enum Place<'a> {
     Output(&'a mut Output),
-    File(BufWriter<File>, &'a AuditQuery),
+    File(WholeFile, &'a AuditQuery),
 }
 
 impl<'a> Printed<'a> {
@@ -118,8 +118,9 @@ impl<'a> Printed<'a> {
         let place = if is_dash(&what.out) {
             Place::Output(out)
         } else {
-            let file = File::create(&what.out).map_err(|error| Failure::file("write", &what.out, &error))?;
-            Place::File(BufWriter::new(file), what)
+            let file =
+                WholeFile::create(&what.out).map_err(|error| Failure::file("write", &what.out, &error))?;
+            Place::File(file, what)
         };
         Ok(Self { place, writing: None, format, text: Vec::new(), begun: false })
     }
@@ -159,10 +160,10 @@ impl<'a> Printed<'a> {
             writing.end(summary, &mut self.text);
         }
         self.put()?;
-        match &mut self.place {
+        match self.place {
             Place::Output(out) => out.flush()?,
             Place::File(file, what) => {
-                file.flush().map_err(|error| Failure::file("write", &what.out, &error))?;
+                file.finish().map_err(|error| Failure::file("write", &what.out, &error))?;
             }
         }
         // Nobody may be listening there.

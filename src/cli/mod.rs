@@ -36,6 +36,7 @@ mod threads;
 mod transfer;
 mod undo;
 mod whole_input;
+mod whole_output;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -1,10 +1,7 @@
 //! `caxton log drop`: gives up the oldest events of a stopped data directory.
 
-use std::path::Path;
-
-use caxton_events::Seq;
-use caxton_events::log::{Log, OpenError, TrimError, Trimmed, check_unshared};
-use serde_json::json;
+use caxton_events::log::{OpenError, TrimError, Trimmed};
+use serde_json::{Value, json};
 
 use super::args::{Common, LogDrop};
 use super::failure::{Exit, Failure};
@@ -13,7 +10,11 @@ use super::progress::Progress;
 use super::{fork, setup};
 use crate::engine::StartStep;
 use crate::engine::fork::Cut;
-use crate::engine::trim::{DropError, DropOptions, drop_events, would_drop};
+use crate::engine::trim::{DropError, DropOptions, SharedFile, Trial, drop_events, would_drop};
+
+/// What there is to say where nothing goes.
+const NOTHING: &str =
+    "there is nothing to drop: what lies before is in the same block as what is kept, or gone already";
 
 /// Drops what lies before the event or time named.
 pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<(), Failure> {
@@ -26,13 +27,13 @@ pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<
     })?;
     let dir = fork::stopped(common)?;
     if what.dry_run {
-        let found = would_drop(&dir, before).map_err(|error| failed(&error))?;
-        let shared = found.map(|(first, _)| shared(&dir, first)).transpose()?.flatten();
-        let found = found.map(|(first, events)| Trimmed { first, events, freed_bytes: 0, kept_bytes: 0 });
-        show(found, true, shared.as_ref(), out)?;
-        return match shared {
+        let trial = would_drop(&dir, before).map_err(|error| failed(&error))?;
+        show_trial(trial.as_ref(), out)?;
+        return match trial.and_then(|trial| trial.shared.into_iter().next()) {
             // Nothing would be dropped then, and that is what a trial is to find out.
-            Some(shared) if !what.forks_keep => Err(fork::failed(&shared)),
+            Some(SharedFile { file, forks }) if !what.forks_keep => {
+                Err(fork::failed(&TrimError::Shared { file, forks }))
+            }
             Some(_) | None => Ok(()),
         };
     }
@@ -45,57 +46,61 @@ pub(super) fn drop(what: &LogDrop, common: &Common, out: &mut Output) -> Result<
         StartStep::LoadingVectors => (),
     });
     std::mem::drop(progress);
-    show(dropped.map_err(|error| failed(&error))?, false, None, out)
+    show(dropped.map_err(|error| failed(&error))?, out)
 }
 
-/// What says that forks have files of what lies before `first`; `None` when none of them does.
-fn shared(dir: &Path, first: Seq) -> Result<Option<TrimError>, Failure> {
-    let log = Log::open_read_only(dir).map_err(|error| failed(&DropError::from(error)))?;
-    match check_unshared(dir, &log, first) {
-        Ok(()) => Ok(None),
-        Err(shared @ TrimError::Shared { .. }) => Ok(Some(shared)),
-        Err(error) => Err(fork::failed(&error)),
-    }
-}
-
-/// What was dropped or, `dry`, would be: then nothing is known of its bytes but who else has them.
-fn show(
-    dropped: Option<Trimmed>,
-    dry: bool,
-    shared: Option<&TrimError>,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let (file, forks) = match shared {
-        Some(TrimError::Shared { file, forks }) => (Some(file), forks.as_slice()),
-        Some(_) | None => (None, &[][..]),
-    };
-    let forks: Vec<String> = forks.iter().map(|fork| fork.dir.display().to_string()).collect();
+/// What would be dropped. Nothing is known of its bytes but which files keep theirs.
+fn show_trial(trial: Option<&Trial>, out: &mut Output) -> Result<(), Failure> {
+    let shared = trial.map(|trial| trial.shared.as_slice()).unwrap_or_default();
     if out.is_json() {
-        let done = dropped.filter(|_| !dry);
+        let shared_files: Vec<Value> = shared
+            .iter()
+            .map(|shared| json!({ "file": shared.file.display().to_string(), "forks": known(shared) }))
+            .collect();
         return out.json(&json!({
-            "dry_run": dry,
-            "events": dropped.map_or(0, |dropped| dropped.events),
-            "first_seq": dropped.map(|dropped| dropped.first),
-            "freed_bytes": done.map(|done| done.freed_bytes),
-            "kept_bytes": done.map(|done| done.kept_bytes),
-            "shared_with": dry.then_some(&forks),
+            "dry_run": true,
+            "events": trial.map_or(0, |trial| trial.events),
+            "first_seq": trial.map(|trial| trial.first),
+            "freed_bytes": null,
+            "kept_bytes": null,
+            "shared_files": shared_files,
         }));
     }
-    let Some(Trimmed { first, events, freed_bytes, kept_bytes }) = dropped else {
-        return out.line("there is nothing to drop: what lies before is in the same block as what is kept, or gone already");
-    };
-    let events = counted(events as usize, "event");
-    if dry {
-        out.line(format_args!("would drop {events}; the log would begin at {first}"))?;
-        let Some(file) = file else { return Ok(()) };
+    let Some(Trial { first, events, .. }) = trial else { return out.line(NOTHING) };
+    let events = counted(*events as usize, "event");
+    out.line(format_args!("would drop {events}; the log would begin at {first}"))?;
+    for shared in shared {
+        let forks = known(shared);
         let who = if forks.is_empty() {
             "another data directory".to_owned()
         } else {
             format!("the fork {}", forks.join(" and the fork "))
         };
-        let file = file.display();
-        return out.line(format_args!("{file} would keep its space on the disk: it is shared with {who}"));
+        let file = shared.file.display();
+        out.line(format_args!("{file} would keep its space on the disk: it is shared with {who}"))?;
     }
+    Ok(())
+}
+
+/// The directories of the forks that are known to share a file.
+fn known(shared: &SharedFile) -> Vec<String> {
+    shared.forks.iter().map(|fork| fork.dir.display().to_string()).collect()
+}
+
+/// What was dropped.
+fn show(dropped: Option<Trimmed>, out: &mut Output) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.json(&json!({
+            "dry_run": false,
+            "events": dropped.map_or(0, |dropped| dropped.events),
+            "first_seq": dropped.map(|dropped| dropped.first),
+            "freed_bytes": dropped.map(|dropped| dropped.freed_bytes),
+            "kept_bytes": dropped.map(|dropped| dropped.kept_bytes),
+            "shared_files": null,
+        }));
+    }
+    let Some(Trimmed { first, events, freed_bytes, kept_bytes }) = dropped else { return out.line(NOTHING) };
+    let events = counted(events as usize, "event");
     out.line(format_args!(
         "dropped {events}, {freed_bytes} bytes were given back; the log begins at {first}"
     ))?;

@@ -41,14 +41,19 @@ pub(super) fn run(what: &LogSalvage, common: &Common, out: &mut Output) -> Resul
         let message = format!("--to: {} is not empty; name an empty or a new directory", dir.display());
         return Err(Failure::new(Exit::Usage, message));
     }
-    let remains = write(&reader, dir, common).map_err(|failure| taken_back(dir, is_new, failure))?;
-    out.value(&remains)?;
+    let remains = write_events(&reader, dir, common).map_err(|failure| taken_back(dir, is_new, failure))?;
+    let reported = write_report(&remains, dir);
+    let printed = out.value(&remains);
+    if let Err(failure) = reported {
+        return Err(unreported(failure, told(&remains, common), dir));
+    }
+    printed?;
     told(&remains, common)
 }
 
-/// Writes both files.
-fn write(reader: &Reader, dir: &Path, common: &Common) -> Result<Remains, Failure> {
-    let (events, report) = (dir.join(EVENTS_FILE), dir.join(REPORT_FILE));
+/// Writes every event that can be read.
+fn write_events(reader: &Reader, dir: &Path, common: &Common) -> Result<Remains, Failure> {
+    let events = dir.join(EVENTS_FILE);
     let file = File::create(&events).map_err(|error| Failure::file("make", &events, &error))?;
     let mut file = BufWriter::new(file);
     let mut progress = Progress::new("salvaging", "events", !common.no_progress);
@@ -60,9 +65,18 @@ fn write(reader: &Reader, dir: &Path, common: &Common) -> Result<Remains, Failur
         SalvageError::Store(_) => Failure::new(Exit::Failed, chain(&error)),
     })?;
     file.get_ref().sync_all().map_err(|error| unwritten(&events, &error))?;
-    let text = serde_json::to_vec_pretty(&remains).map_err(io::Error::from);
-    text.and_then(|text| fs::write(&report, text)).map_err(|error| unwritten(&report, &error))?;
     Ok(remains)
+}
+
+/// Writes what is lost.
+fn write_report(remains: &Remains, dir: &Path) -> Result<(), Failure> {
+    let report = dir.join(REPORT_FILE);
+    let text = serde_json::to_vec_pretty(remains).map_err(io::Error::from);
+    text.and_then(|text| fs::write(&report, text)).map_err(|error| {
+        // Half a report would be taken for a whole one; the failure names it, whether it can be removed or not.
+        let _ = fs::remove_file(&report);
+        unwritten(&report, &error)
+    })
 }
 
 fn unwritten(file: &Path, error: &io::Error) -> Failure {
@@ -71,23 +85,28 @@ fn unwritten(file: &Path, error: &io::Error) -> Failure {
     failure.told(message)
 }
 
-/// Removes what a salvage wrote that did not come to its end: it would be taken for everything that can be read.
+/// What is said where the events are all there and the report is not. They stay: the medium may not give them again.
+fn unreported(failure: Failure, found: Result<(), Failure>, dir: &Path) -> Failure {
+    let events = dir.join(EVENTS_FILE);
+    let damage = found.err().map_or_else(String::new, |damage| format!("; {damage}"));
+    let message =
+        format!("{failure}; {} is whole, and the report stands on standard output{damage}", events.display());
+    failure.told(message)
+}
+
+/// Removes events that did not come to their end: they would be taken for everything that can be read.
 fn taken_back(dir: &Path, is_new: bool, failure: Failure) -> Failure {
-    let mut left = Vec::new();
-    for file in [EVENTS_FILE, REPORT_FILE].map(|name| dir.join(name)) {
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => left.push(file.display().to_string()),
-            Ok(()) | Err(_) => (),
-        }
-    }
+    let events = dir.join(EVENTS_FILE);
+    let removed = fs::remove_file(&events);
     if is_new {
         // An empty folder that stays hides nothing.
         let _ = fs::remove_dir(dir);
     }
-    let message = if left.is_empty() {
-        format!("{failure}; what was written to {} is removed again", dir.display())
-    } else {
-        format!("{failure}; {} is not complete, and could not be removed", left.join(" and "))
+    let message = match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            format!("{failure}; {} is not complete, and could not be removed", events.display())
+        }
+        Ok(()) | Err(_) => format!("{failure}; what was written to {} is removed again", dir.display()),
     };
     failure.told(message)
 }

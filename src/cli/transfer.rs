@@ -14,6 +14,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items};
 use super::progress::Progress;
 use super::whole_input;
+use super::whole_output::WholeFile;
 
 /// Version of exports whose last line does not count their rows.
 const EXPORT_VERSION_WITHOUT_END: &str = "1.0";
@@ -62,27 +63,11 @@ pub(super) fn write_out(
         let mut out = BufWriter::new(io::stdout());
         return write(&mut out).and_then(|()| out.flush()).map_err(|error| Failure::output(&error));
     }
-    let failed = |error: io::Error| Failure::file("write", path, &error);
-    if is_device(path) {
-        let opened = File::options().write(true).open(path);
-        let written =
-            opened.map(BufWriter::new).and_then(|mut out| write(&mut out).and_then(|()| out.flush()));
-        return written.map_err(failed);
-    }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let written = File::create(&part).and_then(|file| {
-        let mut out = BufWriter::new(file);
-        write(&mut out)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&part, path)
+    let written = WholeFile::create(path).and_then(|mut file| {
+        write(&mut file)?;
+        file.finish()
     });
-    written.map_err(|error| {
-        // What is left of the attempt is of no use; that it could not be removed changes nothing.
-        let _ = std::fs::remove_file(&part);
-        failed(error)
-    })
+    written.map_err(|error| Failure::file("write", path, &error))
 }
 
 /// Writes the memory as JSON lines.

@@ -23,6 +23,8 @@ pub(super) fn written(kind: WrittenKind, status: WriteStatus, id: MemoryId, vers
         removed_entities: 0,
         removed_relations: 0,
         not_taken: Vec::new(),
+        entity_name: None,
+        entity_type: None,
     }
 }
 
@@ -102,6 +104,11 @@ fn fields_kept(existing: &PresentEntity, wish: &NewEntity) -> Vec<String> {
     not_taken
 }
 
+/// The type that the entity keeps, where the wish says another one.
+fn type_kept(existing: &PresentEntity, wish: &NewEntity) -> Option<String> {
+    (existing.entity_type != wish.entity_type).then(|| existing.entity_type.clone())
+}
+
 /// Whether two texts are the same JSON object, whatever the order of its members.
 fn same_object(asked: &str, kept: Option<&str>) -> bool {
     let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
@@ -118,7 +125,8 @@ fn create_again(
     let (id, version) = (existing.id, existing.version);
     match wish.on_existing {
         OnExisting::Skip => {
-            let written = written(WrittenKind::Entity, WriteStatus::Skipped, id, version);
+            let mut written = written(WrittenKind::Entity, WriteStatus::Skipped, id, version);
+            written.entity_type = type_kept(&existing, wish);
             return Ok(Verdict { scope: existing.scope, events: Vec::new(), written });
         }
         OnExisting::Refuse => {
@@ -139,9 +147,9 @@ fn create_again(
         }
         OnExisting::Merge | OnExisting::Extend | OnExisting::Update => {}
     }
-    let mut not_taken = match wish.on_existing {
-        OnExisting::Merge | OnExisting::Extend => fields_kept(&existing, wish),
-        OnExisting::Update | OnExisting::Skip | OnExisting::Refuse => Vec::new(),
+    let (mut not_taken, entity_type) = match wish.on_existing {
+        OnExisting::Merge | OnExisting::Extend => (fields_kept(&existing, wish), type_kept(&existing, wish)),
+        OnExisting::Update | OnExisting::Skip | OnExisting::Refuse => (Vec::new(), None),
     };
     let mut events = Vec::new();
     let mut version = version;
@@ -167,6 +175,7 @@ fn create_again(
     verdict.written.status = if changed { WriteStatus::Updated } else { WriteStatus::Unchanged };
     not_taken.append(&mut verdict.written.not_taken);
     verdict.written.not_taken = not_taken;
+    verdict.written.entity_type = entity_type;
     Ok(verdict)
 }
 
@@ -224,7 +233,9 @@ pub(super) fn update(present: &dyn Present, wish: &EntityChange) -> Result<Verdi
     }
     let (status, version) =
         if described == entity { (WriteStatus::Unchanged, 0) } else { (WriteStatus::Updated, 1) };
-    let written = written(WrittenKind::Entity, status, entity.id, entity.version + version);
+    let mut written = written(WrittenKind::Entity, status, entity.id, entity.version + version);
+    written.entity_name = wish.name.is_none().then(|| described.name.clone());
+    written.entity_type = wish.entity_type.is_none().then(|| described.entity_type.clone());
     let events = if version == 0 { Vec::new() } else { vec![updated(described)] };
     Ok(Verdict { scope: entity.scope, events, written })
 }

@@ -245,6 +245,14 @@ fn an_entity_of_another_type_is_extended_only_where_that_is_asked_for() {
     check(&given, &[create_as("Bob", &["likes tea"], OnExisting::Extend)], &[]);
     check(&[], &[create_as("Bob", &[], OnExisting::Extend)], &[created(100, "Bob")]);
     check_refused(&given, &[create("Bob", &["is 40"])], RefusalCode::TypeConflict, "entity_type");
+    // The answer says which type that is.
+    let told = |on_existing| {
+        let decision = outcome(&given, &[create_as("Bob", &[], on_existing)], true);
+        decision.results[0].as_ref().unwrap().entity_type.clone()
+    };
+    let robot = Some("robot".to_owned());
+    let modes = [OnExisting::Extend, OnExisting::Skip, OnExisting::Update];
+    assert_eq!(modes.map(told), [robot.clone(), robot, None]);
 }
 
 /// Given Bob with metadata, a confidence, a time and an observation with a time, when `wish` is merged into him, then

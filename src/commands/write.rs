@@ -233,4 +233,33 @@ pub struct Written {
     /// answers that were kept before read as they did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_taken: Vec<String>,
+    /// The name of the entity after the write, where the wish does not say it. It is not kept with the answer, as no text of the
+    /// memory is: an answer outlives what it is about when that is erased by its key.
+    #[serde(skip)]
+    pub entity_name: Option<String>,
+    /// The type of the entity after the write, where the wish says none or another one. It is not kept either.
+    #[serde(skip)]
+    pub entity_type: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::Written;
+
+    /// An answer as it was kept before anything was told of what is not taken.
+    const KEPT: &str = concat!(
+        r#"{"kind":"entity","status":"updated","id":7,"observations":[8],"version":2,"#,
+        r#""removed_entities":0,"removed_relations":0}"#
+    );
+
+    #[test]
+    fn an_answer_is_kept_as_it_was_and_without_texts_of_the_memory() {
+        let mut written: Written = serde_json::from_str(KEPT).unwrap();
+        assert!(written.not_taken.is_empty() && written.entity_type.is_none());
+        written.entity_name = Some("Ada".to_owned());
+        written.entity_type = Some("person".to_owned());
+        assert_eq!(serde_json::to_string(&written).unwrap(), KEPT);
+    }
 }

@@ -1,12 +1,14 @@
 //! Dropping the oldest events of a stopped data directory: what they led to is saved first, as the base that projections
 //! are rebuilt from once the events are gone.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use caxton_events::log::{
-    self, AppendError, Hash, Log, LogClosed, LogOptions, OpenError, ReadError, Reader, StoreError, TrimError,
-    TrimOptions, Trimmed, check_unshared, drop_before, trim_point,
+    self, AppendError, Fork, Hash, Log, LogClosed, LogOptions, OpenError, ReadError, Reader, SEALED_DIR,
+    StoreError, TrimError, TrimOptions, Trimmed, check_unshared, drop_before, forks_of, trim_point,
 };
 use caxton_events::{AgentId, Clock as _, Seq, SystemEvent, Timestamp};
 use caxton_projections::projection::Projection as _;
@@ -28,6 +30,26 @@ pub struct DropOptions {
     pub by: String,
     /// Whether forks may keep what is dropped here.
     pub forks_keep: bool,
+}
+
+/// What [`drop_events`] would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// The first event that it would keep.
+    pub first: Seq,
+    /// How many there are before it.
+    pub events: u64,
+    /// Files that would keep their space, the oldest first. Unless forks may keep them, nothing would be dropped.
+    pub shared: Vec<SharedFile>,
+}
+
+/// A sealed file that would lose events here, and has a name in another data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedFile {
+    /// The file.
+    pub file: PathBuf,
+    /// The forks that are known to share it; none where it is a directory that this one does not know of.
+    pub forks: Vec<Fork>,
 }
 
 /// Why nothing was dropped. Nothing was lost.
@@ -146,15 +168,47 @@ pub fn drop_events(
     Ok(trimmed)
 }
 
-/// What [`drop_events`] would drop: the first event that it would keep, and how many there are before it. `None`: nothing.
+/// What [`drop_events`] would do; `None` if there is nothing to drop. Whether somebody is still to read what would go is not
+/// looked at: for that, conversations would have to be brought up to the log.
 ///
 /// # Errors
 ///
 /// [`DropError`].
-pub fn would_drop(dir: &Path, before: Cut) -> Result<Option<(Seq, u64)>, DropError> {
+pub fn would_drop(dir: &Path, before: Cut) -> Result<Option<Trial>, DropError> {
     let log = Log::open_read_only(dir)?;
-    let first = trim_point(&log, resolve(before, &log)?)?;
-    Ok(first.map(|first| (first, log.first().map_or(0, |begin| first.0 - begin.0))))
+    let Some(first) = trim_point(&log, resolve(before, &log)?)? else {
+        return Ok(None);
+    };
+    let events = first.0 - log.first()?.0;
+    Ok(Some(Trial { first, events, shared: shared_files(dir, &log, first)? }))
+}
+
+/// Every file of which [`check_unshared`] would name the first.
+fn shared_files(dir: &Path, log: &Reader, first: Seq) -> Result<Vec<SharedFile>, DropError> {
+    let io_error = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TrimError::Io { path, source }
+    };
+    let forks = forks_of(dir).map_err(io_error(dir))?;
+    let (mut begin, mut shared) = (log.first()?, Vec::new());
+    for sealed in log.origin()?.sealed {
+        if begin >= first {
+            break;
+        }
+        begin = sealed.through.next();
+        let file = dir.join(SEALED_DIR).join(&sealed.file);
+        let ours = fs::metadata(&file).map_err(io_error(&file))?;
+        if ours.nlink() == 1 {
+            continue;
+        }
+        let shares = |fork: &&Fork| {
+            let theirs = fs::metadata(fork.dir.join(SEALED_DIR).join(&sealed.file));
+            theirs.is_ok_and(|theirs| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+        };
+        let forks = forks.iter().filter(shares).cloned().collect();
+        shared.push(SharedFile { file, forks });
+    }
+    Ok(shared)
 }
 
 /// The first event to keep.

@@ -3,7 +3,11 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
+use caxton::api::rest::{ApiKeys, RestOptions};
+use caxton::engine::SystemClock;
+use caxton_events::log::{Log, LogOptions};
 use serde_json::{Value, json};
 
 use super::cli::{check, check_failure, json as printed, run};
@@ -280,6 +284,39 @@ fn the_command_line_asks_a_server_and_a_stopped_log_alike() {
         check_failure(&with(&["why", "obs_999"]), 3, "the log has no obs_999");
     }
     check_failure(&["audit", "query", "--data-dir", "/nonexistent/caxton"], 3, "/nonexistent/caxton");
+}
+
+#[test]
+fn a_question_that_is_not_answered_leaves_the_file_as_it_was() {
+    let keys = ApiKeys::new(|key| (key == "cax_live_right").then(|| "ops".to_owned()));
+    let server = Server::with(RestOptions { api_keys: Some(keys), ..RestOptions::default() });
+    let url = format!("http://{}", server.address);
+    let place = tempfile::tempdir().unwrap();
+    let [locked, cut] = ["locked", "cut"].map(|name| place.path().join(name));
+    let _held = Log::open(&locked, LogOptions::new([7; 16]), Arc::new(SystemClock)).unwrap();
+    let [locked, cut] = [&locked, &cut].map(|dir| dir.to_str().unwrap());
+    check(&["memory", "add", "tea", "a drink", "--keyword-only", "--data-dir", cut], &["created"]);
+    let log = fs::File::options().write(true).open(Path::new(cut).join("events.redb")).unwrap();
+    log.set_len(log.metadata().unwrap().len() - 1).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("out.csv");
+    let query = ["audit", "query", "--all", "--format", "csv", "-o", file.to_str().unwrap()];
+    for (from, code, says) in [
+        (["--url", &url], 5, "UNAUTHORIZED"),
+        (["--data-dir", locked], 4, "is in use by process"),
+        (["--data-dir", cut], 1, "it is cut short"),
+    ] {
+        // The second time it is no other failure: nothing is in the way.
+        for _ in 0..2 {
+            check_failure(&[&query[..], &from].concat(), code, says);
+            assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "{says}");
+        }
+        fs::write(&file, "kept").unwrap();
+        check_failure(&[&query[..], &["--force"], &from].concat(), code, says);
+        assert_eq!(fs::read(&file).unwrap(), b"kept", "{says}");
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1, "{says}");
+        fs::remove_file(&file).unwrap();
+    }
 }
 
 /// Flips a bit wherever the log's file holds this text.

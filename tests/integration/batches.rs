@@ -72,7 +72,43 @@ fn every_item_names_what_a_merge_did_not_take() {
     ]});
     let answer = server.post("/memory/observations/batch", &observations).expect(200).json();
     assert_eq!(answer["results"][0]["status"], "unchanged");
-    assert_eq!(answer["results"][0]["not_taken"], json!(["observations[0].valid_from"]));
+    assert_eq!(answer["results"][0]["not_taken"], json!(["valid_from"]));
+}
+
+#[test]
+fn an_item_with_one_content_is_told_of_it_by_the_names_it_gave() {
+    let server = Server::start();
+    server.entity("a", "Tool", &["is a tool", "is old"]);
+    let alone = json!({"entity": "a", "content": "is a tool", "valid_from": "2000-01-01"});
+    let listed = json!([{"content": "is old", "valid_to": "2050-01-01"}, "is new"]);
+    let mut both = alone.clone();
+    both["observations"] = listed.clone();
+    // What the list says already is not said by the content: its time is not taken either.
+    let mut twice = alone.clone();
+    twice["observations"] = json!(["is old", "is a tool"]);
+    let items = [alone, both, json!({"entity": "a", "observations": listed}), twice];
+    let of_list = "observations[0].valid_to";
+    let told =
+        [json!(["valid_from"]), json!([of_list, "valid_from"]), json!([of_list]), json!(["valid_from"])];
+    let not_taken = |results: &[Value]| -> Vec<Value> {
+        results.iter().map(|result| result["not_taken"].clone()).collect()
+    };
+    let body = json!({"agent_id": "ada", "observations": items});
+    let answer = server.post("/memory/observations/batch", &body).expect(201).json();
+    assert_eq!(not_taken(answer["results"].as_array().unwrap()), told, "{answer}");
+    let lines: Vec<String> = items.iter().map(ToString::to_string).collect();
+    let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&lines.join("\n"));
+    assert_eq!(not_taken(&ask.send().expect(200).lines()), told);
+
+    let blank = json!({"entity": "a", "content": " ", "observations": ["is fine"]});
+    let unlisted = json!({"entity": "a", "content": "is fine", "observations": [" "]});
+    for (item, field) in [(&blank, "content"), (&unlisted, "observations[0]")] {
+        let atomic = json!({"agent_id": "ada", "observations": [item]});
+        let problem = server.post("/memory/observations/batch", &atomic).problem(422, "INVALID_ENTITY_DATA");
+        assert_eq!(problem["field"], format!("observations[0].{field}"));
+        let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&item.to_string());
+        assert_eq!(ask.send().expect(200).lines()[0]["field"], field);
+    }
 }
 
 #[test]

@@ -134,6 +134,42 @@ fn a_thing_of_another_type_is_extended_where_the_request_says_so() {
 }
 
 #[test]
+fn an_answer_tells_what_the_entity_is_whether_it_waits_or_not() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let ask = |method: &str, path: &str, body: &serde_json::Value, key: &str| {
+        let ask = server.ask(method, path).json(body);
+        let ask = if key.is_empty() { ask } else { ask.header("Idempotency-Key", key) };
+        ask.send().expect(200).json()
+    };
+    for wait in ["durable", "applied"] {
+        let path = format!("/memory/entities?agent_id=ada&wait={wait}");
+        let add = |on_existing: &str, text: &str, key: &str| {
+            let body = json!({
+                "entity_name": "Ada", "entity_type": "thing", "observations": [text],
+                "on_existing": on_existing,
+            });
+            let answer = ask("POST", &path, &body, key);
+            (answer["status"].clone(), answer["entity_type"].clone())
+        };
+        let told = |status: &str, entity_type: &str| (json!(status), json!(entity_type));
+        let text = format!("waits until it is {wait}");
+        // The same request again is answered from what was kept.
+        for _ in 0..2 {
+            assert_eq!(add("extend", &text, wait), told("updated", "Person"), "{wait}");
+        }
+        assert_eq!(add("extend", &text, ""), told("unchanged", "Person"), "{wait}");
+        assert_eq!(add("skip", &text, ""), told("skipped", "Person"), "{wait}");
+        assert_eq!(add("update", &text, ""), told("updated", "thing"), "{wait}");
+        let path = format!("/memory/entities/Ada?agent_id=ada&wait={wait}");
+        let sure = ask("PATCH", &path, &json!({"confidence": 0.5}), "");
+        assert_eq!((&sure["entity_name"], &sure["entity_type"]), (&json!("Ada"), &json!("thing")), "{wait}");
+        let back = ask("PATCH", &path, &json!({"entity_type": "Person"}), "");
+        assert_eq!((&back["entity_name"], &back["entity_type"]), (&json!("Ada"), &json!("Person")), "{wait}");
+    }
+}
+
+#[test]
 fn the_command_line_adds_to_a_thing_of_any_type_unless_it_names_one() {
     let server = Server::start();
     server.entity("Ada", "Person", &["likes tea"]);

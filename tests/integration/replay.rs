@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::Arc;
 
+use caxton::engine::SystemClock;
+use caxton_events::log::{Batch, Log, LogOptions};
+use caxton_events::{Draft, SystemEvent};
 use serde_json::{Value, json};
 
 use super::cli::{check, check_failure, json, run};
@@ -444,6 +448,22 @@ fn a_log_that_was_not_closed_in_order_can_be_checked_as_it_is() {
     assert_eq!(surveyed["lost"], json!([]));
 }
 
+/// What saves the log in `data` to `to`.
+fn saving<'a>(data: &'a Path, to: &'a Path) -> [&'a str; 6] {
+    ["log", "salvage", "--to", path(to), "--data-dir", path(data)]
+}
+
+/// Runs the program where no file of more than [`ROOM`] bytes can be written, as on a full disk.
+fn run_without_room(args: &[&str]) -> Output {
+    let limited = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, "sh", env!("CARGO_BIN_EXE_caxton")]).args(args);
+    command.env_remove("CAXTON_URL").output().unwrap()
+}
+
+/// A block, as `ulimit` counts.
+const ROOM: u64 = 512;
+
 #[test]
 fn a_salvage_that_finds_no_room_leaves_nothing() {
     let source = recorded();
@@ -451,12 +471,7 @@ fn a_salvage_that_finds_no_room_leaves_nothing() {
     let there = fresh.path().join("there");
     fs::create_dir(&there).unwrap();
     for (to, stays) in [(fresh.path().join("new"), false), (there, true)] {
-        // A file of more than a few hundred bytes cannot be written, as on a full disk.
-        let limited = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
-        let salvage = ["log", "salvage", "--to", path(&to), "--data-dir", path(source.dir())];
-        let mut command = Command::new("sh");
-        command.args(["-c", limited, "sh", env!("CARGO_BIN_EXE_caxton")]).args(salvage);
-        let output = command.env_remove("CAXTON_URL").output().unwrap();
+        let output = run_without_room(&saving(source.dir(), &to));
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{told}");
         let says = format!("could not write {}", to.join("events.jsonl").display());
@@ -464,4 +479,44 @@ fn a_salvage_that_finds_no_room_leaves_nothing() {
         assert_eq!(to.exists(), stays);
         assert!(!to.join("events.jsonl").exists() && !to.join("salvage.json").exists());
     }
+}
+
+/// A log of four short events, of which the second and the fourth are damaged: more is to be said of them than is left.
+fn half_lost(dir: &Path) {
+    let log = Log::open(dir, LogOptions::new([7; 16]), Arc::new(SystemClock)).unwrap();
+    let drafts = ["system", "remarkable", "system", "remarkable"].map(|actor| Draft {
+        stream: "system".to_owned(),
+        actor: actor.to_owned(),
+        correlation: None,
+        causation: None,
+        event: SystemEvent::ServerStopped.into(),
+    });
+    log.append(vec![Batch::of(drafts.into())]).unwrap().remove(0).unwrap();
+    log.close().unwrap();
+    damage(dir, "remarkable");
+}
+
+#[test]
+fn events_that_are_saved_stay_where_their_report_finds_no_room() {
+    let fresh = tempfile::tempdir().unwrap();
+    let [data, whole, to] = ["data", "whole", "new"].map(|name| fresh.path().join(name));
+    half_lost(&data);
+    check_failure(&saving(&data, &whole), 1, "the log is damaged: 2 gaps above");
+    let events = fs::read(whole.join("events.jsonl")).unwrap();
+    let report = fs::metadata(whole.join("salvage.json")).unwrap().len();
+    assert!(events.len() as u64 <= ROOM && ROOM < report, "{} and {report} bytes", events.len());
+    let output = run_without_room(&saving(&data, &to));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for says in [
+        format!("could not write {}", to.join("salvage.json").display()),
+        format!("{} is whole", to.join("events.jsonl").display()),
+        "the log is damaged: 2 gaps above".to_owned(),
+    ] {
+        assert!(told.contains(&says), "it should say {says:?}, but: {told}");
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("lost: #2,") && printed.contains("lost: #4,"), "{printed}");
+    assert_eq!(fs::read(to.join("events.jsonl")).unwrap(), events);
+    assert!(!to.join("salvage.json").exists(), "half a report");
 }

@@ -94,7 +94,7 @@ fn the_present_outlives_its_events() {
     let preview =
         ask(&["log", "drop", "--before", &head.to_string(), "--dry-run", "--data-dir", &dir, "--json"]);
     let dropped = drop_before(&dir, head);
-    assert_eq!(preview["events"], dropped["events"]);
+    assert_eq!((&preview["events"], &preview["shared_files"]), (&dropped["events"], &json!([])));
     assert!(dropped["events"].as_u64().unwrap() > head / 2, "{dropped}");
     assert!(dropped["freed_bytes"].as_u64().unwrap() > 1 << 20, "{dropped}");
     let first = dropped["first_seq"].as_u64().unwrap();
@@ -190,7 +190,8 @@ fn what_a_fork_shares_is_dropped_only_when_told_so() {
     let keeps = format!("would keep its space on the disk: it is shared with the fork {there}");
     check(&[&trial[..], &["--forks-keep"]].concat(), &["would drop", &keeps]);
     let told = ask(&[&trial[..], &["--forks-keep", "--json"]].concat());
-    assert_eq!(told["shared_with"], json!([there]), "{told}");
+    let shared_files = told["shared_files"].as_array().unwrap();
+    assert_eq!((shared_files.len(), &shared_files[0]["forks"]), (1, &json!([there])), "{told}");
     let shared = size(&fork);
     let dropped = ask(&[&args[..], &["--forks-keep", "--json"]].concat());
     assert!(dropped["events"].as_u64() > Some(0), "{dropped}");
@@ -203,6 +204,47 @@ fn what_a_fork_shares_is_dropped_only_when_told_so() {
     assert_eq!(status, 200, "{answer}");
     check_failure(&args, 4, "has the log open; stop it first");
     server.stop();
+}
+
+#[test]
+fn a_trial_names_every_file_that_others_share_and_who_they_are() {
+    let place = TempDir::new().unwrap();
+    let [dir, one, two] = ["data", "one", "two"].map(|name| place.path().join(name).display().to_string());
+    let remember = |dir: &str, name: &str| {
+        check(&["memory", "add", name, "a thing", "--keyword-only", "--data-dir", dir], &["created"]);
+    };
+    for (name, fork) in [("tea", &one), ("cup", &two)] {
+        remember(&dir, name);
+        check(&["log", "fork", "--to", fork, "--data-dir", &dir], &["forked"]);
+    }
+    remember(&dir, "pot");
+    remember(&one, "jug");
+    let [in_one, in_two] = [&one, &two].map(|fork| fs::canonicalize(fork).unwrap().display().to_string());
+    let keeps = |who: &str| format!("would keep its space on the disk: it is shared with {who}\n");
+    let both = keeps(&format!("the fork {in_one} and the fork {in_two}"));
+    let second = keeps(&format!("the fork {in_two}"));
+    let unknown = keeps("another data directory");
+    for (dir, forks, says) in [
+        (&dir, vec![json!([in_one, in_two]), json!([in_two])], vec![both.as_str(), &second]),
+        // A fork does not know what it was made from, nor the other forks of that.
+        (&one, vec![json!([])], vec![unknown.as_str()]),
+    ] {
+        let head = Log::open_read_only(Path::new(dir)).unwrap().head().seq.0.to_string();
+        let trial = ["log", "drop", "--before", &head, "--dry-run", "--data-dir", dir];
+        check_failure(&trial, 5, "is shared with");
+        let trial = [&trial[..], &["--forks-keep"]].concat();
+        check(&trial, &says);
+        let told = ask(&[&trial[..], &["--json"]].concat());
+        let files = told["shared_files"].as_array().unwrap();
+        let of_each: Vec<_> = files.iter().map(|shared| shared["forks"].clone()).collect();
+        assert_eq!(of_each, forks, "{told}");
+        // They are all there are, the oldest first.
+        let sealed = Log::open_read_only(Path::new(dir)).unwrap().origin().unwrap().sealed;
+        assert_eq!(files.len(), sealed.len(), "{told}");
+        for (shared, sealed) in files.iter().zip(&sealed) {
+            assert!(shared["file"].as_str().unwrap().ends_with(&sealed.file), "{told}");
+        }
+    }
 }
 
 #[test]

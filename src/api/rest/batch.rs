@@ -12,7 +12,7 @@ use super::Api;
 use super::call::{Call, WriteContext};
 use super::caller::CALLER;
 use super::entity_writes::{
-    ENTITY, OBSERVATION, answer, as_asked, new_entity, new_observations, reference, shown,
+    Asked, ENTITY, OBSERVATION, answer, as_asked, new_entity, new_observations, reference, shown,
 };
 use super::fields::{Fields, Sorted};
 use super::ids::Row;
@@ -35,15 +35,22 @@ pub(super) struct Kind {
 /// One item of a batch.
 pub(super) struct Item {
     pub(super) write: Write,
-    /// Whether it names a confidence: see [`as_asked`].
-    pub(super) gives_confidence: bool,
+    pub(super) asked: Asked,
 }
 
 impl Kind {
     /// Reads one item.
     pub(super) fn item(&self, fields: &mut Fields, context: &WriteContext) -> Item {
-        let gives_confidence = fields.given("confidence");
-        Item { write: (self.read)(fields, context), gives_confidence }
+        let (gives_confidence, gives_content) = (fields.given("confidence"), fields.given("content"));
+        let write = (self.read)(fields, context);
+        let mut asked = Asked { gives_confidence, content_at: None };
+        if let Write::AddObservations { observations, .. } = &write
+            && gives_content
+        {
+            // It stands behind those of the list.
+            asked.content_at = observations.len().checked_sub(1);
+        }
+        Item { write, asked }
     }
 }
 
@@ -121,18 +128,18 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
     body.absorb(query);
     body.finish()?;
 
-    let labels: Vec<_> = good.iter().map(|(_, item)| (label(&item.write), item.gives_confidence)).collect();
+    let (labels, asked): (Vec<_>, Vec<Asked>) =
+        good.iter().map(|(_, item)| (label(&item.write), item.asked)).unzip();
     let (places, writes): (Vec<usize>, Vec<Write>) =
         good.into_iter().map(|(at, item)| (at, item.write)).unzip();
     let place_of = |index: usize| places.get(index).copied().unwrap_or(index);
     let place = |index: usize| format!("{}[{}].", kind.list, place_of(index));
-    let outcome = api.write(&context, writes, atomic).await;
+    let outcome = as_asked(api.write(&context, writes, atomic).await, &asked);
     let outcome = outcome.map_err(|error| refusals::not_submitted(error, &place))?;
     let mut tally = Tally::default();
     let mut results = BTreeMap::new();
-    for ((at, (label, gives_confidence)), result) in places.iter().zip(labels).zip(&outcome.results) {
-        let result = result.clone().map(|written| as_asked(written, gives_confidence));
-        results.insert(*at, tally.item(label, result, &place));
+    for ((at, label), result) in places.iter().zip(labels).zip(&outcome.results) {
+        results.insert(*at, tally.item(label, result.clone(), &place));
     }
     for (at, complaint, item) in &bad {
         tally.failed += 1;

@@ -134,11 +134,58 @@ pub(super) struct EntityWritten {
     seq: Seq,
 }
 
-/// What was written, as the request's sender is told: of a confidence that the request does not give, nobody is told that
-/// it was not taken.
-pub(super) fn as_asked(mut written: Written, gives_confidence: bool) -> Written {
-    written.not_taken.retain(|field| gives_confidence || field != "confidence");
-    written
+/// What a request says of a write that the write does not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked {
+    /// Whether it gives a confidence.
+    pub(super) gives_confidence: bool,
+    /// Place of the one `content` that it gives among the observations of the write.
+    pub(super) content_at: Option<usize>,
+}
+
+impl Asked {
+    /// Names a field of the write as the request does.
+    fn rename(self, field: &mut String) {
+        let Some(at) = self.content_at else { return };
+        if at == 0 && field.as_str() == "observations" {
+            "content".clone_into(field);
+            return;
+        }
+        let Some(rest) = field.strip_prefix(&format!("observations[{at}]")) else { return };
+        let name = rest.strip_prefix('.').unwrap_or("content").to_owned();
+        *field = name;
+    }
+}
+
+/// What became of writes, as those who asked for them are told: in the words of their requests, and of a confidence that a
+/// request does not give, nobody is told that it was not taken.
+pub(super) fn as_asked(
+    mut outcome: Result<Outcome, SubmitError>,
+    asked: &[Asked],
+) -> Result<Outcome, SubmitError> {
+    match &mut outcome {
+        Ok(outcome) => {
+            for (result, asked) in outcome.results.iter_mut().zip(asked) {
+                match result {
+                    Ok(Written { not_taken, .. }) => {
+                        not_taken.retain(|field| asked.gives_confidence || field != "confidence");
+                        for field in not_taken {
+                            asked.rename(field);
+                        }
+                    }
+                    Err(refusal) => asked.rename(&mut refusal.field),
+                }
+            }
+        }
+        Err(SubmitError::Refused(refusals)) => {
+            for refusal in refusals {
+                let asked = asked.get(refusal.index).copied().unwrap_or_default();
+                asked.rename(&mut refusal.field);
+            }
+        }
+        Err(_) => (),
+    }
+    outcome
 }
 
 /// Ids as clients see them.
@@ -188,18 +235,18 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     let mut query = call.query(WriteContext::QUERY)?;
     let mut body = call.members(&[CALLER, ENTITY])?;
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
-    let gives_confidence = body.given("confidence");
+    let asked = Asked { gives_confidence: body.given("confidence"), content_at: None };
     let wish = new_entity(&mut body, context.scope.clone(), &[OBSERVATION]);
     body.absorb(query);
     body.finish()?;
     let (name, entity_type) = (wish.name.clone(), wish.entity_type.clone());
-    let outcome = api.write(&context, vec![Write::CreateEntity(wish)], true).await;
+    let outcome = as_asked(api.write(&context, vec![Write::CreateEntity(wish)], true).await, &[asked]);
     let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
-    let written = as_asked(written, gives_confidence);
     entity_written(&api, &context, written, outcome, name, entity_type).await
 }
 
-/// Tells the client what stands there now; without waiting for it, what is known from the write itself.
+/// Tells the client what stands there now; without waiting for it, what is known from the write itself. An answer that was
+/// kept does not know all of that, and what it is about stands there: a key is looked up behind everything written before.
 async fn entity_written(
     api: &Api,
     context: &WriteContext,
@@ -210,8 +257,8 @@ async fn entity_written(
 ) -> Result<Response, Problem> {
     let mut body = EntityWritten {
         entity_id: Row::Entity.show(written.id),
-        entity_name: name,
-        entity_type,
+        entity_name: written.entity_name.unwrap_or(name),
+        entity_type: written.entity_type.unwrap_or(entity_type),
         status: written.status,
         version: written.version,
         observation_count: None,
@@ -225,7 +272,7 @@ async fn entity_written(
         not_taken: written.not_taken,
         seq: outcome.last,
     };
-    if context.wait != Wait::Durable {
+    if context.wait != Wait::Durable || outcome.replayed {
         body = api.read(move |view| present(view, written.id, body)).await?;
     }
     let status = created_or_ok(body.status);

@@ -137,7 +137,7 @@ pub(super) fn written(api: Api, context: WriteContext, body: Bytes, kind: &'stat
 
 impl Answering for Job {
     async fn answer(&mut self, lines: Vec<(usize, Bytes)>) -> Bytes {
-        let mut writes = Vec::with_capacity(lines.len());
+        let (mut writes, mut asked) = (Vec::with_capacity(lines.len()), Vec::with_capacity(lines.len()));
         let mut items = Vec::with_capacity(lines.len());
         for (number, line) in lines {
             let mut item = Map::new();
@@ -146,9 +146,10 @@ impl Answering for Job {
                 Ok(read) => {
                     item.extend(label(&read.write));
                     writes.push(read.write);
-                    items.push((item, Ok(read.gives_confidence)));
+                    asked.push(read.asked);
+                    items.push((item, None));
                 }
-                Err(complaint) => items.push((item, Err(complaint))),
+                Err(complaint) => items.push((item, Some(complaint))),
             }
         }
         let chunk = self.chunk;
@@ -156,15 +157,15 @@ impl Answering for Job {
         let outcome = if writes.is_empty() {
             None
         } else {
-            Some(offered(&self.api, &self.context, chunk, writes).await)
+            Some(as_asked(offered(&self.api, &self.context, chunk, writes).await, &asked))
         };
         Bytes::from(shown(items, outcome))
     }
 }
 
-/// The results of a chunk, a line each. What was read says whether it gives a confidence.
+/// The results of a chunk, a line each; what could not be read has its complaint already.
 fn shown(
-    items: Vec<(Map<String, Value>, Result<bool, Complaint>)>,
+    items: Vec<(Map<String, Value>, Option<Complaint>)>,
     outcome: Option<Result<Outcome, SubmitError>>,
 ) -> Vec<u8> {
     let (results, seq, problem) = match outcome {
@@ -174,12 +175,12 @@ fn shown(
     };
     let mut results = results.into_iter();
     let mut text = Vec::new();
-    for (item, read) in items {
-        let mut shown = match (read, &problem) {
-            (Err(complaint), _) => failed(item, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
-            (Ok(_), Some(problem)) => failed(item, &problem.as_complaint(), problem.status()),
-            (Ok(gives_confidence), None) => match results.next() {
-                Some(result) => result_of(item, result.map(|written| as_asked(written, gives_confidence))),
+    for (item, complaint) in items {
+        let mut shown = match (complaint, &problem) {
+            (Some(complaint), _) => failed(item, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
+            (None, Some(problem)) => failed(item, &problem.as_complaint(), problem.status()),
+            (None, None) => match results.next() {
+                Some(result) => result_of(item, result),
                 None => item,
             },
         };

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::sync::Arc;
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -17,10 +18,11 @@ use crate::id::Seq;
 use crate::log::block::Block;
 use crate::log::chain::Hash;
 use crate::log::header::{HEADER_BYTES_MAX, Header, MAGIC, array};
-use crate::log::journal::{PAGE, Remains};
+use crate::log::journal::{Journal, PAGE, Remains};
 use crate::log::open::{FORMAT_ROW, ID_ROW, LOG_FORMAT, ORIGIN_ROW};
 use crate::log::origin::Origin;
 use crate::log::store::{BODIES, HEADERS, KEYS, META, StoreError};
+use crate::log::wal::{self, Seed, WalBlock};
 
 /// How the type of a leaf is written.
 const LEAF: u8 = 1;
@@ -35,10 +37,17 @@ pub(crate) struct Gathered {
     pub bodies: Bodies,
 }
 
-/// Where the bodies of blocks lie in the file.
+/// Where the bodies of blocks are.
 pub(crate) struct Bodies {
-    medium: Remains,
-    places: HashMap<Seq, Place>,
+    mediums: Vec<Remains>,
+    places: HashMap<Seq, Source>,
+}
+
+enum Source {
+    /// There in redb's part of a medium.
+    Place(usize, Place),
+    /// In the write-ahead log.
+    Logged(Arc<WalBlock>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +69,12 @@ struct Candidate {
     last: Seq,
     prev_root: Hash,
     root: Hash,
-    /// Where the header was found.
+    /// Where the header was found, and in which medium.
     at: u64,
+    medium: usize,
     body: Option<Place>,
+    /// The block, where it was found in the write-ahead log.
+    logged: Option<Arc<WalBlock>>,
     /// Whether the body is what was written.
     exact: bool,
     /// How many events of it can be read.
@@ -82,7 +94,13 @@ struct Found {
 impl Bodies {
     /// The body of the block at `first`; `None` where none was found.
     pub(crate) fn read(&self, first: Seq) -> Result<Option<Box<[u8]>>, StoreError> {
-        self.places.get(&first).map(|place| self.medium.bytes(*place)).transpose().map_err(StoreError::Io)
+        match self.places.get(&first) {
+            Some(Source::Place(medium, place)) => {
+                self.mediums[*medium].bytes(*place).map(Some).map_err(StoreError::Io)
+            }
+            Some(Source::Logged(block)) => Ok(Some(block.body().into())),
+            None => Ok(None),
+        }
     }
 }
 
@@ -94,22 +112,38 @@ impl Remains {
     }
 }
 
-/// Looks through the whole file of the log with this id, if that is known.
-pub(crate) fn gather(medium: Remains, log_id: Option<[u8; 16]>) -> Result<Gathered, StoreError> {
-    let mut found = Found::default();
-    look_through(&medium, &mut found).map_err(StoreError::Io)?;
-    find_bodies(&medium, &mut found).map_err(StoreError::Io)?;
-    let Found { mut candidates, mut about, .. } = found;
-    // What lies in a body that was proven to be one is what somebody wrote into a message.
-    let bodies = outermost(&candidates);
-    candidates.retain(|candidate| !lies_in(candidate.at, &bodies));
-    about.retain(|(at, ..)| !lies_in(*at, &bodies));
+/// Looks through the whole file of the log with this id and this origin, if these are known; as each of `journals` has it.
+pub(crate) fn gather(
+    journals: &[Arc<Journal>],
+    log_id: Option<[u8; 16]>,
+    origin: Option<Vec<u8>>,
+) -> Result<Gathered, StoreError> {
+    let mediums: Vec<Remains> = journals.iter().map(Journal::remains).collect();
+    let (mut candidates, mut about) = (Vec::new(), Vec::new());
+    for (index, medium) in mediums.iter().enumerate() {
+        let mut found = Found::default();
+        look_through(medium, &mut found).map_err(StoreError::Io)?;
+        find_bodies(medium, &mut found).map_err(StoreError::Io)?;
+        // What lies in a body that was proven to be one is what somebody wrote into a message.
+        let bodies = outermost(&found.candidates);
+        found.candidates.retain(|candidate| !lies_in(candidate.at, &bodies));
+        found.about.retain(|(at, ..)| !lies_in(*at, &bodies));
+        candidates.extend(found.candidates.into_iter().map(|it| Candidate { medium: index, ..it }));
+        about.append(&mut found.about);
+    }
+    about.extend(origin.map(|origin| (u64::MAX, ORIGIN_ROW.to_owned(), origin)));
+    let about = known(about, log_id);
+    if let Some(log_id) = about.get(ID_ROW).and_then(|id| <[u8; 16]>::try_from(id.as_slice()).ok()) {
+        let wal = journals.first().map(|journal| journal.read_wal()).transpose().map_err(StoreError::Io)?;
+        let records = wal::records(Seed::of(&log_id), &wal.unwrap_or_default());
+        candidates.extend(records.iter().filter_map(logged));
+    }
     let chosen = choose(&mut candidates);
     let database = redb::Builder::new().create_with_backend(InMemoryBackend::new())?;
     let transaction = database.begin_write()?;
     {
         let mut rows = transaction.open_table(META)?;
-        for (name, row) in known(about, log_id) {
+        for (name, row) in &about {
             rows.insert(name.as_str(), row.as_slice())?;
         }
         let mut headers = transaction.open_table(HEADERS)?;
@@ -120,8 +154,34 @@ pub(crate) fn gather(medium: Remains, log_id: Option<[u8; 16]>) -> Result<Gather
         transaction.open_table(KEYS)?;
     }
     transaction.commit()?;
-    let places = chosen.iter().filter_map(|candidate| Some((candidate.first, candidate.body?))).collect();
-    Ok(Gathered { database, bodies: Bodies { medium, places } })
+    let places = chosen.iter().filter_map(|candidate| {
+        let logged = candidate.logged.clone().map(Source::Logged);
+        let placed = candidate.body.map(|place| Source::Place(candidate.medium, place));
+        Some((candidate.first, placed.or(logged)?))
+    });
+    let places = places.collect();
+    Ok(Gathered { database, bodies: Bodies { mediums, places } })
+}
+
+/// A block of the write-ahead log: it is whole, or it would be none.
+fn logged(block: &Arc<WalBlock>) -> Option<Candidate> {
+    let header = Header::decode(block.first, block.header()).ok()?;
+    let opened = Block::open_to_read(&header, block.body()).ok()?;
+    let (right, erased) = (right_events(&opened, &header), opened.has_redacted());
+    Some(Candidate {
+        header: block.header().to_vec(),
+        first: block.first,
+        last: header.last(),
+        prev_root: header.prev_root,
+        root: header.root,
+        at: u64::MAX,
+        medium: 0,
+        body: None,
+        exact: right == u64::from(header.count),
+        right,
+        erased,
+        logged: Some(Arc::clone(block)),
+    })
 }
 
 /// What is known about the log as a whole. Without an id, nothing of the write-ahead log can be told from what a user wrote.
@@ -215,10 +275,12 @@ impl Found {
             prev_root,
             root,
             at: place.at,
+            medium: 0,
             body: None,
             exact: false,
             right: 0,
             erased: false,
+            logged: None,
         });
     }
 
@@ -358,10 +420,12 @@ mod tests {
             prev_root: Hash([roots.0; 32]),
             root: Hash([roots.1; 32]),
             at: 0,
+            medium: 0,
             body: Some(Place { at: first * 100_000, len: 50_000 }),
             exact: true,
             right: last - first + 1,
             erased: false,
+            logged: None,
         }
     }
 

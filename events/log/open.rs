@@ -476,7 +476,12 @@ pub(crate) fn check(
     };
     let origin = row(ORIGIN_ROW)?.map_or_else(|| Some(Origin::default()), |row| Origin::from_json(&row));
     let origin = origin.ok_or_else(|| unfit("what it says about its beginning cannot be read"))?;
-    let past = Past::open(dir.unwrap_or_else(|| Path::new("")), origin).map_err(|error| match error {
+    let dir = dir.unwrap_or_else(|| Path::new(""));
+    let past = match wanted {
+        End::Right => Past::open(dir, origin),
+        End::Damaged(_) => Past::open_remains(dir, origin),
+    };
+    let past = past.map_err(|error| match error {
         PastError::Unfit => unfit("the frontier of what was dropped before it does not fit its root"),
         PastError::Part(path, source) => OpenError::Sealed { path, source },
     })?;

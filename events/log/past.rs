@@ -210,6 +210,14 @@ impl Past {
         Ok(Self { start, parts, origin })
     }
 
+    /// The same without the files that cannot be used: what lay in them is missing.
+    pub(crate) fn open_remains(dir: &Path, origin: Origin) -> Result<Self, PastError> {
+        let start = origin.start().ok_or(PastError::Unfit)?;
+        let folder = dir.join(SEALED_DIR);
+        let parts = origin.sealed.iter().filter_map(|sealed| Part::open(&folder, sealed).ok().map(Arc::new));
+        Ok(Self { start, parts: parts.collect(), origin })
+    }
+
     /// The first position that the log still has.
     pub(crate) fn first(&self) -> Seq {
         Seq(self.start.frontier.count() + 1)

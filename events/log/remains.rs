@@ -10,8 +10,9 @@ use crate::id::Seq;
 use crate::log::journal::Journal;
 use crate::log::leaves::gather;
 use crate::log::open::{End, ID_FILE, OpenError, Opened, builder, check, existing, medium, store_error};
-use crate::log::origin::hex;
+use crate::log::origin::{ORIGIN_FILE, hex};
 use crate::log::salvage::delivered;
+use crate::log::scan::ReadError;
 use crate::log::store::{Own, ReadOnly, StoreError, guarded};
 
 /// Opens the file in `dir` for reading as it is, whatever is wrong with it and whether it was closed in order or not. It
@@ -19,8 +20,9 @@ use crate::log::store::{Own, ReadOnly, StoreError, guarded};
 pub(crate) fn open_file_damaged(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
     let path = existing(dir)?;
     let log_id = fs::read_to_string(dir.join(ID_FILE)).ok().and_then(|id| hex::parse(id.trim()));
+    let origin = fs::read(dir.join(ORIGIN_FILE)).ok();
     let medium = || medium(File::open(&path).map_err(StoreError::Io)?);
-    let damaged = Damaged { path: &path, dir: Some(dir), log_id, cache_bytes };
+    let damaged = Damaged { path: &path, dir: Some(dir), log_id, origin, cache_bytes };
     damaged.open(medium)
 }
 
@@ -30,15 +32,16 @@ pub(crate) fn open_backend_damaged<B: StorageBackend + Clone>(
     backend: &B,
     log_id: [u8; 16],
 ) -> Result<Opened, OpenError> {
-    let log_id = Some(log_id);
-    let damaged = Damaged { path: Path::new("(backend)"), dir: None, log_id, cache_bytes: 1 << 20 };
+    let (log_id, origin) = (Some(log_id), None);
+    let damaged = Damaged { path: Path::new("(backend)"), dir: None, log_id, origin, cache_bytes: 1 << 20 };
     damaged.open(|| Ok(Box::new(backend.clone())))
 }
 
 /// The same by its trees alone: what a test takes away from them may still lie about.
 #[cfg(test)]
 pub(crate) fn open_backend_by_trees<B: StorageBackend + Clone>(backend: &B) -> Result<Opened, OpenError> {
-    let damaged = Damaged { path: Path::new("(backend)"), dir: None, log_id: None, cache_bytes: 1 << 20 };
+    let (log_id, origin) = (None, None);
+    let damaged = Damaged { path: Path::new("(backend)"), dir: None, log_id, origin, cache_bytes: 1 << 20 };
     damaged.by_trees(&Journal::open_remains(Box::new(backend.clone())).unwrap())
 }
 
@@ -48,13 +51,15 @@ struct Damaged<'a> {
     dir: Option<&'a Path>,
     /// Its id, if that is known from elsewhere.
     log_id: Option<[u8; 16]>,
+    /// What it says about its beginning, in the copy beside it.
+    origin: Option<Vec<u8>>,
     cache_bytes: usize,
 }
 
 impl Damaged<'_> {
     fn open(
         &self,
-        medium: impl FnOnce() -> Result<Box<dyn StorageBackend>, StoreError>,
+        medium: impl Fn() -> Result<Box<dyn StorageBackend>, StoreError>,
     ) -> Result<Opened, OpenError> {
         let journal = guarded(|| Journal::open_remains(medium()?).map_err(StoreError::Io));
         let journal = journal.map_err(|error| store_error(self.path, error))?;
@@ -63,7 +68,7 @@ impl Damaged<'_> {
             Ok(opened) => {
                 let (found, lost) = counts(opened);
                 // Where the trees do not lead to the end, nobody knows how much is lost.
-                if opened.database.stored_seq().is_err() {
+                if opened.database.stored_seq().is_err() || !self.opens_strictly(&medium) {
                     journal.note_damage();
                 }
                 if lost == 0 && journal.missing_bytes() == 0 && !journal.is_damaged() {
@@ -74,11 +79,34 @@ impl Damaged<'_> {
             Err(OpenError::Damaged { .. } | OpenError::Store { .. }) => 0,
             Err(_) => return by_trees,
         };
-        match self.by_leaves(&journal) {
+        let records = guarded(|| Journal::open_records(medium()?).map_err(StoreError::Io)).ok();
+        match self.by_leaves(&journal, records) {
             Ok(opened) if counts(&opened).0 > found => Ok(opened),
             // Opened anew: a page that could not be read keeps redb from reading any other.
             Ok(_) | Err(_) => self.by_trees(&journal),
         }
+    }
+
+    /// Whether it is no log that others refuse: one that was not closed in order is none.
+    fn opens_strictly(&self, medium: &impl Fn() -> Result<Box<dyn StorageBackend>, StoreError>) -> bool {
+        let journal = guarded(|| Journal::open(medium()?, false).map_err(StoreError::Io));
+        let Ok(journal) = journal else { return false };
+        let opened =
+            guarded(|| match builder(self.cache_bytes).open_read_only_with_backend(journal.backend()) {
+                Ok(database) => Ok(Some(database)),
+                Err(redb::DatabaseError::RepairAborted) => Ok(None),
+                Err(error) => Err(error.into()),
+            });
+        let Ok(Some(database)) = opened else { return opened.is_ok() };
+        let own = Own::ReadOnly(ReadOnly::new(database, &journal));
+        let checked = match check(own, &journal, self.path, self.dir, End::Right) {
+            Ok(checked) => checked.opened(),
+            // A block that is not what was written is named when it is read.
+            Err(OpenError::Damaged { source, .. }) => return !matches!(source, ReadError::Store(_)),
+            Err(_) => return false,
+        };
+        let keys = checked.database.snapshot(Seq(u64::MAX)).map_err(ReadError::from);
+        keys.and_then(|snapshot| snapshot.each_own_key(&mut |_, _| Ok::<_, ReadError>(()))).is_ok()
     }
 
     fn by_trees(&self, journal: &Arc<Journal>) -> Result<Opened, OpenError> {
@@ -91,8 +119,10 @@ impl Damaged<'_> {
         self.check(ReadOnly::new(database, journal), journal)
     }
 
-    fn by_leaves(&self, journal: &Arc<Journal>) -> Result<Opened, OpenError> {
-        let gathered = guarded(|| gather(journal.remains(), self.log_id))
+    /// What lies in the file, and what lay in places of it that `records` have pages of.
+    fn by_leaves(&self, journal: &Arc<Journal>, records: Option<Arc<Journal>>) -> Result<Opened, OpenError> {
+        let journals: Vec<Arc<Journal>> = [Arc::clone(journal)].into_iter().chain(records).collect();
+        let gathered = guarded(|| gather(&journals, self.log_id, self.origin.clone()))
             .map_err(|error| store_error(self.path, error))?;
         self.check(ReadOnly::gathered(gathered, journal), journal)
     }

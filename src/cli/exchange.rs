@@ -22,6 +22,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted};
 use super::progress::Progress;
 use super::transfer::{input, is_dash, is_free, write_out};
+use super::whole_answer::{Form, copy, keep};
 use super::{log, proofs};
 
 /// Runs a command that takes data elsewhere.
@@ -43,19 +44,25 @@ fn events(asked: &ExportEvents, common: &Common, out: &mut Output) -> Result<(),
     let wanted = wanted(asked)?;
     is_free(&asked.out, asked.force)?;
     match backend::running(common)? {
-        Some(server) => fetched(&Backend::Http(server), of_events(asked), &asked.out, out),
+        Some(server) => {
+            let form = match asked.format {
+                EventsFormat::Jsonl => Form::Lines,
+                EventsFormat::Parquet => Form::Parquet,
+            };
+            fetched(&Backend::Http(server), of_events(asked), (form, &asked.out), out)
+        }
         None => from_log(asked, &wanted, common, out),
     }
 }
 
 /// Writes what the server answers to a file.
-fn fetched(server: &Backend, request: Request, path: &Path, out: &mut Output) -> Result<(), Failure> {
-    let mut body = Body(server.read(request)?);
-    let mut bytes = 0;
-    write_out(path, |file| {
-        bytes = io::copy(&mut body, file)?;
-        Ok(())
-    })?;
+fn fetched(
+    server: &Backend,
+    request: Request,
+    (form, path): (Form, &Path),
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let bytes = keep(Body(server.read(request)?), form, path, copy)?;
     if is_dash(path) {
         return Ok(());
     }
@@ -80,6 +87,13 @@ impl Read for Body {
 
 /// What is asked for, which is checked before a server is looked for.
 fn wanted(asked: &ExportEvents) -> Result<Wanted, Failure> {
+    if let (Some(from), Some(to)) = (asked.from_seq, asked.to_seq)
+        && to < from
+    {
+        let message =
+            format!("--to-seq {to}: lies before --from-seq ({from}); give a later position, or leave it out");
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let mut kinds = Vec::with_capacity(asked.kinds.len());
     for name in &asked.kinds {
         let kind = Kind::from_name(name);
@@ -188,7 +202,8 @@ fn memory(asked: &ExportMemory, common: &Common, out: &mut Output) -> Result<(),
         }
         is_free(&asked.out, asked.force)?;
         let backend = Backend::open(common, false)?;
-        return fetched(&backend, Request::get(PATH).with("format", "sqlite"), &asked.out, out);
+        let request = Request::get(PATH).with("format", "sqlite");
+        return fetched(&backend, request, (Form::Sqlite, &asked.out), out);
     }
     let names = MemoryTable::ALL.map(MemoryTable::name);
     let places = places(&asked.out, names, asked.force)?;
@@ -201,7 +216,8 @@ fn memory(asked: &ExportMemory, common: &Common, out: &mut Output) -> Result<(),
     let vectors = asked.embeddings.then_some("true");
     let request = |name| Request::get(PATH).with("table", name).with("as_of", &as_of);
     names.into_iter().zip(places).try_for_each(|(name, place)| {
-        fetched(&backend, request(name).with_some("include_embeddings", vectors), &place, out)
+        let request = request(name).with_some("include_embeddings", vectors);
+        fetched(&backend, request, (Form::Parquet, &place), out)
     })
 }
 
@@ -210,7 +226,8 @@ fn conversations(asked: &ExportConversations, common: &Common, out: &mut Output)
     let places = places(&asked.out, names, asked.force)?;
     let backend = Backend::open(common, false)?;
     names.into_iter().zip(places).try_for_each(|(name, place)| {
-        fetched(&backend, Request::get("/api/v1/conversations/export").with("table", name), &place, out)
+        let request = Request::get("/api/v1/conversations/export").with("table", name);
+        fetched(&backend, request, (Form::Parquet, &place), out)
     })
 }
 

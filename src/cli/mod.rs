@@ -35,6 +35,7 @@ mod talk;
 mod threads;
 mod transfer;
 mod undo;
+mod whole_answer;
 mod whole_input;
 mod whole_output;
 

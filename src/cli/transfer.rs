@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufWriter, Read, Write};
 use std::path::Path;
 
 use serde::de::IgnoredAny;
@@ -13,6 +13,7 @@ use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items};
 use super::progress::Progress;
+use super::whole_answer::{Form, keep};
 use super::whole_input;
 use super::whole_output::WholeFile;
 
@@ -83,12 +84,10 @@ pub(super) fn export(
         .with_some("include_embeddings", export.embeddings.then_some("true"))
         .when(&export.when)
         .from(&export.who);
-    let mut body = BufReader::new(backend.read(request)?);
+    let body = backend.read(request)?;
     let mut progress = Progress::new("exporting", "rows", !common.no_progress);
-    let mut bytes = 0;
-    write_out(&export.out, |file| {
-        bytes = copy_rows(&mut body, file, &mut |rows, of| progress.set(rows, of))?;
-        Ok(())
+    let bytes = keep(body, Form::Lines, &export.out, |body, file| {
+        copy_rows(body, file, &mut |rows, of| progress.set(rows, of))
     })?;
     drop(progress);
     if is_dash(&export.out) {

@@ -73,9 +73,12 @@ fn says(row: &Value) -> String {
         return shortened(&cell(row, "content"));
     }
     if row.get("relation_type").is_some() {
-        let [from, says, to] =
-            ["from_entity_id", "relation_type", "to_entity_id"].map(|name| cell(row, name));
-        return format!("{from} {says} {to}");
+        // An end that is gone has no name.
+        let end = |name: &str, id: &str| {
+            Some(cell(row, name)).filter(|name| !name.is_empty()).unwrap_or_else(|| cell(row, id))
+        };
+        let (from, to) = (end("from_entity", "from_entity_id"), end("to_entity", "to_entity_id"));
+        return shortened(&format!("{from} {} {to}", cell(row, "relation_type")));
     }
     if row.get("entity_name").is_none() {
         return String::new();
@@ -138,6 +141,16 @@ mod tests {
             "before": {"entity_name": "Ada", "entity_type": "person"},
         });
         assert_eq!(change(&gone), ["ent_3", "removed", "global", "Ada (person)", "", "#7"]);
+    }
+
+    #[test]
+    fn a_relation_names_its_ends_and_one_that_is_gone_by_its_id() {
+        let row = json!({
+            "id": "rel_5", "change": "removed", "scope": "global", "undoes": [8], "after": null,
+            "before": {"from_entity": "Ada", "from_entity_id": "ent_3", "relation_type": "knows",
+                "to_entity": null, "to_entity_id": "ent_4"},
+        });
+        assert_eq!(change(&row), ["rel_5", "removed", "global", "Ada knows ent_4", "", "#8"]);
     }
 
     #[test]

@@ -259,6 +259,13 @@ pub(crate) fn read_keys_file(path: &Path, in_place: KeyHashes) -> Result<KeyHash
         let key = format!("auth.keys_file{}", wrong.below);
         Problem::new(source.clone(), &key, wrong.message, &wrong.remedy).at(place)
     })?;
+    if hashes.is_empty() {
+        // Whoever names a file wants keys: without one, everybody would come in.
+        let message = format!("{} holds no key", resolved(path).display());
+        let remedy =
+            "put a key in it with `caxton key create NAME --keys-file FILE`, or leave auth.keys_file out";
+        return Err(Box::new(problem(message, remedy)));
+    }
     hashes.merge(in_place).map_err(|name| {
         problem(format!("the key {name} is in this file and in auth.keys"), "give each key its own name")
     })?;
@@ -318,12 +325,14 @@ mod tests {
         };
         let keys = read(&format!("# people\nada: {hash}\n")).unwrap();
         assert_eq!(keys.names().collect::<Vec<_>>(), ["ada", "bob"]);
-        assert_eq!(read("").unwrap().len(), 1);
         for (text, line, words) in [
             ("ada: cax_live_secret\n", Some(1), "not the hash"),
             (&format!("ada: {hash}\nada: {hash}\n"), Some(2), "twice"),
             (&format!("bob: {hash}\n"), None, "bob"),
             ("- ada\n", Some(1), "this is not a map"),
+            ("", None, "keys.yaml holds no key"),
+            ("\n# people\n\n", None, "or leave auth.keys_file out"),
+            ("{}\n", None, "holds no key"),
         ] {
             let problem = read(text).unwrap_err();
             assert_eq!(problem.place.map(|place| place.line), line, "{problem}");

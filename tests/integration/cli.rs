@@ -354,6 +354,7 @@ fn what_ends_a_server_at_its_start_is_a_fault_of_its_configuration() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (file, data, key) = (path("caxton.yaml"), path("data"), path("key"));
     fs::write(path("rules.yaml"), "rules: []\n").unwrap();
+    fs::write(path("empty-keys"), "# nobody yet\n").unwrap();
     fs::write(&key, "sk-1\n").unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let provider = |row: &str| format!("llm:\n  providers:\n  - {{name: a, {row}}}\n");
@@ -370,6 +371,7 @@ fn what_ends_a_server_at_its_start_is_a_fault_of_its_configuration() {
         (&data, format!("embedding_config:\n  model_path: '{}'\n", path("no-model"))),
         (&data, "http_server:\n  bind_address: 0.0.0.0:0\n".to_owned()),
         (&data, format!("auth:\n  keys_file: '{}'\n", path("no-keys"))),
+        (&data, format!("auth:\n  keys_file: '{}'\n", path("empty-keys"))),
         (&inside, String::new()),
     ] {
         let (code, told) = checked(data, &text);

@@ -48,6 +48,8 @@ fn a_running_servers_log_is_exported_and_becomes_the_log_of_another_directory() 
     let hole: Vec<&str> = hole.iter().map(String::as_str).collect();
     check_failure(&hole, 5, "event #8 stands where #7 is due");
     check_failure(&["export", "events", "--kind", "memory.nonsense", "--out", "-"], 2, "known are");
+    let turned = ["export", "events", "--from-seq", "10", "--to-seq", "5", "--out", "-"];
+    check_failure(&turned, 2, "--to-seq 5: lies before --from-seq (10)");
 }
 
 #[test]

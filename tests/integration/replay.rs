@@ -386,11 +386,11 @@ fn with_pages(change: impl Fn(usize, &mut [u8])) -> (Server, u64) {
     (source, head["head_seq"].as_u64().unwrap())
 }
 
-/// Takes away what has everything in a log as short as this one, too.
-fn without_write_ahead_log(source: &Server) {
+/// Takes away the records before the store, which have everything in a log as short as this one, too.
+fn without_records(source: &Server) {
     let file = source.dir().join("events.redb");
     let mut bytes = fs::read(&file).unwrap();
-    bytes[STORE / 2..STORE].fill(0);
+    bytes[2 * PAGE..STORE].fill(0);
     fs::write(&file, bytes).unwrap();
 }
 
@@ -398,7 +398,7 @@ fn without_write_ahead_log(source: &Server) {
 fn a_store_without_sense_is_told_in_one_sentence() {
     // A page that is neither a leaf nor a branch makes redb panic.
     let (source, _) = with_pages(|number, page| page[0] *= u8::from(number == 0));
-    without_write_ahead_log(&source);
+    without_records(&source);
     for command in [&["log", "verify"][..], &["log", "verify", "--salvage"]] {
         let failed = run(&[command, &["--data-dir", path(source.dir())]].concat());
         let told = String::from_utf8_lossy(&failed.stderr);
@@ -418,7 +418,7 @@ fn a_log_whose_header_and_branches_are_gone_is_saved_whole() {
             page.fill(0);
         }
     });
-    without_write_ahead_log(&source);
+    without_records(&source);
     let place = ["--data-dir", path(source.dir())];
     check_failure(&[&["log", "verify"][..], &place].concat(), 1, "caxton log salvage --to DIR");
     let fresh = tempfile::tempdir().unwrap();

@@ -181,6 +181,17 @@ impl Journal {
         Ok(Self::new(medium, false, &superblock, state))
     }
 
+    /// The same with the pages as the last records have them, whether these count or not.
+    ///
+    /// # Errors
+    ///
+    /// The medium's.
+    pub(crate) fn open_records(medium: Box<dyn StorageBackend>) -> io::Result<Arc<Self>> {
+        let medium: Box<dyn StorageBackend> = Box::new(Tolerant(medium));
+        let (superblock, state) = recovery::recover_by_records(medium.as_ref())?;
+        Ok(Self::new(medium, false, &superblock, state))
+    }
+
     /// Bytes that are missing at the end of the medium.
     pub(crate) fn missing_bytes(&self) -> u64 {
         self.state().missing_bytes

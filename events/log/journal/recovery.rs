@@ -27,6 +27,13 @@ pub(super) fn recover_remains(medium: &dyn StorageBackend) -> io::Result<(Superb
     {
         return Ok(recovered);
     }
+    recover_by_records(medium)
+}
+
+/// The state as of the last records that are there, whether they count or not: pages that were brought home since lie in
+/// them once more.
+pub(super) fn recover_by_records(medium: &dyn StorageBackend) -> io::Result<(Superblock, State)> {
+    let newest = newest_superblock(medium)?;
     let (ring_bytes, wal_bytes) =
         newest.map_or((RING_BYTES, WAL_BYTES), |superblock| (superblock.ring_bytes, superblock.wal_bytes));
     let mut superblock = Superblock { generation: 0, ring_bytes, len: 0, wal_bytes };

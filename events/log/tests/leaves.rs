@@ -209,3 +209,19 @@ fn header_before(disk: &Disk, first: u64) -> ChainEnd {
     });
     end
 }
+
+#[test]
+fn what_the_write_ahead_log_still_has_is_taken_from_there() {
+    let disk = Disk::default();
+    let log = Log::open_on(disk.clone(), options(), clock()).unwrap();
+    for n in 0..6 {
+        append(&log, batch("s", &[format!("event {n}").as_str()]));
+    }
+    let truth = super::records(&log.reader());
+    // The store has them all now; the records before it stay until others are written over them.
+    log.close().unwrap();
+    let mut bytes = whole(disk.bytes());
+    bytes[STORE..].fill(0);
+    let (records, gaps) = salvaged(&open(bytes), 0, &Filter::default());
+    assert_eq!((records, gaps.len()), (truth, 0));
+}

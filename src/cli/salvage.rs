@@ -26,9 +26,16 @@ pub(super) fn verify(common: &Common, out: &mut Output) -> Result<(), Failure> {
     let mut progress = Progress::new("verifying", "events", !common.no_progress);
     let remains = survey(&reader, &mut |seq, head| progress.set(seq.0, head.0));
     drop(progress);
-    let remains = remains.map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
+    let mut remains = remains.map_err(|error| Failure::new(Exit::Failed, chain(&error)))?;
+    remains.lost_end = lost_end(&remains, common)?;
     out.value(&remains)?;
-    told(&remains, common)
+    told(&remains)
+}
+
+/// What shows that the end of the log is lost, if anything beside it does.
+fn lost_end(remains: &Remains, common: &Common) -> Result<Option<String>, Failure> {
+    let dir = log::known_data_dir(common)?;
+    Ok(LostEnd::find(&dir, remains.head_seq).map(|lost| lost.to_string()))
 }
 
 /// Writes what can be read to a directory.
@@ -41,14 +48,16 @@ pub(super) fn run(what: &LogSalvage, common: &Common, out: &mut Output) -> Resul
         let message = format!("--to: {} is not empty; name an empty or a new directory", dir.display());
         return Err(Failure::new(Exit::Usage, message));
     }
-    let remains = write_events(&reader, dir, common).map_err(|failure| taken_back(dir, is_new, failure))?;
+    let mut remains =
+        write_events(&reader, dir, common).map_err(|failure| taken_back(dir, is_new, failure))?;
+    remains.lost_end = lost_end(&remains, common)?;
     let reported = write_report(&remains, dir);
     let printed = out.value(&remains);
     if let Err(failure) = reported {
-        return Err(unreported(failure, told(&remains, common), dir));
+        return Err(unreported(failure, told(&remains), dir));
     }
     printed?;
-    told(&remains, common)
+    told(&remains)
 }
 
 /// Writes every event that can be read.
@@ -121,12 +130,12 @@ fn open(common: &Common) -> Result<Reader, Failure> {
     })
 }
 
-fn told(remains: &Remains, common: &Common) -> Result<(), Failure> {
+fn told(remains: &Remains) -> Result<(), Failure> {
     let end = (remains.missing_bytes > 0).then(|| "the end of its file is missing".to_owned());
     let structure = remains.structure_damaged.then(|| "the structure of its file".to_owned());
     let gaps = remains.lost.len();
     let gaps = (gaps > 0).then(|| format!("{} above", counted(gaps, "gap")));
-    let lost = LostEnd::find(&log::known_data_dir(common)?, remains.head_seq).map(|lost| lost.to_string());
+    let lost = remains.lost_end.clone();
     let damage: Vec<String> = end.into_iter().chain(structure).chain(gaps).chain(lost).collect();
     if damage.is_empty() {
         return Ok(());

@@ -263,6 +263,10 @@ fn a_log_that_lost_its_end_is_refused_until_its_owner_goes_on_without_it() {
     check_failure(&with(&["memory", "stats"]), 1, "caxton projection rebuild");
     check_failure(&with(&["log", "verify"]), 1, lost);
     check_failure(&with(&["log", "verify", "--salvage"]), 1, lost);
+    let saved = dir.path().join("saved");
+    check_failure(&[&["log", "salvage", "--to", saved.to_str().unwrap()][..], &place].concat(), 1, lost);
+    let report: Value = serde_json::from_slice(&fs::read(saved.join("salvage.json")).unwrap()).unwrap();
+    assert!(report["lost_end"].as_str().is_some_and(|told| told.contains(lost)), "{report}");
     check(&with(&["projection", "rebuild"]), &["graph"]);
     check(&with(&["log", "verify"]), &["are as written"]);
     check(&with(&["memory", "search", "plots"]), &["gnuplot"]);

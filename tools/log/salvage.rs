@@ -77,6 +77,8 @@ pub struct Remains {
     pub missing_bytes: u64,
     /// Whether the structure of the log's file is damaged. Where it does not lead to all there is, every page was looked at.
     pub structure_damaged: bool,
+    /// What shows that events behind `head_seq` are lost, where something beside the log does.
+    pub lost_end: Option<String>,
     /// Events that are what was written.
     pub events: u64,
     /// Of these, events whose content was erased.
@@ -94,6 +96,7 @@ impl Remains {
             head_seq: reader.head().seq,
             missing_bytes: reader.missing_bytes(),
             structure_damaged: reader.structure_damaged(),
+            lost_end: None,
             events: 0,
             erased: 0,
             unread: 0,

@@ -46,7 +46,10 @@ impl<R: Read> Answered<R> {
     fn begin(mut body: R, form: Form, path: &Path) -> Result<Self, Failure> {
         let mut first = Vec::new();
         let read = body.by_ref().take(FIRST_BYTES).read_to_end(&mut first);
-        read.map_err(|error| Failure::file("write", path, &error))?;
+        read.map_err(|error| {
+            let message = format!("the answer broke off: {error}; nothing was written to {}", path.display());
+            Failure::new(Exit::Failed, message)
+        })?;
         if first.starts_with(form.beginning()) {
             return Ok(Self { body: Cursor::new(first).chain(body), form, last: Vec::new() });
         }

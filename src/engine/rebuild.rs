@@ -26,7 +26,9 @@ use super::start::EngineOptions;
 use crate::{failure, telemetry};
 
 /// Records folded between two looks at whether the engine stops.
-const STEP_RECORDS: u64 = 60_000;
+const STEP_RECORDS: u64 = 20_000;
+/// The same for the graph, whose records take microseconds: each step begins with nothing read ahead.
+const STEP_RECORDS_GRAPH: u64 = 60_000;
 /// Records behind the log at which a new one is handed over: its keeper folds the rest while others wait.
 const NEAR_RECORDS: u64 = 1_000;
 /// So often the new one runs after a log that grows; then its keeper folds what is left.
@@ -303,13 +305,14 @@ impl Rebuilds {
 
     /// Folds until the projection is near the end of the log.
     fn follow(&self, part: Part, projection: &mut dyn Projection) -> Result<(), Failed> {
+        let records = if part == Part::Graph { STEP_RECORDS_GRAPH } else { STEP_RECORDS };
         for _ in 0..ROUNDS_MAX {
             let head = self.log.head().seq;
             while projection.checkpoint() < head {
                 if self.stopping.load(Ordering::Relaxed) {
                     return Err(Failed { text: "the server stops".to_owned(), full: false });
                 }
-                let step = Seq(projection.checkpoint().0.saturating_add(STEP_RECORDS)).min(head);
+                let step = Seq(projection.checkpoint().0.saturating_add(records)).min(head);
                 catch_up_to(&self.log, projection, step, &mut |_, _| ())
                     .map_err(|error| Failed::of(&error))?;
                 if let Some((rebuild, _)) = &mut self.known().last[part as usize] {

@@ -17,7 +17,7 @@ const CONSISTENT_BYTE: u64 = (1 << 62) + 4;
 /// Reads of so many bytes at the most are answered with zeros where nothing is.
 const NOWHERE_BYTES_MAX: usize = 1 << 20;
 
-/// A medium some of whose sectors cannot be read: they read as zeros.
+/// A medium some of whose sectors cannot be read: they read as zeros. Nothing is written to it.
 #[derive(Debug)]
 pub(super) struct Tolerant(pub(super) Box<dyn StorageBackend>);
 
@@ -43,20 +43,17 @@ impl StorageBackend for Tolerant {
         Ok(())
     }
 
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+    /// As every other way to write: what is left stays as it is.
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 }
 

@@ -200,12 +200,15 @@ impl Log {
     /// seen whether they continue the chain or not. The file stays as it is. For [`Reader::scan_salvaging`] and
     /// [`Reader::survey`]; [`Reader::missing_bytes`] says how much of the file is missing.
     ///
+    /// All blocks are looked for first, which reads the file once: `progress` hears the last position looked for and the last one
+    /// there should be, from the beginning again where the log is damaged.
+    ///
     /// # Errors
     ///
     /// As [`Log::open_read_only`], when there is no log at all to be seen in what is left.
-    pub fn open_damaged(dir: &Path) -> Result<Reader, OpenError> {
+    pub fn open_damaged(dir: &Path, progress: &mut dyn FnMut(Seq, Seq)) -> Result<Reader, OpenError> {
         let lock = open::lock_shared(dir)?;
-        let opened = remains::open_file_damaged(dir, READ_ONLY_CACHE_BYTES)?;
+        let opened = remains::open_file_damaged(dir, READ_ONLY_CACHE_BYTES, progress)?;
         let keys = erasure::open_keys_read_only(dir, opened.log_id)?;
         let shared = share(opened.database, &opened.end, opened.log_id, Some(dir));
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))

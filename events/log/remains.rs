@@ -16,14 +16,19 @@ use crate::log::scan::ReadError;
 use crate::log::store::{Own, ReadOnly, StoreError, guarded};
 
 /// Opens the file in `dir` for reading as it is, whatever is wrong with it and whether it was closed in order or not. It
-/// stays as it is.
-pub(crate) fn open_file_damaged(dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
+/// stays as it is. `progress` hears how far the events of the log were looked for, and how many there should be; a damaged log is
+/// looked through more than once.
+pub(crate) fn open_file_damaged(
+    dir: &Path,
+    cache_bytes: usize,
+    progress: &mut dyn FnMut(Seq, Seq),
+) -> Result<Opened, OpenError> {
     let path = existing(dir)?;
     let log_id = fs::read_to_string(dir.join(ID_FILE)).ok().and_then(|id| hex::parse(id.trim()));
     let origin = fs::read(dir.join(ORIGIN_FILE)).ok();
     let medium = || medium(File::open(&path).map_err(StoreError::Io)?);
     let damaged = Damaged { path: &path, dir: Some(dir), log_id, origin, cache_bytes };
-    damaged.open(medium)
+    damaged.open(medium, progress)
 }
 
 /// Opens what is left of a log on a medium of the caller's.
@@ -34,7 +39,7 @@ pub(crate) fn open_backend_damaged<B: StorageBackend + Clone>(
 ) -> Result<Opened, OpenError> {
     let (log_id, origin) = (Some(log_id), None);
     let damaged = Damaged { path: Path::new("(backend)"), dir: None, log_id, origin, cache_bytes: 1 << 20 };
-    damaged.open(|| Ok(Box::new(backend.clone())))
+    damaged.open(|| Ok(Box::new(backend.clone())), &mut |_, _| ())
 }
 
 /// The same by its trees alone: what a test takes away from them may still lie about.
@@ -60,13 +65,14 @@ impl Damaged<'_> {
     fn open(
         &self,
         medium: impl Fn() -> Result<Box<dyn StorageBackend>, StoreError>,
+        progress: &mut dyn FnMut(Seq, Seq),
     ) -> Result<Opened, OpenError> {
         let journal = guarded(|| Journal::open_remains(medium()?).map_err(StoreError::Io));
         let journal = journal.map_err(|error| store_error(self.path, error))?;
         let by_trees = self.by_trees(&journal);
         let found = match &by_trees {
             Ok(opened) => {
-                let (found, lost) = counts(opened);
+                let (found, lost) = counts(opened, progress);
                 // Where the trees do not lead to the end, nobody knows how much is lost.
                 if opened.database.stored_seq().is_err() || !self.opens_strictly(&medium) {
                     journal.note_damage();
@@ -81,7 +87,7 @@ impl Damaged<'_> {
         };
         let records = guarded(|| Journal::open_records(medium()?).map_err(StoreError::Io)).ok();
         match self.by_leaves(&journal, records) {
-            Ok(opened) if counts(&opened).0 > found => Ok(opened),
+            Ok(opened) if counts(&opened, progress).0 > found => Ok(opened),
             // Opened anew: a page that could not be read keeps redb from reading any other.
             Ok(_) | Err(_) => self.by_trees(&journal),
         }
@@ -133,7 +139,7 @@ impl Damaged<'_> {
 }
 
 /// How many events of a log lie in blocks that are there, and how many do not.
-fn counts(opened: &Opened) -> (u64, u64) {
+fn counts(opened: &Opened, progress: &mut dyn FnMut(Seq, Seq)) -> (u64, u64) {
     let head = Seq(opened.end.frontier.count());
-    opened.database.snapshot(head).map_or((0, 1), |snapshot| delivered(snapshot, head))
+    opened.database.snapshot(head).map_or((0, 1), |snapshot| delivered(snapshot, head, progress))
 }

@@ -27,8 +27,8 @@ pub struct Lost {
     pub first: Seq,
     /// Position of the last of them.
     pub last: Seq,
-    /// None of them was recorded before this moment.
-    pub recorded_from: Timestamp,
+    /// None of them was recorded before this moment; `None` where nothing before them says so.
+    pub recorded_from: Option<Timestamp>,
     /// None of them was recorded after this moment; `None` where nothing behind them says so.
     pub recorded_to: Option<Timestamp>,
     /// What they may be; `None` where nothing that is left says so.
@@ -83,7 +83,7 @@ struct Steps {
     /// The last position of the log.
     head: Seq,
     /// When the event before was recorded, as far as is known.
-    at: Timestamp,
+    at: Option<Timestamp>,
     /// What was wrong with what lay before the block to come.
     cause: Option<ReadError>,
     ready: VecDeque<Step>,
@@ -92,7 +92,9 @@ struct Steps {
 impl Steps {
     fn new(snapshot: Snapshot, from: Seq, head: Seq) -> Self {
         // What was dropped on purpose is not lost.
-        let (first, at) = (snapshot.past.start.frontier.count() + 1, snapshot.past.start.recorded_at);
+        let first = snapshot.past.start.frontier.count() + 1;
+        // Before the very first event there is none.
+        let at = (first > Seq::FIRST.0).then_some(snapshot.past.start.recorded_at);
         let mut steps = Self {
             snapshot,
             headers: None,
@@ -144,7 +146,7 @@ impl Steps {
             Err(cause) => Step::Gap(gap_of(&header, cause)),
         };
         self.ready.push_back(step);
-        (self.expected, self.at) = (last.next(), last_at);
+        (self.expected, self.at) = (last.next(), Some(last_at));
     }
 
     /// Notes that what lies between here and `last` is lost, if anything does.
@@ -171,16 +173,22 @@ impl Steps {
     }
 }
 
-/// How many events lie in blocks that are there, and how many do not. What the blocks hold is not looked at.
-pub(crate) fn delivered(snapshot: Snapshot, head: Seq) -> (u64, u64) {
+/// How many events lie in blocks that are there, and how many do not. What the blocks hold is not looked at. `progress` hears
+/// the last position looked for and `head`.
+pub(crate) fn delivered(snapshot: Snapshot, head: Seq, progress: &mut dyn FnMut(Seq, Seq)) -> (u64, u64) {
     let mut steps = Steps::new(snapshot, Seq::FIRST, head);
     let (mut found, mut lost) = (0, 0);
     while let Some(step) = steps.next() {
         match step {
             Step::Block(first, value, _) => {
-                found += read_header(first, &value).map_or(0, |header| u64::from(header.count));
+                let Ok(header) = read_header(first, &value) else { continue };
+                found += u64::from(header.count);
+                progress(header.last(), head);
             }
-            Step::Gap(gap) => lost += gap.last.0 - gap.first.0 + 1,
+            Step::Gap(gap) => {
+                lost += gap.last.0 - gap.first.0 + 1;
+                progress(gap.last, head);
+            }
         }
     }
     (found, lost)
@@ -253,7 +261,7 @@ fn gap_of(header: &Header<'_>, cause: ReadError) -> Lost {
     Lost {
         first: header.first,
         last: header.last(),
-        recorded_from: header.first_at,
+        recorded_from: Some(header.first_at),
         recorded_to: Some(header.last_at),
         kinds: Some(Kind::ALL.iter().copied().filter(|kind| header.kinds & (1 << kind.tag()) != 0).collect()),
         cause,
@@ -263,15 +271,15 @@ fn gap_of(header: &Header<'_>, cause: ReadError) -> Lost {
 /// Events of `header`'s block, from the one with `index` on, that are lost.
 fn gap_in(header: &Header<'_>, block: &Block<'_>, index: usize, cause: ReadError) -> Lost {
     let (seq, entry) = (block.seq(index), block.entry(index));
-    let at = block.recorded_at(&entry);
+    let at = Some(block.recorded_at(&entry));
     let kinds = Kind::from_tag(entry.tag.kind).into_iter().collect();
-    Lost { first: seq, last: seq, recorded_from: at, recorded_to: Some(at), kinds: Some(kinds), cause }
+    Lost { first: seq, last: seq, recorded_from: at, recorded_to: at, kinds: Some(kinds), cause }
         .within(header)
 }
 
 impl Lost {
     fn within(mut self, header: &Header<'_>) -> Self {
-        self.recorded_from = self.recorded_from.max(header.first_at);
+        self.recorded_from = self.recorded_from.max(Some(header.first_at));
         self
     }
 

@@ -74,15 +74,13 @@ from_redb! { CommitError DatabaseError SetDurabilityError StorageError TableErro
 /// Runs what reads the store, and reports it as damaged where it panics.
 ///
 /// redb trusts the pages it wrote and may panic on one that changed since; checking them all would mean reading the
-/// whole file at each start.
+/// whole file at each start. What it says then is for those who know it.
 pub(crate) fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     quiet::caught(read).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a page has no sense");
-        Err(StoreError::Damaged(what.to_owned()))
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        let said = said.map_or_else(String::new, |said| format!(" [{said}]"));
+        Err(StoreError::Damaged(format!("a page of its file makes no sense{said}")))
     })
 }
 
@@ -272,5 +270,18 @@ impl Database {
     /// Position of the last event that the log's own file has in its tables.
     pub(crate) fn stored_seq(&self) -> Result<Seq, StoreError> {
         guarded(|| last_seq(&self.own.begin_read()?.open_table(HEADERS)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::guarded;
+
+    #[test]
+    fn a_panic_is_told_as_damage_with_its_words_in_brackets() {
+        let told = guarded::<()>(|| panic!("internal error: entered unreachable code"));
+        let then = "the store is damaged: a page of its file makes no sense [internal error: entered unreachable code]; \
+                    restore events.redb from a backup";
+        assert_eq!(told.map_err(|error| error.to_string()), Err(then.to_owned()));
     }
 }

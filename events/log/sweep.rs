@@ -7,6 +7,7 @@ use crate::id::Seq;
 use crate::log::block::ENTRY_BYTES;
 use crate::log::blocks::{Headers, Value, next_header, read_header};
 use crate::log::filter::{Filter, Matcher};
+use crate::log::header::Header;
 use crate::log::reader::Reader;
 use crate::log::scan::ReadError;
 use crate::log::sealing::KEYS_FILE;
@@ -41,10 +42,12 @@ pub enum Swept {
 /// How much of the log was touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Touched {
-    /// Blocks whose events were looked at.
+    /// Blocks whose events were looked at. One that a walk stops in and goes on from counts once.
     pub blocks: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// The first and the last position of the block that was looked at last.
+    last: Option<(Seq, Seq)>,
 }
 
 /// How much of a log there is.
@@ -216,9 +219,27 @@ fn read(open: &EventBlock, index: usize, room: &mut Vec<u8>) -> Result<Option<Sw
 }
 
 impl Touched {
-    fn add(&mut self, bytes: u32) {
-        self.blocks += 1;
-        self.bytes += u64::from(bytes);
+    /// This and what a walk that went on behind it touched: see [`Sweep::going_on`] and [`Picker::going_on`].
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self { blocks: self.blocks + next.blocks, bytes: self.bytes + next.bytes, last: next.last }
+    }
+
+    /// Nothing yet, behind this.
+    fn behind(self) -> Self {
+        Self { last: self.last, ..Self::default() }
+    }
+
+    /// Counts a block, unless the walk stopped in it before. It is the same, whatever blocks lie there by now, if it has a position
+    /// of the last one.
+    fn add(&mut self, header: &Header<'_>) {
+        let (first, last) = (header.first, header.last());
+        let is_known = self.last.is_some_and(|known| first <= known.1 && known.0 <= last);
+        self.last = Some((first, last));
+        if !is_known {
+            self.blocks += 1;
+            self.bytes += u64::from(header.body_bytes);
+        }
     }
 }
 
@@ -249,6 +270,12 @@ impl std::fmt::Debug for Sweep {
 }
 
 impl Sweep {
+    /// The same sweep as a part of a walk that touched `before`: the block in which that stopped is not counted again.
+    #[must_use]
+    pub fn going_on(self, before: Touched) -> Self {
+        Self { touched: before.behind(), ..self }
+    }
+
     /// What was touched so far.
     pub fn touched(&self) -> Touched {
         self.touched
@@ -333,7 +360,7 @@ impl Sweep {
         if !self.lens.matcher.may_match(&header) {
             return Ok(None);
         }
-        self.touched.add(header.body_bytes);
+        self.touched.add(&header);
         match EventBlock::open(&self.snapshot, &header, &self.lens) {
             Ok(open) => {
                 self.open = Some(open);
@@ -362,6 +389,12 @@ impl std::fmt::Debug for Picker {
 }
 
 impl Picker {
+    /// The same picker as a part of a walk that touched `before`: the block in which that stopped is not counted again.
+    #[must_use]
+    pub fn going_on(self, before: Touched) -> Self {
+        Self { touched: before.behind(), ..self }
+    }
+
     /// What was touched so far.
     pub fn touched(&self) -> Touched {
         self.touched
@@ -392,7 +425,7 @@ impl Picker {
         if let Some((first, value)) = next_header(&mut self.snapshot.headers_until(seq)?, true)? {
             match read_header(first, &value) {
                 Ok(header) if header.last() >= seq => {
-                    self.touched.add(header.body_bytes);
+                    self.touched.add(&header);
                     match EventBlock::open(&self.snapshot, &header, &self.lens) {
                         Ok(open) => self.open = Some(open),
                         Err(error) => {

@@ -234,8 +234,15 @@ fn check(reader: &Reader, postings: &Postings, truth: &[Record], what: &str) {
             truth.iter().filter(|record| is_wanted(record, &question)).cloned().collect();
         for newest_first in [false, true] {
             let question = Question { newest_first, ..question.clone() };
+            let mut blocks = None;
             for one in [false, true] {
                 let (found, trail) = walked(&question, reader, postings, one);
+                let figures = trail.figures();
+                assert!(figures.read.blocks <= figures.blocks, "{what}: {question:?}: {figures:?}");
+                assert!(figures.read.bytes <= figures.bytes, "{what}: {question:?}: {figures:?}");
+                // A block that is gone on in counts once, however often the walk stops in it.
+                let read = (figures.read.blocks, figures.read.bytes);
+                assert_eq!(*blocks.get_or_insert(read), read, "{what}: {question:?}");
                 assert_eq!(found, then, "{what}: {question:?}");
                 assert_eq!(trail.figures().matched, then.len() as u64);
                 assert_eq!(trail.gaps(), (&[][..], 0), "{what}: {question:?}");

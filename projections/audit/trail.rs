@@ -276,7 +276,7 @@ impl Trail {
         mut found: Positions,
         give: &mut dyn FnMut(Found) -> More,
     ) -> Result<(), StoreError> {
-        let mut picker = reader.picker(&self.filter)?;
+        let mut picker = reader.picker(&self.filter)?.going_on(self.figures.read);
         let mut unread: Option<(Seq, Seq)> = None;
         let mut more = More::Yes;
         while more == More::Yes && picker.touched().blocks < PICKED_BLOCKS_MAX {
@@ -323,7 +323,7 @@ impl Trail {
             edge.min(self.left.1).min(Seq(at.0.saturating_add(SWEPT_MAX - 1)))
         };
         let filter = Filter { until: Some(far), ..self.filter.clone() };
-        let mut sweep = reader.sweep(at, &filter, down)?;
+        let mut sweep = reader.sweep(at, &filter, down)?.going_on(self.figures.read);
         let mut more = More::Yes;
         while more == More::Yes {
             match sweep.advance()? {
@@ -396,8 +396,7 @@ impl Trail {
     }
 
     fn add(&mut self, touched: Touched) {
-        self.figures.read.blocks += touched.blocks;
-        self.figures.read.bytes += touched.bytes;
+        self.figures.read = self.figures.read.and(touched);
     }
 }
 

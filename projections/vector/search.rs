@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 
 use crate::embedding::standby::{Called, Work};
+use crate::embedding::{EmbedError, Embedder};
 use crate::vector::index::Hnsw;
 use crate::vector::pass::{Aim, Part, Pass};
 use crate::vector::quantise::{Query, QueryVectorError};
@@ -120,6 +121,24 @@ impl VectorReader {
     /// The last record that searches from now on include.
     pub fn checkpoint(&self) -> Seq {
         self.shared.checkpoint()
+    }
+
+    /// The vector of each of `texts`, in their order: the one that is stored, and where there is none, or it is damaged, the one that
+    /// `embedder` makes. It must be the model of this projection.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbedError`] of the model.
+    pub fn vectors_of(&self, texts: &[&str], embedder: &dyn Embedder) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let store = &self.shared.store;
+        let stored = |text: &&str| Some(store.vector(store.get_slot(text)?)?.to_vec());
+        let found: Vec<Option<Vec<f32>>> = texts.iter().map(stored).collect();
+        let lacking = texts.iter().zip(&found).filter(|(_, vector)| vector.is_none());
+        let missing: Vec<&str> = lacking.map(|(text, _)| *text).collect();
+        let made = if missing.is_empty() { Vec::new() } else { embedder.embed(&missing)? };
+        let mut made = made.into_iter();
+        // A model makes one for each.
+        Ok(found.into_iter().map(|vector| vector.or_else(|| made.next()).unwrap_or_default()).collect())
     }
 
     /// The rows most similar to a vector.

@@ -1,4 +1,5 @@
-//! `caxton agents list | show | validate | reload | rollback`; `logs` is among the commands of `talk`.
+//! `caxton agents list | show | validate | reload | rollback`; `logs` is among the commands of `talk`. All but `list` and `logs`
+//! are about agents from files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +18,10 @@ use super::talk;
 use super::transfer::is_dash;
 use crate::agents::{Judgement, Surroundings, judge, report};
 
-/// Runs a command about agents from files.
+/// What the server calls agents that are none of its files.
+const EXTERNAL: &str = "external";
+
+/// Runs a command about agents.
 pub(super) fn run(command: &AgentsCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     match command {
         AgentsCommand::List(list) => print_list(list, common, out),
@@ -58,7 +62,52 @@ fn print_list(list: &AgentsList, common: &Common, out: &mut Output) -> Result<()
             agents.extend(page);
         }
     }
+    for agent in answer.get_mut("agents").and_then(Value::as_array_mut).into_iter().flatten() {
+        put(agent, "kind", "config".into());
+    }
+    // Only an agent of a file has a status.
+    if list.status.is_none() {
+        add_registered(&mut answer, registered(&backend, list)?);
+    }
     print_agents(&answer, out)
+}
+
+/// Agents that run outside of the server.
+fn registered(backend: &Backend, list: &AgentsList) -> Result<Vec<Value>, Failure> {
+    let request = Request::get("/api/v1/agents")
+        .with("kind", EXTERNAL)
+        .with_some("workspace", list.workspace.as_deref())
+        .with_some("capability", list.capability.as_deref())
+        .at(&list.at);
+    let (mut agents, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        // As many at a time as the server gives by itself: it may allow no more.
+        let page = backend.ask(request.clone().with_some("cursor", cursor.as_deref()))?;
+        agents.extend_from_slice(items(&page, "agents"));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return Ok(agents),
+        }
+    }
+}
+
+/// Puts them behind those from files, by the member that names these.
+fn add_registered(answer: &mut Value, registered: Vec<Value>) {
+    let Some(agents) = answer.get_mut("agents").and_then(Value::as_array_mut) else { return };
+    for mut agent in registered {
+        let name = agent["agent_id"].clone();
+        put(&mut agent, "name", name);
+        agents.push(agent);
+    }
+    let total = agents.len();
+    put(answer, "total", total.into());
+}
+
+/// Sets a member of an object.
+fn put(object: &mut Value, name: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
 }
 
 fn print_agents(answer: &Value, out: &mut Output) -> Result<(), Failure> {
@@ -69,6 +118,7 @@ fn print_agents(answer: &Value, out: &mut Output) -> Result<(), Failure> {
     let rows = agents.iter().map(|agent| {
         let words = items(agent, "capabilities").iter().filter_map(Value::as_str).collect::<Vec<_>>();
         let version = cell(agent, "version");
+        let place = if is_registered(agent) { "registered".to_owned() } else { cell(agent, "path") };
         let pinned = agent["pinned"].as_bool().unwrap_or_default();
         vec![
             cell(agent, "name"),
@@ -76,12 +126,24 @@ fn print_agents(answer: &Value, out: &mut Output) -> Result<(), Failure> {
             cell(agent, "status"),
             cell(agent, "workspace"),
             words.join(", "),
-            cell(agent, "path"),
+            place,
         ]
     });
-    out.table(&["agent", "version", "status", "workspace", "capabilities", "file"], rows.collect())?;
-    out.line(counted(agents.len(), "agent"))?;
+    out.table(&["agent", "version", "status", "workspace", "capabilities", "from"], rows.collect())?;
+    let count = counted(agents.len(), "agent");
+    match agents.iter().filter(|agent| is_registered(agent)).count() {
+        0 => out.line(count)?,
+        registered => out.line(format_args!(
+            "{count}: {} from files, {registered} registered by programs outside of the server",
+            agents.len() - registered
+        ))?,
+    }
     print_rejected(answer, out)
+}
+
+/// Whether the agent runs outside of the server, and has no file.
+fn is_registered(agent: &Value) -> bool {
+    agent["kind"] == EXTERNAL
 }
 
 /// Files that are not in use, each with its first faults.

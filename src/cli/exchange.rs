@@ -109,6 +109,15 @@ fn wanted(asked: &ExportEvents) -> Result<Wanted, Failure> {
             Failure::new(Exit::Usage, format!("{flag} {text:?}: {error}; write it as 2026-01-31T12:00:00Z"))
         }),
     };
+    let (since, until) = (time("--since", &asked.since)?, time("--until", &asked.until)?);
+    if let (Some(since), Some(until)) = (since, until)
+        && until <= since
+    {
+        let message = format!(
+            "--until {until}: is not after --since ({since}); give a later moment, or leave one of them out"
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
     Ok(Wanted {
         from: Seq(asked.from_seq.unwrap_or(0)),
         filter: Filter {
@@ -117,8 +126,8 @@ fn wanted(asked: &ExportEvents) -> Result<Wanted, Failure> {
             stream: asked.stream.clone(),
             actor: asked.actor.clone(),
             correlation: asked.correlation.clone(),
-            recorded_from: time("--since", &asked.since)?,
-            recorded_before: time("--until", &asked.until)?,
+            recorded_from: since,
+            recorded_before: until,
         },
     })
 }

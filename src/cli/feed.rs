@@ -162,6 +162,9 @@ fn read(body: impl Read, heard: &SyncSender<Heard>) -> Option<Heard> {
     Some(Heard::Broken(Failure::new(Exit::Unreachable, "the server has ended the stream")))
 }
 
+/// What a shell says of a command that Ctrl-C ended.
+pub(super) const INTERRUPTED: i32 = 130;
+
 /// Tells of the first Ctrl-C or SIGTERM. The second one ends the process at once.
 pub(super) fn on_interrupt<T: Send + 'static>(told: Sender<T>, what: T) -> Result<(), Failure> {
     let failed = |error| Failure::new(Exit::Failed, format!("could not listen to signals: {error}"));
@@ -177,7 +180,7 @@ pub(super) fn on_interrupt<T: Send + 'static>(told: Sender<T>, what: T) -> Resul
                 tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
                 match what.take() {
                     Some(what) => drop(told.send(what)),
-                    None => std::process::exit(130),
+                    None => std::process::exit(INTERRUPTED),
                 }
             }
         });

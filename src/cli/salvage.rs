@@ -120,10 +120,13 @@ fn taken_back(dir: &Path, is_new: bool, failure: Failure) -> Failure {
     failure.told(message)
 }
 
-/// The stopped log, with its end as it is.
+/// The stopped log, with its end as it is. To find what there is takes as long as to read it.
 fn open(common: &Common) -> Result<Reader, Failure> {
     let dir = log::known_data_dir(common)?;
-    Log::open_damaged(&dir).map_err(|error| {
+    let mut progress = Progress::new("looking through", "events", !common.no_progress);
+    let opened = Log::open_damaged(&dir, &mut |seq, head| progress.set(seq.0, head.0));
+    drop(progress);
+    opened.map_err(|error| {
         let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
         // Without the advice to salvage: this was it.
         Failure::new(exit, chain(&error))

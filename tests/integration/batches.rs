@@ -161,6 +161,42 @@ fn observations_and_relations_come_in_batches_too() {
 }
 
 #[test]
+fn an_observation_that_names_its_entity_twice_names_one() {
+    let server = Server::start();
+    let ada = server.entity("Ada", "Person", &[]);
+    server.entity("Byron", "Person", &[]);
+    let id = ada["entity_id"].as_str().unwrap();
+    for (names, field, other, value) in [
+        (json!({"entity": "Ada", "entity_name": "Byron"}), "entity_name", "entity", "Byron"),
+        (json!({"entity": "Byron", "entity_id": id}), "entity_id", "entity", id),
+        // Whether a name and an id are the same entity is not looked up.
+        (json!({"entity_id": id, "entity_name": "Ada"}), "entity_name", "entity_id", "Ada"),
+    ] {
+        let mut item = names.clone();
+        item["content"] = json!("likes tea");
+        let body = json!({"agent_id": "ada", "observations": [item]});
+        let problem = server.post("/memory/observations/batch", &body).problem(422, "VALIDATION_ERROR");
+        assert_eq!(problem["field"], format!("observations[0].{field}"), "{names}");
+        assert_eq!(problem["value"], value, "{names}");
+        let (told, given) = (problem["detail"].as_str().unwrap(), names[other].as_str().unwrap());
+        assert!(told.contains(&format!("is not what {other} says beside it, {given:?}")), "{told}");
+        assert!(problem["remedy"].as_str().unwrap().contains("leave one of them out"), "{problem}");
+        let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&item.to_string());
+        let line = &ask.send().expect(200).lines()[0];
+        assert_eq!((&line["http_status"], &line["field"]), (&json!(422), &json!(field)), "{names}");
+    }
+    let count = |name: &str| {
+        server.get(&format!("/memory/entities/{name}?agent_id=ada")).json()["observation_count"].clone()
+    };
+    assert_eq!((count("Ada"), count("Byron")), (json!(0), json!(0)));
+    let same = json!({"entity": "Ada", "entity_name": "Ada", "content": "likes tea"});
+    server
+        .post("/memory/observations/batch", &json!({"agent_id": "ada", "observations": [same]}))
+        .expect(201);
+    assert_eq!(count("Ada"), 1);
+}
+
+#[test]
 fn lines_stand_each_for_itself() {
     let server = Server::start();
     let mut text = String::new();

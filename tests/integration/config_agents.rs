@@ -211,6 +211,33 @@ fn the_command_line_lists_shows_reloads_and_takes_back() {
 }
 
 #[test]
+fn agents_that_registered_are_listed_beside_those_from_files() {
+    let world = World::new();
+    world.create("Ada", &file("Ada", "1.0.0")).expect(201);
+    for (name, workspace) in [("bob", "default"), ("eve", "lab")] {
+        world.server.post("/agents", &json!({ "agent_id": name, "workspace": workspace })).expect(201);
+    }
+    let url = format!("http://{}", world.server.address);
+    let list = |args: &[&str]| {
+        let args = [&["--url", &url, "--json", "agents", "list"][..], args].concat();
+        let output = run(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(list["total"], list["agents"].as_array().unwrap().len());
+        let rows = list["agents"].as_array().unwrap().iter();
+        let text = |agent: &Value, name: &str| agent[name].as_str().unwrap().to_owned();
+        rows.map(|agent| (text(agent, "name"), text(agent, "kind"))).collect::<Vec<_>>()
+    };
+    let row = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
+    let (ada, bob, eve) = (row("Ada", "config"), row("bob", "external"), row("eve", "external"));
+    assert_eq!(list(&[]), [ada.clone(), bob, eve.clone()]);
+    assert_eq!(list(&["--workspace", "lab"]), [eve]);
+    assert_eq!(list(&["--status", "running"]), [ada]);
+    let shown = ["Ada.md", "registered", "3 agents: 1 from files, 2 registered by programs outside"];
+    check(&["--url", &url, "agents", "list"], 0, &shown);
+}
+
+#[test]
 fn files_are_checked_without_a_server() {
     let folder = TempDir::new().unwrap();
     let place = folder.path().to_str().unwrap();

@@ -1,14 +1,18 @@
 //! Taking a log and a memory elsewhere, and bringing what others kept in.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use caxton::engine::SystemClock;
 use caxton_events::log::{Log, LogOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::cli::{check, check_failure, json as cli_json};
+use super::cli::{caxton, check, check_failure, json as cli_json, until};
 use super::server::Server;
 
 fn told(server: &Server) {
@@ -50,6 +54,9 @@ fn a_running_servers_log_is_exported_and_becomes_the_log_of_another_directory() 
     check_failure(&["export", "events", "--kind", "memory.nonsense", "--out", "-"], 2, "known are");
     let turned = ["export", "events", "--from-seq", "10", "--to-seq", "5", "--out", "-"];
     check_failure(&turned, 2, "--to-seq 5: lies before --from-seq (10)");
+    let turned = ["export", "events", "--since", "2026-02-01", "--until", "2026-01-01", "--out", "-"];
+    let told = "--until 2026-01-01T00:00:00.000000Z: is not after --since (2026-02-01T00:00:00.000000Z)";
+    check_failure(&turned, 2, told);
 }
 
 #[test]
@@ -84,6 +91,31 @@ fn events_come_as_lines_or_as_a_table_and_only_those_asked_for() {
     assert_eq!(&file[..15], b"SQLite format 3");
     let without = Server::start();
     without.get("/memory/export/tables?table=entities&include_embeddings=true").problem(503, "NO_MODEL");
+}
+
+#[test]
+fn what_ends_before_it_begins_is_refused_with_both_ends() {
+    let server = Server::start();
+    told(&server);
+    let (since, until) = ("2026-02-01T00:00:00.000000Z", "2026-01-01T00:00:00.000000Z");
+    let times = format!("since={since}&until={until}");
+    let of_times = ("until", until, format!("is not after since ({since})"));
+    for (path, (field, value, message)) in [
+        (
+            "/events/export?from_seq=10&to_seq=5".to_owned(),
+            ("to_seq", "5", "lies before from_seq (10)".to_owned()),
+        ),
+        (format!("/events/export?{times}"), of_times.clone()),
+        (format!("/events?{times}"), of_times.clone()),
+        (format!("/events/stream?{times}"), of_times.clone()),
+        (format!("/messages?{times}"), of_times.clone()),
+        (format!("/agents/ada/logs?{times}"), of_times),
+    ] {
+        let problem = server.get(&path).problem(422, "VALIDATION_ERROR");
+        assert_eq!((&problem["field"], &problem["value"]), (&json!(field), &json!(value)), "{path}");
+        assert!(problem["detail"].as_str().unwrap().contains(&message), "{path}: {problem}");
+    }
+    server.get("/events/export?from_seq=5&to_seq=5").expect(200);
 }
 
 #[test]
@@ -154,6 +186,36 @@ fn nothing_is_replaced_or_half_written() {
         fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["data", "log.jsonl", "tables"]);
+}
+
+#[test]
+fn an_export_that_is_interrupted_leaves_what_was_there_and_nothing_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let dir = TempDir::new().unwrap();
+    let (file, part) = (dir.path().join("log.jsonl"), dir.path().join("log.jsonl.part"));
+    fs::write(&file, "old").unwrap();
+    // What a command left that was killed is written over.
+    fs::write(&part, "left").unwrap();
+    for signal in ["-INT", "-TERM"] {
+        let out = file.to_str().unwrap();
+        let mut export =
+            caxton(&["--url", &url, "export", "events", "--force", "--out", out]).spawn().unwrap();
+        // An answer that begins and does not go on.
+        let (mut answer, _) = listener.accept().unwrap();
+        until(&mut answer, "\r\n\r\n");
+        let begun = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{\"type\":\"log\",\"version\":1}\n";
+        answer.write_all(begun.as_bytes()).unwrap();
+        while !fs::metadata(&part).is_ok_and(|part| part.len() == 0) {
+            assert_eq!(export.try_wait().unwrap(), None);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sent = Command::new("kill").args([signal, &export.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(export.wait().unwrap().code(), Some(130), "{signal}");
+        assert_eq!(fs::read(&file).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{signal}");
+    }
 }
 
 #[test]

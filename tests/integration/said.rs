@@ -84,6 +84,11 @@ fn a_stretch_of_time_begins_at_its_first_and_ends_before_its_last_moment() {
     let within = |index: usize, since: usize, until: usize| at(index) >= at(since) && at(index) < at(until);
     for (since, until) in [(1, 3), (0, 4), (2, 2), (3, 1)] {
         let query = format!("&since={}&until={}", at(since), at(until));
+        if at(until) <= at(since) {
+            let problem = server.get(&format!("/messages?{}", &query[1..])).problem(422, "VALIDATION_ERROR");
+            assert_eq!((&problem["field"], &problem["value"]), (&json!("until"), &json!(at(until))));
+            continue;
+        }
         let expected: Vec<String> = (0..5)
             .rev()
             .filter(|index| within(*index, since, until))

@@ -198,6 +198,7 @@ fn facts_are_chosen_by_range_time_request_and_nothing_else() {
         (json!({"from_seq": 3}), "agent"),
         (json!({"since": "2020-01-01T00:00:00Z"}), "agent"),
         (json!({"from_seq": 9, "to_seq": 3}), "to_seq"),
+        (json!({"agent": "ada", "since": "2026-02-01", "until": "2026-01-01"}), "until"),
         (json!({"from_seq": 0, "to_seq": 3}), "from_seq"),
         (json!({"agent": "ada", "later": "perhaps"}), "later"),
         (json!({"agent": "ada", "since": "yesterday"}), "since"),

@@ -18,8 +18,8 @@ pub struct Loss {
     pub last_seq: Seq,
     /// How many.
     pub events: u64,
-    /// None of them was recorded before this moment.
-    pub recorded_from: Timestamp,
+    /// None of them was recorded before this moment, where that is known.
+    pub recorded_from: Option<Timestamp>,
     /// None of them was recorded after this moment, where that is known.
     pub recorded_to: Option<Timestamp>,
     /// What they may be; `None` where nothing that is left says so.
@@ -50,15 +50,17 @@ impl Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first_seq, last_seq, events, recorded_from, .. } = self;
+        let Self { first_seq, last_seq, events, .. } = self;
         match events {
             1 => write!(f, "lost: {first_seq}, recorded")?,
             _ => write!(f, "lost: {first_seq} to {last_seq}, {events} events recorded")?,
         }
-        match self.recorded_to {
-            Some(to) if to == *recorded_from => write!(f, " at {to}")?,
-            Some(to) => write!(f, " from {recorded_from} to {to}")?,
-            None => write!(f, " from {recorded_from} on")?,
+        match (self.recorded_from, self.recorded_to) {
+            (None, None) => f.write_str(" at an unknown time")?,
+            (None, Some(to)) => write!(f, " from an unknown time to {to}")?,
+            (Some(from), Some(to)) if to == from => write!(f, " at {to}")?,
+            (Some(from), Some(to)) => write!(f, " from {from} to {to}")?,
+            (Some(from), None) => write!(f, " from {from} on")?,
         }
         match &self.kinds {
             Some(kinds) => write!(f, ", {}", kinds.join(", "))?,
@@ -187,4 +189,40 @@ pub fn salvage(
     }
     out.flush().map_err(SalvageError::Write)?;
     Ok(remains)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use caxton_events::{Seq, Timestamp};
+    use serde_json::json;
+
+    use super::Loss;
+
+    #[test]
+    fn a_time_that_nothing_says_is_told_as_unknown() {
+        let at = |seconds: u64| Some(Timestamp::from_unix_micros(seconds * 1_000_000));
+        for (from, to, told) in [
+            (None, None, "at an unknown time"),
+            (None, at(9), "from an unknown time to 1970-01-01T00:00:09.000000Z"),
+            (at(5), None, "from 1970-01-01T00:00:05.000000Z on"),
+            (at(5), at(5), "at 1970-01-01T00:00:05.000000Z"),
+            (at(5), at(9), "from 1970-01-01T00:00:05.000000Z to 1970-01-01T00:00:09.000000Z"),
+        ] {
+            let loss = Loss {
+                first_seq: Seq(1),
+                last_seq: Seq(3),
+                events: 3,
+                recorded_from: from,
+                recorded_to: to,
+                kinds: None,
+                cause: "the block is missing".to_owned(),
+            };
+            let then =
+                format!("lost: #1 to #3, 3 events recorded {told}, of unknown kinds\n  the block is missing");
+            assert_eq!(loss.to_string(), then);
+            assert_eq!(serde_json::to_value(&loss).unwrap()["recorded_from"], json!(from));
+        }
+    }
 }

@@ -65,7 +65,8 @@ pub enum ImportError {
     Chosen,
     /// The log had lost its beginning.
     #[error(
-        "the exported log begins after {through}, what lies before was dropped: no log can be made of the rest; to have it elsewhere, use `caxton backup` or copy the data directory"
+        "the exported log begins after {through}, what lies before was dropped: no log can be made of the rest; to have it \
+         elsewhere, stop its server and copy the data directory as it is, with base/ and sealed/"
     )]
     Dropped {
         /// The last event that was dropped.

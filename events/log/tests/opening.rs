@@ -45,6 +45,21 @@ fn a_second_writer_is_told_which_process_holds_the_directory() {
 }
 
 #[test]
+fn who_opens_a_log_to_salvage_it_hears_how_far_it_was_looked_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let unmerged = LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() };
+    let log = Log::open(dir.path(), unmerged, clock()).unwrap();
+    for text in ["a", "b", "c"] {
+        append(&log, batch("s", &[text, text]));
+    }
+    log.close().unwrap();
+    let mut heard = Vec::new();
+    let reader = Log::open_damaged(dir.path(), &mut |seq, head| heard.push((seq.0, head.0))).unwrap();
+    assert_eq!(heard, [(2, 6), (4, 6), (6, 6)]);
+    assert_eq!(contents(&reader), ["a", "a", "b", "b", "c", "c"]);
+}
+
+#[test]
 fn a_stopped_log_is_read_by_several_and_written_by_nobody_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Log::open_read_only(dir.path()), Err(OpenError::Missing { .. })));

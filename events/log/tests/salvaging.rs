@@ -151,11 +151,27 @@ fn a_gap_tells_when_its_events_were_recorded_and_what_they_may_be() {
     let (records, gaps) = salvaged(&reader, 0, &Filter::default());
     let gap = &gaps[0];
     assert_eq!(gap.kinds, Some(vec![Kind::ObservationAdded]));
-    assert!(records[2].recorded_at <= gap.recorded_from && gap.recorded_to <= Some(records[3].recorded_at));
+    assert!(Some(records[2].recorded_at) <= gap.recorded_from);
+    assert!(gap.recorded_to <= Some(records[3].recorded_at));
     let until = Filter { until: Some(Seq(4)), ..Filter::default() };
     let (records, gaps) = salvaged(&reader, 3, &until);
     assert_eq!((records.len(), records[0].seq), (1, Seq(3)));
     assert_eq!((gaps[0].first, gaps[0].last), (Seq(4), Seq(4)), "nothing beyond the end asked for is named");
+}
+
+#[test]
+fn a_gap_that_nothing_lies_before_has_no_time_it_begins_at() {
+    let disk = of_three_blocks(&["d", "e", "f"]);
+    below(&disk, |transaction| {
+        transaction.open_table(HEADERS).unwrap().remove(1).unwrap();
+    });
+    let reader = by_trees(&disk);
+    let (records, gaps) = salvaged(&reader, 0, &Filter::default());
+    let survey = reader.survey(&mut |_| ()).unwrap();
+    for gap in [&gaps[0], &survey.gaps[0]] {
+        assert_eq!((gap.first, gap.last, gap.recorded_from), (Seq(1), Seq(3), None));
+        assert_eq!(gap.recorded_to, Some(records[0].recorded_at));
+    }
 }
 
 #[test]

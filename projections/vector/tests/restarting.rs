@@ -7,6 +7,7 @@ use caxton_events::{Scope, Seq};
 
 use super::{
     Hashing, House, ask, between, entity, observation, observation_during, observation_removed, scope,
+    vector_of,
 };
 use crate::projection::Projection;
 use crate::vector::{StateError, VectorHit};
@@ -50,6 +51,19 @@ fn saved_state_is_there_after_a_restart_without_the_model() {
     assert_eq!(ask("after", 1).rows(&house.reader()), [1], "another scope");
     assert_eq!(house.model.embedded(), embedded + 1);
     assert_eq!(everything(&mut house), everything(&mut house.rebuilt()));
+}
+
+#[test]
+fn texts_that_were_remembered_have_their_vectors_without_the_model() {
+    let mut house = filled();
+    let (reader, model, embedded) = (house.reader(), house.model.clone(), house.model.embedded());
+    let texts = ["one", "Ada (person)", "two"];
+    assert_eq!(reader.vectors_of(&texts, &*model).unwrap(), texts.map(vector_of));
+    assert_eq!(model.embedded(), embedded);
+    // A text in several pieces has no vector of its own in the store.
+    let texts = ["new", "one", "a b c d", "newer", "Bob (robot)"];
+    assert_eq!(reader.vectors_of(&texts, &*model).unwrap(), texts.map(vector_of));
+    assert_eq!(model.embedded(), embedded + 2, "a piece of another text is a text as well");
 }
 
 #[test]

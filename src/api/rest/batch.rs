@@ -17,7 +17,7 @@ use super::entity_writes::{
 use super::fields::{Fields, Sorted};
 use super::ids::Row;
 use super::lines;
-use super::problem::{Complaint, Problem};
+use super::problem::{Complaint, Problem, shortened};
 use super::refusals;
 use super::relations::{RELATION, new_relation};
 use crate::commands::{EntityRef, NewObservation, Refusal, Write, WriteStatus, Written, WrittenKind};
@@ -55,6 +55,8 @@ impl Kind {
 }
 
 const OBSERVATION_ITEM: &[&str] = &["entity", "entity_id", "entity_name", "observations"];
+/// Names of the entity of an observation, which mean the same.
+const ENTITY_NAMES: [&str; 3] = ["entity", "entity_id", "entity_name"];
 
 static ENTITIES: Kind = Kind {
     list: "entities",
@@ -71,11 +73,7 @@ static RELATIONS: Kind = Kind {
 
 /// An entity with one `content` or several `observations`.
 fn observation_item(fields: &mut Fields, context: &WriteContext) -> Write {
-    let mut entity = None;
-    for name in ["entity", "entity_id", "entity_name"] {
-        entity = fields.text(name).or(entity);
-    }
-    let entity = entity.unwrap_or_else(|| {
+    let entity = entity_of(fields).unwrap_or_else(|| {
         fields.complain("entity", None, "is missing", "add the id or the name of the entity");
         String::new()
     });
@@ -87,6 +85,24 @@ fn observation_item(fields: &mut Fields, context: &WriteContext) -> Write {
         fields.complain("content", None, "is missing", "add a content, or a list of observations");
     }
     Write::AddObservations { entity: reference(entity, vec![context.scope.clone()]), observations }
+}
+
+/// The entity that an item names. Named twice it must be in the same words: whether an id and a name are one entity is known only
+/// where it is written.
+fn entity_of(fields: &mut Fields) -> Option<String> {
+    let mut named: Option<(&str, String)> = None;
+    for name in ENTITY_NAMES {
+        let Some(text) = fields.text(name) else { continue };
+        match &named {
+            Some((before, other)) if *other != text => {
+                let message = format!("is not what {before} says beside it, {:?}", shortened(other));
+                fields.complain(name, Some(&text), &message, "leave one of them out: they mean the same");
+            }
+            Some(_) => (),
+            None => named = Some((name, text)),
+        }
+    }
+    named.map(|(_, text)| text)
 }
 
 /// `POST /memory/entities/batch`.

@@ -75,14 +75,15 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 
 /// What the parameters choose.
 pub(super) fn wanted(query: &mut Fields) -> Wanted {
+    let (recorded_from, recorded_before) = query.stretch();
     let filter = Filter {
         until: None,
         kinds: kinds(query),
         stream: query.text("stream"),
         actor: query.text("actor"),
         correlation: query.text("correlation_id"),
-        recorded_from: query.time("since"),
-        recorded_before: query.time("until"),
+        recorded_from,
+        recorded_before,
     };
     Wanted { filter, concerning: query.parsed("agent_id") }
 }

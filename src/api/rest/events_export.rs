@@ -9,7 +9,6 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use caxton_events::{Seq, Timestamp};
-use caxton_projections::embedding::Embedder as _;
 use caxton_projections::view::{Part, View, Wait};
 use caxton_tools::transfer::ExportError;
 use caxton_tools::transfer::events::{EventExport, EventFormat, Wanted};
@@ -39,6 +38,11 @@ pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Respons
     let format = query.choice("format", &formats).unwrap_or(EventFormat::Lines);
     let from = Seq(query.integer("from_seq", 1..=u64::MAX).unwrap_or(0));
     let until = query.integer("to_seq", 1..=u64::MAX).map(Seq);
+    if let Some(to) = until.filter(|to| *to < from) {
+        let message = format!("lies before from_seq ({})", from.0);
+        let remedy = "give a later position, or leave it out";
+        query.complain("to_seq", Some(&to.0.to_string()), &message, remedy);
+    }
     let mut filter = wanted(&mut query).filter;
     filter.until = until;
     query.finish()?;
@@ -97,7 +101,10 @@ pub(super) async fn tables(State(api): State<Api>, call: Call) -> Result<Respons
         let mut export = export.map_err(|error| failed(&error))?;
         Ok(move |view: &View| {
             let semantic = view.semantic().filter(|_| with_vectors);
-            let embed = semantic.map(|semantic| move |texts: &[&str]| semantic.embedding.embed(texts));
+            // What is remembered was embedded when it was folded.
+            let embed = semantic.map(|semantic| {
+                move |texts: &[&str]| semantic.vectors.vectors_of(texts, &*semantic.embedding)
+            });
             let embed = embed.as_ref().map(|embed| embed as Embed<'_>);
             export.next_piece(embed).map_err(|error| failed(&error))
         })

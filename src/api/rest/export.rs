@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use caxton_events::{Clock as _, MemoryId, Scope, Seq, Timestamp};
-use caxton_projections::embedding::Embedder as _;
 use caxton_projections::graph::{Entity, EntityFilter, RelationFilter};
 use caxton_projections::view::{View, Wait};
 use futures::stream;
@@ -244,5 +243,6 @@ fn headers(view: &View, entities: &[Entity]) -> Result<Vec<Vec<f32>>, Problem> {
     let texts: Vec<String> =
         entities.iter().map(|entity| format!("{} ({})", entity.name, entity.entity_type)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    semantic.embedding.embed(&texts).map_err(|error| embedding_failed(&error))
+    let vectors = semantic.vectors.vectors_of(&texts, &*semantic.embedding);
+    vectors.map_err(|error| embedding_failed(&error))
 }

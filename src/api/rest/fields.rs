@@ -312,6 +312,19 @@ impl Fields {
         self.parsed(name)
     }
 
+    /// A stretch of time, from `since` up to `until`, which is not in it; one that holds no moment is a complaint.
+    pub(super) fn stretch(&mut self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (since, until) = (self.time("since"), self.time("until"));
+        if let (Some(since), Some(until)) = (since, until)
+            && until <= since
+        {
+            let message = format!("is not after since ({since})");
+            let remedy = "give a later moment, or leave it out";
+            self.complain("until", Some(&until.to_string()), &message, remedy);
+        }
+        (since, until)
+    }
+
     /// One of a few words; case does not matter.
     pub(super) fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;

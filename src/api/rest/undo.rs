@@ -99,14 +99,15 @@ pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response,
 
 /// Which facts are meant.
 fn chosen(body: &mut Fields) -> Chosen {
+    let (since, until) = body.stretch();
     let chosen = Chosen {
         agent: body.parsed("agent"),
         conversation: body.parsed("conversation_id"),
         correlation: body.text("correlation_id"),
         from: body.integer("from_seq", 1..=u64::MAX).map(Seq),
         to: body.integer("to_seq", 1..=u64::MAX).map(Seq),
-        since: body.time("since"),
-        until: body.time("until"),
+        since,
+        until,
     };
     let Chosen { agent, conversation, correlation, from, to, .. } = &chosen;
     let is_range = from.is_some() && to.is_some();

@@ -10,9 +10,9 @@ use super::talk::AgentLogs;
 /// Commands about agents from files.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum AgentsCommand {
-    /// List the agents of a running server, and the files that it could not use
+    /// List the agents of a running server, those from files and those that registered, and the files that it could not use
     List(AgentsList),
-    /// Show one agent with its limits and its versions
+    /// Show one agent of a file with its limits and its versions
     Show(AgentShow),
     /// Check agent files, without a server
     Validate(AgentsValidate),
@@ -37,7 +37,7 @@ pub(in crate::cli) struct AgentsList {
     /// Only agents that offer this
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) capability: Option<String>,
-    /// Only agents that are running, draining, stopped or in error
+    /// Only agents that are running, draining, stopped or in error; agents that registered have no status
     #[arg(long, value_name = "STATUS")]
     pub(in crate::cli) status: Option<String>,
     #[command(flatten)]

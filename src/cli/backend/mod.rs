@@ -207,6 +207,7 @@ const IN_COMMANDS: &[(&str, &str)] = &[
     ("send again=true", "add --again"),
     ("GET /api/v1/config-agents/ with the agent's name lists", "`caxton agents show NAME` lists"),
     ("GET /api/v1/config-agents lists", "`caxton agents list` lists"),
+    ("; GET /api/v1/agents also those that registered", ", and those that registered"),
 ];
 
 /// A problem document as a failure: what is wrong, where, and what to do.

@@ -15,15 +15,13 @@ use super::door::{Ask, Door};
 use crate::cli::args::Common;
 use crate::cli::backend::{ENDPOINT_FILE, is_address};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::feed::on_interrupt;
+use crate::cli::feed::{INTERRUPTED, on_interrupt};
 use crate::telemetry::{ProcessMemory, process_memory_of, process_time_of};
 
 /// Time for a server to be ready; one with a long log takes as long as it takes to fold it.
 const START_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
-/// What a shell says of a command that Ctrl-C ended.
-const INTERRUPTED: i32 = 130;
 /// Lines of its report that are shown when it does not start.
 const LINES_SHOWN: usize = 8;
 

@@ -114,10 +114,9 @@ pub(super) fn changes(directory: &AgentDirectory, before: &str, after: &str) -> 
 /// Nobody has this name.
 pub(super) fn not_found(name: &str) -> Problem {
     let detail = format!("there is no agent {} in the agents directory", shortened(name));
-    Problem::new(StatusCode::NOT_FOUND, "AGENT_NOT_FOUND", detail)
-        .field("id")
-        .value(name)
-        .remedy("GET /api/v1/config-agents lists those there are")
+    Problem::new(StatusCode::NOT_FOUND, "AGENT_NOT_FOUND", detail).field("id").value(name).remedy(
+        "GET /api/v1/config-agents lists those there are; GET /api/v1/agents also those that registered",
+    )
 }
 
 /// Why a wish was not granted.

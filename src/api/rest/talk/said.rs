@@ -39,11 +39,8 @@ pub(super) struct Span {
 
 impl Span {
     pub(super) fn take(query: &mut Fields) -> Self {
-        Self {
-            since: query.time("since"),
-            until: query.time("until"),
-            newest_first: query.choice("order", ORDERS).unwrap_or(true),
-        }
+        let (since, until) = query.stretch();
+        Self { since, until, newest_first: query.choice("order", ORDERS).unwrap_or(true) }
     }
 
     /// The positions of that time, behind or before the cursor. Blocks.

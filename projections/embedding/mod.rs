@@ -70,8 +70,8 @@ pub struct ModelOptions {
     /// sleeps otherwise. The vectors are the same, bit by bit. For a machine with a core to spare; the fused engine only.
     /// Default: off.
     pub helper: bool,
-    /// Threads that a long single text may be split over, the caller's included, one call at a time; each gets 36 tokens at
-    /// least. The fused engine, but not where it computes attention with 16 bits (AMX, AVX-512 BF16).
+    /// Threads that a single text may be split over, the caller's included, one call at a time; each gets 10 tokens at least, 6 where
+    /// the model's numbers have 8 bits. The vectors are the same, bit by bit. The fused engine, but not where it computes attention with 16 bits (AMX, AVX-512 BF16).
     /// Default: 1.
     pub text_threads: usize,
     /// Texts in one pass at most. Default: 32. At least 1.

@@ -12,6 +12,12 @@ use std::thread::{self, JoinHandle};
 
 use super::cores::Whereabouts;
 
+/// Times a thread that was roused looks for work before it lets others have its core, and in all before it sleeps again: about 50 µs,
+/// and half a millisecond.
+const LOOKS_BUSY: u32 = 1_000;
+/// See [`LOOKS_BUSY`].
+const LOOKS_MAX: u32 = 2_000;
+
 /// What threads take part in.
 pub(crate) trait Work: Send + Sync {
     /// Does some of it, on the calling thread.
@@ -33,6 +39,10 @@ struct Helper {
 /// What a helper and those who call it share.
 struct Desk {
     work: Mutex<Option<Arc<dyn Work>>>,
+    /// Whether there is some, so that who looks for it need not lock.
+    has_work: AtomicBool,
+    /// Work comes soon.
+    roused: AtomicBool,
     stop: AtomicBool,
     whereabouts: Whereabouts,
 }
@@ -76,12 +86,22 @@ impl StandBy {
 }
 
 impl<'a> Taken<'a> {
+    /// Wakes the threads for work that is about to come: they look for it a moment.
+    pub(crate) fn rouse(&self) {
+        for Helper { desk, thread } in self.helpers {
+            desk.whereabouts.part_from_caller();
+            desk.roused.store(true, Ordering::Release);
+            thread.thread().unpark();
+        }
+    }
+
     /// Calls the threads to `work`.
     pub(crate) fn call(self, work: &Arc<impl Work + 'static>) -> Called<'a> {
-        for helper in self.helpers {
-            *helper.desk.work() = Some(Arc::clone(work) as Arc<dyn Work>);
-            helper.desk.whereabouts.part_from_caller();
-            helper.thread.thread().unpark();
+        for Helper { desk, thread } in self.helpers {
+            *desk.work() = Some(Arc::clone(work) as Arc<dyn Work>);
+            desk.has_work.store(true, Ordering::Release);
+            desk.whereabouts.part_from_caller();
+            thread.thread().unpark();
         }
         Called { helpers: self.helpers, _turn: self.turn }
     }
@@ -110,6 +130,8 @@ impl Helper {
     fn start(name: String) -> io::Result<Self> {
         let desk = Arc::new(Desk {
             work: Mutex::new(None),
+            has_work: AtomicBool::new(false),
+            roused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             whereabouts: Whereabouts::unknown(),
         });
@@ -124,17 +146,37 @@ impl Desk {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns when there is work, or too long was none.
+    fn look_for_work(&self) {
+        for looks in 0..LOOKS_MAX {
+            if self.has_work.load(Ordering::Acquire) {
+                return;
+            }
+            if looks < LOOKS_BUSY {
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+
     /// What a helper does all the time.
     fn stand_by(&self) {
         self.whereabouts.begin();
         while !self.stop.load(Ordering::Acquire) {
+            self.has_work.store(false, Ordering::Relaxed);
             let work = self.work().take();
             let Some(work) = work else {
-                thread::park();
+                if self.roused.swap(false, Ordering::Acquire) {
+                    self.look_for_work();
+                } else {
+                    thread::park();
+                }
                 // It may have been moved, for work that was over before it came.
                 self.whereabouts.note();
                 continue;
             };
+            self.roused.store(false, Ordering::Relaxed);
             self.whereabouts.note();
             // The panic was told, and the work knows that it was left; whoever calls next counts on this thread.
             let _told = panic::catch_unwind(AssertUnwindSafe(|| work.work()));
@@ -173,6 +215,25 @@ mod tests {
                 thread::yield_now();
             }
             assert!(threads.take().is_none(), "somebody has them");
+            drop(called);
+        }
+    }
+
+    #[test]
+    fn threads_that_were_roused_come_whether_work_follows_at_once_late_or_never() {
+        let threads = StandBy::start("test", 2);
+        for yields in [0, 2 * LOOKS_MAX] {
+            let taken = threads.take().unwrap();
+            taken.rouse();
+            drop(taken);
+            let taken = threads.take().unwrap();
+            taken.rouse();
+            (0..yields).for_each(|_| thread::yield_now());
+            let work = Arc::new(Counting { came: AtomicUsize::new(0), panics: false });
+            let called = taken.call(&work);
+            while work.came.load(Ordering::SeqCst) < threads.count() {
+                thread::yield_now();
+            }
             drop(called);
         }
     }

@@ -68,11 +68,14 @@ pub(crate) struct Plan<'a> {
     /// Entities of the batch; `None`: removed by it.
     changed: HashMap<MemoryId, Option<EntityRow>>,
     steps: Steps,
-    /// Texts to embed, each short enough for the model.
-    pieces: Vec<Cow<'a, str>>,
+    /// Texts to embed, each short enough for the model, and where the vectors are that are known.
+    pieces: Vec<Piece<'a>>,
     /// The record that is taken in.
     seq: Seq,
 }
+
+/// A text, and the place of its vector where that was looked up and found.
+type Piece<'a> = (Cow<'a, str>, Option<Slot>);
 
 /// Changes by scope, each with the record that makes it.
 type Steps = BTreeMap<Scope, (Arc<Cell>, Vec<(Seq, Step)>)>;
@@ -178,14 +181,15 @@ impl<'a> Plan<'a> {
         let start = self.pieces.len();
         // A text that has a vector was one piece when it got it. Looking it up takes a microsecond, finding its
         // tokens forty; a rebuild of 300,000 rows lives from that.
-        if self.shared.store.get_slot(&text).is_some() {
-            self.pieces.push(text);
+        if let Some(slot) = self.shared.store.get_slot(&text) {
+            self.pieces.push((text, Some(slot)));
         } else if !text.trim().is_empty() {
             for range in self.embedder.chunk(&text).into_iter().take(max) {
-                self.pieces.push(match &text {
+                let piece = match &text {
                     Cow::Borrowed(text) => Cow::Borrowed(&text[range]),
                     Cow::Owned(text) => Cow::Owned(text[range].to_owned()),
-                });
+                };
+                self.pieces.push((piece, None));
             }
         }
         start..self.pieces.len()
@@ -204,18 +208,18 @@ impl<'a> Plan<'a> {
 
 /// Place and 8-bit form of the vector of each of `texts`.
 fn vectors_of(
-    texts: &[Cow<'_, str>],
+    texts: &[Piece<'_>],
     store: &VectorStore,
     embedder: &dyn Embedder,
 ) -> Result<Vec<(Slot, Quantised)>, FoldError> {
-    let stored = |text: &str| {
-        let slot = store.get_slot(text)?;
+    let stored = |(text, known): &Piece<'_>| {
+        let slot = known.or_else(|| store.get_slot(text))?;
         Some((slot, quantise(&store.vector(slot)?)))
     };
-    let mut found: Vec<Option<(Slot, Quantised)>> = texts.iter().map(|text| stored(text)).collect();
+    let mut found: Vec<Option<(Slot, Quantised)>> = texts.iter().map(stored).collect();
     let mut missing: Vec<&str> = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
-    for (text, _) in texts.iter().zip(&found).filter(|(_, found)| found.is_none()) {
+    for ((text, _), _) in texts.iter().zip(&found).filter(|(_, found)| found.is_none()) {
         numbers.entry(text).or_insert_with(|| {
             missing.push(text);
             missing.len() - 1
@@ -235,7 +239,7 @@ fn vectors_of(
             let vector = store.view().vector(slot).copied().unwrap_or_else(|| exactly(vector));
             made.push((slot, quantise(&vector)));
         }
-        for (text, found) in texts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+        for ((text, _), found) in texts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
             *found = numbers.get(text.as_ref()).map(|&number| made[number].clone());
         }
     }

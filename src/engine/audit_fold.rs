@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use caxton_events::log::Reader;
 use caxton_projections::audit::{self, AuditError, Postings, Step};
+use caxton_projections::view::Part;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::StartError;
+use super::rebuild::Rebuilds;
 use crate::{failure, telemetry};
 
 /// How long the thread waits for the log to grow before it looks again.
@@ -25,6 +27,7 @@ const REST_MAX: Duration = Duration::from_secs(5);
 struct AuditFold {
     postings: Postings,
     log: Reader,
+    rebuilds: Arc<Rebuilds>,
     stopping: Arc<AtomicBool>,
     /// Ends when the engine stops.
     stop: Receiver<()>,
@@ -38,11 +41,16 @@ pub(super) struct Maker {
 }
 
 /// Opens the postings of a data directory and goes on making them. Nobody waits for it.
-pub(super) fn start(data_dir: &Path, log: &Reader, stopping: &Arc<AtomicBool>) -> Result<Maker, StartError> {
+pub(super) fn start(
+    data_dir: &Path,
+    log: &Reader,
+    rebuilds: &Arc<Rebuilds>,
+    stopping: &Arc<AtomicBool>,
+) -> Result<Maker, StartError> {
     let postings = Postings::at(data_dir);
     let (sender, stop) = bounded(0);
-    let fold =
-        AuditFold { postings: postings.clone(), log: log.clone(), stopping: Arc::clone(stopping), stop };
+    let (rebuilds, stopping) = (Arc::clone(rebuilds), Arc::clone(stopping));
+    let fold = AuditFold { postings: postings.clone(), log: log.clone(), rebuilds, stopping, stop };
     let thread = thread::Builder::new().name("audit-postings".to_owned()).spawn(|| fold.run());
     let running = Mutex::new(Some((thread.map_err(StartError::Thread)?, sender)));
     Ok(Maker { postings, running })
@@ -80,6 +88,10 @@ impl AuditFold {
 
     /// Does what is next and says how long to rest.
     fn work(&self) -> Duration {
+        if self.rebuilds.is_running(Part::Graph) {
+            // That is waited for, and needs the cores and the medium.
+            return IDLE;
+        }
         let (began, head) = (Instant::now(), self.log.head().seq);
         let stopping = || self.stopping.load(Ordering::Relaxed);
         match self.postings.step(&self.log, &stopping) {

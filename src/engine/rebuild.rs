@@ -138,6 +138,13 @@ struct Known {
     threads: Vec<JoinHandle<()>>,
 }
 
+impl Known {
+    fn is_running(&self, part: Part) -> bool {
+        let last = self.last[part as usize].as_ref();
+        last.is_some_and(|(rebuild, _)| rebuild.state == RebuildState::Running)
+    }
+}
+
 impl Rebuilds {
     pub(super) fn new(
         options: &EngineOptions,
@@ -178,6 +185,11 @@ impl Rebuilds {
         Some(rebuild)
     }
 
+    /// Whether a rebuild of `part` is under way.
+    pub(super) fn is_running(&self, part: Part) -> bool {
+        self.known().is_running(part)
+    }
+
     /// Begins to rebuild a projection.
     pub(super) fn begin(self: &Arc<Self>, part: Part, reason: String) -> Result<(), RebuildRefusal> {
         if self.stopping.load(Ordering::Relaxed) {
@@ -187,8 +199,7 @@ impl Rebuilds {
             return Err(RebuildRefusal::NoModel);
         }
         let mut known = self.known();
-        let slot = &known.last[part as usize];
-        if slot.as_ref().is_some_and(|(rebuild, _)| rebuild.state == RebuildState::Running) {
+        if known.is_running(part) {
             return Err(RebuildRefusal::UnderWay { part });
         }
         known.begun += 1;
@@ -355,12 +366,7 @@ impl Rebuilds {
 
     /// Blocks until the rebuild of `part` is no longer running, at most for `timeout`.
     pub(super) fn wait(&self, part: Part, timeout: Duration) {
-        let running = |known: &mut Known| {
-            known.last[part as usize]
-                .as_ref()
-                .is_some_and(|(rebuild, _)| rebuild.state == RebuildState::Running)
-        };
-        drop(self.changed.wait_timeout_while(self.known(), timeout, running));
+        drop(self.changed.wait_timeout_while(self.known(), timeout, |known| known.is_running(part)));
     }
 }
 

@@ -280,7 +280,6 @@ impl Engine {
         let (order, erasures) = bounded(1);
         let ends = Ends { commands, erasures, offers: offers.graph, nudge: talking.nudge };
         let memory = start_memory(options, log, graph, (positions, Arc::clone(&damaged)), ends)?;
-        let postings = audit_fold::start(&options.data_dir, &reader, &stopping)?;
         let threads = Threads {
             memory,
             vectors: vectors.thread,
@@ -293,6 +292,8 @@ impl Engine {
             // Nobody else can have begun one; what is left is that the system gave no thread.
             view.positions().stop(Part::Graph, refused.to_string());
         }
+        // Behind that, which it makes way for.
+        let postings = audit_fold::start(&options.data_dir, &reader, &rebuilds, &stopping)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 view,

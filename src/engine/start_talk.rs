@@ -109,6 +109,7 @@ pub(super) fn start_talk(
         groups,
         nudges,
         offers,
+        offered: None,
         scrubs,
         positions: Arc::clone(positions),
         wakers: Arc::clone(wakers),

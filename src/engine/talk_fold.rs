@@ -37,6 +37,8 @@ pub(super) struct TalkFold {
     pub(super) nudges: Receiver<()>,
     /// Another fold to take in place of the one in use.
     pub(super) offers: Receiver<Offer<talk::TalkFold>>,
+    /// One that includes more than the one in use, which is to come that far before.
+    pub(super) offered: Option<Offer<talk::TalkFold>>,
     /// Something was erased from the log.
     pub(super) scrubs: Receiver<Scrub>,
     pub(super) positions: Arc<Positions>,
@@ -70,12 +72,24 @@ impl TalkFold {
                 },
                 default(IDLE) => self.follow(),
             }
+            if let Some(offer) = self.offered.take() {
+                self.adopt(offer);
+            }
         }
     }
 
-    /// Folds what another fold lacks and takes it in place of the one in use.
-    fn adopt(&mut self, Offer { mut fold, answer }: Offer<talk::TalkFold>) {
-        let checkpoint = self.talk.checkpoint();
+    /// Folds what another fold lacks and takes it in place of the one in use; later, where it read records whose group is still
+    /// under way.
+    fn adopt(&mut self, offer: Offer<talk::TalkFold>) {
+        if offer.fold.checkpoint() > self.talk.checkpoint() {
+            self.follow();
+            let goes_on = self.positions.get(Part::Talk).stopped.is_none() && self.log.closed().is_none();
+            if goes_on && offer.fold.checkpoint() > self.talk.checkpoint() {
+                self.offered = Some(offer);
+                return;
+            }
+        }
+        let (Offer { mut fold, answer }, checkpoint) = (offer, self.talk.checkpoint());
         let adopted = catch_up_to(&self.log, &mut fold, checkpoint, &mut |_, _| ())
             .map_err(|error| failure::chain(&error))
             .and_then(|_| self.talk.replace(fold).map_err(|fold| format!("it is at {}", fold.checkpoint())));

@@ -128,8 +128,14 @@ impl VectorFold {
         self.positions.stop(Part::Vectors, closed.unwrap_or(error));
     }
 
-    /// Folds what another fold lacks and takes it in place of the one in use.
+    /// Folds what another fold lacks, or the one in use does, and takes it in place of that.
     fn adopt(&mut self, Offer { mut fold, answer }: Offer<Vectors>) {
+        while fold.checkpoint() > self.vectors.checkpoint() {
+            if let Err(error) = self.fold_next() {
+                let _ = answer.send(Err(error));
+                return;
+            }
+        }
         let checkpoint = self.vectors.checkpoint();
         let adopted = catch_up_to(&self.log, &mut fold, checkpoint, &mut |_, _| ())
             .map_err(|error| failure::chain(&error))

@@ -44,7 +44,7 @@ pub use instructions::InstructionSet;
 pub use safetensors::TensorError;
 
 use super::embedder::{EmbedError, Embedder, ModelIdentity};
-use super::standby::StandBy;
+use super::standby::{StandBy, Taken};
 use super::{LoadError, ModelOptions, model_files};
 use forward::Scratch;
 use helper::{Helper, Shared};
@@ -59,6 +59,9 @@ const PASS_TOKENS_MIN: usize = 112;
 /// Longest text that the helper is called for before its tokens are known, in bytes.
 const HELPED_BYTES_MAX: usize = 4 * helper::TOKENS_MAX;
 
+/// Bytes of a token, about: in English rather more.
+const TOKEN_BYTES: usize = 4;
+
 /// The model, loaded and packed. Any number of threads may call it at once; each call has memory of its own.
 pub struct MiniLm {
     identity: ModelIdentity,
@@ -67,11 +70,18 @@ pub struct MiniLm {
     kernels: Kernels,
     /// The thread that takes part in the pass of one short text, unless `options.helper` is off.
     helper: Option<Helper>,
-    /// Threads that take tokens of one long text.
+    /// Threads that take tokens of one text.
     others: StandBy,
     options: ModelOptions,
     /// Memory of passes that are over, at most one for each thread that may run.
     idle: Mutex<Vec<Scratch>>,
+}
+
+/// Who takes part in the pass of one text, beside the caller's thread.
+enum Company<'a> {
+    Helper(Shared<'a>),
+    Others(Taken<'a>),
+    Nobody,
 }
 
 /// What one pass works on: places in the batch, and what became of them.
@@ -203,16 +213,10 @@ impl MiniLm {
         }
     }
 
-    /// Takes one long text apart; `false` when it is not long enough, or another call does that: nothing was done.
-    fn split(&self, pass: &Pass, ids: &[Vec<u32>]) -> bool {
-        let &[text] = pass.texts.as_slice() else { return false };
-        let text = &ids[text];
-        let threads = self.threads_for(text);
-        if threads < 2 {
-            return false;
-        }
-        let mut scratches: Vec<Scratch> = (0..threads).map(|_| self.scratch()).collect();
-        let vector = split::forward(self.kernels, &self.weights, text, &mut scratches, &self.others);
+    /// Takes one text apart; `false` when one of `others` did not come in time: nothing was done.
+    fn split(&self, pass: &Pass, text: &[u32], others: Taken<'_>) -> bool {
+        let mut scratches: Vec<Scratch> = (0..self.threads_for(text)).map(|_| self.scratch()).collect();
+        let vector = split::forward(self.kernels, &self.weights, text, &mut scratches, others);
         for scratch in scratches {
             self.put_back(scratch);
         }
@@ -223,14 +227,45 @@ impl MiniLm {
 
     /// Threads that a single text is dealt out to.
     fn threads_for(&self, text: &[u32]) -> usize {
-        (self.others.count() + 1).min(text.len() / split::TOKENS_MIN)
+        (self.others.count() + 1).min(text.len() / split::tokens_min(&self.weights))
     }
 
-    /// The helper, where `texts` are one that may be short enough for it and no other call has it.
-    fn call_helper(&self, texts: &[&str]) -> Option<Shared<'_>> {
-        match (&self.helper, texts) {
-            (Some(helper), [text]) if text.len() <= HELPED_BYTES_MAX => helper.call(),
-            _ => None,
+    /// Who is to take part in the pass of `texts`, as far as their length in bytes says it. They wake while the tokens are cut.
+    fn call(&self, texts: &[&str]) -> Company<'_> {
+        let &[text] = texts else { return Company::Nobody };
+        if text.len() >= 2 * split::tokens_min(&self.weights) * TOKEN_BYTES
+            && let Some(others) = self.others.take()
+        {
+            others.rouse();
+            return Company::Others(others);
+        }
+        if text.len() <= HELPED_BYTES_MAX { self.call_helper() } else { Company::Nobody }
+    }
+
+    fn call_helper(&self) -> Company<'_> {
+        self.helper.as_ref().and_then(Helper::call).map_or(Company::Nobody, Company::Helper)
+    }
+
+    /// Who takes part in the pass of texts with these tokens, of whom some were called.
+    fn company<'a>(&'a self, called: Company<'a>, ids: &[Vec<u32>]) -> Company<'a> {
+        let [text] = ids else { return Company::Nobody };
+        if self.threads_for(text) > 1 {
+            let others = if let Company::Others(others) = called {
+                Some(others)
+            } else {
+                // They need the core that the helper waits on.
+                drop(called);
+                self.others.take()
+            };
+            return others.map_or(Company::Nobody, Company::Others);
+        }
+        match called {
+            Company::Helper(helper) if text.len() <= helper::TOKENS_MAX => Company::Helper(helper),
+            Company::Others(others) => {
+                drop(others);
+                self.call_helper()
+            }
+            Company::Helper(_) | Company::Nobody => Company::Nobody,
         }
     }
 
@@ -253,25 +288,25 @@ impl MiniLm {
             work();
         });
     }
+
     /// The tokens of each of `texts`, cut and framed.
     fn ids(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>, EmbedError> {
         texts.iter().enumerate().map(|(index, text)| self.tokens.ids(text, index)).collect()
     }
 
     /// The vectors of texts with these tokens.
-    fn embed_ids(&self, ids: &[Vec<u32>], helper: Option<Shared<'_>>) -> Result<Vec<Vec<f32>>, EmbedError> {
+    fn embed_ids(&self, ids: &[Vec<u32>], called: Company<'_>) -> Result<Vec<Vec<f32>>, EmbedError> {
         let passes = self.passes(ids);
-        // The other threads need the core that it waits on.
-        let helper = helper.filter(|_| ids.len() != 1 || self.threads_for(&ids[0]) < 2);
-        match (helper, passes.as_slice()) {
-            (_, [pass]) if self.split(pass, ids) => {}
-            (Some(helper), [pass]) if ids[0].len() <= helper::TOKENS_MAX => {
+        let is_done = match (self.company(called, ids), passes.as_slice()) {
+            (Company::Others(others), [pass]) => self.split(pass, &ids[0], others),
+            (Company::Helper(helper), [pass]) => {
                 self.run(pass, ids, Some(helper));
+                true
             }
-            (helper, _) => {
-                drop(helper);
-                self.run_all(&passes, ids);
-            }
+            (Company::Others(_) | Company::Helper(_) | Company::Nobody, _) => false,
+        };
+        if !is_done {
+            self.run_all(&passes, ids);
         }
         let mut answers = vec![Vec::new(); ids.len()];
         for pass in passes {
@@ -295,10 +330,9 @@ impl Embedder for MiniLm {
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        // It wakes while the text is split.
-        let helper = self.call_helper(texts);
+        let called = self.call(texts);
         let ids = self.ids(texts)?;
-        self.embed_ids(&ids, helper)
+        self.embed_ids(&ids, called)
     }
 
     fn cut(&self, texts: &[&str]) -> Option<Vec<Vec<u32>>> {
@@ -306,7 +340,7 @@ impl Embedder for MiniLm {
     }
 
     fn embed_cut(&self, texts: &[&str], tokens: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EmbedError> {
-        self.embed_ids(&tokens, self.call_helper(texts))
+        self.embed_ids(&tokens, self.call(texts))
     }
 
     fn chunk(&self, text: &str) -> Vec<Range<usize>> {

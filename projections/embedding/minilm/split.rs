@@ -1,4 +1,4 @@
-//! The pass of one long text on several threads: each takes some of its tokens through all layers.
+//! The pass of one text on several threads: each takes some of its tokens through all layers.
 //!
 //! A token meets the others only where it reads their keys and values. So each thread has rows of its own from the first
 //! layer to the last, writes their queries, keys and values where all can read them, waits for the others once a layer, and
@@ -14,16 +14,22 @@ use super::attention::{self, Head, Text, attend};
 use super::forward::{Buffers, Met, Pass, Scratch, chunk_rows, embed_tokens, finish_layer, pool};
 use super::kernels::{Kernels, Rows, RowsMut};
 use super::product::Product;
-use super::weights::Weights;
-use crate::embedding::standby::{StandBy, Work};
+use super::weights::{Numbers, Weights};
+use crate::embedding::standby::{Taken, Work};
 
-/// Tokens that are worth a thread of their own. With fewer the helper is as fast, and does not make the others wait where its core
-/// has other work.
-pub(super) const TOKENS_MIN: usize = 36;
 /// Rows of a thread are a multiple of it, but those of the last: whole tiles.
 const ROWS: usize = 4;
 /// Times a thread looks whether the others are there before it lets somebody else have its core.
 const LOOKS_BUSY: u32 = 2_000;
+
+/// Tokens that are worth a thread of their own. Fewer wait for the weights, which each thread fetches, more than they compute: the
+/// helper, which shares the fetching, is as fast then.
+pub(super) fn tokens_min(weights: &Weights) -> usize {
+    match weights.numbers() {
+        Numbers::Full | Numbers::Rounded => 10,
+        Numbers::Reduced(_) => 6,
+    }
+}
 
 /// Whether a pass of these weights can be split: not where attention is computed with 16 bits.
 pub(super) fn can(kernels: Kernels, weights: &Weights) -> bool {
@@ -49,8 +55,8 @@ struct Part {
     scratch: Mutex<Scratch>,
 }
 
-/// The vector of `text` on this thread and those that stand by, on as many as there are `scratches`, which are taken; `None`:
-/// somebody else has the threads, or one did not come to its end, and nothing was done.
+/// The vector of `text` on this thread and on `others`, on as many as there are `scratches`; `None`: one did not come in time, or not to
+/// its end, and nothing was done.
 ///
 /// # Errors
 ///
@@ -60,9 +66,8 @@ pub(super) fn forward(
     weights: &Arc<Weights>,
     text: &[u32],
     scratches: &mut Vec<Scratch>,
-    others: &StandBy,
+    others: Taken<'_>,
 ) -> Result<Option<Vec<f32>>, io::Error> {
-    let Some(threads) = others.take() else { return Ok(None) };
     let share = text.len().div_ceil(scratches.len()).next_multiple_of(ROWS);
     let width = 3 * weights.shape.hidden;
     let parts = (0..text.len()).step_by(share).map(|first| {
@@ -81,12 +86,14 @@ pub(super) fn forward(
         parts,
         next: AtomicUsize::new(1),
     });
-    let called = threads.call(&split);
+    let called = others.call(&split);
     split.take(0);
     // Once more at the end: what the others found is there then.
     let whole = split.meeting.wait();
     drop(called);
-    Ok(whole.then(|| split.vector(scratches)))
+    let vector = whole.then(|| split.vector());
+    split.give_back(scratches);
+    Ok(vector)
 }
 
 impl Work for Split {
@@ -135,6 +142,10 @@ impl Split {
                     );
                 }
             }
+            if (own, layer) == (0, 0) && !self.all_came() {
+                self.meeting.cancel();
+                return;
+            }
             if !self.meeting.wait() {
                 return;
             }
@@ -153,19 +164,38 @@ impl Split {
         }
     }
 
-    /// The text's vector, when all parts are through; `scratches` get back what they had.
-    fn vector(&self, scratches: &mut Vec<Scratch>) -> Vec<f32> {
+    /// Whether each part has a thread, after a short wait. Where one has not, because the core has other work, none gets one any more.
+    fn all_came(&self) -> bool {
+        let count = self.parts.len();
+        for _ in 0..LOOKS_BUSY {
+            if self.next.load(Ordering::Relaxed) >= count {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        self.next.swap(count, Ordering::Relaxed) >= count
+    }
+
+    /// The text's vector, when all parts are through.
+    fn vector(&self) -> Vec<f32> {
         let hidden = self.weights.shape.hidden;
-        let mut taken: Vec<Scratch> = self
+        let scratches: Vec<_> = self
             .parts
             .iter()
-            .map(|part| std::mem::take(&mut *part.scratch.lock().unwrap_or_else(PoisonError::into_inner)))
+            .map(|part| part.scratch.lock().unwrap_or_else(PoisonError::into_inner))
             .collect();
-        let rows =
-            self.parts.iter().zip(&taken).map(|(part, scratch)| scratch.states(part.range.len() * hidden));
-        let vector = pool(rows, hidden);
-        scratches.append(&mut taken);
-        vector
+        let rows = self
+            .parts
+            .iter()
+            .zip(&scratches)
+            .map(|(part, scratch)| scratch.states(part.range.len() * hidden));
+        pool(rows, hidden)
+    }
+
+    /// Gives the memory back that no thread works with.
+    fn give_back(&self, scratches: &mut Vec<Scratch>) {
+        let free = self.parts.iter().filter_map(|part| part.scratch.try_lock().ok());
+        scratches.extend(free.map(|mut scratch| std::mem::take(&mut *scratch)));
     }
 }
 

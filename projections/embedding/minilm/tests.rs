@@ -4,9 +4,11 @@
 
 use super::kernels::{Norm, PANEL_COLUMNS, Panels, Rows, RowsMut};
 use super::weights::testing::{SMALL, small_weights};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::*;
+use crate::embedding::standby::Work;
 use crate::embedding::testing::{cosine, model_dir, reference_texts};
 use crate::embedding::{CacheOptions, EmbeddingService, Precision, ServiceOptions};
 
@@ -225,7 +227,7 @@ fn queries_of_many_threads_get_the_bits_they_get_alone() {
         ["", "one", "a plot in a terminal", "naïve café", &"forty words or so ".repeat(10)]
             .iter()
             .map(|text| (*text).to_owned())
-            .chain([20, 27, 28, 37, 60, 300].map(|words| "agent ".repeat(words)))
+            .chain([11, 17, 18, 20, 27, 28, 37, 60, 300].map(|words| "agent ".repeat(words)))
             .collect();
     for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
         get_the_bits_they_get_alone(&dir, &texts, precision);
@@ -261,6 +263,45 @@ fn get_the_bits_they_get_alone(dir: &Path, texts: &[String], precision: Precisio
             });
         }
     });
+}
+
+/// Work that keeps a thread until it is told to end.
+#[derive(Default)]
+struct Busy {
+    has_begun: AtomicBool,
+    may_end: AtomicBool,
+}
+
+impl Work for Busy {
+    fn work(&self) {
+        self.has_begun.store(true, Ordering::SeqCst);
+        while !self.may_end.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_text_whose_other_threads_do_not_come_is_embedded_without_them() {
+    let Some(dir) = model_dir("a_text_whose_other_threads_do_not_come_is_embedded_without_them") else {
+        return;
+    };
+    let model = MiniLm::load(&dir, &ModelOptions { text_threads: 2, ..ModelOptions::default() }).unwrap();
+    let text = "agent ".repeat(60);
+    let expected = model.embed(&[&text]).unwrap();
+    let busy = Arc::new(Busy::default());
+    let called = model.others.take().unwrap().call(&busy);
+    while !busy.has_begun.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    drop(called);
+    for _ in 0..3 {
+        assert_eq!(model.embed(&[&text]).unwrap(), expected);
+    }
+    busy.may_end.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(model.embed(&[&text]).unwrap(), expected);
+    }
 }
 
 #[test]

@@ -195,6 +195,18 @@ impl Log {
         Ok(Reader::new(Arc::new(shared.with_keys(keys).holding(lock))))
     }
 
+    /// Whether the stopped log in `dir`, which [`open_read_only`](Self::open_read_only) opens, would take events: it is opened for
+    /// writing, and a commit made, in memory. Readers do not see what this looks at, the store's own record of free pages, so a log
+    /// may be read to its end and refused by [`Log::open`]. The file stays as it is. Takes milliseconds, whatever the log's size.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], as [`Log::open`] or the first append would say it.
+    pub fn rehearse(dir: &Path) -> Result<(), OpenError> {
+        let _lock = open::lock_shared(dir)?;
+        open::rehearse_file(dir)
+    }
+
     /// Opens the stopped log in `dir` for reading although its last block may be damaged, the end of its file missing, or it
     /// was not closed in order: its end is then the last header that is right, and whole records of the write-ahead log are
     /// seen whether they continue the chain or not. The file stays as it is. For [`Reader::scan_salvaging`] and

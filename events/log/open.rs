@@ -38,6 +38,9 @@ const LOG_FORMAT_ORIGIN: u32 = 3;
 pub(crate) const FORMAT_ROW: &str = "format";
 pub(crate) const ID_ROW: &str = "log_id";
 pub(crate) const ORIGIN_ROW: &str = "origin";
+/// What a rehearsal writes.
+const REHEARSAL_ROW: &str = "rehearsal";
+const REHEARSAL_CACHE_BYTES: usize = 4 << 20;
 
 /// Why a log could not be opened. Nothing was changed, and nothing is repaired by guess.
 #[derive(Debug, thiserror::Error)]
@@ -232,6 +235,28 @@ pub(crate) fn open_file_read_only(dir: &Path, cache_bytes: usize) -> Result<Open
     .map_err(|error| store_error(&path, error))?
     .ok_or_else(|| OpenError::Unclean { path: path.clone() })?;
     check_read_only(database, &journal, &path, Some(dir))
+}
+
+/// Opens the file in `dir` as a writer does and commits once, all in memory: the file stays as it is.
+pub(crate) fn rehearse_file(dir: &Path) -> Result<(), OpenError> {
+    let path = existing(dir)?;
+    let opened = File::open(&path).map_err(StoreError::Io).and_then(medium);
+    opened.and_then(rehearse).map_err(|error| store_error(&path, error))
+}
+
+/// The same on a medium of the caller's, of a log that was closed in order.
+pub(crate) fn rehearse(medium: Box<dyn StorageBackend>) -> Result<(), StoreError> {
+    guarded(|| {
+        let journal = Journal::open_frozen(medium).map_err(StoreError::Io)?;
+        let database = writable(journal, REHEARSAL_CACHE_BYTES)?;
+        // The commit reads what redb itself keeps beside the tables, and readers never see: which pages are free.
+        let ((), unsynced) = database.write(true, |transaction| {
+            transaction.open_table(META)?.insert(REHEARSAL_ROW, [].as_slice())?;
+            Ok(())
+        })?;
+        drop(unsynced);
+        Ok(())
+    })
 }
 
 /// The data directory that `path`, which need not exist, lies in: the nearest folder above it that holds a log.

@@ -1,7 +1,7 @@
 //! `caxton log …`: through a running server, or on the stopped log itself.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use caxton_events::log::{Filter, Log, OpenError, Reader};
 use caxton_events::{Kind, Seq};
@@ -91,13 +91,7 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             let intact = verify(&reader, *own, &mut |seq, head| progress.set(seq.0, head.0));
             drop(progress);
             out.value(&intact.map_err(|error| Failure::of(Exit::Failed, &error))?)?;
-            match LostEnd::find(&known_data_dir(common)?, reader.head().seq) {
-                Some(lost) => {
-                    let message = format!("{lost}; restore a backup{SALVAGE}");
-                    Err(Failure::new(Exit::Failed, message))
-                }
-                None => Ok(()),
-            }
+            can_go_on(&known_data_dir(common)?, reader.head().seq)
         }
         LogCommand::Prove(what) => Wanted::Event(what).make(&reader, common, out),
         LogCommand::Consistency(what) => Wanted::Growth(what).make(&reader, common, out),
@@ -117,6 +111,19 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             proofs::head_of_log(&reader, common, &figures, out)
         }
     }
+}
+
+/// Whether a server would go on behind `head`, the end of a log that is as it was written: nothing is lost behind it, and what
+/// only a writer looks at is in order.
+fn can_go_on(dir: &Path, head: Seq) -> Result<(), Failure> {
+    if let Some(lost) = LostEnd::find(dir, head) {
+        return Err(Failure::new(Exit::Failed, format!("{lost}; restore a backup{SALVAGE}")));
+    }
+    Log::rehearse(dir).map_err(|error| {
+        let failure = Failure::of(Exit::Failed, &error);
+        let message = format!("the log can be read and takes no more events: {failure}");
+        failure.told(message)
+    })
 }
 
 /// The data directory, which no newer Caxton wrote.

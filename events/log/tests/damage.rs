@@ -7,7 +7,7 @@ use redb::ReadableTable as _;
 use super::disk::Disk;
 use super::{append, batch, clock, keyed, options, records};
 use crate::log::journal::Journal;
-use crate::log::open::{Opened, open_backend_read_only};
+use crate::log::open::{Opened, open_backend_read_only, rehearse};
 use crate::log::store::{BODIES, HEADERS};
 use crate::log::{Filter, Log, LogOptions, OpenError, Reader, share};
 use crate::{Record, Seq};
@@ -216,4 +216,30 @@ fn an_event_that_was_replaced_removed_or_moved_with_its_block_made_anew_is_named
         };
         assert!(error.starts_with(&then), "{second:?}: {error}");
     }
+}
+
+#[test]
+fn a_log_that_can_be_read_and_not_written_is_told_by_a_rehearsal_that_changes_nothing() {
+    let (disk, truth) = written();
+    let whole = disk.bytes();
+    let unmerged = || LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() };
+    let mut refused = 0;
+    for start in (0..whole.len()).step_by(4_096).filter(|start| whole[*start..][..4_096] != [0; 4_096]) {
+        let mut bytes = whole.clone();
+        bytes[start..][..4_096].fill(0);
+        let Ok(reader) = open_for_reading(bytes.clone()) else { continue };
+        if check_truth(&reader, &truth, "a page") || reader.verify(&mut |_| ()).is_err() {
+            continue;
+        }
+        drop(reader);
+        let disk = Disk::holding(bytes.clone());
+        let rehearsed = rehearse(Box::new(disk.clone()));
+        assert!(disk.bytes() == bytes, "the page at {start}");
+        let taken = Log::open_on(disk, unmerged(), clock())
+            .is_ok_and(|log| log.append(vec![batch("s", &["more"])]).is_ok_and(|results| results[0].is_ok()));
+        assert!(taken || rehearsed.is_err(), "the page at {start}");
+        refused += u32::from(rehearsed.is_err());
+    }
+    assert!(refused > 0);
+    assert!(rehearse(Box::new(Disk::holding(whole))).is_ok());
 }

@@ -148,26 +148,56 @@ fn is_registered(agent: &Value) -> bool {
 
 /// Files that are not in use, each with its first faults.
 fn print_rejected(answer: &Value, out: &mut Output) -> Result<(), Failure> {
-    for file in items(answer, "files_rejected") {
-        let path = cell(file, "path");
-        for error in items(file, "errors") {
-            let place = &error["location"];
-            let place = match (place["line"].as_u64(), place["column"].as_u64()) {
-                (Some(line), Some(column)) => format!("{path}:{line}:{column}"),
-                _ => path.clone(),
-            };
-            let (field, message, remedy) =
-                (cell(error, "field"), cell(error, "message"), cell(error, "remedy"));
-            let field = if field.is_empty() { field } else { format!("{field}: ") };
-            out.line(format_args!("not in use: {place}: {field}{message}; {remedy}"))?;
-        }
+    items(answer, "files_rejected").iter().flat_map(faults).try_for_each(|fault| out.line(fault))
+}
+
+/// The faults of a file that is not in use, a line each.
+fn faults(file: &Value) -> Vec<String> {
+    let path = cell(file, "path");
+    let told = items(file, "errors").iter().map(|error| {
+        let place = &error["location"];
+        let place = match (place["line"].as_u64(), place["column"].as_u64()) {
+            (Some(line), Some(column)) => format!("{path}:{line}:{column}"),
+            _ => path.clone(),
+        };
+        let (field, message, remedy) = (cell(error, "field"), cell(error, "message"), cell(error, "remedy"));
+        let field = if field.is_empty() { field } else { format!("{field}: ") };
+        format!("not in use: {place}: {field}{message}; {remedy}")
+    });
+    told.collect()
+}
+
+/// What is said of an agent that is not there: where a file for it could not be used, which one and why.
+fn not_found(backend: &Backend, show: &AgentShow, failure: Failure) -> Failure {
+    if failure.exit != Some(Exit::NotFound) || show.at.as_of.is_some() {
+        return failure;
     }
-    Ok(())
+    let list = backend.ask(Request::get("/api/v1/config-agents").with("limit", "1"));
+    match list.ok().and_then(|list| unusable(&list, &show.name)) {
+        Some(message) => failure.told(message),
+        None => failure,
+    }
+}
+
+/// What is said of the files in a list of agents that would define this one, and could not be used.
+fn unusable(list: &Value, name: &str) -> Option<String> {
+    let is_its = |file: &&Value| {
+        let path = cell(file, "path");
+        let stem = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy();
+        [cell(file, "name").as_str(), &*stem].iter().any(|other| other.eq_ignore_ascii_case(name))
+    };
+    let faults: Vec<String> = items(list, "files_rejected").iter().filter(is_its).flat_map(faults).collect();
+    let faults = (!faults.is_empty()).then(|| faults.join("\n"))?;
+    Some(format!(
+        "no agent {name} is in use: its file could not be used; correct it, and it is read again\n{faults}"
+    ))
 }
 
 fn print_one(show: &AgentShow, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let path = format!("/api/v1/config-agents/{}", encoded(&show.name));
-    let agent = server(common)?.ask(Request::get(&path).at(&show.at))?;
+    let backend = server(common)?;
+    let agent = backend.ask(Request::get(&path).at(&show.at));
+    let agent = agent.map_err(|failure| not_found(&backend, show, failure))?;
     if show.content {
         return out.line(cell(&agent, "content").trim_end());
     }
@@ -347,4 +377,33 @@ fn print_judged(file: &Judged, out: &mut Output) -> Result<(), Failure> {
         report::render(&file.path, &file.text, &judgement.warnings, '⚠')
     );
     if text.is_empty() { Ok(()) } else { out.line(text.trim_end()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use serde_json::json;
+
+    use super::unusable;
+
+    #[test]
+    fn an_agent_whose_file_cannot_be_used_is_told_of_by_name_and_by_file() {
+        let fault = json!({
+            "location": {"line": 3, "column": 1}, "field": "version", "message": "is missing", "remedy": "give one",
+        });
+        let list = json!({ "files_rejected": [
+            { "path": "agents/broken.md", "name": null, "errors": [fault] },
+            { "path": "agents/tea.md", "name": "Brewer", "errors": [{ "message": "is empty", "remedy": "fill it" }] },
+        ]});
+        let told = unusable(&list, "Broken").unwrap();
+        assert!(told.starts_with("no agent Broken is in use: its file could not be used"), "{told}");
+        assert!(
+            told.ends_with("\nnot in use: agents/broken.md:3:1: version: is missing; give one"),
+            "{told}"
+        );
+        let told = unusable(&list, "Brewer").unwrap();
+        assert!(told.ends_with("\nnot in use: agents/tea.md: is empty; fill it"), "{told}");
+        assert_eq!(unusable(&list, "Nobody"), None);
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use caxton_events::log::open::LOG_FILE;
 use caxton_events::log::rebuild::RebuildError;
 use caxton_events::log::{Filter, PublicKey};
 use caxton_events::{Kind, Seq, Timestamp};
@@ -19,10 +20,11 @@ use super::args::{
 };
 use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
+use super::interrupt::{Told, due};
 use super::output::{Output, cell, counted};
 use super::progress::Progress;
 use super::transfer::{input, is_dash, is_free, write_out};
-use super::whole_answer::{Form, copy, keep};
+use super::whole_answer::{Form, copy, keep, keep_all};
 use super::{log, proofs};
 
 /// Runs a command that takes data elsewhere.
@@ -63,9 +65,21 @@ fn fetched(
     out: &mut Output,
 ) -> Result<(), Failure> {
     let bytes = keep(Body(server.read(request)?), form, path, copy)?;
-    if is_dash(path) {
-        return Ok(());
-    }
+    if is_dash(path) { Ok(()) } else { print_written(path, bytes, out) }
+}
+
+/// Writes the tables that the server answers to files, all of them or none.
+fn fetched_together(
+    server: &Backend,
+    requests: impl Iterator<Item = (Request, PathBuf)>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let answers = requests.map(|(request, place)| (server.read(request).map(Body), place));
+    let written = keep_all(answers, Form::Parquet)?;
+    written.iter().try_for_each(|(place, bytes)| print_written(place, *bytes, out))
+}
+
+fn print_written(path: &Path, bytes: u64, out: &mut Output) -> Result<(), Failure> {
     if out.is_json() {
         return out.json_line(&json!({ "file": path, "bytes": bytes }));
     }
@@ -224,20 +238,16 @@ fn memory(asked: &ExportMemory, common: &Common, out: &mut Output) -> Result<(),
     };
     let vectors = asked.embeddings.then_some("true");
     let request = |name| Request::get(PATH).with("table", name).with("as_of", &as_of);
-    names.into_iter().zip(places).try_for_each(|(name, place)| {
-        let request = request(name).with_some("include_embeddings", vectors);
-        fetched(&backend, request, (Form::Parquet, &place), out)
-    })
+    let requests = names.map(|name| request(name).with_some("include_embeddings", vectors));
+    fetched_together(&backend, requests.into_iter().zip(places), out)
 }
 
 fn conversations(asked: &ExportConversations, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let names = TalkTable::ALL.map(TalkTable::name);
     let places = places(&asked.out, names, asked.force)?;
     let backend = Backend::open(common, false)?;
-    names.into_iter().zip(places).try_for_each(|(name, place)| {
-        let request = Request::get("/api/v1/conversations/export").with("table", name);
-        fetched(&backend, request, (Form::Parquet, &place), out)
-    })
+    let requests = names.map(|name| Request::get("/api/v1/conversations/export").with("table", name));
+    fetched_together(&backend, requests.into_iter().zip(places), out)
 }
 
 /// Where the files of these names go; their folder is made.
@@ -262,8 +272,13 @@ fn import_events(asked: &ImportEvents, common: &Common, out: &mut Output) -> Res
     let size = std::fs::metadata(&asked.file).map_or(0, |file| file.len());
     let mut progress = Progress::new("importing", "bytes", !common.no_progress);
     let mut lines = BufReader::with_capacity(1 << 20, input(&asked.file)?);
-    let imported = import(&mut lines, &asked.to, key.as_ref(), &mut |_, bytes| progress.set(bytes, size));
-    drop(progress);
+    let mut attempt = None;
+    let imported = import(&mut lines, &asked.to, key.as_ref(), &mut |_, bytes| {
+        // Only from the first event on the directory is known to be this import's.
+        attempt.get_or_insert_with(|| Attempt::begin(&asked.to));
+        progress.set(bytes, size);
+    });
+    drop((progress, attempt));
     let imported = imported.map_err(|error| {
         let exit = match error {
             ImportError::Log(RebuildError::NotEmpty { .. })
@@ -271,6 +286,7 @@ fn import_events(asked: &ImportEvents, common: &Common, out: &mut Output) -> Res
             | ImportError::Malformed { .. }
             | ImportError::Cut { .. }
             | ImportError::Empty
+            | ImportError::Printed
             | ImportError::Chosen
             | ImportError::Dropped { .. }
             | ImportError::Rebuild { .. }
@@ -296,4 +312,50 @@ fn import_events(asked: &ImportEvents, common: &Common, out: &mut Output) -> Res
     out.line(format_args!(
         "{count} encrypted: copy erasure.keys of the other data directory to {dir} before a server starts on it"
     ))
+}
+
+/// A log in the making: a signal removes it and says so.
+struct Attempt {
+    file: PathBuf,
+    _told: Told,
+}
+
+impl Attempt {
+    fn begin(dir: &Path) -> Self {
+        let (file, told, dir) = (dir.join("events.redb.new"), Told::new(), dir.to_owned());
+        told.say(move || {
+            let whole = dir.join(LOG_FILE).exists();
+            let what = if whole { "the log was whole by then, in" } else { "nothing was imported into" };
+            format!("{what} {}", dir.display())
+        });
+        due().add_part(file.clone());
+        Self { file, _told: told }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        due().remove_part(&self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::fs;
+
+    use super::Attempt;
+    use crate::cli::interrupt::due;
+
+    #[test]
+    fn a_log_in_the_making_is_on_the_list_of_what_a_signal_removes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("events.redb.new");
+        fs::write(&file, "half").unwrap();
+        let attempt = Attempt::begin(folder.path());
+        assert!(due().holds(&file));
+        drop(attempt);
+        assert!(!due().holds(&file) && file.exists());
+    }
 }

@@ -65,7 +65,8 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
 }
 
 fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
-    let reader = open(common)?;
+    let verifies = matches!(command, LogCommand::Verify { .. });
+    let reader = if verifies { open_to_verify(common) } else { open(common) }?;
     match command {
         LogCommand::Tail(what) if what.follow => {
             let message =
@@ -136,10 +137,22 @@ pub(super) fn known_data_dir(common: &Common) -> Result<PathBuf, Failure> {
 /// The stopped log of the data directory.
 pub(super) fn open(common: &Common) -> Result<Reader, Failure> {
     let dir: PathBuf = known_data_dir(common)?;
+    Log::open_read_only(&dir).map_err(|error| unopened(&error))
+}
+
+/// The same to look for damage: nobody is sent to salvage what nothing is left of.
+fn open_to_verify(common: &Common) -> Result<Reader, Failure> {
+    let dir = known_data_dir(common)?;
     Log::open_read_only(&dir).map_err(|error| {
-        let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
-        Failure::of(exit, &error)
+        let damaged = matches!(error, OpenError::Damaged { .. } | OpenError::Store { .. });
+        let hopeless = if damaged { salvage::hopeless(&dir, common) } else { None };
+        hopeless.unwrap_or_else(|| unopened(&error))
     })
+}
+
+fn unopened(error: &OpenError) -> Failure {
+    let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
+    Failure::of(exit, error)
 }
 
 /// The kinds asked for; `None` for all.

@@ -1,7 +1,7 @@
 //! The command line: reads what was typed, asks a server or an engine of its own, prints. No rule lives here.
 //!
 //! Reading order: `args` (what can be typed), `setup` (from flags to a running engine), `serve`, `backend` (who
-//! answers requests), `feed` (streams of events), then a file for each group of commands; `failure` and `output` are how all of them end.
+//! answers requests), `feed` (streams of events), `interrupt` (Ctrl-C), then a file for each group of commands; `failure` and `output` are how all of them end.
 
 mod agents;
 mod args;
@@ -16,6 +16,8 @@ mod exchange;
 mod failure;
 mod feed;
 mod fork;
+mod import_totals;
+mod interrupt;
 mod log;
 mod memory;
 mod memory_diff;

@@ -64,7 +64,7 @@ fn explain(name: &str, common: &Common, out: &mut Output) -> Result<(), Failure>
                 let about = format!("{}{effect}", line.about);
                 vec![line.key.to_owned(), shown(&line.value), line.source, about]
             };
-            out.table(&["key", "value", "from", "meaning"], keys.into_iter().map(row).collect())
+            out.texts(&["key", "value", "from", "meaning"], keys.into_iter().map(row).collect())
         }
     }
 }
@@ -94,7 +94,7 @@ fn explain_key(key: ExplainedKey, out: &mut Output) -> Result<(), Failure> {
     rows.extend(key.effect.map(|effect| ("effect", effect.to_owned())));
     rows.extend(key.see.map(|see| ("see", see.to_owned())));
     let rows = rows.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
-    out.table(&["key", &key.key], rows)
+    out.texts(&["key", &key.key], rows)
 }
 
 /// A value as it would be written; what is not set is called so.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
 
-use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -88,10 +88,39 @@ impl Output {
         self.line(table.trim_fmt())
     }
 
+    /// Prints a table of texts to be read: no word of them is broken, be it longer than the line, and where no terminal says how wide
+    /// it is, no line either.
+    pub(super) fn texts(&mut self, head: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+        let width = Table::new().width();
+        self.line(table_of_texts(head, rows, width).trim_fmt())
+    }
+
     /// Hands over what was printed so far.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         self.out.flush().map_err(|error| Failure::output(&error))
     }
+}
+
+fn table_of_texts(head: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> Table {
+    let word =
+        |text: &str| text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or_default();
+    let widest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
+        cells.chain(head.get(column).copied()).map(word).max().unwrap_or_default()
+    };
+    let widest: Vec<usize> = (0..head.len()).map(widest).collect();
+    let mut table = Table::new();
+    table.load_style(STYLE).set_header(head).add_rows(rows);
+    let Some(width) = width else {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+        return table;
+    };
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    for (column, widest) in table.column_iter_mut().zip(widest) {
+        let least = u16::try_from(widest).unwrap_or(u16::MAX).saturating_add(column.padding_width());
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+    }
+    table
 }
 
 fn has_no_gap(rows: &[Vec<String>], column: usize) -> bool {
@@ -139,7 +168,7 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
-    use super::{Output, shortened};
+    use super::{Output, shortened, table_of_texts};
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -162,6 +191,26 @@ mod tests {
         out.table(&["conversation", "topic", "more", "who"], vec![row("ada"), row("bob")]).unwrap();
         let shown = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         assert_eq!(shown.lines().filter(|line| line.contains(id)).count(), 2, "{shown}");
+    }
+
+    #[test]
+    fn no_word_of_a_text_is_broken() {
+        let key = "advanced_memory_tuning.embedding_advanced.model_precision";
+        let texts = [
+            format!("{key} says how many bits are computed with, and CAXTON_{}", "LONG_".repeat(9)),
+            "true or false".to_owned(),
+            "the default, line 7 of /etc/caxton/configuration/caxton.yaml".to_owned(),
+        ];
+        let rows = || vec![[&[key.to_owned()][..], &texts].concat()];
+        for width in [None, Some(20), Some(60), Some(80), Some(120), Some(200)] {
+            let shown = table_of_texts(&["key", "meaning", "value", "from"], rows(), width).to_string();
+            let words: Vec<&str> = shown.split_whitespace().collect();
+            for word in texts.iter().flat_map(|text| text.split(' ')).chain([key]) {
+                assert!(words.contains(&word), "{word:?} at {width:?}:\n{shown}");
+            }
+            let is_one_line = shown.lines().count() == 3;
+            assert_eq!(is_one_line, width.is_none(), "{width:?}:\n{shown}");
+        }
     }
 
     #[test]

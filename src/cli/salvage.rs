@@ -1,7 +1,7 @@
 //! `caxton log verify --salvage | salvage`: what is left of a damaged log.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use caxton_events::log::{Log, OpenError, Reader};
@@ -12,6 +12,7 @@ use super::failure::{Exit, Failure};
 use super::log;
 use super::output::{Output, counted};
 use super::progress::Progress;
+use super::whole_output::{WholeFile, finish_all, part_of};
 use crate::engine::lost_end::LostEnd;
 use crate::failure::chain;
 
@@ -44,15 +45,19 @@ pub(super) fn run(what: &LogSalvage, common: &Common, out: &mut Output) -> Resul
     let reader = open(common)?;
     let is_new = !dir.exists();
     fs::create_dir_all(dir).map_err(|error| Failure::file("make", dir, &error))?;
-    if fs::read_dir(dir).map_err(|error| Failure::file("read", dir, &error))?.next().is_some() {
+    if !is_free(dir).map_err(|error| Failure::file("read", dir, &error))? {
         let message = format!("--to: {} is not empty; name an empty or a new directory", dir.display());
         return Err(Failure::new(Exit::Usage, message));
     }
-    let mut remains =
+    let (mut remains, events) =
         write_events(&reader, dir, common).map_err(|failure| taken_back(dir, is_new, failure))?;
     remains.lost_end = lost_end(&remains, common)?;
-    let reported = write_report(&remains, dir);
+    let (reported, placed) = match write_report(&remains, dir) {
+        Ok(report) => (Ok(()), finish_all(vec![events, report])),
+        Err(failure) => (Err(failure), finish_all(vec![events])),
+    };
     let printed = out.value(&remains);
+    placed.map_err(|(file, error)| unwritten(&file, &error))?;
     if let Err(failure) = reported {
         return Err(unreported(failure, told(&remains), dir));
     }
@@ -60,11 +65,21 @@ pub(super) fn run(what: &LogSalvage, common: &Common, out: &mut Output) -> Resul
     told(&remains)
 }
 
-/// Writes every event that can be read.
-fn write_events(reader: &Reader, dir: &Path, common: &Common) -> Result<Remains, Failure> {
+/// Whether nothing is in the directory but what a salvage left there that was killed, which is written over.
+fn is_free(dir: &Path) -> io::Result<bool> {
+    let left = [EVENTS_FILE, REPORT_FILE].map(|name| part_of(&dir.join(name)));
+    for entry in fs::read_dir(dir)? {
+        if !left.contains(&entry?.path()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Writes every event that can be read to a file that is not in its place yet.
+fn write_events(reader: &Reader, dir: &Path, common: &Common) -> Result<(Remains, WholeFile), Failure> {
     let events = dir.join(EVENTS_FILE);
-    let file = File::create(&events).map_err(|error| Failure::file("make", &events, &error))?;
-    let mut file = BufWriter::new(file);
+    let mut file = WholeFile::create(&events).map_err(|error| Failure::file("make", &events, &error))?;
     let mut progress = Progress::new("salvaging", "events", !common.no_progress);
     let remains = salvage(reader, &mut file, &mut |seq, head| progress.set(seq.0, head.0));
     drop(progress);
@@ -73,19 +88,21 @@ fn write_events(reader: &Reader, dir: &Path, common: &Common) -> Result<Remains,
         // Without the advice to salvage: this was it.
         SalvageError::Store(_) => Failure::new(Exit::Failed, chain(&error)),
     })?;
-    file.get_ref().sync_all().map_err(|error| unwritten(&events, &error))?;
-    Ok(remains)
+    file.sync().map_err(|error| unwritten(&events, &error))?;
+    Ok((remains, file))
 }
 
-/// Writes what is lost.
-fn write_report(remains: &Remains, dir: &Path) -> Result<(), Failure> {
+/// Writes what is lost to a file that is not in its place yet. Half a report would be taken for a whole one.
+fn write_report(remains: &Remains, dir: &Path) -> Result<WholeFile, Failure> {
     let report = dir.join(REPORT_FILE);
     let text = serde_json::to_vec_pretty(remains).map_err(io::Error::from);
-    text.and_then(|text| fs::write(&report, text)).map_err(|error| {
-        // Half a report would be taken for a whole one; the failure names it, whether it can be removed or not.
-        let _ = fs::remove_file(&report);
-        unwritten(&report, &error)
-    })
+    let written = text.and_then(|text| {
+        let mut file = WholeFile::create(&report)?;
+        file.write_all(&text)?;
+        file.sync()?;
+        Ok(file)
+    });
+    written.map_err(|error| unwritten(&report, &error))
 }
 
 fn unwritten(file: &Path, error: &io::Error) -> Failure {
@@ -103,20 +120,13 @@ fn unreported(failure: Failure, found: Result<(), Failure>, dir: &Path) -> Failu
     failure.told(message)
 }
 
-/// Removes events that did not come to their end: they would be taken for everything that can be read.
+/// What is said of events that did not come to their end, and would be taken for everything that can be read: they are gone.
 fn taken_back(dir: &Path, is_new: bool, failure: Failure) -> Failure {
-    let events = dir.join(EVENTS_FILE);
-    let removed = fs::remove_file(&events);
     if is_new {
         // An empty folder that stays hides nothing.
         let _ = fs::remove_dir(dir);
     }
-    let message = match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            format!("{failure}; {} is not complete, and could not be removed", events.display())
-        }
-        Ok(()) | Err(_) => format!("{failure}; what was written to {} is removed again", dir.display()),
-    };
+    let message = format!("{failure}; what was written to {} is removed again", dir.display());
     failure.told(message)
 }
 
@@ -127,10 +137,38 @@ fn open(common: &Common) -> Result<Reader, Failure> {
     let opened = Log::open_damaged(&dir, &mut |seq, head| progress.set(seq.0, head.0));
     drop(progress);
     opened.map_err(|error| {
+        if let OpenError::Damaged { path, .. } | OpenError::Store { path, .. } = &error {
+            return nothing_left(path);
+        }
         let exit = if matches!(error, OpenError::Locked { .. }) { Exit::Unreachable } else { Exit::Failed };
         // Without the advice to salvage: this was it.
         Failure::new(exit, chain(&error))
     })
+}
+
+/// What is said of the log in `dir`, which is damaged, when nothing of it can be salvaged; `None` when something can. To find
+/// that out takes as long as to read it.
+pub(super) fn hopeless(dir: &Path, common: &Common) -> Option<Failure> {
+    let mut progress = Progress::new("looking through", "events", !common.no_progress);
+    match Log::open_damaged(dir, &mut |seq, head| progress.set(seq.0, head.0)) {
+        Err(OpenError::Damaged { path, .. } | OpenError::Store { path, .. }) => Some(nothing_left(&path)),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// What is said where not one event can be found. What the store says of such a file helps nobody.
+fn nothing_left(path: &Path) -> Failure {
+    let holds = match fs::metadata(path).map(|file| file.len()) {
+        Ok(0) => "is empty".to_owned(),
+        Ok(bytes) => format!("has {bytes} bytes, and no event of a log can be found in them"),
+        Err(error) => format!("cannot be read ({error})"),
+    };
+    let message = format!(
+        "{} is damaged or no log of Caxton's: it {holds}; there is nothing to salvage, restore a backup: \
+         caxton restore --from BACKUP --to DIR",
+        path.display()
+    );
+    Failure::new(Exit::Failed, message)
 }
 
 fn told(remains: &Remains) -> Result<(), Failure> {
@@ -144,4 +182,24 @@ fn told(remains: &Remains) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(Exit::Failed, format!("the log is damaged: {}", damage.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::fs;
+
+    use super::{EVENTS_FILE, is_free};
+
+    #[test]
+    fn what_a_salvage_left_that_was_killed_is_no_hindrance_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(is_free(folder.path()).unwrap());
+        fs::write(folder.path().join("events.jsonl.part"), "{}").unwrap();
+        fs::write(folder.path().join("salvage.json.part"), "{").unwrap();
+        assert!(is_free(folder.path()).unwrap());
+        fs::write(folder.path().join(EVENTS_FILE), "{}").unwrap();
+        assert!(!is_free(folder.path()).unwrap());
+    }
 }

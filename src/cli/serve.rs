@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::args::{Common, Serve};
 use super::backend::ENDPOINT_FILE;
@@ -59,7 +60,8 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
             backup: backup_files(config, common),
             ..setup::rest_options(config, Some(keys))
         };
-        let served = runtime.block_on(until_stopped(doors, &engine, options, telemetry));
+        let orphaned = input_closed(serve.until_input_closes);
+        let served = runtime.block_on(until_stopped((doors, orphaned), &engine, options, telemetry));
         drop(endpoint);
         served
     });
@@ -179,9 +181,24 @@ fn bind(runtime: &Runtime, address: SocketAddr, flag: &str) -> Result<(TcpListen
     Ok((listener, address))
 }
 
-/// Serves until a signal comes. A second signal ends the process at once: the log is as safe as after a crash.
+/// Done when standard input is closed, if that is `awaited`.
+async fn input_closed(awaited: bool) {
+    if !awaited {
+        return std::future::pending().await;
+    }
+    let (closed, told) = oneshot::channel();
+    thread::spawn(move || {
+        // An input that cannot be read is as good as closed.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        // Nobody waits any more where the server has stopped.
+        let _ = closed.send(());
+    });
+    let _ = told.await;
+}
+
+/// Serves until a signal comes, or `orphaned` does. A second signal ends the process at once: the log is as safe as after a crash.
 async fn until_stopped(
-    doors: Doors,
+    (doors, orphaned): (Doors, impl Future<Output = ()> + Send + 'static),
     engine: &Engine,
     options: RestOptions,
     telemetry: Telemetry,
@@ -189,7 +206,12 @@ async fn until_stopped(
     let (stop, stopped) = watch::channel(false);
     let [mut terminate, mut interrupt, mut hangup] = doors.signals;
     tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => (), _ = hangup.recv() => () }
+        tokio::select! {
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
+            _ = hangup.recv() => (),
+            () = orphaned => (),
+        }
         tracing::info!("stopping: no new connections, finishing what is under way");
         // The receivers are gone only when the server has ended for another reason.
         let _ = stop.send(true);

@@ -20,6 +20,7 @@ use caxton_projections::vector::VectorOptions;
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
+use super::interrupt::{Open, Opening};
 use super::model::{self, Missing};
 use super::progress::Progress;
 use crate::agents::{
@@ -95,9 +96,18 @@ pub(super) fn existing_data_dir(common: &Common) -> Result<PathBuf, Failure> {
     Err(Failure::new(Exit::NotFound, message))
 }
 
-/// A running engine on the data directory.
-pub(super) fn engine(loaded: &Loaded, common: &Common, progress: &mut Progress) -> Result<Engine, Failure> {
-    start(loaded, common, false, progress)
+/// A running engine on the data directory, which is closed in order when what comes with it is dropped or a signal comes.
+pub(super) fn engine(
+    loaded: &Loaded,
+    common: &Common,
+    progress: &mut Progress,
+) -> Result<(Engine, Open), Failure> {
+    // A model may be fetched first, which a signal ends at once.
+    let embedding = embedding(loaded, common)?;
+    let opening = Opening::begin();
+    let engine = start(loaded, embedding, false, progress)?;
+    let stopped = engine.clone();
+    Ok((engine, opening.closed_by(move || stopped.stop())))
 }
 
 /// The same for a server: a graph that must be built anew is built while everything else is answered.
@@ -106,22 +116,26 @@ pub(super) fn serving_engine(
     common: &Common,
     progress: &mut Progress,
 ) -> Result<Engine, Failure> {
-    start(loaded, common, true, progress)
+    start(loaded, embedding(loaded, common)?, true, progress)
+}
+
+/// What turns texts into vectors, if anything does.
+fn embedding(loaded: &Loaded, common: &Common) -> Result<Option<Arc<EmbeddingService>>, Failure> {
+    // Before anything large is loaded.
+    allocator::give_back_after(loaded.config.memory_allocation.purge_delay);
+    if loaded.config.embedding.keyword_only {
+        return Ok(None);
+    }
+    let found = model::find_or_pull(loaded, common, Missing::RefuseConfigured)?;
+    embedding_service(&loaded.config, &found).map(Some)
 }
 
 fn start(
     loaded: &Loaded,
-    common: &Common,
+    embedding: Option<Arc<EmbeddingService>>,
     rebuild_beside: bool,
     progress: &mut Progress,
 ) -> Result<Engine, Failure> {
-    allocator::give_back_after(loaded.config.memory_allocation.purge_delay);
-    let embedding = if loaded.config.embedding.keyword_only {
-        None
-    } else {
-        let found = model::find_or_pull(loaded, common, Missing::RefuseConfigured)?;
-        Some(embedding_service(&loaded.config, &found)?)
-    };
     let options = EngineOptions { rebuild_beside, ..engine_options(&loaded.config, embedding) };
     let engine = Engine::start(&options, &mut |step| match step {
         StartStep::Folding { at, of, .. } => progress.set(at.0, of.0),

@@ -1,6 +1,5 @@
 //! `caxton memory export | import`: the memory as JSON lines, in pieces, with progress.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Read, Write};
 use std::path::Path;
@@ -11,7 +10,9 @@ use serde_json::{Value, json};
 use super::args::{Common, Export, Import, ImportFormat, ScopeName};
 use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
-use super::output::{Output, cell, counted, items};
+use super::import_totals::Totals;
+use super::interrupt::Told;
+use super::output::Output;
 use super::progress::Progress;
 use super::whole_answer::{Form, keep};
 use super::whole_input;
@@ -23,12 +24,14 @@ const EXPORT_VERSION_WITHOUT_END: &str = "1.0";
 /// A request ends after so many bytes, however few lines it has: half of what a server takes by default.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
 
-/// Refused lines that the end of an import lists.
-const ERRORS_SHOWN_MAX: usize = 20;
-
 /// Whether a path means a standard stream.
 pub(super) fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// What a path to read is called.
+pub(super) fn named(path: &Path) -> String {
+    if is_dash(path) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// A file to read, or standard input.
@@ -140,15 +143,19 @@ pub(super) fn import(
         let mut whole = Vec::new();
         let read = input(&import.file)?.read_to_end(&mut whole);
         read.map_err(|error| Failure::file("read", &import.file, &error))?;
+        whole_input::refuse_events(&whole, &import.file)?;
         whole_input::check(whole.as_slice(), import)?;
         // Entities first: relations may stand before what they connect.
         for relations in [false, true] {
             let lines = only(&whole, relations);
-            send(backend, import, lines.as_slice(), (&mut totals, &mut progress))?;
+            let what =
+                if relations { "its entities, and the relations of its" } else { "the entities of its" };
+            send(backend, import, (what, lines.as_slice()), (&mut totals, &mut progress))?;
         }
         None
     } else {
-        let sent = send(backend, import, whole_input::open(import)?, (&mut totals, &mut progress))?;
+        let lines = whole_input::open(import)?;
+        let sent = send(backend, import, ("its", lines), (&mut totals, &mut progress))?;
         if sent.is_empty() {
             return Err(whole_input::empty(&import.file));
         }
@@ -165,13 +172,7 @@ pub(super) fn import(
         );
         return Err(Failure::new(Exit::Failed, message));
     }
-    match totals.failed() {
-        0 => Ok(()),
-        failed => Err(Failure::new(
-            Exit::Refused,
-            format!("{} refused; the others are written", counted(failed, "line")),
-        )),
-    }
+    totals.refusal().map_or(Ok(()), Err)
 }
 
 /// The lines that are relations, or the others; each in its place, so that its number stays.
@@ -185,16 +186,18 @@ fn only(lines: &[u8], relations: bool) -> Vec<u8> {
     kept
 }
 
-/// Sends lines in requests; answers what knows how whole they were.
+/// Sends lines in requests; answers what knows how whole they were. `what` of the file they are is told when a signal ends it.
 fn send<R: BufRead>(
     backend: &Backend,
     import: &Import,
-    lines: R,
+    (what, lines): (&'static str, R),
     (totals, progress): (&mut Totals, &mut Progress),
 ) -> Result<Chunks<R>, Failure> {
     let size = std::fs::metadata(&import.file).map_or(0, |file| file.len());
     let mut lines = Chunks::new(lines, import.chunk as usize);
-    let mut done = 0;
+    let (mut done, told) = (0, Told::new());
+    let file = import.file.clone();
+    told.say(move || taken(&file, what, 0));
     while let Some(chunk) = lines.next_chunk().map_err(|error| Failure::file("read", &import.file, &error))? {
         done += chunk.bytes.len() as u64;
         let first = chunk.first_line;
@@ -206,9 +209,20 @@ fn send<R: BufRead>(
             failure.told(message)
         })?;
         totals.add(&answer, first);
+        let (file, count) = (import.file.clone(), lines.line);
+        told.say(move || taken(&file, what, count));
         progress.set(done, size);
     }
     Ok(lines)
+}
+
+/// How far an import came that a signal ended.
+fn taken(file: &Path, what: &str, lines: u64) -> String {
+    let place = named(file);
+    format!(
+        "{place}: {what} first {lines} lines were taken, and perhaps the next ones; import it again: what is there already is \
+         not written twice"
+    )
 }
 
 /// The request that writes a chunk.
@@ -382,67 +396,13 @@ fn opens_document(line: &[u8]) -> bool {
     }
 }
 
-/// What all requests of an import did together.
-#[derive(Debug, Default, serde::Serialize)]
-struct Totals {
-    /// Requests sent.
-    requests: u64,
-    /// The counters of the answers, added up.
-    #[serde(flatten)]
-    counters: BTreeMap<String, u64>,
-    /// The first lines that were refused, each with its number in the file, the field and the remedy.
-    errors: Vec<Value>,
-}
-
-impl Totals {
-    /// Lines refused in all.
-    fn failed(&self) -> usize {
-        self.counters.get("failed").map_or(0, |failed| *failed as usize)
-    }
-
-    /// Adds the answer to the request whose first line was `first_line` of the file.
-    fn add(&mut self, answer: &Value, first_line: u64) {
-        self.requests += 1;
-        for error in items(answer, "errors").iter().take(ERRORS_SHOWN_MAX.saturating_sub(self.errors.len())) {
-            let mut error = error.clone();
-            if let Some(line) = error.get("line").and_then(Value::as_u64) {
-                error["line"] = (first_line + line - 1).into();
-            }
-            self.errors.push(error);
-        }
-        for (name, value) in answer.as_object().into_iter().flatten() {
-            let Some(value) = value.as_u64() else { continue };
-            let counter = self.counters.entry(name.clone()).or_default();
-            // A position is no amount: the last one counts.
-            *counter = if name == "seq" { value } else { *counter + value };
-        }
-    }
-}
-
-impl std::fmt::Display for Totals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} requests", self.requests)?;
-        for (name, value) in self.counters.iter().filter(|(_, value)| **value > 0) {
-            write!(f, ", {} {value}", name.replace('_', " "))?;
-        }
-        for error in &self.errors {
-            let [line, field, message, remedy] =
-                ["line", "field", "message", "remedy"].map(|name| cell(error, name));
-            write!(f, "\nline {line}: {field}: {message}; {remedy}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
     use std::io;
 
-    use serde_json::json;
-
-    use super::{Chunks, Totals, write_out};
+    use super::{Chunks, write_out};
     use crate::cli::failure::Exit;
 
     #[track_caller]
@@ -507,21 +467,6 @@ mod tests {
         check(one_line, 2, &[(1, one_line, true)]);
         let pretty = "{\n  \"entities\": []\n}\n";
         check(pretty, 1, &[(1, pretty, true)]);
-    }
-
-    #[test]
-    fn counters_of_all_requests_add_up() {
-        let mut totals = Totals::default();
-        totals.add(&json!({"import_id": "x", "entities_imported": 2, "relations_imported": 0, "seq": 7}), 1);
-        let error =
-            json!({"line": 3, "field": "entity_name", "message": "is empty", "remedy": "give a name"});
-        totals.add(
-            &json!({"import_id": "y", "entities_imported": 3, "failed": 1, "errors": [error], "seq": 9}),
-            1_001,
-        );
-        let then =
-            "2 requests, entities imported 5, failed 1, seq 9\nline 1003: entity_name: is empty; give a name";
-        assert_eq!((totals.to_string().as_str(), totals.failed()), (then, 1));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! An export that a server answers: whatever listens there may answer something, and only an export takes the place of a file.
 
 use std::io::{self, BufReader, Chain, Cursor, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::failure::{Exit, Failure};
 use super::transfer::write_out;
+use super::whole_output::{WholeFile, finish_all};
 
 /// Bytes that are looked at before anything is written.
 const FIRST_BYTES: u64 = 16;
@@ -107,6 +108,27 @@ pub(super) fn keep<R: Read>(
     }
 }
 
+/// Writes answers to files, which take their places together when the last of them is there; the bytes of each. When one of them
+/// is no export, all files stay as they were.
+pub(super) fn keep_all<R: Read>(
+    answers: impl IntoIterator<Item = (Result<R, Failure>, PathBuf)>,
+    form: Form,
+) -> Result<Vec<(PathBuf, u64)>, Failure> {
+    let (mut files, mut written) = (Vec::new(), Vec::new());
+    for (body, place) in answers {
+        let mut body = Answered::begin(body?, form, &place)?;
+        let failed = |error: io::Error| Failure::file("write", &place, &error);
+        let mut file = WholeFile::create(&place).map_err(failed)?;
+        let bytes = copy(&mut body, &mut file).map_err(failed)?;
+        body.end()?;
+        file.sync().map_err(failed)?;
+        files.push(file);
+        written.push((place, bytes));
+    }
+    finish_all(files).map_err(|(place, error)| Failure::file("write", &place, &error))?;
+    Ok(written)
+}
+
 /// Copies all of it.
 pub(super) fn copy(body: &mut impl Read, file: &mut dyn Write) -> io::Result<u64> {
     io::copy(body, file)
@@ -118,8 +140,8 @@ mod tests {
 
     use std::fs;
 
-    use super::{Form, copy, keep};
-    use crate::cli::failure::Exit;
+    use super::{Form, copy, keep, keep_all};
+    use crate::cli::failure::{Exit, Failure};
 
     #[test]
     fn a_file_is_replaced_by_an_export_alone() {
@@ -155,5 +177,24 @@ mod tests {
             assert_eq!(keep(answer.as_bytes(), form, &path, copy).unwrap(), answer.len() as u64);
             assert_eq!(fs::read(&path).unwrap(), answer.as_bytes());
         }
+    }
+
+    #[test]
+    fn files_of_one_export_are_there_together_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = ["entities", "observations"].map(|name| folder.path().join(name));
+        let kept = |last: Result<&'static str, Failure>| {
+            let bodies = [Ok("PAR1 first".as_bytes()), last.map(str::as_bytes)];
+            keep_all(bodies.into_iter().zip(places.clone()), Form::Parquet)
+        };
+        let stopped = || Failure::new(Exit::Failed, "the server is stopping");
+        for last in [Ok("<html>no</html>"), Err(stopped())] {
+            let told = kept(last).unwrap_err().to_string();
+            assert!(told.contains("is no export") || told == "the server is stopping", "{told}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+        let [first, second] = places.clone();
+        assert_eq!(kept(Ok("PAR1 2nd")).unwrap(), [(first, 10), (second, 8)]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

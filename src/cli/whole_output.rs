@@ -4,16 +4,9 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError, mpsc};
-use std::thread;
 
-use super::feed::{INTERRUPTED, on_interrupt};
+use super::interrupt::due;
 use super::transfer::is_device;
-
-/// Files that are not in their place yet: a signal that ends the process removes them.
-static PARTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-/// The signal is waited for from the first of them on.
-static WATCHED: Once = Once::new();
 
 /// A file that is written beside its place, and removed there unless it is finished.
 pub(super) struct WholeFile {
@@ -24,7 +17,7 @@ pub(super) struct WholeFile {
 }
 
 impl WholeFile {
-    /// A file that is to stand at `place`. Until then it has `.part` behind its name, and is written over what has that name: what a
+    /// A file that is to stand at `place`. Until then it stands at [`part_of`] it, and is written over what has that name: what a
     /// command left that was killed.
     pub(super) fn create(place: &Path) -> io::Result<Self> {
         let place = place.to_owned();
@@ -32,30 +25,56 @@ impl WholeFile {
             let file = File::options().write(true).open(&place)?;
             return Ok(Self { place, file: BufWriter::new(file), part: None });
         }
-        let mut name = place.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = place.with_file_name(name);
-        WATCHED.call_once(removed_when_interrupted);
-        let mut parts = parts();
+        let part = part_of(&place);
+        let mut due = due();
         let file = File::create(&part)?;
-        parts.push(part.clone());
-        drop(parts);
+        due.add_part(part.clone());
+        drop(due);
         Ok(Self { place, file: BufWriter::new(file), part: Some(part) })
     }
 
     /// Puts it in its place, instead of what is there.
-    pub(super) fn finish(mut self) -> io::Result<()> {
-        self.file.flush()?;
-        if let Some(part) = &self.part {
-            self.file.get_ref().sync_all()?;
-            let mut parts = parts();
-            fs::rename(part, &self.place)?;
-            parts.retain(|other| other != part);
-            drop(parts);
-            self.part = None;
-        }
-        Ok(())
+    pub(super) fn finish(self) -> io::Result<()> {
+        finish_all(vec![self]).map_err(|(_, error)| error)
     }
+
+    /// Writes to the medium what is still on its way there.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        if self.part.is_some() { self.file.get_ref().sync_all() } else { Ok(()) }
+    }
+}
+
+/// Puts files in their places, instead of what is there, when all of them are written: a signal finds all of them there, or none.
+///
+/// # Errors
+///
+/// The place of the file that failed, and why. While they are written, all stay as they were.
+pub(super) fn finish_all(mut files: Vec<WholeFile>) -> Result<(), (PathBuf, io::Error)> {
+    for file in &mut files {
+        file.sync().map_err(|error| (file.place.clone(), error))?;
+    }
+    let mut due = due();
+    let mut failed = None;
+    for file in &mut files {
+        let Some(part) = &file.part else { continue };
+        if let Err(error) = fs::rename(part, &file.place) {
+            failed = Some((file.place.clone(), error));
+            break;
+        }
+        due.remove_part(part);
+        file.part = None;
+    }
+    // Before the files: those that are not in their places take themselves off the list.
+    drop(due);
+    failed.map_or(Ok(()), Err)
+}
+
+/// Where a file stands that is to stand at `place`.
+pub(super) fn part_of(place: &Path) -> PathBuf {
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    place.with_file_name(name)
 }
 
 impl Write for WholeFile {
@@ -71,36 +90,12 @@ impl Write for WholeFile {
 impl Drop for WholeFile {
     fn drop(&mut self) {
         if let Some(part) = &self.part {
-            let mut parts = parts();
+            let mut due = due();
             // What is left of the attempt is of no use; that it could not be removed changes nothing.
             let _ = fs::remove_file(part);
-            parts.retain(|other| other != part);
+            due.remove_part(part);
         }
     }
-}
-
-/// To be held while a file is made, moved or removed, so that a signal finds those that are there.
-fn parts() -> MutexGuard<'static, Vec<PathBuf>> {
-    PARTS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes what is under way when Ctrl-C or SIGTERM comes, and ends this process.
-fn removed_when_interrupted() {
-    let (told, interrupted) = mpsc::channel();
-    // Who cannot listen is ended by the signal all the same, and the next command writes over what it leaves.
-    if on_interrupt(told, ()).is_err() {
-        return;
-    }
-    thread::spawn(move || {
-        if interrupted.recv() == Ok(()) {
-            // Held to the end: no file must come into its place, or be begun, meanwhile.
-            let parts = parts();
-            for part in parts.iter() {
-                let _ = fs::remove_file(part);
-            }
-            std::process::exit(INTERRUPTED);
-        }
-    });
 }
 
 #[cfg(test)]
@@ -110,7 +105,7 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
-    use super::WholeFile;
+    use super::{WholeFile, finish_all};
 
     #[test]
     fn what_is_there_stays_until_the_file_is_finished() {
@@ -129,5 +124,37 @@ mod tests {
         written(b"new").finish().unwrap();
         assert_eq!(fs::read(&place).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_of_a_set_take_their_places_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = ["a", "b", "c"].map(|name| folder.path().join(name));
+        let written = || -> Vec<WholeFile> {
+            let files = places.iter().map(|place| {
+                let mut file = WholeFile::create(place).unwrap();
+                file.write_all(b"whole").unwrap();
+                assert!(!place.exists());
+                file
+            });
+            files.collect()
+        };
+        drop(written());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        finish_all(written()).unwrap();
+        assert!(places.iter().all(|place| fs::read(place).unwrap() == b"whole"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_file_that_cannot_take_its_place_is_named_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let [free, taken] = ["free", "taken"].map(|name| folder.path().join(name));
+        let files = [&free, &taken].map(|place| WholeFile::create(place).unwrap()).into();
+        // A folder that holds something gives way to no file.
+        fs::create_dir_all(taken.join("inside")).unwrap();
+        let (place, _) = finish_all(files).unwrap_err();
+        assert_eq!(place, taken);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

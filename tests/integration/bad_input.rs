@@ -103,6 +103,10 @@ fn an_unknown_member_is_named_with_the_nearest_known_one() {
     assert_eq!(problem["errors"][0]["remedy"], "did you mean \"entity_name\"?");
     let problem = server.get("/memory/entities?agentid=ada").problem(422, "VALIDATION_ERROR");
     assert_eq!(problem["remedy"], "did you mean \"agent_id\"?");
+    // Where none is near, all are named.
+    let problem = server.get("/events?to_seq=3").problem(422, "VALIDATION_ERROR");
+    let remedy = problem["remedy"].as_str().unwrap();
+    assert!(remedy.starts_with("known are: ") && remedy.contains("from_seq"), "{problem}");
 }
 
 #[test]

@@ -42,6 +42,29 @@ fn a_batch_is_all_or_nothing() {
 }
 
 #[test]
+fn a_batch_has_an_id_of_its_own_where_it_writes_something() {
+    let server = Server::start();
+    let write = |name: &str| {
+        let body = json!({"agent_id": "ada", "entities": [entity(name)]});
+        server.post("/memory/entities/batch", &body).json()["batch_id"].clone()
+    };
+    let (first, again, second) = (write("a"), write("a"), write("b"));
+    assert!(first.is_string() && second.is_string() && first != second, "{first} {second}");
+    assert_eq!(again, Value::Null);
+}
+
+#[test]
+fn a_key_that_another_batch_used_is_told_of_by_its_header() {
+    let server = Server::start();
+    let write = |name: &str| {
+        let body = json!({"agent_id": "ada", "entities": [entity(name)]});
+        server.ask("POST", "/memory/entities/batch").header("Idempotency-Key", "k-1").json(&body).send()
+    };
+    write("a").expect(201);
+    assert_eq!(write("b").problem(409, "IDEMPOTENCY_KEY_CONFLICT")["field"], "Idempotency-Key");
+}
+
+#[test]
 fn every_item_names_what_a_merge_did_not_take() {
     let server = Server::start();
     let mut unsure = entity("a");
@@ -81,15 +104,11 @@ fn an_item_with_one_content_is_told_of_it_by_the_names_it_gave() {
     server.entity("a", "Tool", &["is a tool", "is old"]);
     let alone = json!({"entity": "a", "content": "is a tool", "valid_from": "2000-01-01"});
     let listed = json!([{"content": "is old", "valid_to": "2050-01-01"}, "is new"]);
-    let mut both = alone.clone();
-    both["observations"] = listed.clone();
-    // What the list says already is not said by the content: its time is not taken either.
-    let mut twice = alone.clone();
-    twice["observations"] = json!(["is old", "is a tool"]);
-    let items = [alone, both, json!({"entity": "a", "observations": listed}), twice];
-    let of_list = "observations[0].valid_to";
+    // A time that the item gives for its list is told of by the text that did not take it.
+    let for_all = json!({"entity": "a", "observations": ["is newer", "is old"], "valid_from": "2000-01-01"});
+    let items = [alone, json!({"entity": "a", "observations": listed}), for_all];
     let told =
-        [json!(["valid_from"]), json!([of_list, "valid_from"]), json!([of_list]), json!(["valid_from"])];
+        [json!(["valid_from"]), json!(["observations[0].valid_to"]), json!(["observations[1].valid_from"])];
     let not_taken = |results: &[Value]| -> Vec<Value> {
         results.iter().map(|result| result["not_taken"].clone()).collect()
     };
@@ -100,15 +119,98 @@ fn an_item_with_one_content_is_told_of_it_by_the_names_it_gave() {
     let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&lines.join("\n"));
     assert_eq!(not_taken(&ask.send().expect(200).lines()), told);
 
-    let blank = json!({"entity": "a", "content": " ", "observations": ["is fine"]});
-    let unlisted = json!({"entity": "a", "content": "is fine", "observations": [" "]});
-    for (item, field) in [(&blank, "content"), (&unlisted, "observations[0]")] {
+    let blank = json!({"entity": "a", "content": " "});
+    let unlisted = json!({"entity": "a", "observations": [" "]});
+    let empty = json!({"entity": "a", "observations": []});
+    for (item, field) in [(&blank, "content"), (&unlisted, "observations[0]"), (&empty, "observations")] {
         let atomic = json!({"agent_id": "ada", "observations": [item]});
         let problem = server.post("/memory/observations/batch", &atomic).problem(422, "INVALID_ENTITY_DATA");
         assert_eq!(problem["field"], format!("observations[0].{field}"));
         let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&item.to_string());
         assert_eq!(ask.send().expect(200).lines()[0]["field"], field);
     }
+}
+
+/// The observations of an entity with their times, in the order they were added.
+fn times(server: &Server, name: &str) -> Vec<(String, Value, Value)> {
+    let rows = server.get(&format!("/memory/entities/{name}/observations?agent_id=ada")).expect(200).json();
+    let row = |row: &Value| {
+        let text = row["content"].as_str().unwrap().to_owned();
+        (text, row["valid_from"].clone(), row["valid_to"].clone())
+    };
+    rows["observations"].as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn the_times_of_an_item_are_those_of_each_text_that_has_none_of_its_own() {
+    let server = Server::start();
+    let texts = json!([
+        "outer",
+        {"content": "outer too"},
+        {"content": "inner", "valid_to": "2030-01-01"},
+        {"content": "always", "valid_from": null},
+    ]);
+    let (from, to) = (json!("2024-01-01T00:00:00.000000Z"), json!("2025-01-01T00:00:00.000000Z"));
+    let then = [
+        ("outer".to_owned(), from.clone(), to.clone()),
+        ("outer too".to_owned(), from, to),
+        ("inner".to_owned(), Value::Null, json!("2030-01-01T00:00:00.000000Z")),
+        ("always".to_owned(), Value::Null, Value::Null),
+    ];
+    let item = |name: &str| {
+        json!({
+            "entity": name, "observations": texts, "valid_from": "2024-01-01", "valid_to": "2025-01-01",
+        })
+    };
+    for name in ["batch", "line"] {
+        server.entity(name, "Tool", &[]);
+    }
+    let body = json!({"agent_id": "ada", "observations": [item("batch")]});
+    server.post("/memory/observations/batch", &body).expect(201);
+    let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&item("line").to_string());
+    assert_eq!(ask.send().expect(200).lines()[0]["status"], "created");
+    // The times of an entity are its own, and none of its observations.
+    let entity = json!({"agent_id": "ada", "entities": [{
+        "entity_name": "entity", "entity_type": "Tool", "observations": ["always"], "valid_from": "2024-01-01",
+    }]});
+    server.post("/memory/entities/batch", &entity).expect(201);
+    assert_eq!(times(&server, "batch"), then);
+    assert_eq!(times(&server, "line"), then);
+    assert_eq!(times(&server, "entity"), then[3..]);
+
+    let mut never = item("batch");
+    never["valid_to"] = json!("2023-01-01");
+    let body = json!({"agent_id": "ada", "observations": [never]});
+    let problem = server.post("/memory/observations/batch", &body).problem(422, "VALIDATION_ERROR");
+    assert_eq!(problem["field"], "observations[0].valid_to");
+}
+
+#[test]
+fn an_item_says_one_content_or_a_list_and_each_fault_is_told_once() {
+    let server = Server::start();
+    server.entity("a", "Tool", &[]);
+    for (item, field, told) in [
+        (json!({"entity": "a", "content": "x", "observations": ["y"]}), "content", "observations"),
+        (json!({"entity": "a", "content": "x", "observations": []}), "content", "observations"),
+        (json!({"entity": "a", "content": 123}), "content", "must be a text"),
+        (json!({"entity": 7, "content": "x"}), "entity", "must be a text"),
+        (json!({"entity": "a", "observations": "x"}), "observations", "must be a list"),
+        (json!({"entity": "a", "content": null}), "content", "is missing"),
+        (json!({"entity": null, "content": "x"}), "entity", "is missing"),
+    ] {
+        let body = json!({"agent_id": "ada", "observations": [item]});
+        let problem = server.post("/memory/observations/batch", &body).problem(422, "VALIDATION_ERROR");
+        assert_eq!(problem["field"], format!("observations[0].{field}"), "{item}");
+        assert_eq!(problem["errors"].as_array().unwrap().len(), 1, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
+        let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&item.to_string());
+        let line = &ask.send().expect(200).lines()[0];
+        assert_eq!((&line["http_status"], &line["field"]), (&json!(422), &json!(field)), "{item}");
+    }
+    let beside = json!({"entity": "a", "content": "x", "observations": null});
+    let body = json!({"agent_id": "ada", "observations": [beside]});
+    server.post("/memory/observations/batch", &body).expect(201);
+    assert_eq!(times(&server, "a").len(), 1);
 }
 
 #[test]
@@ -166,11 +268,13 @@ fn an_observation_that_names_its_entity_twice_names_one() {
     let ada = server.entity("Ada", "Person", &[]);
     server.entity("Byron", "Person", &[]);
     let id = ada["entity_id"].as_str().unwrap();
-    for (names, field, other, value) in [
-        (json!({"entity": "Ada", "entity_name": "Byron"}), "entity_name", "entity", "Byron"),
-        (json!({"entity": "Byron", "entity_id": id}), "entity_id", "entity", id),
-        // Whether a name and an id are the same entity is not looked up.
-        (json!({"entity_id": id, "entity_name": "Ada"}), "entity_name", "entity_id", "Ada"),
+    let (differs, again) = ("is not what", "names the entity again beside");
+    for (names, field, other, value, why) in [
+        (json!({"entity": "Ada", "entity_name": "Byron"}), "entity_name", "entity", "Byron", differs),
+        (json!({"entity": id, "entity_id": "ent_99"}), "entity_id", "entity", "ent_99", differs),
+        // Whether a name and an id are the same entity is not looked up, nor said.
+        (json!({"entity": "Ada", "entity_id": id}), "entity_id", "entity", id, again),
+        (json!({"entity_id": id, "entity_name": "Ada"}), "entity_name", "entity_id", "Ada", again),
     ] {
         let mut item = names.clone();
         item["content"] = json!("likes tea");
@@ -179,7 +283,7 @@ fn an_observation_that_names_its_entity_twice_names_one() {
         assert_eq!(problem["field"], format!("observations[0].{field}"), "{names}");
         assert_eq!(problem["value"], value, "{names}");
         let (told, given) = (problem["detail"].as_str().unwrap(), names[other].as_str().unwrap());
-        assert!(told.contains(&format!("is not what {other} says beside it, {given:?}")), "{told}");
+        assert!(told.contains(why) && told.contains(other) && told.contains(&format!("{given:?}")), "{told}");
         assert!(problem["remedy"].as_str().unwrap().contains("leave one of them out"), "{problem}");
         let ask = server.ask("POST", "/memory/observations/batch?agent_id=ada").lines(&item.to_string());
         let line = &ask.send().expect(200).lines()[0];
@@ -213,6 +317,8 @@ fn lines_stand_each_for_itself() {
     assert_eq!(results.len(), 604);
     assert!(results[..600].iter().all(|line| line["status"] == "created" && line["seq"].is_u64()));
     assert_eq!((&results[600]["line"], &results[600]["code"]), (&json!(601), &json!("MALFORMED_JSON")));
+    let told = results[600]["message"].as_str().unwrap();
+    assert!(told.ends_with("at column 21 of the line"), "{told}");
     assert_eq!((&results[601]["line"], &results[601]["field"]), (&json!(603), &json!("entity_type")));
     let statuses: Vec<&Value> = results[600..603].iter().map(|line| &line["http_status"]).collect();
     assert_eq!(statuses, [&json!(400), &json!(422), &json!(422)]);

@@ -1,8 +1,10 @@
 //! Benchmarks as they are typed: small runs against servers of their own, what they leave behind, and what is refused.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::slice;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::cli::{check, check_failure};
-use super::program::caxton;
+use super::program::{Program, caxton};
 use super::server::Server;
 
 /// Flags of a run that keeps its folder and its results in `dir`.
@@ -171,27 +173,92 @@ fn a_running_server_is_measured_where_it_is() {
     let url = format!("http://{}", server.address);
     let dir = TempDir::new().unwrap();
     let output = dir.path().join("results.json");
-    let args = [
-        "benchmark",
-        "memory",
-        "--entities",
-        "20",
-        "--relations",
-        "0",
-        "--search-queries",
-        "5",
-        "--target",
-        &url,
-    ];
-    check(
-        &[&args[..], &["--output", output.to_str().unwrap(), "--no-progress"]].concat(),
-        &["graded", "keyword search"][1..],
-    );
+    let measure = || {
+        let args = "benchmark memory --entities 20 --relations 0 --search-queries 5 --no-progress --target";
+        let args: Vec<&str> = args.split(' ').chain([&*url, "--output", output.to_str().unwrap()]).collect();
+        check(&args, &["keyword search", "what this run leaves on the server has r"]);
+    };
+    measure();
     let results: Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
     assert_eq!(results["target"], url);
     assert_eq!(server.get("/memory/entities?agent_id=benchmark&limit=100").expect(200).json()["count"], 20);
     let figures = results["figures"].as_array().unwrap();
     assert!(figures.iter().all(|figure| figure["name"] != "resident memory"), "nobody can tell from outside");
+    measure();
+    let count = &server.get("/memory/entities?agent_id=benchmark&limit=100").expect(200).json()["count"];
+    assert_eq!(count, 40, "the second run writes as much as the first");
+}
+
+#[test]
+fn a_second_run_on_a_server_registers_and_opens_as_much_as_the_first() {
+    let server = Server::start();
+    let url = format!("http://{}", server.address);
+    let args = "benchmark system --agents 3 --memory-entities 0 --concurrent-conversations 2 --duration 100ms --rate 20";
+    let args: Vec<&str> = args.split(' ').chain(["--no-progress", "--target", &url]).collect();
+    for run in 1..=2 {
+        check(&args, &["agent spawn"]);
+        let count = |what: &str| {
+            let rows = server.get(&format!("/{what}?limit=100")).expect(200).json();
+            rows[what].as_array().unwrap().len()
+        };
+        assert_eq!((count("agents"), count("conversations")), (3 * run, 2 * run));
+    }
+}
+
+/// A server whose agents answer by rules, without a model.
+fn answering() -> Program {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("agents")).unwrap();
+    let rules = "model: rules\nrules:\n  - when: {system_contains: You are measured}\n    answer: heard\n";
+    fs::write(dir.path().join("rules.yaml"), rules).unwrap();
+    let config = "{agents: {directory: DIR/agents}, llm: {default: rules, providers: [{name: rules, kind: scripted, \
+                  script: DIR/rules.yaml}]}}";
+    Program::again(dir, config)
+}
+
+/// `benchmark agents` on a server that runs already, for so long.
+fn agents_there(server: &Program, duration: &str) -> Vec<String> {
+    let args = format!(
+        "benchmark agents --agents 2 --conversations-per-second 20 --connections 4 --no-progress --duration {duration} --target \
+         http://{}",
+        server.address
+    );
+    args.split(' ').map(str::to_owned).collect()
+}
+
+fn agents_of(server: &Program) -> Value {
+    server.get("/config-agents").expect(200).json()["total"].clone()
+}
+
+#[test]
+fn agents_that_were_made_on_a_running_server_are_removed() {
+    let server = answering();
+    let args = agents_there(&server, "1s");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let output = super::cli::run(&args);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !told.contains("not removed"), "{told}");
+    assert_eq!(agents_of(&server), 0, "also with conversations that are open");
+}
+
+#[test]
+fn agents_that_were_made_on_a_running_server_are_removed_when_it_is_interrupted() {
+    let server = answering();
+    let mut run = caxton()
+        .args(agents_there(&server, "10m"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Until somebody talks to them.
+    while server.get("/conversations").expect(200).json()["conversations"] == json!([]) {
+        assert_eq!(run.try_wait().unwrap(), None);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(agents_of(&server), 2);
+    super::cli::terminate(run.id());
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(agents_of(&server), 0);
 }
 
 #[test]
@@ -210,7 +277,10 @@ fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
     };
     let (base, worse, better) =
         (write("base.json", 10.0), write("worse.json", 12.0), write("better.json", 8.0));
-    check(&["benchmark", "compare", &base, &better], &["-20.0 %", "improvement", "no regression"]);
+    check(
+        &["benchmark", "compare", &base, &better],
+        &["verdict\n", "-20.0 %", "improvement", "no regression"],
+    );
     check_failure(&["benchmark", "compare", &base, &worse], 1, "1 became worse: search p99");
     let note = dir.path().join("note.md");
     check(
@@ -220,11 +290,19 @@ fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
     assert!(fs::read_to_string(note).unwrap().contains("| search p99 | 10.000 ms | 12.000 ms | +20.0 % |"));
     fs::write(dir.path().join("cut.json"), "{\"format\": 1, \"bench").unwrap();
     fs::write(dir.path().join("new.json"), "{\"format\": 2}").unwrap();
+    fs::write(dir.path().join("empty.json"), "").unwrap();
+    let other = fs::read_to_string(&base).unwrap().replace("\"memory\"", "\"system\"");
+    fs::write(dir.path().join("other.json"), other).unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     for (file, what) in [
         ("none.json", "could not read"),
         ("cut.json", "is no results file of a benchmark (line 1"),
         ("new.json", "has format 2, this program reads up to 1"),
+        ("empty.json", "empty.json is empty; run the benchmark again"),
+        (
+            "other.json",
+            "a run of \"memory\", the current one of \"system\"; compare two runs of the same benchmark",
+        ),
     ] {
         check_failure(&["benchmark", "compare", &base, &path(file)], 2, what);
     }
@@ -279,6 +357,15 @@ fn what_cannot_be_measured_is_refused_by_name() {
         ("memory --duration soon", "write it as in 300s"),
         ("storage --write-ops-per-second -1", "must be a number from 0 to 10000000"),
         ("storage --read-ops-per-second many", "must be a number from 0 to 10000000"),
+        (
+            "agents --conversations-per-second 0",
+            "'--conversations-per-second <RATE>': must be a number above 0",
+        ),
+        (
+            "agents --conversations-per-second 0.01 --duration 1s",
+            "asks nothing; give a higher rate or a longer",
+        ),
+        ("memory --target http://127.0.0.1:9/api/v1", "leave it out: http://127.0.0.1:9"),
         ("scenario storm", "possible values: peak, sustained, burst"),
         ("compare a b --threshold x", "must be a share from 0 to 10"),
         ("memory --connections 0", "--connections"),
@@ -296,22 +383,62 @@ fn what_cannot_be_measured_is_refused_by_name() {
 
 #[test]
 fn a_benchmark_that_is_interrupted_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, results) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let old = results.path().join("old.json");
+    fs::write(&old, "old").unwrap();
+    let (mut run, _) = serving(dir.path(), &old, &results.path().join("new.html"));
+    super::cli::terminate(run.id());
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(in_folder(dir.path()), Vec::<PathBuf>::new());
+    assert_eq!(
+        in_folder(results.path()),
+        slice::from_ref(&old),
+        "nothing is begun before there is something"
+    );
+    assert_eq!(fs::read_to_string(&old).unwrap(), "old");
+}
+
+#[test]
+fn the_server_of_a_benchmark_that_is_killed_ends() {
+    let (dir, results) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let file = |name: &str| results.path().join(name);
+    let (mut run, address) = serving(dir.path(), &file("new.json"), &file("new.html"));
+    assert!(TcpStream::connect(&address).is_ok());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    while TcpStream::connect(&address).is_ok() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(in_folder(results.path()), Vec::<PathBuf>::new());
+}
+
+/// What is in a folder.
+fn in_folder(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// A benchmark that writes a memory, and the address of its server, which has its folder in `dir`.
+fn serving(dir: &Path, output: &Path, html: &Path) -> (Child, String) {
     let mut run = caxton()
         .args(["--keyword-only", "benchmark", "memory", "--entities", "100000", "--no-progress", "--dir"])
-        .arg(dir.path())
+        .arg(dir)
+        .arg("--output")
+        .arg(output)
+        .arg("--html")
+        .arg(html)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let folders = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    let serves = || folders().iter().any(|folder| folder.join("data/endpoint").exists());
-    while !serves() {
+    loop {
+        let endpoints =
+            in_folder(dir).into_iter().map(|folder| fs::read_to_string(folder.join("data/endpoint")));
+        if let Some(address) =
+            endpoints.flatten().find_map(|url| Some(url.trim().strip_prefix("http://")?.to_owned()))
+        {
+            return (run, address);
+        }
         assert_eq!(run.try_wait().unwrap(), None);
         std::thread::sleep(Duration::from_millis(5));
     }
-    let killed = Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    assert_eq!(run.wait().unwrap().code(), Some(130));
-    assert_eq!(folders(), Vec::<std::path::PathBuf>::new());
 }

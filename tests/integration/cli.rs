@@ -480,6 +480,51 @@ pub(crate) fn terminate(process: u32) {
 }
 
 #[test]
+fn a_command_that_is_interrupted_closes_the_log_it_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+    let args = [&["memory", "import", "--chunk", "1", "-"][..], &place].concat();
+    let mut import = caxton(&args).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = import.stdin.take().unwrap();
+    // More than a pipe holds: when all of it is written, some is read, and lines were taken.
+    for number in 0..300 {
+        let text = "x".repeat(1_000);
+        let row = serde_json::json!({
+            "entity_name": format!("thing {number}"), "entity_type": "Thing", "observations": [text],
+        });
+        writeln!(lines, "{row}").unwrap();
+    }
+    terminate(import.id());
+    let ended = import.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("interrupted; the log is closed in order; standard input: its first "), "{told}");
+    assert!(told.contains(" lines were taken") && !told.contains(" first 0 lines"), "{told}");
+    drop(lines);
+    check(&[&["log", "verify"][..], &place].concat(), &["are as written"]);
+    check(&[&["log", "head"][..], &place].concat(), &["head #"]);
+}
+
+#[test]
+fn a_log_is_not_taken_for_a_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let [data, file, shown, other] = ["data", "log.jsonl", "shown.jsonl", "other"].map(path);
+    let place = ["--keyword-only", "--data-dir", &data];
+    check(&[&["memory", "add", "tea", "a drink"][..], &place].concat(), &[]);
+    check(&[&["export", "events", "--out", &file][..], &place].concat(), &["wrote"]);
+    let tail = run(&[&["--json", "log", "tail"][..], &place].concat());
+    fs::write(&shown, tail.stdout).unwrap();
+    for format in ["caxton", "mcp"] {
+        let import = |file| [&["memory", "import", "--format", format, file][..], &place].concat();
+        check_failure(&import(file.as_str()), 2, "are for `caxton import events FILE --to DIR`");
+        check_failure(&import(shown.as_str()), 2, "which no command takes back (see docs/replay.md)");
+    }
+    check_failure(&["import", "events", &shown, "--to", &other], 5, "no command makes a log of them");
+}
+
+#[test]
 fn a_corpus_is_made_and_imported() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();

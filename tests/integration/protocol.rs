@@ -1,7 +1,7 @@
 //! What goes with every request: keys, ids, methods, tags, compression, positions, idempotency.
 
 use caxton::api::rest::{ApiKeys, RestOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::Ask;
 use super::server::Server;
@@ -236,6 +236,33 @@ fn a_read_waits_for_the_position_it_names() {
         server.post("/memory/entities?wait=forever", &body).problem(422, "VALIDATION_ERROR")["field"],
         "wait"
     );
+}
+
+#[test]
+fn who_asks_may_stand_in_the_query_string_of_a_request_with_a_body() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let search = |query: &str, body: &Value| server.post(&format!("/memory/search{query}"), body);
+    let found = search("?agent_id=ada&memory_scope=agent", &json!({"query": "tea"})).expect(200).json();
+    assert_eq!((&found["total_results"], &found["memory_scope"]), (&json!(1), &json!("agent")));
+    let other = search("?agent_id=ada", &json!({"query": "tea", "agent_id": "bob"}));
+    assert_eq!(other.problem(422, "VALIDATION_ERROR")["field"], "agent_id");
+    let elsewhere = search("?agent_id=ada&limit=1", &json!({"query": "tea"}));
+    assert_eq!(elsewhere.problem(422, "VALIDATION_ERROR")["field"], "limit");
+
+    let bob = server.post("/agents?agent_id=bob&workspace=lab", &json!({})).expect(201).json();
+    assert_eq!((&bob["agent_id"], &bob["workspace"]), (&json!("bob"), &json!("lab")));
+    for body in [json!({}), json!({"agent_id": null})] {
+        assert_eq!(server.post("/agents", &body).problem(422, "VALIDATION_ERROR")["field"], "agent_id");
+    }
+    let nothing = server.post("/agents/bob/health", &json!({"health": null}));
+    assert_eq!(nothing.problem(422, "VALIDATION_ERROR")["field"], "health");
+    server.post("/conversations?agent_id=bob", &json!({"conversation_id": "plan"})).expect(201);
+    server.post("/conversations/plan/extend?agent_id=bob", &json!({"idle_timeout_seconds": 60})).expect(200);
+    server.ask("POST", "/conversations/plan/close?agent_id=bob").send().expect(200);
+    let two = server.post("/conversations/plan/archive?agent_id=bob", &json!({"agent_id": "ada"}));
+    assert_eq!(two.problem(422, "VALIDATION_ERROR")["field"], "agent_id");
+    server.post("/conversations/archive?agent_id=bob", &json!({"conversation_ids": ["plan"]})).expect(200);
 }
 
 #[test]

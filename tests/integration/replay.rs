@@ -405,9 +405,30 @@ fn a_store_without_sense_is_told_in_one_sentence() {
         assert_eq!(failed.status.code(), Some(1), "{command:?}: {told}");
         assert!(told.contains("is damaged or no log of Caxton's"), "{command:?}: {told}");
         assert!(!told.contains("panicked"), "{command:?}: {told}");
-        // Where nothing can be salvaged, nobody is sent to try again.
-        let is_first = !command.contains(&"--salvage");
-        assert_eq!(told.contains("caxton log salvage"), is_first, "{command:?}: {told}");
+        // Where nothing can be salvaged, nobody is sent to try it.
+        assert!(!told.contains("caxton log salvage"), "{command:?}: {told}");
+    }
+}
+
+#[test]
+fn where_nothing_is_left_of_a_log_a_backup_is_the_remedy() {
+    let fresh = tempfile::tempdir().unwrap();
+    let [data, to] = ["data", "saved"].map(|name| fresh.path().join(name));
+    let (verify, place) = (["log", "verify"], ["--data-dir", path(&data)]);
+    half_lost(&data);
+    let noise: Vec<u8> = (0..20_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for (bytes, holds) in
+        [(&[][..], "it is empty"), (&noise[..100], "it has 100 bytes"), (&noise, "it has 20000 bytes")]
+    {
+        fs::write(data.join("events.redb"), bytes).unwrap();
+        for command in [&[&verify[..], &place].concat()[..], &saving(&data, &to)] {
+            let failed = run(command);
+            let told = String::from_utf8_lossy(&failed.stderr);
+            assert_eq!(failed.status.code(), Some(1), "{command:?}: {told}");
+            assert!(told.contains(holds) && told.contains("restore a backup"), "{command:?}: {told}");
+            assert!(!told.contains("log salvage") && !told.contains("Database"), "{command:?}: {told}");
+        }
+        assert!(!to.exists());
     }
 }
 
@@ -501,7 +522,11 @@ fn events_that_are_saved_stay_where_their_report_finds_no_room() {
     let fresh = tempfile::tempdir().unwrap();
     let [data, whole, to] = ["data", "whole", "new"].map(|name| fresh.path().join(name));
     half_lost(&data);
+    // What a salvage left that was killed is written over.
+    fs::create_dir(&whole).unwrap();
+    fs::write(whole.join("events.jsonl.part"), "half").unwrap();
     check_failure(&saving(&data, &whole), 1, "the log is damaged: 2 gaps above");
+    assert_eq!(fs::read_dir(&whole).unwrap().count(), 2);
     let events = fs::read(whole.join("events.jsonl")).unwrap();
     let report = fs::metadata(whole.join("salvage.json")).unwrap().len();
     assert!(events.len() as u64 <= ROOM && ROOM < report, "{} and {report} bytes", events.len());

@@ -155,6 +155,10 @@ fn a_question_that_makes_no_sense_is_refused_with_its_field() {
         ("query=x&valid_at=yesterday", "valid_at"),
         ("query=x&fusion=reciprocal_rank&semantic_weight=0.5", "semantic_weight"),
         ("query=x&mode=keyword&min_similarity=0.5", "min_similarity"),
+        ("query=x&mode=keyword&semantic_weight=0.5", "semantic_weight"),
+        ("query=x&mode=semantic&semantic_weight=0.5", "semantic_weight"),
+        ("query=x&mode=semantic&fusion=rrf", "fusion"),
+        ("query=x&mode=keyword&exact=true", "exact"),
         ("query=x&exact=maybe", "exact"),
         ("query=x&limti=3", "limti"),
     ] {
@@ -165,7 +169,13 @@ fn a_question_that_makes_no_sense_is_refused_with_its_field() {
     }
     let long = json!({"agent_id": "ada", "query": "x".repeat(20_000)});
     assert_eq!(server.post("/memory/search", &long).problem(422, "VALIDATION_ERROR")["field"], "query");
+    let number = server.post("/memory/search", &json!({"query": 7})).problem(422, "VALIDATION_ERROR");
+    assert_eq!(number["errors"].as_array().unwrap().len(), 1, "{number}");
     server.get("/memory/search?agent_id=ada&query=x&mode=semantic").problem(503, "NO_MODEL");
+    // What changes nothing is not refused, nor what only a model would need.
+    for query in ["mode=keyword&exact=false", "exact=true", "semantic_weight=0.5", "fusion=rrf"] {
+        server.get(&format!("/memory/search?agent_id=ada&query=x&{query}")).expect(200);
+    }
 }
 
 #[test]

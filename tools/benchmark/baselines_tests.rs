@@ -58,7 +58,7 @@ fn a_slower_run_is_a_regression_and_one_stray_sample_is_not() {
         let place =
             |name: &str| dir.path().join("").to_str().unwrap().trim_end_matches('/').to_owned() + ":" + name;
         let base = read_run(Path::new(&place("main"))).unwrap();
-        let found = compare(&base, &read_run(Path::new(&place(name))).unwrap(), 0.1);
+        let found = compare(&base, &read_run(Path::new(&place(name))).unwrap(), 0.1).unwrap();
         assert_eq!(found.changes[0].verdict, verdict, "{name}: {found}");
         let (low, high) = found.changes[0].interval_percent.unwrap();
         let change = found.changes[0].change_percent;

@@ -150,18 +150,27 @@ const fn word(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Columns of the table for people.
+const COLUMNS: [&str; 7] = ["figure", "base", "current", "unit", "change", "95 % interval", "verdict"];
+/// Those that are numbers: their ends stand below each other.
+const NUMBERS: [bool; 7] = [false, true, true, false, true, true, false];
+
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.changes.iter().map(|change| change.name.chars().count()).max().unwrap_or_default();
-        for change in &self.changes {
-            let Change { name, unit, base, current, change_percent, verdict, .. } = change;
-            let (interval, verdict) = (interval(change), word(*verdict));
-            let line = format!(
-                "{name:width$}  {:>14} → {:>14} {unit:<6} {change_percent:>+8.1} %  {interval:>22}  {verdict}",
-                digits(*base),
-                digits(*current)
-            );
-            writeln!(f, "{}", line.trim_end())?;
+        if !self.changes.is_empty() {
+            let rows: Vec<[String; 7]> =
+                std::iter::once(COLUMNS.map(str::to_owned)).chain(self.changes.iter().map(row)).collect();
+            let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+            let widths: [usize; 7] = std::array::from_fn(|column| width(column).unwrap_or_default());
+            for row in &rows {
+                let cells: Vec<String> = (0..COLUMNS.len())
+                    .map(|column| match (NUMBERS[column], &row[column], widths[column]) {
+                        (true, cell, width) => format!("{cell:>width$}"),
+                        (false, cell, width) => format!("{cell:<width$}"),
+                    })
+                    .collect();
+                writeln!(f, "{}", cells.join("  ").trim_end())?;
+            }
         }
         self.differences.iter().try_for_each(|difference| writeln!(f, "{difference}"))?;
         self.unmatched.iter().try_for_each(|name| writeln!(f, "only one run has {name}"))?;
@@ -172,8 +181,44 @@ impl fmt::Display for Comparison {
     }
 }
 
+/// A change as a row of that table.
+fn row(change: &Change) -> [String; 7] {
+    [
+        change.name.clone(),
+        digits(change.base),
+        digits(change.current),
+        change.unit.clone(),
+        format!("{:+.1} %", change.change_percent),
+        interval(change),
+        word(change.verdict).to_owned(),
+    ]
+}
+
+/// Why two runs are not set side by side.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompareError {
+    /// They measured different things, by figures that have the same names.
+    #[error(
+        "the base is a run of {base:?}, the current one of {current:?}; compare two runs of the same benchmark"
+    )]
+    Different {
+        /// Benchmark of the first.
+        base: String,
+        /// Benchmark of the second.
+        current: String,
+    },
+}
+
 /// Sets two runs side by side. `threshold`: the share from which a change counts, 0 to 1.
-pub fn compare(base: &Results, current: &Results, threshold: f64) -> Comparison {
+///
+/// # Errors
+///
+/// [`CompareError`].
+pub fn compare(base: &Results, current: &Results, threshold: f64) -> Result<Comparison, CompareError> {
+    let (before, now) = (load(base), load(current));
+    if before != now {
+        return Err(CompareError::Different { base: before, current: now });
+    }
     let (mut changes, mut unmatched) = (Vec::new(), Vec::new());
     for before in &base.figures {
         match current.figures.iter().find(|now| now.name == before.name && now.unit == before.unit) {
@@ -184,13 +229,17 @@ pub fn compare(base: &Results, current: &Results, threshold: f64) -> Comparison 
     let is_new =
         |now: &&Figure| !base.figures.iter().any(|before| before.name == now.name && before.unit == now.unit);
     unmatched.extend(current.figures.iter().filter(is_new).map(|now| now.name.clone()));
-    Comparison {
-        benchmark: current.benchmark.clone(),
-        threshold,
-        changes,
-        unmatched,
-        differences: differences(base, current),
-    }
+    let benchmark = current.benchmark.clone();
+    Ok(Comparison { benchmark, threshold, changes, unmatched, differences: differences(base, current) })
+}
+
+/// The benchmark that was run, as in `memory` and `scenario peak`: each scenario is a load of its own.
+fn load(results: &Results) -> String {
+    let scenario = results.settings.iter().find(|set| set.flag == "scenario");
+    scenario.map_or_else(
+        || results.benchmark.clone(),
+        |scenario| format!("{} {}", results.benchmark, scenario.value),
+    )
 }
 
 fn differences(base: &Results, current: &Results) -> Vec<String> {
@@ -200,7 +249,6 @@ fn differences(base: &Results, current: &Results) -> Vec<String> {
             found.push(format!("{what} differs: {before:?}, now {now:?}"));
         }
     };
-    told("the benchmark", &base.benchmark, &current.benchmark);
     told("the processor", &base.machine.processor, &current.machine.processor);
     told("the number of cores", &base.machine.cores.to_string(), &current.machine.cores.to_string());
     let place = |results: &Results| results.target.is_some();

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use caxton_events::Timestamp;
 
 use super::super::Part;
-use super::{Better, Comparison, Figure, Results, Verdict, compare};
+use super::super::Setting;
+use super::{Better, CompareError, Comparison, Figure, Results, Verdict, compare};
 
 fn results(figures: Vec<Figure>) -> Results {
     Results {
@@ -29,7 +30,7 @@ fn figure(name: &str, value: f64, better: Better, noise: f64) -> Figure {
 }
 
 fn compared(base: Figure, current: Figure) -> Comparison {
-    compare(&results(vec![base]), &results(vec![current]), 0.1)
+    compare(&results(vec![base]), &results(vec![current]), 0.1).unwrap()
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn what_cannot_be_compared_is_told() {
     base.machine.processor = "one".to_owned();
     now.machine.processor = "other".to_owned();
     now.target = Some("http://127.0.0.1:1".to_owned());
-    let found = compare(&base, &now, 0.1);
+    let found = compare(&base, &now, 0.1).unwrap();
     assert_eq!(found.unmatched, ["gone", "new"]);
     assert_eq!(found.differences.len(), 2, "{:?}", found.differences);
 }
@@ -100,7 +101,7 @@ fn runs_that_tried_other_rates_are_compared_by_the_limit_they_found() {
         };
         Results { parts: rates.iter().map(tried).collect(), ..results(vec![limit]) }
     };
-    let found = compare(&run(500.0, &[500, 1_000, 750]), &run(1_000.0, &[500, 1_000, 2_000]), 0.1);
+    let found = compare(&run(500.0, &[500, 1_000, 750]), &run(1_000.0, &[500, 1_000, 2_000]), 0.1).unwrap();
     assert_eq!(found.changes.len(), 1, "{found}");
     assert_eq!((found.changes[0].verdict, found.unmatched.len()), (Verdict::Improvement, 0), "{found}");
 }
@@ -110,4 +111,51 @@ fn the_same_two_runs_have_the_same_interval() {
     let pair = || (figure("x", 100.0, Better::Higher, 0.5), figure("x", 80.0, Better::Higher, 0.5));
     let (a, b) = (pair(), pair());
     assert_eq!(compared(a.0, a.1), compared(b.0, b.1));
+}
+
+#[test]
+fn runs_of_different_benchmarks_are_not_compared() {
+    let run = |benchmark: &str, scenario: Option<&str>| Results {
+        benchmark: benchmark.to_owned(),
+        settings: scenario
+            .map(|value| Setting { flag: "scenario".to_owned(), value: value.to_owned() })
+            .into_iter()
+            .collect(),
+        ..results(vec![Figure::new("search p99", 1.0, "ms", Better::Lower)])
+    };
+    for ((base, base_load), (current, current_load), told) in [
+        (("memory", None), ("system", None), Some(("memory", "system"))),
+        (("scenario", Some("peak")), ("scenario", Some("burst")), Some(("scenario peak", "scenario burst"))),
+        (("scenario", Some("peak")), ("scenario", Some("peak")), None),
+    ] {
+        let found = compare(&run(base, base_load), &run(current, current_load), 0.1);
+        let different = |(base, current): (&str, &str)| CompareError::Different {
+            base: base.to_owned(),
+            current: current.to_owned(),
+        };
+        assert_eq!(found.err(), told.map(different));
+    }
+}
+
+#[test]
+fn the_table_has_a_heading_and_its_columns_stand_below_it() {
+    let pair = |of: fn(f64) -> Figure| (of(1.0), of(2.0));
+    let one = pair(|by| Figure::new("search p99", 10.0 * by, "ms", Better::Lower));
+    let other =
+        pair(|by| Figure::new("messages in batches rate", 123_456.0 * by, "messages/s", Better::Higher));
+    let found = compare(&results(vec![one.0, other.0]), &results(vec![one.1, other.1]), 0.1).unwrap();
+    let shown = found.to_string();
+    let lines: Vec<&str> = shown.lines().take(3).collect();
+    assert!(lines[0].starts_with("figure ") && lines[0].ends_with("verdict"), "{shown}");
+    let ends = |text: &str, line: usize| lines[line].find(text).map(|at| at + text.len());
+    assert_eq!(ends("current", 0), ends("20.000", 1), "{shown}");
+    assert_eq!(ends("current", 0), ends("246912.000", 2), "{shown}");
+    assert_eq!(ends("change", 0), ends("+100.0 %", 1), "{shown}");
+    let begins = |text: &str, line: usize| lines[line].find(text);
+    assert_eq!(begins("unit", 0), begins("ms", 1), "{shown}");
+    assert_eq!(
+        (begins("verdict", 0), begins("verdict", 0)),
+        (begins("regression", 1), begins("improvement", 2)),
+        "{shown}"
+    );
 }

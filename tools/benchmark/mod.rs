@@ -10,7 +10,7 @@ pub mod results;
 pub mod targets;
 
 pub use baselines::{CriterionError, read_criterion};
-pub use compare::{Change, Comparison, Verdict, compare};
+pub use compare::{Change, CompareError, Comparison, Verdict, compare};
 pub use page::page;
 pub use results::{
     Better, Figure, Interval, Machine, Middle, Part, Percentiles, ReadError, Results, Setting, read_results,

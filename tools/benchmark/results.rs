@@ -306,6 +306,12 @@ pub enum ReadError {
         #[source]
         source: io::Error,
     },
+    /// There is nothing in it.
+    #[error("{} is empty; run the benchmark again with --output {}", path.display(), path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// It holds something else.
     #[error("{} is no results file of a benchmark (line {line}, column {column}); run the benchmark again", path.display())]
     Form {
@@ -370,6 +376,9 @@ pub fn read_results(path: &Path) -> Result<Results, ReadError> {
         source,
     };
     let text = fs::read_to_string(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    if text.trim_ascii().is_empty() {
+        return Err(ReadError::Empty { path: path.to_owned() });
+    }
     let Head { format } = serde_json::from_str(&text).map_err(form)?;
     if format > FORMAT {
         return Err(ReadError::Newer { path: path.to_owned(), found: format });

@@ -9,6 +9,8 @@ use caxton_events::log::{Hash, PublicKey};
 use caxton_events::{Seq, limits::EVENT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
+use crate::log::Line as ShownLine;
+
 /// Longest line, in bytes: an event as base64 and as it reads, which can take six times its bytes.
 const LINE_BYTES_MAX: u64 = 16 * EVENT_BYTES_MAX as u64;
 
@@ -60,6 +62,13 @@ pub enum ImportError {
         "the input is empty: there is nothing to import; look at what the command said that was to write it, and export again"
     )]
     Empty,
+    /// Events as they are shown to people and programs, without what makes a log of them.
+    #[error(
+        "these look like events as `caxton log salvage` and `caxton log tail --json` print them: they lack their stored bytes \
+         and hashes, and no command makes a log of them; import what `caxton export events` wrote, or restore a backup (see \
+         docs/replay.md)"
+    )]
+    Printed,
     /// A choice of events makes no log.
     #[error("these are chosen events, not a whole log; export without filters to import")]
     Chosen,
@@ -211,9 +220,14 @@ impl Lines<'_> {
             if self.text.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            return serde_json::from_slice(&self.text)
-                .map(Some)
-                .map_err(|error| ImportError::Malformed { line, what: self.reason(&error) });
+            return serde_json::from_slice(&self.text).map(Some).map_err(|error| {
+                let is_printed = line == 1 && serde_json::from_slice::<ShownLine>(&self.text).is_ok();
+                if is_printed {
+                    ImportError::Printed
+                } else {
+                    ImportError::Malformed { line, what: self.reason(&error) }
+                }
+            });
         }
     }
 

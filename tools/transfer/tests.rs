@@ -28,6 +28,7 @@ use super::import::{ImportError, import};
 use super::memory::{MemoryExport, MemoryTable};
 use super::table::{Cell, GROUP_ROWS_MAX, Table};
 use super::talk::{TalkExport, TalkTable};
+use crate::log::{Tail, tail};
 
 struct Ticks(AtomicU64);
 
@@ -150,6 +151,13 @@ fn lines_of_a_whole_log_make_the_same_log_again() {
     assert_eq!(read(&again), read(&log.reader()));
 }
 
+/// The events as `log tail --json` prints them.
+fn shown(log: &Log) -> String {
+    let what = Tail { from: Some(Seq(1)), lines_max: 10, ..Tail::default() };
+    let lines = tail(&log.reader(), &what).unwrap();
+    lines.iter().map(|line| serde_json::to_string(line).unwrap() + "\n").collect()
+}
+
 #[track_caller]
 fn check_refused(text: &str, says: &str) {
     let dir = TempDir::new().unwrap();
@@ -182,6 +190,10 @@ fn lines_that_are_not_what_was_exported_are_refused_by_their_number() {
         (format!("{text}{}\n", all[1]), "line 8 cannot be read: something follows"),
         ("nonsense".to_owned(), "line 1 cannot be read: expected ident at column 2"),
         (text[..text.len() - 40].to_owned(), "line 7 cannot be read: it is cut short after"),
+        (
+            shown(&log),
+            "these look like events: as `caxton log salvage` and `caxton log tail --json` print them",
+        ),
         (String::new(), "the input is empty"),
         ("\n\n".to_owned(), "the input is empty"),
     ] {

@@ -41,16 +41,9 @@ pub(super) struct Item {
 impl Kind {
     /// Reads one item.
     pub(super) fn item(&self, fields: &mut Fields, context: &WriteContext) -> Item {
-        let (gives_confidence, gives_content) = (fields.given("confidence"), fields.given("content"));
-        let write = (self.read)(fields, context);
-        let mut asked = Asked { gives_confidence, content_at: None };
-        if let Write::AddObservations { observations, .. } = &write
-            && gives_content
-        {
-            // It stands behind those of the list.
-            asked.content_at = observations.len().checked_sub(1);
-        }
-        Item { write, asked }
+        let asked =
+            Asked { gives_confidence: fields.given("confidence"), gives_content: fields.given("content") };
+        Item { write: (self.read)(fields, context), asked }
     }
 }
 
@@ -71,19 +64,26 @@ static RELATIONS: Kind = Kind {
     read: |fields, context| Write::CreateRelation(new_relation(fields, context)),
 };
 
-/// An entity with one `content` or several `observations`.
+/// An entity with one `content` or several `observations`. The times of the item are those of each text that has none of its
+/// own.
 fn observation_item(fields: &mut Fields, context: &WriteContext) -> Write {
-    let entity = entity_of(fields).unwrap_or_else(|| {
+    // What is there and of another kind than a text is told of once, and is not missing besides.
+    if !ENTITY_NAMES.iter().any(|name| fields.given(name)) {
         fields.complain("entity", None, "is missing", "add the id or the name of the entity");
-        String::new()
-    });
-    let mut observations = new_observations(fields, "observations", false, &[OBSERVATION]);
-    if let Some(content) = fields.text("content") {
-        let validity: Validity = fields.validity().unwrap_or_default();
-        observations.push(NewObservation { content, validity });
-    } else if observations.is_empty() {
+    }
+    let entity = entity_of(fields).unwrap_or_default();
+    let (gives_content, gives_list) = (fields.given("content"), fields.given("observations"));
+    let validity: Validity = fields.validity().unwrap_or_default();
+    let mut observations = new_observations(fields, "observations", false, &[OBSERVATION], validity);
+    let content = fields.text("content");
+    if gives_content && gives_list {
+        let message = "does not go with observations: an item has the one or the other";
+        let remedy = "put this text into observations, or leave content or observations out";
+        fields.complain("content", content.as_deref(), message, remedy);
+    } else if !gives_content && !gives_list {
         fields.complain("content", None, "is missing", "add a content, or a list of observations");
     }
+    observations.extend(content.map(|content| NewObservation { content, validity }));
     Write::AddObservations { entity: reference(entity, vec![context.scope.clone()]), observations }
 }
 
@@ -95,8 +95,16 @@ fn entity_of(fields: &mut Fields) -> Option<String> {
         let Some(text) = fields.text(name) else { continue };
         match &named {
             Some((before, other)) if *other != text => {
-                let message = format!("is not what {before} says beside it, {:?}", shortened(other));
-                fields.complain(name, Some(&text), &message, "leave one of them out: they mean the same");
+                let (other, is_id) = (shortened(other), |text: &str| Row::Entity.parse(text).is_some());
+                let (message, remedy) = if is_id(&other) == is_id(&text) {
+                    let message = format!("is not what {before} says beside it, {other:?}");
+                    (message, "leave one of them out: they mean the same")
+                } else {
+                    let why = "whether an id and a name are the same is known only where it is written";
+                    let message = format!("names the entity again beside {before}, {other:?}: {why}");
+                    (message, "name it once, by its id or by its name: leave one of them out")
+                };
+                fields.complain(name, Some(&text), &message, remedy);
             }
             Some(_) => (),
             None => named = Some((name, text)),
@@ -167,8 +175,10 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
     }
     let results: Vec<_> = results.into_values().collect();
     let list = kind.list;
+    // Of a batch that writes nothing the last record is another's.
+    let writes = tally.created + tally.updated > 0;
     let body = json!({
-        "batch_id": format!("batch_{}", outcome.last.0),
+        "batch_id": writes.then(|| format!("batch_{}", outcome.last.0)),
         format!("{list}_created"): tally.created,
         format!("{list}_updated"): tally.updated,
         format!("{list}_unchanged"): tally.unchanged,

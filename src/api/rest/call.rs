@@ -301,6 +301,16 @@ impl ReadContext {
     /// Reads it from parameters or members, and headers.
     pub(super) fn take(call: &Call, fields: &mut Fields) -> Self {
         let caller = Caller::take(&mut [fields], call.headers());
+        Self::of(caller, call, fields)
+    }
+
+    /// The same of a read with a body, whose query string may say who asks.
+    pub(super) fn take_body(call: &Call, query: &mut Fields, body: &mut Fields) -> Self {
+        let caller = Caller::take(&mut [query, body], call.headers());
+        Self::of(caller, call, body)
+    }
+
+    fn of(caller: Caller, call: &Call, fields: &mut Fields) -> Self {
         let as_of = Named::take(fields, "as_of");
         Self { scopes: caller.reads(), min_seq: call.min_seq(fields), as_of, caller }
     }

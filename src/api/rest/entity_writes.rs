@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use caxton_events::memory::Validity;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 use caxton_projections::view::{View, Wait};
 use serde::Serialize;
@@ -81,7 +82,7 @@ pub(super) fn new_entity(fields: &mut Fields, scope: Scope, known: &[&[&str]]) -
         scope,
         name: fields.required_text("entity_name"),
         entity_type: fields.required_text("entity_type"),
-        observations: new_observations(fields, "observations", false, known),
+        observations: new_observations(fields, "observations", false, known, Validity::default()),
         metadata: fields.metadata("metadata").flatten(),
         confidence: fields.number("confidence", 0.0..=1.0).unwrap_or(1.0),
         validity: fields.validity().unwrap_or_default(),
@@ -89,24 +90,24 @@ pub(super) fn new_entity(fields: &mut Fields, scope: Scope, known: &[&[&str]]) -
     }
 }
 
-/// The observations in a list: texts, or objects with `known` members.
+/// The observations in a list: texts, or objects with `known` members. One without times of its own has those of `validity`.
 pub(super) fn new_observations(
     fields: &mut Fields,
     name: &str,
     required: bool,
     known: &[&[&str]],
+    validity: Validity,
 ) -> Vec<NewObservation> {
     let items = fields.list(name, required, OBSERVATIONS_MAX);
     let mut observations = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         if let serde_json::Value::String(content) = item {
-            observations
-                .push(NewObservation { content, validity: caxton_events::memory::Validity::default() });
+            observations.push(NewObservation { content, validity });
             continue;
         }
         let mut part = fields.part(item, &format!("{name}[{index}]"), known);
         let content = part.required_text("content");
-        observations.push(NewObservation { content, validity: part.validity().unwrap_or_default() });
+        observations.push(NewObservation { content, validity: part.validity().unwrap_or(validity) });
         fields.absorb(part);
     }
     observations
@@ -139,19 +140,21 @@ pub(super) struct EntityWritten {
 pub(super) struct Asked {
     /// Whether it gives a confidence.
     pub(super) gives_confidence: bool,
-    /// Place of the one `content` that it gives among the observations of the write.
-    pub(super) content_at: Option<usize>,
+    /// Whether it gives the one text of the write as `content`, not as a list.
+    pub(super) gives_content: bool,
 }
 
 impl Asked {
     /// Names a field of the write as the request does.
     fn rename(self, field: &mut String) {
-        let Some(at) = self.content_at else { return };
-        if at == 0 && field.as_str() == "observations" {
+        if !self.gives_content {
+            return;
+        }
+        if field.as_str() == "observations" {
             "content".clone_into(field);
             return;
         }
-        let Some(rest) = field.strip_prefix(&format!("observations[{at}]")) else { return };
+        let Some(rest) = field.strip_prefix("observations[0]") else { return };
         let name = rest.strip_prefix('.').unwrap_or("content").to_owned();
         *field = name;
     }
@@ -235,7 +238,7 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     let mut query = call.query(WriteContext::QUERY)?;
     let mut body = call.members(&[CALLER, ENTITY])?;
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
-    let asked = Asked { gives_confidence: body.given("confidence"), content_at: None };
+    let asked = Asked { gives_confidence: body.given("confidence"), gives_content: false };
     let wish = new_entity(&mut body, context.scope.clone(), &[OBSERVATION]);
     body.absorb(query);
     body.finish()?;

@@ -17,7 +17,7 @@ use super::caller::CALLER;
 use super::entity_writes::{ENTITY, OBSERVATION, answer, new_entity};
 use super::export::EXPORT_VERSION_WITHOUT_END;
 use super::fields::Fields;
-use super::json::parse_json;
+use super::json::parse_line;
 use super::lines::{Lines, offered};
 use super::mcp_lines;
 use super::problem::{Complaint, Problem};
@@ -294,7 +294,7 @@ fn row(
     strategy: OnExisting,
     format: Format,
 ) -> Result<Option<Write>, Complaint> {
-    let mut value = parse_json(line).map_err(|problem| problem.as_complaint())?;
+    let mut value = parse_line(line).map_err(|problem| problem.as_complaint())?;
     if format == Format::Mcp {
         value = mcp_lines::translated(value)?;
     }

@@ -16,19 +16,50 @@ use super::problem::{Complaint, Problem, shortened};
 ///
 /// A [`Problem`] with the place where it ends being one.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
+    parsed(bytes, Document::Body)
+}
+
+/// The same out of one line of a body; places are told within it, for its number stands beside them.
+///
+/// # Errors
+///
+/// As [`parse_json`].
+pub(super) fn parse_line(bytes: &[u8]) -> Result<Value, Problem> {
+    parsed(bytes, Document::Line)
+}
+
+/// What a JSON document is in the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Document {
+    Body,
+    Line,
+}
+
+impl Document {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Line => "line",
+        }
+    }
+}
+
+fn parsed(bytes: &[u8], document: Document) -> Result<Value, Problem> {
+    let name = document.name();
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let detail = format!("the body is not UTF-8 from byte {} on", error.valid_up_to());
+        let of_line = if document == Document::Line { " of it" } else { "" };
+        let detail = format!("the {name} is not UTF-8 from byte {}{of_line} on", error.valid_up_to());
         Problem::new(StatusCode::BAD_REQUEST, "INVALID_UTF8", detail)
             .field("body")
-            .remedy("encode the body as UTF-8")
+            .remedy(format!("encode the {name} as UTF-8"))
     })?;
     let (doubled, huge) = (RefCell::new(None), Cell::new(false));
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Document { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
+    let value = Reading { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
     let value =
         value.and_then(|value| reader.end().map(|()| value)).map_err(|error| match doubled.take() {
             Some(field) => given_twice(&field),
-            None => malformed(text, &error),
+            None => malformed(text, &error, document),
         })?;
     match huge.get().then(|| rounded_integer(text)).flatten() {
         Some(digits) => Err(rounded(digits)),
@@ -36,8 +67,10 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
     }
 }
 
-/// Levels of lists and maps in MessagePack, as many as JSON may have.
-const DEPTH_MAX: usize = 128;
+/// Levels of lists and objects in a document. It is `serde_json`'s, which refuses the 128th; MessagePack has the same.
+const DEPTH_MAX: usize = 127;
+/// What to do about more.
+const FLATTEN: &str = "flatten it, or give what lies deeper as a text";
 
 /// A JSON value out of MessagePack, by the same rules: one whole document, no member given twice, and nothing that JSON
 /// has not.
@@ -48,9 +81,11 @@ const DEPTH_MAX: usize = 128;
 pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Value, Problem> {
     let (doubled, huge) = (RefCell::new(None), Cell::new(false));
     let mut reader = rmp_serde::Deserializer::new(Cursor::new(bytes));
-    reader.set_max_depth(DEPTH_MAX);
-    let value = Document { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
+    // The level that this names is the first that is refused.
+    reader.set_max_depth(DEPTH_MAX + 1);
+    let value = Reading { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
     let read = reader.get_ref().position();
+    let mut remedy = "send one map whose names are texts; binary, extensions and NaN have no place in it";
     let detail = match value {
         Ok(value) if read == bytes.len() as u64 => return Ok(value),
         Ok(_) => {
@@ -58,11 +93,13 @@ pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Value, Problem> {
         }
         Err(_) if doubled.borrow().is_some() => return Err(given_twice(&doubled.take().unwrap_or_default())),
         Err(_) if bytes.is_empty() => "the body is empty".to_owned(),
+        Err(rmp_serde::decode::Error::DepthLimitExceeded) => {
+            remedy = FLATTEN;
+            format!("the body is nested deeper than {DEPTH_MAX} levels, near byte {read}")
+        }
         Err(error) => format!("the body is no MessagePack of what JSON can say, near byte {read}: {error}"),
     };
-    Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_MSGPACK", detail)
-        .field("body")
-        .remedy("send one map whose names are texts; binary, extensions and NaN have no place in it"))
+    Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_MSGPACK", detail).field("body").remedy(remedy))
 }
 
 /// The first integer of a JSON document, written without fraction and exponent, that no 64 bits hold.
@@ -107,15 +144,52 @@ fn rounded(digits: &str) -> Problem {
     Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, vec![complaint])
 }
 
-fn malformed(text: &str, error: &serde_json::Error) -> Problem {
+fn malformed(text: &str, error: &serde_json::Error, document: Document) -> Problem {
+    let (name, said) = (document.name(), error.to_string());
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let said = said.strip_suffix(&place).unwrap_or(&said);
+    let place = match document {
+        Document::Body => place,
+        Document::Line => format!(" at column {} of the line", error.column()),
+    };
     let (detail, remedy) = if text.bytes().all(|byte| byte.is_ascii_whitespace()) {
-        ("the body is empty".to_owned(), "send a JSON object")
+        (format!("the {name} is empty"), "send a JSON object")
+    } else if text.starts_with('\u{feff}') {
+        (format!("the {name} begins with a byte order mark, which is no JSON"), "send it without the mark")
     } else if error.is_eof() {
-        (format!("the JSON ends too early: {error}"), "send the whole document")
+        (format!("the JSON ends too early: {said}{place}"), "send the whole document")
+    } else if said == "recursion limit exceeded" {
+        (format!("the {name} is nested deeper than {DEPTH_MAX} levels{place}"), FLATTEN)
     } else {
-        (format!("the body is no JSON: {error}"), "correct it there; NaN and Infinity are no JSON numbers")
+        (format!("the {name} is no JSON: {said}{place}"), remedy(said, word_at(text, error)))
     };
     Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_JSON", detail).field("body").remedy(remedy)
+}
+
+/// What to do about a fault, by what the parser says of it and the word where it stands.
+fn remedy(said: &str, word: &str) -> &'static str {
+    let unsigned = word.trim_start_matches(['-', '+']);
+    if said == "trailing characters" {
+        "send one JSON value and nothing behind it"
+    } else if said.contains("hex escape") {
+        "write a character beyond U+FFFF as it is, or as the pair of its escapes, as in \\ud83d\\ude00"
+    } else if said == "number out of range" {
+        "send a number below 1.8e308, or send it as a text"
+    } else if ["nan", "inf", "infinity"].iter().any(|no_number| unsigned.eq_ignore_ascii_case(no_number)) {
+        "NaN and Infinity are no JSON numbers: send null, or leave the member out"
+    } else {
+        "correct it there"
+    }
+}
+
+/// The word that an error is in: letters, digits and signs.
+fn word_at<'text>(text: &'text str, error: &serde_json::Error) -> &'text str {
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let Some((front, back)) = line.split_at_checked(error.column().saturating_sub(1)) else { return "" };
+    let is_end = |letter: char| !(letter.is_ascii_alphanumeric() || ['-', '+', '.'].contains(&letter));
+    let (head, tail) = (front.rsplit(is_end).next(), back.split(is_end).next());
+    let start = front.len() - head.map_or(0, str::len);
+    line.get(start..front.len() + tail.map_or(0, str::len)).unwrap_or_default()
 }
 
 /// Of two values one would have to be dropped, and which one differs from reader to reader.
@@ -133,12 +207,12 @@ fn given_twice(field: &str) -> Problem {
 /// Reads a value and notes the path of a member that comes twice, which ends the reading, and whether there is a number
 /// so large that it may be a rounded integer.
 #[derive(Clone, Copy)]
-struct Document<'place> {
+struct Reading<'place> {
     doubled: &'place RefCell<Option<String>>,
     huge: &'place Cell<bool>,
 }
 
-impl Document<'_> {
+impl Reading<'_> {
     /// Puts what leads to a doubled member before its path.
     fn within(self, place: impl FnOnce() -> String) {
         if let Some(path) = self.doubled.borrow_mut().as_mut() {
@@ -148,7 +222,7 @@ impl Document<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Document<'_> {
+impl<'de> DeserializeSeed<'de> for Reading<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -156,7 +230,7 @@ impl<'de> DeserializeSeed<'de> for Document<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Document<'_> {
+impl<'de> Visitor<'de> for Reading<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,7 +310,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{parse_json, parse_msgpack};
+    use super::{parse_json, parse_line, parse_msgpack};
 
     #[test]
     fn what_is_read_is_what_serde_json_reads() {
@@ -293,6 +367,61 @@ mod tests {
         {
             assert_eq!(parse_json(text.as_bytes()).err().unwrap().code(), "MALFORMED_JSON");
         }
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_told_as_that() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let packed = |levels: usize| [vec![0x91_u8; levels - 1], vec![0x90]].concat();
+        assert!(parse_json(nested(127).as_bytes()).is_ok());
+        assert!(parse_msgpack(&packed(127)).is_ok());
+        let (json, msgpack) = (parse_json(nested(128).as_bytes()), parse_msgpack(&packed(128)));
+        for problem in [json.err().unwrap(), msgpack.err().unwrap()] {
+            let complaint = problem.as_complaint();
+            assert!(complaint.message.contains("is nested deeper than 127 levels"), "{complaint:?}");
+            assert!(complaint.remedy.starts_with("flatten it"), "{complaint:?}");
+        }
+    }
+
+    #[test]
+    fn each_fault_has_the_remedy_for_it() {
+        let (plain, no_number) = ("correct it there", "NaN and Infinity are no JSON numbers");
+        for (text, remedy) in [
+            ("{\"a\": NaN}", no_number),
+            ("[1,\n nan]", no_number),
+            ("{\"a\": -Infinity}", no_number),
+            ("{\"a\": +inf}", no_number),
+            ("{\"a\": none}", plain),
+            ("{\"NaN\": 1,}", plain),
+            ("{'a': 1}", plain),
+            ("{\"a\": 1e999}", "send a number below"),
+            ("{\"a\": 1} {}", "send one JSON value and nothing behind it"),
+            ("\u{feff}{\"a\": 1}", "send it without the mark"),
+            ("{\"a\": \"\\ud800\"}", "write a character beyond U+FFFF"),
+            ("{\"a\": \"\\udc00\"}", "write a character beyond U+FFFF"),
+            ("{\"a\": \"\\ud800\\n\"}", "write a character beyond U+FFFF"),
+            ("{\"\u{e9}\": \"\u{e9}\" \u{e9}}", plain),
+            ("{\"a\": ", "send the whole document"),
+        ] {
+            let complaint = parse_json(text.as_bytes()).err().unwrap().as_complaint();
+            assert!(complaint.remedy.starts_with(remedy), "{text}: {complaint:?}");
+        }
+    }
+
+    #[test]
+    fn places_in_a_line_are_told_within_it() {
+        for (bytes, message) in [
+            (&b"{x}"[..], "the line is no JSON: key must be a string at column 2 of the line"),
+            (b"{\"a\": ", "the JSON ends too early: EOF while parsing a value at column 6 of the line"),
+            (b"{\"a\": \"\xff\"}", "the line is not UTF-8 from byte 7 of it on"),
+        ] {
+            let complaint = parse_line(bytes).err().unwrap().as_complaint();
+            assert_eq!(complaint.message, message);
+        }
+        let complaint = parse_json(b"{\n\xff").err().unwrap().as_complaint();
+        assert_eq!(complaint.message, "the body is not UTF-8 from byte 2 on");
+        let complaint = parse_json(b"{\nx}").err().unwrap().as_complaint();
+        assert_eq!(complaint.message, "the body is no JSON: key must be a string at line 2 column 1");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::batch::{Kind, done, failed, label};
 use super::call::WriteContext;
 use super::entity_writes::as_asked;
 use super::fields::Fields;
-use super::json::parse_json;
+use super::json::parse_line;
 use super::problem::Complaint;
 use super::refusals;
 use crate::commands::{Refusal, Write, Written};
@@ -65,7 +65,7 @@ pub(super) fn parsed<T>(
     known: &[&[&str]],
     read: impl FnOnce(&mut Fields) -> T,
 ) -> Result<T, Complaint> {
-    let value = parse_json(line).map_err(|problem| problem.as_complaint())?;
+    let value = parse_line(line).map_err(|problem| problem.as_complaint())?;
     let mut fields = Fields::object(value, String::new(), known);
     let read = read(&mut fields);
     match fields.into_complaint() {

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use caxton_events::memory::Validity;
 use caxton_events::{MemoryId, Scope};
 use caxton_projections::graph::Observation;
 use caxton_projections::view::{View, Wait};
@@ -53,7 +54,7 @@ pub(super) async fn add(State(api): State<Api>, call: Call) -> Result<Response, 
     let mut query = call.query(WriteContext::QUERY)?;
     let mut body = call.members(&[CALLER, &["observations"]])?;
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
-    let observations = new_observations(&mut body, "observations", true, &[OBSERVATION]);
+    let observations = new_observations(&mut body, "observations", true, &[OBSERVATION], Validity::default());
     body.absorb(query);
     body.finish()?;
     let entity = reference(call.path("entity").to_owned(), vec![context.scope.clone()]);

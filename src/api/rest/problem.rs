@@ -302,17 +302,23 @@ fn value_at(body: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// The member of `known` that `given` was probably meant to be.
+/// The member of `known` that `given` was probably meant to be: it differs in one letter of four at most, or in one of a short
+/// name. What is further off is another word, and to name it would lead astray.
 pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Comparing takes time in the square of the length; nobody mistypes a name of a thousand letters.
     if given.len() > 64 {
         return None;
     }
+    let given = given.to_lowercase();
+    let is_near = |edits: usize, name: &str| {
+        let (len, other_len) = (given.chars().count(), name.chars().count());
+        edits <= (len.max(other_len) / 4).max(1) && edits < len.min(other_len)
+    };
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(given, name), name))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|name| (strsim::damerau_levenshtein(&given, &name.to_lowercase()), name))
+        .filter(|(edits, name)| is_near(*edits, name))
+        .min_by_key(|(edits, _)| *edits)
         .map(|(_, name)| name)
 }
 
@@ -379,6 +385,12 @@ mod tests {
         let known = ["entity_name", "entity_type", "observations"];
         assert_eq!(nearest("entity_nmae", known), Some("entity_name"));
         assert_eq!(nearest("observation", known), Some("observations"));
+        assert_eq!(nearest("Entity_Type", known), Some("entity_type"));
+        assert_eq!(nearest("actr", ["actor", "after"]), Some("actor"));
+        // Alike at an end, and yet another word.
+        assert_eq!(nearest("to_seq", ["from_seq", "min_seq", "limit"]), None);
+        assert_eq!(nearest("entity", known), None);
+        assert_eq!(nearest("x", ["q", "to"]), None);
         assert_eq!(nearest("zzz", known), None);
         assert_eq!(nearest(&"x".repeat(10_000), known), None);
     }

@@ -65,8 +65,11 @@ pub(super) fn complaint(refusal: Refusal, place: Place<'_>) -> Complaint {
         "version" => "expected_version",
         other => other,
     };
+    // A key is one of the whole request, whatever write it stands with.
+    let of_request = refusal.code == RefusalCode::IdempotencyConflict;
+    let place = if of_request { String::new() } else { place(refusal.index) };
     Complaint {
-        field: format!("{}{first}{rest}", place(refusal.index)),
+        field: format!("{place}{first}{rest}"),
         code: refusal.code.as_str(),
         value: None,
         message: refusal.message,
@@ -350,5 +353,17 @@ mod tests {
             assert_eq!(complaint(refusal.clone(), &|index| format!("entities[{index}].")).field, shown);
             assert!(shown.ends_with(&complaint(refusal, &whole).field));
         }
+    }
+
+    #[test]
+    fn a_key_that_was_used_is_one_of_the_whole_request() {
+        let refusal = Refusal {
+            code: RefusalCode::IdempotencyConflict,
+            index: 0,
+            field: "Idempotency-Key".to_owned(),
+            message: String::new(),
+            remedy: String::new(),
+        };
+        assert_eq!(complaint(refusal, &|index| format!("entities[{index}].")).field, "Idempotency-Key");
     }
 }

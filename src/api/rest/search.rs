@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Api;
 use super::batch::millis;
 use super::call::{Call, ReadContext};
+use super::caller::CALLER;
 use super::fields::Fields;
 use super::moment::Intervention;
 use super::options::{Measure, SearchDefaults};
@@ -67,33 +68,34 @@ struct Asked {
 /// `GET /memory/search`.
 pub(super) async fn by_query(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(&[ReadContext::QUERY[0], ReadContext::QUERY[1], SEARCH])?;
-    let asked = asked(&api.options.search, &call, &mut query);
+    let context = ReadContext::take(&call, &mut query);
+    let asked = asked(&api.options.search, context, &mut query);
     query.finish()?;
     answer(&api, asked).await
 }
 
-/// `POST /memory/search`: the same members as a JSON object.
+/// `POST /memory/search`: the same members as a JSON object. Who asks may stand in the query string as well, as of a write.
 pub(super) async fn by_body(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let query = call.query(&[])?;
+    let mut query = call.query(&[CALLER])?;
     let mut body = call.members(&[ReadContext::QUERY[0], ReadContext::QUERY[1], SEARCH])?;
-    let asked = asked(&api.options.search, &call, &mut body);
+    let context = ReadContext::take_body(&call, &mut query, &mut body);
+    let asked = asked(&api.options.search, context, &mut body);
     body.absorb(query);
     body.finish()?;
     answer(&api, asked).await
 }
 
-fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
-    let context = ReadContext::take(call, fields);
-    let given = fields.has("query");
+fn asked(defaults: &SearchDefaults, context: ReadContext, fields: &mut Fields) -> Asked {
+    let blank = fields.peek_text("query").is_some_and(|text| text.trim().is_empty());
     let text = fields.required_text("query");
-    if given && text.trim().is_empty() {
+    if blank {
         fields.complain("query", Some(&text), "is empty", "say what to look for");
     } else if text.len() > QUERY_BYTES_MAX {
         let message = format!("takes {} bytes, the limit is {QUERY_BYTES_MAX}", text.len());
         fields.complain("query", None, &message, "shorten it: the model reads the first 256 tokens");
     }
     let mode = fields.choice("mode", MODES).unwrap_or(defaults.mode);
-    let fusion = fusion(defaults.fusion, fields);
+    let fusion = fusion(defaults.fusion, mode, fields);
     let min_similarity = min_similarity(mode, fields);
     let TimeFilter { valid_at, valid_between, current } = time_filter(fields);
     let search = Search {
@@ -114,16 +116,33 @@ fn asked(defaults: &SearchDefaults, call: &Call, fields: &mut Fields) -> Asked {
             .integer("neighbours", 0..=SHOWN_MAX)
             .map_or(defaults.neighbours, |count| count as usize),
         include_relations: fields.flag("include_relations").unwrap_or(false),
-        exact: fields.flag("exact").unwrap_or(defaults.exact),
+        exact: exact(mode, fields).unwrap_or(defaults.exact),
         precision: defaults.precision,
     };
     Asked { context, search, current }
 }
 
-fn fusion(default: Fusion, fields: &mut Fields) -> Fusion {
+/// How meaning and words are fused. Where one of them ranks alone there is nothing to fuse, and who says how is told so.
+fn fusion(default: Fusion, mode: SearchMode, fields: &mut Fields) -> Fusion {
+    let alone = match mode {
+        SearchMode::Hybrid => None,
+        SearchMode::Semantic => Some("does not go with mode=semantic, which ranks by meaning alone"),
+        SearchMode::Keyword => Some("does not go with mode=keyword, which ranks by words alone"),
+    };
+    let word = fields.peek_text("fusion");
     let weight = fields.number("semantic_weight", 0.0..=1.0);
     let reciprocal =
         fields.choice("fusion", &[("weighted", false), ("reciprocal_rank", true), ("rrf", true)]);
+    if let Some(message) = alone {
+        let said =
+            [("fusion", reciprocal.and(word)), ("semantic_weight", weight.map(|weight| weight.to_string()))];
+        for (name, value) in said {
+            if value.is_some() {
+                fields.complain(name, value.as_deref(), message, "leave it out, or search with mode=hybrid");
+            }
+        }
+        return default;
+    }
     match (reciprocal, weight) {
         (Some(true), Some(_)) => {
             fields.complain(
@@ -154,6 +173,20 @@ fn min_similarity(mode: SearchMode, fields: &mut Fields) -> Option<f32> {
         );
     }
     Some(least as f32)
+}
+
+/// Whether every vector is compared. Where words alone rank none is.
+fn exact(mode: SearchMode, fields: &mut Fields) -> Option<bool> {
+    let exact = fields.flag("exact")?;
+    if exact && mode == SearchMode::Keyword {
+        fields.complain(
+            "exact",
+            Some("true"),
+            "does not go with mode=keyword, which compares no vectors",
+            "leave it out, or search with mode=semantic or mode=hybrid",
+        );
+    }
+    Some(exact)
 }
 
 /// What must be true: at a moment, within a range, when it is asked, or ever.

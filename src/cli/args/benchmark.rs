@@ -27,6 +27,14 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A rate at which something is done.
+fn rate_above_0(text: &str) -> Result<f64, String> {
+    match rate(text) {
+        Ok(rate) if rate > 0.0 => Ok(rate),
+        Ok(_) | Err(_) => Err("must be a number above 0, up to 10000000, operations a second".to_owned()),
+    }
+}
+
 /// A share.
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -66,7 +74,8 @@ pub(in crate::cli) enum BenchmarkCommand {
     #[command(
         after_help = "A run is a file that --output wrote, or what `cargo bench` left behind: target/criterion is its last run,\n\
             target/criterion:main what it kept with --save-baseline main, target/criterion:a,b both as rounds of one run.\n\n\
-            Exit code 0: nothing is worse beyond the threshold. 1: something is. 2: a run could not be read."
+            Exit code 0: nothing is worse beyond the threshold. 1: something is. 2: a run could not be read, or they are of two\n\
+            benchmarks."
     )]
     Compare(BenchmarkCompare),
 }
@@ -123,7 +132,7 @@ pub(in crate::cli) struct BenchmarkAgents {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(in crate::cli) agents: u64,
     /// Questions a second, each in a conversation of its own
-    #[arg(long, value_name = "RATE", default_value = "100", value_parser = rate, allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", default_value = "100", value_parser = rate_above_0, allow_negative_numbers = true)]
     pub(in crate::cli) conversations_per_second: f64,
     /// How long
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]

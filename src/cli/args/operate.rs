@@ -18,6 +18,9 @@ pub(in crate::cli) struct Serve {
     /// Port of /metrics on the loopback address, 0 for any free one, "off" for none [default: 9090]
     #[arg(long, value_name = "PORT")]
     pub(in crate::cli) metrics_port: Option<String>,
+    /// Stop when standard input is closed, as it is when the program is gone that started this one
+    #[arg(long, hide = true)]
+    pub(in crate::cli) until_input_closes: bool,
 }
 
 /// Commands about the event log.

@@ -7,14 +7,15 @@ use super::{Answer, Request};
 use crate::api::in_process::InProcess;
 use crate::cli::args::Common;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::interrupt::Open;
 use crate::cli::progress::Progress;
 use crate::cli::setup;
-use crate::engine::Engine;
 
-/// A started engine behind its router. Stops in order when it is dropped.
+/// A started engine behind its router. Stops in order when it is dropped, or when a signal comes.
 pub(in crate::cli) struct Local {
+    /// Stops the engine, before the door to it is gone.
+    _open: Open,
     door: InProcess,
-    engine: Engine,
 }
 
 impl Local {
@@ -25,11 +26,10 @@ impl Local {
         }
         let loaded = setup::load(common, Vec::new())?;
         let mut progress = Progress::new("catching up", "events", !common.no_progress);
-        let engine = setup::engine(&loaded, common, &mut progress)?;
+        let (engine, open) = setup::engine(&loaded, common, &mut progress)?;
         let options = setup::rest_options(&loaded.config, None);
-        let door =
-            InProcess::new(engine.clone(), options).map_err(|error| Failure::of(Exit::Failed, &error))?;
-        Ok(Self { door, engine })
+        let door = InProcess::new(engine, options).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        Ok(Self { _open: open, door })
     }
 
     /// Sends a request.
@@ -40,11 +40,5 @@ impl Local {
             .call(request.method, &request.path, kind, body)
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
         Ok(Answer { status, body: Box::new(Cursor::new(bytes)) })
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        self.engine.stop();
     }
 }

@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use super::door::{Ask, Door, code};
 use super::load::{Pacing, Refused, Work};
+use super::made::Made;
 use super::record::rate;
 use super::run::{Run, graded};
 use super::schedule::Schedule;
-use super::words;
+use super::words::Words;
 use crate::cli::args::BenchmarkAgents;
 use crate::cli::failure::{Exit, Failure};
+use crate::config::format_duration;
 
 /// Bytes on disk of a turn: the question, what was read for it, the answer; measured, and rounded up.
 pub(super) const TURN_DISK_BYTES: f64 = 8_000.0;
@@ -26,18 +28,18 @@ rules:
     answer: \"heard: {{question}}\"
 ";
 
-fn agent(number: u64) -> String {
-    format!("benchmark-agent-{number}")
+fn agent(words: Words, number: u64) -> String {
+    words.named("benchmark-agent", number)
 }
 
-fn client(line: u64) -> String {
-    format!("benchmark-client-{line}")
+fn client(words: Words, line: u64) -> String {
+    words.named("benchmark-client", line)
 }
 
-fn file(number: u64) -> String {
+fn file(words: Words, number: u64) -> String {
     format!(
         "---\nname: {}\nversion: 1.0.0\ncapabilities: [benchmark]\ntools: [memory]\n---\nYou are measured. Repeat what you hear.\n",
-        agent(number)
+        agent(words, number)
     )
 }
 
@@ -57,7 +59,8 @@ pub(super) fn prepare(folder: &Path, agents: u64, config: Option<&Path>) -> Resu
         |path: &Path, text: &str| fs::write(path, text).map_err(|error| Failure::file("write", path, &error));
     fs::create_dir_all(&agents_dir).map_err(|error| Failure::file("make", &agents_dir, &error))?;
     for number in 0..agents {
-        write(&agents_dir.join(format!("{}.md", agent(number))), &file(number))?;
+        let name = format!("{}.md", agent(Words::OWN_SERVER, number));
+        write(&agents_dir.join(name), &file(Words::OWN_SERVER, number))?;
     }
     write(&rules, RULES)?;
     let text = json!({
@@ -73,6 +76,7 @@ pub(super) fn prepare(folder: &Path, agents: u64, config: Option<&Path>) -> Resu
 struct Conversations {
     agents: u64,
     timeout: Duration,
+    words: Words,
 }
 
 impl Work for Conversations {
@@ -89,7 +93,7 @@ impl Work for Conversations {
         }
         let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
         let mut after = sent.get("seq").and_then(Value::as_u64).unwrap_or_default();
-        let (inbox, tag) = (format!("/agents/{}/inbox", client(line)), tag(line, number));
+        let (inbox, tag) = (format!("/agents/{}/inbox", client(self.words, line)), tag(line, number));
         loop {
             let Some(left) = self.timeout.checked_sub(asked.elapsed()) else {
                 return Err(Refused::Answer("no answer within --response-timeout".to_owned()));
@@ -130,52 +134,59 @@ impl Conversations {
     fn question(&self, line: u64, number: u64) -> Value {
         json!({
             "performative": "REQUEST",
-            "sender": client(line),
-            "receiver": agent(number % self.agents),
-            "content": words::question(number),
+            "sender": client(self.words, line),
+            "receiver": agent(self.words, number % self.agents),
+            "content": self.words.question(number),
             "reply_with": tag(line, number),
         })
     }
 }
 
+/// When questions are asked.
+fn schedule(what: &BenchmarkAgents) -> Schedule {
+    Schedule::steady(what.conversations_per_second, what.duration, what.place.ramp_up)
+}
+
+/// Refuses a rate and a duration in which nothing is asked.
+pub(super) fn check(what: &BenchmarkAgents) -> Result<(), Failure> {
+    if schedule(what).operations() > 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "--conversations-per-second {} for --duration {} asks nothing; give a higher rate or a longer duration",
+        what.conversations_per_second,
+        format_duration(what.duration)
+    );
+    Err(Failure::new(Exit::Usage, message))
+}
+
 /// Runs it.
 pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkAgents) -> Result<(), Failure> {
-    let made = if run.instance.target().is_some() { make(run, what.agents)? } else { 0 };
+    let words = run.words;
+    // What was made is taken away, whatever comes of it.
+    let made = if run.instance.target().is_some() { Some(make(run, what.agents)?) } else { None };
     for line in 0..run.connections() as u64 {
-        run.door.json(&Ask::post("/agents", &json!({ "agent_id": client(line) })))?;
+        run.door.json(&Ask::post("/agents", &json!({ "agent_id": client(words, line) })))?;
     }
-    let work = Conversations { agents: what.agents, timeout: what.response_timeout };
-    let schedule = Schedule::steady(what.conversations_per_second, what.duration, what.place.ramp_up);
-    let talked = run.part("conversation", &work, Pacing::Open(schedule), run.connections());
-    for number in 0..made {
-        // What was made is taken away, whatever came of it.
-        let gone =
-            Ask { method: "DELETE", path: format!("/config-agents/{}", agent(number)), ..Ask::default() };
-        let _ = run.door.send(&gone);
+    let work = Conversations { agents: what.agents, timeout: what.response_timeout, words };
+    let talked = run.part("conversation", &work, Pacing::Open(schedule(what)), run.connections())?;
+    if let Some(made) = made {
+        made.remove().into_iter().for_each(|left| run.remark(left));
     }
-    let talked = talked?;
     run.figure(rate(&talked, "conversations/s"));
     graded(run, &talked, Target::ANSWER_MS);
     run.resident();
     Ok(())
 }
 
-/// Makes the agents on a server that runs already; how many.
-fn make(run: &mut Run<'_>, agents: u64) -> Result<u64, Failure> {
+/// Makes the agents on a server that runs already.
+fn make(run: &mut Run<'_>, agents: u64) -> Result<Made, Failure> {
+    let made = Made::new(&run.door)?;
     for number in 0..agents {
-        let body = json!({ "name": agent(number), "content": file(number) });
-        let (status, body) = run
-            .door
-            .send(&Ask::post("/config-agents", &body))
-            .map_err(|silence| Failure::new(Exit::Unreachable, silence))?;
-        if !(200..300).contains(&status) && status != 409 {
-            let message =
-                format!("the server did not take the agent {}: {}", agent(number), code(status, &body));
-            return Err(Failure::new(Exit::Refused, message));
-        }
+        made.make(&agent(run.words, number), &file(run.words, number))?;
     }
     run.remark(
         "the agents answered by the model that the server has as its default; their time is in the figures",
     );
-    Ok(agents)
+    Ok(made)
 }

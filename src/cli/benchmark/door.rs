@@ -9,7 +9,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::failure::chain;
 
 /// Where the API is.
-const API: &str = "/api/v1";
+pub(super) const API: &str = "/api/v1";
 /// Time for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for an answer.
@@ -94,6 +94,12 @@ impl Door {
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(u64::MAX).read_to_vec();
         Ok((status, body.map_err(|error| chain(&error))?))
+    }
+
+    /// The command by which a person sends the request; the key is theirs to fill in.
+    pub(super) fn by_hand(&self, ask: &Ask) -> String {
+        let key = if self.key.is_some() { " -H 'authorization: Bearer KEY'" } else { "" };
+        format!("curl -X {}{key} '{}{API}{}'", ask.method, self.base, ask.path)
     }
 
     /// The answer as JSON, where it is one of success.

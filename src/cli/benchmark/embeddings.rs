@@ -9,7 +9,7 @@ use super::door::{Ask, Door, code};
 use super::load::{Pacing, Refused, Work};
 use super::record::{latencies, rate};
 use super::run::{Run, graded};
-use super::words;
+use super::words::Words;
 use crate::cli::args::BenchmarkEmbeddings;
 use crate::cli::failure::{Exit, Failure};
 
@@ -22,6 +22,7 @@ struct Texts {
     total: u64,
     /// So that no text comes twice in a run: an answer that was kept would be measured.
     from: u64,
+    words: Words,
 }
 
 impl Texts {
@@ -32,7 +33,8 @@ impl Texts {
 
 impl Work for Texts {
     fn ask(&self, number: u64) -> Ask {
-        let texts: Vec<String> = self.rows(number).map(|row| words::sentence(self.from + row, 77)).collect();
+        let texts: Vec<String> =
+            self.rows(number).map(|row| self.words.sentence(self.from + row, 77)).collect();
         Ask::post("/embeddings", &json!({ "model": "all-MiniLM-L6-v2", "input": texts }))
     }
 
@@ -64,10 +66,11 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkEmbeddings) -> Result<(), F
     }
     let within = what.duration.unwrap_or(Duration::MAX);
     let alone = what.total_embeddings.min(ALONE);
-    let single = Texts { batch: 1, total: alone, from: 1 << 40 };
+    let words = run.words;
+    let single = Texts { batch: 1, total: alone, from: 1 << 40, words };
     let found = run.part("embedding", &single, Pacing::Closed { operations: alone, within }, 1)?;
     graded(run, &found, Target::EMBEDDING_MS);
-    let many = Texts { batch: what.batch_size, total: what.total_embeddings, from: 0 };
+    let many = Texts { batch: what.batch_size, total: what.total_embeddings, from: 0, words };
     let operations = what.total_embeddings.div_ceil(what.batch_size);
     let found =
         run.part("batch", &many, Pacing::Closed { operations, within }, usize::from(what.parallel_threads))?;

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::door::{Ask, Door};
+use super::target::is_server;
 use crate::cli::args::Common;
-use crate::cli::backend::{ENDPOINT_FILE, is_address};
+use crate::cli::backend::ENDPOINT_FILE;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::feed::{INTERRUPTED, on_interrupt};
 use crate::telemetry::{ProcessMemory, process_memory_of, process_time_of};
@@ -108,17 +108,9 @@ impl Instance {
         prepare: &dyn Fn(&Path) -> Result<Option<PathBuf>, Failure>,
     ) -> Result<Self, Failure> {
         if let Some(url) = target.or(common.url.as_deref()) {
-            is_address(url, if target.is_some() { "--target: " } else { "" })?;
-            let instance = Self::Running(url.to_owned());
-            let asked = instance.door(common).json(&Ask::get("/health"))?;
-            return if asked.get("status").is_some_and(Value::is_string) {
-                Ok(instance)
-            } else {
-                let message = format!(
-                    "--target: {url} is no Caxton: its /api/v1/health has no status; name the address of one"
-                );
-                Err(Failure::new(Exit::Usage, message))
-            };
+            let flag = if target.is_some() { "--target" } else { "--url" };
+            is_server(flag, url, common.api_key.as_deref())?;
+            return Ok(Self::Running(url.to_owned()));
         }
         let folder = match parent {
             Some(parent) => TempDir::with_prefix_in("caxton-benchmark-", parent),
@@ -215,6 +207,10 @@ fn removed_when_interrupted(held: &Arc<Held>) -> Result<(), Failure> {
         if interrupted.recv() == Ok(()) {
             // Held to the end: the benchmark, whose server is gone, must not end in a way of its own meanwhile.
             let mut held = held.lock();
+            if held.is_none() {
+                // It is over. What is written now has a watch of its own, which must not be cut short.
+                return;
+            }
             remove(&mut held);
             std::process::exit(INTERRUPTED);
         }
@@ -241,6 +237,8 @@ fn spawn(common: &Common, data: &Path, report: &Path, setup: Option<&Path>) -> R
     let err = out.try_clone().map_err(|error| Failure::file("write", report, &error))?;
     let mut command = Command::new(program);
     command.args(["serve", "--port", "0", "--metrics-port", "off", "--no-progress", "--data-dir"]).arg(data);
+    // This process holds the other end as long as it lives, however it ends.
+    command.arg("--until-input-closes").stdin(Stdio::piped());
     if let Some(file) = setup.or(common.config.as_deref()) {
         command.arg("--config").arg(file);
     }
@@ -254,7 +252,7 @@ fn spawn(common: &Common, data: &Path, report: &Path, setup: Option<&Path>) -> R
         command.arg("--keyword-only");
     }
     command.env_remove("CAXTON_URL").env_remove("CAXTON_API_KEY").env_remove("CAXTON_DATA_DIR");
-    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    command.stdout(out).stderr(err);
     command.spawn().map_err(|error| Failure::new(Exit::Failed, format!("could not start a server: {error}")))
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::door::Ask;
 use super::load::{Pacing, Work};
 use super::run::{Run, graded};
-use super::words;
+use super::words::{self, Words};
 use crate::cli::args::BenchmarkMemory;
 use crate::cli::failure::Failure;
 use caxton_tools::benchmark::{Better, Figure, Target};
@@ -27,14 +27,16 @@ pub(super) fn disk_bytes(entities: u64, relations: u64) -> u64 {
 }
 
 /// Entities with observations, many in a request.
-pub(super) struct Entities {
-    pub(super) count: u64,
+struct Entities {
+    count: u64,
+    words: Words,
 }
 
 /// Relations between them.
 struct Relations {
     count: u64,
     entities: u64,
+    words: Words,
 }
 
 /// Requests for so many rows.
@@ -67,9 +69,9 @@ impl Work for Entities {
         let mut body = Vec::new();
         for row in rows(self.count, number) {
             let observations: Vec<String> =
-                (0..OBSERVATIONS).map(|salt| words::sentence(row, salt)).collect();
+                (0..OBSERVATIONS).map(|salt| self.words.sentence(row, salt)).collect();
             let line = json!({
-                "entity_name": words::name(row), "entity_type": words::kind(row), "observations": observations,
+                "entity_name": self.words.name(row), "entity_type": words::kind(row), "observations": observations,
             });
             body.extend_from_slice(line.to_string().as_bytes());
             body.push(b'\n');
@@ -95,7 +97,8 @@ impl Work for Relations {
             // Another one, so that nothing is related to itself.
             let to = (from + 1 + words::mixed(row ^ 0xff) % (self.entities - 1)) % self.entities;
             let line = json!({
-                "from_entity": words::name(from), "to_entity": words::name(to), "relation_type": format!("knows_{}", row % 9),
+                "from_entity": self.words.name(from), "to_entity": self.words.name(to),
+                "relation_type": format!("knows_{}", row % 9),
             });
             body.extend_from_slice(line.to_string().as_bytes());
             body.push(b'\n');
@@ -116,11 +119,12 @@ impl Work for Relations {
 /// Searches in one mode.
 pub(super) struct Searches {
     pub(super) mode: &'static str,
+    pub(super) words: Words,
 }
 
 impl Work for Searches {
     fn ask(&self, number: u64) -> Ask {
-        let question = words::question(number);
+        let question = self.words.question(number);
         let body = json!({ "agent_id": "benchmark", "query": question, "mode": self.mode, "limit": 10 });
         Ask::post("/memory/search", &body)
     }
@@ -129,11 +133,12 @@ impl Work for Searches {
 /// Walks from an entity to what lies around it.
 struct Walks {
     entities: u64,
+    words: Words,
 }
 
 impl Work for Walks {
     fn ask(&self, number: u64) -> Ask {
-        let name = words::name(words::mixed(number) % self.entities).replace(' ', "%20");
+        let name = self.words.name(words::mixed(number) % self.entities).replace(' ', "%20");
         Ask::get(format!("/memory/graph/{name}?{AGENT}&max_depth=2&max_nodes=100&include_observations=false"))
     }
 }
@@ -141,11 +146,12 @@ impl Work for Walks {
 /// Writes the memory; answers when searches by meaning see all of it.
 pub(super) fn fill(run: &mut Run<'_>, entities: u64, relations: u64) -> Result<(), Failure> {
     let all = |operations| Pacing::Closed { operations, within: Duration::MAX };
-    let written =
-        run.part("entities", &Entities { count: entities }, all(requests(entities)), run.writers())?;
+    let words = run.words;
+    let work = Entities { count: entities, words };
+    let written = run.part("entities", &work, all(requests(entities)), run.writers())?;
     run.figure(super::record::rate(&written, "entities/s"));
     if relations > 0 && entities > 1 {
-        let work = Relations { count: relations, entities };
+        let work = Relations { count: relations, entities, words };
         let related = run.part("relations", &work, all(requests(relations)), run.writers())?;
         run.figure(super::record::rate(&related, "relations/s"));
     }
@@ -157,7 +163,7 @@ pub(super) fn fill(run: &mut Run<'_>, entities: u64, relations: u64) -> Result<(
 /// Runs it.
 pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkMemory) -> Result<(), Failure> {
     fill(run, what.entities, what.relations)?;
-    let within = what.duration;
+    let (within, words) = (what.duration, run.words);
     let searches = Pacing::Closed { operations: what.search_queries, within };
     let modes: &[(&'static str, &'static str)] = if run.keyword_only() {
         &[("keyword search", "keyword")]
@@ -165,12 +171,13 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkMemory) -> Result<(), Failu
         &[("semantic search", "semantic"), ("hybrid search", "hybrid"), ("keyword search", "keyword")]
     };
     for (name, mode) in modes {
-        let found = run.part(name, &Searches { mode }, searches.clone(), run.askers())?;
+        let found = run.part(name, &Searches { mode, words }, searches.clone(), run.askers())?;
         run.figure(super::record::rate(&found, "queries/s"));
         graded(run, &found, Target::SEARCH_MS);
     }
     if what.relations > 0 && what.entities > 1 {
-        let walked = run.part("graph walk", &Walks { entities: what.entities }, searches, run.askers())?;
+        let work = Walks { entities: what.entities, words };
+        let walked = run.part("graph walk", &work, searches, run.askers())?;
         graded(run, &walked, Target::STORE_MS);
     }
     run.resident();

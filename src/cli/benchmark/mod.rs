@@ -9,6 +9,7 @@ mod door;
 mod embeddings;
 mod instance;
 mod load;
+mod made;
 mod memory;
 mod record;
 mod run;
@@ -16,6 +17,7 @@ mod scenarios;
 mod schedule;
 mod storage;
 mod system;
+mod target;
 mod traffic;
 mod words;
 
@@ -31,12 +33,15 @@ use caxton_tools::benchmark::{
 use super::args::{BenchmarkCommand, BenchmarkCompare, BenchmarkPlace, Common};
 use super::failure::{Exit, Failure};
 use super::output::Output;
+use super::transfer::is_device;
+use super::whole_output::WholeFile;
 use crate::config::format_duration;
 use crate::engine::SystemClock;
 use caxton_events::Clock as _;
 use instance::Instance;
 use run::{Run, setting};
 use scenarios::Scenario;
+use words::Words;
 
 /// Bytes on disk from which a run says what it will take.
 const TOLD_BYTES: u64 = 100_000_000;
@@ -53,6 +58,7 @@ pub(super) fn run(command: &BenchmarkCommand, common: &Common, out: &mut Output)
             (run, &what.place)
         }
         BenchmarkCommand::Agents(what) => {
+            agents::check(what)?;
             let prepare = |folder: &Path| agents::prepare(folder, what.agents, common.config.as_deref());
             let mut run = began(&what.place, &prepare)?;
             agents::run(&mut run, what)?;
@@ -158,11 +164,7 @@ fn begin<'a>(
 ) -> Result<Run<'a>, Failure> {
     // Found out now, not when the run is over.
     for file in [&place.output, &place.html].into_iter().flatten() {
-        fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file)
-            .map_err(|error| Failure::file("write", file, &error))?;
+        is_writable(file).map_err(|error| Failure::file("write", file, &error))?;
     }
     if disk >= TOLD_BYTES && place.target.is_none() && common.url.is_none() {
         let folder = place.dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -191,11 +193,41 @@ fn begin<'a>(
         figures: Vec::new(),
         remarks: Vec::new(),
     };
-    let mut run = Run::new(common, instance, place.connections.map(usize::from), results);
+    let own = instance.target().is_none();
+    let words = if own { Words::OWN_SERVER } else { Words::drawn()? };
+    let mut run = Run::new(common, instance, place.connections.map(usize::from), words, results);
+    if !own {
+        run.remark(format!("what this run leaves on the server has {} in its names", words.mark()));
+    }
     if cfg!(debug_assertions) {
         run.remark("this is a development build: its figures say nothing about a release");
     }
     Ok(run)
+}
+
+/// Whether a file can be written in this place. Nothing is left there, and what is there stays.
+fn is_writable(file: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().append(true).open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        opened => drop(opened?),
+    }
+    if is_device(file) {
+        return Ok(());
+    }
+    // It is written beside its place and moved there.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::metadata(folder)?;
+    // A file without a name, which is gone when it is closed.
+    tempfile::tempfile_in(folder).map(drop)
+}
+
+/// Writes a file whole, or not at all.
+fn write_whole(file: &Path, text: &str) -> Result<(), Failure> {
+    let written = WholeFile::create(file).and_then(|mut whole| {
+        whole.write_all(text.as_bytes())?;
+        whole.finish()
+    });
+    written.map_err(|error| Failure::file("write", file, &error))
 }
 
 /// In gigabytes with a digit, rounded up: it is what must be free.
@@ -213,14 +245,16 @@ fn server_settings(common: &Common) -> impl Iterator<Item = Setting> + use<> {
 
 /// Shows what was found, and writes it where that was asked.
 fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Failure> {
-    let results = run.results;
+    let Run { results, instance, .. } = run;
+    // From here on a signal ends only what is being written.
+    drop(instance);
     if let Some(file) = &place.output {
         let text = serde_json::to_string_pretty(&results)
             .map_err(|error| Failure::new(Exit::Failed, format!("could not write the results: {error}")))?;
-        fs::write(file, text + "\n").map_err(|error| Failure::file("write", file, &error))?;
+        write_whole(file, &(text + "\n"))?;
     }
     if let Some(file) = &place.html {
-        fs::write(file, page(&results)).map_err(|error| Failure::file("write", file, &error))?;
+        write_whole(file, &page(&results))?;
     }
     if out.is_json() {
         out.json(&results)?;
@@ -318,6 +352,7 @@ fn figure_row(figure: &Figure) -> Vec<String> {
 fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
     let read = |path: &Path| read_run(path).map_err(|error| Failure::of(Exit::Usage, &error));
     let comparison = compare(&read(&what.base)?, &read(&what.current)?, what.threshold);
+    let comparison = comparison.map_err(|error| Failure::of(Exit::Usage, &error))?;
     if let Some(file) = &what.markdown {
         fs::write(file, comparison.markdown()).map_err(|error| Failure::file("write", file, &error))?;
     }
@@ -335,8 +370,12 @@ fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
+    use std::io;
 
-    use super::{Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes};
+    use super::{
+        Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes, is_writable, write_whole,
+    };
     use caxton_events::Timestamp;
     use caxton_tools::benchmark::{Better, Target};
 
@@ -378,6 +417,21 @@ mod tests {
         let failure = ended(&results((0, 7))).unwrap_err();
         assert_eq!(failure.exit, Some(Exit::Failed));
         assert!(failure.to_string().contains("nothing was done of message"), "{failure}");
+    }
+
+    #[test]
+    fn whether_a_file_can_be_written_is_found_out_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = || fs::read_dir(folder.path()).unwrap().count();
+        let (old, new) = (folder.path().join("old.json"), folder.path().join("new.json"));
+        fs::write(&old, "old").unwrap();
+        assert!(is_writable(&old).is_ok() && is_writable(&new).is_ok());
+        assert_eq!((left(), fs::read_to_string(&old).unwrap().as_str()), (1, "old"));
+        assert!(is_writable(folder.path()).is_err(), "a folder");
+        let nowhere = is_writable(&folder.path().join("no/new.json")).unwrap_err();
+        assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
+        assert!(write_whole(&old, "new").is_ok());
+        assert_eq!((left(), fs::read_to_string(&old).unwrap().as_str()), (1, "new"));
     }
 
     #[test]

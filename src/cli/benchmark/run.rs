@@ -10,6 +10,7 @@ use super::door::{Ask, Door};
 use super::instance::{Instance, Usage};
 use super::load::{Load, Pacing, Work};
 use super::record::{Record, latencies};
+use super::words::Words;
 use crate::cli::args::Common;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::progress::Progress;
@@ -29,6 +30,8 @@ pub(super) struct Run<'a> {
     pub(super) instance: Instance,
     pub(super) door: Door,
     connections: Option<usize>,
+    /// Names and texts of this run.
+    pub(super) words: Words,
     pub(super) results: Results,
     /// What the server took before anything was done.
     pub(super) before: Option<Usage>,
@@ -43,11 +46,13 @@ impl<'a> Run<'a> {
         common: &'a Common,
         instance: Instance,
         connections: Option<usize>,
+        words: Words,
         results: Results,
     ) -> Self {
         let (door, before) = (instance.door(common), instance.usage());
         let results = Results { target: instance.target(), ..results };
-        Self { common, instance, door, connections, results, before, memory_seen: Vec::new(), tail: None }
+        let memory_seen = Vec::new();
+        Self { common, instance, door, connections, words, results, before, memory_seen, tail: None }
     }
 
     /// Connections on which operations are sent at a rate: enough that one is free when an operation is due.

@@ -103,9 +103,10 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkScenario) -> Result<(), Fai
         bytes: scenario.bytes,
         batch: what.batch,
         conversations: scenario.agents,
+        words: run.words,
     };
     let schedule = scenario.schedule(what.batch, what.place.ramp_up);
-    let mut receivers = Receivers::new(&run.door, scenario.agents);
+    let mut receivers = Receivers::new(&run.door, scenario.agents, run.words);
     let (pacing, connections) = (Pacing::Open(schedule), run.connections());
     let part = run.part_beside(("message", &work), pacing, connections, &mut || receivers.acknowledge())?;
     run.figure(rate(&part, "messages/s"));

@@ -5,13 +5,13 @@ use std::thread;
 use caxton_tools::benchmark::Target;
 use serde_json::json;
 
-use super::door::Ask;
+use super::door::{Ask, Door};
 use super::load::{Load, Pacing, Work};
 use super::memory::fill;
 use super::record::{Record, rate};
 use super::run::{Run, graded};
 use super::schedule::Schedule;
-use super::words;
+use super::words::{self, Words};
 use crate::cli::args::BenchmarkStorage;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::progress::Progress;
@@ -20,24 +20,39 @@ use crate::cli::progress::Progress;
 pub(super) const ENTITIES: u64 = 10_000;
 
 /// Observations, each in a write of its own, durable when it is answered.
-struct Writes;
+struct Writes {
+    words: Words,
+}
 
 impl Work for Writes {
     fn ask(&self, number: u64) -> Ask {
-        let name = words::name(words::mixed(number) % ENTITIES).replace(' ', "%20");
-        let body = json!({ "observations": [words::sentence(number, 1_000)] });
+        let name = self.words.name(words::mixed(number) % ENTITIES).replace(' ', "%20");
+        let body = json!({ "observations": [self.words.sentence(number, 1_000)] });
         Ask::post(format!("/memory/entities/{name}/observations?agent_id=benchmark"), &body)
     }
 }
 
 /// Entities with their observations.
-struct Reads;
+struct Reads {
+    words: Words,
+}
 
 impl Work for Reads {
     fn ask(&self, number: u64) -> Ask {
-        let name = words::name(words::mixed(number ^ 0x0bad_cafe) % ENTITIES).replace(' ', "%20");
+        let name = self.words.name(words::mixed(number ^ 0x0bad_cafe) % ENTITIES).replace(' ', "%20");
         Ask::get(format!("/memory/entities/{name}?agent_id=benchmark"))
     }
+}
+
+/// Operations by a plan.
+fn load<'a>(
+    door: &'a Door,
+    work: &'a dyn Work,
+    schedule: Schedule,
+    connections: usize,
+    record: &'a Record,
+) -> Load<'a> {
+    Load { door, work, pacing: Pacing::Open(schedule), connections, record }
 }
 
 /// Runs it.
@@ -53,14 +68,9 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkStorage, no_progress: bool)
     let records = (Record::new("write", what.duration), Record::new("read", what.duration));
     let connections = run.connections();
     let (offered_writes, offered_reads) = (writes.mean_rate(), reads.mean_rate());
-    let load = |work: &'static dyn Work, schedule: Schedule, record| Load {
-        door: &run.door,
-        work,
-        pacing: Pacing::Open(schedule),
-        connections,
-        record,
-    };
-    let (writing, reading) = (load(&Writes, writes, &records.0), load(&Reads, reads, &records.1));
+    let (write, read) = (Writes { words: run.words }, Reads { words: run.words });
+    let writing = load(&run.door, &write, writes, connections, &records.0);
+    let reading = load(&run.door, &read, reads, connections, &records.1);
     let total = writing.pacing.operations() + reading.pacing.operations();
     let mut progress = Progress::new("writing and reading", "operations", !no_progress);
     thread::scope(|scope| {

@@ -67,6 +67,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
         bytes: BYTES,
         batch: BATCH,
         conversations: what.concurrent_conversations,
+        words: run.words,
     };
     let as_many = Pacing::Closed { operations: u64::MAX, within: what.duration };
     let sent = run.part("messages in batches", &many, as_many, run.connections())?;
@@ -82,7 +83,8 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
     if what.memory_entities > 0 {
         let mode = if run.keyword_only() { "keyword" } else { "hybrid" };
         let searches = Pacing::Closed { operations: 1_000, within: what.duration };
-        let found = run.part("search", &Searches { mode }, searches, run.askers())?;
+        let work = Searches { mode, words: run.words };
+        let found = run.part("search", &work, searches, run.askers())?;
         graded(run, &found, Target::SEARCH_MS);
     }
     if what.find_limits {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use caxton_tools::benchmark::Part;
 use serde_json::{Value, json};
 
-use super::door::{Ask, Door, code};
+use super::door::{Ask, Door};
 use super::load::{Pacing, Work};
 use super::run::Run;
-use super::words;
+use super::words::{self, Words};
 use crate::cli::failure::Failure;
 
 // What messages take on disk was measured with `caxton benchmark scenario sustained --duration 30m --keyword-only`, over the
@@ -41,17 +41,19 @@ pub(super) fn disk_bytes(messages: u64, bytes: usize) -> u64 {
 /// Receivers that acknowledge at a time.
 const RECEIVERS_A_TURN: u64 = 10;
 
-/// Agents of the traffic.
-pub(super) fn agent(number: u64) -> String {
-    format!("benchmark-{number}")
+/// Agents of the traffic, and conversations.
+fn named(words: Words, number: u64) -> String {
+    words.named("benchmark", number)
 }
 
 /// Agents that register.
-pub(super) struct Agents;
+struct Agents {
+    words: Words,
+}
 
 impl Work for Agents {
     fn ask(&self, number: u64) -> Ask {
-        Ask::post("/agents", &json!({ "agent_id": agent(number) }))
+        Ask::post("/agents", &json!({ "agent_id": named(self.words, number) }))
     }
 }
 
@@ -64,22 +66,24 @@ pub(super) struct Messages {
     pub(super) batch: u64,
     /// Conversations that they belong to, by turns; 0: each begins one of its own.
     pub(super) conversations: u64,
+    pub(super) words: Words,
 }
 
 impl Messages {
     fn message(&self, number: u64) -> Value {
         let sender = number % self.agents;
         let receiver = (sender + 1 + words::mixed(number) % (self.agents - 1).max(1)) % self.agents;
+        let named = |number| named(self.words, number);
         let mut message = json!({
-            "performative": "INFORM", "sender": agent(sender), "receiver": agent(receiver),
-            "content": words::text(number, self.bytes),
+            "performative": "INFORM", "sender": named(sender), "receiver": named(receiver),
+            "content": self.words.text(number, self.bytes),
         });
         if let Some(conversation) = number.checked_rem(self.conversations) {
             // Both ends follow from the conversation, which has two participants at the most.
             let (one, other) = (conversation % self.agents, (conversation + 1) % self.agents);
-            message["sender"] = agent(one).into();
-            message["receiver"] = agent(other).into();
-            message["conversation_id"] = self::conversation(conversation).into();
+            message["sender"] = named(one).into();
+            message["receiver"] = named(other).into();
+            message["conversation_id"] = named(conversation).into();
         }
         message
     }
@@ -101,33 +105,27 @@ impl Work for Messages {
 }
 
 /// Conversations that are opened before anything is said in them.
-struct Openings;
+struct Openings {
+    words: Words,
+}
 
 impl Work for Openings {
     fn ask(&self, number: u64) -> Ask {
-        Ask::post("/conversations", &json!({ "conversation_id": conversation(number) }))
+        Ask::post("/conversations", &json!({ "conversation_id": named(self.words, number) }))
     }
-
-    fn judge(&self, _number: u64, status: u16, body: &[u8]) -> Result<(), String> {
-        // A run before this one may have opened it on the same server.
-        if matches!(status, 200 | 201 | 409) { Ok(()) } else { Err(code(status, body)) }
-    }
-}
-
-fn conversation(number: u64) -> String {
-    format!("benchmark-{number}")
 }
 
 /// Receivers that are done with what they got, some of them at a time, so that no inbox fills up.
 pub(super) struct Receivers {
     door: Door,
     agents: u64,
+    words: Words,
     next: u64,
 }
 
 impl Receivers {
-    pub(super) fn new(door: &Door, agents: u64) -> Self {
-        Self { door: door.another(), agents, next: 0 }
+    pub(super) fn new(door: &Door, agents: u64, words: Words) -> Self {
+        Self { door: door.another(), agents, words, next: 0 }
     }
 
     /// Has the next of them acknowledge everything. What fails is done the next time round.
@@ -138,7 +136,7 @@ impl Receivers {
             return;
         };
         for _ in 0..RECEIVERS_A_TURN.min(self.agents) {
-            let inbox = format!("/agents/{}/inbox/ack", agent(self.next % self.agents));
+            let inbox = format!("/agents/{}/inbox/ack", named(self.words, self.next % self.agents));
             let _ = self.door.send(&Ask::post(inbox, &json!({ "through": seq })));
             self.next += 1;
         }
@@ -148,11 +146,11 @@ impl Receivers {
 /// Opens so many conversations.
 pub(super) fn open(run: &mut Run<'_>, conversations: u64) -> Result<(), Failure> {
     let all = Pacing::Closed { operations: conversations, within: Duration::MAX };
-    run.part("conversation opened", &Openings, all, run.writers()).map(drop)
+    run.part("conversation opened", &Openings { words: run.words }, all, run.writers()).map(drop)
 }
 
 /// Registers so many agents.
 pub(super) fn register(run: &mut Run<'_>, agents: u64) -> Result<Part, Failure> {
     let all = Pacing::Closed { operations: agents, within: Duration::MAX };
-    run.part("agent spawn", &Agents, all, run.writers())
+    run.part("agent spawn", &Agents { words: run.words }, all, run.writers())
 }

@@ -27,8 +27,8 @@ use crate::commands::talk::{NewConversation, Upkeep};
 use crate::config::parse_duration;
 use crate::engine::SystemClock;
 
-/// Who does something; a name or the header.
-const WHO: &[&str] = &["agent_id", "workspace"];
+/// Who does something: a parameter, a member or the header.
+pub(super) const WHO: &[&str] = &["agent_id", "workspace"];
 /// Conversations looked at for one page; a filter that keeps few answers early, with a cursor.
 const LOOKED_AT_MAX: usize = 20_000;
 /// Conversations that one request archives.
@@ -219,9 +219,7 @@ pub(super) async fn open(State(api): State<Api>, call: Call) -> Result<Response,
         "participants_max",
         "messages_max",
     ];
-    call.query(&[])?.finish()?;
-    let mut body = call.members(&[WHO, known])?;
-    let caller = Caller::take(&mut [&mut body], call.headers());
+    let (caller, mut body) = asked_by(&call, call.members(&[WHO, known])?)?;
     let wish = NewConversation {
         id: body.parsed("conversation_id"),
         topic: body.text("topic"),
@@ -244,8 +242,7 @@ pub(super) async fn open(State(api): State<Api>, call: Call) -> Result<Response,
 pub(super) async fn close(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let ends: &[(&str, ConversationEnd)] =
         &[("completed", ConversationEnd::Completed), ("cancelled", ConversationEnd::Cancelled)];
-    let mut body = optional(&call, &[WHO, &["end"]])?;
-    let caller = Caller::take(&mut [&mut body], call.headers());
+    let (caller, mut body) = asked_by(&call, optional(&call, &[WHO, &["end"]])?)?;
     let end = body.choice("end", ends).unwrap_or(ConversationEnd::Completed);
     body.finish()?;
     let conversation = named(&call)?;
@@ -254,8 +251,7 @@ pub(super) async fn close(State(api): State<Api>, call: Call) -> Result<Response
 
 /// `POST /conversations/{id}/archive`.
 pub(super) async fn archive(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut body = optional(&call, &[WHO])?;
-    let caller = Caller::take(&mut [&mut body], call.headers());
+    let (caller, body) = asked_by(&call, optional(&call, &[WHO])?)?;
     body.finish()?;
     let conversation = named(&call)?;
     let wish = Upkeep::Archive { conversations: vec![conversation.clone()] };
@@ -264,9 +260,8 @@ pub(super) async fn archive(State(api): State<Api>, call: Call) -> Result<Respon
 
 /// `POST /conversations/{id}/extend`: other timeouts for one that is open.
 pub(super) async fn extend(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.query(&[])?.finish()?;
-    let mut body = call.members(&[WHO, &["idle_timeout_seconds", "life_timeout_seconds"]])?;
-    let caller = Caller::take(&mut [&mut body], call.headers());
+    let own: &[&str] = &["idle_timeout_seconds", "life_timeout_seconds"];
+    let (caller, mut body) = asked_by(&call, call.members(&[WHO, own])?)?;
     if !body.has("idle_timeout_seconds") && !body.has("life_timeout_seconds") {
         body.complain(
             "idle_timeout_seconds",
@@ -329,10 +324,8 @@ const ENDED: &[(&str, Option<ConversationEnd>)] = &[
 
 /// `POST /conversations/archive`: those that are named, or those that ended before a moment.
 pub(super) async fn archive_many(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.query(&[])?.finish()?;
     let own: &[&str] = &["conversation_ids", "older_than", "status", "limit"];
-    let mut body = call.members(&[WHO, own])?;
-    let caller = Caller::take(&mut [&mut body], call.headers());
+    let (caller, mut body) = asked_by(&call, call.members(&[WHO, own])?)?;
     let by_name = body.has("conversation_ids");
     let mut ids = Vec::new();
     for (index, text) in body.texts("conversation_ids").into_iter().enumerate() {
@@ -379,9 +372,16 @@ pub(super) async fn archive_many(State(api): State<Api>, call: Call) -> Result<R
     rows::json(StatusCode::OK, &json!({"archived": done.recorded, "more": more, "seq": done.seq}))
 }
 
+/// Who asks, in the query string, the body or the headers, and the rest of the body.
+fn asked_by(call: &Call, mut body: Fields) -> Result<(Caller, Fields), Problem> {
+    let mut query = call.query(&[WHO])?;
+    let caller = Caller::take(&mut [&mut query, &mut body], call.headers());
+    body.absorb(query);
+    Ok((caller, body))
+}
+
 /// The members of a body that need not be there.
 pub(super) fn optional(call: &Call, known: &[&[&str]]) -> Result<Fields, Problem> {
-    call.query(&[])?.finish()?;
     if call.body.is_empty() { Fields::query(None, known) } else { call.members(known) }
 }
 

@@ -72,6 +72,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 
 /// `POST /dead-letters/{seq}/replay`: its message as a new one.
 pub(super) async fn replay(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.query(&[])?.finish()?;
     let mut body = optional(&call, &[&["again"]])?;
     let is_wanted_again = body.flag("again").unwrap_or(false);
     body.finish()?;

@@ -18,6 +18,7 @@ use super::super::moment::{AS_OF, talk_context};
 use super::super::problem::Problem;
 use super::super::refusals::whole;
 use super::super::rows;
+use super::conversations::WHO;
 use super::past::answer;
 use super::{known_agent, no_agent, not_done};
 use crate::commands::RefusalCode;
@@ -129,13 +130,17 @@ fn stays(api: &Api, Caller { agent, workspace, .. }: &Caller) -> Result<(), Prob
 
 /// `POST /agents`: an agent outside of the server makes itself known. 200 when it was.
 pub(super) async fn register(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.query(&[])?.finish()?;
-    let mut body = call.members(&[&["agent_id", "workspace"]])?;
-    if !body.has("agent_id") && !call.headers().contains_key("x-caxton-agent") {
+    let mut query = call.query(&[WHO])?;
+    let mut body = call.members(&[WHO])?;
+    let is_said = |name: &str, header: &str| {
+        body.given(name) || query.given(name) || call.headers().contains_key(header)
+    };
+    let (names, places) = (is_said("agent_id", "x-caxton-agent"), is_said("workspace", "x-caxton-workspace"));
+    if !names {
         body.complain("agent_id", None, "is missing", "add it: it is required");
     }
-    let places = body.has("workspace") || call.headers().contains_key("x-caxton-workspace");
-    let caller = Caller::take(&mut [&mut body], call.headers());
+    let caller = Caller::take(&mut [&mut query, &mut body], call.headers());
+    body.absorb(query);
     body.finish()?;
     let (agent, workspace) = (caller.agent.clone(), caller.workspace.clone());
     let done = api.engine.upkeep(&caller.agent, Upkeep::RegisterAgent { agent, workspace }).await;
@@ -152,7 +157,7 @@ pub(super) async fn report_health(State(api): State<Api>, call: Call) -> Result<
     call.query(&[])?.finish()?;
     let agent = known_agent(&api, &call)?;
     let mut body = call.members(&[&["health", "capability", "reason"]])?;
-    if !body.has("health") {
+    if !body.given("health") {
         body.complain("health", None, "is missing", "give healthy, degraded or unhealthy");
     }
     let health = body.parsed::<Health>("health");

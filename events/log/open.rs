@@ -26,7 +26,7 @@ use crate::log::wal::{Seed, WalBlock};
 /// Name of the log's file in a data directory.
 pub const LOG_FILE: &str = "events.redb";
 /// The log under construction, before it has its name.
-pub(crate) const NEW_FILE: &str = "events.redb.new";
+pub const NEW_FILE: &str = "events.redb.new";
 /// Holds the log's id as hex beside the log, so that a log that was lost is told from one that never was.
 pub(crate) const ID_FILE: &str = "events.id";
 /// What only a directory in use holds: without its log, it is not started anew.

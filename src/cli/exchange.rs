@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use caxton_events::log::open::LOG_FILE;
+use caxton_events::log::open::{LOG_FILE, NEW_FILE};
 use caxton_events::log::rebuild::RebuildError;
 use caxton_events::log::{Filter, PublicKey};
 use caxton_events::{Kind, Seq, Timestamp};
@@ -322,7 +322,7 @@ struct Attempt {
 
 impl Attempt {
     fn begin(dir: &Path) -> Self {
-        let (file, told, dir) = (dir.join("events.redb.new"), Told::new(), dir.to_owned());
+        let (file, told, dir) = (dir.join(NEW_FILE), Told::new(), dir.to_owned());
         told.say(move || {
             let whole = dir.join(LOG_FILE).exists();
             let what = if whole { "the log was whole by then, in" } else { "nothing was imported into" };
@@ -345,13 +345,13 @@ mod tests {
 
     use std::fs;
 
-    use super::Attempt;
+    use super::{Attempt, NEW_FILE};
     use crate::cli::interrupt::due;
 
     #[test]
     fn a_log_in_the_making_is_on_the_list_of_what_a_signal_removes() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("events.redb.new");
+        let file = folder.path().join(NEW_FILE);
         fs::write(&file, "half").unwrap();
         let attempt = Attempt::begin(folder.path());
         assert!(due().holds(&file));

@@ -1,5 +1,5 @@
 //! Ctrl-C or SIGTERM in a command that has something under way: what is half written is removed, an engine of this process
-//! closes its log in order, one line says so, and the process ends. The second signal ends it at once.
+//! closes its log in order, what a benchmark made is taken away, one line says so, and the process ends. The second signal ends it at once.
 
 use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -17,8 +17,8 @@ static OPENED: Condvar = Condvar::new();
 /// The signal is waited for from the first thing on that needs it.
 static WATCHED: Once = Once::new();
 
-/// What closes something in order.
-type Close = Box<dyn FnOnce() + Send>;
+/// What closes something in order, and answers what there is to say about it, if anything.
+type Close = Box<dyn FnOnce() -> String + Send>;
 /// What there is to say when a signal comes.
 type Words = Box<dyn Fn() -> String + Send>;
 
@@ -76,12 +76,9 @@ impl Due {
         if parts.iter().filter(|part| fs::remove_file(part).is_ok()).count() > 0 {
             said.push("what was half written is removed".to_owned());
         }
-        let closers = mem::take(&mut self.closers);
-        if !closers.is_empty() {
-            said.push("the log is closed in order".to_owned());
-        }
-        closers.into_iter().rev().for_each(|(_, close)| close());
+        said.extend(mem::take(&mut self.closers).into_iter().rev().map(|(_, close)| close()));
         said.extend(self.told.take().map(|words| words()));
+        said.retain(|words| !words.is_empty());
         said.join("; ")
     }
 }
@@ -107,11 +104,11 @@ impl Opening {
     }
 
     /// It is there, and `close` closes it.
-    pub(super) fn closed_by(self, close: impl FnOnce() + Send + 'static) -> Open {
+    pub(super) fn closed_by(self, close: impl FnOnce() -> String + Send + 'static) -> Open {
         // The opening ends behind this: no signal may come between.
-        let number = due().add_closer(Box::new(close));
+        let open = Open::closed_by(close);
         drop(self);
-        Open(number)
+        open
     }
 }
 
@@ -124,6 +121,13 @@ impl Drop for Opening {
 
 /// Something that is open. It is closed when this is dropped or a signal comes, whichever is first, and once.
 pub(super) struct Open(u64);
+
+impl Open {
+    /// Something that is there, and that `close` closes.
+    pub(super) fn closed_by(close: impl FnOnce() -> String + Send + 'static) -> Self {
+        Self(due().add_closer(Box::new(close)))
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -216,6 +220,7 @@ mod tests {
             let closed = Arc::clone(&closed);
             Box::new(move || {
                 closed.fetch_add(amount, Ordering::SeqCst);
+                "the log is closed".to_owned()
             })
         };
         due.add_closer(close(1));
@@ -226,8 +231,7 @@ mod tests {
         }
         due.remove_part(&done);
         due.told = Some(Box::new(|| "3 lines are taken".to_owned()));
-        let said =
-            "interrupted; what was half written is removed; the log is closed in order; 3 lines are taken";
+        let said = "interrupted; what was half written is removed; the log is closed; 3 lines are taken";
         assert_eq!(due.settle(), said);
         assert_eq!(closed.load(Ordering::SeqCst), 1);
         assert!(!half.exists() && done.exists());
@@ -240,6 +244,7 @@ mod tests {
         let counted = Arc::clone(&closed);
         let open = Opening::begin().closed_by(move || {
             counted.fetch_add(1, Ordering::SeqCst);
+            String::new()
         });
         assert_eq!(closed.load(Ordering::SeqCst), 0);
         drop(open);

@@ -107,7 +107,11 @@ pub(super) fn engine(
     let opening = Opening::begin();
     let engine = start(loaded, embedding, false, progress)?;
     let stopped = engine.clone();
-    Ok((engine, opening.closed_by(move || stopped.stop())))
+    let open = opening.closed_by(move || {
+        stopped.stop();
+        "the log is closed in order".to_owned()
+    });
+    Ok((engine, open))
 }
 
 /// The same for a server: a graph that must be built anew is built while everything else is answered.

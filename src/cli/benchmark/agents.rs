@@ -181,7 +181,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkAgents) -> Result<(), Failu
 
 /// Makes the agents on a server that runs already.
 fn make(run: &mut Run<'_>, agents: u64) -> Result<Made, Failure> {
-    let made = Made::new(&run.door)?;
+    let made = Made::new(&run.door);
     for number in 0..agents {
         made.make(&agent(run.words, number), &file(run.words, number))?;
     }

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::target::is_server;
 use crate::cli::args::Common;
 use crate::cli::backend::ENDPOINT_FILE;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::feed::{INTERRUPTED, on_interrupt};
+use crate::cli::interrupt::Open;
 use crate::telemetry::{ProcessMemory, process_memory_of, process_time_of};
 
 /// Time for a server to be ready; one with a long log takes as long as it takes to fold it.
@@ -41,6 +41,8 @@ pub(super) struct Own {
     /// The folder that is held.
     path: PathBuf,
     held: Arc<Held>,
+    /// Ends the process and removes the folder.
+    _open: Open,
     url: String,
 }
 
@@ -122,9 +124,13 @@ impl Instance {
         })?;
         let path = folder.path().to_owned();
         let held = Arc::new(Held(Mutex::new(Some((folder, None)))));
-        removed_when_interrupted(&held)?;
+        let removed = Arc::clone(&held);
+        let open = Open::closed_by(move || {
+            remove(&mut removed.lock());
+            String::new()
+        });
         let setup = prepare(&path)?;
-        let mut own = Own { common: common.clone(), setup, path, held, url: String::new() };
+        let mut own = Own { common: common.clone(), setup, path, held, _open: open, url: String::new() };
         own.start()?;
         Ok(Self::Own(Box::new(own)))
     }
@@ -190,32 +196,6 @@ impl Own {
         }
         Ok(())
     }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        remove(&mut self.held.lock());
-    }
-}
-
-/// Removes what is held when Ctrl-C or SIGTERM comes, and ends this process.
-fn removed_when_interrupted(held: &Arc<Held>) -> Result<(), Failure> {
-    let (told, interrupted) = mpsc::channel();
-    on_interrupt(told, ())?;
-    let held = Arc::clone(held);
-    thread::spawn(move || {
-        if interrupted.recv() == Ok(()) {
-            // Held to the end: the benchmark, whose server is gone, must not end in a way of its own meanwhile.
-            let mut held = held.lock();
-            if held.is_none() {
-                // It is over. What is written now has a watch of its own, which must not be cut short.
-                return;
-            }
-            remove(&mut held);
-            std::process::exit(INTERRUPTED);
-        }
-    });
-    Ok(())
 }
 
 fn end(mut child: Child) {

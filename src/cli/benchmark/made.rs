@@ -3,19 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
 use super::door::{Ask, Door, code};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::feed::{INTERRUPTED, on_interrupt};
+use crate::cli::interrupt::Open;
 
 /// Agents on a server. Dropping it removes them; what is left then is told on standard error.
 pub(super) struct Made {
     door: Door,
     held: Arc<Held>,
+    /// Removes those that are still held.
+    _open: Open,
 }
 
 /// Names of those that are there, or may be; `None` when they were removed.
@@ -28,23 +29,15 @@ impl Held {
 }
 
 impl Made {
-    /// None yet. From now on a signal removes them and ends this process.
-    pub(super) fn new(door: &Door) -> Result<Self, Failure> {
+    /// None yet. From now on a signal removes them as well.
+    pub(super) fn new(door: &Door) -> Self {
         let held = Arc::new(Held(Mutex::new(Some(Vec::new()))));
-        let made = Self { door: door.another(), held: Arc::clone(&held) };
-        let (told, interrupted) = mpsc::channel();
-        on_interrupt(told, ())?;
-        let door = door.another();
-        thread::spawn(move || {
-            if interrupted.recv() == Ok(()) {
-                // Held to the end: none may be made any more.
-                let mut held = held.lock();
-                let Some(names) = held.take() else { return };
-                tell(&removed(&door, names));
-                std::process::exit(INTERRUPTED);
-            }
+        let (own, names) = (door.another(), Arc::clone(&held));
+        let open = Open::closed_by(move || {
+            let names = names.lock().take();
+            names.map_or_else(Vec::new, |names| removed(&own, names)).join("; ")
         });
-        Ok(made)
+        Self { door: door.another(), held, _open: open }
     }
 
     /// Makes one from the text of its file.

@@ -245,9 +245,7 @@ fn server_settings(common: &Common) -> impl Iterator<Item = Setting> + use<> {
 
 /// Shows what was found, and writes it where that was asked.
 fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Failure> {
-    let Run { results, instance, .. } = run;
-    // From here on a signal ends only what is being written.
-    drop(instance);
+    let results = run.results;
     if let Some(file) = &place.output {
         let text = serde_json::to_string_pretty(&results)
             .map_err(|error| Failure::new(Exit::Failed, format!("could not write the results: {error}")))?;

@@ -85,6 +85,7 @@ pub use erasure::{EraseError, Holdings};
 pub use evidence::{Evidence, EvidenceError, Growth};
 pub use filter::Filter;
 pub use fork::{Fork, ForkError, ForkOptions, fork_log, forks_of, note_fork};
+pub use lanes::hash_each;
 pub use open::OpenError;
 pub use options::{Durability, LogOptions};
 pub use origin::{Dropped, ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile};

@@ -160,6 +160,28 @@ fn a_damaged_vector_is_not_handed_out_and_can_be_replaced() {
 }
 
 #[test]
+fn vectors_that_are_checked_together_are_those_that_are_checked_alone() {
+    let dir = filled(70, true);
+    let mut vectors = fs::read(file(&dir, "vecs")).unwrap();
+    for damaged in [0, 17, 31, 69] {
+        vectors[damaged * VECTOR_BYTES + damaged] ^= 4;
+    }
+    fs::write(file(&dir, "vecs"), vectors).unwrap();
+    let store = open(&dir);
+    let slots: Vec<Option<Slot>> =
+        (0..100).rev().map(|slot| (slot % 7 != 3).then_some(Slot(slot))).chain([None]).collect();
+    for count in [0, 1, 15, 16, 17, slots.len()] {
+        let mut together = vec![None; count];
+        store.each_vector(&slots[..count], |number, vector| {
+            assert!(together[number].replace(*vector).is_none(), "given once");
+        });
+        let alone: Vec<_> = slots[..count].iter().map(|slot| store.vector((*slot)?)).collect();
+        assert!(together == alone, "{count} slots");
+    }
+    assert!(store.vector(Slot(17)).is_none() && store.vector(Slot(18)).is_some());
+}
+
+#[test]
 fn files_with_a_damaged_header_are_set_aside() {
     for byte in 0..HEADER_BYTES {
         let dir = filled(2, true);

@@ -3,11 +3,10 @@
 //! A scan reads the columns of many blocks one after another. Scattered over small pages, half of its time goes to
 //! finding the pages; a sealed column is never changed, so copies of a block share it.
 
-use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a region, and what it is aligned to: a huge page.
@@ -124,14 +123,8 @@ struct Region {
 unsafe impl Send for Region {}
 
 impl Region {
-    const LAYOUT: Layout = match Layout::from_size_align(REGION_BYTES, REGION_BYTES) {
-        Ok(layout) => layout,
-        Err(_) => panic!("a power of two"),
-    };
-
     fn new(slot_bytes: usize) -> Option<Self> {
-        // SAFETY: the layout is not empty.
-        let start = NonNull::new(unsafe { std::alloc::alloc(Self::LAYOUT) })?;
+        let start = map_region()?;
         #[cfg(target_os = "linux")]
         // SAFETY: the range is this region's, and the advice changes nothing that is in it. A kernel without huge
         // pages refuses; ordinary pages serve as well, only slower.
@@ -153,8 +146,41 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: `new` allocated it with this layout, and nobody has a slot: see `Regions::give_back`.
-        unsafe { std::alloc::dealloc(self.start.as_ptr(), Self::LAYOUT) };
+        // SAFETY: `new` mapped just this range, and nobody has a slot: see `Regions::give_back`.
+        unsafe { unmap(self.start.as_ptr(), REGION_BYTES) };
+    }
+}
+
+/// Memory of a region from the system, not from the allocator: that one keeps twice as much for so large an alignment, and
+/// touches what lies in front, which is a huge page more.
+fn map_region() -> Option<NonNull<u8>> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
+    // SAFETY: a new mapping of no file, wherever the system likes; nothing refers to it yet.
+    let mapped = unsafe { libc::mmap(ptr::null_mut(), 2 * REGION_BYTES, access, kind, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        return None;
+    }
+    let mapped = mapped.cast::<u8>();
+    let before = mapped.align_offset(REGION_BYTES);
+    // SAFETY: `before` is less than a region, so that a region fits behind it. What is given back lies in the mapping,
+    // around that region, and nobody knows of it. Pages are smaller than regions, and both begin at a page.
+    unsafe {
+        let start = mapped.add(before);
+        unmap(mapped, before);
+        unmap(start.add(REGION_BYTES), REGION_BYTES - before);
+        NonNull::new(start)
+    }
+}
+
+/// Gives mapped memory back to the system.
+///
+/// # Safety
+///
+/// The range was mapped by [`map_region`], begins and ends at a page, and nothing refers to it any more.
+unsafe fn unmap(start: *mut u8, bytes: usize) {
+    if bytes > 0 {
+        // SAFETY: the caller's promise. Should the system refuse, the range stays mapped, and nobody uses it.
+        unsafe { libc::munmap(start.cast(), bytes) };
     }
 }
 

@@ -212,11 +212,12 @@ fn vectors_of(
     store: &VectorStore,
     embedder: &dyn Embedder,
 ) -> Result<Vec<(Slot, Quantised)>, FoldError> {
-    let stored = |(text, known): &Piece<'_>| {
-        let slot = known.or_else(|| store.get_slot(text))?;
-        Some((slot, quantise(&store.vector(slot)?)))
-    };
-    let mut found: Vec<Option<(Slot, Quantised)>> = texts.iter().map(stored).collect();
+    let slots: Vec<Option<Slot>> =
+        texts.iter().map(|(text, known)| known.or_else(|| store.get_slot(text))).collect();
+    let mut found: Vec<Option<(Slot, Quantised)>> = vec![None; texts.len()];
+    store.each_vector(&slots, |number, vector| {
+        found[number] = slots[number].map(|slot| (slot, quantise(vector)));
+    });
     let mut missing: Vec<&str> = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     for ((text, _), _) in texts.iter().zip(&found).filter(|(_, found)| found.is_none()) {

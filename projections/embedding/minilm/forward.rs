@@ -230,6 +230,52 @@ pub(crate) fn forward(
     Ok(vectors)
 }
 
+/// The products of a pass over `rows` tokens alone, in their order and in the same chunks. Gives their operations.
+///
+/// # Errors
+///
+/// The system's, when there is no memory for the results.
+pub(super) fn products_alone(
+    kernels: Kernels,
+    weights: &Weights,
+    rows: usize,
+    scratch: &mut Scratch,
+) -> Result<f64, io::Error> {
+    let Buffers { hidden, attention, attended, between, operand, .. } = scratch.reserve(weights, rows, 1)?;
+    let tiles = &kernels.tiles();
+    // What an earlier pass left there would do as well, but for numbers that are slow to multiply.
+    hidden[..rows * weights.shape.hidden].fill(0.5);
+    let (width, wide) = (weights.shape.hidden, weights.shape.feed_forward);
+    let mut operations = 0;
+    let mut multiply = |place, x: Rows<'_>, y: &mut RowsMut<'_>| {
+        let (layer, product) = place;
+        let matrix = weights.matrix(layer, product);
+        operations += 2 * x.count * matrix.depth() * matrix.count() * PANEL_COLUMNS;
+        // The Gaussian unit behind FeedIn is no product.
+        matrix.with(kernels, tiles, x, operand).all(kernels, Product::FeedOut, y);
+    };
+    for layer in 0..weights.layers.len() {
+        let chunks = || {
+            let chunk = chunk_rows(weights);
+            (0..rows).step_by(chunk).map(move |first| (first * width, chunk.min(rows - first)))
+        };
+        for (first, count) in chunks() {
+            let x = Rows { numbers: &hidden[first..], count, stride: width };
+            let y = &mut attention[3 * first..];
+            multiply((layer, Product::AttentionIn), x, &mut RowsMut { numbers: y, stride: 3 * width });
+        }
+        for (first, count) in chunks() {
+            let x = || Rows { numbers: &hidden[first..], count, stride: width };
+            let attended = &mut RowsMut { numbers: &mut attended[first..], stride: width };
+            multiply((layer, Product::AttentionOut), x(), attended);
+            multiply((layer, Product::FeedIn), x(), &mut RowsMut { numbers: between, stride: wide });
+            let x = Rows { numbers: between, count, stride: wide };
+            multiply((layer, Product::FeedOut), x, attended);
+        }
+    }
+    Ok(operations as f64)
+}
+
 /// Word, position and token type of each token, added and normalised. A text comes with the place of its first token.
 pub(super) fn embed_tokens<'a>(
     kernels: Kernels,

@@ -165,6 +165,19 @@ impl MiniLm {
         Scratch::bytes(&self.weights, PASS_TOKENS_MAX, self.options.max_tokens)
     }
 
+    /// Does the products of one pass over `rows` tokens, of made-up numbers, and nothing of what lies between them: to measure
+    /// how much of a pass they are. Gives their floating-point operations.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is no memory for the results.
+    pub fn products_alone(&self, rows: usize) -> Result<f64, std::io::Error> {
+        let mut scratch = self.scratch();
+        let operations = forward::products_alone(self.kernels, &self.weights, rows, &mut scratch);
+        self.put_back(scratch);
+        operations
+    }
+
     /// Deals the texts out to passes of at most `batch_size` texts and a bounded number of tokens.
     fn passes(&self, ids: &[Vec<u32>]) -> Vec<Pass> {
         let mut order: Vec<usize> = (0..ids.len()).collect();

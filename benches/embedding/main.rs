@@ -4,22 +4,24 @@
 //! `CAXTON_MODEL_DIR=… PEER_PYTHON=venv/bin/python cargo bench --bench embedding`. Without `PEER_PYTHON` onnxruntime
 //! is left out; `benches/peers/onnxruntime_minilm.py` says what that Python needs. `TORCH_PYTHON` names one that has `PyTorch`, which
 //! then computes in bfloat16 beside ours (`benches/peers/torch_minilm.py`). One thread each, but where the helper
-//! or two threads are named. `-- reduced` measures fewer bits alone.
+//! or two threads are named. `-- reduced` measures fewer bits alone, `-- peak` what part of a bare product's speed a pass has.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench stops at the first surprise")]
 #![allow(clippy::print_stdout, reason = "its figures are for people")]
 
+mod peak;
+mod peer;
+
 use std::fs;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use caxton_projections::embedding::model_files::{self, Finding};
 use caxton_projections::embedding::{
     Embedder, InstructionSet, MiniLm, ModelOptions, Precision, ReferenceMiniLm,
 };
+use peer::{ONNXRUNTIME, Peer, Program, TORCH};
 
 const PAIRS: usize = 31;
 const BATCH: usize = 32;
@@ -41,6 +43,9 @@ fn main() {
     }
     if std::env::args().any(|argument| argument == "reduced") {
         return reduced(&found.dir, python.as_deref());
+    }
+    if std::env::args().any(|argument| argument == "peak") {
+        return peak::measure(&found.dir, python.as_deref());
     }
     let model = load(&found.dir);
     assert_eq!(model.count_tokens(SHORT), 12, "the short text");
@@ -79,6 +84,7 @@ fn main() {
         }
     }
     reduced(&found.dir, python.as_deref());
+    peak::measure(&found.dir, python.as_deref());
 }
 
 /// Fewer bits: on each set of instructions against 32 bits, and the fastest against onnxruntime's int8.
@@ -255,66 +261,4 @@ fn report(name: &str, peer: &str, pairs: &[(f64, f64)]) {
         (mean + half).exp(),
         pairs.len(),
     );
-}
-
-/// The other implementation in a process of its own, which takes its own time.
-/// A Python, and a script of `benches/peers` with the name of what it runs.
-type Program<'a> = (&'a Path, (&'static str, &'static str));
-const ONNXRUNTIME: (&str, &str) = ("onnxruntime_minilm.py", "onnxruntime");
-const TORCH: (&str, &str) = ("torch_minilm.py", "PyTorch");
-
-struct Peer {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    name: String,
-}
-
-impl Peer {
-    fn start((python, (script, name)): Program<'_>, model: &Path, bits: &str, threads: usize) -> Self {
-        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "benches/peers", script].iter().collect();
-        let mut command = Command::new(python);
-        command.arg(script).arg(model).arg(bits).arg(threads.to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut peer = Self { child, input, output, name: String::new() };
-        peer.name = format!("{name} {} {bits}", peer.read()["version"].as_str().unwrap());
-        peer
-    }
-
-    fn read(&mut self) -> serde_json::Value {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    fn ask(&mut self, texts: &[&str]) -> serde_json::Value {
-        writeln!(self.input, "{}", serde_json::to_string(texts).unwrap()).unwrap();
-        self.read()
-    }
-
-    /// Seconds of `model` and of the peer, which computes the same.
-    fn pairs(&mut self, model: &dyn Embedder, texts: &[&str]) -> Vec<(f64, f64)> {
-        let first: Vec<f64> = serde_json::from_value(self.ask(texts)["first"].clone()).unwrap();
-        let ours = model.embed(&texts[..1]).unwrap();
-        let cosine: f64 = first.iter().zip(&ours[0]).map(|(a, b)| a * f64::from(*b)).sum();
-        // Its 8 bits and ours are rounded at different places.
-        assert!(cosine > 0.95, "the peer computes something else: {cosine}");
-        let rested = |run: &mut dyn FnMut() -> Duration| {
-            std::thread::sleep(REST);
-            run()
-        };
-        let theirs = |peer: &mut Self| {
-            Duration::from_secs_f64(peer.ask(texts)["seconds"].as_f64().expect("its seconds"))
-        };
-        pairs(PAIRS, || rested(&mut || time(model, texts)), || rested(&mut || theirs(self)))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }

@@ -4,12 +4,16 @@
 
 use crate::embedding::DIMENSIONS;
 use crate::vector::quantise::Code;
+use crate::vector::slab::BLOCK_ROWS;
 
 /// Rows that are fetched into the core's second cache ahead of use.
 ///
 /// A scan waits for memory, not for arithmetic, and what the processor fetches by itself is too little: without this
 /// 30,000 rows take up to three times as long; 8 to 32 rows make no difference.
 const AHEAD_ROWS: usize = 16;
+
+/// One bit for each row of a block.
+pub(crate) type RowBits = [u64; BLOCK_ROWS / 64];
 
 /// A query in 16 bits: every number within ±32,767.
 #[derive(Debug, Clone)]
@@ -107,6 +111,28 @@ impl Kernel {
     }
 }
 
+/// One bit for each of up to [`BLOCK_ROWS`] numbers, set where it is `wanted`.
+pub(crate) fn equal(numbers: &[u32], wanted: u32) -> RowBits {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor was just found to have it.
+        return unsafe { x86::equal_avx512(numbers, wanted) };
+    } else if is_x86_feature_detected!("avx2") {
+        // SAFETY: as above.
+        return unsafe { x86::equal_avx2(numbers, wanted) };
+    }
+    let mut bits = RowBits::default();
+    add_equal(numbers, wanted, 0, &mut bits);
+    bits
+}
+
+/// The same for numbers from row `first` on, in plain Rust.
+fn add_equal(numbers: &[u32], wanted: u32, first: usize, bits: &mut RowBits) {
+    for (row, &number) in (first..BLOCK_ROWS).zip(numbers) {
+        bits[row / 64] |= u64::from(number == wanted) << (row % 64);
+    }
+}
+
 fn portable<'a>(query: &Wide, code_at: impl Fn(usize) -> Option<&'a Code>, dots: &mut [i32]) {
     for (at, dot) in dots.iter_mut().enumerate() {
         let Some(code) = code_at(at) else { return };
@@ -122,13 +148,14 @@ fn portable<'a>(query: &Wide, code_at: impl Fn(usize) -> Option<&'a Code>, dots:
 pub(in crate::vector) mod x86 {
     use std::arch::x86_64::{
         __m256i, __m512i, _MM_HINT_T1, _mm_add_epi32, _mm_cvtsi128_si32, _mm_load_si128, _mm_prefetch,
-        _mm_shuffle_epi32, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
-        _mm256_extracti128_si256, _mm256_load_si256, _mm256_madd_epi16, _mm256_setzero_si256,
-        _mm512_add_epi32, _mm512_cvtepi8_epi16, _mm512_dpwssd_epi32, _mm512_load_si512,
-        _mm512_reduce_add_epi32, _mm512_setzero_si512,
+        _mm_shuffle_epi32, _mm256_add_epi32, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmpeq_epi32,
+        _mm256_cvtepi8_epi16, _mm256_extracti128_si256, _mm256_load_si256, _mm256_loadu_si256,
+        _mm256_madd_epi16, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_setzero_si256, _mm512_add_epi32,
+        _mm512_cmpeq_epi32_mask, _mm512_cvtepi8_epi16, _mm512_dpwssd_epi32, _mm512_load_si512,
+        _mm512_loadu_si512, _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_setzero_si512,
     };
 
-    use super::{AHEAD_ROWS, Code, DIMENSIONS, Wide};
+    use super::{AHEAD_ROWS, BLOCK_ROWS, Code, DIMENSIONS, RowBits, Wide, add_equal};
 
     /// Codes that fill one 512-bit register once widened to 16 bits.
     const STEP_512: usize = 32;
@@ -150,6 +177,40 @@ pub(in crate::vector) mod x86 {
             // SAFETY: every x86-64 processor has SSE, which brought this instruction; it reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
         }
+    }
+
+    /// # Safety
+    ///
+    /// The processor must have avx512f.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn equal_avx512(numbers: &[u32], wanted: u32) -> RowBits {
+        let (sixteens, rest) = numbers[..numbers.len().min(BLOCK_ROWS)].as_chunks::<16>();
+        let (mut bits, wanted_all) = (RowBits::default(), _mm512_set1_epi32(wanted.cast_signed()));
+        for (at, numbers) in sixteens.iter().enumerate() {
+            // SAFETY: sixteen numbers are 64 bytes, which this reads from any address.
+            let numbers = unsafe { _mm512_loadu_si512(numbers.as_ptr().cast::<__m512i>()) };
+            let mask = _mm512_cmpeq_epi32_mask(numbers, wanted_all);
+            bits[at / 4] |= u64::from(mask) << (at % 4 * 16);
+        }
+        add_equal(rest, wanted, sixteens.len() * 16, &mut bits);
+        bits
+    }
+
+    /// # Safety
+    ///
+    /// The processor must have avx2.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn equal_avx2(numbers: &[u32], wanted: u32) -> RowBits {
+        let (eights, rest) = numbers[..numbers.len().min(BLOCK_ROWS)].as_chunks::<8>();
+        let (mut bits, wanted_all) = (RowBits::default(), _mm256_set1_epi32(wanted.cast_signed()));
+        for (at, numbers) in eights.iter().enumerate() {
+            // SAFETY: eight numbers are 32 bytes, which this reads from any address.
+            let numbers = unsafe { _mm256_loadu_si256(numbers.as_ptr().cast::<__m256i>()) };
+            let mask = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(numbers, wanted_all)));
+            bits[at / 8] |= u64::from(mask.cast_unsigned()) << (at % 8 * 8);
+        }
+        add_equal(rest, wanted, eights.len() * 8, &mut bits);
+        bits
     }
 
     /// # Safety
@@ -220,7 +281,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Kernel, Wide};
+    use super::{Kernel, RowBits, Wide, add_equal, equal};
     use crate::embedding::DIMENSIONS;
     use crate::vector::quantise::Code;
 
@@ -241,6 +302,26 @@ mod tests {
             let mut dots = vec![0; rows.len()];
             kernel.dots_of(&wide, &codes.iter().rev().collect::<Vec<_>>(), &mut dots);
             assert!(dots.iter().map(|&dot| i64::from(dot)).eq(then.iter().copied()), "{kernel:?}: {dots:?}");
+        }
+    }
+
+    #[test]
+    fn every_processor_marks_the_same_numbers() {
+        let kinds: Vec<u32> = (0..300_u32).map(|row| row.wrapping_mul(2_654_435_761) >> 30).collect();
+        for (len, wanted) in (0..300).flat_map(|len| [(len, 0), (len, 3), (len, u32::MAX)]) {
+            let then: RowBits = std::array::from_fn(|word| {
+                let set = |at: &usize| kinds[..len].get(word * 64 + at) == Some(&wanted);
+                (0..64).filter(set).map(|at| 1 << at).sum()
+            });
+            assert_eq!(equal(&kinds[..len], wanted), then, "{wanted} in {len}");
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor was just found to have it.
+                assert_eq!(unsafe { super::x86::equal_avx2(&kinds[..len], wanted) }, then);
+            }
+            let mut plain = RowBits::default();
+            add_equal(&kinds[..len], wanted, 0, &mut plain);
+            assert_eq!(plain, then);
         }
     }
 

@@ -79,6 +79,6 @@ fn compare<'a>(pass: &Pass, blocks: impl Iterator<Item = Sketched<'a>>, from: f3
             }
         }
     }
-    scan.add_scattered(&pass.slabs(), &seen);
+    scan.add_scattered(|source| pass.slab(source), &seen);
     scan.found()
 }

@@ -11,7 +11,7 @@ use crate::embedding::standby::Work;
 use crate::vector::kernels::Kernel;
 use crate::vector::near::Near;
 use crate::vector::quantise::Query;
-use crate::vector::scan::{ALL_ROWS, Floor, Found, Scan};
+use crate::vector::scan::{ALL_ROWS, Floor, Found, Scan, Seen};
 use crate::vector::shared::View;
 use crate::vector::shares::Shares;
 use crate::vector::sketch::{Extent, extent};
@@ -158,6 +158,11 @@ impl Pass {
         self.parts.iter().map(Part::slab).collect()
     }
 
+    /// One of them.
+    pub(crate) fn slab(&self, source: u32) -> &Slab {
+        self.parts[source as usize].slab()
+    }
+
     /// Rows wanted at most.
     pub(crate) const fn limit(&self) -> usize {
         self.limit
@@ -264,6 +269,8 @@ impl Pass {
         let slab = part.slab();
         output.uppers = self.buffers.take();
         let uppers = output.uppers.as_chunks_mut::<BLOCK_ROWS>().0;
+        // Looked at together, so that the next ones are on their way while one is compared.
+        let mut few = Vec::new();
         for (at, (uppers, top)) in uppers.iter_mut().zip(&mut output.tops).take(piece.blocks).enumerate() {
             let number = piece.first + at;
             let block = &slab.blocks[number];
@@ -273,7 +280,9 @@ impl Pass {
                 count = block.select(start, &self.filter, &mut rows);
             }
             if count < SKETCHED_ROWS_MIN {
-                scan.add_rows(piece.source, (number * BLOCK_ROWS) as u32, block, &rows[..count]);
+                let (upper, source, first) = (f32::INFINITY, piece.source, (number * BLOCK_ROWS) as u32);
+                let seen = rows[..count].iter().map(|&at| Seen { upper, source, row: first + u32::from(at) });
+                few.extend(seen);
                 continue;
             }
             let next = slab.blocks.get(number + 1).map(|next| &next.sketches);
@@ -284,6 +293,7 @@ impl Pass {
             *top = seen.highest;
             output.lowest = output.lowest.min(seen.lowest);
         }
+        scan.add_scattered(|_| slab, &few);
     }
 }
 

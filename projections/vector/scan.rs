@@ -197,11 +197,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Looks at rows of `slabs`.
-    pub(crate) fn add_scattered(&mut self, slabs: &[&Slab], rows: &[Seen]) {
+    /// Looks at rows of slabs that `slab` knows by their number.
+    pub(crate) fn add_scattered<'s>(&mut self, slab: impl Fn(u32) -> &'s Slab, rows: &[Seen]) {
         for rows in rows.chunks(BLOCK_ROWS) {
             let places: Vec<(&Block, usize)> =
-                rows.iter().map(|seen| slabs[seen.source as usize].locate(seen.row)).collect();
+                rows.iter().map(|seen| slab(seen.source).locate(seen.row)).collect();
             for &(block, at) in &places {
                 self.kernel.fetch(&block.scales[at..=at]);
                 self.kernel.fetch(&block.errors[at..=at]);

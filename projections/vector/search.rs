@@ -277,7 +277,7 @@ impl Begun<'_> {
         let mut scan = pass.scan(minimum);
         drop(called);
         let slabs = pass.slabs();
-        scan.add_scattered(&slabs, &indexed);
+        scan.add_scattered(|source| slabs[source as usize], &indexed);
         let exact = whole && !pass.passes_over(scan.floor());
         // Taken after the slabs: every slot they name is in it.
         let (best, damaged) = scan.finish(&slabs, &shared.store.view(), minimum);

@@ -8,6 +8,7 @@ use caxton_events::memory::Validity;
 
 use crate::embedding::store::Slot;
 use crate::vector::column::Column;
+use crate::vector::kernels::{RowBits, equal};
 use crate::vector::quantise::{Code, Quantised};
 use crate::vector::sketch::Sketches;
 
@@ -103,7 +104,7 @@ pub(crate) struct Block {
     pub(crate) kinds: Vec<u32>,
     pub(crate) slots: Vec<Slot>,
     /// One bit a row: set while the row is in the present.
-    pub(crate) alive: [u64; BLOCK_ROWS / 64],
+    pub(crate) alive: RowBits,
     /// `None` while every row is always true, as most are.
     pub(crate) spans: Option<Vec<Spans>>,
     /// The records that made the rows what they are.
@@ -166,19 +167,13 @@ impl Block {
 
     /// Writes the rows from `from` on that pass `filter` to `rows` and says how many there are.
     pub(crate) fn select(&self, from: usize, filter: &Filter, rows: &mut [u8; BLOCK_ROWS]) -> usize {
-        let mut marks = [0; BLOCK_ROWS];
-        self.mark(filter, &mut marks);
-        marks[..from].fill(0);
         let mut count = 0;
-        for (number, eight) in marks.chunks_exact(8).enumerate() {
-            // Most filters keep little: eight rows are passed over in one step.
-            if eight.iter().all(|&mark| mark == 0) {
-                continue;
-            }
-            for (at, &mark) in eight.iter().enumerate() {
-                // Written always and kept only if it counts: no branch to mispredict.
-                rows[count.min(BLOCK_ROWS - 1)] = (number * 8 + at) as u8;
-                count += usize::from(mark);
+        for (number, mut word) in self.passing(filter).into_iter().enumerate() {
+            word &= u64::MAX.checked_shl(from.saturating_sub(number * 64) as u32).unwrap_or(0);
+            while word != 0 {
+                rows[count] = (number * 64) as u8 + word.trailing_zeros() as u8;
+                count += 1;
+                word &= word - 1;
             }
         }
         count
@@ -189,42 +184,34 @@ impl Block {
         if end >= BLOCK_ROWS && self.passes_whole(filter) {
             return BLOCK_ROWS;
         }
-        let mut marks = [0; BLOCK_ROWS];
-        self.mark(filter, &mut marks);
-        marks[..end.min(self.len())].iter().map(|&mark| usize::from(mark)).sum()
+        let before = |number: usize| match end.saturating_sub(number * 64) {
+            rows @ 0..64 => !(u64::MAX << rows),
+            _ => u64::MAX,
+        };
+        let words = self.passing(filter).into_iter().enumerate();
+        words.map(|(number, word)| (word & before(number)).count_ones() as usize).sum()
     }
 
-    /// Writes 1 for each row that passes `filter` and 0 for the others: loops without branches over one column each.
-    fn mark(&self, filter: &Filter, marks: &mut [u8; BLOCK_ROWS]) {
-        match &filter.kinds {
-            None => marks[..self.len()].fill(1),
-            Some(kinds) => {
-                for wanted in kinds {
-                    for (mark, kind) in marks.iter_mut().zip(&self.kinds) {
-                        *mark |= u8::from(kind == wanted);
-                    }
-                }
+    /// One bit a row, set where it passes `filter`.
+    fn passing(&self, filter: &Filter) -> RowBits {
+        let mut rows = self.alive;
+        if let Some(kinds) = &filter.kinds {
+            let mut wanted = RowBits::default();
+            for kind in kinds {
+                wanted.iter_mut().zip(equal(&self.kinds, *kind)).for_each(|(word, more)| *word |= more);
             }
-        }
-        for (number, &word) in self.alive.iter().enumerate() {
-            let here = &mut marks[number * 64..][..64];
-            if word != u64::MAX {
-                here.iter_mut().enumerate().for_each(|(at, mark)| *mark &= (word >> at & 1) as u8);
-            }
+            rows.iter_mut().zip(wanted).for_each(|(word, wanted)| *word &= wanted);
         }
         if let (Some(moment), Some(spans)) = (filter.valid_at, &self.spans) {
-            for (mark, spans) in marks.iter_mut().zip(spans) {
-                *mark &= u8::from(spans.own.contains(moment) && spans.entity.contains(moment));
-            }
+            keep(&mut rows, spans, |spans| spans.own.contains(moment) && spans.entity.contains(moment));
         }
         if let Some(seq) = filter.as_of {
-            for (mark, &created) in marks.iter_mut().zip(&self.created) {
-                *mark &= u8::from(created <= seq);
-            }
-            for (mark, &closed) in marks.iter_mut().zip(&self.closed) {
-                *mark &= u8::from(closed > seq);
+            keep(&mut rows, &self.created, |&created| created <= seq);
+            if !self.closed.is_empty() {
+                keep(&mut rows, &self.closed, |&closed| closed > seq);
             }
         }
+        rows
     }
 
     fn push(&mut self, row: &Row) {
@@ -290,6 +277,15 @@ impl Block {
             created: self.created[at],
             closed: self.closed.get(at).copied(),
         }
+    }
+}
+
+/// Keeps the bits of rows of which `passes` says so in `column`.
+fn keep<T>(rows: &mut RowBits, column: &[T], passes: impl Fn(&T) -> bool) {
+    for (word, numbers) in rows.iter_mut().zip(column.chunks(64)) {
+        // No branch for each row: most filters keep rows in no order that could be foreseen.
+        let passing = numbers.iter().enumerate().map(|(at, number)| u64::from(passes(number)) << at);
+        *word &= passing.fold(0, |word, bit| word | bit);
     }
 }
 
@@ -409,5 +405,63 @@ impl Slab {
             left -= len;
         }
         *hasher.finalize().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK_ROWS, Block, Filter, MemoryId, Row, RowKey, Slot, Span, Spans};
+    use crate::embedding::DIMENSIONS;
+    use crate::vector::quantise::{Code, Quantised};
+
+    fn block(rows: usize, closed: bool) -> Block {
+        let mut block = Block::default();
+        for at in 0..rows as u64 {
+            let chance = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let span = if chance % 8 == 0 { Span { from: 10, to: 20 } } else { Span::ALWAYS };
+            block.push(&Row {
+                key: RowKey::new(MemoryId(at), 0),
+                entity: MemoryId(at),
+                kind: (chance >> 3 & 15) as u32 / 5,
+                spans: Spans { own: span, entity: Span::ALWAYS },
+                slot: Slot(at as u32),
+                vector: Quantised { code: Code([1; DIMENSIONS]), scale: 1.0, error: 0.0 },
+                created: chance >> 7 & 63,
+                closed: closed.then_some(64 + (chance >> 13 & 63)),
+            });
+            if (chance >> 20) % 4 == 0 {
+                block.alive[at as usize / 64] &= !(1 << (at % 64));
+            }
+        }
+        block
+    }
+
+    #[test]
+    fn rows_are_selected_and_counted_as_they_pass_one_by_one() {
+        let kinds = [None, Some(vec![]), Some(vec![1]), Some(vec![3, 0]), Some(vec![9])];
+        let filters: Vec<Filter> = kinds
+            .into_iter()
+            .flat_map(|kinds| [None, Some(5), Some(15)].map(|valid_at| (kinds.clone(), valid_at)))
+            .flat_map(|(kinds, valid_at)| {
+                [None, Some(40), Some(90)].map(|as_of| Filter { kinds: kinds.clone(), valid_at, as_of })
+            })
+            .collect();
+        for (rows, closed) in
+            [0, 1, 63, 64, 65, 200, BLOCK_ROWS].into_iter().flat_map(|n| [(n, true), (n, false)])
+        {
+            let block = block(rows, closed);
+            for filter in &filters {
+                let passing: Vec<u8> =
+                    (0..rows).filter(|&at| block.passes(at, filter)).map(|at| at as u8).collect();
+                for edge in [0, 1, 63, 64, 100, 192, 255, BLOCK_ROWS, 1_000] {
+                    let mut selected = [0; BLOCK_ROWS];
+                    let count = block.select(edge, filter, &mut selected);
+                    let behind: Vec<u8> =
+                        passing.iter().copied().filter(|&at| usize::from(at) >= edge).collect();
+                    assert_eq!(selected[..count], behind, "{rows} rows from {edge}, {filter:?}");
+                    assert_eq!(block.count(edge, filter), passing.len() - behind.len(), "before {edge}");
+                }
+            }
+        }
     }
 }

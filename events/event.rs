@@ -39,6 +39,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// What the names of their kinds begin with, each family once.
+    pub const PREFIXES: &[&str] = &["memory.", "conversation.", "agent.", "turn.", "system."];
+
     /// Every kind of these families, by number.
     pub fn kinds(families: &[Self]) -> Vec<Kind> {
         Kind::ALL.iter().copied().filter(|kind| families.contains(&kind.family())).collect()
@@ -55,6 +58,17 @@ impl Kind {
             64..80 => Family::System,
             80.. => Family::Turn,
         }
+    }
+
+    /// The kinds that `name` stands for: one by its dotted name, or a family by what its kinds begin with, as in `memory.`,
+    /// `memory.*` or `memory`. None when there is no such kind.
+    pub fn named(name: &str) -> Vec<Self> {
+        if let Some(kind) = Self::from_name(name) {
+            return vec![kind];
+        }
+        let family = name.trim_end_matches('*').trim_end_matches('.');
+        let is_of_family = |kind: &Self| kind.name().split('.').next() == Some(family);
+        Self::ALL.iter().copied().filter(is_of_family).collect()
     }
 }
 
@@ -282,5 +296,26 @@ mod tests {
             assert_eq!(Kind::from_name(kind.name()), Some(*kind));
         }
         assert_eq!(Family::kinds(&[Family::System]).len(), 6);
+    }
+
+    #[test]
+    fn a_kind_is_named_alone_or_with_its_family() {
+        assert_eq!(Kind::named("turn.started"), [Kind::TurnStarted]);
+        let mut all = Vec::new();
+        for prefix in Family::PREFIXES {
+            let kinds = Kind::named(prefix);
+            assert!(
+                !kinds.is_empty() && kinds.iter().all(|kind| kind.name().starts_with(prefix)),
+                "{prefix}"
+            );
+            assert_eq!(Kind::named(&format!("{prefix}*")), kinds);
+            assert_eq!(Kind::named(prefix.trim_end_matches('.')), kinds);
+            all.extend(kinds);
+        }
+        all.sort_unstable();
+        assert_eq!(all, Kind::ALL);
+        for nothing in ["", ".", "*", "mem", "memory.nonsense", "memory.entity_*"] {
+            assert_eq!(Kind::named(nothing), [], "{nothing}");
+        }
     }
 }

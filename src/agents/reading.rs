@@ -157,16 +157,18 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// A duration from 1 ms to a day (`zero`: from 0).
+    /// A duration from 1 ms to 7 days.
     pub(super) fn time(&mut self, key: &'static str) -> Option<Duration> {
         let node = self.take(key)?;
-        let found = node.value.text().and_then(parse_duration);
         let range = Duration::from_millis(1)..=Duration::from_hours(24 * 7);
-        let found = found.filter(|duration| range.contains(duration));
-        if found.is_none() {
-            self.wrong(key, node, "a duration from 1ms to 7d, such as 500ms, 10s or 5m");
-        }
-        found
+        let what = match node.value.text().and_then(parse_duration) {
+            Some(found) if range.contains(&found) => return Some(found),
+            Some(_) => "is not within its bounds",
+            None => "is not a duration",
+        };
+        let reason = format!("{} {what}", node.value.shown());
+        self.fault(key, node, &reason, "write a duration from 1ms to 7d, such as 500ms, 10s or 5m");
+        None
     }
 
     /// One of a few words.

@@ -1,5 +1,5 @@
-//! `caxton agents list | show | validate | reload | rollback`; `logs` is among the commands of `talk`. All but `list` and `logs`
-//! are about agents from files.
+//! `caxton agents list | show | validate | reload | rollback`; `logs` is among the commands of `talk`. All but `list`, `show` and
+//! `logs` are about agents from files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,16 +91,19 @@ fn registered(backend: &Backend, list: &AgentsList) -> Result<Vec<Value>, Failur
     }
 }
 
-/// Puts them behind those from files, by the member that names these.
+/// Puts them behind those from files.
 fn add_registered(answer: &mut Value, registered: Vec<Value>) {
     let Some(agents) = answer.get_mut("agents").and_then(Value::as_array_mut) else { return };
-    for mut agent in registered {
-        let name = agent["agent_id"].clone();
-        put(&mut agent, "name", name);
-        agents.push(agent);
-    }
+    agents.extend(registered.into_iter().map(named));
     let total = agents.len();
     put(answer, "total", total.into());
+}
+
+/// An agent that registered, with the other member that names one of a file.
+fn named(mut agent: Value) -> Value {
+    let name = agent["agent_id"].clone();
+    put(&mut agent, "name", name);
+    agent
 }
 
 /// Sets a member of an object.
@@ -196,8 +199,17 @@ fn unusable(list: &Value, name: &str) -> Option<String> {
 fn print_one(show: &AgentShow, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let path = format!("/api/v1/config-agents/{}", encoded(&show.name));
     let backend = server(common)?;
-    let agent = backend.ask(Request::get(&path).at(&show.at));
-    let agent = agent.map_err(|failure| not_found(&backend, show, failure))?;
+    let mut agent = match backend.ask(Request::get(&path).at(&show.at)) {
+        Ok(agent) => agent,
+        Err(failure) if failure.exit == Some(Exit::NotFound) => {
+            return match of_outside(&backend, show)? {
+                Some(agent) => print_registered(&agent, show, out),
+                None => Err(not_found(&backend, show, failure)),
+            };
+        }
+        Err(failure) => return Err(failure),
+    };
+    put(&mut agent, "kind", "config".into());
     if show.content {
         return out.line(cell(&agent, "content").trim_end());
     }
@@ -233,6 +245,40 @@ fn print_one(show: &AgentShow, common: &Common, out: &mut Output) -> Result<(), 
     out.line("")?;
     out.table(&["seq", "version", "loaded at", "sha256", ""], versions.collect())?;
     print_rejected(&agent, out)
+}
+
+/// The agent of this name that registered, and has no file; `None` when there is none.
+fn of_outside(backend: &Backend, show: &AgentShow) -> Result<Option<Value>, Failure> {
+    let path = format!("/api/v1/agents/{}", encoded(&show.name));
+    match backend.ask(Request::get(&path).at(&show.at)) {
+        Ok(agent) => Ok(Some(agent).filter(is_registered).map(named)),
+        Err(failure) if failure.exit == Some(Exit::NotFound) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn print_registered(agent: &Value, show: &AgentShow, out: &mut Output) -> Result<(), Failure> {
+    if show.content {
+        let message = format!(
+            "{} registered from outside of the server and has no file to print; leave out --content",
+            cell(agent, "name")
+        );
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    if out.is_json() {
+        return out.json(agent);
+    }
+    let row = |of: &Value, name: &str| vec![name.replace('_', " "), cell(of, name)];
+    let mut rows = vec![row(agent, "name"), vec!["from".to_owned(), "registered".to_owned()]];
+    rows.extend(["workspace", "health", "circuit"].map(|name| row(agent, name)));
+    let offers = items(agent, "capabilities").iter().filter_map(Value::as_str).collect::<Vec<_>>();
+    rows.push(vec!["capabilities".to_owned(), offers.join(", ")]);
+    let counts = ["waiting", "messages_sent", "messages_received", "last_activity", "registered_at", "seq"];
+    rows.extend(counts.map(|name| row(agent, name)));
+    if let Some(stats) = agent["execution_stats"].as_object() {
+        rows.extend(stats.keys().map(|name| row(&agent["execution_stats"], name)));
+    }
+    out.table(&["what", "value"], rows)
 }
 
 fn reload(common: &Common, out: &mut Output) -> Result<(), Failure> {

@@ -178,7 +178,7 @@ impl<'a> Printed<'a> {
         if summary.gaps_more > 0 {
             gaps.push(format!("and {} more", summary.gaps_more));
         }
-        let damaged = summary.gaps.iter().any(|gap| !gap.what.contains(KEYS_FILE));
+        let damaged = summary.gaps.iter().any(|gap| is_damage(&gap.what));
         let remedy = if damaged {
             "; run caxton log verify, and restore what it names from a backup, or save what can still be read: caxton log \
              salvage --to DIR"
@@ -188,6 +188,12 @@ impl<'a> Printed<'a> {
         let message = format!("the answer may lack events: {}{remedy}", gaps.join("; "));
         Err(Failure::new(Exit::Failed, message))
     }
+}
+
+/// Whether what is said of a gap is that the log is not what was written. What is written, and cannot be read here for want of
+/// a key or of a newer program, is whole.
+fn is_damage(what: &str) -> bool {
+    ![KEYS_FILE, "does not open under key", "written by a newer Caxton"].iter().any(|why| what.contains(why))
 }
 
 fn told(summary: &Summary) -> String {
@@ -311,4 +317,24 @@ fn why_of_log(common: &Common, what: &AuditWhy) -> Result<Why, Failure> {
         let exit = if matches!(error, WhyError::NotFound { .. }) { Exit::NotFound } else { Exit::Failed };
         Failure::of(exit, &error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_events::codec::DecodeError;
+
+    use super::{KEYS_FILE, is_damage};
+
+    #[test]
+    fn what_is_whole_and_cannot_be_read_here_is_no_damage() {
+        let newer = DecodeError::Newer { kind: 9, version: 200 };
+        let other_key = DecodeError::Unsealed { subject_key: 7 };
+        for whole in
+            [newer.to_string(), other_key.to_string(), format!("put back the newest copy of {KEYS_FILE}")]
+        {
+            assert!(!is_damage(&whole), "{whole}");
+        }
+        assert!(is_damage("an event does not match its hash"));
+        assert!(is_damage(&DecodeError::Trailing { bytes: 3 }.to_string()));
+    }
 }

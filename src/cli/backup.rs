@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use caxton_events::log::{Log, LogOptions, OpenError};
-use caxton_events::{Clock as _, Seq, Timestamp};
+use caxton_events::{Clock as _, Seq};
 use caxton_tools::backup::{
     Added, CheckError, Frames, ManifestError, Places, ReceiveError, RestoreError, RestoreOptions, Until,
     Wanted, begin, check, extras, restore, signing_key, source,
@@ -16,6 +16,7 @@ use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Progress;
+use super::ranges::moment;
 use super::{log, projection, proofs, setup};
 use crate::engine::SystemClock;
 use crate::failure::chain;
@@ -157,11 +158,9 @@ fn no_backup(error: &ManifestError) -> Failure {
 
 /// Runs `caxton restore`.
 pub(super) fn run_restore(what: &Restore, common: &Common, out: &mut Output) -> Result<(), Failure> {
-    let until = match (what.to_seq, &what.to_time) {
+    let until = match (what.to_seq, moment("--to-time", what.to_time.as_deref())?) {
         (Some(seq), _) => Until::Seq(Seq(seq)),
-        (None, Some(time)) => Until::Time(time.parse::<Timestamp>().map_err(|error| {
-            Failure::new(Exit::Usage, format!("--to-time: {error}; write it as in 2026-11-28T14:05:00Z"))
-        })?),
+        (None, Some(time)) => Until::Time(time),
         (None, None) => Until::End,
     };
     into_directory(&what.from, &what.to, (until, what.force, what.keys.clone()), common, out)?;

@@ -3,10 +3,10 @@
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use caxton_events::Seq;
 use caxton_events::log::open::{LOG_FILE, NEW_FILE};
 use caxton_events::log::rebuild::RebuildError;
 use caxton_events::log::{Filter, PublicKey};
-use caxton_events::{Kind, Seq, Timestamp};
 use caxton_tools::transfer::ExportError;
 use caxton_tools::transfer::events::{EventExport, EventFormat, Wanted};
 use caxton_tools::transfer::import::{ImportError, Imported, import};
@@ -25,7 +25,7 @@ use super::output::{Output, cell, counted};
 use super::progress::Progress;
 use super::transfer::{input, is_dash, is_free, write_out};
 use super::whole_answer::{Form, copy, keep, keep_all};
-use super::{log, proofs};
+use super::{log, proofs, ranges};
 
 /// Runs a command that takes data elsewhere.
 pub(super) fn run_export(command: &ExportCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
@@ -51,7 +51,12 @@ fn events(asked: &ExportEvents, common: &Common, out: &mut Output) -> Result<(),
                 EventsFormat::Jsonl => Form::Lines,
                 EventsFormat::Parquet => Form::Parquet,
             };
-            fetched(&Backend::Http(server), of_events(asked), (form, &asked.out), out)
+            let server = Backend::Http(server);
+            if asked.from_seq.is_some() {
+                let head = server.ask(Request::get("/api/v1/log/head"))?;
+                head["seq"].as_u64().map_or(Ok(()), |head| begins_within(asked, Seq(head)))?;
+            }
+            fetched(&server, of_events(asked), (form, &asked.out), out)
         }
         None => from_log(asked, &wanted, common, out),
     }
@@ -101,42 +106,14 @@ impl Read for Body {
 
 /// What is asked for, which is checked before a server is looked for.
 fn wanted(asked: &ExportEvents) -> Result<Wanted, Failure> {
-    if let (Some(from), Some(to)) = (asked.from_seq, asked.to_seq)
-        && to < from
-    {
-        let message =
-            format!("--to-seq {to}: lies before --from-seq ({from}); give a later position, or leave it out");
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let mut kinds = Vec::with_capacity(asked.kinds.len());
-    for name in &asked.kinds {
-        let kind = Kind::from_name(name);
-        kinds.push(kind.ok_or_else(|| {
-            let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-            let message = format!("--kind {name:?} is no kind of event; known are: {}", known.join(", "));
-            Failure::new(Exit::Usage, message)
-        })?);
-    }
-    let time = |flag: &str, text: &Option<String>| match text {
-        None => Ok(None),
-        Some(text) => text.parse::<Timestamp>().map(Some).map_err(|error| {
-            Failure::new(Exit::Usage, format!("{flag} {text:?}: {error}; write it as 2026-01-31T12:00:00Z"))
-        }),
-    };
-    let (since, until) = (time("--since", &asked.since)?, time("--until", &asked.until)?);
-    if let (Some(since), Some(until)) = (since, until)
-        && until <= since
-    {
-        let message = format!(
-            "--until {until}: is not after --since ({since}); give a later moment, or leave one of them out"
-        );
-        return Err(Failure::new(Exit::Usage, message));
-    }
+    ranges::positions(asked.from_seq, asked.to_seq)?;
+    let kinds = log::kinds(&asked.kinds)?;
+    let (since, until) = ranges::stretch(asked.since.as_deref(), asked.until.as_deref())?;
     Ok(Wanted {
         from: Seq(asked.from_seq.unwrap_or(0)),
         filter: Filter {
             until: asked.to_seq.map(Seq),
-            kinds: (!kinds.is_empty()).then_some(kinds),
+            kinds,
             stream: asked.stream.clone(),
             actor: asked.actor.clone(),
             correlation: asked.correlation.clone(),
@@ -144,6 +121,19 @@ fn wanted(asked: &ExportEvents) -> Result<Wanted, Failure> {
             recorded_before: until,
         },
     })
+}
+
+/// Refuses to begin behind the end of the log: an export of nothing would look like one of a quiet log.
+fn begins_within(asked: &ExportEvents, head: Seq) -> Result<(), Failure> {
+    match asked.from_seq.filter(|from| Seq(*from) > head) {
+        None => Ok(()),
+        Some(from) => {
+            let message = format!(
+                "--from-seq {from}: the log ends at {head}; give a position up to that, or leave it out"
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
 }
 
 fn of_events(asked: &ExportEvents) -> Request {
@@ -168,6 +158,7 @@ fn of_events(asked: &ExportEvents) -> Request {
 /// Reads the stopped log itself.
 fn from_log(asked: &ExportEvents, wanted: &Wanted, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let log = log::open(common)?;
+    begins_within(asked, log.head().seq)?;
     let signer = match proofs::signer(&log, common) {
         Ok(signer) => Some(signer),
         // A log that no server ever had has no key; its head is then not signed.

@@ -2,15 +2,21 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::Path;
 
-use caxton_events::log::{OpenError, PartError, ReadError, StoreError};
+use caxton_events::log::open::LOG_FILE;
+use caxton_events::log::{Log, OpenError, PartError, ReadError, StoreError};
 
 use crate::failure::chain;
 
 /// What there is to do about a damaged log besides a backup.
 pub(super) const SALVAGE: &str = "; or save what can still be read of the log: caxton log salvage --to DIR";
+
+/// A damaged log of so many bytes at most is looked through before anybody is sent to salvage it; a longer one keeps who only
+/// wants to be told what is wrong waiting too long.
+const LOOKED_THROUGH_BYTES_MAX: u64 = 64 << 20;
 
 /// How a command ended. The numbers are documented in `--help` and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +50,7 @@ impl Failure {
     /// A failure that comes from below, with its whole chain of causes; where the log is damaged, with what rescues it.
     pub(super) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
         let mut message = chain(error);
-        if is_damaged_log(error) {
+        if is_damaged_log(error) && !is_hopeless(error) {
             message.push_str(SALVAGE);
         }
         Self::new(exit, message)
@@ -89,6 +95,25 @@ fn is_damaged_log(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// Whether the log's file is known to hold not one event, as one that is empty or is no log at all.
+fn is_hopeless(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(inner) = next {
+        if let Some(OpenError::Damaged { path, .. }) = inner.downcast_ref::<OpenError>() {
+            return holds_nothing(path);
+        }
+        next = inner.source();
+    }
+    false
+}
+
+fn holds_nothing(path: &Path) -> bool {
+    let is_short = fs::metadata(path).is_ok_and(|file| file.len() <= LOOKED_THROUGH_BYTES_MAX);
+    let dir = path.parent().filter(|_| is_short && path.ends_with(LOG_FILE));
+    let opened = dir.map(|dir| Log::open_damaged(dir, &mut |_, _| ()));
+    matches!(opened, Some(Err(OpenError::Damaged { .. } | OpenError::Store { .. })))
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -97,6 +122,8 @@ impl fmt::Display for Failure {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
     use std::io;
     use std::path::{Path, PathBuf};
 
@@ -127,6 +154,19 @@ mod tests {
         ] {
             let other = told(other);
             assert!(!other.ends_with(end), "{other}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_to_salvage_a_file_that_holds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.redb");
+        for bytes in [&b""[..], b"no log of ours"] {
+            std::fs::write(&path, bytes).unwrap();
+            let source = StoreError::Damaged("it makes no sense".to_owned()).into();
+            let error = StartError::Log(OpenError::Damaged { path: path.clone(), source });
+            let told = Failure::of(Exit::Failed, &error).to_string();
+            assert!(told.contains("restore it from a backup") && !told.contains("salvage"), "{told}");
         }
     }
 

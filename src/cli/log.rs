@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use caxton_events::log::{Filter, Log, OpenError, Reader};
-use caxton_events::{Kind, Seq};
+use caxton_events::{Family, Kind, Seq};
 use caxton_tools::log::{Line, Tail, overview, tail, verify};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ const FOLLOW_SECONDS: &str = "20";
 /// Runs a command about the log.
 pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     if let LogCommand::Tail(what) = command {
-        kinds(what)?;
+        kinds(&what.kinds)?;
     }
     match command {
         LogCommand::CheckProof(what) => return proofs::check(what, out),
@@ -78,7 +78,7 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
                 from: what.from.map(Seq),
                 lines_max: what.lines as usize,
                 filter: Filter {
-                    kinds: kinds(what)?,
+                    kinds: kinds(&what.kinds)?,
                     stream: what.stream.clone(),
                     actor: what.actor.clone(),
                     ..Filter::default()
@@ -155,21 +155,23 @@ fn unopened(error: &OpenError) -> Failure {
     Failure::of(exit, error)
 }
 
-/// The kinds asked for; `None` for all.
-fn kinds(what: &LogTail) -> Result<Option<Vec<Kind>>, Failure> {
-    if what.kinds.is_empty() {
-        return Ok(None);
-    }
-    let kind = |name: &String| {
-        Kind::from_name(name).ok_or_else(|| {
+/// The kinds that `--kind` names, each by its own name or by that of its family; `None` for all.
+pub(super) fn kinds(names: &[String]) -> Result<Option<Vec<Kind>>, Failure> {
+    let mut kinds = Vec::new();
+    for name in names {
+        let named = Kind::named(name);
+        if named.is_empty() {
             let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-            Failure::new(
-                Exit::Usage,
-                format!("{name:?} is no kind of event; use one of {}", known.join(", ")),
-            )
-        })
-    };
-    what.kinds.iter().map(kind).collect::<Result<_, _>>().map(Some)
+            let message = format!(
+                "--kind {name:?} is no kind of event; known are: {}, and the families {}",
+                known.join(", "),
+                Family::PREFIXES.join(" ")
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        kinds.extend(named);
+    }
+    Ok((!names.is_empty()).then_some(kinds))
 }
 
 /// A page of a server's events.

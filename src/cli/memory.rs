@@ -19,6 +19,9 @@ pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> 
     if let MemoryCommand::Add(Add { metadata: Some(text), .. }) = &command {
         parse_metadata(text)?;
     }
+    if let MemoryCommand::Undo(asked) = &command {
+        undo::check(asked)?;
+    }
     let writes =
         matches!(command, MemoryCommand::Add(_) | MemoryCommand::Relate(_) | MemoryCommand::Import(_));
     if let MemoryCommand::CompareSearch(what) = &command {

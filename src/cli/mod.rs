@@ -27,6 +27,7 @@ mod output;
 mod progress;
 mod projection;
 mod proofs;
+mod ranges;
 mod refusals;
 mod replay;
 mod retention;

@@ -43,18 +43,41 @@ pub(super) fn config(command: &ConfigCommand, common: &Common, out: &mut Output)
             let loaded = setup::load(common, Vec::new())?;
             out.line(config::show(&loaded, out.is_json()).trim_end())
         }
-        ConfigCommand::Explain { key } => explain(key, common, out),
+        ConfigCommand::Explain { keys } => explain(keys, common, out),
     }
 }
 
-/// `caxton config explain`.
-fn explain(name: &str, common: &Common, out: &mut Output) -> Result<(), Failure> {
+/// `caxton config explain`: all that is named, or what is wrong with the names.
+fn explain(names: &[String], common: &Common, out: &mut Output) -> Result<(), Failure> {
     let loaded = setup::load(common, Vec::new())?;
-    let explained =
-        config::explain(&loaded, name).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-    if out.is_json() {
-        return out.json(&explained);
+    let all = [String::new()];
+    let names = if names.is_empty() { &all[..] } else { names };
+    let (mut explained, mut unknown) = (Vec::with_capacity(names.len()), Vec::new());
+    for name in names {
+        match config::explain(&loaded, name) {
+            Ok(found) => explained.push(found),
+            Err(error) => unknown.push(error.to_string()),
+        }
     }
+    if !unknown.is_empty() {
+        return Err(Failure::new(Exit::Usage, unknown.join("\n")));
+    }
+    if out.is_json() {
+        return match explained.as_slice() {
+            [only] => out.json(only),
+            several => out.json(&several),
+        };
+    }
+    for (index, explained) in explained.into_iter().enumerate() {
+        if index > 0 {
+            out.line("")?;
+        }
+        print_explained(explained, out)?;
+    }
+    Ok(())
+}
+
+fn print_explained(explained: Explained, out: &mut Output) -> Result<(), Failure> {
     match explained {
         Explained::Key(key) => explain_key(*key, out),
         Explained::Section { keys, .. } => {

@@ -1,15 +1,62 @@
 //! `caxton memory undo`: what would change, or what did.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
+use caxton_events::{AgentId, ConversationId, WorkspaceId};
 use serde_json::{Map, Value};
 
 use super::args::Undo;
 use super::backend::{Backend, Request};
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items, shortened};
+use super::ranges;
+
+/// What a refusal calls the members of the request, and the flags that stand for them here.
+const IN_FLAGS: &[(&str, &str)] = &[
+    ("agent_id: ", "--as: "),
+    ("without agent_id", "without --as"),
+    ("with dry_run", "with --dry-run"),
+    ("later=keep", "--later keep"),
+    ("later=undo", "--later undo"),
+    ("with since or from_seq", "with --since or --from-seq"),
+];
+
+/// Refuses arguments that choose nothing or cannot be read, before a server is looked for.
+pub(super) fn check(asked: &Undo) -> Result<(), Failure> {
+    let Undo { agent, conversation, correlation, from_seq, to_seq, since, until, by, workspace, .. } = asked;
+    name::<AgentId>("--agent", agent.as_deref())?;
+    name::<ConversationId>("--conversation", conversation.as_deref())?;
+    name::<AgentId>("--as", by.as_deref())?;
+    name::<WorkspaceId>("--workspace", workspace.as_deref())?;
+    ranges::positions(*from_seq, *to_seq)?;
+    ranges::stretch(since.as_deref(), until.as_deref())?;
+    let is_range = from_seq.is_some() && to_seq.is_some();
+    if is_range || agent.is_some() || conversation.is_some() || correlation.is_some() {
+        return Ok(());
+    }
+    let message = "--from-seq alone is no choice of facts; give --to-seq too, or --agent, --conversation or --correlation";
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// Whether what a flag gives is a name.
+fn name<T: FromStr<Err: Display>>(flag: &str, text: Option<&str>) -> Result<(), Failure> {
+    let Some(text) = text else { return Ok(()) };
+    match text.parse::<T>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(Exit::Usage, format!("{flag} {:?}: {error}", shortened(text)))),
+    }
+}
+
+/// The same failure with the flags of the command line in it.
+fn in_flags(failure: Failure) -> Failure {
+    let told = IN_FLAGS.iter().fold(failure.to_string(), |told, (member, flag)| told.replace(member, flag));
+    failure.told(told)
+}
 
 /// Takes facts back, or shows what that would do.
 pub(super) fn undo(backend: &Backend, asked: &Undo, out: &mut Output) -> Result<(), Failure> {
-    let answer = backend.ask(Request::post("/api/v1/memory/undo", &body(asked)))?;
+    let answer = backend.ask(Request::post("/api/v1/memory/undo", &body(asked))).map_err(in_flags)?;
     if out.is_json() {
         return out.json(&answer);
     }

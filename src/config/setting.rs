@@ -62,6 +62,11 @@ impl Wrong {
         Self::new(node, format!("{} is not {takes}", node.value.shown()), format!("write {takes}"))
     }
 
+    /// A size or a time that `what` is said of: how one is written stands in the remedy alone.
+    pub(crate) fn measure(node: &Node, what: &str, takes: &str) -> Self {
+        Self::new(node, format!("{} {what}", node.value.shown()), format!("write {takes}"))
+    }
+
     pub(crate) fn below(mut self, part: &str) -> Self {
         self.below.insert_str(0, part);
         self

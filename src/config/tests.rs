@@ -215,6 +215,25 @@ fn a_wrong_value_is_named_with_its_line_and_what_would_fit() {
 }
 
 #[test]
+fn how_a_size_or_a_time_is_written_is_told_once() {
+    for (text, what, hint) in [
+        ("server: {request_timeout: soon}", "\"soon\" is not a duration; write a duration", "such as 30s"),
+        (
+            "server: {request_timeout: 25h}",
+            "\"25h\" is not within its bounds; write a duration",
+            "24h, such as",
+        ),
+        ("server: {request_timeout: -5}", "-5 is not a duration; write a duration", "such as 30s"),
+        ("server: {max_body_size: 1 furlong}", "\"1 furlong\" is not a size; write a size", "such as 8192"),
+        ("server: {max_body_size: 1B}", "\"1B\" is not within its bounds; write a size", "such as 8192"),
+    ] {
+        let told = load_text(text).map_err(|error| error.to_string()).expect_err(text);
+        assert!(told.contains(what), "{told}");
+        assert_eq!((told.matches(hint).count(), told.matches("from ").count()), (1, 1), "{told}");
+    }
+}
+
+#[test]
 fn a_secret_in_the_wrong_place_is_not_repeated() {
     for text in ["auth: {keys: {ada: cax_live_x}}", "auth: {keys: cax_live_x}", "auth: {key: cax_live_x}"] {
         let report = check(text);

@@ -12,6 +12,9 @@ use super::units::{Bytes, format_duration, parse_bytes, parse_duration};
 
 keys!(bool, u16, u32, u64, usize, f64, String, PathBuf, Duration, Bytes, SocketAddr, Vec<String>);
 
+/// What is said of a size or a time that is one, and too small or too large.
+const OUT_OF_BOUNDS: &str = "is not within its bounds";
+
 impl<T: Setting + Default> Fill for Option<T> {
     fn slot(&mut self) -> Slot<'_> {
         Slot::Key(self)
@@ -166,16 +169,17 @@ impl Setting for PathBuf {
 
 impl Setting for Duration {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
-        if let Yaml::Whole(number) = node.value {
+        if let Yaml::Whole(number @ 0..) = node.value {
             let remedy = format!("write a unit, as in {number}s (ms, s, m, h or d)");
             return Err(Wrong::new(node, format!("{number} is a duration without a unit"), remedy));
         }
-        let found = node.value.text().and_then(parse_duration);
+        let wrong = |what: &str| Wrong::measure(node, what, &self.takes(limits));
+        let found = node.value.text().and_then(parse_duration).ok_or_else(|| wrong("is not a duration"))?;
         let (min, max) = time_bounds(limits);
-        let Some(value) = found.filter(|found| (min..=max).contains(found)) else {
-            return Err(Wrong::kind(node, &self.takes(limits)));
-        };
-        *self = value;
+        if !(min..=max).contains(&found) {
+            return Err(wrong(OUT_OF_BOUNDS));
+        }
+        *self = found;
         Ok(())
     }
 
@@ -194,13 +198,13 @@ impl Setting for Duration {
 
 impl Setting for Bytes {
     fn set(&mut self, node: &Node, limits: Limits) -> Result<(), Wrong> {
+        let wrong = |what: &str| Wrong::measure(node, what, &self.takes(limits));
         let written = if let Yaml::Whole(number) = node.value { Some(number) } else { None };
-        let Some(found) = written.or_else(|| node.value.text().and_then(parse_bytes)) else {
-            return Err(Wrong::kind(node, &self.takes(limits)));
-        };
-        check_whole(node, found, limits, u64::MAX)
-            .map_err(|_| Wrong::kind(node, &self.takes(limits)))
-            .map(|bytes| *self = Self(bytes as usize))
+        let found = written.or_else(|| node.value.text().and_then(parse_bytes));
+        let found = found.ok_or_else(|| wrong("is not a size"))?;
+        let bytes = check_whole(node, found, limits, u64::MAX).map_err(|_| wrong(OUT_OF_BOUNDS))?;
+        *self = Self(bytes as usize);
+        Ok(())
     }
 
     fn show(&self) -> serde_json::Value {

@@ -59,6 +59,7 @@ use std::time::Duration;
 use caxton_events::log::{Log, Reader, Signer};
 use caxton_events::{Record, Seq, SystemEvent};
 use caxton_projections::audit::Postings;
+use caxton_projections::graph::ReadError;
 use caxton_projections::view::{Part, View};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
@@ -72,7 +73,9 @@ pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
 pub use talk::{Done, SentOutcome, SentResults, TalkError};
 pub use undo::{UndoAsk, UndoError, UndoOutcome};
 
+use crate::commands::{Caller, Ids, Refusal, Write, decide};
 use memory_writer::{Asked, Pending};
+use present::Folded;
 use rebuild::Rebuilds;
 
 /// A running Caxton without its edges. Cheap to clone.
@@ -206,6 +209,21 @@ impl Engine {
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopped),
         }
+    }
+
+    /// Why the rules would refuse some of `writes` now, each by its index. Writes nothing; blocks. It is an answer for who cannot
+    /// submit them yet: what others write meanwhile may change it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the memory could not be read.
+    pub fn refusals(&self, caller: Caller<'_>, writes: &[Write]) -> Result<Vec<Refusal>, ReadError> {
+        // The graph is milliseconds behind at the most. Where it has stopped, the answer is of the state it has.
+        let _ = self.inner.view.wait_for(self.inner.log.head().seq, Wait::Applied, self.inner.index_timeout);
+        let graph = self.inner.view.graph();
+        let mut ids = Ids::starting_at(graph.next_id()?);
+        let decision = decide(&Folded(graph.clone()), caller, writes, false, &mut ids)?;
+        Ok(decision.results.into_iter().filter_map(Result::err).collect())
     }
 
     /// Commands that wait for the memory writer.

@@ -195,6 +195,40 @@ fn bodies_that_are_no_json_are_refused() {
 }
 
 #[test]
+fn a_body_is_in_utf_8_and_said_to_be_in_nothing_else() {
+    let server = Server::start();
+    let text = entity("a", "x").to_string();
+    let send = |path: &str, media_type: &str, body: &str| {
+        server.ask("POST", path).header("Content-Type", media_type).raw(body.as_bytes()).send()
+    };
+    for charset in ["latin1", "\"ISO-8859-1\"", "utf-16", "us-ascii", "", "utf-8; charset=latin1"] {
+        for (path, media_type) in [
+            ("/memory/entities", "application/json"),
+            ("/memory/entities/batch?agent_id=ada", "application/x-ndjson"),
+            ("/messages", "application/json"),
+        ] {
+            let given = format!("{media_type}; CharSet={charset}");
+            let refusing = |_: &Server| send(path, &given, &text);
+            refused(&server, refusing, 415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type");
+            let problem = send(path, &given, &text).problem(415, "UNSUPPORTED_MEDIA_TYPE");
+            assert_eq!(problem["value"], given);
+            assert!(problem["detail"].as_str().unwrap().contains("must be in UTF-8"), "{problem}");
+        }
+    }
+    for charset in ["utf-8", "UTF-8", "utf8", "\"utf-8\"", " \"UTF-8\" ; x=1"] {
+        let given = format!("Application/JSON;charset={charset}");
+        let status = send("/memory/entities", &given, &text).status;
+        assert!([200, 201].contains(&status), "{given}: {status}");
+    }
+    // Where there is no body, nothing is said of one.
+    server
+        .ask("GET", "/memory/entities")
+        .header("Content-Type", "text/plain; charset=latin1")
+        .send()
+        .expect(200);
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_before_it_is_read() {
     let server = Server::with(RestOptions { body_bytes_max: 10_000, ..RestOptions::default() });
     let body = entity("a", &"x".repeat(20_000));

@@ -236,6 +236,50 @@ fn every_bad_item_of_a_batch_is_named() {
 }
 
 #[test]
+fn bad_items_of_every_kind_are_told_in_one_answer() {
+    let server = Server::start();
+    for name in ["a", "b"] {
+        server.entity(name, "Tool", &[]);
+    }
+    let head = server.engine.log().head().seq;
+    let told = |path: &str, body: &Value| {
+        let problem = server.post(path, body).problem(422, "VALIDATION_ERROR");
+        let text = |error: &Value, name: &str| error[name].as_str().unwrap().to_owned();
+        let errors = problem["errors"].as_array().unwrap().iter();
+        errors.map(|error| (text(error, "field"), text(error, "code"))).collect::<Vec<_>>()
+    };
+    let then = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
+        rows.iter().map(|(field, code)| ((*field).to_owned(), (*code).to_owned())).collect()
+    };
+    let relation = |to: &str, strength: Value| json!({"from_entity": "a", "to_entity": to, "relation_type": "near", "strength": strength});
+    let relations = [relation("nobody", json!(0.5)), relation("b", json!("x")), relation("b", json!(0.5))];
+    let unread = ("relations[1].strength", "VALIDATION_ERROR");
+    assert_eq!(
+        told("/memory/relations/batch", &json!({"agent_id": "ada", "relations": relations})),
+        then(&[unread, ("relations[0].to_entity", "ENTITY_NOT_FOUND")])
+    );
+    // Who asks is not known: what there is for them is not either.
+    assert_eq!(
+        told("/memory/relations/batch", &json!({"agent_id": "a b", "relations": relations})),
+        then(&[("agent_id", "VALIDATION_ERROR"), unread])
+    );
+    let observations = json!([
+        {"entity": "a", "content": " "},
+        {"entity": "nobody", "content": "x"},
+        {"entity": "a", "content": 7},
+    ]);
+    assert_eq!(
+        told("/memory/observations/batch", &json!({"agent_id": "ada", "observations": observations})),
+        then(&[
+            ("observations[2].content", "VALIDATION_ERROR"),
+            ("observations[0].content", "INVALID_ENTITY_DATA"),
+            ("observations[1].entity", "ENTITY_NOT_FOUND"),
+        ])
+    );
+    assert_eq!(server.engine.log().head().seq, head, "something was written");
+}
+
+#[test]
 fn observations_and_relations_come_in_batches_too() {
     let server = Server::start();
     let ada = server.entity("Ada", "Person", &[]);

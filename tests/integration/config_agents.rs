@@ -226,7 +226,12 @@ fn agents_that_registered_are_listed_beside_those_from_files() {
         assert_eq!(list["total"], list["agents"].as_array().unwrap().len());
         let rows = list["agents"].as_array().unwrap().iter();
         let text = |agent: &Value, name: &str| agent[name].as_str().unwrap().to_owned();
-        rows.map(|agent| (text(agent, "name"), text(agent, "kind"))).collect::<Vec<_>>()
+        let row = |agent: &Value| {
+            // The word of `GET /agents`, whatever a row is from.
+            assert_eq!(text(agent, "agent_id"), text(agent, "name"));
+            (text(agent, "name"), text(agent, "kind"))
+        };
+        rows.map(row).collect::<Vec<_>>()
     };
     let row = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
     let (ada, bob, eve) = (row("Ada", "config"), row("bob", "external"), row("eve", "external"));
@@ -235,6 +240,34 @@ fn agents_that_registered_are_listed_beside_those_from_files() {
     assert_eq!(list(&["--status", "running"]), [ada]);
     let shown = ["Ada.md", "registered", "3 agents: 1 from files, 2 registered by programs outside"];
     check(&["--url", &url, "agents", "list"], 0, &shown);
+}
+
+#[test]
+fn an_agent_that_registered_is_shown_by_its_name_as_one_of_a_file_is() {
+    let world = World::new();
+    world.create("Ada", &file("Ada", "1.0.0")).expect(201);
+    world.server.post("/agents", &json!({ "agent_id": "bob", "workspace": "lab" })).expect(201);
+    let url = format!("http://{}", world.server.address);
+    let place: &[&str] = &["--url", &url];
+    let with = |args: &[&'static str]| [args, place].concat();
+    let told = ["bob", "registered", "lab", "messages received", "successful requests"];
+    check(&with(&["agents", "show", "bob"]), 0, &told);
+    let json = |name| {
+        let output = run(&with(&["--json", "agents", "show", name]));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let (ada, bob) = (json("Ada"), json("bob"));
+    assert_eq!(
+        (&ada["agent_id"], &ada["name"], &ada["kind"]),
+        (&json!("Ada"), &json!("Ada"), &json!("config"))
+    );
+    assert_eq!((&bob["name"], &bob["kind"]), (&json!("bob"), &json!("external")));
+    let rest = world.server.get("/agents/bob").expect(200).json();
+    for (name, value) in rest.as_object().unwrap() {
+        assert_eq!(&bob[name], value, "{name}");
+    }
+    check(&with(&["agents", "show", "bob", "--content"]), 3, &["has no file to print; leave out --content"]);
+    check(&with(&["agents", "show", "nobody"]), 3, &["AGENT_NOT_FOUND"]);
 }
 
 #[test]

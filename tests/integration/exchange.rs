@@ -59,6 +59,53 @@ fn a_running_servers_log_is_exported_and_becomes_the_log_of_another_directory() 
     check_failure(&turned, 2, told);
 }
 
+/// The kinds of the events that are exported of a log that ends at `head`, and the choices that are refused.
+fn chosen(place: &[&str], head: u64) {
+    let dir = TempDir::new().unwrap();
+    let (file, behind, last) = (dir.path().join("log.jsonl"), (head + 1).to_string(), head.to_string());
+    let refused = |choice: &[&str], says: &str| {
+        check_failure(&[place, &["export", "events", "--out", "-"], choice].concat(), 2, says);
+    };
+    let says = format!("--from-seq {behind}: the log ends at #{head}; give a position up to that");
+    refused(&["--from-seq", &behind], &says);
+    refused(&["--from-seq", "0"], "--from-seq");
+    refused(&["--kind", "memroy."], "and the families memory. conversation. agent. turn. system.");
+    let kinds = |choice: &[&str]| {
+        let out = ["export", "events", "--force", "--out", file.to_str().unwrap()];
+        check(&[place, &out, choice].concat(), &["wrote"]);
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|line| line["kind"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&["--from-seq", &last]).len(), 1);
+    let memory = kinds(&["--kind", "memory."]);
+    assert!(memory.len() > 90 && memory.iter().all(|kind| kind.starts_with("memory.")), "{memory:?}");
+    let both = kinds(&["--kind", "system.*", "--kind", "memory.relation_created"]);
+    let (system, rest): (Vec<_>, Vec<_>) = both.iter().partition(|kind| kind.starts_with("system."));
+    assert!(!system.is_empty(), "{both:?}");
+    assert_eq!(rest, ["memory.relation_created"]);
+}
+
+#[test]
+fn an_export_begins_within_the_log_and_takes_families_of_kinds() {
+    let server = Server::start();
+    told(&server);
+    let url = format!("http://{}", server.address);
+    chosen(&["--url", &url], server.engine.log().head().seq.0);
+    let shown = server.get("/events?kinds=system.&limit=1000").expect(200).json();
+    let shown = shown["events"].as_array().unwrap();
+    let is_of_system = |event: &Value| event["kind"].as_str().unwrap().starts_with("system.");
+    assert!(!shown.is_empty() && shown.iter().all(is_of_system));
+    let near = server.get("/events?kinds=memroy.").problem(422, "VALIDATION_ERROR");
+    assert_eq!(near["remedy"], "did you mean \"memory.\"?");
+
+    let stopped = server.leave();
+    let place = ["--data-dir", stopped.path().to_str().unwrap()];
+    chosen(&place, Log::open_read_only(stopped.path()).unwrap().head().seq.0);
+    let tail = ["log", "tail", "-n", "1", "--kind", "memory."];
+    check(&[&tail[..], &place].concat(), &["memory.relation_created"]);
+}
+
 #[test]
 fn events_come_as_lines_or_as_a_table_and_only_those_asked_for() {
     let server = Server::start();

@@ -429,6 +429,14 @@ fn where_nothing_is_left_of_a_log_a_backup_is_the_remedy() {
             assert!(!told.contains("log salvage") && !told.contains("Database"), "{command:?}: {told}");
         }
         assert!(!to.exists());
+        // No other command sends anybody to salvage it either.
+        let serve = ["serve", "--keyword-only", "--port", "0", "--metrics-port", "off"];
+        for command in [&serve[..], &["log", "head"], &["replay"], &["memory", "stats", "--keyword-only"]] {
+            let failed = run(&[command, &place].concat());
+            let told = String::from_utf8_lossy(&failed.stderr);
+            assert_eq!(failed.status.code(), Some(1), "{command:?}: {told}");
+            assert!(told.contains("restore") && !told.contains("log salvage"), "{command:?}: {told}");
+        }
     }
 }
 

@@ -268,6 +268,8 @@ fn the_command_line_undoes_on_a_server_and_on_a_stopped_directory() {
         &["updated"],
     );
     check_failure(&with(&["memory", "undo", "--agent", "ada"]), 5, "UNDO_BLOCKED");
+    let remedy = "see them all with --dry-run; then choose --later keep (they stay, with what they build on) or --later undo";
+    check_failure(&with(&["memory", "undo", "--agent", "ada"]), 5, remedy);
     let listed = with(&["memory", "undo", "--agent", "ada", "--dry-run"]);
     check(&listed, &["Facts that build on them:", "is about ent_1, which would go", "choose --later keep"]);
     check(&with(&["memory", "undo", "--agent", "ada", "--later", "undo"]), &["3 undone"]);
@@ -276,4 +278,38 @@ fn the_command_line_undoes_on_a_server_and_on_a_stopped_directory() {
     let url = format!("http://{}", server.address);
     server.note("eve", "quack", &[]);
     check(&["--url", &url, "memory", "undo", "--agent", "eve"], &["ent_1", "1 undone"]);
+}
+
+#[test]
+fn arguments_that_cannot_be_are_refused_in_the_words_of_the_flags() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("data");
+    let place = ["--data-dir", path.to_str().unwrap(), "--keyword-only"];
+    check(&[&["memory", "add", "engine", "is brass", "--agent", "eve"][..], &place].concat(), &["created"]);
+    let server = Server::start();
+    let url = format!("http://{}", server.address);
+    for (args, says) in [
+        (&["--agent", "a b"][..], "--agent \"a b\": the name contains ' '; use letters"),
+        (&["--agent", ""], "--agent \"\": the name is empty"),
+        (&["--conversation", "a/b"], "--conversation \"a/b\": the name contains '/'"),
+        (&["--agent", "eve", "--as", "a b"], "--as \"a b\": the name contains"),
+        (&["--agent", "eve", "--as", "eve", "--workspace", "a b"], "--workspace \"a b\": the name contains"),
+        (&["--from-seq", "3"], "--from-seq alone is no choice of facts; give --to-seq too, or --agent"),
+        (&["--from-seq", "0", "--to-seq", "3"], "--from-seq"),
+        (&["--from-seq", "9", "--to-seq", "3"], "--to-seq 3: lies before --from-seq (9)"),
+        (&["--agent", "eve", "--since", "noon"], "--since: \"noon\" is no RFC 3339 time"),
+        (
+            &["--agent", "eve", "--since", "2026-02-01", "--until", "2026-01-01"],
+            "is not after --since (2026-02",
+        ),
+    ] {
+        for place in [&place[..], &["--url", &url]] {
+            check_failure(&[&["memory", "undo", "--dry-run"][..], args, place].concat(), 2, says);
+        }
+    }
+    // What the rules refuse is told in flags, too.
+    let foreign = [&["memory", "undo", "--agent", "eve", "--as", "bob"][..], &place].concat();
+    check_failure(&foreign, 5, "caxton: --as: ");
+    check_failure(&foreign, 5, "lives in agent:eve, which bob in workspace default does not see");
+    check_failure(&foreign, 5, "or ask as the operator: without --as");
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use caxton_events::{Kind, MemoryId, Scope, Seq, Timestamp};
+use caxton_events::{Family, Kind, MemoryId, Scope, Seq, Timestamp};
 use caxton_projections::audit::Question;
 use caxton_projections::audit::terms::memory_id;
 
@@ -196,16 +196,11 @@ impl Reading {
     fn kinds(&mut self, names: &[String]) -> Option<Vec<Kind>> {
         let mut kinds = Vec::new();
         for name in names {
-            let family = name.trim_end_matches('*').trim_end_matches('.');
-            let of_family = |kind: &Kind| kind.name().split('.').next() == Some(family);
-            let found: Vec<Kind> = match Kind::from_name(name) {
-                Some(kind) => vec![kind],
-                None => Kind::ALL.iter().copied().filter(of_family).collect(),
-            };
+            let found = Kind::named(name);
             if found.is_empty() {
                 let remedy = match nearest_kind(name) {
                     Some(near) => format!("did you mean {near:?}?"),
-                    None => "use a kind or a family: memory. conversation. agent. turn. system.".to_owned(),
+                    None => format!("use a kind or a family: {}", Family::PREFIXES.join(" ")),
                 };
                 self.complain("kinds", name, "is no kind of event", remedy);
             }
@@ -252,7 +247,6 @@ fn nearest_kind(name: &str) -> Option<&'static str> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let families = ["memory.", "conversation.", "agent.", "turn.", "system."];
     // Kinds are often called without their family.
     let likeness = |known: &str| {
         let own = known.split_once('.').map_or(known, |(_, own)| own);
@@ -262,7 +256,7 @@ fn nearest_kind(name: &str) -> Option<&'static str> {
             strsim::jaro_winkler(name, own)
         })
     };
-    let known = Kind::ALL.iter().map(|kind| kind.name()).chain(families);
+    let known = Kind::ALL.iter().map(|kind| kind.name()).chain(Family::PREFIXES.iter().copied());
     known
         .map(|known| (likeness(known), known))
         .filter(|(likeness, _)| *likeness > LIKENESS_MIN)

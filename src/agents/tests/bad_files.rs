@@ -248,3 +248,13 @@ fn everything_is_told_at_once_in_the_order_of_the_phases() {
     let judgement = judge(many.as_bytes(), &Surroundings::default());
     assert_eq!(judgement.problems.len(), 50, "there is a limit to what is told");
 }
+
+#[test]
+fn how_a_time_is_written_is_told_once() {
+    for (value, what) in [("10", "10 is not a duration"), ("8d", "\"8d\" is not within its bounds")] {
+        let text = with(&format!("parameters: {{response_timeout: {value}}}"));
+        let told = told(&judge(text.as_bytes(), &Surroundings::default()).problems);
+        assert!(told.contains(what), "{told}");
+        assert_eq!(told.matches("from 1ms to 7d, such as 500ms").count(), 1, "{told}");
+    }
+}

@@ -21,6 +21,7 @@ use super::problem::{Complaint, Problem, shortened};
 use super::refusals;
 use super::relations::{RELATION, new_relation};
 use crate::commands::{EntityRef, NewObservation, Refusal, Write, WriteStatus, Written, WrittenKind};
+use crate::engine::SubmitError;
 
 /// What a batch is made of.
 pub(super) struct Kind {
@@ -143,6 +144,8 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
     if items.is_empty() && body.is_fine() {
         body.complain(kind.list, None, "is empty", "give at least one item");
     }
+    // Who asks decides what an item may name.
+    let is_known_who = body.is_fine() && query.is_fine();
     let mut read = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         let mut part = body.part(item, &format!("{}[{index}]", kind.list), kind.known);
@@ -150,6 +153,9 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
     }
     let Sorted { good, bad } = body.sorted(read, atomic);
     body.absorb(query);
+    if is_known_who && !body.is_fine() {
+        tell_refusals(&api, &context, (kind.list, good.as_slice()), &mut body).await;
+    }
     body.finish()?;
 
     let (labels, asked): (Vec<_>, Vec<Asked>) =
@@ -193,6 +199,26 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
         _ => StatusCode::MULTI_STATUS,
     };
     answer(status, &body, &outcome, None)
+}
+
+/// Adds to what is wrong with some items what the rules say against the others, so that one answer tells all of it.
+async fn tell_refusals(
+    api: &Api,
+    context: &WriteContext,
+    (list, items): (&str, &[(usize, Item)]),
+    body: &mut Fields,
+) {
+    let writes: Vec<Write> = items.iter().map(|(_, item)| item.write.clone()).collect();
+    if writes.is_empty() {
+        return;
+    }
+    let asked: Vec<Asked> = items.iter().map(|(_, item)| item.asked).collect();
+    let refused = as_asked(Err(SubmitError::Refused(api.refusals(context, writes).await)), &asked);
+    let Err(SubmitError::Refused(refusals)) = refused else { return };
+    let place = |index: usize| format!("{list}[{}].", items.get(index).map_or(index, |(at, _)| *at));
+    for refusal in refusals {
+        body.tell(refusals::complaint(refusal, &place));
+    }
 }
 
 /// Milliseconds since `started`, with three decimals.

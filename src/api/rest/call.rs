@@ -16,7 +16,7 @@ use super::fields::Fields;
 use super::json::parse_json;
 use super::middleware::request_id::RequestId;
 use super::moment::Named;
-use super::problem::Problem;
+use super::problem::{Problem, shortened};
 use crate::commands::Write;
 use crate::engine::{Idempotency, Submission};
 
@@ -49,7 +49,35 @@ impl FromRequest<Api> for Call {
         })?;
         let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
-        Ok(Self { path, body: gathered(body).await?, request_id, parts })
+        let body = gathered(body).await?;
+        if !body.is_empty() {
+            check_charset(&parts.headers)?;
+        }
+        Ok(Self { parts, path, body, request_id })
+    }
+}
+
+/// Refuses a body that is said to be in another encoding than UTF-8: read as that it might be another text.
+fn check_charset(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let charsets = given.split(';').skip(1).filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim())
+    });
+    let unquoted = |value: &str| -> String {
+        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        quoted.unwrap_or(value).to_ascii_lowercase()
+    };
+    match charsets.map(unquoted).find(|charset| !["utf-8", "utf8"].contains(&charset.as_str())) {
+        None => Ok(()),
+        Some(charset) => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            format!("the body must be in UTF-8, and is said to be in {:?}", shortened(&charset)),
+        )
+        .field("Content-Type")
+        .value(given)
+        .remedy("send it in UTF-8, with charset=utf-8 or without a charset")),
     }
 }
 

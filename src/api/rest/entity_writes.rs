@@ -19,7 +19,9 @@ use super::problem::{Complaint, Problem, shortened};
 use super::refusals::{self, graph_failed, whole};
 use super::rows;
 use crate::commands::write::{EntityChange, NewEntity};
-use crate::commands::{EntityRef, NewObservation, OnExisting, RefusalCode, Write, WriteStatus, Written};
+use crate::commands::{
+    self, EntityRef, NewObservation, OnExisting, Refusal, RefusalCode, Write, WriteStatus, Written,
+};
 use crate::engine::{Outcome, SubmitError};
 
 /// Members of an entity to be created.
@@ -60,6 +62,18 @@ impl Api {
         let outcome = self.engine.submit(context.submission(writes, atomic)).await?;
         self.meter.store_finished(started.elapsed());
         Ok(outcome)
+    }
+
+    /// What the rules say against `writes` at the moment, none of which is written. It goes with a refusal: where the memory
+    /// cannot be read, there is nothing to add to that.
+    pub(super) async fn refusals(&self, context: &WriteContext, writes: Vec<Write>) -> Vec<Refusal> {
+        let engine = self.engine.clone();
+        let (actor, workspace) = (context.caller.agent.clone(), context.caller.workspace.clone());
+        let told = self.read(move |_| {
+            let caller = commands::Caller { actor: &actor, workspace: &workspace, everywhere: false };
+            engine.refusals(caller, &writes).map_err(|error| graph_failed(&error))
+        });
+        told.await.unwrap_or_default()
     }
 }
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::log::Filter;
-use caxton_events::{Kind, Seq};
+use caxton_events::{Family, Kind, Seq};
 use caxton_tools::log::Line;
 use serde_json::json;
 
@@ -92,16 +92,18 @@ fn kinds(query: &mut Fields) -> Option<Vec<Kind>> {
     let names = query.texts("kinds");
     let mut kinds = Vec::with_capacity(names.len());
     for name in &names {
-        if let Some(kind) = Kind::from_name(name) {
-            kinds.push(kind);
-            continue;
+        let named = Kind::named(name);
+        if named.is_empty() {
+            let known = || Kind::ALL.iter().map(|kind| kind.name()).chain(Family::PREFIXES.iter().copied());
+            let remedy = match nearest(name, known()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("known are: {}", known().collect::<Vec<_>>().join(", ")),
+            };
+            query.complain("kinds", Some(name), "is no kind of event", &remedy);
         }
-        let known = || Kind::ALL.iter().map(|kind| kind.name());
-        let remedy = match nearest(name, known()) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("known are: {}", known().collect::<Vec<_>>().join(", ")),
-        };
-        query.complain("kinds", Some(name), "is no kind of event", &remedy);
+        kinds.extend(named);
     }
+    kinds.sort_unstable();
+    kinds.dedup();
     (!names.is_empty()).then_some(kinds)
 }

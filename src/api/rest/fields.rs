@@ -126,6 +126,13 @@ impl Fields {
         }
     }
 
+    /// Adds what others say of this request.
+    pub(super) fn tell(&mut self, complaint: Complaint) {
+        if self.complaints.len() < COMPLAINTS_MAX {
+            self.complaints.push(complaint);
+        }
+    }
+
     /// The members of a value inside this one, at `name`.
     pub(super) fn part(&self, value: Value, name: &str, known: &[&[&str]]) -> Self {
         Self::object(value, format!("{}{name}.", self.prefix), known)

@@ -12,7 +12,7 @@ use super::talk::AgentLogs;
 pub(in crate::cli) enum AgentsCommand {
     /// List the agents of a running server, those from files and those that registered, and the files that it could not use
     List(AgentsList),
-    /// Show one agent of a file with its limits and its versions
+    /// Show one agent: that of a file with its limits and its versions, one that registered with what it does
     Show(AgentShow),
     /// Check agent files, without a server
     Validate(AgentsValidate),
@@ -50,7 +50,7 @@ pub(in crate::cli) struct AgentShow {
     /// The agent
     #[arg(value_name = "NAME")]
     pub(in crate::cli) name: String,
-    /// Print its text and nothing else
+    /// Print the text of its file and nothing else
     #[arg(long)]
     pub(in crate::cli) content: bool,
     #[command(flatten)]

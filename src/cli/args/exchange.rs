@@ -66,7 +66,7 @@ pub(in crate::cli) struct ExportEvents {
     /// Replace what is there
     #[arg(long)]
     pub(in crate::cli) force: bool,
-    /// Only events of this kind, as in `memory.entity_created`; may be given again
+    /// Only this kind, as in `memory.entity_created`, or a family, as in `memory.`; may be given again
     #[arg(long = "kind", short = 'k', value_name = "KIND")]
     pub(in crate::cli) kinds: Vec<String>,
     /// Only events that this agent caused
@@ -79,10 +79,10 @@ pub(in crate::cli) struct ExportEvents {
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) correlation: Option<String>,
     /// Only events from this position on
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) from_seq: Option<u64>,
     /// Only events through this position
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) to_seq: Option<u64>,
     /// Only events recorded then or later (RFC 3339)
     #[arg(long, value_name = "TIME")]

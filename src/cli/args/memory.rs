@@ -333,10 +333,10 @@ pub(in crate::cli) struct Undo {
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) correlation: Option<String>,
     /// What stands at this position or behind it
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) from_seq: Option<u64>,
     /// What stands at this position or before it
-    #[arg(long, value_name = "SEQ")]
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
     pub(in crate::cli) to_seq: Option<u64>,
     /// What was recorded then or later (RFC 3339)
     #[arg(long, value_name = "TIME")]

@@ -170,7 +170,7 @@ pub(in crate::cli) struct LogTail {
     /// Wait for new events (with a running server)
     #[arg(long, short = 'f')]
     pub(in crate::cli) follow: bool,
-    /// Only events of this kind, as in `memory.entity_created`; may be given again
+    /// Only this kind, as in `memory.entity_created`, or a family, as in `memory.`; may be given again
     #[arg(long = "kind", short = 'k', value_name = "KIND")]
     pub(in crate::cli) kinds: Vec<String>,
     /// Only events of this stream, as in agent:ada
@@ -231,12 +231,14 @@ Examples:
   caxton config explain memory.search.limit
   caxton config explain memory.cleanup --config caxton.yaml
   caxton config explain embedding_config.cache_size --preset latency --json
+  caxton config explain server.port log.durability
 
-A section lists its keys, no name lists all. An alias is explained as the key it stands for.")]
+A section lists its keys, no name lists all. An alias is explained as the key it stands for. With --json one name gives an
+object, several give a list of them, in the order in which they were named.")]
     Explain {
-        /// The key, an alias of one, or a section [default: all]
-        #[arg(default_value = "", hide_default_value = true)]
-        key: String,
+        /// Keys, aliases of keys, or sections [default: all]
+        #[arg(value_name = "KEY")]
+        keys: Vec<String>,
     },
 }
 

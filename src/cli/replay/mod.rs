@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use caxton_events::{Seq, Timestamp};
+use caxton_events::Seq;
 use caxton_projections::embedding::Embedder;
 use caxton_tools::replay::{
     OpenProjectionsError, Options, Pace, Projections, Range, ReplayError, VectorParts, Watch, replay,
@@ -26,6 +26,7 @@ use super::args::{Common, Replay};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Progress;
+use super::ranges::moment;
 use super::{log, model, setup};
 use target::Target;
 
@@ -78,11 +79,6 @@ fn range(what: &Replay) -> Result<Range, Failure> {
         recorded_from: moment("--from-time", what.from_time.as_deref())?,
         recorded_to: moment("--to-time", what.to_time.as_deref())?,
     })
-}
-
-fn moment(flag: &str, text: Option<&str>) -> Result<Option<Timestamp>, Failure> {
-    let parsed = text.map(str::parse::<Timestamp>).transpose();
-    parsed.map_err(|error| Failure::new(Exit::Usage, format!("{flag}: {error}")))
 }
 
 /// Fresh projections in `dir`; with vectors where the model is here, which then is asked only for what the directory's

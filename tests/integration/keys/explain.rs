@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::cli::{check, check_failure, json};
+use super::super::cli::{check, check_failure, json, run};
 
 #[test]
 fn a_key_is_explained_to_people_and_to_programs() {
@@ -65,4 +65,20 @@ fn an_unknown_key_is_told_the_nearest_and_ends_as_wrong_usage() {
     );
     check_failure(&["config", "explain", "cache_size"], 2, "memory.embedding_config.cache_size");
     check_failure(&["config", "explain", "zzz"], 2, "`caxton config explain` lists all");
+}
+
+#[test]
+fn several_names_are_explained_together_or_not_at_all() {
+    let names = ["config", "explain", "server.port", "memory.search", "embedding_config.cache_size"];
+    let told = ["server.port", "memory.search.limit", "memory.embedding_config.cache_size"];
+    check(&names, &told);
+    let all = json(&[&names[..], &["--json"]].concat());
+    let all = all.as_array().unwrap();
+    let each: Vec<Value> =
+        names[2..].iter().copied().map(|name| json(&["config", "explain", name, "--json"])).collect();
+    assert_eq!(all, &each);
+    let unknown = ["config", "explain", "server.port", "memory.cleanup.entity_limt", "zzz"];
+    check_failure(&unknown, 2, "did you mean memory.cleanup.entity_limit?");
+    check_failure(&unknown, 2, "there is no key \"zzz\"");
+    assert!(run(&unknown).stdout.is_empty());
 }

@@ -15,6 +15,7 @@ pub(super) fn summary(agent: &LoadedAgent) -> Value {
     let registered = &agent.registered;
     let definition = agent.definition.as_deref();
     json!({
+        "agent_id": agent.name,
         "id": agent.name,
         "name": agent.name,
         "version": registered.version,
@@ -79,6 +80,7 @@ pub(super) fn rejected(file: &RejectedFile) -> Value {
 pub(super) fn updated(agent: &LoadedAgent, name: &str, value: &Value) -> Value {
     let registered = &agent.registered;
     let mut shown = json!({
+        "agent_id": agent.name,
         "id": agent.name,
         "name": agent.name,
         "version": registered.version,

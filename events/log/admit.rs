@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::id::Seq;
-use crate::log::batch::{AppendError, Appended, Expected, IdempotencyKey};
+use crate::log::batch::{Answer, AppendError, Appended, Expected, IdempotencyKey, Series};
 use crate::log::filter::Filter;
 use crate::log::prepare::Prepared;
 use crate::log::reader::{KeyRow, find_key};
@@ -50,6 +50,27 @@ pub(crate) struct Group<'a> {
 impl<'a> Group<'a> {
     pub(crate) fn new(shared: &'a Shared, ends: &'a mut StreamEnds, next: Seq, now: Timestamp) -> Self {
         Self { shared, ends, now, next, placed: Vec::new(), keys: HashMap::new() }
+    }
+
+    /// Admits the batches of one submission in order; none behind one of their series that was refused.
+    pub(crate) fn admit_all(
+        &mut self,
+        batches: Vec<Result<Prepared, AppendError>>,
+        series: Option<&Series>,
+    ) -> Answer {
+        let mut results = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let result = if series.is_some_and(Series::is_broken) {
+                Err(AppendError::SeriesBroken)
+            } else {
+                batch.and_then(|batch| self.admit(batch))
+            };
+            if let (Some(series), Err(_)) = (series, &result) {
+                series.break_off();
+            }
+            results.push(result);
+        }
+        results
     }
 
     /// Places a batch at the end of the group, answers it from its first time, or refuses it.

@@ -11,7 +11,7 @@ impl Reader {
     /// The last record that was recorded at `at` or before; [`Seq::ZERO`] when there is none, and a position that was dropped
     /// when there is none among those that are kept. Times never go back from one
     /// record to the next, so that it is found by halving: it takes about log₂ of the number of blocks of headers and the
-    /// events of one block.
+    /// events of one block. Events that were erased keep their times.
     ///
     /// # Errors
     ///
@@ -43,21 +43,21 @@ impl Reader {
                     recorded_before: Some(Timestamp::from_unix_micros(at.unix_micros() + 1)),
                     ..Filter::default()
                 };
-                let last = self.scan_back(header.last(), &filter).next().transpose()?;
-                return Ok(last.map_or(first.previous(), |record| record.seq));
+                let last = self.scan_found_back(header.last(), &filter).next().transpose()?;
+                return Ok(last.map_or(first.previous(), |found| found.seq()));
             }
         }
         Ok(low)
     }
 
-    /// When the record `seq` was recorded; `None` when there is no such record.
+    /// When the record `seq` was recorded, also if it was erased since; `None` when there is no such record.
     ///
     /// # Errors
     ///
     /// [`ReadError`] if the store fails or its block is damaged.
     pub fn recorded_at(&self, seq: Seq) -> Result<Option<Timestamp>, ReadError> {
         let only = Filter { until: Some(seq), ..Filter::default() };
-        let record = self.scan(seq, &only).next().transpose()?;
-        Ok(record.filter(|record| record.seq == seq).map(|record| record.recorded_at))
+        let found = self.scan_found(seq, &only).next().transpose()?;
+        Ok(found.filter(|found| found.seq() == seq).map(|found| found.recorded_at()))
     }
 }

@@ -1,6 +1,7 @@
 //! What goes into the log and what comes back: batches, acknowledgements, refusals.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Receiver;
 
@@ -120,6 +121,9 @@ pub enum AppendError {
         /// The stream.
         stream: String,
     },
+    /// A batch in front of it in its [`Series`] was refused. Nothing was written; decide it again, in a new series.
+    #[error("what the batch builds on was refused; nothing was written")]
+    SeriesBroken,
     /// The key or the expected position could not be checked, because the log could not be read. Nothing was written.
     #[error("could not check the conditions of the batch")]
     Unchecked {
@@ -158,6 +162,22 @@ fn place(actual: Option<Seq>) -> String {
 pub struct LogClosed {
     /// Why: an earlier failure, or an orderly end.
     pub reason: Arc<str>,
+}
+
+/// Batches of one caller, each of which builds on those before it: once the log has refused one, it takes none of those
+/// behind it. A copy is the same series.
+#[derive(Debug, Clone, Default)]
+pub struct Series(Arc<AtomicBool>);
+
+impl Series {
+    /// Whether one of its batches was refused.
+    pub fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn break_off(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// What the writer answers for one submission: one result a batch, in order.

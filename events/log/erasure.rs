@@ -1,6 +1,7 @@
 //! Erasing subjects: what they have in the log, the order that ends it, and the keys that are destroyed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use crate::log::bloom::{self, Item, item_hash};
 use crate::log::header::Header;
 use crate::log::open::{OpenError, Opened, store_error, write_through};
 use crate::log::options::LogOptions;
-use crate::log::rewrite::{Redaction, RewriteError};
+use crate::log::rewrite::{Redaction, RewriteError, SyncFolder};
 use crate::log::scan::ReadError;
 use crate::log::sealing::opened::envelope_bytes;
 use crate::log::sealing::{KEYS_FILE, KeyFile, KeyRing, KeysError};
@@ -115,10 +116,20 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// [`RewriteError`]; the log is as it was.
+    /// [`RewriteError`]; the log goes on, unless it was closed.
     pub fn redact(&self, subjects: &[Subject], order: Seq) -> Result<u64, RewriteError> {
+        self.redact_with(subjects, order, File::sync_all)
+    }
+
+    /// The same; `sync_folder` makes the new file's name last.
+    pub(crate) fn redact_with(
+        &self,
+        subjects: &[Subject],
+        order: Seq,
+        sync_folder: SyncFolder,
+    ) -> Result<u64, RewriteError> {
         let (answer, answered) = bounded(1);
-        let redaction = Redaction { subjects: subjects.to_vec(), order, answer };
+        let redaction = Redaction { subjects: subjects.to_vec(), order, sync_folder, answer };
         self.redactions.send(redaction).map_err(|_| RewriteError::NoFile)?;
         answered.recv().map_err(|_| RewriteError::NoFile)?
     }

@@ -157,6 +157,7 @@ pub(crate) fn fail(result: &mut Result<crate::log::batch::Appended, AppendError>
             | AppendError::KeyLength { .. }
             | AppendError::Keys { .. }
             | AppendError::BeingErased { .. }
+            | AppendError::SeriesBroken
             | AppendError::Unchecked { .. }
             | AppendError::Io { .. }
             | AppendError::Closed(_),

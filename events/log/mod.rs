@@ -76,7 +76,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Sender, bounded};
 use redb::StorageBackend;
 
-pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClosed, Ticket};
+pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClosed, Series, Ticket};
 pub use build::{BuildError, LogBuild};
 pub use chain::Hash;
 pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, SignedTextError, Signer};
@@ -316,25 +316,29 @@ impl Log {
     ///
     /// [`LogClosed`] after a failure or an orderly end.
     pub fn submit(&self, batches: Vec<Batch>) -> Result<Ticket, LogClosed> {
-        self.send(batches.into_iter().map(|batch| prepare::prepare(batch, &self.preparation)).collect())
+        self.send(batches.into_iter().map(|batch| prepare::prepare(batch, &self.preparation)).collect(), None)
     }
 
-    fn send(&self, batches: Vec<Result<Prepared, AppendError>>) -> Result<Ticket, LogClosed> {
+    fn send(
+        &self,
+        batches: Vec<Result<Prepared, AppendError>>,
+        series: Option<Series>,
+    ) -> Result<Ticket, LogClosed> {
         let (answer, answered) = bounded(1);
         let closed = || self.shared.closed.error();
         let queue = self.queue.as_ref().ok_or_else(closed)?;
-        queue.send(Work::Append(Submission { batches, answer })).map_err(|_| closed())?;
+        queue.send(Work::Append(Submission { batches, series, answer })).map_err(|_| closed())?;
         Ok(Ticket { answer: answered, closed: Arc::clone(&self.shared.closed) })
     }
 
-    /// The same for one batch without conditions, whose drafts stay with the caller.
+    /// The same for one batch without conditions, whose drafts stay with the caller; in a series, if it builds on others.
     ///
     /// # Errors
     ///
     /// [`LogClosed`] after a failure or an orderly end.
-    pub fn submit_drafts(&self, drafts: &[Draft]) -> Result<Ticket, LogClosed> {
+    pub fn submit_drafts(&self, drafts: &[Draft], series: Option<&Series>) -> Result<Ticket, LogClosed> {
         let prepared = prepare::prepare_drafts(drafts, None, None, &self.preparation);
-        self.send(vec![prepared])
+        self.send(vec![prepared], series.cloned())
     }
 
     /// Seals what the log holds: its events are then in files that are not written any more and may be shared, and it goes on

@@ -14,6 +14,7 @@ use crossbeam_channel::{Sender, after};
 
 use crate::codec;
 use crate::id::Seq;
+use crate::log::batch::LogClosed;
 use crate::log::block::{ENTRY_BYTES, Stored, checksum, redact};
 use crate::log::blocks::{damaged, next_header, open_block, read_header};
 use crate::log::erasure::{Finder, carry_marks};
@@ -35,7 +36,7 @@ const READERS_WAIT: Duration = Duration::from_millis(100);
 const READERS_WAITS: usize = 300;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Why the log was not written anew; it is as it was.
+/// Why the log was not written anew. It goes on with all its events, unless it says that it is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum RewriteError {
     /// The log lies in no file, or is closed.
@@ -56,7 +57,25 @@ pub enum RewriteError {
     /// The new file could not be written.
     #[error("could not write the log anew")]
     Store(#[from] StoreError),
+    /// The new file has the log's name, but it could not be made sure that a crash leaves it that.
+    #[error(transparent)]
+    Closed(#[from] LogClosed),
 }
+
+/// What a rewriting ended with: an error of its own, or one that closes the log.
+pub(crate) enum Stop {
+    Refused(RewriteError),
+    Failed(StoreError),
+}
+
+impl From<RewriteError> for Stop {
+    fn from(error: RewriteError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Makes the names in an open folder last.
+pub(crate) type SyncFolder = fn(&File) -> io::Result<()>;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -64,6 +83,8 @@ pub(crate) struct Redaction {
     pub subjects: Vec<Subject>,
     /// Events of them before it lose their content.
     pub order: Seq,
+    /// Makes the new file's name last.
+    pub sync_folder: SyncFolder,
     pub answer: Sender<Result<u64, RewriteError>>,
 }
 
@@ -71,37 +92,22 @@ pub(crate) struct Redaction {
 /// place of the old; how many events lost their content. Nobody else writes meanwhile, and everything is on disk.
 pub(crate) fn rewrite(
     shared: &Shared,
-    subjects: &[Subject],
-    order: Seq,
+    Redaction { subjects, order, sync_folder, .. }: &Redaction,
     cache_bytes: usize,
-) -> Result<u64, RewriteError> {
+) -> Result<u64, Stop> {
     let path = shared.path.as_deref().ok_or(RewriteError::NoFile)?;
     let new_path = path.with_extension(NEW_EXTENSION);
     let io = |error: io::Error| RewriteError::Store(StoreError::Io(error));
-    remove(&new_path).map_err(io)?;
-    let parts = shared.with_database(|database| Ok(database.past.parts.len()))?;
-    if parts > 0 {
-        return Err(RewriteError::Shared { parts });
-    }
-    let file = File::options().read(true).write(true).create_new(true).open(&new_path).map_err(io)?;
-    let new = create_at(file, cache_bytes, shared.log_id)?;
-    write_through(&new, |transaction| {
-        shared.with_database(|database| carry_marks(&database.own, transaction))
-    })?;
-    let redacted = match copy(&shared.whole_snapshot()?, &new, &Finder::of(subjects), order) {
-        Ok(redacted) => redacted,
-        Err(error) => {
-            drop(new);
-            remove(&new_path).map_err(io)?;
-            return Err(error);
-        }
-    };
+    let (new, redacted) = lay_out(shared, subjects, *order, &new_path, cache_bytes)?;
     let old_file = File::options().write(true).open(path).map_err(io)?;
+    // Opened before the new file has its name: nothing may stand between that and its use.
+    let folder = File::open(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
     fs::rename(&new_path, path).map_err(io)?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+    // From here on the new file is the log's. What went into the old one would be gone with it.
     let (old, readers) = shared.replace_own(new);
     drop(old);
+    // The old file stays whole where a restart may find it again.
+    sync_folder(&folder).map_err(|error| Stop::Failed(StoreError::Io(error)))?;
     for _ in 0..READERS_WAITS {
         if readers.upgrade().is_none() {
             break;
@@ -110,6 +116,35 @@ pub(crate) fn rewrite(
     }
     overwrite(old_file).map_err(io)?;
     Ok(redacted)
+}
+
+/// The new file, under another name than its own, and how many events have lost their content in it.
+fn lay_out(
+    shared: &Shared,
+    subjects: &[Subject],
+    order: Seq,
+    new_path: &Path,
+    cache_bytes: usize,
+) -> Result<(Writable, u64), RewriteError> {
+    let io = |error: io::Error| RewriteError::Store(StoreError::Io(error));
+    remove(new_path).map_err(io)?;
+    let parts = shared.with_database(|database| Ok(database.past.parts.len()))?;
+    if parts > 0 {
+        return Err(RewriteError::Shared { parts });
+    }
+    let file = File::options().read(true).write(true).create_new(true).open(new_path).map_err(io)?;
+    let new = create_at(file, cache_bytes, shared.log_id)?;
+    write_through(&new, |transaction| {
+        shared.with_database(|database| carry_marks(&database.own, transaction))
+    })?;
+    match copy(&shared.whole_snapshot()?, &new, &Finder::of(subjects), order) {
+        Ok(redacted) => Ok((new, redacted)),
+        Err(error) => {
+            drop(new);
+            remove(new_path).map_err(io)?;
+            Err(error)
+        }
+    }
 }
 
 /// Overwrites a file that has no name any more, or removes one with its bytes.

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select, tick};
 use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::log::admit::{Group, StreamEnds};
-use crate::log::batch::{Answer, AppendError};
+use crate::log::batch::{Answer, AppendError, Series};
 use crate::log::flusher::{Commit, Failure, Flusher, Unsynced, fail};
 use crate::log::journal::{Logged, Sealed};
 use crate::log::keys;
@@ -17,7 +17,7 @@ use crate::log::options::{Durability, LogOptions};
 use crate::log::pack::{ChainEnd, pack, pack_one};
 use crate::log::prepare::Prepared;
 use crate::log::reader::{Head, KeyRow};
-use crate::log::rewrite::{Redaction, rewrite};
+use crate::log::rewrite::{self, Redaction, rewrite};
 use crate::log::seal::{SealError, SealedLog, Stop};
 use crate::log::shared::Shared;
 use crate::log::store::{Database, KEYS, Own, StoreError, Writable, guarded};
@@ -27,6 +27,8 @@ use crate::time::Clock;
 /// Batches on their way to the writer.
 pub(crate) struct Submission {
     pub batches: Vec<Result<Prepared, AppendError>>,
+    /// What the batches belong to, if they build on others.
+    pub series: Option<Series>,
     pub answer: Sender<Answer>,
 }
 
@@ -148,7 +150,7 @@ impl Writer {
                 },
                 Next::Sync => self.sync()?,
                 Next::Merge => self.merge()?,
-                Next::Redact(redaction) => self.redact(redaction)?,
+                Next::Redact(redaction) => self.redact(&redaction)?,
                 Next::End => return self.store_pending().and_then(|()| self.sync()),
                 Next::Failed => return Err(self.failure(StoreError::Closed)),
             }
@@ -202,10 +204,8 @@ impl Writer {
         let mut streams = std::mem::take(&mut self.streams);
         let mut group = Group::new(&shared, &mut streams, next, now);
         let mut waiting = Vec::with_capacity(submissions.len());
-        for Submission { batches, answer } in submissions {
-            let results: Answer =
-                batches.into_iter().map(|batch| batch.and_then(|batch| group.admit(batch))).collect();
-            waiting.push((answer, results));
+        for Submission { batches, series, answer } in submissions {
+            waiting.push((answer, group.admit_all(batches, series.as_ref())));
         }
         let Group { placed, keys, .. } = group;
         self.streams = streams;
@@ -373,19 +373,28 @@ impl Writer {
     }
 
     /// Writes the log anew without the content of some events. Everything that was submitted before is in it.
-    fn redact(&mut self, redaction: Redaction) -> Result<(), Failure> {
+    fn redact(&mut self, redaction: &Redaction) -> Result<(), Failure> {
         self.store_pending()?;
         self.sync()?;
         self.flusher.drain(self.next_seq());
         if self.flusher.has_failed() {
             return Ok(());
         }
-        let Redaction { subjects, order, answer } = redaction;
-        let rewritten = rewrite(&self.shared, &subjects, order, self.options.cache_bytes);
+        let rewritten = rewrite(&self.shared, redaction, self.options.cache_bytes);
         self.pending = Pending::after(self.end.clone());
+        let (told, served) = match rewritten {
+            Ok(redacted) => (Ok(redacted), Ok(())),
+            Err(rewrite::Stop::Refused(error)) => (Err(error), Ok(())),
+            Err(rewrite::Stop::Failed(source)) => {
+                let failure = self.failure(source);
+                // The reason is there before anybody is told.
+                self.shared.close_after(&failure.source);
+                (Err(self.shared.closed.error().into()), Err(failure))
+            }
+        };
         // Who asked may have gone.
-        let _ = answer.send(rewritten);
-        Ok(())
+        let _ = redaction.answer.send(told);
+        served
     }
 
     pub(crate) fn next_seq(&self) -> Seq {

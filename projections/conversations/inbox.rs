@@ -71,6 +71,11 @@ impl Inbox {
         seq <= self.low || self.sparse.contains(&seq)
     }
 
+    /// Whether there is a message at `seq` that the agent is not done with. One that was erased is not there.
+    pub fn is_open(&self, seq: Seq) -> bool {
+        !self.is_done(seq) && self.messages.contains(seq)
+    }
+
     /// Positions behind `after` that are not done with, upwards.
     pub fn open_after(&self, after: Seq) -> impl Iterator<Item = Seq> + '_ {
         self.messages.after(after.max(self.low)).filter(|seq| !self.sparse.contains(seq))
@@ -85,7 +90,7 @@ impl Inbox {
             (self.low, self.sparse) = (through, beyond);
         }
         for seq in also {
-            if !self.is_done(*seq) && self.messages.contains(*seq) {
+            if self.is_open(*seq) {
                 self.sparse.insert(*seq);
                 self.acknowledged += 1;
             }
@@ -119,6 +124,8 @@ mod tests {
         assert_eq!((inbox.low, inbox.acknowledged, inbox.waiting()), (Seq(0), 2, 8));
         inbox.acknowledge(Seq(20), &[]);
         assert_eq!((inbox.low, inbox.acknowledged), (Seq(30), 4));
+        let open = (0..=110).map(Seq).filter(|seq| inbox.is_open(*seq));
+        assert!(open.eq(inbox.open_after(Seq::ZERO)), "what is not there is not open either");
         assert!(inbox.open_after(Seq::ZERO).eq([40, 60, 70, 80, 90, 100].map(Seq)));
         inbox.acknowledge(Seq(75), &[Seq(100), Seq(90), Seq(80)]);
         assert_eq!((inbox.low, inbox.acknowledged, inbox.waiting()), (Seq(100), 10, 0));

@@ -182,8 +182,10 @@ impl StoreView {
         let vector = bytes.as_ptr().cast::<Vector>();
         // SAFETY: `bytes` is VECTOR_BYTES long, which is the size of a `Vector`. A mapping starts at a page and
         // vectors are 1,536 bytes long, so the pointer is aligned to four bytes. Every bit pattern is an f32. The
-        // borrow of `self` keeps the mapping alive. A slot is handed out after its bytes were written, and
-        // they are not written again.
+        // borrow of `self` keeps the mapping alive. A slot is handed out after its bytes were written, and only
+        // `keep_only` writes them again: zeros, through the file. As with every mapped file nothing in the language
+        // keeps them still for who reads a vector at that moment. It gets numbers of before, zeros or some of both,
+        // each of them an f32, and callers hold them against a check or a code before they rely on them.
         Some(unsafe { &*vector })
     }
 }
@@ -478,8 +480,8 @@ fn map_extent(vecs: &File, path: &Path, extent: usize) -> Result<Arc<Mmap>, Stor
     if vecs.metadata().map_err(io_error("measure", path))?.len() < end as u64 {
         vecs.set_len(end as u64).map_err(io_error("extend", path))?;
     }
-    // SAFETY: the data directory's lock keeps other processes away, and this process never shortens the file nor
-    // writes to a slot again that was handed out, so what is read through the mapping does not change.
+    // SAFETY: the data directory's lock keeps other processes away, and this process never shortens the file. It writes
+    // to a slot again that was handed out only to empty it: `StoreView::vector` says what its readers see then.
     let mapped = unsafe { MmapOptions::new().offset(start as u64).len(EXTENT_BYTES).map(vecs) };
     Ok(Arc::new(mapped.map_err(io_error("map", path))?))
 }

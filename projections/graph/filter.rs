@@ -63,7 +63,7 @@ pub enum WalkStrategy {
 pub const WALK_DEPTH_MAX: usize = 10;
 /// Most entities one walk may return.
 pub const WALK_NODES_MAX: usize = 10_000;
-/// Most relations one walk may look at.
+/// Most relations one walk may go along.
 pub const WALK_EDGES_MAX: usize = 200_000;
 
 /// What to reach from an entity.

@@ -7,8 +7,9 @@ use caxton_events::{MemoryId, Timestamp};
 use rusqlite::{Connection, ToSql};
 
 use super::as_of::AsOf;
+use super::in_scopes::InScopes;
 use super::reader::{relation_sql, scope_ids, type_list};
-use super::{Entity, EntityFilter, GraphReader, ReadError, Relation, RelationFilter, columns};
+use super::{Direction, Entity, EntityFilter, GraphReader, ReadError, Relation, RelationFilter, columns};
 
 /// That a row is true at `:at`, when it is given.
 pub(super) const VALID_AT: &str =
@@ -64,6 +65,34 @@ impl GraphReader {
             let mut found = Vec::new();
             for scope in scope_ids(connection, &filter.scopes)? {
                 found.extend(relations(connection, self.as_of, filter, Some(scope))?);
+            }
+            found.sort_unstable_by_key(|relation| relation.id);
+            found.truncate(filter.limit);
+            Ok(found)
+        })
+    }
+
+    /// The relations of an entity that pass the filter, in the order of their numbers. One of an entity to itself comes once.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn relations_around(
+        &self,
+        entity: MemoryId,
+        direction: Direction,
+        filter: &RelationFilter,
+    ) -> Result<Vec<Relation>, ReadError> {
+        self.snapshot("the relations of an entity", |connection| {
+            let scopes = InScopes::of(connection, &filter.scopes)?;
+            let one_end = |end: &str| relations_at(connection, self.as_of, (entity, end), (filter, &scopes));
+            let mut found = Vec::new();
+            if direction != Direction::Incoming {
+                found = one_end("r.from_entity = :entity")?;
+            }
+            if direction != Direction::Outgoing {
+                let loops = if direction == Direction::Both { " AND r.from_entity <> :entity" } else { "" };
+                found.extend(one_end(&format!("r.to_entity = :entity{loops}"))?);
             }
             found.sort_unstable_by_key(|relation| relation.id);
             found.truncate(filter.limit);
@@ -180,6 +209,36 @@ fn relations(
         (":limit", &(filter.limit as i64)),
     ];
     as_of.rows(connection, &sql, params, columns::relation)
+}
+
+/// One page of the relations at one end of an entity. What is not asked for is no part of the statement.
+fn relations_at(
+    connection: &Connection,
+    as_of: AsOf,
+    (entity, end): (MemoryId, &str),
+    (filter, scopes): (&RelationFilter, &InScopes),
+) -> rusqlite::Result<Vec<Relation>> {
+    let valid = if filter.valid_at.is_some() { format!(" AND {VALID_AT}") } else { String::new() };
+    let condition = format!(
+        "{end} AND r.id > :after AND r.strength >= :strength
+         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))){}{valid}",
+        scopes.condition("r")
+    );
+    let sql = format!("{} ORDER BY 1 LIMIT :limit", relation_sql(as_of, &condition));
+    let (entity, after, at) = (entity.0 as i64, number(filter.after), micros(filter.valid_at));
+    let (types, limit) = (type_list(&filter.relation_types), filter.limit as i64);
+    let mut params: Vec<(&str, &dyn ToSql)> = vec![
+        (":entity", &entity),
+        (":after", &after),
+        (":strength", &filter.min_strength),
+        (":types", &types),
+        (":limit", &limit),
+    ];
+    if at.is_some() {
+        params.push((":at", &at));
+    }
+    params.extend(scopes.params());
+    as_of.rows(connection, &sql, &params, columns::relation)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod error;
 mod filter;
 mod fold;
 mod history;
+mod in_scopes;
 mod keyword;
 mod list;
 mod moment;

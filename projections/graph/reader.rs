@@ -10,7 +10,8 @@ use super::connection::unread;
 use super::list::VALID_AT;
 use super::pool::Pool;
 use super::{
-    Direction, Entity, GraphMoment, GraphStats, Observation, ReadError, Relation, ScopeStats, columns,
+    Direction, Entity, GraphMoment, GraphStats, Observation, ReadError, Relation, RelationFilter, ScopeStats,
+    columns,
 };
 
 /// A handle for queries of the graph; cheap to clone, usable from any thread.
@@ -290,38 +291,14 @@ impl GraphReader {
         after: Option<MemoryId>,
         limit: usize,
     ) -> Result<Vec<Relation>, ReadError> {
-        let types = type_list(types);
-        let (entity, after, limit_rows) = (entity.0 as i64, after.unwrap_or_default().0 as i64, limit as i64);
-        let one_end = |connection: &Connection, condition: &str| {
-            let sql = relation_sql(
-                self.as_of,
-                &format!(
-                    "{condition} AND r.id > :after AND r.strength >= :strength
-                     AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types)))"
-                ),
-            );
-            let params: &[(&str, &dyn rusqlite::ToSql)] = &[
-                (":entity", &entity),
-                (":after", &after),
-                (":strength", &min_strength),
-                (":types", &types),
-                (":limit", &limit_rows),
-            ];
-            self.as_of.rows(connection, &format!("{sql} ORDER BY 1 LIMIT :limit"), params, columns::relation)
+        let filter = RelationFilter {
+            relation_types: types.to_vec(),
+            min_strength,
+            after,
+            limit,
+            ..RelationFilter::default()
         };
-        self.snapshot("the relations of an entity", |connection| {
-            let mut found = Vec::new();
-            if direction != Direction::Incoming {
-                found = one_end(connection, "r.from_entity = :entity")?;
-            }
-            if direction != Direction::Outgoing {
-                let loops = if direction == Direction::Both { " AND r.from_entity <> :entity" } else { "" };
-                found.extend(one_end(connection, &format!("r.to_entity = :entity{loops}"))?);
-            }
-            found.sort_unstable_by_key(|relation| relation.id);
-            found.truncate(limit);
-            Ok(found)
-        })
+        self.relations_around(entity, direction, &filter)
     }
 
     /// How many rows there are in the present: in these scopes, or in all.

@@ -7,8 +7,9 @@ use caxton_events::MemoryId;
 use rusqlite::{Connection, Row, ToSql};
 
 use super::as_of::AsOf;
+use super::in_scopes::InScopes;
 use super::list::{VALID_AT, micros};
-use super::reader::{scope_ids, type_list};
+use super::reader::type_list;
 use super::{
     Direction, GraphReader, ReadError, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,
     WalkNode, WalkQuery, WalkStrategy, columns,
@@ -22,6 +23,11 @@ impl GraphReader {
     ///
     /// [`ReadError::TooLarge`] beyond [`WALK_DEPTH_MAX`] or [`WALK_NODES_MAX`]; else as every query.
     pub fn walk(&self, query: &WalkQuery) -> Result<Walk, ReadError> {
+        self.walk_within(query, WALK_EDGES_MAX)
+    }
+
+    /// The same along at most so many relations.
+    pub(super) fn walk_within(&self, query: &WalkQuery, edges_max: usize) -> Result<Walk, ReadError> {
         if query.max_depth > WALK_DEPTH_MAX {
             return Err(ReadError::TooLarge {
                 field: "max_depth",
@@ -37,8 +43,7 @@ impl GraphReader {
             });
         }
         self.snapshot("what is reachable from an entity", |connection| {
-            let scopes =
-                if query.scopes.is_empty() { None } else { Some(scope_ids(connection, &query.scopes)?) };
+            let scopes = InScopes::of(connection, &query.scopes)?;
             let types = type_list(&query.relation_types);
             Walker {
                 connection,
@@ -48,7 +53,7 @@ impl GraphReader {
                 types,
                 depths: BTreeMap::new(),
                 walk: Walk::default(),
-                seen: 0,
+                edges_left: edges_max,
             }
             .run()
         })
@@ -60,13 +65,13 @@ struct Walker<'a> {
     connection: &'a Connection,
     as_of: AsOf,
     query: &'a WalkQuery,
-    scopes: Option<Vec<i64>>,
+    scopes: InScopes,
     types: Option<String>,
     /// The least depth each node was met at.
     depths: BTreeMap<MemoryId, usize>,
     walk: Walk,
-    /// Relations looked at.
-    seen: usize,
+    /// Relations that it may still go along.
+    edges_left: usize,
 }
 
 impl Walker<'_> {
@@ -139,7 +144,7 @@ impl Walker<'_> {
             if at.is_some() { (valid, &[(":id", &id), (":at", &at)]) } else { (plain, &[(":id", &id)]) };
         let scope: Option<i64> =
             self.as_of.one(self.connection, self.as_of.of(sql), params, |row| row.get(0))?;
-        Ok(scope.is_some_and(|scope| self.scopes.as_ref().is_none_or(|scopes| scopes.contains(&scope))))
+        Ok(scope.is_some_and(|scope| self.scopes.hold(scope)))
     }
 
     /// The relations to go along from a node, by number, as far as the bound allows.
@@ -153,8 +158,8 @@ impl Walker<'_> {
             found.sort_by_key(|edge| edge.id);
             found.dedup_by_key(|edge| edge.id);
         }
-        self.seen += found.len();
-        if self.seen >= WALK_EDGES_MAX {
+        self.edges_left = self.edges_left.saturating_sub(found.len());
+        if self.edges_left == 0 {
             self.walk.truncated = true;
         }
         Ok(found)
@@ -162,16 +167,17 @@ impl Walker<'_> {
 
     fn one_end(&self, node: MemoryId, end: &str) -> rusqlite::Result<Vec<WalkEdge>> {
         let at = micros(self.query.valid_at);
-        // Without a time the index alone answers.
+        // Without a time the index alone answers. Relations of other scopes do not take the room of those to go along.
         let valid = if at.is_some() { format!(" AND {VALID_AT}") } else { String::new() };
+        let in_scopes = self.scopes.condition("r");
         let sql = self.as_of.sql("r", |alive| {
             format!(
-                "SELECT id, from_entity, to_entity, relation_type, strength, confidence, scope_id FROM relations r
+                "SELECT id, from_entity, to_entity, relation_type, strength, confidence FROM relations r
                  WHERE {end} = :node AND {alive} AND strength >= :strength
-                     AND (:types IS NULL OR relation_type IN (SELECT value FROM json_each(:types))){valid}"
+                     AND (:types IS NULL OR relation_type IN (SELECT value FROM json_each(:types))){in_scopes}{valid}"
             )
         });
-        let (node, limit) = (node.0 as i64, WALK_EDGES_MAX.saturating_sub(self.seen) as i64);
+        let (node, limit) = (node.0 as i64, self.edges_left as i64);
         let mut params: Vec<(&str, &dyn ToSql)> = vec![
             (":node", &node),
             (":strength", &self.query.min_strength),
@@ -181,11 +187,8 @@ impl Walker<'_> {
         if at.is_some() {
             params.push((":at", &at));
         }
-        let sql = format!("{sql} ORDER BY 1 LIMIT :limit");
-        let found =
-            self.as_of.rows(self.connection, &sql, &params, |row| Ok((edge(row)?, row.get::<_, i64>(6)?)))?;
-        let in_scope = |scope: &i64| self.scopes.as_ref().is_none_or(|scopes| scopes.contains(scope));
-        Ok(found.into_iter().filter(|(_, scope)| in_scope(scope)).map(|(edge, _)| edge).collect())
+        params.extend(self.scopes.params());
+        self.as_of.rows(self.connection, &format!("{sql} ORDER BY 1 LIMIT :limit"), &params, edge)
     }
 }
 

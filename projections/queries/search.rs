@@ -1,13 +1,13 @@
 //! Search in the memory: by meaning, by words, or by both.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use caxton_events::memory::Validity;
 use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 
 use super::fusion::{Candidate, fuse};
 use crate::embedding::{EmbedError, QueryVector};
-use crate::graph::{Direction, Entity, GraphMoment, Observation, ReadError, Relation};
+use crate::graph::{Direction, Entity, GraphMoment, Observation, ReadError, Relation, RelationFilter};
 use crate::text::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit};
 use crate::vector::{Begun, VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
 use crate::view::View;
@@ -379,11 +379,9 @@ impl Search {
             _ => Vec::new(),
         };
         let relations = if self.include_relations {
-            let visible: HashSet<&Scope> = self.scopes.iter().collect();
-            let mut relations =
-                view.graph().relations_of(entity.id, Direction::Both, &[], 0.0, None, RELATIONS_MAX)?;
-            relations.retain(|relation| visible.contains(&relation.scope));
-            relations
+            let scopes = self.scopes.clone();
+            let visible = RelationFilter { scopes, limit: RELATIONS_MAX, ..RelationFilter::default() };
+            view.graph().relations_around(entity.id, Direction::Both, &visible)?
         } else {
             Vec::new()
         };

@@ -250,7 +250,9 @@ impl TextIndex {
                 return;
             }
         }
-        if !self.is_loaded() {
+        let Some(known) = *lock(&self.through) else { return };
+        if known >= through {
+            // The rows were loaded between its commit and this, and it with them.
             return;
         }
         if batch.missed {
@@ -385,4 +387,53 @@ impl Deref for AtMoment<'_> {
 /// What a panic leaves half changed is never read: the thread that changes it is the writer's, and the server stops with it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use caxton_events::MemoryId;
+    use caxton_events::memory::Validity;
+
+    use super::{TextBatch, TextIndex, Texts};
+    use crate::text::batch::{Text, Written};
+
+    fn batch(created: u32) -> TextBatch {
+        let mut batch = TextBatch::default();
+        let ids = (MemoryId(u64::from(created)), MemoryId(1));
+        let at = Written { scope: 1, created: i64::from(created) };
+        batch.add(at, ids, Text::Content("a turbine"), &Validity::default());
+        batch
+    }
+
+    fn wordless() -> TextBatch {
+        let mut batch = TextBatch::default();
+        batch.erase();
+        batch
+    }
+
+    fn texts_at(index: &TextIndex, seq: u64) -> usize {
+        let texts = index.at(seq, seq).unwrap();
+        texts.scope(1).unwrap().contents.lens().len()
+    }
+
+    #[test]
+    fn a_batch_that_is_loaded_before_it_is_taken_in_counts_once() {
+        let index = TextIndex::default();
+        index.begin_loading();
+        // It is committed, and read with the other rows, before the writer hands it over.
+        let mut texts = Texts::default();
+        texts.add(&batch(5), 0..1);
+        assert!(index.finish_loading(Some((texts, 5))));
+        index.take(batch(5), 5);
+        assert_eq!(texts_at(&index, 5), 1);
+        index.take(batch(6), 6);
+        assert_eq!(texts_at(&index, 6), 2);
+        // Nor does one that tells no words take away what was read behind it.
+        index.take(wordless(), 6);
+        assert_eq!(texts_at(&index, 6), 2);
+        index.take(wordless(), 7);
+        assert!(!index.is_loaded());
+    }
 }

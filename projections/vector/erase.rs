@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use caxton_events::{Record, Subject};
 
@@ -103,8 +104,10 @@ impl Vectors {
         }
         store.keep_only(&keep).map_err(ScrubError::Store)?;
         for scope in erased.iter().filter_map(Subject::scope) {
-            if self.shared.cell(scope).is_none() {
-                shred(&index_path(&self.dir, scope)).map_err(ScrubError::File)?;
+            // Also where the scope was written again since: the file may still be the one over what is erased.
+            shred(&index_path(&self.dir, scope)).map_err(ScrubError::File)?;
+            if let Some(index) = self.shared.cell(scope).and_then(|cell| cell.view().index.clone()) {
+                index.saved.store(false, Ordering::Relaxed);
             }
         }
         shred(&state_path(&self.dir)).map_err(ScrubError::File)?;

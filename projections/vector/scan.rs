@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use crate::embedding::store::StoreView;
+use crate::embedding::store::{StoreView, Vector};
 use crate::vector::kernels::Kernel;
 use crate::vector::quantise::{Code, Query, similarity};
 use crate::vector::slab::{BLOCK_ROWS, Block, Filter, Slab};
@@ -264,7 +264,8 @@ impl<'a> Scan<'a> {
     }
 
     /// The best rows by their f32 similarity, the best first, equal ones by their key; and how many stored vectors
-    /// do not fit their code. Those are damaged, and their estimate stands.
+    /// do not fit their code. Those are damaged, and their estimate stands. It stands for those that an erasure has taken out
+    /// since the search began, too, which are not counted.
     ///
     /// Rows whose estimate plus bound is below the similarity of the last answer are not read: they cannot be better.
     pub(crate) fn finish(mut self, slabs: &[&Slab], vectors: &StoreView, minimum: f32) -> (Vec<Best>, u64) {
@@ -286,11 +287,12 @@ impl<'a> Scan<'a> {
                 break;
             }
             let (block, at) = locate(candidate);
-            let exact = vectors.vector(block.slots[at]).map(|vector| similarity(&self.query.vector, vector));
+            let stored = vectors.vector(block.slots[at]);
+            let exact = stored.map(|vector| similarity(&self.query.vector, vector));
             let score = match exact {
                 Some(exact) if (exact - candidate.estimate).abs() <= candidate.bound => exact,
                 Some(_) | None => {
-                    damaged += 1;
+                    damaged += u64::from(stored.is_none_or(|vector| !is_taken_out(vector)));
                     candidate.estimate
                 }
             };
@@ -309,4 +311,9 @@ impl<'a> Scan<'a> {
         let best = best.map(|Reverse((score, _, source, row))| Best { similarity: score.0, source, row });
         (best.collect(), damaged)
     }
+}
+
+/// Whether a vector was overwritten with zeros, as those of erased texts are. None that is stored has length 0.
+fn is_taken_out(vector: &Vector) -> bool {
+    vector.iter().all(|number| number.to_bits() == 0)
 }

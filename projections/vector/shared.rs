@@ -133,12 +133,16 @@ impl Kinds {
     }
 
     pub(crate) fn intern(&mut self, name: &str) -> u32 {
-        if let Some(number) = self.number(name) {
-            return number;
-        }
+        self.number(name).unwrap_or_else(|| self.push(name))
+    }
+
+    /// Gives the next number to `name`. Those that were forgotten have an empty one, and keep their numbers.
+    pub(crate) fn push(&mut self, name: &str) -> u32 {
         let (name, number) = (Arc::<str>::from(name), self.names.len() as u32);
         self.names.push(Arc::clone(&name));
-        self.numbers.insert(name, number);
+        if !name.is_empty() {
+            self.numbers.insert(name, number);
+        }
         number
     }
 }

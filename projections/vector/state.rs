@@ -333,7 +333,7 @@ pub(crate) fn load(
 fn content_of(source: &mut Content, checkpoint: Seq, file_bytes: u64, slots: u64) -> io::Result<Loaded> {
     let mut kinds = Kinds::default();
     for _ in 0..u32_of(source)? {
-        kinds.intern(&text_of(source, TEXT_BYTES_MAX)?);
+        kinds.push(&text_of(source, TEXT_BYTES_MAX)?);
     }
     let kinds_len = kinds.names.len() as u32;
     let mut cells = Vec::new();

@@ -70,7 +70,8 @@ pub trait Inbox: Send + Sync + fmt::Debug {
     /// The agent is done with the message, for good: the inbox is acknowledged so far.
     fn done<'a>(&'a self, agent: &'a AgentId, seq: Seq) -> BoxFuture<'a, Result<(), PortError>>;
 
-    /// Whether the agent is done with a message that was taken: somebody else may have seen to that.
+    /// Whether there is nothing to do about a message that was taken: somebody else may have seen to it, or it was
+    /// erased.
     fn is_done(&self, agent: &AgentId, seq: Seq) -> bool;
 
     /// The agent does not run any more; the message is given again when it does.

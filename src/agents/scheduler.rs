@@ -234,7 +234,8 @@ impl Work<'_> {
             let Some(batch) = self.batch.flush(scheduler.now(), self.preparing == 0) else { return };
             telemetry::batch_formed(batch.len());
             self.preparing += 1;
-            self.tasks.spawn(prepare(Arc::clone(&scheduler.world), batch, scheduler.settings.batch));
+            let (world, inbox) = (Arc::clone(&scheduler.world), Arc::clone(&scheduler.inbox));
+            self.tasks.spawn(prepare(world, inbox, batch, scheduler.settings.batch));
         }
     }
 
@@ -408,13 +409,16 @@ impl Work<'_> {
 }
 
 /// Searches memory for all of a batch at once.
-async fn prepare(world: Arc<World>, batch: Vec<Taken>, rules: BatchRules) -> Step {
+async fn prepare(world: Arc<World>, inbox: Arc<dyn Inbox>, batch: Vec<Taken>, rules: BatchRules) -> Step {
     let gate = Arc::new(Semaphore::new(rules.parallel.max(1)));
     let mut asks = Vec::new();
     let mut asked_by = Vec::new();
     if rules.search_together && batch.len() > 1 {
         for (at, (picked, agent)) in batch.iter().enumerate() {
-            if let Some(ask) = memory_ask(agent, &picked.item) {
+            // Nothing is asked for a message that was erased while it waited.
+            if !inbox.is_done(&picked.item.agent, picked.item.seq)
+                && let Some(ask) = memory_ask(agent, &picked.item)
+            {
                 asks.push(ask);
                 asked_by.push(at);
             }
@@ -444,7 +448,7 @@ async fn handle(
     delivery: &Delivery,
     prepared: Prepared,
 ) -> Outcome {
-    // A tool of an earlier turn may have waited for this message.
+    // A tool of an earlier turn may have waited for this message, and it may have been erased.
     let outcome = if inbox.is_done(&delivery.agent, delivery.seq) {
         Outcome::Finished
     } else {

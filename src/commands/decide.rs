@@ -1,5 +1,7 @@
 //! The decision: a command and the present in, events or refusals out. No clock, no store, no effect.
 
+use std::collections::BTreeMap;
+
 use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Scope};
 use caxton_projections::graph::ReadError;
 
@@ -54,7 +56,7 @@ impl From<ReadError> for DecideError {
 /// An event and the stream it belongs to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happened {
-    /// The scope of the memory that was written to, or `agents`.
+    /// The scope of the row that was written or removed, or `agents`.
     pub stream: String,
     /// What happened.
     pub event: Event,
@@ -75,6 +77,15 @@ pub(super) struct Verdict {
     pub(super) scope: Scope,
     pub(super) events: Vec<MemoryEvent>,
     pub(super) written: Written,
+    /// The scopes of relations that go with an entity: they may be narrower than that of the entity.
+    pub(super) relations: BTreeMap<MemoryId, Scope>,
+}
+
+impl Verdict {
+    /// What happens to rows of one scope.
+    pub(super) fn of(scope: Scope, events: Vec<MemoryEvent>, written: Written) -> Self {
+        Self { scope, events, written, relations: BTreeMap::new() }
+    }
 }
 
 /// Decides a command against `present`.
@@ -101,14 +112,14 @@ pub fn decide(
         let seen = Seen { memory: &layer, caller };
         let verdict = decide_write(&seen, write, ids).and_then(|verdict| own(verdict, &seen));
         match verdict {
-            Ok(verdict) => {
-                let stream = verdict.scope.to_string();
-                for event in verdict.events {
+            Ok(Verdict { scope, events: happened, written, relations }) => {
+                for event in happened {
+                    let stream = scope_of(&event, &scope, &relations).to_string();
                     let event = Event::Memory(event);
                     layer.apply(&event)?;
-                    events.push(Happened { stream: stream.clone(), event });
+                    events.push(Happened { stream, event });
                 }
-                results.push(Ok(verdict.written));
+                results.push(Ok(written));
             }
             Err(DecideError::Refused(mut refusal)) => {
                 *ids = drawn;
@@ -130,6 +141,16 @@ pub fn decide(
         events.insert(0, Happened { stream: "agents".to_owned(), event: registered.into() });
     }
     Ok(Decision { events, results })
+}
+
+/// The scope of the row that an event of a write to `scope` is about. Whoever erases a scope erases what was recorded of its
+/// rows, and nothing that was recorded of others.
+fn scope_of<'v>(
+    event: &MemoryEvent,
+    scope: &'v Scope,
+    relations: &'v BTreeMap<MemoryId, Scope>,
+) -> &'v Scope {
+    if let MemoryEvent::RelationRemoved { id } = event { relations.get(id).unwrap_or(scope) } else { scope }
 }
 
 /// Refuses to write to somebody else's scope.

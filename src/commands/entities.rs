@@ -1,7 +1,7 @@
 //! The rules for entities and their observations.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use caxton_events::memory::Validity;
 use caxton_events::{MemoryEvent, MemoryId, Scope};
@@ -55,7 +55,7 @@ pub(super) fn create(present: &dyn Present, wish: &NewEntity, ids: &mut Ids) -> 
             events.push(added(id, observation, ids.draw(), &mut written));
         }
     }
-    Ok(Verdict { scope: wish.scope.clone(), events, written })
+    Ok(Verdict::of(wish.scope.clone(), events, written))
 }
 
 /// Whether an observation of a wish is the first one in it with its text. The times of a repetition are not taken.
@@ -127,7 +127,7 @@ fn create_again(
         OnExisting::Skip => {
             let mut written = written(WrittenKind::Entity, WriteStatus::Skipped, id, version);
             written.entity_type = type_kept(&existing, wish);
-            return Ok(Verdict { scope: existing.scope, events: Vec::new(), written });
+            return Ok(Verdict::of(existing.scope, Vec::new(), written));
         }
         OnExisting::Refuse => {
             let message = format!("{} exists in {} as ent_{id}", check::excerpt(&wish.name), wish.scope);
@@ -237,7 +237,7 @@ pub(super) fn update(present: &dyn Present, wish: &EntityChange) -> Result<Verdi
     written.entity_name = wish.name.is_none().then(|| described.name.clone());
     written.entity_type = wish.entity_type.is_none().then(|| described.entity_type.clone());
     let events = if version == 0 { Vec::new() } else { vec![updated(described)] };
-    Ok(Verdict { scope: entity.scope, events, written })
+    Ok(Verdict::of(entity.scope, events, written))
 }
 
 /// Refuses when another version than the present one was expected.
@@ -254,24 +254,24 @@ pub(super) fn check_version(entity: &PresentEntity, expected: Option<u32>) -> Re
 
 pub(super) fn remove(present: &dyn Present, entity: PresentEntity) -> Result<Verdict, DecideError> {
     let mut events = Vec::new();
-    let mut gone = BTreeSet::new();
+    let mut gone = BTreeMap::new();
     remove_into(present, entity.id, &mut gone, &mut events)?;
     let mut written = written(WrittenKind::Entity, WriteStatus::Removed, entity.id, entity.version);
     written.removed_entities = 1;
     written.removed_relations = gone.len() as u64;
-    Ok(Verdict { scope: entity.scope, events, written })
+    Ok(Verdict { relations: gone, ..Verdict::of(entity.scope, events, written) })
 }
 
 /// Appends the events that take an entity out of the present, with its rows. `gone` holds the relations removed so
-/// far, so that one between two removed entities is removed once.
+/// far with their scopes, so that one between two removed entities is removed once.
 fn remove_into(
     present: &dyn Present,
     entity: MemoryId,
-    gone: &mut BTreeSet<MemoryId>,
+    gone: &mut BTreeMap<MemoryId, Scope>,
     events: &mut Vec<MemoryEvent>,
 ) -> Result<(), DecideError> {
-    for id in present.relations_of(entity)? {
-        if gone.insert(id) {
+    for (id, scope) in present.relations_of(entity)? {
+        if gone.insert(id, scope).is_none() {
             events.push(MemoryEvent::RelationRemoved { id });
         }
     }
@@ -288,14 +288,14 @@ pub(super) fn clear(
     entity_types: &[String],
 ) -> Result<Verdict, DecideError> {
     let mut events = Vec::new();
-    let mut gone = BTreeSet::new();
+    let mut gone = BTreeMap::new();
     let entities = present.entities_of(scope, entity_types)?;
     for id in &entities {
         remove_into(present, *id, &mut gone, &mut events)?;
     }
     // A relation of this scope may connect entities of wider ones, which stay.
     for id in if entity_types.is_empty() { present.relations_in(scope)? } else { Vec::new() } {
-        if gone.insert(id) {
+        if gone.insert(id, scope.clone()).is_none() {
             events.push(MemoryEvent::RelationRemoved { id });
         }
     }
@@ -303,7 +303,7 @@ pub(super) fn clear(
     let mut written = written(WrittenKind::Scope, status, MemoryId(0), 0);
     written.removed_entities = entities.len() as u64;
     written.removed_relations = gone.len() as u64;
-    Ok(Verdict { scope: scope.clone(), events, written })
+    Ok(Verdict { relations: gone, ..Verdict::of(scope.clone(), events, written) })
 }
 
 /// Adds the observations that the entity does not have yet; the answer names every one, new or not. Those that are there
@@ -335,7 +335,7 @@ pub(super) fn observe(
     if events.is_empty() {
         written.status = WriteStatus::Unchanged;
     }
-    Ok(Verdict { scope: entity.scope, events, written })
+    Ok(Verdict::of(entity.scope, events, written))
 }
 
 /// The observation with this number and the scope of its entity, or a refusal.
@@ -364,7 +364,7 @@ pub(super) fn update_observation(
     let mut written = written(WrittenKind::Observations, WriteStatus::Unchanged, row.entity, 0);
     written.observations.push(id);
     if content == row.content && validity == row.validity {
-        return Ok(Verdict { scope, events: Vec::new(), written });
+        return Ok(Verdict::of(scope, Vec::new(), written));
     }
     if content != row.content
         && let Some(other) = present.observation_reading(row.entity, content)?
@@ -376,12 +376,12 @@ pub(super) fn update_observation(
     written.status = WriteStatus::Updated;
     let event =
         MemoryEvent::ObservationUpdated { id, entity: row.entity, content: content.to_owned(), validity };
-    Ok(Verdict { scope, events: vec![event], written })
+    Ok(Verdict::of(scope, vec![event], written))
 }
 
 pub(super) fn remove_observation(present: &dyn Present, id: MemoryId) -> Result<Verdict, DecideError> {
     let (row, scope) = observation(present, id)?;
     let mut written = written(WrittenKind::Observations, WriteStatus::Removed, row.entity, 0);
     written.observations.push(id);
-    Ok(Verdict { scope, events: vec![MemoryEvent::ObservationRemoved { id, entity: row.entity }], written })
+    Ok(Verdict::of(scope, vec![MemoryEvent::ObservationRemoved { id, entity: row.entity }], written))
 }

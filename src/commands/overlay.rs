@@ -1,7 +1,7 @@
 //! Accepted events on top of a memory that has not folded them yet, so that one group commit can hold commands
 //! that build on each other.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope};
 use caxton_projections::graph::ReadError;
@@ -221,17 +221,6 @@ impl<'below> Overlay<'below> {
         }
         Ok(())
     }
-
-    /// Numbers from below without those this layer removed, with those it added.
-    fn merged<Row>(
-        below: Vec<MemoryId>,
-        here: Option<&BTreeSet<MemoryId>>,
-        rows: &HashMap<MemoryId, Option<Row>>,
-    ) -> Vec<MemoryId> {
-        let mut all: BTreeSet<MemoryId> = below.into_iter().collect();
-        all.extend(here.into_iter().flatten());
-        all.into_iter().filter(|id| !matches!(rows.get(id), Some(None))).collect()
-    }
 }
 
 impl Present for Overlay<'_> {
@@ -291,8 +280,9 @@ impl Present for Overlay<'_> {
     }
 
     fn observations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
-        let below = self.below.observations_of(entity)?;
-        Ok(Self::merged(below, self.observations_by_entity.get(&entity), &self.observations))
+        let mut all: BTreeSet<MemoryId> = self.below.observations_of(entity)?.into_iter().collect();
+        all.extend(self.observations_by_entity.get(&entity).into_iter().flatten());
+        Ok(all.into_iter().filter(|id| !matches!(self.observations.get(id), Some(None))).collect())
     }
 
     fn relation(&self, id: MemoryId) -> Result<Option<PresentRelation>, ReadError> {
@@ -322,9 +312,14 @@ impl Present for Overlay<'_> {
         Ok(below.filter(|row| !self.relations.contains_key(&row.id)))
     }
 
-    fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
-        let below = self.below.relations_of(entity)?;
-        Ok(Self::merged(below, self.relations_by_entity.get(&entity), &self.relations))
+    fn relations_of(&self, entity: MemoryId) -> Result<Vec<(MemoryId, Scope)>, ReadError> {
+        let mut all: BTreeMap<MemoryId, Scope> = self.below.relations_of(entity)?.into_iter().collect();
+        for id in self.relations_by_entity.get(&entity).into_iter().flatten() {
+            if let Some(Some(row)) = self.relations.get(id) {
+                all.insert(*id, row.scope.clone());
+            }
+        }
+        Ok(all.into_iter().filter(|(id, _)| !matches!(self.relations.get(id), Some(None))).collect())
     }
 
     fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError> {

@@ -89,8 +89,8 @@ pub trait Present {
         to: MemoryId,
         relation_type: &str,
     ) -> Result<Option<PresentRelation>, ReadError>;
-    /// Numbers of all relations that start or end at an entity, ascending.
-    fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError>;
+    /// Numbers of all relations that start or end at an entity, ascending, and the scope each was written to.
+    fn relations_of(&self, entity: MemoryId) -> Result<Vec<(MemoryId, Scope)>, ReadError>;
     /// Numbers of the relations written to a scope, ascending.
     fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError>;
     /// Whether an agent has been registered.

@@ -99,3 +99,61 @@ pub struct Refusal {
     /// What to do about it.
     pub remedy: String,
 }
+
+impl Refusal {
+    /// The same without the texts that its message quotes: what may be kept of it, since an answer that is kept outlives what
+    /// it is about when that is erased.
+    #[must_use]
+    pub fn without_texts(&self) -> Self {
+        Self { message: blanked(&self.message), ..self.clone() }
+    }
+}
+
+/// A message with three dots in place of what stands in quotes, as `check::excerpt` writes every text of a client.
+fn blanked(message: &str) -> String {
+    let mut told = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find('"') {
+        told.push_str(&rest[..start]);
+        told.push_str("\"…\"");
+        let quoted = &rest[start + 1..];
+        let mut escaped = false;
+        let end = quoted.find(|c: char| {
+            let ends = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        // Without an end, all of it is the text.
+        let behind = end.map_or("", |end| &quoted[end + 1..]);
+        rest = behind.strip_prefix('…').unwrap_or(behind);
+    }
+    told + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Refusal, RefusalCode, blanked};
+    use crate::commands::check::excerpt;
+
+    #[test]
+    fn a_refusal_without_texts_says_everything_but_what_it_quotes() {
+        let long = "zq\"".repeat(40);
+        for text in ["zq", "z\"q\\", "\\", "\n zq \"", "“zq”…", "", &long] {
+            let message = format!("{} exists in global with type {}, not so", excerpt(text), excerpt("zq"));
+            assert_eq!(blanked(&message), "\"…\" exists in global with type \"…\", not so", "{text:?}");
+        }
+        for message in ["ent_4 has version 2, not 1", "", "0.5 is not between 0 and 1"] {
+            assert_eq!(blanked(message), message);
+        }
+        assert_eq!(blanked("ends in \"zq"), "ends in \"…\"");
+        let refusal = Refusal {
+            code: RefusalCode::AlreadyExists,
+            index: 3,
+            field: "entity_name".to_owned(),
+            message: "\"zq\" exists".to_owned(),
+            remedy: "use \"another\" name".to_owned(),
+        };
+        let told = Refusal { message: "\"…\" exists".to_owned(), ..refusal.clone() };
+        assert_eq!(refusal.without_texts(), told);
+    }
+}

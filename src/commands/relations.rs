@@ -80,7 +80,7 @@ fn connect(
             validity: wish.validity,
         };
         let written = written(WrittenKind::Relation, WriteStatus::Created, id, 0);
-        return Ok(Verdict { scope: wish.scope.clone(), events: vec![event], written });
+        return Ok(Verdict::of(wish.scope.clone(), vec![event], written));
     };
     let asked = PresentRelation {
         strength: wish.strength,
@@ -110,7 +110,7 @@ fn connect(
     let written = written(WrittenKind::Relation, status, existing.id, 0);
     let scope = existing.scope;
     let events = if status == WriteStatus::Updated { vec![updated(asked)] } else { Vec::new() };
-    Ok(Verdict { scope, events, written })
+    Ok(Verdict::of(scope, events, written))
 }
 
 /// The event that gives a relation its new properties.
@@ -149,12 +149,12 @@ pub(super) fn update(present: &dyn Present, wish: &RelationChange) -> Result<Ver
     let status = if asked == existing { WriteStatus::Unchanged } else { WriteStatus::Updated };
     let written = written(WrittenKind::Relation, status, wish.id, 0);
     let events = if asked == existing { Vec::new() } else { vec![updated(asked)] };
-    Ok(Verdict { scope: existing.scope, events, written })
+    Ok(Verdict::of(existing.scope, events, written))
 }
 
 pub(super) fn remove(present: &dyn Present, id: MemoryId) -> Result<Verdict, DecideError> {
     let scope = relation(present, id)?.scope;
     let mut written = written(WrittenKind::Relation, WriteStatus::Removed, id, 0);
     written.removed_relations = 1;
-    Ok(Verdict { scope, events: vec![MemoryEvent::RelationRemoved { id }], written })
+    Ok(Verdict::of(scope, vec![MemoryEvent::RelationRemoved { id }], written))
 }

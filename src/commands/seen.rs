@@ -78,7 +78,7 @@ impl Present for Seen<'_> {
         self.memory.relation_between(scope, from, to, relation_type)
     }
 
-    fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
+    fn relations_of(&self, entity: MemoryId) -> Result<Vec<(MemoryId, Scope)>, ReadError> {
         self.memory.relations_of(entity)
     }
 

@@ -46,7 +46,7 @@ impl Present for Nothing {
     ) -> Result<Option<PresentRelation>, ReadError> {
         Ok(None)
     }
-    fn relations_of(&self, _: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
+    fn relations_of(&self, _: MemoryId) -> Result<Vec<(MemoryId, Scope)>, ReadError> {
         Ok(Vec::new())
     }
     fn relations_in(&self, _: &Scope) -> Result<Vec<MemoryId>, ReadError> {
@@ -387,6 +387,11 @@ fn a_removed_entity_takes_its_rows_along_once() {
         Write::RemoveEntity { entity: named("Bob"), expected_version: None },
     ];
     check_refused(&given, &again, RefusalCode::EntityNotFound, "entity");
+    // Each is recorded in the scope of its row.
+    let given = [created(1, "Bob"), created(2, "Eve"), placed(connected(3, 1, 2), "agent:eve")];
+    let remove = Write::RemoveEntity { entity: named("Bob"), expected_version: None };
+    let streams = outcome(&given, &[remove], true).events.into_iter().map(|happened| happened.stream);
+    assert_eq!(streams.collect::<Vec<_>>(), ["agents", "agent:eve", "global"]);
 }
 
 #[test]

@@ -93,14 +93,29 @@ impl Engine {
     /// Waits until the inbox holds something behind `after` that is not done with, or `timeout` is over; whether it
     /// does.
     pub async fn wait_inbox(&self, agent: &AgentId, after: Seq, timeout: Duration) -> bool {
+        self.wait_until(agent, timeout, || !self.inbox(agent, after, 1).is_empty()).await
+    }
+
+    /// The same for a message that the agent may be done with by then.
+    pub async fn wait_message(&self, agent: &AgentId, after: Seq, timeout: Duration) -> bool {
+        let is_there = || {
+            let state = self.view().talk().read();
+            let last = state.conversations.inbox(agent).and_then(|inbox| inbox.messages.last());
+            last.is_some_and(|last| last > after)
+        };
+        self.wait_until(agent, timeout, is_there).await
+    }
+
+    /// Looks whether it is there whenever a message to the agent comes.
+    async fn wait_until(&self, agent: &AgentId, timeout: Duration, is_there: impl Fn() -> bool) -> bool {
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
             let woken = self.inner.wakers.register(agent);
-            if !self.inbox(agent, after, 1).is_empty() {
+            if is_there() {
                 return true;
             }
             if self.is_stopping() || tokio::time::timeout_at(deadline, woken).await.is_err() {
-                return !self.inbox(agent, after, 1).is_empty();
+                return is_there();
             }
         }
     }

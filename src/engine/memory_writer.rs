@@ -171,7 +171,7 @@ impl MemoryWriter {
                 let _ = answer.send(ordered);
             }
             MemoryWork::Scrub(answer) => {
-                let folded = self.fold_to_head();
+                let folded = if self.graph.is_some() { self.fold_to_head() } else { Ok(()) };
                 let scrubbed = folded.and_then(|()| match &mut self.graph {
                     Some(graph) => erase::until_free(|| graph.scrub()),
                     None => Err("it is being rebuilt".to_owned()),
@@ -182,14 +182,14 @@ impl MemoryWriter {
     }
 
     fn order(&mut self, order: Order) -> Result<Order, EraseError> {
-        let incomplete = |order, what| EraseError::Incomplete { order, stage: "the graph", what };
         if self.graph.is_none() {
             return Err(EraseError::Unready { what: "it is being rebuilt".to_owned() });
         }
         self.fold_to_head().map_err(|what| EraseError::Unready { what })?;
         let next = self.reader.next_id().map_err(|error| EraseError::Plan(error.into()))?;
         let order = erase::record_order(&self.log, order, next)?;
-        self.fold_to_head().map_err(|what| incomplete(order.seq, what))?;
+        // What fails here fails again when the files are cleaned, which is when it is told: the order stands.
+        let _ = self.fold_to_head();
         Ok(order)
     }
 
@@ -353,7 +353,7 @@ impl MemoryWriter {
             if known.fingerprint != asked.fingerprint {
                 return Err(SubmitError::Refused(vec![key_conflict(&asked.key, known.first)]));
             }
-            let results = serde_json::from_slice(&known.answer).map_err(SubmitError::Answer)?;
+            let results = results_kept(&known.answer).map_err(SubmitError::Answer)?;
             let (first, last, recorded_at) = (known.first, known.last, known.recorded_at);
             return Ok(Verdict::Answered(Outcome { first, last, recorded_at, results, replayed: true }));
         }
@@ -382,7 +382,7 @@ impl MemoryWriter {
             (Some(key), Some(asked)) => Some(IdempotencyKey {
                 key: key.to_owned(),
                 fingerprint: asked.fingerprint,
-                answer: serde_json::to_vec(&decision.results).map_err(SubmitError::Answer)?,
+                answer: kept(&decision.results).map_err(SubmitError::Answer)?,
             }),
             _ => None,
         };
@@ -513,6 +513,18 @@ fn drafts(submission: &Submission, events: Vec<Happened>) -> Vec<Draft> {
         event: happened.event,
     };
     events.into_iter().map(draft).collect()
+}
+
+/// An answer as it is kept with its key. It may outlive what it is about, so it holds no text of the memory.
+fn kept(results: &[Result<Written, Refusal>]) -> Result<Vec<u8>, serde_json::Error> {
+    let results = results.iter().map(|result| result.as_ref().map_err(Refusal::without_texts));
+    serde_json::to_vec(&results.collect::<Vec<_>>())
+}
+
+/// What was kept. Earlier versions kept refusals with their texts, which are not told again.
+fn results_kept(answer: &[u8]) -> Result<Vec<Result<Written, Refusal>>, serde_json::Error> {
+    let results: Vec<Result<Written, Refusal>> = serde_json::from_slice(answer)?;
+    Ok(results.into_iter().map(|result| result.map_err(|refusal| refusal.without_texts())).collect())
 }
 
 pub(super) fn key_conflict(key: &str, first: Seq) -> Refusal {

@@ -1,28 +1,31 @@
 //! The one owner of messages: decides a group of requests, hands it to the log, decides the next while that one syncs.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use caxton_events::conversation::ConversationEvent;
-use caxton_events::log::{AppendError, Log, Ticket};
-use caxton_events::{Clock as _, ConversationId, Draft, Event, MessageId, Seq, Timestamp};
-use caxton_projections::conversations::{Deadline, SYSTEM};
+use caxton_events::log::{AppendError, Log, Series, Ticket};
+use caxton_events::{Clock as _, Draft, Event, MessageId, Seq};
+use caxton_projections::conversations::SYSTEM;
 use caxton_projections::talk::TalkReader;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use caxton_projections::view::{Part as Projected, Positions};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
 use super::SystemClock;
 use super::answers::Words;
-use super::talk::{Answer, Done, Request, SentOutcome, SentResults, TalkError};
-use crate::commands::talk::{Numbers, Outgoing, Overlay, Settings, Situation, decide_send, decide_upkeep};
+use super::deadlines::Deadlines;
+use super::talk::{Answer, Done, Request, SentOutcome, SentResults, TalkError, no_dead_letter, replayed};
+use crate::commands::talk::{
+    Numbers, Outgoing, Overlay, Settings, Situation, Upkeep, decide_send, decide_upkeep,
+};
 use crate::commands::{Refusal, RefusalCode};
 use crate::telemetry::{MessageOutcome, message_not_recorded};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// Events that one look at the deadlines records at the most.
-const DUE_MAX: usize = 1_024;
+/// How often it is looked whether everything is folded, by who waits for that.
+const SETTLING: Duration = Duration::from_micros(200);
 /// Messages decided together at the most, unless one request has more.
 const GROUP_MAX: usize = 2_048;
 /// Text of a group after which it is closed, in bytes.
@@ -33,8 +36,13 @@ const SPARE_MAX: usize = 4;
 
 /// What happens to a request once its part of the group is durable and folded.
 pub(super) enum Waiting {
-    /// Places of the messages among the part's drafts, or their refusals.
-    Send(Vec<Result<Place, Refusal>>, Answer<SentResults>),
+    Send {
+        /// The first of the part's drafts that is the request's.
+        from: usize,
+        /// Places of the messages among the part's drafts, or their refusals.
+        results: Vec<Result<Place, Refusal>>,
+        answer: Answer<SentResults>,
+    },
     /// From here to there.
     Upkeep(std::ops::Range<usize>, Answer<Done>),
     Record(usize, Answer<Vec<Seq>>),
@@ -56,6 +64,8 @@ pub(super) struct Part {
 /// What was decided together.
 pub(super) struct Group {
     pub(super) number: u64,
+    /// How many series were broken before it was decided.
+    pub(super) series: u64,
     pub(super) parts: Vec<Part>,
 }
 
@@ -64,6 +74,9 @@ pub(super) struct MessageRouter {
     pub(super) talk: TalkReader,
     pub(super) requests: Receiver<Request>,
     pub(super) folds: Sender<Group>,
+    /// Disconnected when the thread that folds has ended.
+    pub(super) fold_lives: Receiver<()>,
+    pub(super) positions: Arc<Positions>,
     pub(super) settings: Settings,
     pub(super) numbers: Numbers,
     /// Groups handed over so far.
@@ -72,9 +85,11 @@ pub(super) struct MessageRouter {
     pub(super) under_way: VecDeque<Overlay>,
     /// Folded ones, empty: their maps need not grow again.
     pub(super) spare: Vec<Overlay>,
-    pub(super) deadlines: BinaryHeap<Reverse<(Timestamp, ConversationId)>>,
-    /// Deadlines whose events are under way.
-    pub(super) fired: HashSet<(Seq, Deadline)>,
+    /// What is decided is decided on what is under way: the log takes none of it behind what it refused.
+    pub(super) series: Series,
+    /// How many of them were broken.
+    pub(super) series_broken: u64,
+    pub(super) deadlines: Deadlines,
     /// Requests that must wait for the groups before them.
     pub(super) deferred: VecDeque<Request>,
     /// The first of them needs to see the groups before it folded.
@@ -86,7 +101,7 @@ type Known = Result<SentOutcome, Refusal>;
 
 /// A group while it is put together.
 #[derive(Default)]
-struct Draw {
+pub(super) struct Draw {
     parts: Vec<Part>,
     drafts: Vec<Draft>,
     waiting: Vec<Waiting>,
@@ -94,38 +109,66 @@ struct Draw {
     scratch: Overlay,
 }
 
+impl Draw {
+    /// What nobody asked for.
+    pub(super) fn of_time(drafts: Vec<Draft>, own: Overlay) -> Self {
+        Self { drafts, own, ..Self::default() }
+    }
+}
+
 impl MessageRouter {
     /// Works until every sender is gone.
     pub(super) fn run(mut self) {
-        {
-            let talk = self.talk.clone();
-            let state = talk.read();
-            let open = state.conversations.iter().filter(|conversation| conversation.is_open());
-            self.deadlines.extend(open.map(|row| Reverse((row.deadline(), row.id.clone()))));
-        }
+        self.watch_open();
         let mut looked = Instant::now();
         loop {
-            let first = match self.deferred.pop_front() {
-                Some(request) => {
-                    if std::mem::take(&mut self.must_settle) {
-                        self.settle();
-                    }
-                    Some(request)
-                }
-                None => match self.requests.recv_timeout(TICK) {
+            let mut first = self.deferred.pop_front();
+            if first.is_none() {
+                first = match self.requests.recv_timeout(TICK) {
                     Ok(request) => Some(request),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return,
-                },
-            };
+                };
+            }
+            if !self.ready() {
+                break;
+            }
             if let Some(first) = first {
                 let group = self.drain(first);
                 self.decide(group);
             }
             if looked.elapsed() >= TICK {
                 looked = Instant::now();
-                self.look_at_deadlines();
+                self.look_at_deadlines(SystemClock.now());
             }
+        }
+        self.strand();
+    }
+
+    /// Waits where that is needed before the next group; `false`: nothing that is decided would be folded any more.
+    pub(super) fn ready(&mut self) -> bool {
+        let is_broken = self.series.is_broken();
+        if (std::mem::take(&mut self.must_settle) || is_broken) && !self.settle() {
+            return false;
+        }
+        if is_broken {
+            self.series = Series::default();
+            self.series_broken += 1;
+        }
+        self.fold_lives.try_recv() != Err(TryRecvError::Disconnected)
+    }
+
+    /// Tells everybody who asks that it is too late, until the engine stops.
+    fn strand(self) {
+        let Self { requests, folds, deferred, positions, .. } = self;
+        tracing::error!(
+            "the thread that folds messages has ended; none is taken until the server is restarted"
+        );
+        positions.stop(Projected::Talk, "its thread has ended; restart the server".to_owned());
+        // Who waits for what is dropped is told.
+        drop((folds, deferred));
+        for request in requests {
+            drop(request);
         }
     }
 
@@ -141,23 +184,25 @@ impl MessageRouter {
         group
     }
 
-    /// Waits until everything handed over is folded.
-    fn settle(&mut self) {
+    /// Waits until everything handed over is folded; `false`: it will not be, the thread that folds has ended.
+    fn settle(&mut self) -> bool {
         while self.talk.read().mark < self.handed {
-            std::thread::sleep(Duration::from_micros(200));
+            if self.fold_lives.recv_timeout(SETTLING) == Err(RecvTimeoutError::Disconnected) {
+                return false;
+            }
         }
-        let groups = self.under_way.len();
-        forget(&mut self.under_way, groups, &mut self.spare);
+        forget_folded(&mut self.under_way, &mut self.spare, (self.handed, self.handed));
+        true
     }
 
-    fn decide(&mut self, group: Vec<Request>) {
+    pub(super) fn decide(&mut self, group: Vec<Request>) {
         let mut draw = Draw { own: self.spare.pop().unwrap_or_default(), ..Draw::default() };
-        let mut rest = group.into_iter();
+        let mut rest = VecDeque::from(group);
         let mut bytes = 0;
-        for request in rest.by_ref() {
+        while let Some(request) = rest.pop_front() {
             if self.must_wait(&request, &draw.own) {
                 self.must_settle = true;
-                self.deferred.push_back(request);
+                rest.push_front(request);
                 break;
             }
             match request {
@@ -166,8 +211,8 @@ impl MessageRouter {
                     bytes += wishes.iter().map(|wish| wish.content.as_str().len()).sum::<usize>();
                     self.send(&mut draw, wishes, atomic, answer);
                 }
-                Request::Replay { dead_letter, wish, answer } => {
-                    self.replay(&mut draw, dead_letter, *wish, answer);
+                Request::Replay { dead_letter, once_more, wish, answer } => {
+                    self.replay(&mut draw, (dead_letter, once_more), *wish, answer);
                 }
                 Request::Upkeep { actor, wish, answer } => self.upkeep(&mut draw, &actor, &wish, answer),
             }
@@ -175,25 +220,40 @@ impl MessageRouter {
                 break;
             }
         }
-        self.deferred.extend(rest);
+        // In front of those that were deferred before and found no room in this group.
+        rest.append(&mut self.deferred);
+        self.deferred = rest;
         self.hand_over(draw);
     }
 
-    /// Whether a message of the request bears a number that is under way: its first answer is not there yet.
+    /// Whether what the request is about is under way, so that it is to be seen first what became of it: a message of the
+    /// same number, the same dead letter, the same agent becoming known, the end of the same conversation.
     fn must_wait(&self, request: &Request, own: &Overlay) -> bool {
-        let Request::Send { wishes, .. } = request else { return false };
-        wishes
-            .iter()
-            .filter_map(|wish| wish.id)
-            .any(|id| own.holds(id) || self.under_way.iter().any(|layer| layer.holds(id)))
+        let layers = || std::iter::once(own).chain(&self.under_way);
+        match request {
+            Request::Send { wishes, .. } => {
+                wishes.iter().filter_map(|wish| wish.id).any(|id| layers().any(|layer| layer.holds(id)))
+            }
+            Request::Replay { dead_letter, once_more: false, .. } => {
+                layers().any(|layer| layer.replays(*dead_letter))
+            }
+            Request::Upkeep { wish: Upkeep::RegisterAgent { agent, .. }, .. } => {
+                layers().any(|layer| layer.introduces(agent))
+            }
+            Request::Upkeep { wish: Upkeep::Close { conversation, .. }, .. } => {
+                layers().any(|layer| layer.ends(conversation))
+            }
+            Request::Upkeep { wish: Upkeep::Archive { conversations }, .. } => {
+                layers().any(|layer| conversations.iter().any(|id| layer.ends(id)))
+            }
+            Request::Upkeep { .. } | Request::Replay { .. } | Request::Record { .. } => false,
+        }
     }
 
     /// Decides with the state as it is now; what is folded by now is no longer counted as under way.
     fn with<T>(&mut self, work: impl FnOnce(&Situation<'_>, &mut Numbers) -> T) -> T {
         let state = self.talk.read();
-        let folded =
-            self.under_way.len().saturating_sub((self.handed - state.mark.min(self.handed)) as usize);
-        forget(&mut self.under_way, folded, &mut self.spare);
+        forget_folded(&mut self.under_way, &mut self.spare, (state.mark, self.handed));
         let situation = Situation {
             state: &state,
             under_way: self.under_way.make_contiguous(),
@@ -266,19 +326,39 @@ impl MessageRouter {
             own.absorb(scratch);
         }
         self.follow(&draw.drafts[before..]);
-        draw.waiting.push(Waiting::Send(results, answer));
+        draw.waiting.push(Waiting::Send { from: before, results, answer });
     }
 
-    fn replay(&mut self, draw: &mut Draw, dead_letter: Seq, wish: Outgoing, answer: Answer<SentResults>) {
+    fn replay(
+        &mut self,
+        draw: &mut Draw,
+        (dead_letter, once_more): (Seq, bool),
+        wish: Outgoing,
+        answer: Answer<SentResults>,
+    ) {
+        let letter = self.with(|situation, _| {
+            let letter = situation.state.conversations.dead_letters().get(&dead_letter)?;
+            Some(letter.replayed.last().copied())
+        });
+        let refused = match letter {
+            None => Some(no_dead_letter(dead_letter)),
+            Some(Some(last)) if !once_more => Some(replayed(dead_letter, &last.to_string())),
+            Some(_) => None,
+        };
+        if let Some(refused) = refused {
+            let _ = answer.send(Err(refused));
+            return;
+        }
         let before = draw.waiting.len();
         self.send(draw, vec![wish], true, answer);
-        let Some(Waiting::Send(results, _)) = draw.waiting.get(before) else { return };
+        let Some(Waiting::Send { results, .. }) = draw.waiting.get(before) else { return };
         if let Some(Ok(Place::Draft(at))) = results.first()
             && let Event::Conversation(ConversationEvent::MessageSent(message)) = &draw.drafts[*at].event
         {
             let event = ConversationEvent::DeadLetterReplayed { dead_letter, message: message.id };
             let stream = draw.drafts[*at].stream.clone();
             draw.drafts.push(system(stream, event));
+            draw.own.replay(dead_letter);
         }
     }
 
@@ -304,13 +384,7 @@ impl MessageRouter {
         Ok(known)
     }
 
-    fn upkeep(
-        &mut self,
-        draw: &mut Draw,
-        actor: &str,
-        wish: &crate::commands::talk::Upkeep,
-        answer: Answer<Done>,
-    ) {
+    fn upkeep(&mut self, draw: &mut Draw, actor: &str, wish: &Upkeep, answer: Answer<Done>) {
         let (before, head) = (draw.drafts.len(), self.log.head().seq);
         let Draw { drafts, own, .. } = draw;
         let decided =
@@ -331,37 +405,22 @@ impl MessageRouter {
         }
     }
 
-    /// Events that others vouch for are a batch of their own: one that is too large takes nothing else with it.
+    /// Events that others vouch for are a batch of their own: one that is too large takes nothing else with it. They build
+    /// on nothing that is under way.
     fn record(&mut self, draw: &mut Draw, drafts: Vec<Draft>, answer: Answer<Vec<Seq>>) {
         if drafts.is_empty() {
             let _ = answer.send(Ok(Vec::new()));
             return;
         }
-        self.submit(draw);
+        self.submit(draw, Some(&self.series));
         self.follow(&drafts);
         let count = drafts.len();
         (draw.drafts, draw.waiting) = (drafts, vec![Waiting::Record(count, answer)]);
-        self.submit(draw);
-    }
-
-    /// Watches the deadlines of what is opened or extended.
-    fn follow(&mut self, drafts: &[Draft]) {
-        for draft in drafts {
-            if let Event::Conversation(
-                ConversationEvent::Opened { conversation, idle_timeout_millis, life_timeout_millis, .. }
-                | ConversationEvent::Extended { conversation, idle_timeout_millis, life_timeout_millis },
-            ) = &draft.event
-            {
-                let millis = *idle_timeout_millis.min(life_timeout_millis);
-                let now = SystemClock.now().unix_micros();
-                let at = Timestamp::from_unix_micros(now.saturating_add(millis.saturating_mul(1_000)));
-                self.deadlines.push(Reverse((at, conversation.clone())));
-            }
-        }
+        self.submit(draw, None);
     }
 
     /// Hands the drafts so far to the log as one batch.
-    fn submit(&self, draw: &mut Draw) {
+    fn submit(&self, draw: &mut Draw, series: Option<&Series>) {
         let (drafts, waiting) = (std::mem::take(&mut draw.drafts), std::mem::take(&mut draw.waiting));
         if drafts.is_empty() {
             for waiting in waiting {
@@ -369,7 +428,7 @@ impl MessageRouter {
             }
             return;
         }
-        match self.log.submit_drafts(&drafts) {
+        match self.log.submit_drafts(&drafts, series) {
             Ok(ticket) => draw.parts.push(Part { drafts, ticket, waiting }),
             Err(closed) => {
                 let error = AppendError::from(closed);
@@ -380,73 +439,28 @@ impl MessageRouter {
         }
     }
 
-    fn hand_over(&mut self, mut draw: Draw) {
-        self.submit(&mut draw);
+    pub(super) fn hand_over(&mut self, mut draw: Draw) {
+        self.submit(&mut draw, Some(&self.series));
         if draw.parts.is_empty() {
             return;
         }
-        self.handed += 1;
-        self.under_way.push_back(std::mem::take(&mut draw.own));
-        let group = Group { number: self.handed, parts: draw.parts };
-        if let Err(lost) = self.folds.send(group) {
-            // The fold thread is gone: what is durable is folded at the next start.
-            lost.0.parts.into_iter().flat_map(|part| part.waiting).for_each(drop);
-        }
-    }
-
-    /// Records what time alone has brought about.
-    fn look_at_deadlines(&mut self) {
-        let now = SystemClock.now();
-        let talk = self.talk.clone();
-        let state = talk.read();
-        self.fired.retain(|(sent, which)| state.conversations.is_pending(*sent, *which));
-        let mut drafts = Vec::new();
-        for (timer, which) in state.conversations.due(now).take(DUE_MAX) {
-            if !self.fired.insert((timer.sent, which)) {
-                continue;
-            }
-            let (sent, message) = (timer.sent, timer.id);
-            let event = match which {
-                Deadline::Reply => ConversationEvent::ReplyOverdue { sent, message },
-                Deadline::Expiry => {
-                    ConversationEvent::MessageExpired { sent, message, receivers: timer.receivers.clone() }
-                }
-            };
-            drafts.push(system(timer.conversation.as_str().to_owned(), event));
-        }
-        let mut own = Overlay::default();
-        let mut later = Vec::new();
-        while let Some(Reverse((at, _))) = self.deadlines.peek()
-            && *at <= now
-            && drafts.len() < DUE_MAX
-        {
-            let Some(Reverse((_, id))) = self.deadlines.pop() else { break };
-            let again = Timestamp::from_unix_micros(now.unix_micros() + 1_000_000);
-            match state.conversations.get(&id) {
-                // Opened, and not folded yet.
-                None => later.push(Reverse((again, id))),
-                Some(row) if !row.is_open() => (),
-                Some(row) if row.deadline() > now => later.push(Reverse((row.deadline(), id))),
-                Some(row) => {
-                    own.close(&id);
-                    let (conversation, end) = (id.clone(), row.end_at_deadline());
-                    let event = ConversationEvent::Closed { conversation, end };
-                    drafts.push(system(id.as_str().to_owned(), event));
-                }
-            }
-        }
-        drop(state);
-        self.deadlines.extend(later);
-        if !drafts.is_empty() {
-            let draw = Draw { drafts, own, ..Draw::default() };
-            self.hand_over(draw);
+        let group = Group { number: self.handed + 1, series: self.series_broken, parts: draw.parts };
+        // Otherwise the fold thread is gone: what is durable is folded at the next start, and nobody waits for it.
+        if self.folds.send(group).is_ok() {
+            self.handed += 1;
+            self.under_way.push_back(draw.own);
         }
     }
 }
 
-/// Forgets the oldest so many groups: they are folded.
-fn forget(under_way: &mut VecDeque<Overlay>, groups: usize, spare: &mut Vec<Overlay>) {
-    for mut overlay in under_way.drain(..groups) {
+/// Forgets the groups up to `mark`, of those handed over: they are folded.
+pub(super) fn forget_folded(
+    under_way: &mut VecDeque<Overlay>,
+    spare: &mut Vec<Overlay>,
+    (mark, handed): (u64, u64),
+) {
+    let folded = under_way.len().saturating_sub((handed - mark.min(handed)) as usize);
+    for mut overlay in under_way.drain(..folded) {
         if spare.len() < SPARE_MAX {
             overlay.clear();
             spare.push(overlay);
@@ -456,17 +470,21 @@ fn forget(under_way: &mut VecDeque<Overlay>, groups: usize, spare: &mut Vec<Over
 
 impl Waiting {
     pub(super) fn fail(self, error: &AppendError) {
+        self.tell(TalkError::Log(error.clone()));
+    }
+
+    pub(super) fn tell(self, error: TalkError) {
         match self {
-            Self::Send(_, answer) => drop(answer.send(Err(TalkError::Log(error.clone())))),
-            Self::Upkeep(_, answer) => drop(answer.send(Err(TalkError::Log(error.clone())))),
-            Self::Record(_, answer) => drop(answer.send(Err(TalkError::Log(error.clone())))),
+            Self::Send { answer, .. } => drop(answer.send(Err(error))),
+            Self::Upkeep(_, answer) => drop(answer.send(Err(error))),
+            Self::Record(_, answer) => drop(answer.send(Err(error))),
         }
     }
 }
 
 /// Answers what needed no event: messages that were known already, or refused each for itself.
 fn answer_known(waiting: Waiting) {
-    if let Waiting::Send(results, answer) = waiting {
+    if let Waiting::Send { results, answer, .. } = waiting {
         let results = results.into_iter().filter_map(|result| match result {
             Ok(Place::Known(outcome)) => Some(Ok(*outcome)),
             Ok(Place::Draft(_)) => None,
@@ -476,7 +494,7 @@ fn answer_known(waiting: Waiting) {
     }
 }
 
-fn system(stream: String, event: ConversationEvent) -> Draft {
+pub(super) fn system(stream: String, event: ConversationEvent) -> Draft {
     Draft { stream, actor: SYSTEM.to_owned(), correlation: None, causation: None, event: event.into() }
 }
 

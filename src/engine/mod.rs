@@ -3,10 +3,11 @@
 //!
 //! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`undo`] (facts taken
 //! back), [`cleanup`] and [`caretaker`] (facts that have to go), [`vector_fold`] (what follows
-//! on its own), [`talk`] (messages in and out), [`message_router`], `answers` and [`talk_fold`] (their pipeline),
+//! on its own), [`talk`] (messages in and out), [`message_router`], `answers`, `deadlines`, [`talk_fold`] and `talk_redo` (their pipeline),
 //! `audit_fold` (what makes audits quick), [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
 //! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
-//! its oldest events), [`erase`] (what must not stay).
+//! its oldest events), [`erase`] (what must not stay), `standstill` (what keeps rebuilds from bringing it back), [`copies`] (the
+//! graph's file for who exports it).
 
 mod adopt;
 pub mod advice;
@@ -18,6 +19,8 @@ pub mod cleanup;
 #[cfg(test)]
 mod cleanup_tests;
 pub mod clock;
+pub mod copies;
+mod deadlines;
 pub mod deliveries;
 pub mod erase;
 pub mod fork;
@@ -32,7 +35,10 @@ mod rebuild;
 #[cfg(test)]
 mod rebuild_tests;
 mod refold;
+#[cfg(test)]
+mod router_tests;
 pub mod signing;
+mod standstill;
 mod start;
 mod start_graph;
 mod start_talk;
@@ -40,6 +46,7 @@ pub mod steps;
 pub mod submission;
 pub mod talk;
 mod talk_fold;
+mod talk_redo;
 #[cfg(test)]
 mod talk_tests;
 #[cfg(test)]
@@ -109,9 +116,7 @@ struct Inner {
     data_dir: PathBuf,
     damaged: Arc<AtomicBool>,
     keepers: erase::Keepers,
-    forgets: Mutex<Vec<erase::Forget>>,
-    /// Held while something is erased.
-    erasing: Mutex<()>,
+    erasing: erase::Erasing,
     watched: advice::Watched,
     said: advice::Said,
 }

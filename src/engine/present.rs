@@ -109,11 +109,17 @@ impl Present for Folded {
         Ok(self.0.relation_by_triple(scope, from, to, relation_type)?.map(relation))
     }
 
-    fn relations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
-        all_pages(|after| {
+    fn relations_of(&self, entity: MemoryId) -> Result<Vec<(MemoryId, Scope)>, ReadError> {
+        let mut all: Vec<(MemoryId, Scope)> = Vec::new();
+        loop {
+            let after = all.last().map(|(id, _)| *id);
             let rows = self.0.relations_of(entity, Direction::Both, &[], 0.0, after, PAGE_ROWS)?;
-            Ok(rows.into_iter().map(|row| row.id).collect())
-        })
+            let last_page = rows.len() < PAGE_ROWS;
+            all.extend(rows.into_iter().map(|row| (row.id, row.scope)));
+            if last_page {
+                return Ok(all);
+            }
+        }
     }
 
     fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError> {

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use caxton_projections::driver::catch_up_to;
 use caxton_projections::embedding::{Embedder, EmbeddingService, VectorStore};
 use caxton_projections::graph::{Graph, SqliteOptions, is_out_of_room};
 use caxton_projections::projection::Projection;
+use caxton_projections::shred::shred;
 use caxton_projections::swap::Place;
 use caxton_projections::talk::TalkFold;
 use caxton_projections::vector::{VectorOptions, Vectors};
@@ -22,6 +23,7 @@ use caxton_tools::projection::{Name, NoRoom, needed_bytes};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
+use super::standstill::Standstill;
 use super::start::EngineOptions;
 use crate::{failure, telemetry};
 
@@ -31,6 +33,8 @@ const STEP_RECORDS: u64 = 20_000;
 const STEP_RECORDS_GRAPH: u64 = 60_000;
 /// Records behind the log at which a new one is handed over: its keeper folds the rest while others wait.
 const NEAR_RECORDS: u64 = 1_000;
+/// Why nothing more is built at the end.
+const STOPS: &str = "the server stops";
 /// So often the new one runs after a log that grows; then its keeper folds what is left.
 const ROUNDS_MAX: u32 = 16;
 
@@ -128,7 +132,13 @@ pub(super) struct Rebuilds {
     vector_fold: Sender<Offer<Vectors>>,
     known: Mutex<Known>,
     changed: Condvar,
+    /// Keeps rebuilds and erasures apart.
+    pub(super) standstill: Standstill,
+    behind_graph: OnceLock<Behind>,
 }
+
+/// What is done behind a rebuild.
+type Behind = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Known {
@@ -170,6 +180,8 @@ impl Rebuilds {
             vector_fold,
             known,
             changed,
+            standstill: Standstill::default(),
+            behind_graph: OnceLock::new(),
         };
         (Arc::new(rebuilds), Offers { graph: graphs, talk: talks, vectors: folds })
     }
@@ -190,7 +202,13 @@ impl Rebuilds {
         self.known().is_running(part)
     }
 
-    /// Begins to rebuild a projection.
+    /// Tells what is to be done whenever another graph is in use, before its rebuild counts as done. Told once.
+    pub(super) fn when_graph_is_rebuilt(&self, behind: impl Fn() + Send + Sync + 'static) {
+        // Somebody else's would be the same.
+        let _ = self.behind_graph.set(Box::new(behind));
+    }
+
+    /// Begins to rebuild a projection, or has it wait while something is erased.
     pub(super) fn begin(self: &Arc<Self>, part: Part, reason: String) -> Result<(), RebuildRefusal> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(RebuildRefusal::Stopping);
@@ -230,6 +248,7 @@ impl Rebuilds {
 
     /// Waits for the threads, which look at whether the engine stops.
     pub(super) fn join(&self) {
+        self.standstill.end();
         let threads = std::mem::take(&mut self.known().threads);
         for thread in threads {
             if thread.join().is_err() {
@@ -241,14 +260,12 @@ impl Rebuilds {
     fn run(&self, part: Part) {
         let place = Place::new(&self.data_dir, part.name());
         let started = Instant::now();
-        let built = match part {
-            Part::Graph => self.graph(&place),
-            Part::Talk => self.talk(),
-            Part::Vectors => self.vectors(&place),
-        };
-        // Before it is told that it ended: the next one may begin at once. The next start removes what is left as well.
-        if let Err(error) = place.give_up() {
-            tracing::warn!(%error, "could not remove what is left of a rebuild");
+        let built = self.build(part, &place);
+        if part == Part::Graph
+            && built.is_ok()
+            && let Some(behind) = self.behind_graph.get()
+        {
+            behind();
         }
         let seconds = started.elapsed().as_secs_f64();
         let mut known = self.known();
@@ -274,6 +291,30 @@ impl Rebuilds {
         self.changed.notify_all();
     }
 
+    /// Builds it and hands it over; anew where something was erased meanwhile.
+    fn build(&self, part: Part, place: &Place) -> Result<Seq, String> {
+        loop {
+            let Some(at_work) = self.standstill.work() else { return Err(STOPS.to_owned()) };
+            let built = match part {
+                Part::Graph => self.graph(place),
+                Part::Talk => self.talk(),
+                Part::Vectors => self.vectors(place),
+            };
+            // An erasure waits for this thread until the guard goes, so that it is the same one that interrupted it.
+            let again = built.is_err() && self.standstill.is_wanted();
+            // Before it is told that it ended: the next one may begin at once. The next start removes what is left as well.
+            let removed = if again { shred(&place.beside()) } else { place.give_up() };
+            if let Err(error) = removed {
+                tracing::warn!(%error, "could not remove what is left of a rebuild");
+            }
+            drop(at_work);
+            if !again {
+                return built;
+            }
+            tracing::info!(projection = part.name(), "a rebuild begins anew, because something is erased");
+        }
+    }
+
     fn graph(&self, place: &Place) -> Result<Seq, String> {
         let needed = self.needed(place)?;
         let build = || {
@@ -287,7 +328,9 @@ impl Rebuilds {
         };
         let graph = build().map_err(|error| self.told(place, needed, error))?;
         let seq = hand_over(&self.graph, graph)?;
-        place.discard_old().map_err(|error| failure::chain(&error))?;
+        // One that could not be used was not cleaned either when something was erased.
+        let discarded = if self.log.has_gaps() { shred(&place.old()) } else { place.discard_old() };
+        discarded.map_err(|error| failure::chain(&error))?;
         Ok(seq)
     }
 
@@ -321,7 +364,10 @@ impl Rebuilds {
             let head = self.log.head().seq;
             while projection.checkpoint() < head {
                 if self.stopping.load(Ordering::Relaxed) {
-                    return Err(Failed { text: "the server stops".to_owned(), full: false });
+                    return Err(Failed { text: STOPS.to_owned(), full: false });
+                }
+                if self.standstill.is_wanted() {
+                    return Err(Failed { text: "something is erased".to_owned(), full: false });
                 }
                 let step = Seq(projection.checkpoint().0.saturating_add(records)).min(head);
                 catch_up_to(&self.log, projection, step, &mut |_, _| ())
@@ -373,7 +419,7 @@ impl Rebuilds {
 /// Gives a fold to the thread that keeps the projection; where it is when it was taken.
 fn hand_over<T>(to: &Sender<Offer<T>>, fold: T) -> Result<Seq, String> {
     let (answer, answered) = bounded(1);
-    let gone = || "the server stops".to_owned();
+    let gone = || STOPS.to_owned();
     to.send(Offer { fold, answer }).map_err(|_| gone())?;
     answered.recv().map_err(|_| gone())?
 }

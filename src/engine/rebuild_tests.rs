@@ -5,18 +5,23 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use caxton_events::conversation::{Content, Performative};
-use caxton_events::log::Log;
+use caxton_events::log::{Filter, Log, LogOptions};
 use caxton_events::memory::Validity;
-use caxton_events::{AgentId, MessageId, Scope, Seq};
+use caxton_events::{AgentId, Event, Kind, MessageId, Scope, Seq, Subject, SystemEvent};
 use caxton_projections::driver::catch_up_to;
 use caxton_projections::graph::{EntityFilter, ReadError};
 use caxton_projections::talk::TalkStore;
 use caxton_projections::view::Part;
 
-use super::{Engine, EngineOptions, RebuildRefusal, RebuildState, Submission, SubmitError, Wait};
+use super::erase::Asked;
+use super::start::system_batch;
+use super::{
+    Engine, EngineOptions, RebuildRefusal, RebuildState, Submission, SubmitError, SystemClock, Wait,
+};
 use crate::commands::talk::{Outgoing, To, Upkeep};
 use crate::commands::{NewEntity, NewObservation, OnExisting, Write};
 
@@ -283,4 +288,118 @@ fn messages_go_on_while_agents_and_conversations_are_rebuilt() {
     assert_eq!(inbox.len() as u64, sent);
     engine.stop();
     stored_is_what_the_log_adds_up_to(dir.path());
+}
+
+/// Rebuilds of one test that asked for room, and whether they are let in.
+static DOOR: (Mutex<(usize, bool)>, Condvar) = (Mutex::new((0, false)), Condvar::new());
+
+fn door(dir: &Path) -> std::io::Result<u64> {
+    let mut state = DOOR.0.lock().unwrap();
+    state.0 += 1;
+    DOOR.1.notify_all();
+    drop(DOOR.1.wait_while(state, |(_, open)| !*open).unwrap());
+    fs::metadata(dir).map(|_| u64::MAX)
+}
+
+/// Where erasures were ordered, and which of the orders have their end.
+fn orders(engine: &Engine) -> (Vec<Seq>, Vec<Seq>) {
+    let kinds = Some(vec![Kind::ErasureOrdered, Kind::Erased]);
+    let (mut ordered, mut ended) = (Vec::new(), Vec::new());
+    for record in engine.log().scan(Seq::FIRST, &Filter { kinds, ..Filter::default() }) {
+        let record = record.unwrap();
+        if let Event::System(SystemEvent::Erased { order, .. }) = record.event {
+            ended.push(order);
+        } else {
+            ordered.push(record.seq);
+        }
+    }
+    (ordered, ended)
+}
+
+#[test]
+fn an_erasure_waits_for_a_rebuild_which_begins_anew_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { room: door, ..EngineOptions::new(dir.path()) };
+    let engine = Engine::start(&options, &mut |_| {}).unwrap();
+    engine.submit_blocking(creation("gone")).unwrap();
+    engine.rebuild(Part::Graph).unwrap();
+    drop(DOOR.1.wait_while(DOOR.0.lock().unwrap(), |(asked, _)| *asked == 0).unwrap());
+    let own = engine.clone();
+    let erasing = std::thread::spawn(move || {
+        own.erase(&Asked::Scope(Scope::Global), None, (None, "test".to_owned())).map(drop)
+    });
+    let standstill = &engine.inner.rebuilds.standstill;
+    while !standstill.is_wanted() && !erasing.is_finished() {
+        std::thread::yield_now();
+    }
+    assert!(orders(&engine).0.is_empty(), "a rebuild is at work, which may have read what is to go");
+    DOOR.0.lock().unwrap().1 = true;
+    DOOR.1.notify_all();
+    erasing.join().unwrap().unwrap();
+    done(&engine, Part::Graph);
+    assert_eq!(DOOR.0.lock().unwrap().0, 2, "what it had begun is of no use");
+    let (ordered, ended) = orders(&engine);
+    assert_eq!((ordered.len(), &ended), (1, &ordered));
+    assert!(names(&engine).is_empty());
+    // One that is asked for meanwhile waits as well.
+    let held = standstill.hold();
+    engine.rebuild(Part::Talk).unwrap();
+    assert_eq!(engine.last_rebuild(Part::Talk).unwrap().state, RebuildState::Running);
+    drop(held);
+    done(&engine, Part::Talk);
+    engine.stop();
+    let file = fs::read(dir.path().join("graph/graph.db")).unwrap();
+    assert!(!file.windows(10).any(|part| part == b"about gone"));
+}
+
+/// Leaves an order to erase without its end, as a process that is killed behind it does.
+fn order(dir: &Path, subject: Subject) -> Seq {
+    let log = Log::open(dir, LogOptions::new([0; 16]), Arc::new(SystemClock)).unwrap();
+    let order = SystemEvent::ErasureOrdered {
+        subjects: vec![subject],
+        asked: "test".to_owned(),
+        keys: Vec::new(),
+        events: 2,
+        next_memory_id: 100,
+        reason: None,
+        by: "test".to_owned(),
+    };
+    let appended = log.append(vec![system_batch(order)]).unwrap().remove(0).unwrap();
+    log.close().unwrap();
+    appended.first
+}
+
+/// The room there is for the graph of one test.
+static ROOM_LATER: AtomicU64 = AtomicU64::new(0);
+
+fn room_later(dir: &Path) -> std::io::Result<u64> {
+    fs::metadata(dir).map(|_| ROOM_LATER.load(Ordering::Relaxed))
+}
+
+#[test]
+fn an_erasure_that_was_cut_short_hides_what_it_can_at_once_and_ends_when_the_graph_is_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path(), false);
+    let bob: AgentId = "bob".parse().unwrap();
+    let register = Upkeep::RegisterAgent { agent: bob.clone(), workspace: "lab".parse().unwrap() };
+    engine.upkeep_blocking(&bob, register).unwrap();
+    let (to, content) = (To::Agents(vec![bob.clone()]), Content::Text("gone".to_owned()));
+    let wish = Outgoing::new("ada".parse().unwrap(), Performative::Inform, to, content);
+    let conversation = engine.send_blocking(wish).unwrap().conversation;
+    engine.submit_blocking(creation("stays")).unwrap();
+    engine.stop();
+    let order = order(dir.path(), Subject::Conversation(conversation.clone()));
+    age(dir.path());
+    let options = EngineOptions { rebuild_beside: true, room: room_later, ..EngineOptions::new(dir.path()) };
+    let engine = Engine::start(&options, &mut |_| {}).unwrap();
+    assert!(engine.view().talk().read().conversations.get(&conversation).is_none());
+    assert!(engine.inbox(&bob, Seq::ZERO, 10).is_empty());
+    assert_eq!(orders(&engine), (vec![order], Vec::new()), "the graph's files are not cleaned");
+    engine.wait_for_rebuild(Part::Graph, PATIENCE);
+    ROOM_LATER.store(u64::MAX, Ordering::Relaxed);
+    engine.rebuild(Part::Graph).unwrap();
+    done(&engine, Part::Graph);
+    assert_eq!(orders(&engine), (vec![order], vec![order]));
+    assert_eq!(names(&engine), ["stays"]);
+    engine.stop();
 }

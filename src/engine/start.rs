@@ -29,7 +29,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::advice::{Said, Watched};
 use super::audit_fold;
 use super::base::{self, RestoreError, lacks_events};
-use super::erase::{self, EraseError, Keepers};
+use super::copies;
+use super::erase::{self, EraseError, Erasing, Keepers};
 use super::fork::inherit_vectors;
 use super::inboxes::{Leases, Wakers};
 use super::lost_end::{self, LostEnd};
@@ -240,9 +241,9 @@ impl Engine {
         let orders = erase::pending(&log.reader()).map_err(StartError::Read)?;
         erase::resume(&log, &orders).map_err(StartError::Erasure)?;
         let engine = Self::start_over(options, log, signer, progress)?;
-        // What was ordered is not shown whether or not this goes well: the next erasure and the next start try again.
-        if let Err(error) = engine.complete_all(&orders) {
-            tracing::error!(error = %failure::chain(&error), "an erasure that was cut short is not complete yet");
+        engine.complete_behind_rebuilds();
+        if !orders.is_empty() {
+            engine.complete_pending();
         }
         Ok(engine)
     }
@@ -277,7 +278,7 @@ impl Engine {
         let talking = start_talk(options, &log, (talk, store), (&positions, offers.talk), &wakers)?;
         let (sender, commands) = bounded(options.commands_max);
         let (damaged, awaited) = (Arc::new(AtomicBool::new(false)), graph.awaited().map(str::to_owned));
-        let (order, erasures) = bounded(1);
+        let (order, erasures) = bounded(0);
         let ends = Ends { commands, erasures, offers: offers.graph, nudge: talking.nudge };
         let memory = start_memory(options, log, graph, (positions, Arc::clone(&damaged)), ends)?;
         let threads = Threads {
@@ -319,8 +320,7 @@ impl Engine {
                     talk_store: talking.scrub_store,
                     vectors: vectors.scrub,
                 },
-                forgets: Mutex::default(),
-                erasing: Mutex::default(),
+                erasing: Erasing::default(),
                 watched: options.watched,
                 said: Said::default(),
                 log: reader,
@@ -419,7 +419,8 @@ fn record_start(log: &Log, embedding: Option<&EmbeddingService>) -> Result<(), S
     Ok(())
 }
 
-/// Cleans up after a crash in the middle of a rebuild, and puts in place what was saved for a log that lost events.
+/// Cleans up after a crash in the middle of a rebuild or an export, and puts in place what was saved for a log that lost
+/// events.
 fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
     let data_dir = &options.data_dir;
     for part in [Part::Graph, Part::Vectors, Part::Talk] {
@@ -435,6 +436,8 @@ fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
             );
         }
     }
+    let copies = copies::remove(data_dir);
+    copies.map_err(|source| StartError::Directory { path: data_dir.clone(), source })?;
     Ok(base::restore(options, log)?)
 }
 
@@ -457,7 +460,7 @@ fn start_vectors(
     let Some((vectors, embedding)) = vectors else { return Ok(StartedVectors::default()) };
     positions.advance(Part::Vectors, vectors.checkpoint());
     let semantic = Semantic { vectors: vectors.reader(), embedding };
-    let (scrub, scrubs) = bounded(1);
+    let (scrub, scrubs) = bounded(0);
     let fold = VectorFold {
         vectors,
         graph,

@@ -1,12 +1,12 @@
 //! Starting what agents say to each other: open the projection, fold the tail, start its threads.
 
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use caxton_events::Seq;
-use caxton_events::log::{Log, Reader};
+use caxton_events::log::{Log, Reader, Series};
 use caxton_projections::driver::catch_up;
 use caxton_projections::projection::Projection as _;
 use caxton_projections::talk::{self, Talk, TalkStore};
@@ -14,6 +14,7 @@ use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Recovery;
+use super::deadlines::Deadlines;
 use super::erase::Scrub;
 use super::inboxes::Wakers;
 use super::message_router::MessageRouter;
@@ -21,6 +22,7 @@ use super::rebuild::Offer;
 use super::start::{EngineOptions, StartError, StartStep};
 use super::talk::Request;
 use super::talk_fold::{TalkFold, store};
+use super::talk_redo::Lost;
 use crate::commands::talk::Numbers;
 use crate::failure;
 
@@ -86,26 +88,32 @@ pub(super) fn start_talk(
     let (folds, groups) = bounded(GROUPS_IN_FLIGHT);
     let (stop_store, stop) = bounded::<()>(0);
     let (nudge, nudges) = bounded(1);
-    let (scrub, scrubs) = bounded(1);
-    let (scrub_store, store_scrubs) = bounded(1);
+    let (scrub, scrubs) = bounded(0);
+    let (scrub_store, store_scrubs) = bounded(0);
+    let (lives, fold_lives) = bounded::<()>(1);
     let router = MessageRouter {
         log: Arc::clone(log),
         talk: talk.reader(),
         requests: incoming,
         folds,
+        fold_lives,
+        positions: Arc::clone(positions),
         settings: options.talk,
         numbers: Numbers::seeded(&seed),
         handed: 0,
         under_way: VecDeque::new(),
         spare: Vec::new(),
-        deadlines: BinaryHeap::new(),
-        fired: HashSet::new(),
+        series: Series::default(),
+        series_broken: 0,
+        deadlines: Deadlines::default(),
         deferred: VecDeque::new(),
         must_settle: false,
     };
     let fold = TalkFold {
         talk,
         log: log.reader(),
+        writer: Arc::clone(log),
+        lost: Lost::default(),
         groups,
         nudges,
         offers,
@@ -116,7 +124,13 @@ pub(super) fn start_talk(
         knows_closed: false,
     };
     let thread = |name: &str| thread::Builder::new().name(name.to_owned());
-    let fold = thread("talk-fold").spawn(|| fold.run()).map_err(StartError::Thread)?;
+    let fold = thread("talk-fold")
+        .spawn(move || {
+            // Dropped in whatever way the thread ends: the router then waits for it no longer.
+            let _lives = lives;
+            fold.run();
+        })
+        .map_err(StartError::Thread)?;
     let router = thread("message-router").spawn(|| router.run()).map_err(StartError::Thread)?;
     let store = thread("talk-store")
         .spawn(move || store(talk_store, &stop, &store_scrubs))

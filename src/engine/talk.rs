@@ -96,7 +96,7 @@ pub(super) enum Request {
     Send { wishes: Vec<Outgoing>, atomic: bool, answer: Answer<SentResults> },
     Upkeep { actor: String, wish: Upkeep, answer: Answer<Done> },
     Record { drafts: Vec<Draft>, answer: Answer<Vec<Seq>> },
-    Replay { dead_letter: Seq, wish: Box<Outgoing>, answer: Answer<SentResults> },
+    Replay { dead_letter: Seq, once_more: bool, wish: Box<Outgoing>, answer: Answer<SentResults> },
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, TalkError>>;
@@ -226,9 +226,6 @@ impl Engine {
             let Some(letter) = letter else { return Err(no_dead_letter(dead_letter)) };
             (letter, state.checkpoint)
         };
-        if !once_more && let Some(last) = letter.replayed.last() {
-            return Err(replayed(dead_letter, &last.to_string()));
-        }
         let found = self.records(&[letter.sent])?;
         let Some(Event::Conversation(ConversationEvent::MessageSent(message))) =
             found.into_iter().next().map(|record| record.event)
@@ -247,7 +244,7 @@ impl Engine {
         }
         wish.causation = Some(dead_letter);
         let wish = Box::new(wish);
-        let answer = self.ask(|answer| Request::Replay { dead_letter, wish, answer })?;
+        let answer = self.ask(|answer| Request::Replay { dead_letter, once_more, wish, answer })?;
         one(answer.blocking_recv().unwrap_or(Err(TalkError::Stopped))?)
     }
 
@@ -362,7 +359,7 @@ fn one(results: SentResults) -> Result<SentOutcome, TalkError> {
     }
 }
 
-fn replayed(seq: Seq, message: &str) -> TalkError {
+pub(super) fn replayed(seq: Seq, message: &str) -> TalkError {
     TalkError::Refused(vec![Refusal {
         code: RefusalCode::WrongState,
         index: 0,
@@ -372,7 +369,7 @@ fn replayed(seq: Seq, message: &str) -> TalkError {
     }])
 }
 
-fn no_dead_letter(seq: Seq) -> TalkError {
+pub(super) fn no_dead_letter(seq: Seq) -> TalkError {
     TalkError::Refused(vec![Refusal {
         code: RefusalCode::DeadLetterNotFound,
         index: 0,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use caxton_events::conversation::ConversationEvent;
-use caxton_events::log::{AppendError, Appended, Filter, LogClosed, Reader};
+use caxton_events::log::{Appended, Filter, Log, LogClosed, Reader};
 use caxton_events::{Draft, Event, Record, Seq};
 use caxton_projections::driver::{catch_up, catch_up_to};
 use caxton_projections::projection::Projection as _;
@@ -17,6 +17,7 @@ use super::inboxes::Wakers;
 use super::message_router::{Group, Part as Batch, Place, Waiting};
 use super::rebuild::Offer;
 use super::talk::{Done, SentOutcome, TalkError};
+use super::talk_redo::{Lost, outcome};
 use crate::{failure, telemetry};
 
 /// How long the thread waits for a group before it looks for records of others.
@@ -32,6 +33,9 @@ const STORE_PAUSE: u32 = 12;
 pub(super) struct TalkFold {
     pub(super) talk: Talk,
     pub(super) log: Reader,
+    /// What is left of refused groups goes there once more.
+    pub(super) writer: Arc<Log>,
+    pub(super) lost: Lost,
     pub(super) groups: Receiver<Group>,
     /// Somebody else recorded what agents are to see at once.
     pub(super) nudges: Receiver<()>,
@@ -106,13 +110,19 @@ impl TalkFold {
         let _ = answer.send(folded);
     }
 
-    fn take(&mut self, group: Group) {
+    pub(super) fn take(&mut self, group: Group) {
+        self.lost.enter(group.series);
         let last = group.parts.len().saturating_sub(1);
         for (index, Batch { drafts, ticket, waiting }) in group.parts.into_iter().enumerate() {
-            let mark = if index == last { group.number } else { group.number - 1 };
-            match ticket.wait().map_err(AppendError::from).and_then(|mut results| results.remove(0)) {
-                Ok(appended) => self.placed(drafts, &appended, waiting, mark),
-                Err(error) => waiting.into_iter().for_each(|waiting| waiting.fail(&error)),
+            match outcome(ticket) {
+                Ok(appended) => {
+                    let mark = if index == last { group.number } else { group.number - 1 };
+                    let mut records = self.placed(drafts, &appended, mark);
+                    for waiting in waiting {
+                        answer(waiting, &mut records);
+                    }
+                }
+                Err(error) => self.refused((drafts, waiting), &error, group.number - 1),
             }
         }
         // Also when a batch failed: what follows must not wait for it.
@@ -120,8 +130,9 @@ impl TalkFold {
         self.talk.fold_marked(&[], checkpoint, group.number);
     }
 
-    fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, waiting: Vec<Waiting>, mark: u64) {
-        let mut records = records(drafts, appended);
+    /// Folds a batch that is durable, and wakes who waits for messages.
+    pub(super) fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, mark: u64) -> Vec<Record> {
+        let records = records(drafts, appended);
         telemetry::talk_recorded(&records);
         let checkpoint = self.talk.checkpoint();
         if checkpoint.next() < appended.first
@@ -136,9 +147,7 @@ impl TalkFold {
             self.positions.advance(Part::Talk, self.talk.checkpoint());
         }
         self.wakers.wake(&records);
-        for waiting in waiting {
-            answer(waiting, &mut records);
-        }
+        records
     }
 
     /// Folds what others recorded up to `through`.
@@ -208,9 +217,10 @@ fn records(drafts: Vec<Draft>, appended: &Appended) -> Vec<Record> {
         .collect()
 }
 
-fn answer(waiting: Waiting, records: &mut [Record]) {
+/// Answers a request whose drafts these records were.
+pub(super) fn answer(waiting: Waiting, records: &mut [Record]) {
     match waiting {
-        Waiting::Send(results, answer) => {
+        Waiting::Send { results, answer, .. } => {
             if answer.is_closed() {
                 return;
             }

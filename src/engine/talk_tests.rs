@@ -350,6 +350,20 @@ async fn who_waits_for_an_inbox_is_woken() {
     tokio::task::block_in_place(|| engine.stop());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_its_receiver_is_done_with_ends_the_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = tokio::task::block_in_place(|| start(dir.path()));
+    tokio::task::block_in_place(|| register(&engine, "bob"));
+    let sent = engine.send(text("ada", "bob", "hi")).await.unwrap();
+    let done = Upkeep::Acknowledge { agent: name("bob"), through: sent.seq, also: Vec::new() };
+    engine.upkeep(&name("bob"), done).await.unwrap();
+    assert!(!engine.wait_inbox(&name("bob"), Seq::ZERO, Duration::ZERO).await);
+    assert!(engine.wait_message(&name("bob"), Seq::ZERO, Duration::ZERO).await);
+    assert!(!engine.wait_message(&name("bob"), sent.seq, Duration::ZERO).await);
+    tokio::task::block_in_place(|| engine.stop());
+}
+
 #[test]
 fn more_requests_than_may_wait_for_the_router_are_refused_at_once() {
     for (requests_max, refused) in [(1, true), (100_000, false)] {

@@ -4,14 +4,20 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use caxton_events::log::{Batch, IdempotencyKey, Log, LogOptions};
 use caxton_events::memory::Validity;
-use caxton_events::{Scope, Seq};
+use caxton_events::{Draft, Scope, Seq, SystemEvent};
 use caxton_projections::graph::EntityFilter;
 use caxton_projections::queries::{Search, SearchError, SearchMode};
 
-use super::{Engine, EngineOptions, Idempotency, Outcome, StartError, Submission, SubmitError, Wait};
-use crate::commands::{EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, RefusalCode, Write};
+use super::{
+    Engine, EngineOptions, Idempotency, Outcome, StartError, Submission, SubmitError, SystemClock, Wait,
+};
+use crate::commands::{
+    EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, Refusal, RefusalCode, Write,
+};
 
 fn start(dir: &Path) -> Engine {
     Engine::start(&EngineOptions::new(dir), &mut |_| {}).unwrap()
@@ -127,6 +133,70 @@ fn a_key_used_again_gets_the_first_answer_or_a_conflict() {
     // The key outlives the process.
     let engine = start(dir.path());
     assert!(engine.submit_blocking(keyed("k", 1, vec![create("a", "x")])).unwrap().replayed);
+    engine.stop();
+}
+
+/// A command with a write that is taken and two that are not.
+fn partly_refused() -> Submission {
+    let Write::CreateEntity(wish) = create("zqname", "x") else { panic!("an entity is created") };
+    let again = Write::CreateEntity(NewEntity { on_existing: OnExisting::Refuse, ..wish });
+    let writes = vec![create("taken", "y"), again, connect("zqname", "zqnobody")];
+    Submission { atomic: false, ..keyed("k", 1, writes) }
+}
+
+#[test]
+fn a_refusal_that_is_kept_with_a_key_holds_no_text_and_is_told_again_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    submit(&engine, vec![create("zqname", "x")]);
+    let first = engine.submit_blocking(partly_refused()).unwrap();
+    let row = engine.log().key(&partly_refused().scoped_key().unwrap()).unwrap().unwrap();
+    let kept = String::from_utf8(row.answer).unwrap();
+    assert!(!kept.contains("zq"), "{kept}");
+    let again = engine.submit_blocking(partly_refused()).unwrap();
+    assert!(again.replayed);
+    assert_eq!(again.results[0], first.results[0]);
+    for (told, said) in again.results[1..].iter().zip(&first.results[1..]) {
+        let (told, said) = (told.as_ref().unwrap_err(), said.as_ref().unwrap_err());
+        let message = said.message.replace("zqname", "…").replace("zqnobody", "…");
+        assert_ne!(message, said.message);
+        assert_eq!(*told, Refusal { message, ..said.clone() });
+    }
+    engine.stop();
+}
+
+#[test]
+fn a_refusal_that_was_kept_with_its_text_is_told_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).stop();
+    // As earlier versions kept it.
+    let answer = concat!(
+        r#"[{"Err":{"code":"AlreadyExists","index":1,"field":"entity_name","#,
+        r#""message":"\"zqname\" exists in global as ent_1","remedy":"use another name"}}]"#
+    );
+    let asked = partly_refused();
+    let key = IdempotencyKey {
+        key: asked.scoped_key().unwrap(),
+        fingerprint: [1; 32],
+        answer: answer.as_bytes().to_vec(),
+    };
+    let draft = Draft {
+        stream: "system".to_owned(),
+        actor: "system".to_owned(),
+        correlation: None,
+        causation: None,
+        event: SystemEvent::ServerStopped.into(),
+    };
+    let log = Log::open(dir.path(), LogOptions::new([0; 16]), Arc::new(SystemClock)).unwrap();
+    let batch = Batch { key: Some(key), ..Batch::of(vec![draft]) };
+    log.append(vec![batch]).unwrap().remove(0).unwrap();
+    log.close().unwrap();
+    let engine = start(dir.path());
+    let again = engine.submit_blocking(asked).unwrap();
+    assert!(again.replayed);
+    let told = again.results[0].as_ref().unwrap_err();
+    assert_eq!((told.code, told.index, told.field.as_str()), (RefusalCode::AlreadyExists, 1, "entity_name"));
+    assert_eq!(told.message, "\"…\" exists in global as ent_1");
     engine.stop();
 }
 

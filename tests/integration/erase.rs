@@ -306,6 +306,56 @@ fn an_erasure_that_was_cut_short_is_completed_by_the_next_start() {
 }
 
 #[test]
+fn an_answer_that_is_kept_for_a_key_quotes_nothing_of_what_was_erased() {
+    let server = Server::beside(TempDir::new().unwrap(), encrypting);
+    server.entity("zqname", "zqtype", &["zqnote"]);
+    let entity = |name: &str| json!({"entity_name": name, "entity_type": "person", "observations": []});
+    let items = [entity("taken"), entity("zqname")];
+    let body = json!({"agent_id": "ada", "atomic": false, "entities": items});
+    let ask = || {
+        let ask = server.ask("POST", "/memory/entities/batch").header("Idempotency-Key", "k-1");
+        ask.json(&body).send().expect(207).json()["results"].clone()
+    };
+    let refused = ask();
+    assert!(refused[1]["message"].as_str().unwrap().contains("zqtype"), "{refused}");
+    erase(&server, &json!({"agent": "ada"}));
+    let again = ask();
+    let message = again[1]["message"].as_str().unwrap();
+    assert_eq!(message, "\"…\" exists in agent:ada with type \"…\", not \"…\"");
+    for member in ["http_status", "code", "field", "remedy"] {
+        assert_eq!(again[1][member], refused[1][member]);
+    }
+    check_nowhere(server.leave().path(), &["zqname", "zqtype", "zqnote"]);
+}
+
+#[test]
+fn a_graph_that_is_folded_anew_counts_what_went_with_an_erased_scope_as_the_one_before() {
+    let server = Server::beside(TempDir::new().unwrap(), encrypting);
+    for name in ["shared", "other"] {
+        let body = json!({
+            "agent_id": "ada", "workspace": "lab", "memory_scope": "workspace", "entity_name": name,
+            "entity_type": "thing",
+        });
+        server.post("/memory/entities", &body).expect(201);
+    }
+    let body = json!({
+        "agent_id": "ada", "workspace": "lab", "from_entity": "shared", "to_entity": "other",
+        "relation_type": "near",
+    });
+    server.post("/memory/relations", &body).expect(201);
+    // The relation is of another scope than the entity that it goes with.
+    server.delete("/memory/entities/shared?agent_id=bob&workspace=lab&memory_scope=workspace").expect(200);
+    erase(&server, &json!({"scope": "workspace:lab"}));
+    let digest = server.engine.view().graph().digest().unwrap();
+    let dir = server.leave();
+    fs::remove_dir_all(dir.path().join("graph")).unwrap();
+    let server = Server::beside(dir, encrypting);
+    let head = server.engine.log().head().seq.0;
+    server.get(&format!("/memory/search?query=x&agent_id=bob&min_seq={head}")).expect(200);
+    assert_eq!(server.engine.view().graph().digest().unwrap(), digest);
+}
+
+#[test]
 fn a_receipt_holds_as_it_was_signed_and_not_otherwise() {
     let server = Server::beside(TempDir::new().unwrap(), encrypting);
     plant(&server);
@@ -420,6 +470,24 @@ fn a_moment_before_an_erasure_says_that_something_is_gone_and_audits_show_the_pl
         assert_eq!(why["because"][0]["event"]["data"]["erased"], true, "{why}");
     }
     assert_eq!(audit["gaps"], json!([]));
+}
+
+#[test]
+fn the_past_of_conversations_that_was_asked_for_before_is_without_what_was_erased() {
+    let server = Server::beside(TempDir::new().unwrap(), |_| ());
+    plant(&server);
+    let then = server.engine.log().head().seq.0;
+    let listed = |as_of: u64| -> Vec<String> {
+        let page = server.get(&format!("/conversations?as_of={as_of}")).expect(200).json();
+        let ids = page["conversations"].as_array().unwrap().iter().map(|row| &row["conversation_id"]);
+        ids.map(|id| id.as_str().unwrap().to_owned()).collect()
+    };
+    assert!(listed(then).contains(&"c-ada".to_owned()));
+    let erased = erase(&server, &json!({"conversation": "c-ada"}))["erased_seq"].as_u64().unwrap();
+    for as_of in [then, erased] {
+        let ids = listed(as_of);
+        assert!(ids.contains(&"c-bob".to_owned()) && !ids.contains(&"c-ada".to_owned()), "{as_of}: {ids:?}");
+    }
 }
 
 #[test]

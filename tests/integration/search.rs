@@ -62,6 +62,43 @@ fn a_body_asks_the_same_question() {
 }
 
 #[test]
+fn relations_of_others_do_not_hide_ones_own() {
+    let server = Server::start();
+    let shared = |agent: &str, names: Vec<String>| {
+        let entities: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"entity_name": name, "entity_type": "Tool", "observations": []}))
+            .collect();
+        let body = json!({"agent_id": agent, "memory_scope": "global", "entities": entities});
+        server.post("/memory/entities/batch", &body).expect(201);
+    };
+    shared("bob", (0..60).map(|number| format!("part {number}")).collect());
+    shared("ada", vec!["hub".to_owned()]);
+    let relate = |agent: &str, numbers: std::ops::Range<u32>| {
+        let relations: Vec<Value> = numbers
+            .map(|number| json!({"from_entity": "hub", "to_entity": format!("part {number}"), "relation_type": "has"}))
+            .collect();
+        let body = json!({"agent_id": agent, "relations": relations});
+        server.post("/memory/relations/batch", &body).expect(201);
+    };
+    relate("bob", 0..60);
+    relate("ada", 7..8);
+    let found = |agent: &str| {
+        let body = json!({"agent_id": agent, "query": "hub", "include_relations": true});
+        let answer = server.post("/memory/search", &body).expect(200).json();
+        assert_eq!(names(&answer), ["hub"]);
+        answer["results"][0]["relations"].as_array().unwrap().clone()
+    };
+    assert_eq!(found("bob").len(), 50);
+    let own = found("ada");
+    assert_eq!(own.iter().map(|row| &row["to_entity"]).collect::<Vec<_>>(), [&json!("part 7")]);
+    let listed = server.get("/memory/relations?agent_id=ada&entity=hub&limit=10").expect(200).json();
+    assert_eq!(listed["count"], 1);
+    let walk = server.get("/memory/graph/hub?agent_id=ada").expect(200).json();
+    assert_eq!(walk["traversal_stats"]["edges_found"], 1);
+}
+
+#[test]
 fn filters_keep_scope_type_owner_and_time() {
     let server = Server::start();
     tools(&server);

@@ -12,10 +12,10 @@ use crate::log::chain::Frontier;
 use crate::log::exchange::{EventLine, HeadLine, LineCheck, LineError};
 use crate::log::rebuild::Rebuild;
 use crate::log::stored::Body;
-use crate::log::tests::{append, batch, clock, content, contents, keyed, options};
+use crate::log::tests::{append, batch, clock, content, contents, keyed, options, records};
 use crate::log::{
     AppendError, Batch, EraseError, Filter, ForkOptions, Found, FoundRef, Log, LogOptions, OpenError,
-    ReadError, Reader, RecordRef, Salvaged, copy_log, fork_log,
+    ReadError, Reader, RecordRef, RewriteError, Salvaged, Series, copy_log, fork_log,
 };
 use crate::{Draft, Kind, Seq, Subject, SystemEvent, Timestamp};
 
@@ -225,7 +225,7 @@ fn what_was_on_its_way_under_a_key_that_is_destroyed_is_refused() {
     append(&log, batch("agent:ada", &["of ada"]));
     let late = crate::log::prepare::prepare(batch("agent:ada", &["late"]), &log.preparation);
     erase(&log, &[subject("agent:ada")]);
-    let refused = log.send(vec![late]).unwrap().wait().unwrap().remove(0);
+    let refused = log.send(vec![late], None).unwrap().wait().unwrap().remove(0);
     assert!(matches!(refused, Err(AppendError::BeingErased { .. })), "{refused:?}");
     log.shared.keys.hold(["agent:ada".to_owned()]);
     let refused = log.append(vec![batch("agent:ada", &["held"])]).unwrap().remove(0);
@@ -233,6 +233,37 @@ fn what_was_on_its_way_under_a_key_that_is_destroyed_is_refused() {
     append(&log, batch("agent:bob", &["of bob"]));
     log.shared.keys.let_go();
     append(&log, batch("agent:ada", &["now"]));
+    log.close().unwrap();
+}
+
+#[test]
+fn what_builds_on_a_refused_batch_is_refused_with_it_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let submit = |stream: &str, series: Option<&Series>| {
+        log.submit_drafts(&batch(stream, &["said"]).drafts, series).unwrap()
+    };
+    log.shared.keys.hold(["agent:ada".to_owned()]);
+    let (series, other) = (Series::default(), Series::default());
+    let tickets = [
+        submit("agent:bob", Some(&series)),
+        submit("agent:ada", Some(&series)),
+        submit("agent:bob", Some(&series)),
+        submit("agent:bob", Some(&other)),
+        submit("agent:bob", None),
+    ];
+    let outcomes = tickets.map(|ticket| ticket.wait().unwrap().remove(0));
+    let [before, held, behind, of_another, alone] = &outcomes;
+    assert!(before.is_ok() && of_another.is_ok() && alone.is_ok(), "{outcomes:?}");
+    assert!(matches!(held, Err(AppendError::BeingErased { stream }) if stream == "agent:ada"), "{held:?}");
+    assert!(matches!(behind, Err(AppendError::SeriesBroken)), "{behind:?}");
+    assert!(series.is_broken() && !other.is_broken());
+    log.shared.keys.let_go();
+    // What could not even be prepared breaks it, too; and it stays broken.
+    let outcomes = [submit("agent:ada", Some(&series)), log.submit_drafts(&[], Some(&other)).unwrap()]
+        .map(|ticket| ticket.wait().unwrap().remove(0));
+    assert!(matches!(outcomes, [Err(AppendError::SeriesBroken), Err(AppendError::Empty)]), "{outcomes:?}");
+    assert!(other.is_broken());
     log.close().unwrap();
 }
 
@@ -405,6 +436,33 @@ fn what_lies_as_it_was_written_is_taken_out_by_writing_the_log_anew() {
     log.close().unwrap();
 }
 
+fn does_not_sync(_: &fs::File) -> io::Result<()> {
+    Err(io::Error::other("the folder did not sync"))
+}
+
+#[test]
+fn a_log_that_is_written_anew_under_a_name_that_may_not_last_takes_no_more_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), options(), clock()).unwrap();
+    append(&log, batch("agent:ada", &["of ada"]));
+    append(&log, batch("agent:bob", &["of bob"]));
+    let ada = [subject("agent:ada")];
+    let order = erase(&log, &ada);
+    let failed = log.redact_with(&ada, order, does_not_sync).unwrap_err();
+    assert!(matches!(failed, RewriteError::Closed(_)), "{failed:?}");
+    assert!(failed.to_string().contains("the folder did not sync"), "{failed}");
+    // What would be acknowledged now would lie in a file that a restart may not find.
+    let closed = log.append(vec![batch("agent:bob", &["too late"])]).unwrap_err();
+    assert!(closed.reason.contains("the folder did not sync"), "{closed}");
+    log.close().unwrap_err();
+    let log = Log::open(dir.path(), options(), clock()).unwrap();
+    assert_eq!(log.head().seq, order);
+    assert_eq!(contents_of(&log).len(), 0);
+    assert_eq!(log.redact(&ada, order).unwrap(), 0, "the new file is the log");
+    append(&log, batch("agent:bob", &["of bob since"]));
+    log.close().unwrap();
+}
+
 #[test]
 fn the_mark_of_an_erasure_that_nobody_ordered_is_damage() {
     let dir = tempfile::tempdir().unwrap();
@@ -416,6 +474,30 @@ fn the_mark_of_an_erasure_that_nobody_ordered_is_damage() {
     let text = crate::log::flusher::chain_of(&error);
     assert!(text.contains("events say that they were erased by #2, which is no order to erase"), "{text}");
     log.close().unwrap();
+}
+
+#[test]
+fn what_is_erased_keeps_its_moment() {
+    for options in [options(), sealed(Encrypt::All)] {
+        let dir = tempfile::tempdir().unwrap();
+        let is_plain = options.sealing.is_none();
+        let log = Log::open(dir.path(), options, clock()).unwrap();
+        for stream in ["agent:ada", "agent:bob", "agent:ada", "agent:ada", "agent:bob"] {
+            append(&log, batch(stream, &["said"]));
+        }
+        let before = records(&log.reader());
+        let ada = [subject("agent:ada")];
+        let order = erase(&log, &ada);
+        if is_plain {
+            assert_eq!(log.redact(&ada, order).unwrap(), 3);
+        }
+        let reader = log.reader();
+        for record in &before {
+            assert_eq!(reader.recorded_at(record.seq).unwrap(), Some(record.recorded_at), "{}", record.seq);
+            assert_eq!(reader.last_by(record.recorded_at).unwrap(), record.seq);
+        }
+        log.close().unwrap();
+    }
 }
 
 /// What can be read of the memory.

@@ -4,7 +4,7 @@ use caxton_events::memory::Validity;
 use caxton_events::{MemoryEvent, MemoryId, Scope, Timestamp};
 
 use super::{Fixture, Story};
-use crate::graph::{Direction, EntityFilter, ReadError, RelationFilter, WalkQuery, WalkStrategy};
+use crate::graph::{Direction, EntityFilter, ReadError, RelationFilter, Walk, WalkQuery, WalkStrategy};
 use crate::projection::Projection as _;
 
 fn scopes(texts: &[&str]) -> Vec<Scope> {
@@ -164,6 +164,91 @@ fn relations_are_found_by_end_by_triple_and_in_pages() {
         [ac]
     );
     assert_eq!(list(RelationFilter { scopes: scopes(&["agent:x"]), ..RelationFilter::default() }), []);
+}
+
+/// A hub that all see: others relate it to five things, then `agent:ada` to two of these, the first for a time.
+fn hub() -> (Fixture, MemoryId, [MemoryId; 2]) {
+    let mut story = Story::default();
+    let hub = story.entity("global", "hub", "thing");
+    let things: Vec<MemoryId> =
+        (0..5).map(|number| story.entity("global", &format!("thing {number}"), "thing")).collect();
+    let mut relate = |scope: &str, from, to, validity| {
+        let (id, relation_type) = (story.id(), "uses".to_owned());
+        let (scope, metadata) = (scope.parse().unwrap(), None);
+        let (strength, confidence) = (0.5, 1.0);
+        story.tell(MemoryEvent::RelationCreated {
+            id,
+            scope,
+            from,
+            to,
+            relation_type,
+            strength,
+            confidence,
+            metadata,
+            validity,
+        });
+        id
+    };
+    for thing in &things {
+        relate("agent:bob", hub, *thing, Validity::default());
+        relate("agent:bob", *thing, hub, Validity::default());
+    }
+    let brief = Validity { from: None, to: Some(Timestamp::from_unix_micros(10)) };
+    let own = [
+        relate("agent:ada", hub, things[3], brief),
+        relate("agent:ada", things[4], hub, Validity::default()),
+    ];
+    (Fixture::told(&story, 100), hub, own)
+}
+
+#[test]
+fn relations_of_other_scopes_take_no_room() {
+    let (fixture, hub, own) = hub();
+    let reader = fixture.graph.reader();
+    for reader in [reader.as_of(reader.checkpoint().unwrap()), reader] {
+        let around = |direction, filter: RelationFilter| {
+            let found = reader.relations_around(hub, direction, &filter).unwrap();
+            found.iter().map(|relation| relation.id).collect::<Vec<_>>()
+        };
+        let all = RelationFilter { limit: 2, ..RelationFilter::default() };
+        let seen =
+            RelationFilter { scopes: scopes(&["agent:ada", "workspace:lab", "global"]), ..all.clone() };
+        let at = |micros| Some(Timestamp::from_unix_micros(micros));
+        assert_eq!(around(Direction::Both, seen.clone()), own);
+        assert_eq!(around(Direction::Outgoing, seen.clone()), own[..1]);
+        assert_eq!(around(Direction::Incoming, seen.clone()), own[1..]);
+        assert_eq!(around(Direction::Both, RelationFilter { after: Some(own[0]), ..seen.clone() }), own[1..]);
+        assert_eq!(around(Direction::Both, RelationFilter { valid_at: at(10), ..seen.clone() }), own[1..]);
+        assert_eq!(around(Direction::Both, RelationFilter { valid_at: at(9), ..seen }), own);
+        assert_eq!(around(Direction::Both, RelationFilter { limit: 99, ..all.clone() }).len(), 12);
+        assert_eq!(around(Direction::Both, RelationFilter { scopes: scopes(&["agent:eve"]), ..all }), []);
+    }
+}
+
+#[test]
+fn a_walk_is_bounded_by_the_relations_that_it_may_go_along() {
+    let (fixture, hub, own) = hub();
+    let reader = fixture.graph.reader();
+    let query = WalkQuery {
+        root: hub,
+        direction: Direction::Both,
+        max_depth: 1,
+        relation_types: Vec::new(),
+        min_strength: 0.0,
+        scopes: scopes(&["agent:ada", "global"]),
+        valid_at: None,
+        strategy: WalkStrategy::BreadthFirst,
+        nodes_max: 100,
+    };
+    let edges = |walk: &Walk| walk.edges.iter().map(|edge| edge.id).collect::<Vec<_>>();
+    for reader in [reader.as_of(reader.checkpoint().unwrap()), reader] {
+        let walk = reader.walk_within(&query, 3).unwrap();
+        assert_eq!((edges(&walk), walk.nodes.len(), walk.truncated), (own.to_vec(), 3, false));
+        let walk = reader.walk_within(&query, 1).unwrap();
+        assert!(walk.truncated, "{walk:?}");
+        let all = reader.walk(&WalkQuery { scopes: Vec::new(), ..query.clone() }).unwrap();
+        assert_eq!((all.edges.len(), all.truncated), (12, false));
+    }
 }
 
 /// `a→b→c→d`, `a→c`, `e→a`, and `b→x` where `x` belongs to another agent.

@@ -6,9 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use caxton_events::Timestamp;
+use caxton_events::{Event, Record, Scope, Seq, Subject, SystemEvent, Timestamp};
 
 use super::{Ask, House, ask, entity, observation, observation_removed, observation_updated};
+use crate::graph::{Graph, SqliteOptions};
 use crate::projection::Projection;
 use crate::vector::{VectorOptions, VectorReader};
 
@@ -162,6 +163,52 @@ fn a_saved_index_is_used_after_a_restart_and_a_damaged_one_is_built_anew() {
     assert_eq!(indexed(&house.reader()), 2_000);
     house.vectors().save().unwrap();
     assert!(file.exists());
+}
+
+#[test]
+fn the_index_of_an_erased_scope_goes_also_when_the_scope_was_written_again() {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..1_000));
+    house.vectors().finish_indexes();
+    house.vectors().save().unwrap();
+    let file = index_file(&house).unwrap();
+    // A second name keeps the bytes, so that they can be looked at afterwards.
+    let kept = house.path().join("kept");
+    fs::hard_link(&file, &kept).unwrap();
+    let erased = [Subject::Scope(Scope::Global)];
+    let order = SystemEvent::ErasureOrdered {
+        subjects: erased.to_vec(),
+        asked: "scope global".to_owned(),
+        keys: Vec::new(),
+        events: 2_000,
+        next_memory_id: 3_000,
+        reason: None,
+        by: "test".to_owned(),
+    };
+    house.log.push(Record {
+        seq: Seq(house.log.len() as u64 + 1),
+        recorded_at: Timestamp::EPOCH,
+        stream: "system".into(),
+        actor: "test".into(),
+        correlation: None,
+        causation: None,
+        event: Event::System(order),
+    });
+    house.add([entity(3_001, "global", "again", "note")]);
+    let graph = Graph::open(&house.path().join("graph"), &SqliteOptions::default()).unwrap();
+    house.vectors().scrub(&graph.reader(), &erased).unwrap();
+    assert!(!file.exists());
+    assert!(fs::read(&kept).unwrap().iter().all(|byte| *byte == 0), "nothing of it is left");
+    // An index over what was written since is saved anew.
+    house.add(rows(5_000..6_000));
+    house.vectors().finish_indexes();
+    house.vectors().save().unwrap();
+    house.vectors().scrub(&graph.reader(), &erased).unwrap();
+    assert!(file.exists());
+    let before = indexed(&house.reader());
+    house.open();
+    house.vectors().finish_indexes();
+    assert_eq!((indexed(&house.reader()), house.reader().stats().index_failure), (before, None));
 }
 
 #[test]

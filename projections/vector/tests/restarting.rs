@@ -1,9 +1,10 @@
 //! What is left after a stop, a crash, and damage to each file.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
-use caxton_events::{Scope, Seq};
+use caxton_events::{Event, Scope, Seq, SystemEvent};
 
 use super::{
     Hashing, House, ask, between, entity, observation, observation_during, observation_removed, scope,
@@ -51,6 +52,45 @@ fn saved_state_is_there_after_a_restart_without_the_model() {
     assert_eq!(ask("after", 1).rows(&house.reader()), [1], "another scope");
     assert_eq!(house.model.embedded(), embedded + 1);
     assert_eq!(everything(&mut house), everything(&mut house.rebuilt()));
+}
+
+#[test]
+fn types_keep_their_numbers_where_others_were_forgotten() {
+    let mut house = House::new();
+    house.add([
+        entity(1, "agent:ada", "Ada", "person"),
+        entity(2, "agent:ada", "Bob", "robot"),
+        entity(3, "global", "Charles", "machine"),
+        entity(4, "global", "Difference", "engine"),
+    ]);
+    let mut order = house.log[0].clone();
+    order.seq = Seq(5);
+    order.event = Event::System(SystemEvent::ErasureOrdered {
+        subjects: vec!["agent:ada".parse().unwrap()],
+        asked: "scope agent:ada".into(),
+        keys: Vec::new(),
+        events: 2,
+        next_memory_id: 5,
+        reason: None,
+        by: "system".into(),
+    });
+    house.log.push(order);
+    house.fold_by(1).unwrap();
+    let found = |house: &mut House| {
+        ["machine", "engine", "person"].map(|kind| {
+            let mut asked = ask("anything", 10);
+            asked.entity_types = vec![kind.into()];
+            asked.rows(&house.reader())
+        })
+    };
+    assert_eq!(found(&mut house), [vec![3], vec![4], vec![]]);
+    house.vectors().save().unwrap();
+    house.open();
+    assert!(house.vectors().opened().refused.is_none(), "{:?}", house.vectors().opened());
+    assert_eq!(house.vectors().checkpoint(), Seq(5));
+    assert_eq!(found(&mut house), [vec![3], vec![4], vec![]]);
+    house.add([entity(6, "global", "Eve", "person")]);
+    assert_eq!(found(&mut house), [vec![3], vec![4], vec![6]]);
 }
 
 #[test]
@@ -170,4 +210,14 @@ fn a_damaged_stored_vector_is_answered_from_its_row_and_counted() {
         assert!((after.similarity - before.similarity).abs() < 0.02, "{after:?} {before:?}");
     }
     assert_eq!(house.reader().stats().damaged, 5);
+}
+
+#[test]
+fn a_vector_that_is_taken_out_while_somebody_searches_is_no_damage() {
+    let mut house = filled();
+    let before = everything(&mut house);
+    // As between the end of an erased scope's vectors and that of a search that saw the scope before.
+    house.vectors().store().keep_only(&HashSet::new()).unwrap();
+    let after = everything(&mut house);
+    assert_eq!((after.len(), house.reader().stats().damaged), (before.len(), 0));
 }

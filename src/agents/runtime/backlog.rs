@@ -280,6 +280,33 @@ impl Backlog {
         self.insert(&agent, seq, message, queue, not_before);
     }
 
+    /// Forgets what waits and is not open: it was erased, or is done with.
+    pub(super) fn forget_closed(&mut self, is_open: impl Fn(&AgentId, Seq) -> bool) {
+        let closed: Vec<Key> =
+            self.unread.iter().filter(|(seq, agent)| !is_open(agent, *seq)).cloned().collect();
+        for key in &closed {
+            self.lost(key);
+        }
+        let Self { heads, awaited, lanes, known, wanted, bytes, .. } = self;
+        heads.fill_with(Heads::default);
+        lanes.retain(|(agent, conversation), lane| {
+            lane.retain(|waiting| {
+                let open = is_open(agent, waiting.seq);
+                if !open {
+                    let key = (waiting.seq, agent.clone());
+                    wanted.remove(&key);
+                    known.remove(&key);
+                    *bytes -= waiting.message.as_ref().map_or(0, |message| message.content.as_str().len());
+                    awaited.insert(agent.clone());
+                }
+                open
+            });
+            let Some(first) = lane.front() else { return false };
+            heads[first.queue].insert((first.seq, agent.clone()), conversation.clone());
+            true
+        });
+    }
+
     /// Forgets what waits for an agent. What was taken stays taken.
     pub(super) fn forget(&mut self, agent: &AgentId) {
         let of_others = |key: &Key| key.1 != *agent;

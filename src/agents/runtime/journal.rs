@@ -8,6 +8,7 @@ use caxton_events::log::Filter;
 use caxton_events::{AgentId, Draft, Event, Family, Seq, TurnEvent, TurnId};
 use futures::future::BoxFuture;
 
+use super::mail::is_open;
 use crate::agents::ports::{PortError, TurnLog};
 use crate::agents::turn::turn_of;
 use crate::engine::{Engine, TalkError};
@@ -79,7 +80,7 @@ impl Journal {
             let mut unfinished = Unfinished::default();
             self.scan(oldest, &mut unfinished, |(agent, seq)| {
                 let talk = self.engine.view().talk().read();
-                talk.conversations.inbox(agent).is_some_and(|inbox| !inbox.is_done(*seq))
+                is_open(&talk, agent, *seq)
             })?;
             *self.unfinished() = unfinished;
         }
@@ -108,6 +109,17 @@ impl Journal {
     /// The agent is done with the message.
     pub(super) fn forget(&self, agent: &AgentId, seq: Seq) {
         self.unfinished().forget(&(agent.clone(), seq));
+    }
+
+    /// Forgets what is recorded of messages that are not open: they were erased, or are done with.
+    pub(super) fn forget_closed(&self) {
+        let talk = self.engine.view().talk().read();
+        let mut unfinished = self.unfinished();
+        let closed: Vec<Key> =
+            unfinished.events.keys().filter(|(agent, seq)| !is_open(&talk, agent, *seq)).cloned().collect();
+        for key in &closed {
+            unfinished.forget(key);
+        }
     }
 
     /// Finds out what is recorded of a message where that is not known. Blocks.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use caxton_events::conversation::Message;
 use caxton_events::{AgentId, Seq};
+use caxton_projections::talk::TalkState;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
@@ -124,6 +125,11 @@ impl Mail {
         let mut state = self.state();
         for key in keys {
             let (seq, agent) = key;
+            if !is_open(&talk, agent, *seq) {
+                // It was erased, or is done with, since it was noted.
+                state.backlog.lost(key);
+                continue;
+            }
             let Ok(at) = messages.binary_search_by_key(seq, |(seq, _)| *seq) else {
                 tracing::error!(%agent, %seq, "an inbox names a message that is not in the log");
                 state.backlog.lost(key);
@@ -149,7 +155,7 @@ impl Mail {
         for delivered in new {
             let (agent, seq) = (delivered.agent, delivered.seq);
             match delivered.message {
-                _ if !state.served.contains(&agent) => (),
+                _ if !state.served.contains(&agent) || !is_open(&talk, &agent, seq) => (),
                 // Behind those that are read first, or the order of a conversation would be lost.
                 Some(message) if !state.backlog.has_unread(&agent) => {
                     let queue = self.queue(&message);
@@ -158,19 +164,34 @@ impl Mail {
                 Some(_) | None => state.backlog.note(&agent, seq),
             }
         }
-        let is_open = |agent: &AgentId, seq: Seq| {
-            talk.conversations.inbox(agent).is_none_or(|inbox| !inbox.is_done(seq))
-        };
-        let taken = state.backlog.take(room, is_open);
+        let taken = state.backlog.take(room, |agent, seq| is_open(&talk, agent, seq));
         if !state.backlog.to_read(1).is_empty() {
             self.to_read.notify_one();
         }
-        drop((state, talk));
+        drop(state);
+        // While the state is held, from which an erasure takes messages before anything is forgotten.
         for delivery in &taken {
             self.past.remember(delivery.seq, &delivery.message);
         }
+        drop(talk);
         taken
     }
+
+    /// Forgets what is kept of messages that were erased, wherever they wait.
+    pub(super) fn forget_erased(&self) {
+        let talk = self.engine.view().talk().read();
+        self.state().backlog.forget_closed(|agent, seq| is_open(&talk, agent, seq));
+        drop(talk);
+        self.journal.forget_closed();
+        self.past.forget();
+        self.ready.notify_one();
+    }
+}
+
+/// Whether a message is still to be handled: it is in the inbox, out of which an erasure takes it, and its agent is not done
+/// with it. Of what the state has not come to, nothing else is known.
+pub(super) fn is_open(talk: &TalkState, agent: &AgentId, seq: Seq) -> bool {
+    seq > talk.checkpoint || talk.conversations.inbox(agent).is_some_and(|inbox| inbox.is_open(seq))
 }
 
 impl Inbox for Mail {
@@ -203,8 +224,7 @@ impl Inbox for Mail {
     }
 
     fn is_done(&self, agent: &AgentId, seq: Seq) -> bool {
-        let talk = self.engine.view().talk().read();
-        talk.conversations.inbox(agent).is_some_and(|inbox| inbox.is_done(seq))
+        !is_open(&self.engine.view().talk().read(), agent, seq)
     }
 
     fn put_back(&self, delivery: Delivery) {

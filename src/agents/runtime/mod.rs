@@ -160,6 +160,7 @@ impl AgentRuntime {
         ));
         let known =
             Arc::new(Known::new(engine.clone(), equipment.ranking, past, processing.embedding_batch_size));
+        forget_when_erased(engine, &mail, &known);
         let pieces = broadcast::channel(PIECES_MAX).0;
         let world = Arc::new(World {
             log: Arc::new(Arc::clone(&journal)),
@@ -258,6 +259,18 @@ impl AgentRuntime {
         }
         threads.shutdown_background();
     }
+}
+
+/// Has what is kept of messages and of memory forgotten whenever something is erased.
+fn forget_when_erased(engine: &Engine, mail: &Arc<Mail>, known: &Arc<Known>) {
+    // They have the engine, which keeps this.
+    let (mail, known) = (Arc::downgrade(mail), Arc::downgrade(known));
+    engine.when_erased(move || {
+        if let (Some(mail), Some(known)) = (mail.upgrade(), known.upgrade()) {
+            mail.forget_erased();
+            known.forget();
+        }
+    });
 }
 
 /// Reads what is recorded of turns that are not finished, until it can be read.

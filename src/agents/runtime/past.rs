@@ -1,6 +1,7 @@
 //! What was said before in conversations: the latest messages of those that were looked at last stay in memory.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caxton_events::conversation::Message;
@@ -27,6 +28,8 @@ pub(super) struct Past {
     kept: Mutex<Kept>,
     /// Messages of an agent in a conversation, counted up to a position.
     counts: Mutex<HashMap<(AgentId, ConversationId), (Seq, usize)>>,
+    /// Erasures so far: what was read before the last one is not kept.
+    erasures: AtomicU64,
 }
 
 #[derive(Default)]
@@ -99,7 +102,22 @@ impl Past {
     /// are not kept any more waits for others.
     pub(super) fn new(engine: Engine, conversations_max: usize, idle_max: usize) -> Self {
         let kept = Kept { conversations_max, idle_max, ..Kept::default() };
-        Self { engine, kept: Mutex::new(kept), counts: Mutex::default() }
+        Self { engine, kept: Mutex::new(kept), counts: Mutex::default(), erasures: AtomicU64::new(0) }
+    }
+
+    /// Forgets everything, and what is being read: something of it was erased.
+    pub(super) fn forget(&self) {
+        // Counted first: who reads looks at the count under the lock that is taken next.
+        self.erasures.fetch_add(1, Ordering::AcqRel);
+        let mut kept = self.kept();
+        let Kept { conversations_max, idle_max, .. } = *kept;
+        *kept = Kept { conversations_max, idle_max, ..Kept::default() };
+        drop(kept);
+        self.counts().clear();
+    }
+
+    fn erasures(&self) -> u64 {
+        self.erasures.load(Ordering::Acquire)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -178,6 +196,7 @@ impl Past {
         enough: usize,
     ) -> Result<usize, TalkError> {
         let key = (agent.clone(), conversation.clone());
+        let erasures = self.erasures();
         let (through, mut count) = self.counts().get(&key).copied().unwrap_or((Seq::ZERO, 0));
         let new: Vec<Seq> = {
             let talk = self.engine.view().talk().read();
@@ -200,7 +219,9 @@ impl Past {
             if counts.len() >= COUNTS_MAX {
                 counts.clear();
             }
-            counts.insert(key.clone(), (chunk.last().copied().unwrap_or(through), count));
+            if self.erasures() == erasures {
+                counts.insert(key.clone(), (chunk.last().copied().unwrap_or(through), count));
+            }
         }
         Ok(count)
     }
@@ -214,12 +235,16 @@ impl Past {
         if seqs.is_empty() {
             return Ok(Vec::new());
         }
-        let engine = self.engine.clone();
+        let (engine, erasures) = (self.engine.clone(), self.erasures());
         let messages = tokio::task::spawn_blocking(move || engine.messages(&seqs)).await;
         let messages = messages.unwrap_or(Err(TalkError::Stopped))?;
-        for (seq, message) in &messages {
-            self.remember(*seq, message);
+        let mut kept = self.kept();
+        if self.erasures() == erasures && kept.conversations_max > 0 {
+            for (seq, message) in &messages {
+                kept.put(*seq, message);
+            }
         }
+        drop(kept);
         Ok(messages)
     }
 }

@@ -266,7 +266,11 @@ impl Messages for Out {
                     let (sender, performative, content) = (sender.clone(), *performative, content.clone());
                     return Ok(Answer { seq, sender, performative, content });
                 }
-                self.engine.wait_inbox(asked.sender, looked_at, ANSWER_WAIT).await;
+                // The agent may be done with the answer before this looks: then it is there all the same.
+                self.engine.wait_message(asked.sender, looked_at, ANSWER_WAIT).await;
+                if self.engine.is_stopping() {
+                    return Err(ToolError::Failed(TalkError::Stopped.to_string()));
+                }
             }
         })
     }

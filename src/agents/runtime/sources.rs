@@ -54,6 +54,11 @@ impl Known {
         Self { engine, ranking, past, asks_max: asks_max.max(1), kept: Mutex::default() }
     }
 
+    /// Forgets what was found: something of it was erased.
+    pub(super) fn forget(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn kept(&self, ask: &MemoryAsk, changes: u64) -> Option<Vec<Fact>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.get(&key(ask))?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod backlog;
+mod erasing;
 
 use std::fs;
 use std::path::Path;
@@ -16,13 +17,15 @@ use caxton_events::{
 };
 use tempfile::TempDir;
 
+use super::replies::Out;
 use super::{AgentRuntime, Equipment};
 use crate::agents::{AgentDirectory, DirectoryOptions, EngineLog};
-use crate::commands::talk::{Outgoing, To};
+use crate::commands::talk::{Outgoing, To, Upkeep};
 use crate::config::{Config, LlmProvider, ProviderKind, Rows};
 use crate::engine::{Engine, EngineOptions, SentOutcome};
 use crate::llm::{Registry, Surroundings};
 use crate::toolbox::memory::Ranking;
+use crate::toolbox::message::{Asked, Messages as _};
 
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -453,4 +456,22 @@ fn an_agent_asks_another_and_uses_its_answer() {
     let turns = life.turns().into_iter().filter(|event| matches!(event, TurnEvent::Started { .. }));
     assert_eq!(turns.count(), 2, "what a tool waited for is not taken up again as a message");
     life.end();
+}
+
+#[test]
+fn who_waits_for_an_answer_is_told_when_the_server_stops() {
+    let dir = TempDir::new().unwrap();
+    let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| ()).unwrap();
+    let workspace = "lab".parse().unwrap();
+    let known = Upkeep::RegisterAgent { agent: name("ada"), workspace };
+    engine.upkeep_blocking(&name("ada"), known).unwrap();
+    let (to, content) = (To::Agents(vec![name("ada")]), Content::Text("what now?".to_owned()));
+    let wish = Outgoing::new(name("bob"), Performative::Request, to, content);
+    let sent = engine.send_blocking(wish).unwrap();
+    engine.stop();
+    let sender = name("bob");
+    let asked = Asked { sender: &sender, conversation: &sent.conversation, seq: sent.seq, id: sent.id };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(Out::new(engine, Strategy::BestMatch).answer(asked));
+    assert!(answer.unwrap_err().to_string().contains("stopping"));
 }

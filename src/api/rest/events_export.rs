@@ -1,8 +1,6 @@
 //! `GET /events/export`, `/memory/export/tables` and `/conversations/export`: files that are made while they are sent, piece by piece.
 
-use std::fs::File;
 use std::io::Read as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -22,14 +20,12 @@ use super::events::wanted;
 use super::moment::{Moment, marked};
 use super::problem::Problem;
 use super::refusals::{embedding_failed, graph_failed, internal, log_unreadable, no_model};
+use crate::engine::copies::CopyError;
 
 /// Bytes of a piece of a file that lies there already.
 const PIECE_BYTES: usize = 256 << 10;
 const FILTER: &[&str] =
     &["kinds", "actor", "stream", "correlation_id", "since", "until", "from_seq", "to_seq", "format"];
-
-/// Copies of the graph that were begun: each has a name of its own.
-static COPIES: AtomicU64 = AtomicU64::new(0);
 
 /// `GET /events/export`.
 pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
@@ -114,16 +110,9 @@ pub(super) async fn tables(State(api): State<Api>, call: Call) -> Result<Respons
 
 /// The file of the graph as it is, compacted: it is made beside the graph first, and has no name any more while it is sent.
 async fn sqlite(api: Api) -> Result<Response, Problem> {
-    let number = COPIES.fetch_add(1, Ordering::Relaxed);
-    let path = api.engine.data_dir().join(format!("export-{number}.tmp"));
-    let begin = move |view: &View| {
-        // A process that was killed may have left one of this name.
-        let _ = std::fs::remove_file(&path);
-        let copied = view.graph().copy_into(&path).map_err(|error| graph_failed(&error));
-        let file = copied.and_then(|()| File::open(&path).map_err(|error| internal(&error)));
-        // What was not made has no file; what was is open.
-        let _ = std::fs::remove_file(&path);
-        let mut file = file?;
+    let engine = api.engine.clone();
+    let begin = move |_: &View| {
+        let mut file = engine.copy_graph().map_err(|error| not_copied(&error))?;
         Ok(move |_: &View| {
             let mut piece = vec![0; PIECE_BYTES];
             let read = file.read(&mut piece).map_err(|error| internal(&error))?;
@@ -132,6 +121,13 @@ async fn sqlite(api: Api) -> Result<Response, Problem> {
         })
     };
     sent(api, "application/vnd.sqlite3", begin).await
+}
+
+fn not_copied(error: &CopyError) -> Problem {
+    match error {
+        CopyError::Graph(error) => graph_failed(error),
+        CopyError::Open(error) => internal(error),
+    }
 }
 
 /// `GET /conversations/export`: agents, conversations and messages of all.

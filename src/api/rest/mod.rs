@@ -91,7 +91,7 @@ struct Shared {
 impl Api {
     fn new(engine: Engine, options: RestOptions) -> Self {
         buffers::keep(options.buffers_max);
-        Self(Arc::new(Shared {
+        let api = Self(Arc::new(Shared {
             turns: Turns::new(options.reads_max, options.reads_waiting_max),
             bodies: Bodies::new(options.bodies_bytes_max),
             request_ids: RequestIds::new(),
@@ -104,7 +104,15 @@ impl Api {
             leaving: AtomicBool::new(false),
             engine,
             options,
-        }))
+        }));
+        // It has the engine, which keeps this.
+        let shared = Arc::downgrade(&api.0);
+        api.engine.when_erased(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.folds.forget();
+            }
+        });
+        api
     }
 
     /// Whether the door closes: then who waits is answered with what there is, and streams end.

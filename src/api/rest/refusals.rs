@@ -120,10 +120,27 @@ pub(super) fn not_submitted(error: SubmitError, place: Place<'_>) -> Problem {
 pub(super) const REOPEN: &str =
     "remove the cause (on a full disk, make room) and restart the server; nothing is written until then";
 
+/// Whether something is wrong with the log, and not with what was asked of it. Every write meets a closed log: the engine
+/// tells once that it is closed, and why.
+const fn is_failure(error: &AppendError) -> bool {
+    match error {
+        AppendError::Empty
+        | AppendError::Unexpected { .. }
+        | AppendError::SeriesBroken
+        | AppendError::Keys { .. }
+        | AppendError::Unchecked { .. }
+        | AppendError::Io { .. } => true,
+        AppendError::TooLarge { .. }
+        | AppendError::KeyLength { .. }
+        | AppendError::KeyConflict { .. }
+        | AppendError::BeingErased { .. }
+        | AppendError::Closed(_) => false,
+    }
+}
+
 /// The log did not take the write.
 pub(super) fn log_failed(error: &AppendError) -> Problem {
-    // Every write meets a closed log. The engine tells once that it is closed, and why.
-    if !matches!(error, AppendError::Closed(_)) {
+    if is_failure(error) {
         tracing::error!(error = %chain(error), "the log failed");
     }
     let detail = error.to_string();
@@ -159,7 +176,7 @@ pub(super) fn log_failed(error: &AppendError) -> Problem {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", detail)
                 .remedy("nothing was written; run `caxton log verify` on the stopped server")
         }
-        AppendError::Empty | AppendError::Unexpected { .. } => internal(error),
+        AppendError::Empty | AppendError::Unexpected { .. } | AppendError::SeriesBroken => internal(error),
     };
     problem.caused_by(error)
 }
@@ -310,7 +327,11 @@ pub(super) fn internal(error: &(dyn Error + 'static)) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, RefusalCode, complaint, status_of, whole};
+    use caxton_events::log::LogClosed;
+
+    use super::{
+        AppendError, Refusal, RefusalCode, Seq, complaint, is_failure, log_failed, status_of, whole,
+    };
 
     #[test]
     fn every_rule_has_its_status() {
@@ -331,6 +352,25 @@ mod tests {
             (RefusalCode::QueueFull, 429),
         ] {
             assert_eq!(status_of(code).as_u16(), status, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_log_refuses_is_no_failure_of_the_log() {
+        let stream = "c-1".to_owned();
+        for (error, status, fails) in [
+            (AppendError::TooLarge { index: 0, bytes: 1 }, 413, false),
+            (AppendError::KeyLength { bytes: 0 }, 422, false),
+            (AppendError::KeyConflict { key: "k".to_owned(), first: Seq(1) }, 409, false),
+            (AppendError::BeingErased { stream }, 503, false),
+            (AppendError::Closed(LogClosed { reason: "it ended".into() }), 503, false),
+            (AppendError::Empty, 500, true),
+        ] {
+            assert_eq!(
+                (log_failed(&error).status().as_u16(), is_failure(&error)),
+                (status, fails),
+                "{error}"
+            );
         }
     }
 

@@ -169,33 +169,11 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     .await
 }
 
-/// The relations of one entity that pass the filter: pages are asked for until one is full.
+/// The relations of one entity that pass the filter.
 fn around(view: &View, text: &str, listing: &Listing) -> Result<Vec<Relation>, Problem> {
-    let filter = &listing.filter;
-    let entity = find_entity(view, text, &filter.scopes)?;
-    let passes = |relation: &Relation| {
-        filter.scopes.contains(&relation.scope)
-            && filter.valid_at.is_none_or(|at| relation.validity.contains(at))
-    };
-    let (mut found, mut after) = (Vec::new(), filter.after);
-    loop {
-        let page = view.graph().relations_of(
-            entity.id,
-            listing.direction,
-            &filter.relation_types,
-            filter.min_strength,
-            after,
-            filter.limit,
-        );
-        let page = page.map_err(|error| graph_failed(&error))?;
-        let last = page.len() < filter.limit;
-        after = page.last().map(|relation| relation.id);
-        found.extend(page.into_iter().filter(|relation| passes(relation)));
-        if last || found.len() >= filter.limit {
-            found.truncate(filter.limit);
-            return Ok(found);
-        }
-    }
+    let entity = find_entity(view, text, &listing.filter.scopes)?;
+    let found = view.graph().relations_around(entity.id, listing.direction, &listing.filter);
+    found.map_err(|error| graph_failed(&error))
 }
 
 /// The relation with this id, when it was written to one of `scopes`.

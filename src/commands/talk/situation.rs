@@ -3,7 +3,7 @@
 use caxton_events::agent::{AgentStatus, Circuit};
 use caxton_events::conversation::Strategy;
 use caxton_events::limits::MESSAGE_CONTENT_BYTES_MAX;
-use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Timestamp};
+use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Seq, Timestamp};
 use caxton_projections::by_name::{ByName, NameSet};
 use caxton_projections::conversations::{Conversation, Inbox, SYSTEM};
 use caxton_projections::talk::TalkState;
@@ -60,6 +60,7 @@ pub struct Overlay {
     pub(super) load: ByName<AgentId, u64>,
     pub(super) offers: NameSet<(AgentId, CapabilityName)>,
     pub(super) withdrawn: NameSet<RegistrationId>,
+    replayed: NameSet<Seq>,
 }
 
 impl Overlay {
@@ -82,6 +83,7 @@ impl Overlay {
         }
         self.offers.extend(other.offers.drain());
         self.withdrawn.extend(other.withdrawn.drain());
+        self.replayed.extend(other.replayed.drain());
     }
 
     /// Forgets what a refused request would have done.
@@ -93,6 +95,7 @@ impl Overlay {
         self.load.clear();
         self.offers.clear();
         self.withdrawn.clear();
+        self.replayed.clear();
     }
 
     /// Notes that a conversation takes no more messages.
@@ -100,9 +103,29 @@ impl Overlay {
         self.conversations.entry(conversation.clone()).or_default().ended = true;
     }
 
+    /// Notes that the message of a dead letter is sent again.
+    pub fn replay(&mut self, dead_letter: Seq) {
+        self.replayed.insert(dead_letter);
+    }
+
     /// Whether a message with this number is under way.
     pub fn holds(&self, id: MessageId) -> bool {
         self.ids.contains(&id)
+    }
+
+    /// Whether an agent becomes known.
+    pub fn introduces(&self, agent: &AgentId) -> bool {
+        self.agents.contains(agent)
+    }
+
+    /// Whether a conversation ends.
+    pub fn ends(&self, conversation: &ConversationId) -> bool {
+        self.conversations.get(conversation).is_some_and(|delta| delta.ended)
+    }
+
+    /// Whether the message of a dead letter is sent again.
+    pub fn replays(&self, dead_letter: Seq) -> bool {
+        self.replayed.contains(&dead_letter)
     }
 }
 

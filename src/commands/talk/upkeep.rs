@@ -325,11 +325,8 @@ fn acknowledge(
         return Err(refuse(RefusalCode::Validation, field, message, "acknowledge what the inbox gave"));
     }
     let Some(inbox) = situation.state.conversations.inbox(agent) else { return Ok(()) };
-    let mut fresh: Vec<Seq> = also
-        .iter()
-        .copied()
-        .filter(|seq| *seq > through && !inbox.is_done(*seq) && inbox.messages.contains(*seq))
-        .collect();
+    let mut fresh: Vec<Seq> =
+        also.iter().copied().filter(|seq| *seq > through && inbox.is_open(*seq)).collect();
     fresh.sort_unstable();
     fresh.dedup();
     let moves = inbox.open_after(Seq::ZERO).next().is_some_and(|first| first <= through);

@@ -7,7 +7,9 @@
 //! 2. Rows, words, conversations and vectors are taken out, their files written anew, caches emptied.
 //! 3. [`SystemEvent::Erased`] is recorded, and a receipt is signed.
 //!
-//! A crash in between leaves an order without its end: the next start goes on with it.
+//! A crash in between leaves an order without its end: the next start goes on with it, and once more when a graph is there
+//! that was rebuilt beside it. From the order to its end no projection is rebuilt: one that read the log before would bring
+//! back what is gone.
 //!
 //! Reading order: [`plan`], this file, [`receipt`].
 
@@ -15,16 +17,18 @@ pub mod plan;
 pub mod receipt;
 
 use std::io;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use caxton_events::log::{
     EraseError as LogEraseError, Filter, Log, ProveError, ReadError, Reader, RewriteError,
 };
 use caxton_events::{Draft, Event, Kind, MemoryId, Seq, Subject, SystemEvent};
+use caxton_projections::graph;
 use caxton_projections::shred::shred;
 use crossbeam_channel::{Sender, bounded};
 
 use super::Engine;
+use super::copies;
 use super::queries;
 use super::talk::TalkError;
 use crate::failure;
@@ -138,7 +142,8 @@ pub(super) type Scrub = Sender<Result<(), String>>;
 /// The same for vectors, with what is erased.
 pub(super) type ScrubVectors = (Vec<Subject>, Scrub);
 
-/// The ways to those who keep something.
+/// The ways to those who keep something. They hold nothing: what is sent is taken, or its sender hears that nobody is there to
+/// take it any more.
 pub(super) struct Keepers {
     pub(super) memory: Sender<MemoryWork>,
     pub(super) talk: Sender<Scrub>,
@@ -147,7 +152,17 @@ pub(super) struct Keepers {
 }
 
 /// What empties a cache.
-pub(super) type Forget = Box<dyn Fn() + Send + Sync>;
+type Forget = Box<dyn Fn() + Send + Sync>;
+
+/// What erasures have to themselves, and whom they tell.
+#[derive(Default)]
+pub(super) struct Erasing {
+    /// Held while something is erased.
+    pub(super) alone: Mutex<()>,
+    /// Read by who makes a copy of the graph, for as long as that has a name; held while such names are removed.
+    pub(super) copying: RwLock<()>,
+    forgets: Mutex<Vec<Forget>>,
+}
 
 impl Engine {
     /// What erasing this would take away. Reads the part of the log that may hold something of it; blocks.
@@ -172,12 +187,17 @@ impl Engine {
         token: Option<&str>,
         (reason, by): (Option<String>, String),
     ) -> Result<(Plan, Receipt), EraseError> {
-        let Ok(_alone) = self.inner.erasing.try_lock() else { return Err(EraseError::Busy) };
+        let Ok(_alone) = self.inner.erasing.alone.try_lock() else { return Err(EraseError::Busy) };
+        // Said before anything is interrupted: that may be the rebuild that is waited for.
+        if let Err(graph::ReadError::Rebuilding { .. }) = self.view().graph().checkpoint() {
+            return Err(EraseError::Unready { what: "it is being rebuilt".to_owned() });
+        }
         self.complete_all(&pending(self.log())?)?;
         let plan = self.erase_plan(asked)?;
         if token.is_some_and(|token| token != plan.token()) {
             return Err(EraseError::Changed);
         }
+        let _still = self.inner.rebuilds.standstill.hold();
         let order = Order {
             seq: Seq::ZERO,
             subjects: plan.subjects.iter().map(|planned| planned.subject.clone()).collect(),
@@ -196,37 +216,49 @@ impl Engine {
 
     /// Tells what is to be forgotten whenever something is erased.
     pub fn when_erased(&self, forget: impl Fn() + Send + Sync + 'static) {
-        self.inner.forgets.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
+        self.inner.erasing.forgets.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(forget));
     }
 
-    /// Goes on with orders that a crash left without their end.
-    pub(super) fn complete_all(&self, orders: &[Order]) -> Result<(), EraseError> {
+    /// Goes on with orders that have no end yet. What was ordered is not shown whether or not this goes well: what is left of
+    /// it is told, and tried again when another graph is in use, by the next erasure and by the next start.
+    pub(super) fn complete_pending(&self) {
+        let _alone = self.inner.erasing.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let completed =
+            pending(self.log()).map_err(EraseError::Read).and_then(|orders| self.complete_all(&orders));
+        if let Err(error) = completed {
+            tracing::error!(error = %failure::chain(&error), "an erasure that was cut short is not complete yet");
+        }
+    }
+
+    /// From now on orders that wait for a graph to be rebuilt are gone on with when it is.
+    pub(super) fn complete_behind_rebuilds(&self) {
+        let inner = Arc::downgrade(&self.inner);
+        self.inner.rebuilds.when_graph_is_rebuilt(move || {
+            let engine = inner.upgrade().map(|inner| Self { inner });
+            if let Some(engine) = engine.filter(|engine| !engine.is_stopping()) {
+                engine.complete_pending();
+            }
+        });
+    }
+
+    /// Goes on with orders that were cut short, each as far as it goes; the first error.
+    fn complete_all(&self, orders: &[Order]) -> Result<(), EraseError> {
+        if orders.is_empty() {
+            return Ok(());
+        }
+        let _still = self.inner.rebuilds.standstill.hold();
+        let mut completed = Ok(());
         for order in orders {
             tracing::warn!(order = order.seq.0, asked = %order.asked, "completing an erasure that was cut short");
-            self.complete(order)?;
+            completed = completed.and(self.complete(order).map(drop));
         }
-        Ok(())
+        completed
     }
 
     /// Takes what was ordered out of everything beside the log, and records that it is done.
     fn complete(&self, order: &Order) -> Result<Receipt, EraseError> {
-        let Order { seq, subjects, .. } = order;
-        let incomplete = |stage| move |what: String| EraseError::Incomplete { order: *seq, stage, what };
-        let keepers = &self.inner.keepers;
-        ask(&keepers.memory, MemoryWork::Scrub).map_err(incomplete("the graph"))?;
-        ask(&keepers.talk, |answer| answer).map_err(incomplete("the state of conversations"))?;
-        ask(&keepers.talk_store, |answer| answer).map_err(incomplete("the file of conversations"))?;
-        if let Some(vectors) = &keepers.vectors {
-            ask(vectors, |answer| (subjects.clone(), answer)).map_err(incomplete("the vectors"))?;
-        }
-        self.remove_set_aside().map_err(|error| incomplete("what was set aside")(error.to_string()))?;
-        if let Some(semantic) = self.view().semantic() {
-            semantic.embedding.clear_cache();
-        }
-        for forget in &*self.inner.forgets.lock().unwrap_or_else(PoisonError::into_inner) {
-            forget();
-        }
-        self.view().positions().memory_changed();
+        self.clean(order)?;
+        let Order { seq, .. } = order;
         let erased = SystemEvent::Erased { order: *seq, keys: order.keys.len() as u64, events: order.events };
         let draft = Draft {
             stream: "system".to_owned(),
@@ -241,15 +273,45 @@ impl Engine {
         Receipt::of(self, order, erased).map_err(|source| EraseError::Receipt { order: *seq, source })
     }
 
-    /// Copies of files that were found damaged, which nothing reads.
+    /// Takes what was ordered out of everything beside the log. Everybody is asked, whatever another says: what cannot be
+    /// cleaned yet is no reason to show what can. The first error.
+    fn clean(&self, Order { seq, subjects, .. }: &Order) -> Result<(), EraseError> {
+        let keepers = &self.inner.keepers;
+        // What is shown goes first. The vectors ask the graph what is left.
+        let mut stages = vec![
+            ("the state of conversations", ask(&keepers.talk, |answer| answer)),
+            ("the file of conversations", ask(&keepers.talk_store, |answer| answer)),
+            ("the graph", ask(&keepers.memory, MemoryWork::Scrub)),
+        ];
+        if let Some(vectors) = &keepers.vectors {
+            stages.push(("the vectors", ask(vectors, |answer| (subjects.clone(), answer))));
+        }
+        let removed = self.remove_set_aside().map_err(|error| error.to_string());
+        stages.push(("what was set aside", removed));
+        if let Some(semantic) = self.view().semantic() {
+            semantic.embedding.clear_cache();
+        }
+        for forget in &*self.inner.erasing.forgets.lock().unwrap_or_else(PoisonError::into_inner) {
+            forget();
+        }
+        self.view().positions().memory_changed();
+        let incomplete = |stage, what| EraseError::Incomplete { order: *seq, stage, what };
+        stages.into_iter().try_for_each(|(stage, cleaned)| cleaned.map_err(|what| incomplete(stage, what)))
+    }
+
+    /// Copies of files that were found damaged, which nothing reads, and what killed processes left half made.
     fn remove_set_aside(&self) -> io::Result<()> {
         let dir = &self.inner.data_dir;
         for name in [queries::FILE_NAME, queries::BESIDE] {
             shred(&dir.join(name))?;
         }
+        let copying = self.inner.erasing.copying.write().unwrap_or_else(PoisonError::into_inner);
+        copies::remove(dir)?;
+        drop(copying);
         for folder in ["graph", "vectors", "talk"] {
-            shred(&dir.join(format!("{folder}.damaged")))?;
-            shred(&dir.join(format!("{folder}.old")))?;
+            for beside in ["damaged", "old", "rebuilding"] {
+                shred(&dir.join(format!("{folder}.{beside}")))?;
+            }
             let entries = match std::fs::read_dir(dir.join(folder)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entries => entries?,

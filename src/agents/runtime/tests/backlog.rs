@@ -67,6 +67,18 @@ fn what_is_done_with_elsewhere_is_dropped() {
 }
 
 #[test]
+fn what_is_not_open_any_more_is_forgotten_and_what_waits_behind_it_comes_next() {
+    let mut backlog = waiting(&[(1, "a", 1), (2, "a", 0), (3, "b", 0), (5, "a", 0)]);
+    backlog.note(&name("ada"), Seq(4));
+    backlog.forget_closed(|_, seq| matches!(seq.0, 2 | 5));
+    assert!(!backlog.has_unread(&name("ada")) && backlog.to_read(9).is_empty());
+    assert_eq!(seqs(&take(&mut backlog, &[1, 0], |_, _| true)), [2], "1 had no room, and is gone");
+    assert_eq!(seqs(&take(&mut backlog, &[9, 9], |_, _| true)), [5]);
+    backlog.add(&name("ada"), Seq(1), said("a"), 0);
+    assert_eq!(seqs(&take(&mut backlog, &[9, 9], |_, _| true)), [1], "nothing of it is known any more");
+}
+
+#[test]
 fn what_has_to_be_read_keeps_its_place() {
     let mut backlog = Backlog::new(2);
     let ada = name("ada");

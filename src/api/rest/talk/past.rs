@@ -1,6 +1,6 @@
 //! Agents and conversations at a moment: the present, or what is folded from the log as of an earlier record.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -23,7 +23,14 @@ const FOLDS_MAX: usize = 2;
 #[derive(Debug)]
 pub(in crate::api::rest) struct Folds {
     running: Semaphore,
-    kept: Mutex<Option<PastTalk>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    fold: Option<PastTalk>,
+    /// Erasures so far: a fold that was begun before the last one may hold what is gone.
+    erasures: u64,
 }
 
 impl Default for Folds {
@@ -33,8 +40,15 @@ impl Default for Folds {
 }
 
 impl Folds {
-    fn kept(&self) -> std::sync::MutexGuard<'_, Option<PastTalk>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what is kept, and keeps nothing that is under way: something was erased.
+    pub(in crate::api::rest) fn forget(&self) {
+        let mut kept = self.kept();
+        kept.erasures += 1;
+        kept.fold = None;
     }
 
     /// Reads `part` as of `through`.
@@ -47,12 +61,16 @@ impl Folds {
     ) -> Result<T, PastError> {
         // Taken out, so that nobody waits for a fold of somebody else.
         let usable = |fold: &mut PastTalk| *fold.part() == part && fold.through() <= through;
-        let kept = self.kept().take_if(usable);
-        let mut fold = kept.unwrap_or_else(|| PastTalk::new(part));
+        let (taken, erasures) = {
+            let mut kept = self.kept();
+            (kept.fold.take_if(usable), kept.erasures)
+        };
+        let mut fold = taken.unwrap_or_else(|| PastTalk::new(part));
         fold.fold_to(log, through, PAST_RECORDS_MAX)?;
         let answer = read(fold.state());
-        if !matches!(fold.part(), TalkPart::Conversation(_)) {
-            *self.kept() = Some(fold);
+        let mut kept = self.kept();
+        if kept.erasures == erasures && !matches!(fold.part(), TalkPart::Conversation(_)) {
+            kept.fold = Some(fold);
         }
         Ok(answer)
     }
@@ -100,4 +118,32 @@ pub(in crate::api::rest) fn answer(moment: AsOf, mut body: Value) -> Result<Resp
     let Some(moment) = moment else { return rows::json(StatusCode::OK, &body) };
     body["as_of"] = json!(moment.seq);
     Ok(marked(rows::json(StatusCode::OK, &body)?, moment))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use caxton_projections::talk::TalkPart;
+
+    use super::Folds;
+    use crate::engine::{Engine, EngineOptions};
+
+    #[test]
+    fn a_fold_that_was_begun_before_an_erasure_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).unwrap();
+        let (folds, head) = (Folds::default(), engine.log().head().seq);
+        let read = |meanwhile: &dyn Fn()| {
+            folds.read(engine.log(), head, TalkPart::Everything, |_| meanwhile()).unwrap();
+            folds.kept().fold.is_some()
+        };
+        assert!(read(&|| ()));
+        folds.forget();
+        assert!(folds.kept().fold.is_none());
+        assert!(read(&|| ()));
+        assert!(!read(&|| folds.forget()), "something is erased while it is folded");
+        assert!(read(&|| ()));
+        engine.stop();
+    }
 }

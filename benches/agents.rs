@@ -255,7 +255,8 @@ fn turns(options: &Options) -> String {
 
 /// One GET on a connection that stays open.
 fn get(stream: &mut TcpStream, path: &str) -> String {
-    write!(stream, "GET /api/v1{path} HTTP/1.1\r\nhost: bench\r\naccept-encoding: identity\r\n\r\n").unwrap();
+    write!(stream, "GET /api/v1{path} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: identity\r\n\r\n")
+        .unwrap();
     let (mut reply, mut bytes) = (Vec::new(), [0; 16 << 10]);
     loop {
         let read = stream.read(&mut bytes).unwrap();

@@ -105,6 +105,8 @@ choice! {
         RetriesExhausted = "retries_exhausted",
         /// Its time was over.
         Expired = "expired",
+        /// Handling it failed in a way that another attempt would not have mended.
+        GivenUp = "given_up",
     }
 }
 

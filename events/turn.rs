@@ -31,7 +31,7 @@ pub struct ContextPart {
     pub tokens: u32,
     /// Items that were left out because the budget was used up.
     pub left_out: u32,
-    /// Why the source gave nothing, if it failed.
+    /// Why the source gave nothing, if it failed; of tools, also which of them are missing, and why.
     pub unavailable: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub struct ToolCall {
     pub id: String,
     /// The tool's name.
     pub tool: String,
-    /// Its arguments: a JSON object as text.
+    /// Its arguments: a JSON object as text, unless the model wrote something else.
     pub arguments: String,
 }
 

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod backup;
 pub mod benchmark;
 pub mod corpus;
+mod counted;
 pub mod log;
 pub mod projection;
 pub mod replay;

@@ -56,6 +56,15 @@ impl DirLock {
         file.try_lock_shared().map_err(|error| held(&mut file, error))?;
         Ok(Some(Self { file, exclusive: false }))
     }
+
+    /// The process that writes to `dir` at this moment, 0 where it does not say. The lock is let go at once.
+    pub(crate) fn writer(dir: &Path) -> io::Result<Option<u32>> {
+        match Self::shared(dir) {
+            Ok(_) => Ok(None),
+            Err(LockError::Held { pid }) => Ok(Some(pid)),
+            Err(LockError::Io(error)) => Err(error),
+        }
+    }
 }
 
 impl Drop for DirLock {

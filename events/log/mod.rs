@@ -3,10 +3,11 @@
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
 //! (the bytes), [`sealing`] and [`erasure`] (what can be made unreadable), [`reader`], [`visit`], [`scan`], [`sweep`] and
-//! [`verify`] (out), [`salvage`] (out of a damaged one), [`stretch`] and [`build`](mod@build) (carried away and put together
-//! again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for auditors), [`open`] (start). [`origin`] says where a log
-//! begins that does not begin in its own file, [`past`] reads the sealed files before it, [`seal`] makes one, [`fork`] shares
-//! them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a part of a log anew. `lanes` and `tails` hash many events at once.
+//! [`verify`] (out), [`reach`] (what is left of a range), [`salvage`] (out of a damaged one), [`stretch`] and
+//! [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for
+//! auditors), [`open`] (start). [`origin`] says where a log begins that does not begin in its own file, [`past`] reads the
+//! sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a
+//! part of a log anew. `lanes` and `tails` hash many events at once.
 //!
 //! Four tables: `headers` and `bodies` (first seq of a block → bytes, apart so that a scan passes over what cannot
 //! match), `keys` (idempotency), `meta`. What is acknowledged is on disk as [`Durability`] says; a batch is there as a
@@ -45,6 +46,7 @@ mod prepare;
 pub mod proof;
 pub mod prove;
 mod quiet;
+pub mod reach;
 pub mod reader;
 pub mod rebuild;
 mod remains;
@@ -92,6 +94,7 @@ pub use origin::{Dropped, ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFil
 pub use past::PartError;
 pub use proof::{ConsistencyProof, InclusionProof, ProofError, StoredEvent};
 pub use prove::ProveError;
+pub use reach::{Range, Reach};
 pub use reader::{Head, KeyRow, LogStats, Reader, event_id, event_id_at};
 pub use rewrite::RewriteError;
 pub use salvage::{Lost, Salvage, Salvaged, Survey};

@@ -11,7 +11,7 @@ use crate::log::ending::{check_end, check_recent, end_of_remains};
 use crate::log::header::array;
 use crate::log::journal::{FileMedium, Journal, RING_BYTES, WAL_BYTES};
 use crate::log::lock::{DirLock, LockError};
-use crate::log::origin::Origin;
+use crate::log::origin::{Origin, hex};
 use crate::log::pack::ChainEnd;
 use crate::log::past::{PartError, Past, PastError};
 use crate::log::rewrite;
@@ -268,6 +268,22 @@ pub fn data_dir_around(path: &Path) -> Option<PathBuf> {
     there.ancestors().find(|dir| dir.join(LOG_FILE).exists()).map(Path::to_owned)
 }
 
+/// The process that has the data directory `dir` open for writing, 0 where it does not say; `None` where nobody has. A file that
+/// a server left does not tell: only the lock ends with its process.
+///
+/// # Errors
+///
+/// What the system said of the lock's file.
+pub fn writer_of(dir: &Path) -> io::Result<Option<u32>> {
+    DirLock::writer(dir)
+}
+
+/// The id that the data directory `dir` gives for its log; `None` where it gives none.
+pub fn id_beside(dir: &Path) -> Option<[u8; 16]> {
+    let text = fs::read_to_string(dir.join(ID_FILE)).ok()?;
+    hex::parse(text.trim())
+}
+
 /// Opens a log's own file of any name for reading; its sealed files lie in the data directory `dir`.
 pub(crate) fn open_file_at(path: &Path, dir: &Path, cache_bytes: usize) -> Result<Opened, OpenError> {
     let opened = guarded(|| {
@@ -399,12 +415,12 @@ fn trace(dir: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
+/// Writes the id beside the log, also over that of a log which was here before: whoever looks for its server goes by it.
 pub(crate) fn write_id(dir: &Path, log_id: [u8; 16]) -> io::Result<()> {
-    let path = dir.join(ID_FILE);
-    if path.exists() {
+    if id_beside(dir) == Some(log_id) {
         return Ok(());
     }
-    fs::write(path, format!("{:032x}\n", u128::from_be_bytes(log_id)))
+    fs::write(dir.join(ID_FILE), format!("{:032x}\n", u128::from_be_bytes(log_id)))
 }
 
 fn initialize(transaction: &redb::WriteTransaction, log_id: [u8; 16]) -> Result<(), StoreError> {

@@ -9,8 +9,8 @@ use redb::StorageBackend;
 use crate::id::Seq;
 use crate::log::journal::Journal;
 use crate::log::leaves::gather;
-use crate::log::open::{End, ID_FILE, OpenError, Opened, builder, check, existing, medium, store_error};
-use crate::log::origin::{ORIGIN_FILE, hex};
+use crate::log::open::{End, OpenError, Opened, builder, check, existing, id_beside, medium, store_error};
+use crate::log::origin::ORIGIN_FILE;
 use crate::log::salvage::delivered;
 use crate::log::scan::ReadError;
 use crate::log::store::{Own, ReadOnly, StoreError, guarded};
@@ -24,7 +24,7 @@ pub(crate) fn open_file_damaged(
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<Opened, OpenError> {
     let path = existing(dir)?;
-    let log_id = fs::read_to_string(dir.join(ID_FILE)).ok().and_then(|id| hex::parse(id.trim()));
+    let log_id = id_beside(dir);
     let origin = fs::read(dir.join(ORIGIN_FILE)).ok();
     let medium = || medium(File::open(&path).map_err(StoreError::Io)?);
     let damaged = Damaged { path: &path, dir: Some(dir), log_id, origin, cache_bytes };

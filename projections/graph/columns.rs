@@ -13,10 +13,10 @@ pub(super) const ENTITY: &str = "e.id, s.scope, e.name, e.entity_type, e.metadat
 /// How many columns that is.
 pub(super) const ENTITY_LEN: usize = 14;
 /// What [`observation`] reads, of `observations o`.
-pub(super) const OBSERVATION: &str =
-    "o.id, o.entity_id, o.content, o.valid_from, o.valid_to, o.created_at, o.first_seq, o.actor";
+pub(super) const OBSERVATION: &str = "o.id, o.entity_id, o.content, o.valid_from, o.valid_to, o.created_at, o.first_seq, \
+     o.actor, o.updated_at, o.created_seq";
 /// How many columns that is.
-pub(super) const OBSERVATION_LEN: usize = 8;
+pub(super) const OBSERVATION_LEN: usize = 10;
 /// What [`relation`] reads, of `relations r` and `scopes s`.
 pub(super) const RELATION: &str = "r.id, s.scope, r.from_entity, r.to_entity, r.relation_type, r.strength, r.confidence, \
      r.metadata, r.valid_from, r.valid_to, r.created_at, r.updated_at, r.first_seq, r.actor";
@@ -50,6 +50,8 @@ pub(super) fn observation(row: &Row<'_>) -> rusqlite::Result<Observation> {
         created_at: time(row, 5)?,
         created_seq: seq(row, 6)?,
         actor: row.get(7)?,
+        updated_at: time(row, 8)?,
+        updated_seq: seq(row, 9)?,
     })
 }
 

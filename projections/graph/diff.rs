@@ -213,7 +213,11 @@ fn compared(
     let Candidate { seq, was_there, is_removed, fact } = candidate;
     let before = if was_there { version(connection, AsOf::seq(query.from), &fact)? } else { None };
     let after = (!is_removed).then_some(fact);
-    Ok((before != after).then_some(Difference { seq, before, after }))
+    let same = match (&before, &after) {
+        (Some(before), Some(after)) => before.is_as(after),
+        (before, after) => before.is_none() && after.is_none(),
+    };
+    Ok((!same).then_some(Difference { seq, before, after }))
 }
 
 /// The same row as it was at another moment.

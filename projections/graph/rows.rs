@@ -56,6 +56,10 @@ pub struct Observation {
     pub created_seq: Seq,
     /// Who wrote this version.
     pub actor: String,
+    /// When this version was recorded.
+    pub updated_at: Timestamp,
+    /// The record of this version.
+    pub updated_seq: Seq,
 }
 
 /// A directed connection between two entities.
@@ -120,6 +124,19 @@ pub enum Fact {
     Observation(Observation),
     /// A relation.
     Relation(Relation),
+}
+
+impl Fact {
+    /// Whether both are the same. An observation that says again what it said is, whenever that was written.
+    pub fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Observation(one), Self::Observation(other)) => {
+                let (updated_at, updated_seq) = (other.updated_at, other.updated_seq);
+                Observation { updated_at, updated_seq, ..one.clone() } == *other
+            }
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// How many rows there are in the present.

@@ -50,6 +50,8 @@ pub struct Gathered {
     pub capabilities: Option<Result<Vec<Offered>, String>>,
     /// Tools the agent may call. Their descriptions go to the model as tools, and count here.
     pub tools: Option<Result<Vec<ToolSpec>, String>>,
+    /// Which further tools its file allows that are not there, and why.
+    pub tools_missing: Option<String>,
 }
 
 /// What was chosen.
@@ -101,9 +103,12 @@ pub fn assemble(gathered: Gathered, budget: u32) -> Context {
         let agents = offer.agents.join(", ");
         (format!("capability:{}", offer.capability), format!("- {}: {agents}\n", offer.capability))
     });
-    let tools = shelf(ContextKind::Tools, 10, gathered.tools.as_ref(), |tool| {
+    let mut tools = shelf(ContextKind::Tools, 10, gathered.tools.as_ref(), |tool| {
         (format!("tool:{}", tool.name), format!("{} {} {}", tool.name, tool.description, tool.parameters))
     });
+    if let (Some(tools), Some(missing)) = (&mut tools, &gathered.tools_missing) {
+        tools.unavailable = Some(missing.clone());
+    }
     let mut shelves: Vec<Shelf> = [history, memory, capabilities, tools].into_iter().flatten().collect();
     for shelf in &mut shelves {
         if shelf.kind == ContextKind::History {
@@ -266,6 +271,7 @@ mod tests {
                 memory: Some(Ok(vec![fact("obs_5", "they dance")])),
                 capabilities: Some(Ok(vec![offered])),
                 tools: Some(Ok(vec![tool.clone()])),
+                tools_missing: None,
             },
             1_000,
         );

@@ -10,6 +10,8 @@ use caxton_events::limits::AGENT_FILE_BYTES_MAX;
 
 /// How the name of an agent's file ends.
 pub(super) const EXTENSION: &str = ".md";
+/// How the names of notes for people begin.
+const README: &str = "README";
 
 /// What tells one state of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,13 @@ pub(super) enum Reading {
 /// Whether a name is that of an agent's file: `….md`, not hidden.
 pub(super) fn is_agent_file(name: &str) -> bool {
     name.ends_with(EXTENSION) && !name.starts_with('.') && name.len() > EXTENSION.len()
+}
+
+/// Whether a file is a note for people and no agent: it is called README, whatever follows, and has no front matter.
+pub fn is_note(name: &str, bytes: &[u8]) -> bool {
+    let is_readme = name.get(..README.len()).is_some_and(|start| start.eq_ignore_ascii_case(README));
+    let text = String::from_utf8_lossy(bytes);
+    is_readme && !text.trim_start_matches('\u{feff}').trim_start().starts_with("---")
 }
 
 /// The agents' files of a directory with their stamps; links carry the stamp of what they lead to.
@@ -225,6 +234,20 @@ mod tests {
         assert_eq!(read(at, "none.md"), Reading::Gone);
         let names: Vec<_> = list(at).unwrap().into_keys().collect();
         assert_eq!(names, ["broken.md", "dir.md", "etc.md", "folder.md", "in.md", "out.md", "real.md"]);
+    }
+
+    #[test]
+    fn a_readme_without_front_matter_is_a_note() {
+        for (name, text, note) in [
+            ("README.md", "# Agents\n", true),
+            ("readme.de.md", "", true),
+            ("README.md", "---\nname: Ada\n---\n", false),
+            ("README.md", "\u{feff}\n---\n", false),
+            ("ada.md", "# Agents\n", false),
+            ("a-README.md", "# Agents\n", false),
+        ] {
+            assert_eq!(is_note(name, text.as_bytes()), note, "{name} {text:?}");
+        }
     }
 
     #[test]

@@ -7,10 +7,11 @@
 //!
 //! It answers messages: [`spec`] (what an agent is made of), [`turn`] and [`reply`] (one message, as a state machine
 //! without input and output), [`prompt`] and [`context`] (what the model reads), [`ports`] (what a turn needs from
-//! the rest of the server), [`runner`] (one message, with the world attached), [`queues`], [`batching`] and
-//! [`circuit`] (who is next), [`scheduler`] (all of it together), [`runtime`] (all of it over the engine).
+//! the rest of the server), [`runner`] (one message, with the world attached), [`cancel`] (taking one back), [`queues`],
+//! [`batching`] and [`circuit`] (who is next), [`scheduler`] (all of it together), [`runtime`] (all of it over the engine).
 
 pub mod batching;
+pub mod cancel;
 pub mod circuit;
 pub mod context;
 pub mod definition;
@@ -51,6 +52,7 @@ mod wish;
 pub use definition::Definition;
 pub use directory::{AgentDirectory, Conversations, DirectoryOptions, Noticing, StartError};
 pub use engine_log::{EngineLog, open_conversations};
+pub use files::is_note;
 pub use log::{AgentLog, LogError, MemoryLog};
 pub use parse::{Judgement, Surroundings, judge};
 pub use placeholders::{RESERVED, TemplateFault, fill, placeholders};

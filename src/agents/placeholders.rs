@@ -81,6 +81,22 @@ pub fn placeholders(template: &str) -> Result<BTreeSet<String>, Vec<TemplateFaul
     if faults.is_empty() { Ok(names) } else { Err(faults) }
 }
 
+/// The placeholders of `template` that have no default: where each begins, in bytes, and its name. The template must be one
+/// that [`placeholders`] accepts.
+pub(super) fn without_default(template: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(start) = template[at..].find("{{") {
+        let inner = &template[at + start + 2..];
+        let Some(end) = inner.find("}}") else { break };
+        if !inner[..end].contains(':') {
+            found.push((at + start, inner[..end].trim()));
+        }
+        at += start + 2 + end + 2;
+    }
+    found
+}
+
 fn unbalanced(byte: usize, reason: &str, remedy: &str) -> TemplateFault {
     TemplateFault { byte, reason: format!("the braces are unbalanced: {reason}"), remedy: remedy.to_owned() }
 }
@@ -133,7 +149,7 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> Result<St
 
 #[cfg(test)]
 mod tests {
-    use super::{fill, placeholders};
+    use super::{fill, placeholders, without_default};
 
     #[track_caller]
     fn check(template: &str, then: Result<&[&str], &[(usize, &str)]>) {
@@ -178,6 +194,13 @@ mod tests {
             "é {{}} {{1a}} {{a b}} {{a|upper}}",
             Err(&[(3, "no name"), (8, "no name"), (15, "no name"), (23, "no name")]),
         );
+    }
+
+    #[test]
+    fn names_without_a_default_are_found_where_they_stand() {
+        let found = without_default("é {{ a }} {{b:x}} {\"j\": {}} {{c}}{{a}}");
+        assert_eq!(found, [(3, "a"), (29, "c"), (34, "a")]);
+        assert!(without_default("{ } }}").is_empty());
     }
 
     #[test]

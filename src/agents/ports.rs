@@ -14,6 +14,7 @@ use caxton_events::{
 };
 use futures::future::BoxFuture;
 
+use super::cancel::TakenBack;
 use super::context::{Offered, Said};
 use super::reply::Reply;
 use super::spec::Agent;
@@ -42,6 +43,8 @@ pub struct Delivery {
     pub message: Arc<Message>,
     /// It is not taken up before this moment: an earlier attempt failed.
     pub not_before: Option<Timestamp>,
+    /// Whether its sender has taken it back since.
+    pub back: TakenBack,
 }
 
 impl Delivery {
@@ -217,8 +220,12 @@ pub trait Sources: Send + Sync + fmt::Debug {
 
 /// Tools as turns reach them: permissions and limits hold behind this.
 pub trait Tools: Send + Sync + fmt::Debug {
-    /// The tools that these permissions allow, and what is not there, with its reason.
-    fn offer<'a>(&'a self, permissions: &'a Permissions) -> BoxFuture<'a, (Vec<ToolSpec>, Vec<String>)>;
+    /// The tools that these permissions allow, and what is not there `within` this time, with its reason.
+    fn offer<'a>(
+        &'a self,
+        permissions: &'a Permissions,
+        within: Duration,
+    ) -> BoxFuture<'a, (Vec<ToolSpec>, Vec<String>)>;
 
     /// Calls a tool; `arguments` is JSON as text.
     ///

@@ -283,6 +283,15 @@ impl<T> Queues<T> {
         self.items.insert(id, Waiting { item, lane, queue, since: now.max(not_before), not_before });
     }
 
+    /// What waits in a lane for its moment, and for which `wanted` says yes, waits for it no longer.
+    pub fn hasten(&mut self, lane: &Lane, wanted: impl Fn(&T) -> bool) {
+        for id in self.lanes.get(lane).into_iter().flat_map(|state| &state.waiting) {
+            if let Some(waiting) = self.items.get_mut(id).filter(|waiting| wanted(&waiting.item)) {
+                waiting.not_before = Duration::ZERO;
+            }
+        }
+    }
+
     /// When the next item that was put back may be picked.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
         // Only items that were put back have a moment, and few are.

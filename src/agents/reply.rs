@@ -1,7 +1,7 @@
 //! What an agent answers: the performative that fits a message, and the text of the model in it.
 
 use caxton_events::conversation::{Content, Performative};
-use caxton_events::{MessageId, TurnId};
+use caxton_events::{AgentId, MessageId, Seq, TurnId};
 use serde_json::Value;
 
 /// An answer on its way to the sender of a message.
@@ -23,8 +23,19 @@ pub fn reply_to(asked: Performative, auto_respond: bool, text: &str) -> Option<R
         return failure(asked, "the model answered nothing").or_else(|| Some(plain(usual, text)));
     }
     let Some((wish, content)) = structured(text) else { return Some(plain(usual, text)) };
-    let performative = wish.filter(|wish| answers(asked).contains(wish)).unwrap_or(usual);
-    Some(Reply { performative, content })
+    let wish = wish.map(|wish| meant(asked, wish)).filter(|wish| answers(asked).contains(wish));
+    Some(Reply { performative: wish.unwrap_or(usual), content })
+}
+
+/// What a model is told beside its prompt about a message whose answer a plain text cannot be.
+pub const fn instruction(asked: Performative) -> Option<&'static str> {
+    if !matches!(asked, Performative::Propose) {
+        return None;
+    }
+    Some(
+        "The message is a proposal. Answer with one JSON object and nothing else: {\"performative\": \"ACCEPT_PROPOSAL\", \
+         \"content\": \"why\"} to accept it, or the same with REJECT_PROPOSAL to turn it down.",
+    )
 }
 
 /// The answer that tells a sender that there is none, where it waits for one.
@@ -36,8 +47,21 @@ pub fn failure(asked: Performative, reason: &str) -> Option<Reply> {
 /// recognised as the same.
 pub fn reply_id(turn: TurnId) -> MessageId {
     let mut hash = blake3::Hasher::new_derive_key("caxton: number of a turn's answer");
+    hash.update(&turn.bytes());
+    numbered(&hash)
+}
+
+/// The number of the answer to the CANCEL at `cancel`, whoever gives it: there is one.
+pub fn cancel_reply_id(agent: &AgentId, cancel: Seq) -> MessageId {
+    let mut hash = blake3::Hasher::new_derive_key("caxton: number of the answer to a CANCEL");
+    hash.update(agent.as_str().as_bytes());
+    hash.update(&cancel.0.to_le_bytes());
+    numbered(&hash)
+}
+
+fn numbered(hash: &blake3::Hasher) -> MessageId {
     let mut bytes = [0; 16];
-    hash.update(&turn.bytes()).finalize_xof().fill(&mut bytes);
+    hash.finalize_xof().fill(&mut bytes);
     // A UUID of version 8: its meaning is ours.
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -48,11 +72,11 @@ fn plain(performative: Performative, text: &str) -> Reply {
     Reply { performative, content: Content::Text(text.to_owned()) }
 }
 
-/// What plain text means as an answer. An offer is never taken by accident: without a clear word it is turned down.
+/// What plain text means as an answer. A proposal is neither taken nor turned down by accident: only a clear word decides.
 const fn usual(asked: Performative, auto_respond: bool) -> Option<Performative> {
     match asked {
         Performative::Request | Performative::Query | Performative::Subscribe => Some(Performative::Inform),
-        Performative::Propose => Some(Performative::RejectProposal),
+        Performative::Propose => Some(Performative::NotUnderstood),
         Performative::Cfp => Some(Performative::Propose),
         Performative::Inform if auto_respond => Some(Performative::Inform),
         Performative::Inform
@@ -65,6 +89,15 @@ const fn usual(asked: Performative, auto_respond: bool) -> Option<Performative> 
         | Performative::Confirm
         | Performative::Disconfirm
         | Performative::Cancel => None,
+    }
+}
+
+/// The performative that a model means by its word: who agrees to a proposal accepts it, who refuses it turns it down.
+const fn meant(asked: Performative, wish: Performative) -> Performative {
+    match (asked, wish) {
+        (Performative::Propose, Performative::Agree) => Performative::AcceptProposal,
+        (Performative::Propose, Performative::Refuse) => Performative::RejectProposal,
+        (_, wish) => wish,
     }
 }
 
@@ -121,7 +154,7 @@ mod tests {
             (Request, Some(Inform)),
             (Query, Some(Inform)),
             (Subscribe, Some(Inform)),
-            (Propose, Some(RejectProposal)),
+            (Propose, Some(NotUnderstood)),
             (Cfp, Some(Propose)),
         ] {
             check(asked, false, "yes", then.map(|then| (then, "yes")));
@@ -149,6 +182,9 @@ mod tests {
         use Performative::*;
         let yes = r#" {"performative": "accept-proposal", "content": "done"} "#;
         check(Propose, false, yes, Some((AcceptProposal, "done")));
+        check(Propose, false, r#"{"performative":"AGREE","content":"x"}"#, Some((AcceptProposal, "x")));
+        check(Propose, false, r#"{"performative":"REFUSE","content":"x"}"#, Some((RejectProposal, "x")));
+        check(Propose, false, r#"{"performative":"INFORM","content":"x"}"#, Some((NotUnderstood, "x")));
         check(Request, false, yes, Some((Inform, "done")));
         check(Cfp, false, r#"{"performative":"REFUSE","content":{"why":1}}"#, Some((Refuse, r#"{"why":1}"#)));
         check(Query, false, r#"{"performative":"SING","content":"la"}"#, Some((Inform, "la")));

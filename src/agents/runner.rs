@@ -2,6 +2,7 @@
 
 mod keep;
 mod prepare;
+mod take_back;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use prepare::Known;
 pub use prepare::{memory_ask, memory_ask_of};
+pub use take_back::answer_cancel;
 
 use super::circuit::later;
 use super::context::tokens;
@@ -106,6 +108,8 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// Its sender took it back, and was told so.
+    TakenBack,
     /// It is taken up again.
     Retry {
         /// Not before this moment.
@@ -209,8 +213,16 @@ impl<'a> Turn<'a> {
     }
 
     async fn drive(&mut self) -> Result<Outcome, PortError> {
+        let delivery = self.delivery;
+        // What waited to be sent when the turn was cut off may have been sent: it is too late to stop.
+        let may_stop = !matches!(self.state.next(&self.rules), Action::Reply(_));
         loop {
-            match self.state.next(&self.rules) {
+            let action = self.state.next(&self.rules);
+            let stops = may_stop && !matches!(action, Action::Done(_));
+            if let Some(cancel) = delivery.back.by().filter(|_| stops) {
+                return self.take_back(cancel, !matches!(action, Action::Begin { .. })).await;
+            }
+            match action {
                 Action::Begin { attempt } => {
                     self.begin(attempt).await?;
                     if let Some(reason) = self.one_too_many().await? {
@@ -237,7 +249,9 @@ impl<'a> Turn<'a> {
                         self.note(TurnEvent::Finished { turn: self.id, reply }).await?;
                     }
                     Err(ReplyError::Refused(reason)) => {
-                        return self.fail(format!("the answer was refused: {reason}"), None).await;
+                        let reason = format!("the answer was refused: {reason}");
+                        let reply = failure_reply(self.rules.performative, &reason);
+                        return self.fail(reason, reply).await;
                     }
                     Err(ReplyError::Unavailable(error)) => return Err(error),
                 },
@@ -299,7 +313,12 @@ impl<'a> Turn<'a> {
             }
         };
         let started = Instant::now();
-        let asked = timeout_at(self.deadline, provider.ask(&ask, &heard)).await;
+        let asked = tokio::select! {
+            biased;
+            // The request ends with its future.
+            () = self.delivery.back.came() => return Ok(()),
+            asked = timeout_at(self.deadline, provider.ask(&ask, &heard)) => asked,
+        };
         let name = provider.provider().to_owned();
         match asked {
             Ok(Ok(answer)) => self.model_answered(step, name, &ask, answer, started.elapsed()).await,
@@ -458,12 +477,14 @@ impl<'a> Turn<'a> {
                 Err(ReplyError::Unavailable(error)) => return Err(error),
             }
         }
+        let attempts = self.state.attempts();
+        let exhausted = attempts >= self.world.retry.attempts_max;
         let dead = ConversationEvent::MessageDeadLettered {
             sent: self.delivery.seq,
             message: self.delivery.message.id,
             receiver: Some(self.delivery.agent.clone()),
-            reason: DeadLetterReason::RetriesExhausted,
-            attempts: self.state.attempts(),
+            reason: if exhausted { DeadLetterReason::RetriesExhausted } else { DeadLetterReason::GivenUp },
+            attempts,
             detail: reason.clone(),
         };
         self.give_up(reason.clone(), false, dead).await?;

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -12,18 +12,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use caxton_events::agent::Circuit;
-use caxton_events::conversation::Priority;
-use caxton_events::{AgentEvent, AgentId, CapabilityName, Draft, Event, Timestamp};
+use caxton_events::conversation::{Performative, Priority};
+use caxton_events::{AgentEvent, AgentId, CapabilityName, Draft, Event, Seq, Timestamp};
 use futures::FutureExt as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::batching::{BatchRules, Batcher};
+use super::cancel::{Requests, is_quick};
 use super::circuit::{Breaker, BreakerRules};
 use super::ports::{Agents, Delivery, Found, Inbox, PortError, Room};
 use super::queues::{Classifier, Lane, Picked, QueueFull, QueueRule, Queues};
-use super::runner::{Outcome, Prepared, World, memory_ask, run_turn};
+use super::runner::{Outcome, Prepared, World, answer_cancel, memory_ask, run_turn};
 use super::spec::Agent;
 use crate::config::Config;
 use crate::failure;
@@ -123,6 +124,8 @@ impl Scheduler {
             breakers: circuits,
             tasks: JoinSet::new(),
             under_way: HashMap::new(),
+            requests: Requests::default(),
+            quick: HashSet::new(),
             turns: 0,
             preparing: 0,
         };
@@ -163,6 +166,11 @@ impl Scheduler {
     }
 }
 
+/// The lane that a message waits in.
+fn lane_of(delivery: &Delivery) -> Lane {
+    Lane { agent: delivery.agent.clone(), conversation: delivery.message.conversation.clone() }
+}
+
 /// A message that is being handled, and who handles it.
 type Taken = (Picked<Delivery>, Arc<Agent>);
 
@@ -184,6 +192,10 @@ struct Work<'a> {
     tasks: JoinSet<Step>,
     /// Turns of each agent.
     under_way: HashMap<AgentId, usize>,
+    /// What can be taken back.
+    requests: Requests,
+    /// What was begun past the limits and the circuit of its agent, since nothing has to be thought about it.
+    quick: HashSet<(AgentId, Seq)>,
     turns: usize,
     /// Batches that are being prepared.
     preparing: usize,
@@ -196,15 +208,23 @@ impl Work<'_> {
         for delivery in taken {
             let message = &delivery.message;
             let queue = scheduler.settings.classifier.queue(delivery.capability(), message.priority);
-            let lane = Lane { agent: delivery.agent.clone(), conversation: message.conversation.clone() };
+            let lane = lane_of(&delivery);
             let not_before = delivery.not_before.map_or(Duration::ZERO, |at| scheduler.moment(at));
             if scheduler.agents.get(&delivery.agent).is_none() {
                 scheduler.inbox.put_back(delivery);
                 continue;
             }
-            let pushed = scheduler.queues().push_for(queue, lane, delivery, scheduler.now(), not_before);
+            self.requests.note(&lane, &delivery);
+            if message.performative == Performative::Cancel {
+                self.requests.take_back(&lane, &delivery);
+                scheduler.queues().hasten(&lane, is_quick);
+            }
+            let seq = delivery.seq;
+            let pushed =
+                scheduler.queues().push_for(queue, lane.clone(), delivery, scheduler.now(), not_before);
             if let Err((delivery, full)) = pushed {
                 tracing::warn!(%full, "the inbox gave more than there is room for; the message stays there");
+                self.requests.forget(&lane, seq);
                 scheduler.inbox.put_back(delivery);
             }
         }
@@ -218,6 +238,7 @@ impl Work<'_> {
             queues.agents().filter(|agent| scheduler.agents.get(agent).is_none()).cloned().collect();
         gone.dedup();
         for delivery in gone.iter().flat_map(|agent| queues.remove(agent)) {
+            self.requests.forget(&lane_of(&delivery), delivery.seq);
             scheduler.inbox.put_back(delivery);
         }
     }
@@ -248,20 +269,26 @@ impl Work<'_> {
                 .entry(delivery.agent.clone())
                 .or_insert_with(|| scheduler.agents.get(&delivery.agent));
             let under_way = self.under_way.get(&delivery.agent).copied().unwrap_or_default();
-            agent.as_ref().is_some_and(|agent| under_way < agent.spec.limits.conversations_max.max(1))
-                && self.breakers.get(&delivery.agent).is_none_or(|breaker| breaker.lets_through(now))
+            let lets_through = || self.breakers.get(&delivery.agent).is_none_or(|one| one.lets_through(now));
+            agent.as_ref().is_some_and(|agent| {
+                let most = agent.spec.limits.conversations_max.max(1);
+                is_quick(delivery) || (under_way < most && lets_through())
+            })
         };
         let picked = scheduler.queues().pick(scheduler.now(), ready)?;
         let name = &picked.item.agent;
         let agent = running.remove(name).flatten().or_else(|| scheduler.agents.get(name));
         let Some(agent) = agent else {
             scheduler.queues().done(&picked.lane);
+            self.requests.forget(&picked.lane, picked.item.seq);
             scheduler.inbox.put_back(picked.item);
             return None;
         };
         self.turns += 1;
         *self.under_way.entry(name.clone()).or_default() += 1;
-        if let Some(breaker) = self.breakers.get_mut(name)
+        if is_quick(&picked.item) {
+            self.quick.insert((name.clone(), picked.item.seq));
+        } else if let Some(breaker) = self.breakers.get_mut(name)
             && let Some(circuit) = breaker.begin()
         {
             let event = breaker.event(name, circuit);
@@ -308,24 +335,35 @@ impl Work<'_> {
                 self.under_way.remove(&agent);
             }
         }
-        let (word, succeeded) = match &outcome {
-            Outcome::Finished => (TurnOutcome::Finished, true),
-            Outcome::Retry { .. } => (TurnOutcome::Retried, false),
-            Outcome::Failed { .. } => (TurnOutcome::Failed, false),
-            Outcome::Stuck(_) => (TurnOutcome::Stuck, false),
+        let (word, verdict) = match &outcome {
+            Outcome::Finished => (TurnOutcome::Finished, Some(true)),
+            Outcome::Retry { .. } => (TurnOutcome::Retried, Some(false)),
+            Outcome::Failed { .. } => (TurnOutcome::Failed, Some(false)),
+            Outcome::TakenBack => (TurnOutcome::Cancelled, None),
+            Outcome::Stuck(_) => (TurnOutcome::Stuck, None),
         };
         telemetry::turn_ended(word, took);
-        self.end_circuit(&agent, succeeded, matches!(outcome, Outcome::Stuck(_)));
+        if !self.quick.remove(&(agent.clone(), picked.item.seq)) {
+            self.end_circuit(&agent, verdict);
+        }
+        if !matches!(outcome, Outcome::Retry { .. } | Outcome::Stuck(_)) {
+            self.requests.forget(&picked.lane, picked.item.seq);
+        }
         let now = scheduler.now();
         match outcome {
             Outcome::Finished => scheduler.queues().done(&picked.lane),
+            Outcome::TakenBack => {
+                tracing::info!(%agent, message = %picked.item.seq, "a message was taken back");
+                scheduler.queues().done(&picked.lane);
+            }
             Outcome::Failed { reason } => {
                 tracing::warn!(%agent, message = %picked.item.seq, reason, "a message is given up");
                 scheduler.queues().done(&picked.lane);
             }
             Outcome::Retry { not_before, reason } => {
                 tracing::info!(%agent, message = %picked.item.seq, reason, "a message is taken up again later");
-                let not_before = scheduler.moment(not_before);
+                // What was taken back meanwhile has nothing to wait for.
+                let not_before = if is_quick(&picked.item) { now } else { scheduler.moment(not_before) };
                 scheduler.queues().put_back(picked, now, not_before);
             }
             Outcome::Stuck(error) => {
@@ -336,14 +374,15 @@ impl Work<'_> {
         }
     }
 
-    fn end_circuit(&mut self, agent: &AgentId, succeeded: bool, stuck: bool) {
+    /// `verdict`: whether the turn succeeded; nothing, when its end says nothing about the agent.
+    fn end_circuit(&mut self, agent: &AgentId, verdict: Option<bool>) {
         let now = self.scheduler.world.clock.now();
         let breaker = self.breakers.entry(agent.clone()).or_default();
         // A log that fails is not the agent's fault; only a circuit that waits for this turn has to hear of it.
-        let changed = if stuck && breaker.lets_through(now) {
+        let changed = if verdict.is_none() && breaker.lets_through(now) {
             None
         } else {
-            breaker.end(succeeded, now, &self.scheduler.settings.breaker)
+            breaker.end(verdict.unwrap_or(false), now, &self.scheduler.settings.breaker)
         };
         let event = changed.map(|circuit: Circuit| breaker.event(agent, circuit));
         if *breaker == Breaker::default() {
@@ -415,8 +454,9 @@ async fn prepare(world: Arc<World>, inbox: Arc<dyn Inbox>, batch: Vec<Taken>, ru
     let mut asked_by = Vec::new();
     if rules.search_together && batch.len() > 1 {
         for (at, (picked, agent)) in batch.iter().enumerate() {
-            // Nothing is asked for a message that was erased while it waited.
+            // Nothing is asked for a message that was erased or taken back while it waited.
             if !inbox.is_done(&picked.item.agent, picked.item.seq)
+                && !is_quick(&picked.item)
                 && let Some(ask) = memory_ask(agent, &picked.item)
             {
                 asks.push(ask);
@@ -451,10 +491,12 @@ async fn handle(
     // A tool of an earlier turn may have waited for this message, and it may have been erased.
     let outcome = if inbox.is_done(&delivery.agent, delivery.seq) {
         Outcome::Finished
+    } else if delivery.message.performative == Performative::Cancel {
+        answer_cancel(world, agent, delivery).await
     } else {
         run_turn(world, agent, delivery, prepared).await
     };
-    if !matches!(outcome, Outcome::Finished | Outcome::Failed { .. }) {
+    if !matches!(outcome, Outcome::Finished | Outcome::Failed { .. } | Outcome::TakenBack) {
         return outcome;
     }
     let acknowledged = AssertUnwindSafe(inbox.done(&delivery.agent, delivery.seq)).catch_unwind().await;

@@ -5,16 +5,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use caxton_events::conversation::{Content, Message, Performative, Priority, Routing, Strategy};
+use caxton_events::conversation::{
+    Content, DeadLetterReason, Message, Performative, Priority, Routing, Strategy,
+};
 use caxton_events::turn::ToolCall;
 use caxton_events::{
-    AgentId, Clock, ConversationId, Draft, Event, MessageId, Seq, Timestamp, TurnEvent, TurnId, WorkspaceId,
+    AgentId, Clock, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, Timestamp, TurnEvent,
+    TurnId, WorkspaceId,
 };
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
+use super::cancel::TakenBack;
 use super::circuit::later;
 use super::context::{Offered, Said};
 use super::ports::{
@@ -75,7 +79,8 @@ pub(super) fn message(text: &str) -> Message {
 
 /// A message to an agent, as its inbox gives it.
 pub(super) fn delivery(agent: &str, seq: u64, message: Message) -> Delivery {
-    Delivery { agent: agent.parse().unwrap(), seq: Seq(seq), message: Arc::new(message), not_before: None }
+    let (agent, message) = (agent.parse().unwrap(), Arc::new(message));
+    Delivery { agent, seq: Seq(seq), message, not_before: None, back: TakenBack::default() }
 }
 
 /// The same message in another conversation, with another priority.
@@ -131,6 +136,17 @@ impl Records {
             .collect()
     }
 
+    /// Why a message became a dead letter, if one did.
+    pub(super) fn reason(&self) -> Option<DeadLetterReason> {
+        self.drafts.lock().unwrap().iter().find_map(|draft| {
+            let Event::Conversation(ConversationEvent::MessageDeadLettered { reason, .. }) = &draft.event
+            else {
+                return None;
+            };
+            Some(*reason)
+        })
+    }
+
     /// The words for what happened, in order: events of turns by their names, others by their family.
     pub(super) fn words(&self) -> Vec<&'static str> {
         self.drafts.lock().unwrap().iter().map(|draft| draft.event.kind().name()).collect()
@@ -172,6 +188,8 @@ impl TurnLog for Records {
 pub(super) struct Sent {
     pub(super) replies: Mutex<BTreeMap<String, OutgoingReply>>,
     pub(super) refuse: Mutex<Option<String>>,
+    /// Whether FAILURE is taken though everything else is refused.
+    pub(super) takes_failures: AtomicBool,
     /// Sends that fail before one works.
     pub(super) failures: AtomicUsize,
     /// Somebody else takes what is given up.
@@ -194,7 +212,9 @@ impl Sent {
 impl Replies for Sent {
     fn send(&self, reply: OutgoingReply) -> BoxFuture<'_, Result<(), ReplyError>> {
         async move {
-            if let Some(reason) = self.refuse.lock().unwrap().clone() {
+            let takes = reply.reply.performative == Performative::Failure
+                && self.takes_failures.load(Ordering::SeqCst);
+            if let Some(reason) = self.refuse.lock().unwrap().clone().filter(|_| !takes) {
                 return Err(ReplyError::Refused(reason));
             }
             if self
@@ -361,7 +381,11 @@ pub(super) struct Kit {
 }
 
 impl Tools for Kit {
-    fn offer<'a>(&'a self, permissions: &'a Permissions) -> BoxFuture<'a, (Vec<ToolSpec>, Vec<String>)> {
+    fn offer<'a>(
+        &'a self,
+        permissions: &'a Permissions,
+        _: Duration,
+    ) -> BoxFuture<'a, (Vec<ToolSpec>, Vec<String>)> {
         let spec = |name: &String| ToolSpec {
             name: name.clone(),
             description: String::new(),

@@ -228,7 +228,12 @@ impl TurnState {
 
     /// Whether something was done that a new turn would do again.
     pub fn has_acted(&self) -> bool {
-        self.calls().any(|call| call.started)
+        self.calls_started() > 0
+    }
+
+    /// Calls that were made, or were about to be.
+    pub fn calls_started(&self) -> usize {
+        self.calls().filter(|call| call.started).count()
     }
 
     /// Whether this call was made already, or was about to be.
@@ -310,7 +315,7 @@ impl TurnState {
 
     /// What is to be done about the calls of the newest answer, while some have no result.
     fn next_calls(&self, round: &Round, rules: &Rules) -> Option<Action> {
-        let mut made = self.calls().filter(|call| call.started).count() as u32;
+        let mut made = self.calls_started() as u32;
         let mut now = Vec::new();
         for open in round.calls.iter().filter(|call| call.result.is_none()) {
             let repeatable = rules.repeatable.contains(&open.wish.tool.as_str());

@@ -16,7 +16,8 @@ use super::output::{Output, cell, counted, items};
 use super::setup;
 use super::talk;
 use super::transfer::is_dash;
-use crate::agents::{Judgement, Surroundings, judge, report};
+use crate::agents::{Definition, Judgement, Surroundings, is_note, judge, report};
+use crate::config::{EXTRACTIVE, LOCAL};
 
 /// What the server calls agents that are none of its files.
 const EXTERNAL: &str = "external";
@@ -306,17 +307,32 @@ struct Judged {
     path: String,
     text: String,
     judgement: Judgement,
+    /// What it names and nobody could look up.
+    not_checked: Vec<String>,
 }
 
 fn check_files(validate: &AgentsValidate, common: &Common, out: &mut Output) -> Result<(), Failure> {
-    let strict = validate.strict || setup::load(common, Vec::new())?.config.agents.strict;
-    let around = Surroundings { strict, ..Surroundings::default() };
+    let config = setup::load(common, Vec::new())?.config;
+    let is_at_hand = common.config.is_some();
+    let known = if is_at_hand {
+        Surroundings::of(&config)
+    } else {
+        Surroundings { any_server: true, ..Surroundings::default() }
+    };
+    let around = Surroundings { strict: validate.strict || config.agents.strict, ..known };
     let mut judged = Vec::new();
-    for path in expanded(&validate.files)? {
+    for Named { path, by_folder } in expanded(&validate.files)? {
         let bytes = read(&path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if by_folder && is_note(&name, &bytes) {
+            continue;
+        }
         let path = if is_dash(&path) { "standard input".to_owned() } else { path.display().to_string() };
         let judgement = judge(&bytes, &around);
-        judged.push(Judged { path, text: String::from_utf8_lossy(&bytes).into_owned(), judgement });
+        let definition = judgement.definition.as_ref().filter(|_| !is_at_hand);
+        let not_checked = definition.map(not_checked).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        judged.push(Judged { path, text, judgement, not_checked });
     }
     name_doubles(&mut judged);
     let bad = judged.iter().filter(|file| !file.judgement.problems.is_empty()).count();
@@ -335,12 +351,28 @@ fn check_files(validate: &AgentsValidate, common: &Common, out: &mut Output) -> 
     Err(Failure::new(Exit::Refused, format!("{bad} of {all} cannot be used; see above")))
 }
 
+/// What a file names that stands in the configuration of a server, and of no server one was given.
+fn not_checked(definition: &Definition) -> Vec<String> {
+    let tools = definition.permissions.tools.iter().filter(|tool| tool.starts_with("mcp:"));
+    let built_in = |name: &str| [EXTRACTIVE, LOCAL].contains(&name);
+    let provider = definition.llm.provider.iter().filter(|name| !built_in(name));
+    let tools = tools.map(|tool| format!("tool {tool}"));
+    tools.chain(provider.map(|name| format!("model provider {name}"))).collect()
+}
+
+/// A file to judge.
+struct Named {
+    path: PathBuf,
+    /// Whether its folder was named, and not the file.
+    by_folder: bool,
+}
+
 /// The files, with those of folders in order of their names.
-fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+fn expanded(paths: &[PathBuf]) -> Result<Vec<Named>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if is_dash(path) || !path.is_dir() {
-            files.push(path.clone());
+            files.push(Named { path: path.clone(), by_folder: false });
             continue;
         }
         let failed = |error: &io::Error| Failure::file("read", path, error);
@@ -354,7 +386,7 @@ fn expanded(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             }
         }
         found.sort();
-        files.extend(found);
+        files.extend(found.into_iter().map(|path| Named { path, by_folder: true }));
     }
     Ok(files)
 }
@@ -406,6 +438,7 @@ fn to_json(file: &Judged) -> Value {
         "valid": judgement.problems.is_empty(),
         "errors": shown(&judgement.problems),
         "warnings": shown(&judgement.warnings),
+        "not_checked": file.not_checked,
     })
 }
 
@@ -416,6 +449,10 @@ fn print_judged(file: &Judged, out: &mut Output) -> Result<(), Failure> {
     {
         let (name, version) = (&definition.name, &definition.version);
         out.line(format_args!("{}: {name} {version} can be used", file.path))?;
+    }
+    if !file.not_checked.is_empty() {
+        let names = file.not_checked.join(", ");
+        out.line(format_args!("  not checked: {names}; name the server's configuration with --config"))?;
     }
     let text = format!(
         "{}{}",

@@ -7,7 +7,7 @@ use caxton_events::log::{KEYS_FILE, Reader};
 use caxton_projections::audit::Postings;
 use caxton_projections::audit::trail::More;
 use caxton_tools::audit::{
-    Answer, Asked, Format, Subject, Summary, Why, WhyError, WhyOptions, Writing, ago, why,
+    Answer, AnswerError, Asked, Format, Subject, Summary, Why, WhyError, WhyOptions, Writing, Wrong, ago, why,
 };
 use caxton_tools::log::Line;
 use serde_json::Value;
@@ -21,6 +21,26 @@ use super::setup;
 use super::transfer::{is_dash, is_free};
 use super::whole_output::WholeFile;
 use crate::engine::SystemClock;
+
+/// Parameters by the flags that give them.
+const FLAGS: &[(&str, &str)] = &[
+    ("actor", "--actor"),
+    ("agent_id", "--agent"),
+    ("conversation_id", "--conversation"),
+    ("entity_id", "--entity"),
+    ("message_id", "--message"),
+    ("turn_id", "--turn"),
+    ("kinds", "--kind"),
+    ("correlation_id", "--correlation"),
+    ("causation_seq", "--cause"),
+    ("stream", "--stream"),
+    ("scope", "--scope"),
+    ("since", "--since"),
+    ("until", "--until"),
+    ("from_seq", "--from"),
+    ("to_seq", "--to"),
+    ("order", "--newest"),
+];
 
 /// Runs a command about the audit trail.
 pub(super) fn run(command: &AuditCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
@@ -85,8 +105,15 @@ fn asked(what: &AuditQuery) -> Result<Asked, Failure> {
         order: what.newest.then(|| "newest".to_owned()),
     };
     let Err(wrong) = asked.question() else { return Ok(asked) };
-    let told: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    let told: Vec<String> = wrong.into_iter().map(in_flags).collect();
     Err(Failure::new(Exit::Usage, told.join("\n")))
+}
+
+/// What is wrong with a parameter, by the flag that gives it.
+fn in_flags(wrong: Wrong) -> String {
+    let field = FLAGS.iter().find(|(field, _)| *field == wrong.field).map_or(wrong.field, |(_, flag)| *flag);
+    let message = wrong.message.replace("from_seq", "--from").replace("after since", "after --since");
+    Wrong { field, message, ..wrong }.to_string()
 }
 
 /// Where events are written, and how.
@@ -197,12 +224,16 @@ fn is_damage(what: &str) -> bool {
 }
 
 fn told(summary: &Summary) -> String {
-    let Summary { count, blocks_read, blocks_skipped, bytes_read, postings_bytes_read, .. } = summary;
+    let Summary { count, first_seq, blocks_read, blocks_skipped, bytes_read, postings_bytes_read, .. } =
+        summary;
     let events = if *count == 1 { "event" } else { "events" };
     let mut told = format!(
         "{count} {events}; {blocks_read} of {} blocks read ({bytes_read} bytes, {postings_bytes_read} of postings)",
         blocks_read + blocks_skipped,
     );
+    if summary.dropped {
+        told = format!("{told}; the log begins at {first_seq}, what lies before was dropped");
+    }
     if summary.next_cursor.is_some() {
         told.push_str("; there may be more: add --all, or go on behind the last event with --from or --to");
     }
@@ -219,8 +250,10 @@ fn of_log(
     // It was found to be right before.
     let question = asked.question().map_err(|_| Failure::new(Exit::Usage, "the question is not valid"))?;
     let limit = (!what.all).then_some(what.limit);
-    let failed = |error| Failure::of(Exit::Failed, &error);
-    let mut answer = Answer::new(question, &reader, limit).map_err(failed)?;
+    let mut answer = Answer::new(question, &reader, limit).map_err(|error| {
+        let exit = if matches!(error, AnswerError::Dropped { .. }) { Exit::Refused } else { Exit::Failed };
+        Failure::of(exit, &error)
+    })?;
     printed.begin(&reader.log_id())?;
     while !answer.is_done() {
         let mut put = Ok(());
@@ -229,7 +262,7 @@ fn of_log(
                 put = printed.line(line);
                 if put.is_ok() { More::Yes } else { More::No }
             })
-            .map_err(failed)?;
+            .map_err(|error| Failure::of(Exit::Failed, &error))?;
         put?;
     }
     let next = answer.stopped_at().map(|seq| seq.0.to_string());
@@ -314,7 +347,11 @@ fn why_of_log(common: &Common, what: &AuditWhy) -> Result<Why, Failure> {
     let (reader, postings) = opened(common)?;
     let options = WhyOptions { depth_max: what.depth as usize, nodes_max: what.nodes as usize };
     why(&reader, &postings, (&what.what, &subject), options).map_err(|error| {
-        let exit = if matches!(error, WhyError::NotFound { .. }) { Exit::NotFound } else { Exit::Failed };
+        let exit = match error {
+            WhyError::NotFound { .. } => Exit::NotFound,
+            WhyError::Dropped { .. } => Exit::Refused,
+            WhyError::Damaged { .. } | WhyError::Store(_) => Exit::Failed,
+        };
         Failure::of(exit, &error)
     })
 }
@@ -323,7 +360,18 @@ fn why_of_log(common: &Common, what: &AuditWhy) -> Result<Why, Failure> {
 mod tests {
     use caxton_events::codec::DecodeError;
 
-    use super::{KEYS_FILE, is_damage};
+    use super::{Asked, FLAGS, KEYS_FILE, in_flags, is_damage};
+
+    #[test]
+    fn what_is_wrong_is_told_of_the_flag_that_gave_it() {
+        let asked = Asked { kinds: vec!["bogus.".to_owned()], ..Asked::default() };
+        let told: Vec<String> = asked.question().err().into_iter().flatten().map(in_flags).collect();
+        let says = "--kind \"bogus.\" is no kind of event; use a kind or a family: ";
+        assert!(told.len() == 1 && told[0].starts_with(says), "{told:?}");
+        for field in Asked::FIELDS {
+            assert!(FLAGS.iter().any(|(known, _)| known == field), "{field}");
+        }
+    }
 
     #[test]
     fn what_is_whole_and_cannot_be_read_here_is_no_damage() {

@@ -164,7 +164,13 @@ pub(super) fn run_restore(what: &Restore, common: &Common, out: &mut Output) -> 
         (None, None) => Until::End,
     };
     into_directory(&what.from, &what.to, (until, what.force, what.keys.clone()), common, out)?;
-    if what.rebuild { projection::build_all(&what.to, &[], common, out) } else { Ok(()) }
+    if what.rebuild {
+        projection::build_all(&what.to, &[], common, out)
+    } else if out.is_json() {
+        Ok(())
+    } else {
+        out.line("the projections are built at the first start, or by `caxton projection rebuild`")
+    }
 }
 
 /// Makes a data directory of a backup.
@@ -188,7 +194,8 @@ pub(super) fn into_directory(
     out.value(&restored.map_err(|error| not_restored(&error))?)
 }
 
-fn not_restored(error: &RestoreError) -> Failure {
+/// What a restore failed with.
+pub(super) fn not_restored(error: &RestoreError) -> Failure {
     let exit = match error {
         RestoreError::Manifest(error) => return no_backup(error),
         RestoreError::NotEmpty { .. } => Exit::Refused,

@@ -2,18 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::{Common, CompareSearch};
+use super::args::{Common, CompareSearch, Mode};
 use super::backend::{Backend, Http, Local, Request};
 use super::failure::{Exit, Failure};
 use super::output::{Output, cell, counted, items, shortened};
+use super::progress::Progress;
 use super::transfer;
 
 /// Longest file of questions that is read, in bytes.
 const QUERIES_BYTES_MAX: u64 = 16 << 20;
+
+/// How often it is looked whether a memory has read its log.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How all answers differ.
 #[derive(Debug, Serialize)]
@@ -22,6 +28,10 @@ struct Comparison {
     queries: usize,
     /// Hits compared for each.
     k: u16,
+    /// What ranked in this memory: one without a model is searched by words.
+    mode: String,
+    /// What ranked in the other.
+    other_mode: String,
     /// Mean share of hits that both memories found, 0 to 1.
     mean_overlap: f64,
     /// Questions whose hits are the same in the same order.
@@ -59,23 +69,40 @@ struct Hit {
     score: Option<f64>,
 }
 
+/// What one memory answered.
+#[derive(Default)]
+struct Answers {
+    mode: String,
+    /// The hits of each question.
+    hits: Vec<Vec<Hit>>,
+}
+
 /// Asks both memories and shows how they differ.
 pub(super) fn run(what: &CompareSearch, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let queries = queries(what)?;
     // One after the other: an engine of this process that is no more needed gives its memory back.
-    let ask_all = |backend: &Backend| -> Result<Vec<Vec<Hit>>, Failure> {
-        queries.iter().map(|query| ask(backend, what, query)).collect()
+    let ask_all = |backend: &Backend, name: &str| -> Result<Answers, Failure> {
+        wait(backend, name, what.mode, common)?;
+        let mut answers = Answers::default();
+        for query in &queries {
+            let answer = ask(backend, what, query)?;
+            answers.mode = cell(&answer, "mode");
+            answers.hits.push(items(&answer, "results").iter().map(hit).collect());
+        }
+        Ok(answers)
     };
-    let ours = ask_all(&Backend::open(common, false)?)?;
-    let theirs = ask_all(&other(what, common)?)?;
+    let ours = ask_all(&Backend::open(common, false)?, "this memory")?;
+    let theirs = ask_all(&other(what, common)?, &what.with)?;
     let mut results = Vec::with_capacity(queries.len());
-    for ((query, ours), theirs) in queries.into_iter().zip(&ours).zip(&theirs) {
+    for ((query, ours), theirs) in queries.into_iter().zip(&ours.hits).zip(&theirs.hits) {
         results.push(difference(query, ours, theirs));
     }
     let count = results.len();
     let mean_overlap = results.iter().map(|result| result.overlap).sum::<f64>() / count.max(1) as f64;
     let same = results.iter().filter(|result| result.changes.is_empty()).count();
-    let comparison = Comparison { queries: count, k: what.limit, mean_overlap, same, results };
+    let (mode, other_mode) = (ours.mode, theirs.mode);
+    let comparison =
+        Comparison { queries: count, k: what.limit, mode, other_mode, mean_overlap, same, results };
     if out.is_json() { out.json(&comparison) } else { show(&comparison, out) }
 }
 
@@ -114,14 +141,56 @@ fn other(what: &CompareSearch, common: &Common) -> Result<Backend, Failure> {
     Ok(Backend::Local(Box::new(Local::open(&theirs, false)?)))
 }
 
-fn ask(backend: &Backend, what: &CompareSearch, query: &str) -> Result<Vec<Hit>, Failure> {
+/// Waits until a memory has read its log. The vectors of a new fork are not there yet: it would be compared by its words alone.
+fn wait(backend: &Backend, name: &str, mode: Option<Mode>, common: &Common) -> Result<(), Failure> {
+    let mut progress = Progress::new(format!("waiting for {name}"), "events", !common.no_progress);
+    let look = || backend.ask(Request::get("/api/v1/projections"));
+    caught_up(name, mode, look, |at, of| {
+        progress.set(at, of);
+        thread::sleep(LOOK);
+    })
+}
+
+/// Looks until the projections that rank include what the log held at the first look, with a `pause` between.
+fn caught_up(
+    name: &str,
+    mode: Option<Mode>,
+    mut look: impl FnMut() -> Result<Value, Failure>,
+    mut pause: impl FnMut(u64, u64),
+) -> Result<(), Failure> {
+    let checkpoint = |row: &Value| row["checkpoint"].as_u64().unwrap_or_default();
+    let mut head = None;
+    loop {
+        let state = look()?;
+        let goal = *head.get_or_insert_with(|| state["head_seq"].as_u64().unwrap_or_default());
+        let ranks = |row: &&Value| match cell(row, "name").as_str() {
+            "graph" => true,
+            "vectors" => mode != Some(Mode::Keyword) && cell(row, "status") != "disabled",
+            _ => false,
+        };
+        let behind = items(&state, "projections").iter().filter(ranks).filter(|row| checkpoint(row) < goal);
+        let Some(row) = behind.min_by_key(|row| checkpoint(row)) else { return Ok(()) };
+        if cell(row, "status") == "stopped" {
+            let message = format!(
+                "the projection {} of {name} has stopped at #{} of #{goal}: {}; a comparison would tell what it lacks as a \
+                 difference",
+                cell(row, "name"),
+                checkpoint(row),
+                cell(row, "error")
+            );
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        pause(checkpoint(row), goal);
+    }
+}
+
+fn ask(backend: &Backend, what: &CompareSearch, query: &str) -> Result<Value, Failure> {
     let request = Request::get("/api/v1/memory/search")
         .with("query", query)
         .with("limit", &what.limit.to_string())
-        .with_some("mode", what.mode.map(super::args::Mode::as_str))
+        .with_some("mode", what.mode.map(Mode::as_str))
         .from(&what.who);
-    let answer = backend.ask(request)?;
-    Ok(items(&answer, "results").iter().map(hit).collect())
+    backend.ask(request)
 }
 
 fn hit(value: &Value) -> Hit {
@@ -175,7 +244,10 @@ fn show(comparison: &Comparison, out: &mut Output) -> Result<(), Failure> {
         let rows = result.changes.iter().map(row).collect();
         out.table(&["place", "other", "name", "score", "other score"], rows)?;
     }
-    let Comparison { queries, k, mean_overlap, same, .. } = comparison;
+    let Comparison { queries, k, mode, other_mode, mean_overlap, same, .. } = comparison;
+    if mode != other_mode {
+        out.line(format_args!("this memory was searched in mode {mode}, the other in mode {other_mode}"))?;
+    }
     out.line(format_args!(
         "{} compared, {same} with the same {k} hits in the same order, mean overlap {mean_overlap:.3}",
         counted(*queries, "question")
@@ -184,7 +256,50 @@ fn show(comparison: &Comparison, out: &mut Output) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, Hit, difference};
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use serde_json::{Value, json};
+
+    use super::{Change, Hit, caught_up, difference};
+    use crate::cli::args::Mode;
+    use crate::cli::failure::Failure;
+
+    /// Places at which `caught_up` paused when it saw these states one after the other, and how it ended.
+    fn paused(mode: Option<Mode>, states: Vec<Value>) -> (Vec<(u64, u64)>, Result<(), Failure>) {
+        let (mut states, mut pauses) = (states.into_iter(), Vec::new());
+        let ended = caught_up("x", mode, || Ok(states.next().unwrap()), |at, of| pauses.push((at, of)));
+        assert_eq!(states.next(), None, "what comes behind the end is not looked at");
+        (pauses, ended)
+    }
+
+    fn state(head: u64, graph: u64, vectors: u64, status: &str) -> Value {
+        json!({ "head_seq": head, "projections": [
+            { "name": "graph", "status": "current", "checkpoint": graph },
+            { "name": "talk", "status": "stopped", "checkpoint": 0 },
+            { "name": "vectors", "status": status, "checkpoint": vectors, "error": "the disk is full" },
+        ]})
+    }
+
+    #[test]
+    fn a_memory_is_asked_when_its_vectors_are_there() {
+        let busy = "catching_up";
+        let (pauses, ended) =
+            paused(None, vec![state(9, 9, 0, busy), state(12, 12, 5, busy), state(20, 20, 9, busy)]);
+        assert!(ended.is_ok(), "what is written meanwhile is not waited for");
+        assert_eq!(pauses, [(0, 9), (5, 9)]);
+        for (mode, status) in
+            [(Some(Mode::Keyword), busy), (Some(Mode::Keyword), "stopped"), (None, "disabled")]
+        {
+            let (pauses, ended) = paused(mode, vec![state(9, 9, 0, status)]);
+            assert!(ended.is_ok() && pauses.is_empty(), "{mode:?} {status}: words alone rank");
+        }
+        let (_, ended) = paused(Some(Mode::Hybrid), vec![state(9, 9, 4, busy), state(9, 9, 4, "stopped")]);
+        let told = ended.unwrap_err().to_string();
+        assert!(
+            told.starts_with("the projection vectors of x has stopped at #4 of #9: the disk is full"),
+            "{told}"
+        );
+    }
 
     fn hits(names: &[(&str, f64)]) -> Vec<Hit> {
         let hit = |(name, score): &(&str, f64)| Hit {

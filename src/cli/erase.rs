@@ -98,11 +98,12 @@ fn print_plan(plan: &Value, out: &mut Output) -> Result<(), Failure> {
         ["subject", "events", "encrypted", "plain", "erased_before"].map(|name| cell(row, name)).to_vec()
     });
     out.table(&["what", "events", "encrypted", "plain", "erased before"], rows.collect())?;
-    let [asked, events] = ["asked", "events"].map(|name| cell(plan, name));
-    out.line(format_args!("{asked}: {events} events of {}", counted(subjects.len(), "subject")))?;
+    let many = |value: &Value, thing| counted(value.as_u64().unwrap_or_default() as usize, thing);
+    let (asked, events) = (cell(plan, "asked"), many(&plan["events"], "event"));
+    out.line(format_args!("{asked}: {events} of {}", counted(subjects.len(), "subject")))?;
     for row in items(plan, "stays") {
-        let [scope, facts] = ["scope", "facts"].map(|name| cell(row, name));
-        out.line(format_args!("stays: {facts} facts that it wrote to {scope}, which others share"))?;
+        let (scope, facts) = (cell(row, "scope"), many(&row["facts"], "fact"));
+        out.line(format_args!("stays: {facts} that it wrote to {scope}, which others share"))?;
     }
     Ok(())
 }

@@ -159,6 +159,7 @@ fn of_events(asked: &ExportEvents) -> Request {
 fn from_log(asked: &ExportEvents, wanted: &Wanted, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let log = log::open(common)?;
     begins_within(asked, log.head().seq)?;
+    ranges::not_dropped(&log, &[("--from-seq", asked.from_seq), ("--to-seq", asked.to_seq)])?;
     let signer = match proofs::signer(&log, common) {
         Ok(signer) => Some(signer),
         // A log that no server ever had has no key; its head is then not signed.

@@ -115,7 +115,7 @@ pub(super) fn make_independent(common: &Common, out: &mut Output) -> Result<(), 
 
 /// The data directory, on which no server runs.
 pub(super) fn stopped(common: &Common) -> Result<PathBuf, Failure> {
-    if let Some(server) = backend::running(common)? {
+    if let Some(server) = backend::holding_files(common)? {
         let message =
             format!("{} has the log open; stop it first: this writes the file itself", server.url());
         return Err(Failure::new(Exit::Unreachable, message));

@@ -66,7 +66,7 @@ impl Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} requests", self.requests)?;
+        f.write_str(&counted(self.requests as usize, "request"))?;
         for (name, value) in self.counters.iter().filter(|(_, value)| **value > 0) {
             write!(f, ", {} {value}", name.replace('_', " "))?;
         }

@@ -15,7 +15,7 @@ use super::fork;
 use super::output::Output;
 use super::progress::Progress;
 use super::proofs::{self, Wanted};
-use super::{retention, salvage, setup};
+use super::{ranges, retention, salvage, setup};
 use crate::engine::lost_end::LostEnd;
 use crate::engine::refuse_newer_format;
 
@@ -41,7 +41,12 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
         | LogCommand::Prove(_)
         | LogCommand::Consistency(_) => (),
     }
-    match (backend::running(common)?, command) {
+    let reads_files = matches!(
+        command,
+        LogCommand::Verify { .. } | LogCommand::Salvage(_) | LogCommand::Head { kinds: true, .. }
+    );
+    let server = if reads_files { backend::holding_files(common) } else { backend::running(common) }?;
+    match (server, command) {
         (Some(server), LogCommand::Tail(what)) => tail_server(&Backend::Http(server), what, out),
         (Some(server), LogCommand::Head { kinds: false, checkpoint }) => {
             proofs::head_of_server(&Backend::Http(server), *checkpoint, out)
@@ -74,6 +79,7 @@ fn offline(command: &LogCommand, common: &Common, out: &mut Output) -> Result<()
             Err(Failure::new(Exit::Unreachable, message))
         }
         LogCommand::Tail(what) => {
+            ranges::not_dropped(&reader, &[("--from", what.from)])?;
             let wanted = Tail {
                 from: what.from.map(Seq),
                 lines_max: what.lines as usize,
@@ -210,11 +216,13 @@ fn tail_server(server: &Backend, what: &LogTail, out: &mut Output) -> Result<(),
 
 /// Shows the newest events and answers the position after the last one looked at.
 fn newest(server: &Backend, what: &LogTail, lines_max: usize, out: &mut Output) -> Result<Seq, Failure> {
-    let head = server.ask(Request::get("/api/v1/log/head"))?;
-    let head = head.get("seq").and_then(Value::as_u64).unwrap_or_default();
+    let answer = server.ask(Request::get("/api/v1/log/head"))?;
+    let number = |name: &str| answer.get(name).and_then(Value::as_u64);
+    let (first, head) = (number("first_seq").unwrap_or(1), number("seq").unwrap_or_default());
     let filtered = !what.kinds.is_empty() || what.stream.is_some() || what.actor.is_some();
     // With a filter it is not known where the last matches begin; the server passes over blocks that hold none.
-    let mut from = Seq(if filtered { 1 } else { (head + 1).saturating_sub(lines_max as u64).max(1) });
+    let unfiltered = (head + 1).saturating_sub(lines_max as u64).max(first);
+    let mut from = Seq(if filtered { first } else { unfiltered });
     let mut lines = VecDeque::new();
     while from.0 <= head {
         let page = page(server, what, from, "0")?;

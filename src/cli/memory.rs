@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::args::{Add, At, AtAndTrue, Common, Graph, MemoryCommand, Relate, Search, Stats, Who};
+use super::args::{Add, At, AtAndTrue, Common, Graph, MemoryCommand, Mode, Relate, Search, Stats, Who};
 use super::backend::{Backend, Request, encoded};
 use super::compare;
 use super::failure::{Exit, Failure};
@@ -32,7 +32,12 @@ pub(super) fn run(command: MemoryCommand, common: &Common, out: &mut Output) -> 
         MemoryCommand::CompareSearch(_) => Ok(()),
         MemoryCommand::Add(add) => remember(&backend, add, out),
         MemoryCommand::Relate(relate) => connect(&backend, &relate, out),
-        MemoryCommand::Search(search) => find(&backend, &search, out),
+        MemoryCommand::Search(search) => {
+            if search.mode != Some(Mode::Keyword) {
+                backend.let_model_catch_up(common);
+            }
+            find(&backend, &search, out)
+        }
         MemoryCommand::Graph(graph) => walk(&backend, &graph, out),
         MemoryCommand::Stats(stats) => count(&backend, &stats, out),
         MemoryCommand::Diff(diff) => memory_diff::run(&backend, &diff, out),
@@ -171,10 +176,24 @@ fn find(backend: &Backend, search: &Search, out: &mut Output) -> Result<(), Fail
     out.line(format_args!("{} in {} ms", counted(hits.len(), "hit"), cell(&answer, "search_time_ms")))?;
     match answer["events_behind"].as_u64() {
         None | Some(0) => Ok(()),
+        // Words are searched for without the model.
+        Some(_) if answer["mode"] == "keyword" => Ok(()),
         Some(behind) => out.line(format_args!(
-            "The model has not read the last {} of the log yet: more may be found in a while.",
-            counted(behind as usize, "event")
+            "The model has not read the last {} of the log yet: {}.",
+            counted(behind as usize, "event"),
+            unread(backend)
         )),
+    }
+}
+
+/// What an answer lacks that the model has not read.
+fn unread(backend: &Backend) -> &'static str {
+    match backend {
+        Backend::Http(_) => "more may be found in a while",
+        // It was waited for, and stopped.
+        Backend::Local(_) => {
+            "it could not, and more would be found; `caxton projection verify vectors` looks for what is wrong"
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn run(command: &ProjectionCommand, common: &Common, out: &mut Output
         backup::into_directory(from, into, (Until::End, false, None), common, out)?;
         return build_all(into, names, common, out);
     }
-    let server = backend::running(common)?;
+    let reads_files = matches!(command, ProjectionCommand::Verify(_) | ProjectionCommand::Check);
+    let server = if reads_files { backend::holding_files(common) } else { backend::running(common) }?;
     match (server, command) {
         (Some(server), ProjectionCommand::List) => list_of_server(&Backend::Http(server), out),
         (Some(server), ProjectionCommand::Rebuild(what)) => rebuild_on_server(server, what, common, out),

@@ -1,6 +1,7 @@
 //! From where to where, as it is typed: positions and moments, judged before a server is looked for.
 
-use caxton_events::Timestamp;
+use caxton_events::log::{ReadError, Reader};
+use caxton_events::{Seq, Timestamp};
 
 use super::failure::{Exit, Failure};
 
@@ -15,6 +16,20 @@ pub(super) fn positions(from: Option<u64>, to: Option<u64>) -> Result<(), Failur
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses positions before the first event of the log, as a server does: what was there was dropped.
+pub(super) fn not_dropped(log: &Reader, given: &[(&str, Option<u64>)]) -> Result<(), Failure> {
+    let first = log.first().map_err(|error| Failure::of(Exit::Failed, &ReadError::from(error)))?;
+    for (flag, seq) in given {
+        if let Some(seq) = seq.filter(|seq| Seq((*seq).max(1)) < first) {
+            let message = format!(
+                "{flag} {seq}: the log begins at {first}, what lies before was dropped; ask for what lies there or behind it"
+            );
+            return Err(Failure::new(Exit::Refused, message));
+        }
+    }
+    Ok(())
 }
 
 /// The moment that a flag names.

@@ -15,7 +15,7 @@ const PROVIDERS: &str = "llm.providers";
 /// Adds to `report` for what a server that is started with `loaded` would end.
 pub(super) fn add(loaded: &Loaded, report: &mut Report) {
     let config = &loaded.config;
-    if let Err(failure) = setup::is_no_file(&config.server.data_dir) {
+    if let Err(failure) = setup::can_hold_data(&config.server.data_dir) {
         report.problems.push(loaded.refused("server.data_dir", &failure.to_string(), ""));
     }
     if let Some(agents) = config.agents.directory.as_deref()
@@ -34,6 +34,12 @@ pub(super) fn add(loaded: &Loaded, report: &mut Report) {
         let unset = matches!(&error, RegistryError::Key { source: KeyError::Unset { .. }, .. });
         let list = if unset { &mut report.warnings } else { &mut report.problems };
         list.push(problem);
+    }
+    for (row, server) in config.mcp_servers.iter().enumerate() {
+        for (message, remedy) in server.doubts(|name| environment(name).is_some()) {
+            let message = format!("row {}: {message}", row + 1);
+            report.warnings.push(loaded.problem("mcp_servers", message, remedy));
+        }
     }
     if !config.embedding.keyword_only
         && let Some(words) = model::named_in_vain(loaded)

@@ -32,7 +32,7 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     let started = Instant::now();
     let loaded = load(serve, common)?;
     let config = &loaded.config;
-    setup::is_no_file(&config.server.data_dir)?;
+    setup::can_hold_data(&config.server.data_dir)?;
     telemetry::start_logging(&config.logging).map_err(|error| Failure::of(Exit::Usage, &error))?;
     if !config.memory_allocation.embedding_model.huge_pages {
         threads::use_small_pages();
@@ -71,7 +71,16 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     engine.stop();
     // Requests that did not end in time have nobody to answer them any more.
     runtime.shutdown_background();
-    served
+    served.and_then(|()| ended_in_order(&engine))
+}
+
+/// Who waits for the server to end is told when its log was not closed in order.
+fn ended_in_order(engine: &Engine) -> Result<(), Failure> {
+    let Some(why) = engine.failed_end() else { return Ok(()) };
+    let message = format!(
+        "could not close the log in order: {why}; what was acknowledged is found again at the next start"
+    );
+    Err(Failure::new(Exit::Failed, message))
 }
 
 /// Who looks after the engine.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use caxton_events::log::open::LOG_FILE;
 use caxton_events::log::{self, OpenError};
 use caxton_projections::embedding::{
     self, CacheOptions, Embedder as _, EmbeddingService, Engine as ModelEngine, ModelOptions, Precision,
@@ -17,6 +18,7 @@ use caxton_projections::graph::{
 };
 use caxton_projections::queries::{Fusion, SearchMode};
 use caxton_projections::vector::VectorOptions;
+use caxton_tools::backup::format::MANIFEST_FILE;
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
@@ -62,16 +64,39 @@ pub(super) fn load(common: &Common, mut flags: Vec<Flag>) -> Result<Loaded, Fail
 
 /// The data directory, whether it exists or not.
 pub(super) fn data_dir(common: &Common) -> Result<PathBuf, Failure> {
-    let dir = match &common.data_dir {
-        Some(dir) => dir.clone(),
-        None => load(common, Vec::new())?.config.server.data_dir,
-    };
-    is_no_file(&dir)?;
+    let dir = named_dir(common)?;
+    can_hold_data(&dir)?;
     Ok(dir)
 }
 
-/// Refuses a data directory that is a file, or would lie in one.
-pub(super) fn is_no_file(dir: &Path) -> Result<(), Failure> {
+/// The folder that is named for the data directory, which may be a backup.
+pub(super) fn named_dir(common: &Common) -> Result<PathBuf, Failure> {
+    match &common.data_dir {
+        Some(dir) => Ok(dir.clone()),
+        None => Ok(load(common, Vec::new())?.config.server.data_dir),
+    }
+}
+
+/// Refuses as a data directory a file, what would lie in one, and a backup.
+pub(super) fn can_hold_data(dir: &Path) -> Result<(), Failure> {
+    is_no_file(dir)?;
+    if !is_backup(dir) {
+        return Ok(());
+    }
+    let dir = dir.display();
+    let message = format!(
+        "{dir} is a backup, not a data directory: make one of it with `caxton restore --from {dir} --to DIR` and name DIR; \
+         `caxton backup verify {dir}` and `caxton replay --data-dir {dir}` read the backup itself"
+    );
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// Whether a backup is in `dir`, and no log.
+pub(super) fn is_backup(dir: &Path) -> bool {
+    dir.join(MANIFEST_FILE).is_file() && !dir.join(LOG_FILE).exists()
+}
+
+fn is_no_file(dir: &Path) -> Result<(), Failure> {
     let Some(file) = config::file_in_the_way(dir) else { return Ok(()) };
     let message = format!(
         "the data directory cannot be {}: {} is a file, not a folder; name the folder that it lies in, or \
@@ -109,7 +134,10 @@ pub(super) fn engine(
     let stopped = engine.clone();
     let open = opening.closed_by(move || {
         stopped.stop();
-        "the log is closed in order".to_owned()
+        match stopped.failed_end() {
+            None => "the log is closed in order".to_owned(),
+            Some(why) => format!("the log could not be closed in order: {why}"),
+        }
     });
     Ok((engine, open))
 }
@@ -404,6 +432,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
         // A read may take the place of a thread that serves connections, which then needs another one.
         reads_max: defaults.reads_max.min(http.max_blocking_threads.saturating_sub(1)).max(1),
         api_keys: keys.map(|keys| ApiKeys::new(move |key| keys.verify(key).map(str::to_owned))),
+        allowed_hosts: config.server.allowed_hosts.clone(),
         body_bytes_max: config.server.max_body_size.0,
         connections_max: http.max_connections,
         connection_timeout: http.connection_timeout,

@@ -20,6 +20,9 @@ const IN_FLAGS: &[(&str, &str)] = &[
     ("later=keep", "--later keep"),
     ("later=undo", "--later undo"),
     ("with since or from_seq", "with --since or --from-seq"),
+    ("from_seq: the log", "--from-seq: the log"),
+    ("to_seq: the log", "--to-seq: the log"),
+    ("until: the log", "--until: the log"),
 ];
 
 /// Refuses arguments that choose nothing or cannot be read, before a server is looked for.
@@ -70,7 +73,12 @@ pub(super) fn undo(backend: &Backend, asked: &Undo, out: &mut Output) -> Result<
         out.table(&columns, items(&answer, "later_facts").iter().map(row).collect())?;
         rest(&answer, "later_facts", out)?;
     }
-    out.line(format_args!("{}", sentence(&answer)))
+    out.line(format_args!("{}", sentence(&answer)))?;
+    match answer["first_seq"].as_u64().filter(|first| *first > 1 && asked.from_seq.is_none()) {
+        Some(first) => out
+            .line(format_args!("the log begins at #{first}: what was written before can no more be undone")),
+        None => Ok(()),
+    }
 }
 
 fn body(asked: &Undo) -> Value {

@@ -1,6 +1,7 @@
 //! Rules that concern more than one key, or that a type cannot say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +31,7 @@ pub(crate) fn check(
     checks.embedding(config);
     checks.threads(config);
     checks.ports(config);
+    checks.hosts(config);
     checks.log(config);
     checks.rows(config);
     checks.models(config);
@@ -143,6 +145,20 @@ impl Checks<'_> {
             let remedy = "Caxton starts there only with an API key (auth.keys_file) and does not encrypt: put a TLS \
                           proxy before it, or listen on 127.0.0.1";
             self.warn("http_server.bind_address", &message, remedy);
+        }
+    }
+
+    /// What could never be the name in a request is no name of a host.
+    fn hosts(&mut self, config: &Config) {
+        for name in &config.server.allowed_hosts {
+            let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            let is_name = name.bytes().all(|sign| sign.is_ascii_alphanumeric() || b"-._".contains(&sign));
+            if !is_name && bare.is_none_or(|address| address.parse::<Ipv6Addr>().is_err()) {
+                let message = format!("{name:?} is no name of a host");
+                let remedy =
+                    "write the name alone, without https:// and port, as in caxton.example.com or [fd00::1]";
+                self.problem("server.allowed_hosts", &message, remedy);
+            }
         }
     }
 

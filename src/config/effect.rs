@@ -63,6 +63,12 @@ const RULES: &[Rule] = &[
         works: true,
     },
     Rule {
+        name: "server.allowed_hosts",
+        reason: "there are API keys: who has one is answered, whatever host a request is for",
+        applies: |config| config.auth.keys_file.is_some() || !config.auth.keys.is_empty(),
+        works: true,
+    },
+    Rule {
         name: "log.flush_interval",
         reason: "it is for `log.durability: interval`; now each write waits for the disk or none does",
         applies: |config| config.log.durability != Durability::Interval,
@@ -120,5 +126,8 @@ mod tests {
         };
         assert!(reason(&config, "memory_allocation.allocator").is_some());
         assert_eq!(reason(&config, "server.port"), None);
+        assert_eq!(reason(&config, "server.allowed_hosts"), None);
+        config.auth.keys_file = Some("keys".into());
+        assert!(reason(&config, "server.allowed_hosts").is_some());
     }
 }

@@ -68,8 +68,10 @@ fn needs(loaded: &Loaded) -> Vec<Need<'_>> {
         needs.push(Need { key: "agents.directory", row: None, path, wanted, otherwise });
     }
     for (index, row) in config.mcp_servers.iter().enumerate() {
-        // A bare name is looked for in the PATH of the server, which may be another one than ours.
-        if let Some(command) = row.command.as_deref().filter(|command| command.contains('/')) {
+        // A bare name is looked for in the PATH of the server, which may be another one than ours. With a space in it, it is
+        // rather a program with its arguments: see `McpServer::doubts`.
+        let is_path = |command: &&str| command.contains('/') && !command.contains(char::is_whitespace);
+        if let Some(command) = row.command.as_deref().filter(is_path) {
             let (row, path) = (Some((index, "command")), Path::new(command));
             let (wanted, otherwise) = (Wanted::File, "its tools are missing then");
             needs.push(Need { key: "mcp_servers", row, path, wanted, otherwise });

@@ -28,6 +28,9 @@ section! {
         pub request_timeout: Duration = Duration::from_secs(30), millis(1, DAY);
         /// Longest wait for a projection to reach a position (`wait=`, `Caxton-Min-Seq`); then 503.
         pub wait_timeout: Duration = Duration::from_secs(5), millis(0, DAY);
+        /// Names of hosts that requests may be for, and pages that send them may be of, besides those of this machine, while there
+        /// are no API keys: that of a proxy in front which passes it on, without port.
+        pub allowed_hosts: Vec<String> = Vec::new();
         /// Largest request body, in bytes; then 413.
         pub max_body_size: Bytes = Bytes(32 << 20), whole(1_024, 1 << 30);
         /// Time to finish what is under way after SIGTERM.

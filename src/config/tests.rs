@@ -234,6 +234,18 @@ fn how_a_size_or_a_time_is_written_is_told_once() {
 }
 
 #[test]
+fn an_allowed_host_is_a_name_without_scheme_and_port() {
+    let file = |name: &str| format!("server: {{allowed_hosts: ['{name}']}}");
+    for name in ["https://caxton.example", "caxton.example:443", "*.example", "a b", "[fd00::x]"] {
+        let told = load_text(&file(name)).map_err(|error| error.to_string()).expect_err(name);
+        assert!(told.contains("server.allowed_hosts") && told.contains("is no name of a host"), "{told}");
+    }
+    for name in ["caxton.example.com", "desk", "10.0.0.7", "[fd00::1]"] {
+        assert_eq!(load_text(&file(name)).unwrap().config.server.allowed_hosts, [name]);
+    }
+}
+
+#[test]
 fn a_secret_in_the_wrong_place_is_not_repeated() {
     for text in ["auth: {keys: {ada: cax_live_x}}", "auth: {keys: cax_live_x}", "auth: {key: cax_live_x}"] {
         let report = check(text);

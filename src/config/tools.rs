@@ -1,5 +1,6 @@
 //! `mcp_servers`: servers of tools, by command or by URL.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::setting::{DAY, Limits, millis, section};
@@ -63,6 +64,25 @@ impl McpServer {
         }
         faults
     }
+
+    /// What it may lack where it is started, each with what to do. `is_set`: whether a variable is there.
+    pub(crate) fn doubts(&self, is_set: impl Fn(&str) -> bool) -> Vec<(String, &'static str)> {
+        let mut doubts = Vec::new();
+        if let Some(command) = &self.command
+            && command.contains(char::is_whitespace)
+            && !Path::new(command).exists()
+        {
+            let message =
+                format!("there is no program {command:?}: command is one program, without arguments");
+            doubts.push((message, "write what follows the program into args, as in args: [-m, server]"));
+        }
+        let passed_on = self.env.iter().filter(|entry| !entry.contains('='));
+        for name in self.token_variable.iter().chain(passed_on).filter(|name| !is_set(name)) {
+            let message = format!("the variable {name} is not set");
+            doubts.push((message, "export it before the server is started, or correct its name"));
+        }
+        doubts
+    }
 }
 
 fn is_web(url: &str) -> bool {
@@ -104,6 +124,27 @@ mod tests {
         ] {
             let faults = server.faults();
             assert!(faults.len() == 1 && faults[0].0.contains(words), "{words}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_lacks_here_is_doubtful() {
+        let server = |command: &str, env: &[&str]| McpServer {
+            command: Some(command.to_owned()),
+            env: env.iter().map(|entry| (*entry).to_owned()).collect(),
+            ..Default::default()
+        };
+        let web = McpServer { token_variable: Some("TOKEN".to_owned()), ..Default::default() };
+        for (server, words) in [
+            (server("python3", &["SET", "UNSET=x"]), &[][..]),
+            (server("python3 -m foo", &[]), &["there is no program \"python3 -m foo\""]),
+            (server("python3", &["FOO"]), &["the variable FOO is not set"]),
+            (web, &["the variable TOKEN is not set"]),
+        ] {
+            let doubts = server.doubts(|name| name == "SET");
+            let told: Vec<&str> =
+                doubts.iter().map(|(message, _)| message.split(": ").next().unwrap_or_default()).collect();
+            assert_eq!(told, words);
         }
     }
 

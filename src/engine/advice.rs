@@ -146,8 +146,9 @@ impl Engine {
         &self.inner.watched
     }
 
-    /// Looks at the limits: brings their metrics up to date and says in the log what was not said yet.
+    /// Looks at the limits and at the clock: brings metrics up to date and says in the log what was not said yet.
     pub fn watch(&self) {
+        self.watch_clock();
         let (watched, measured) = (&self.inner.watched, self.measured());
         let advice = watched.advice(&measured);
         for limit in LIMITS {
@@ -173,6 +174,20 @@ impl Engine {
                 found = measured.cache_hit_rate,
                 "the query cache misses its target: raise memory.embedding_config.cache_size or embedding_ttl, or \
                  lower cache_hit_target"
+            );
+        }
+    }
+
+    fn watch_clock(&self) {
+        let behind = self.clock_behind();
+        if self.inner.said.news("clock", behind.is_some())
+            && let Some(behind) = behind
+        {
+            tracing::warn!(
+                behind_seconds = behind.as_secs(),
+                "the clock is behind the last record of the log: until it has caught up, everything is recorded with the \
+                 time of that record, conversations end later by as much, and as_of with a time finds nothing that is \
+                 recorded now; name positions instead, and see docs/time.md"
             );
         }
     }

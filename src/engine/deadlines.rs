@@ -11,7 +11,7 @@ use caxton_projections::view::Part;
 
 use super::SystemClock;
 use super::message_router::{Draw, MessageRouter, forget_folded, system};
-use crate::commands::talk::Overlay;
+use crate::commands::talk::{Overlay, passed};
 
 /// Events that one look at the deadlines records at the most.
 const DUE_MAX: usize = 1_024;
@@ -78,19 +78,13 @@ impl MessageRouter {
         });
         let mut drafts = Vec::new();
         for (timer, which) in state.conversations.due(now) {
-            if drafts.len() == DUE_MAX {
+            if drafts.len() >= DUE_MAX {
                 break;
             }
             let Entry::Vacant(place) = fired.entry((timer.sent, which)) else { continue };
             place.insert(Fired { group, again });
-            let (sent, message) = (timer.sent, timer.id);
-            let event = match which {
-                Deadline::Reply => ConversationEvent::ReplyOverdue { sent, message },
-                Deadline::Expiry => {
-                    ConversationEvent::MessageExpired { sent, message, receivers: timer.receivers.clone() }
-                }
-            };
-            drafts.push(system(timer.conversation.as_str().to_owned(), event));
+            let events = passed(&state.conversations, timer, which).into_iter();
+            drafts.extend(events.map(|event| system(timer.conversation.as_str().to_owned(), event)));
         }
         let mut own = Overlay::default();
         let mut later = Vec::new();

@@ -59,7 +59,7 @@ mod vector_fold;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ struct Inner {
     leases: inboxes::Leases,
     threads: Mutex<Option<Threads>>,
     stopping: Arc<AtomicBool>,
+    /// Why the engine did not end in order, if it did not.
+    failed_end: OnceLock<String>,
     index_timeout: Duration,
     recovery: Recovery,
     /// Of the writer and all readers.
@@ -351,6 +353,7 @@ impl Engine {
         }
         let Ok(log) = threads.memory.join() else {
             tracing::error!("the memory writer panicked; the log is whole, the next start recovers");
+            self.ended_badly("the memory writer panicked".to_owned());
             return;
         };
         if let Err(error) = log.append(vec![start::system_batch(SystemEvent::ServerStopped)]) {
@@ -366,6 +369,18 @@ impl Engine {
         let Some(log) = Arc::into_inner(log) else { return };
         if let Err(error) = log.close() {
             tracing::error!(%error, "could not close the log in order");
+            self.ended_badly(crate::failure::chain(&error));
         }
+    }
+
+    /// Why the log was not closed in order, once the engine has stopped; `None` where it was. What was acknowledged is found again
+    /// at the next start.
+    pub fn failed_end(&self) -> Option<&str> {
+        self.inner.failed_end.get().map(String::as_str)
+    }
+
+    fn ended_badly(&self, why: String) {
+        // It ends once.
+        let _ = self.inner.failed_end.set(why);
     }
 }

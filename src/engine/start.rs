@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -308,6 +308,7 @@ impl Engine {
                 leases: Leases::default(),
                 threads: Mutex::new(Some(threads)),
                 stopping,
+                failed_end: OnceLock::new(),
                 index_timeout: options.index_timeout,
                 recovery,
                 sqlite_connections: options.sqlite.readers + 1,

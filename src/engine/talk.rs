@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use caxton_events::conversation::{Message, Routing};
+use caxton_events::conversation::{Content, Message, Routing};
 use caxton_events::log::{AppendError, Filter, ReadError};
 use caxton_events::{
     AgentId, ConversationEvent, ConversationId, Draft, Event, Kind, MessageId, Record, Seq, Timestamp,
@@ -382,6 +382,7 @@ pub(super) fn no_dead_letter(seq: Seq) -> TalkError {
 /// The wish to send a message again, to one receiver or to who can be found now.
 fn again(message: Message, receiver: Option<AgentId>) -> Outgoing {
     use crate::commands::talk::To;
+    let plain = matches!(message.content, Content::Text(_));
     let to = match (receiver, message.routing) {
         (Some(receiver), _) => To::Agents(vec![receiver]),
         (None, Some(routing)) => {
@@ -390,6 +391,7 @@ fn again(message: Message, receiver: Option<AgentId>) -> Outgoing {
         (None, None) => To::Agents(message.receivers),
     };
     Outgoing {
+        plain,
         conversation: Some(message.conversation),
         priority: message.priority,
         reply_with: message.reply_with,

@@ -11,6 +11,7 @@ use caxton_events::{
 };
 use caxton_projections::Projection as _;
 use caxton_projections::talk::TalkStore;
+use caxton_projections::view::Part;
 
 use super::{Engine, EngineOptions, SentOutcome, TalkError};
 use crate::commands::RefusalCode;
@@ -285,10 +286,10 @@ fn deadlines_are_kept_by_events() {
         ..NewConversation::default()
     };
     engine.upkeep_blocking(&name("ada"), Upkeep::Open(wish)).unwrap();
-    // Reads the log until all three have come; nothing depends on when.
+    // Reads the log until all four have come; nothing depends on when.
     let mut seen = Vec::new();
-    let mut at = sent.seq;
-    while seen.len() < 3 {
+    let (mut at, mut letter) = (sent.seq, Seq::ZERO);
+    while seen.len() < 4 {
         let head = engine.log().wait_beyond(at, Duration::from_mins(1));
         assert!(head > at, "nothing came");
         for record in engine.log().scan(at.next(), &caxton_events::log::Filter::default()) {
@@ -300,6 +301,10 @@ fn deadlines_are_kept_by_events() {
             } else if let ConversationEvent::MessageExpired { receivers, .. } = event {
                 assert_eq!(receivers, [name("bob")]);
                 seen.push("expired");
+            } else if let ConversationEvent::MessageDeadLettered { receiver, reason, .. } = event {
+                assert_eq!((receiver, reason), (Some(name("bob")), DeadLetterReason::Expired));
+                letter = at;
+                seen.push("dead letter");
             } else if let ConversationEvent::Closed { conversation, end } = event {
                 assert_eq!((conversation, end), (id.clone(), ConversationEnd::IdleTimeout));
                 seen.push("closed");
@@ -307,7 +312,13 @@ fn deadlines_are_kept_by_events() {
         }
     }
     seen.sort_unstable();
-    assert_eq!(seen, ["closed", "expired", "overdue"]);
+    assert_eq!(seen, ["closed", "dead letter", "expired", "overdue"]);
+    // It is kept, and can be sent again, without the deadline that is over.
+    assert!(engine.view().positions().wait_for_part(Part::Talk, letter, Duration::from_mins(1)));
+    assert_eq!(engine.view().talk().read().conversations.dead_letters()[&letter].sent, sent.seq);
+    assert!(contents(&engine, "bob").is_empty());
+    engine.replay_blocking(letter, false).unwrap();
+    assert_eq!(contents(&engine, "bob"), ["quick"]);
     engine.stop();
     rebuild_equals_live(dir.path());
 }

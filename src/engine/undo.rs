@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use caxton_events::limits::UNDO_EVENTS_MAX;
-use caxton_events::log::{AppendError, Batch, Filter, IdempotencyKey, ReadError as LogReadError, Reader};
+use caxton_events::log::{
+    AppendError, Batch, Filter, IdempotencyKey, Range, Reach, ReadError as LogReadError, Reader,
+};
 use caxton_events::memory::{Chosen, Later};
 use caxton_events::{
     AgentEvent, AgentId, Draft, Event, Family, Kind, MemoryEvent, Record, Scope, Seq, Timestamp, TurnEvent,
@@ -94,6 +96,15 @@ pub enum UndoError {
     /// The log could not be read.
     #[error("could not look for the facts to undo")]
     Read(#[from] LogReadError),
+    /// The choice names positions, or ends at a time, before the first event that the log has: what was chosen there cannot be
+    /// found any more.
+    #[error("the log begins at {first}, what lies before was dropped")]
+    Dropped {
+        /// What of the choice it is.
+        field: &'static str,
+        /// That first one.
+        first: Seq,
+    },
     /// There is no plan.
     #[error("could not decide what to undo")]
     Plan(#[source] PlanError),
@@ -170,6 +181,18 @@ impl Engine {
 
 /// Finds the facts that meet every condition, up to the log's end as it is now.
 fn choose(log: &Reader, chosen: &Chosen) -> Result<Choice, UndoError> {
+    let Chosen { from, to, since, until, .. } = *chosen;
+    let (first, reach) = log.reach(&Range { from, to, since, until })?;
+    // Of a range that was named a part is not what was asked for. Who names an agent means what there is of it.
+    let is_lost = |seq: Option<Seq>| seq.is_some_and(|seq| seq < first);
+    if is_lost(from) || reach == Reach::Dropped {
+        let field = match (is_lost(from), is_lost(to)) {
+            (true, _) => "from_seq",
+            (false, true) => "to_seq",
+            (false, false) => "until",
+        };
+        return Err(UndoError::Dropped { field, first });
+    }
     let through = log.head().seq;
     let conversation = chosen.conversation.as_ref().map(|id| Turns::of(log, id.as_str())).transpose()?;
     let filter = Filter {

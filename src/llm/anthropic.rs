@@ -124,7 +124,7 @@ fn blocks(message: &ChatMessage) -> Vec<Value> {
     // Blocks of nothing but white space are refused there.
     let text = (!message.content.trim().is_empty()).then(|| text_block(&message.content));
     let calls = message.tool_calls.iter().map(|call| {
-        let input = serde_json::from_str::<Value>(&call.arguments).unwrap_or_else(|_| json!({}));
+        let input = wire::object(&call.arguments).unwrap_or_else(|| json!({}));
         json!({ "type": "tool_use", "id": call.id, "name": call.tool, "input": input })
     });
     text.into_iter().chain(calls).collect()

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// What part of the pause a request waits longer that may be why the provider failed.
+const SUSPECTED_PART: u32 = 10;
+
 /// When it opens and closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerOptions {
@@ -49,11 +52,13 @@ impl Breaker {
         Self { options, state: State::Closed { failures: 0 } }
     }
 
-    /// Lets a request through, or says how long to stay away. Whoever was let through says what became of it.
-    pub(super) fn admit(&mut self, now: Duration) -> Result<(), Duration> {
+    /// Lets a request through, or says how long to stay away. Whoever was let through says what became of it. One that is
+    /// `suspected` to be why the provider failed leaves others a part of the pause to try before it.
+    pub(super) fn admit(&mut self, now: Duration, suspected: bool) -> Result<(), Duration> {
+        let behind = if suspected { self.options.pause / SUSPECTED_PART } else { Duration::ZERO };
         match &mut self.state {
             State::Closed { .. } => Ok(()),
-            State::Open { until } if now < *until => Err(until.saturating_sub(now)),
+            State::Open { until } if now < *until + behind => Err((*until + behind).saturating_sub(now)),
             State::Open { .. } => {
                 self.state = State::Trying { successes: 0, under_way: true };
                 Ok(())
@@ -114,19 +119,19 @@ mod tests {
     fn it_opens_after_failures_in_a_row_and_closes_after_successes() {
         let mut breaker = Breaker::new(OPTIONS);
         for outcome in [Outcome::Failure, Outcome::Failure, Outcome::Success, Outcome::Failure] {
-            assert_eq!(breaker.admit(at(0)), Ok(()));
+            assert_eq!(breaker.admit(at(0), false), Ok(()));
             breaker.record(at(0), outcome);
         }
         breaker.record(at(1), Outcome::Failure);
         assert!(!breaker.is_open(), "a success in between counts from the start again");
         breaker.record(at(2), Outcome::Failure);
-        assert_eq!(breaker.admit(at(12)), Err(at(50)));
+        assert_eq!(breaker.admit(at(12), false), Err(at(50)));
         breaker.record(at(13), Outcome::Failure);
-        assert_eq!(breaker.admit(at(61)), Err(at(1)), "a late failure does not make the pause longer");
-        assert_eq!(breaker.admit(at(62)), Ok(()));
-        assert_eq!(breaker.admit(at(62)), Err(at(0)), "one tries at a time");
+        assert_eq!(breaker.admit(at(61), false), Err(at(1)), "a late failure does not make the pause longer");
+        assert_eq!(breaker.admit(at(62), false), Ok(()));
+        assert_eq!(breaker.admit(at(62), false), Err(at(0)), "one tries at a time");
         breaker.record(at(63), Outcome::Success);
-        assert_eq!(breaker.admit(at(63)), Ok(()));
+        assert_eq!(breaker.admit(at(63), false), Ok(()));
         assert!(breaker.is_open());
         breaker.record(at(63), Outcome::Success);
         assert!(!breaker.is_open());
@@ -136,11 +141,22 @@ mod tests {
     fn a_try_that_fails_opens_it_again_and_one_that_says_nothing_frees_its_place() {
         let mut breaker = Breaker::new(BreakerOptions { failures: 1, ..OPTIONS });
         breaker.record(at(0), Outcome::Failure);
-        assert_eq!(breaker.admit(at(60)), Ok(()));
+        assert_eq!(breaker.admit(at(60), false), Ok(()));
         breaker.record(at(61), Outcome::Neither);
-        assert_eq!(breaker.admit(at(61)), Ok(()));
+        assert_eq!(breaker.admit(at(61), false), Ok(()));
         breaker.record(at(62), Outcome::Failure);
-        assert_eq!(breaker.admit(at(63)), Err(at(59)));
+        assert_eq!(breaker.admit(at(63), false), Err(at(59)));
+    }
+
+    #[test]
+    fn a_request_that_may_be_to_blame_lets_others_try_first() {
+        let mut breaker = Breaker::new(BreakerOptions { failures: 1, ..OPTIONS });
+        breaker.record(at(0), Outcome::Failure);
+        assert_eq!(breaker.admit(at(10), true), Err(at(56)), "it is told at once how long");
+        assert_eq!(breaker.admit(at(60), true), Err(at(6)));
+        assert_eq!(breaker.admit(at(60), false), Ok(()));
+        breaker.record(at(61), Outcome::Failure);
+        assert_eq!(breaker.admit(at(127), true), Ok(()), "where nobody else comes it is its turn");
     }
 
     #[test]
@@ -149,6 +165,6 @@ mod tests {
         for _ in 0..100 {
             breaker.record(at(0), Outcome::Failure);
         }
-        assert_eq!(breaker.admit(at(0)), Ok(()));
+        assert_eq!(breaker.admit(at(0), false), Ok(()));
     }
 }

@@ -144,7 +144,7 @@ fn size_of_answer(answer: &Answer) -> usize {
 
 /// The hash of everything that determines an answer. Each part has its length before it, so that no two requests
 /// can give the same bytes.
-fn fingerprint(provider: &str, ask: &Ask) -> Key {
+pub(super) fn fingerprint(provider: &str, ask: &Ask) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());

@@ -110,7 +110,9 @@ fn message(message: &ChatMessage) -> Value {
         }
         Role::Assistant => {
             let calls = message.tool_calls.iter().map(|call| {
-                let function = json!({ "name": call.tool, "arguments": call.arguments });
+                let is_object = wire::object(&call.arguments).is_some();
+                let arguments = if is_object { call.arguments.as_str() } else { "{}" };
+                let function = json!({ "name": call.tool, "arguments": arguments });
                 json!({ "id": call.id, "type": "function", "function": function })
             });
             let content = (!message.content.is_empty()).then_some(&message.content);
@@ -193,7 +195,9 @@ fn take_call(piece: &Value, draft: &mut Draft) {
     }
     match &function["arguments"] {
         Value::String(text) => call.arguments.push_str(text),
-        object @ Value::Object(_) => call.arguments.push_str(&object.to_string()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => (),
+        other @ (Value::Object(_) | Value::Array(_) | Value::Number(_) | Value::Bool(_)) => {
+            call.arguments.push_str(&other.to_string());
+        }
+        Value::Null => (),
     }
 }

@@ -1,13 +1,14 @@
 //! A provider that is asked again when that can help, left alone when it cannot, and never by too many at once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::breaker::{Breaker, Outcome};
+use super::cache::fingerprint;
 use super::clock::{Chance, Clock};
 use super::{Answer, Ask, LanguageModel, ModelError, ModelErrorKind, Pieces};
 use crate::telemetry;
@@ -42,6 +43,8 @@ pub struct Resilient {
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Chance>,
     breaker: Mutex<Breaker>,
+    /// The request that failed last: it may be the one to blame.
+    suspect: Mutex<Option<[u8; 32]>>,
     places: Semaphore,
     waiting: AtomicUsize,
 }
@@ -56,7 +59,8 @@ impl Resilient {
     ) -> Self {
         let places = Semaphore::new(options.concurrent_max.clamp(1, Semaphore::MAX_PERMITS));
         let breaker = Mutex::new(Breaker::new(options.breaker));
-        Self { inner, options, clock, chance, breaker, places, waiting: AtomicUsize::new(0) }
+        let (suspect, waiting) = (Mutex::new(None), AtomicUsize::new(0));
+        Self { inner, options, clock, chance, breaker, suspect, places, waiting }
     }
 
     fn error(&self, kind: ModelErrorKind, message: impl Into<String>) -> ModelError {
@@ -85,19 +89,38 @@ impl Resilient {
     /// One attempt: a place, the breaker, the request.
     async fn attempt(&self, ask: &Ask, pieces: Pieces<'_>) -> Result<Answer, Failure> {
         let _place = self.enter().await?;
-        let mut ticket = Ticket::take(self)?;
+        let mut ticket = Ticket::take(self, ask)?;
         let answered = self.inner.ask(ask, pieces).await;
         ticket.outcome = match &answered {
             Ok(_) => Outcome::Success,
             Err(error) => match error.kind {
-                ModelErrorKind::Timeout
-                | ModelErrorKind::Unreachable
-                | ModelErrorKind::Failed
-                | ModelErrorKind::Garbled => Outcome::Failure,
-                ModelErrorKind::RateLimited { .. } | ModelErrorKind::Refused => Outcome::Neither,
+                ModelErrorKind::Timeout | ModelErrorKind::Unreachable | ModelErrorKind::Failed => {
+                    Outcome::Failure
+                }
+                // Whoever answers is there, however odd the answer.
+                ModelErrorKind::Garbled | ModelErrorKind::RateLimited { .. } | ModelErrorKind::Refused => {
+                    Outcome::Neither
+                }
             },
         };
+        if ticket.outcome == Outcome::Failure {
+            *self.suspect() = Some(fingerprint(self.provider(), ask));
+        }
         answered.map_err(Failure::Provider)
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn suspect(&self) -> MutexGuard<'_, Option<[u8; 32]>> {
+        self.suspect.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was this very request that failed last.
+    fn is_suspected(&self, ask: &Ask) -> bool {
+        let suspect = *self.suspect();
+        suspect.is_some_and(|suspect| suspect == fingerprint(self.provider(), ask))
     }
 
     /// How long to wait before repetition `number`, from 0; `None` when asking again cannot help.
@@ -196,8 +219,10 @@ struct Ticket<'a> {
 }
 
 impl<'a> Ticket<'a> {
-    fn take(owner: &'a Resilient) -> Result<Self, Failure> {
-        let admitted = owner.breaker.lock().unwrap_or_else(PoisonError::into_inner).admit(owner.clock.now());
+    fn take(owner: &'a Resilient, ask: &Ask) -> Result<Self, Failure> {
+        let is_open = owner.breaker().is_open();
+        let suspected = is_open && owner.is_suspected(ask);
+        let admitted = owner.breaker().admit(owner.clock.now(), suspected);
         match admitted {
             Ok(()) => Ok(Self { owner, outcome: Outcome::Neither }),
             Err(wait) => {
@@ -213,7 +238,7 @@ impl<'a> Ticket<'a> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut breaker = self.owner.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut breaker = self.owner.breaker();
         breaker.record(self.owner.clock.now(), self.outcome);
         telemetry::model_circuit(self.owner.provider(), breaker.is_open());
     }

@@ -152,20 +152,24 @@ impl Draft {
     }
 }
 
-/// The arguments of a call: a JSON object as text.
+/// The arguments of a call as text. What is no JSON object is the model's mistake and not the provider's: the tool's result
+/// says so, and the model mends it.
 fn checked(arguments: &str, cut: bool) -> Result<String, Fault> {
     let text = arguments.trim();
     if text.is_empty() {
         return Ok("{}".to_owned());
     }
-    match serde_json::from_str(text) {
-        Ok(Value::Object(_)) => Ok(text.to_owned()),
-        _ if cut => {
-            let message = "max_tokens were used up in the middle of a call of a tool; raise max_tokens";
-            Err(Fault::new(ModelErrorKind::Refused, message))
-        }
-        _ => Err(Fault::garbled("the arguments of a call of a tool are not a JSON object")),
+    if cut && object(text).is_none() {
+        let message = "max_tokens were used up in the middle of a call of a tool; raise max_tokens";
+        return Err(Fault::new(ModelErrorKind::Refused, message));
     }
+    Ok(text.to_owned())
+}
+
+/// The arguments of an earlier call, when they are a JSON object: others are not sent back, since providers refuse a whole
+/// request for them. Their tool's result says what the model had written.
+pub(super) fn object(arguments: &str) -> Option<Value> {
+    serde_json::from_str(arguments).ok().filter(Value::is_object)
 }
 
 /// The JSON of an event or a body.

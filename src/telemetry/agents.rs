@@ -44,6 +44,8 @@ pub enum TurnOutcome {
     Retried,
     /// It is given up.
     Failed,
+    /// Its sender took it back.
+    Cancelled,
     /// The turn could not be recorded; it goes on later.
     Stuck,
 }
@@ -55,6 +57,7 @@ impl TurnOutcome {
             Self::Finished => "finished",
             Self::Retried => "retried",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
             Self::Stuck => "stuck",
         }
     }

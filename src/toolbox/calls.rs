@@ -185,7 +185,7 @@ fn parsed(text: &str) -> Result<Value, ToolError> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(wrong(format!("must be a JSON object, not {}", shortened(text)))),
-        Err(error) => Err(wrong(format!("are not JSON: {error}"))),
+        Err(error) => Err(wrong(format!("are not JSON ({error}): {}", shortened(text)))),
     }
 }
 

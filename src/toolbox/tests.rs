@@ -134,6 +134,8 @@ async fn arguments_that_are_no_object_never_reach_the_tool() {
             "{result:?}"
         );
     }
+    let told = toolbox.call(&caller, "mcp:odd/echo", "not json").await.unwrap_err().to_string();
+    assert!(told.ends_with(": not json; write {\"name\": value, …}"), "the model sees what it wrote: {told}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::client::Ask;
 use super::server::Server;
 
 const PAGES: &str = concat!(include_str!("../../docs/api.md"), include_str!("../../docs/agents.md"));
@@ -80,4 +81,49 @@ fn every_word_of_a_choice_is_told() {
     let lines = server.ask("POST", "/memory/import?format=qqq").lines("{}").send();
     let words = words(&lines.problem(422, "VALIDATION_ERROR"), "format");
     assert!(are_told("format", &words), "the pages do not name all of {words:?}");
+}
+
+/// The words of a command as a shell makes them of it.
+fn shell_words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    for sign in command.replace("\\\n", " ").chars() {
+        match sign {
+            '\'' => quoted = !quoted,
+            sign if sign.is_whitespace() && !quoted => words.push(std::mem::take(&mut word)),
+            sign => word.push(sign),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// The request that an example with curl sends.
+fn of_curl(server: &Server, command: &str) -> Ask {
+    let words = shell_words(command);
+    let behind = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
+    let place = words.iter().find_map(|word| word.strip_prefix("localhost:8080/api/v1"));
+    let body = behind("--json");
+    let method = behind("-X").map_or(if body.is_some() { "POST" } else { "GET" }, String::as_str);
+    let ask = server.ask(method, place.expect("the address of an example"));
+    match body {
+        Some(body) => ask.json(&serde_json::from_str(body).expect(body)),
+        None => ask,
+    }
+}
+
+#[test]
+fn the_examples_about_the_memory_can_be_followed_in_their_order() {
+    let (_, rest) = PAGES.split_once("\n## Entities\n").unwrap();
+    let (part, _) = rest.split_once("\n## Batches\n").unwrap();
+    let lines: Vec<&str> = part.lines().filter(|line| line.starts_with("    ")).collect();
+    let text = lines.join("\n");
+    let examples: Vec<&str> = text.split("    curl ").skip(1).collect();
+    assert!(examples.len() >= 7, "{text}");
+    let server = Server::start();
+    for example in examples {
+        let reply = of_curl(&server, example).send();
+        let told = String::from_utf8_lossy(&reply.body);
+        assert!((200..300).contains(&reply.status), "{example}: {told}");
+    }
 }

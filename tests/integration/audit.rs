@@ -279,7 +279,7 @@ fn the_command_line_asks_a_server_and_a_stopped_log_alike() {
         );
         check_failure(&with(&["query", "--since", "then"]), 2, "since \"then\"");
         check_failure(&with(&["query", "--last", "soon"]), 2, "write 24h, 30m or 7d");
-        check_failure(&with(&["query", "--from", "9", "--to", "3"]), 2, "lies before from_seq (9)");
+        check_failure(&with(&["query", "--from", "9", "--to", "3"]), 2, "--to \"3\" lies before --from (9)");
         check_failure(&with(&["query", "--format", "xml"]), 2, "possible values");
         check_failure(&with(&["why", "obs_999"]), 3, "the log has no obs_999");
     }

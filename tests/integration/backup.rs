@@ -39,6 +39,7 @@ fn a_stopped_directory_is_backed_up_added_to_verified_and_restored() {
     fs::write(dir.path().join("data/agents/echo.md"), "no agent yet").unwrap();
     let first = go(&["backup", "--to", &backup]);
     assert_eq!((&first["after"], &first["events"]), (&json!(0), &first["head"]["seq"]));
+    check(&["backup", "verify", &backup], &["is whole", "made in 1 step\n"]);
     remember(&data, &["c"]);
     let second = go(&["backup", "--to", &backup]);
     assert_eq!(second["after"], first["head"]["seq"]);
@@ -47,10 +48,10 @@ fn a_stopped_directory_is_backed_up_added_to_verified_and_restored() {
     let key = dir.path().join("backup/files/2/signing.key");
     assert!(!key.exists(), "the key is not taken along unasked");
     go(&["backup", "--to", &backup, "--with-keys"]);
-    check(
-        &["restore", "--from", &backup, "--to", &other, "--rebuild", "--keyword-only"],
-        &["every hash fits", "graph rebuilt up to"],
-    );
+    let restored = run(&["restore", "--from", &backup, "--to", &other, "--rebuild", "--keyword-only"]);
+    let told = String::from_utf8(restored.stdout).unwrap();
+    assert!(told.contains("every hash fits") && told.contains("graph rebuilt up to"), "{told}");
+    assert!(!told.contains("at the first start"), "what is built now waits for nothing: {told}");
     let there = ["--keyword-only", "--data-dir", &other];
     check(&[&["projection", "verify"][..], &there].concat(), &["graph at", "talk at"]);
     check(&[&["log", "verify"][..], &there].concat(), &[second["head"]["root"].as_str().unwrap()]);
@@ -102,8 +103,45 @@ fn a_point_in_time_leaves_out_what_came_later_and_gets_another_id() {
     assert!(!Path::new(&gone).exists());
     // What a restore that was killed left is no obstacle.
     fs::create_dir_all(dir.path().join("gone.restoring/graph")).unwrap();
-    check(&["restore", "--from", &backup, "--to", &gone], &["restored"]);
+    check(&["restore", "--from", &backup, "--to", &gone], &["restored", "built at the first start"]);
     assert!(!dir.path().join("gone.restoring").exists());
+}
+
+#[test]
+fn a_backup_is_replayed_as_it_lies_and_is_refused_as_a_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name)).to_owned();
+    let (data, backup) = (path("data"), path("backup"));
+    remember(&data, &["a", "b"]);
+    check(&["--keyword-only", "--data-dir", &data, "backup", "--to", &backup], &["read back and verified"]);
+    let there = |name: &str| {
+        let (from, into) = (path(name), path(&format!("folded-{name}")));
+        let args = ["--json", "--keyword-only", "replay", "--into", &into, "--data-dir", &from];
+        json(&args)
+    };
+    let (live, kept) = (there("data"), there("backup"));
+    assert_eq!((&kept["events"], &kept["kinds"]), (&live["events"], &live["kinds"]));
+    assert_eq!(kept["into"]["parts"], live["into"]["parts"]);
+    let replayed = run(&["replay", "--data-dir", &backup]);
+    let told = String::from_utf8(replayed.stderr).unwrap();
+    assert!(replayed.status.success() && told.contains("is a backup: its log lies in "), "{told}");
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left = names.filter(|name| name.to_str().unwrap().starts_with("caxton-replay-")).count();
+    assert_eq!(left, 0, "what was made of it is removed");
+    let says =
+        format!("is a backup, not a data directory: make one of it with `caxton restore --from {backup}");
+    for command in [
+        &["log", "verify"][..],
+        &["log", "tail"],
+        &["status"],
+        &["memory", "stats"],
+        &["memory", "add", "c", "something"],
+        &["serve", "--port", "0", "--metrics-port", "off"],
+    ] {
+        check_failure(&[command, &["--keyword-only", "--data-dir", &backup]].concat(), 2, &says);
+    }
+    check(&["backup", "verify", &backup], &["is whole"]);
+    assert!(!dir.path().join("backup/events.redb").exists(), "no log is begun in a backup");
 }
 
 #[test]

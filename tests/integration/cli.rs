@@ -409,6 +409,25 @@ fn a_key_of_a_provider_is_missed_and_not_repeated() {
 }
 
 #[test]
+fn what_an_mcp_server_lacks_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("caxton.yaml");
+    let rows = "mcp_servers:\n- {name: a, command: python3 -m foo, env: [NO_SUCH_VARIABLE]}\n\
+                - {name: b, url: 'http://127.0.0.1:1/mcp', token_variable: NO_SUCH_TOKEN}\n";
+    fs::write(&file, rows).unwrap();
+    let output = run(&["config", "check", file.to_str().unwrap()]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    for words in [
+        "row 1: there is no program \"python3 -m foo\"",
+        "row 1: the variable NO_SUCH_VARIABLE is not set",
+        "row 2: the variable NO_SUCH_TOKEN is not set",
+    ] {
+        assert!(told.lines().any(|line| line.starts_with("warning: ") && line.contains(words)), "{told}");
+    }
+}
+
+#[test]
 fn a_reader_that_leaves_early_is_no_fault() {
     let mut child =
         caxton(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

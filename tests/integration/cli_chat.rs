@@ -73,27 +73,26 @@ fn a_chat_asks_line_by_line_and_goes_on_later() {
     let server = with_agents(&["bob"]);
     let (url, address) = (url(&server), server.address);
     let chat = ["--url", &url, "chat", "bob", "--as", "carl", "--performative", "query"];
-    let bob = answering(address, "bob", 3, echo);
+    let bob = answering(address, "bob", 4, echo);
     let mut chatting = Running::start(&chat);
-    for line in ["first", "", "{bad", "please fail", "last"] {
+    for line in ["first", "", "[URGENT] {no JSON", "please fail", "last"] {
         chatting.type_line(line);
     }
     let (out, status) = chatting.end();
     assert!(status.success(), "{out}");
-    let lines: Vec<&str> = out.lines().collect();
-    let shown = lines.iter().filter(|line| !line.starts_with("! not sent") && !line.starts_with("remedy"));
     let then = [
         "bob agrees: one moment",
         "bob: you said first",
+        "bob agrees: one moment",
+        "bob: you said [URGENT] {no JSON",
         "bob failed: cannot do that",
         "bob agrees: one moment",
         "bob: you said last",
     ];
-    assert_eq!(shown.copied().collect::<Vec<_>>(), then);
-    assert_eq!(lines[2].split(": ").take(2).collect::<Vec<_>>(), ["! not sent", "content"]);
+    assert_eq!(out.lines().collect::<Vec<_>>(), then);
     bob.join().unwrap();
     let list = server.get("/conversations?participant=carl").expect(200).json();
-    assert_eq!((&list["count"], &list["conversations"][0]["message_count"]), (&json!(1), &json!(8)));
+    assert_eq!((&list["count"], &list["conversations"][0]["message_count"]), (&json!(1), &json!(11)));
     assert_eq!(
         server.get("/agents/carl/inbox").expect(200).json()["waiting"],
         0,

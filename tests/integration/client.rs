@@ -98,8 +98,9 @@ impl Ask {
 
     /// The request as bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut text =
-            format!("{} {} HTTP/1.1\r\nHost: caxton\r\nConnection: close\r\n", self.method, self.path);
+        let named = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = if named { "" } else { "Host: localhost\r\n" };
+        let mut text = format!("{} {} HTTP/1.1\r\n{host}Connection: close\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             let _ = write!(text, "{name}: {value}\r\n");
         }

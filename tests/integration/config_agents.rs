@@ -276,6 +276,7 @@ fn files_are_checked_without_a_server() {
     let place = folder.path().to_str().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("ada.md", &file("Ada", "1.0.0").replace("version", "verison: x\nversion"));
+    write("README.md", "# A note for people, which is no agent\n");
     check(
         &["agents", "validate", place],
         0,
@@ -299,4 +300,28 @@ fn files_are_checked_without_a_server() {
         (&json!(false), &json!(3))
     );
     check(&["agents", "validate", "/no/such/file.md"], 3, &["could not read"]);
+}
+
+#[test]
+fn servers_and_models_of_the_configuration_are_known_where_there_is_one() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (agent, config) = (path("one.md"), path("caxton.yaml"));
+    let text = file("One", "1.0.0");
+    let with =
+        |more: &str| fs::write(&agent, text.replace("\n---\nYou", &format!("\n{more}\n---\nYou"))).unwrap();
+    with("tools: ['mcp:good', memory]\nllm: {provider: mine}");
+    let note =
+        "not checked: tool mcp:good, model provider mine; name the server's configuration with --config";
+    check(&["agents", "validate", "--strict", &agent], 0, &["One 1.0.0 can be used", note]);
+    let known = "mcp_servers: [{name: good, command: mcp-good}]\nllm: {providers: [{name: mine, kind: extractive}]}\n";
+    fs::write(&config, known).unwrap();
+    let validate = ["--config", &config, "agents", "validate", &agent];
+    check(&validate, 0, &["One 1.0.0 can be used"]);
+    with("tools: ['mcp:bad/x']\nllm: {provider: nope}");
+    check(
+        &validate,
+        5,
+        &["× tools[0]: there is no tool \"mcp:bad/x\"", "× llm.provider: there is no model provider"],
+    );
 }

@@ -12,7 +12,7 @@ const HEAD: &str = "\
 else the default. Unknown keys and values out of range end the start with the line and the remedy. `caxton config show`
 prints every effective value with where it came from, `caxton config check FILE` judges a file and says which of its keys
 change nothing yet, `caxton config explain KEY` says what a key changes and how to see it. The variable of a key is
-`CAXTON_` and the key in capitals with `_` for each `.`.
+`CAXTON_` and the key in capitals with `__` for each `.`, as in `CAXTON_SERVER__PORT`.
 
 Relative paths, also those of `llm.providers` and `mcp_servers`, count from the folder in which Caxton is started (its working
 directory), not from that of the file. `config check`, run in that folder, names those that lead nowhere and says where they

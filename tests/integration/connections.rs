@@ -29,7 +29,7 @@ fn closed_silently(stream: &mut TcpStream) -> bool {
 #[test]
 fn a_body_that_does_not_arrive_in_time_is_given_up() {
     let server = Server::with(RestOptions { body_timeout: SHORT, ..RestOptions::default() });
-    let head = "POST /api/v1/memory/entities HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    let head = "POST /api/v1/memory/entities HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 100\r\n\r\n{\"entity_name\"";
     let reply = send_raw(server.address, head.as_bytes()).unwrap();
     assert_eq!(reply.header("connection"), Some("close"));
@@ -42,7 +42,7 @@ fn a_body_that_breaks_off_writes_nothing() {
     let server = Server::start();
     let head = server.engine.log().head().seq;
     let mut stream = connect(server.address);
-    let text = "POST /api/v1/memory/entities HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+    let text = "POST /api/v1/memory/entities HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                 Content-Length: 1000\r\n\r\n{\"entity_name\": \"a\", \"entity_type\": \"T\"}";
     stream.write_all(text.as_bytes()).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -65,7 +65,7 @@ fn a_client_that_says_nothing_is_closed() {
 fn a_connection_that_is_idle_is_closed() {
     let server = Server::with(RestOptions { keep_alive_timeout: SHORT, ..RestOptions::default() });
     let mut idle = connect(server.address);
-    idle.write_all(b"GET /api/v1/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    idle.write_all(b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!(read_reply(&mut idle, false).unwrap().status, 200);
     assert!(closed_silently(&mut idle));
 }
@@ -75,12 +75,12 @@ fn a_connection_serves_one_request_after_another() {
     let server = Server::start();
     let mut stream = connect(server.address);
     for _ in 0..3 {
-        stream.write_all(b"GET /api/v1/ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /api/v1/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert_eq!(read_reply(&mut stream, false).unwrap().status, 200);
     }
     let bodies = json!({"entity_name": "a", "entity_type": "T"}).to_string();
     let text = format!(
-        "POST /api/v1/memory/entities HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST /api/v1/memory/entities HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{bodies}",
         bodies.len()
     );
@@ -91,7 +91,8 @@ fn a_connection_serves_one_request_after_another() {
 #[test]
 fn a_head_that_is_too_long_is_refused() {
     let server = Server::with(RestOptions { request_buffer_bytes: 8_192, ..RestOptions::default() });
-    let text = format!("GET /api/v1/health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000));
+    let text =
+        format!("GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\nX-Long: {}\r\n\r\n", "x".repeat(20_000));
     let reply = send_raw(server.address, text.as_bytes());
     assert!(reply.is_none_or(|reply| reply.status == 431));
     server.get("/health").expect(200);
@@ -102,7 +103,7 @@ fn a_connection_too_many_is_told_so() {
     let server = Server::with(RestOptions { connections_max: 2, ..RestOptions::default() });
     let mut held: Vec<TcpStream> = (0..2).map(|_| connect(server.address)).collect();
     for stream in &mut held {
-        stream.write_all(b"GET /api/v1/ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /api/v1/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert_eq!(read_reply(stream, false).unwrap().status, 200);
     }
     let reply = Ask::new(server.address, "GET", "/api/v1/health").send();
@@ -123,13 +124,13 @@ fn an_answer_that_takes_too_long_is_a_timeout() {
 fn a_stopping_server_finishes_what_it_began() {
     let mut server = Server::start();
     let mut idle = connect(server.address);
-    idle.write_all(b"GET /api/v1/ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    idle.write_all(b"GET /api/v1/ready HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert_eq!(read_reply(&mut idle, false).unwrap().status, 200);
 
     let body = json!({"entity_name": "a", "entity_type": "T"}).to_string();
     let (first, second) = body.split_at(10);
     let head = format!(
-        "POST /api/v1/memory/entities HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST /api/v1/memory/entities HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
         body.len()
     );
@@ -152,7 +153,7 @@ fn a_stopping_server_finishes_what_it_began() {
 fn a_request_that_does_not_end_does_not_hold_up_the_end() {
     let mut server = Server::with(RestOptions { drain_timeout: SHORT, ..RestOptions::default() });
     let mut stream = connect(server.address);
-    let head = "POST /api/v1/memory/entities HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\
+    let head = "POST /api/v1/memory/entities HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
                 Expect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     assert_eq!(read_reply(&mut stream, true).unwrap().status, 100);

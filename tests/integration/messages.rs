@@ -210,6 +210,8 @@ fn bad_alone() -> Vec<(Value, u16, &'static str, &'static str)> {
         (json!({"content": huge}), 413, "TOO_LARGE", "content"),
         (json!({"parent_conversation": "conv-none"}), 404, "CONVERSATION_NOT_FOUND", "parent_conversation"),
         (json!({"content": "{\"a\": "}), 422, validation, "content"),
+        (json!({"content_type": "prose"}), 422, validation, "content_type"),
+        (json!({"content": [1], "content_type": "text"}), 422, validation, "content_type"),
         (json!({"expires_at": "2001-01-01"}), 422, "EXPIRED", "expires_at"),
         (json!({"reply_by": "2001-01-01"}), 422, "EXPIRED", "reply_by"),
         (json!({"reply_by": "soon"}), 422, validation, "reply_by"),
@@ -234,6 +236,31 @@ fn a_member_that_is_null_is_one_that_is_left_out() {
         message[name] = Value::Null;
     }
     assert_eq!(send(&server, &message)["delivered_to"], json!(["bob"]));
+}
+
+#[test]
+fn a_text_may_begin_like_json_where_its_sender_says_that_it_is_one() {
+    let server = with_agents(&["bob"]);
+    for text in ["[URGENT] server down", "[1]"] {
+        let mut message = request("ada", "bob", text);
+        message["content_type"] = json!("text");
+        send(&server, &message);
+    }
+    assert_eq!(contents(&inbox(&server, "bob", "")), ["[URGENT] server down", "[1]"]);
+    let problem =
+        server.post("/messages", &request("ada", "bob", "[URGENT]")).problem(422, "VALIDATION_ERROR");
+    assert!(problem.to_string().contains("content_type=text"), "{problem}");
+
+    // It is one also when it is sent again.
+    let mut lost = request("ada", "bob", "[bonjour");
+    (lost["receiver"], lost["capability"]) = (Value::Null, json!("translation"));
+    lost["content_type"] = json!("text");
+    send(&server, &lost);
+    offer(&server, "bob", "translation", 50);
+    let letters = server.get("/dead-letters").expect(200).json();
+    let replay = format!("/dead-letters/{}/replay", letters["dead_letters"][0]["seq"]);
+    server.ask("POST", &replay).send().expect(201);
+    assert_eq!(contents(&inbox(&server, "bob", ""))[2], "[bonjour");
 }
 
 #[test]
@@ -458,6 +485,7 @@ fn conversations_are_listed_read_page_by_page_and_closed() {
     let made = json!({"conversation_id": "plan", "topic": "tea", "messages_max": 3, "agent_id": "ada"});
     let open = server.post("/conversations", &made).expect(201).json();
     assert_eq!((&open["status"], &open["topic"]), (&json!("active"), &json!("tea")));
+    assert_eq!(open["messages_max"], 3);
     server.post("/conversations", &made).problem(409, "ALREADY_EXISTS");
     for text in ["one", "two", "three"] {
         let mut body = request("ada", "bob", text);
@@ -498,6 +526,16 @@ fn conversations_are_listed_read_page_by_page_and_closed() {
     server.get("/conversations/none").problem(404, "CONVERSATION_NOT_FOUND");
     server.get("/conversations/none/messages").problem(404, "CONVERSATION_NOT_FOUND");
     server.ask("POST", "/conversations/none/close").send().problem(404, "CONVERSATION_NOT_FOUND");
+}
+
+#[test]
+fn a_conversation_without_a_limit_of_messages_says_so() {
+    let server = Server::start();
+    for no_limit in [json!(null), json!(u32::MAX)] {
+        let body = json!({"agent_id": "ada", "messages_max": no_limit});
+        let open = server.post("/conversations", &body).expect(201).json();
+        assert_eq!(open.get("messages_max"), Some(&Value::Null), "{open}");
+    }
 }
 
 #[test]

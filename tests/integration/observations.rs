@@ -45,11 +45,16 @@ fn an_observation_is_read_changed_and_removed_by_its_id() {
     let created = server.entity("Ada", "Person", &["likes tea"]);
     let id = created["observation_ids"][0].as_str().unwrap();
     let path = format!("/memory/observations/{id}?agent_id=ada");
-    assert_eq!(server.get(&path).expect(200).json()["content"], "likes tea");
+    let before = server.get(&path).expect(200).json();
+    assert_eq!((&before["content"], &before["updated_seq"]), (&json!("likes tea"), &before["seq"]));
+    assert_eq!(before["updated_at"], before["created_at"]);
     let changed =
         server.ask("PATCH", &path).json(&json!({"content": "likes coffee"})).send().expect(200).json();
     assert_eq!((&changed["status"], &changed["entity_id"]), (&json!("updated"), &created["entity_id"]));
-    assert_eq!(server.get(&path).expect(200).json()["content"], "likes coffee");
+    let after = server.get(&path).expect(200).json();
+    assert_eq!((&after["content"], &after["updated_seq"]), (&json!("likes coffee"), &changed["seq"]));
+    assert_eq!((&after["seq"], &after["created_at"]), (&before["seq"], &before["created_at"]));
+    assert!(after["updated_at"].as_str() >= before["updated_at"].as_str(), "{after}");
 
     let other = format!("/memory/observations/{id}?agent_id=bob");
     server.get(&other).problem(404, "OBSERVATION_NOT_FOUND");

@@ -97,6 +97,9 @@ fn a_change_of_an_offer_keeps_what_it_does_not_name() {
     let found = |filter: &str| -> Vec<Value> {
         let shown =
             server.get(&format!("/capabilities/translation?metadata_filter={filter}")).expect(200).json();
+        let count = json!(shown["providers"].as_array().unwrap().len());
+        assert_eq!((&shown["total_providers"], &shown["healthy_providers"]), (&count, &count), "{shown}");
+        assert_eq!(shown["routing"]["candidates"].as_array().unwrap().len(), count, "{shown}");
         shown["providers"].as_array().unwrap().iter().map(|row| row["agent_id"].clone()).collect()
     };
     assert_eq!(found("%7B%22language%22:%22de%22%7D"), ["a"]);

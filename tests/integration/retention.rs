@@ -24,7 +24,7 @@ fn noise(seed: u64) -> String {
 }
 
 /// A stopped directory with more events than a block holds, and a conversation.
-fn filled(place: &TempDir) -> String {
+pub(crate) fn filled(place: &TempDir) -> String {
     let dir = place.path().join("data").display().to_string();
     let server = Server::start(Path::new(&dir), &["--keyword-only"]);
     for n in 0..40 {
@@ -80,7 +80,7 @@ fn digest(dir: &str) -> [u8; 32] {
     graph.reader().digest().unwrap()
 }
 
-fn drop_before(dir: &str, before: u64) -> serde_json::Value {
+pub(crate) fn drop_before(dir: &str, before: u64) -> serde_json::Value {
     let before = before.to_string();
     ask(&["log", "drop", "--before", &before, "--by", "ada", "--keyword-only", "--data-dir", dir, "--json"])
 }
@@ -277,6 +277,7 @@ fn two_memories_are_asked_the_same_and_their_answers_compared() {
     };
     let same = compare(&fork);
     assert_eq!((&same["queries"], &same["same"], &same["mean_overlap"]), (&json!(2), &json!(2), &json!(1.0)));
+    assert_eq!((&same["mode"], &same["other_mode"]), (&json!("keyword"), &json!("keyword")));
     let more =
         ["memory", "add", "cocoa", "--type", "Drink", "a hot drink", "--keyword-only", "--data-dir", &fork];
     check(&more, &["cocoa"]);

@@ -1,7 +1,13 @@
 //! Health, figures, configuration, and the log as it can be read.
 
+use std::sync::Arc;
+
 use caxton::api::rest::RestOptions;
-use serde_json::json;
+use caxton::engine::SystemClock;
+use caxton_events::log::{Batch, Log, LogOptions};
+use caxton_events::{Clock, Draft, SystemEvent, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::server::Server;
 
@@ -11,7 +17,10 @@ fn a_healthy_server_says_so_in_every_detail() {
     server.entity("Ada", "Person", &["likes tea"]);
     server.entity("Byron", "Person", &[]);
     server.relation("Ada", "Byron", "daughter_of");
-    assert_eq!(server.get("/ready").expect(200).json(), json!({"ready": true}));
+    let ready = server.get("/ready").expect(200);
+    assert_eq!(ready.json(), json!({"ready": true}));
+    let id = format!("{:032x}", u128::from_be_bytes(server.engine.log().log_id()));
+    assert_eq!(ready.header("caxton-log-id"), Some(id.as_str()));
     let health = server.get("/health").expect(200).json();
     assert_eq!((&health["status"], &health["memory_backend"]), (&json!("healthy"), &json!("embedded")));
     assert_eq!((&health["agents_count"], &health["memory_entities"]), (&json!(1), &json!(2)));
@@ -23,6 +32,7 @@ fn a_healthy_server_says_so_in_every_detail() {
     assert_eq!(detailed["components"]["vectors"]["status"], "disabled");
     assert_eq!(detailed["components"]["log"]["status"], "healthy");
     assert_eq!(detailed["components"]["log"]["root"].as_str().unwrap().len(), 64);
+    assert_eq!(detailed["components"]["log"]["clock_behind_seconds"], Value::Null);
     let checks = server.get("/memory/health").expect(200).json();
     let named: Vec<_> = checks["checks"].as_array().unwrap().iter().map(|check| &check["name"]).collect();
     assert_eq!(
@@ -37,6 +47,38 @@ fn a_healthy_server_says_so_in_every_detail() {
     );
     assert_eq!(checks["status"], "healthy");
     assert!(checks["last_check"].is_string() && checks["next_check"].is_string());
+}
+
+/// Three days, in microseconds.
+const AHEAD_MICROS: u64 = 3 * 86_400 * 1_000_000;
+
+/// A clock that is ahead.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(SystemClock.now().unix_micros() + AHEAD_MICROS)
+    }
+}
+
+#[test]
+fn a_clock_that_was_ahead_shows_in_the_state_of_the_log() {
+    let dir = TempDir::new().unwrap();
+    let log = Log::open(dir.path(), LogOptions::new([7; 16]), Arc::new(Ahead)).unwrap();
+    let draft = Draft {
+        stream: "system".to_owned(),
+        actor: "system".to_owned(),
+        correlation: None,
+        causation: None,
+        event: SystemEvent::ServerStopped.into(),
+    };
+    log.append(vec![Batch::of(vec![draft])]).unwrap().remove(0).unwrap();
+    log.close().unwrap();
+    let server = Server::on(dir, RestOptions::default(), |_| ());
+    let detailed = server.get("/health/detailed").expect(200).json();
+    let behind = detailed["components"]["log"]["clock_behind_seconds"].as_u64().unwrap();
+    assert!(behind > 2 * 86_400, "{behind}");
+    assert_eq!(detailed["status"], "healthy", "it goes on");
 }
 
 #[test]

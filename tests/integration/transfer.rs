@@ -159,3 +159,24 @@ fn an_export_carries_vectors_when_asked() {
     let without = Server::start();
     without.get("/memory/export?agent_id=ada&include_embeddings=true").problem(503, "NO_MODEL");
 }
+
+#[test]
+fn an_import_that_writes_nothing_bears_no_number_of_another() {
+    let server = Server::start();
+    let by_lines = || {
+        let lines = "{\"entity_name\": \"tea\", \"entity_type\": \"Drink\"}\n";
+        server.ask("POST", "/memory/import?agent_id=ada").lines(lines).send().expect(201).json()
+    };
+    let whole = || {
+        let tea = json!({"entity_name": "tea", "entity_type": "Drink"});
+        let body = json!({"agent_id": "ada", "data": {"entities": [tea]}});
+        server.post("/memory/import", &body).expect(201).json()
+    };
+    let first = by_lines();
+    assert_eq!(first["import_id"], format!("import_{}", first["seq"]));
+    server.entity("cup", "Thing", &[]);
+    for again in [by_lines(), whole()] {
+        assert_eq!((&again["import_id"], &again["entities_skipped"]), (&Value::Null, &json!(1)), "{again}");
+        assert!(again["seq"].as_u64() > first["seq"].as_u64(), "reads behind it see everything: {again}");
+    }
+}

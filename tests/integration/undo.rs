@@ -80,6 +80,8 @@ fn an_agents_writes_are_shown_undone_and_brought_back() {
     ask().json(&json!({"agent": "bob"})).send().problem(409, "IDEMPOTENCY_KEY_CONFLICT");
     let nothing = server.undo(&json!({"agent": "eve"})).expect(200).json();
     assert_eq!((&nothing["status"], &nothing["already_undone"]), (&json!("unchanged"), &json!(4)));
+    let nothing = server.undo(&json!({"agent": "bob", "dry_run": true})).expect(200).json();
+    assert_eq!((&nothing["status"], &nothing["selected"]), (&json!("unchanged"), &json!(0)));
 
     // The log names what was undone; each record that does it names its cause.
     let events = server.get(&format!("/events?from_seq={}", done["undo_seq"])).expect(200).json();
@@ -97,6 +99,32 @@ fn an_agents_writes_are_shown_undone_and_brought_back() {
     assert_eq!(server.finds("keyword", "snake%20oil"), ["quack"]);
     assert_eq!(server.finds("semantic", "sells%20snake%20oil"), ["quack"]);
     assert_eq!(server.finds("keyword", "algebraical"), Vec::<String>::new());
+}
+
+#[test]
+fn why_names_the_undo_that_wrote_a_row_and_what_it_took_back() {
+    let server = Server::start();
+    server.note("eve", "engine", &["is a hoax"]);
+    let done = server.undo(&json!({"agent": "eve"})).expect(200).json();
+    let range = json!({"from_seq": done["undo_seq"], "to_seq": done["seq"], "agent_id": "eve"});
+    let back = server.undo(&range).expect(200).json();
+    let why = server.get("/audit/why/obs_2").expect(200).json();
+    let [written, taken, returned] = why["because"].as_array().unwrap().as_slice() else {
+        panic!("three versions: {why}");
+    };
+    for (version, undo, undone, actor) in [(taken, &done, written, "system"), (returned, &back, taken, "eve")]
+    {
+        let [by, what] = version["because"].as_array().unwrap().as_slice() else {
+            panic!("two causes: {version}");
+        };
+        assert_eq!((&by["relation"], &by["event"]["seq"]), (&json!("done by"), &undo["undo_seq"]));
+        assert_eq!((&by["event"]["kind"], &by["event"]["actor"]), (&json!("memory.undone"), &json!(actor)));
+        assert_eq!((&what["relation"], &what["event"]["seq"]), (&json!("undoes"), &undone["event"]["seq"]));
+    }
+    let why = server.get(&format!("/audit/why/{}", done["undo_seq"])).expect(200).json();
+    let led_to = why["led_to"].as_array().unwrap();
+    let last = led_to.last().map(|event| &event["event"]["seq"]);
+    assert_eq!((led_to.len(), last), (2, Some(&done["seq"])), "{why}");
 }
 
 #[test]

@@ -202,12 +202,39 @@ fn a_log_without_room_answers_507_and_goes_on_when_it_has_room_again() {
     // Reading goes on, and whoever asks how the server is hears of the log at once, whatever stopped with it.
     assert_eq!(count(server.base()), acknowledged);
     names_the_log(server.base());
-    drop(server);
+    assert_eq!(server.ended(), Some(1), "the log was not closed in order");
     disk.remount("size=256m");
     let server = disk.serve();
     let found = count(server.base());
     assert!((acknowledged..=acknowledged + 1).contains(&found), "{found} of {acknowledged}");
     assert_eq!(post(server.base(), "/api/v1/memory/entities", &entity("room", "again")).unwrap().0, 201);
+    server.stop();
+}
+
+/// A limit on the size of files stands for a full disk, where the system allows no small one.
+#[test]
+fn a_server_whose_log_failed_does_not_end_as_if_all_were_well() {
+    let dir = tempfile::tempdir().unwrap();
+    Server::start(dir.path(), &["--keyword-only"]).stop();
+    let room = std::fs::metadata(dir.path().join("events.redb")).unwrap().len() + (1 << 20);
+    // A POSIX shell counts in blocks of 512 bytes; a signal that is ignored leaves an error of the write.
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", room / 512);
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_caxton")]);
+    let server = Server::start_by(&mut command, dir.path(), dir.path(), &["--keyword-only"]);
+    let mut acknowledged = 0;
+    loop {
+        assert!(acknowledged < 400, "the log never fills up");
+        let wish = entity(&format!("e{acknowledged}"), &noise(acknowledged));
+        if post(server.base(), "/api/v1/memory/entities", &wish).unwrap().0 != 201 {
+            break;
+        }
+        acknowledged += 1;
+    }
+    assert_eq!(server.ended(), Some(1));
+    let server = Server::start(dir.path(), &["--keyword-only"]);
+    let found = count(server.base());
+    assert!((acknowledged..=acknowledged + 1).contains(&found), "{found} of {acknowledged}");
     server.stop();
 }
 

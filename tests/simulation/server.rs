@@ -70,11 +70,15 @@ impl Server {
     }
 
     /// Asks it to end, and waits.
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(self) {
+        assert_eq!(self.ended(), Some(0), "SIGTERM did not end the server in order");
+    }
+
+    /// Asks it to end, waits, and tells with which exit code it did.
+    pub(crate) fn ended(mut self) -> Option<i32> {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "SIGTERM ended the server with {status}");
+        self.child.wait().unwrap().code()
     }
 }
 

@@ -1,18 +1,35 @@
 //! Walking through the log for an answer, a piece at a time.
 
 use caxton_events::Seq;
-use caxton_events::log::{Reader, StoreError};
+use caxton_events::log::{Range, Reach, ReadError, Reader, StoreError};
 use caxton_projections::audit::trail::More;
 use caxton_projections::audit::{Postings, Question, Trail};
 
 use super::format::{Summary, Unread};
 use crate::log::Line;
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// All of what is asked about lies before the first event that the log has.
+    #[error("the log begins at {first}, what lies before was dropped; ask for what lies there or behind it")]
+    Dropped {
+        /// That first one.
+        first: Seq,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
 /// An answer under way. Nothing is held open between two steps.
 #[derive(Debug, Clone)]
 pub struct Answer {
     trail: Trail,
     head: Seq,
+    first: Seq,
+    /// Whether the question reaches back before the first event.
+    is_cut: bool,
     limit: Option<u64>,
     last: Seq,
 }
@@ -22,9 +39,16 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the log cannot be read at all.
-    pub fn new(question: Question, reader: &Reader, limit: Option<u64>) -> Result<Self, StoreError> {
-        Ok(Self { head: reader.head().seq, trail: Trail::new(question, reader)?, limit, last: Seq::ZERO })
+    /// [`AnswerError`]: all of it was dropped, or the log cannot be read at all.
+    pub fn new(question: Question, reader: &Reader, limit: Option<u64>) -> Result<Self, AnswerError> {
+        let Question { from, to, since, until, .. } = question;
+        let (first, reach) = reader.reach(&Range { from, to, since, until })?;
+        if reach == Reach::Dropped {
+            return Err(AnswerError::Dropped { first });
+        }
+        let (head, is_cut) = (reader.head().seq, reach == Reach::Cut);
+        let trail = Trail::new(question, reader).map_err(ReadError::from)?;
+        Ok(Self { trail, head, first, is_cut, limit, last: Seq::ZERO })
     }
 
     fn is_full(&self) -> bool {
@@ -75,6 +99,8 @@ impl Answer {
             count: figures.matched,
             next_cursor,
             head_seq: self.head,
+            first_seq: self.first,
+            dropped: self.is_cut,
             blocks_read: figures.read.blocks,
             blocks_skipped: figures.blocks.saturating_sub(figures.read.blocks),
             bytes_read: figures.read.bytes,

@@ -50,7 +50,7 @@ pub struct Asked {
 
 /// What is wrong with a parameter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {value:?}: {message}; {remedy}")]
+#[error("{field} {value:?}{}{message}; {remedy}", between(message))]
 pub struct Wrong {
     /// Its name.
     pub field: &'static str,
@@ -60,6 +60,11 @@ pub struct Wrong {
     pub message: String,
     /// What to do.
     pub remedy: String,
+}
+
+/// What stands between a value and what is said of it: nothing but a space where that goes on with the sentence.
+fn between(message: &str) -> &'static str {
+    if message.starts_with("is ") || message.starts_with("lies ") { " " } else { ": " }
 }
 
 impl Asked {
@@ -288,12 +293,12 @@ mod tests {
         let of = |kinds: &str| Asked { kinds: vec![kinds.to_owned()], ..Asked::default() };
         check(
             &of("entity_creatd"),
-            "kinds \"entity_creatd\": is no kind of event; did you mean \"memory.entity_created\"?",
+            "kinds \"entity_creatd\" is no kind of event; did you mean \"memory.entity_created\"?",
         );
-        check(&of("memroy."), "kinds \"memroy.\": is no kind of event; did you mean \"memory.\"?");
+        check(&of("memroy."), "kinds \"memroy.\" is no kind of event; did you mean \"memory.\"?");
         check(
             &of("xyzzy"),
-            "kinds \"xyzzy\": is no kind of event; use a kind or a family: memory. conversation. agent. turn. system.",
+            "kinds \"xyzzy\" is no kind of event; use a kind or a family: memory. conversation. agent. turn. system.",
         );
         check(
             &Asked { since: Some(String::from("yesterday")), ..Asked::default() },
@@ -305,24 +310,24 @@ mod tests {
                 until: Some(String::from("2026-02-01")),
                 ..Asked::default()
             },
-            "until \"2026-02-01T00:00:00.000000Z\": is not after since (2026-02-01T00:00:00.000000Z); give a later moment, or leave it out",
+            "until \"2026-02-01T00:00:00.000000Z\" is not after since (2026-02-01T00:00:00.000000Z); give a later moment, or leave it out",
         );
         for bad in ["0", "-1", "+1", "x", "", "#", "99999999999999999999"] {
             let asked = Asked { from_seq: Some(String::from(bad)), ..Asked::default() };
-            check(&asked, &format!("from_seq {bad:?}: is no position; give a whole number from 1 up"));
+            check(&asked, &format!("from_seq {bad:?} is no position; give a whole number from 1 up"));
         }
         check(
             &Asked { from_seq: Some(String::from("9")), to_seq: Some(String::from("8")), ..Asked::default() },
-            "to_seq \"8\": lies before from_seq (9); give a later position, or leave it out",
+            "to_seq \"8\" lies before from_seq (9); give a later position, or leave it out",
         );
         for bad in ["5", "ent_", "ent_x", "entity_5", "ent_99999999999999999999"] {
             let remedy = "write ent_ID, obs_ID or rel_ID, as answers about the memory show them";
             let asked = Asked { entity_id: Some(String::from(bad)), ..Asked::default() };
-            check(&asked, &format!("entity_id {bad:?}: is no entity, observation or relation; {remedy}"));
+            check(&asked, &format!("entity_id {bad:?} is no entity, observation or relation; {remedy}"));
         }
         check(
             &Asked { order: Some(String::from("up")), ..Asked::default() },
-            "order \"up\": is no order; use oldest or newest: which comes first",
+            "order \"up\" is no order; use oldest or newest: which comes first",
         );
         check(
             &Asked {
@@ -330,7 +335,7 @@ mod tests {
                 scope: Some(String::from("agent:ada")),
                 ..Asked::default()
             },
-            "scope \"agent:ada\": is another stream than \"global\"; leave one of them out: a scope is the stream of what is written there",
+            "scope \"agent:ada\" is another stream than \"global\"; leave one of them out: a scope is the stream of what is written there",
         );
         let several = Asked {
             agent_id: Some(String::from("a b")),

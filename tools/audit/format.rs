@@ -92,6 +92,12 @@ pub struct Summary {
     pub next_cursor: Option<String>,
     /// The end of the log when the answer began.
     pub head_seq: Seq,
+    /// The first event that the log has.
+    #[serde(default)]
+    pub first_seq: Seq,
+    /// Whether what was asked about begins before that: events that were dropped are missing from the answer.
+    #[serde(default)]
+    pub dropped: bool,
     /// Blocks of the log that were read.
     pub blocks_read: u64,
     /// Blocks of the log that were not.

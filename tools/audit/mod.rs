@@ -7,11 +7,13 @@
 mod answer;
 mod asked;
 mod format;
+mod subject;
 mod tree;
 mod why;
 
-pub use answer::Answer;
+pub use answer::{Answer, AnswerError};
 pub use asked::{Asked, Wrong, ago};
 pub use format::{FORMATS, Format, Summary, Unread, Writing};
+pub use subject::{Subject, SubjectError};
 pub use tree::{Cause, Step, TurnShown, Why};
-pub use why::{Subject, SubjectError, WhyError, WhyOptions, why};
+pub use why::{WhyError, WhyOptions, why};

@@ -21,6 +21,9 @@ pub struct Why {
     pub subject: String,
     /// The end of the log when it was asked.
     pub head_seq: Seq,
+    /// The first event that the log has: what led to something before it was dropped.
+    #[serde(default)]
+    pub first_seq: Seq,
     /// The events that it is, each with what led to it.
     pub because: Vec<Cause>,
     /// What it led to, one step forward.
@@ -194,6 +197,9 @@ impl fmt::Display for Why {
         }
         for Unread { from_seq, to_seq, what } in &self.gaps {
             write!(f, "\nnot read: {from_seq} to {to_seq}: {what}")?;
+        }
+        if self.first_seq > Seq::FIRST {
+            write!(f, "\nthe log begins at {}: causes that lie before were dropped", self.first_seq)?;
         }
         if self.cut {
             write!(

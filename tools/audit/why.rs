@@ -2,18 +2,19 @@
 //! and one step forward, to what it led to.
 
 use std::collections::HashSet;
-use std::str::FromStr;
 
+use caxton_events::limits::UNDO_EVENTS_MAX;
 use caxton_events::log::{Filter, Found, Gap, Reader, StoreError, Swept};
 use caxton_events::{
-    AgentEvent, ConversationEvent, Event, Kind, MemoryEvent, MemoryId, MessageId, Record, Seq, TurnEvent,
-    TurnId, agent::ConfigSource,
+    AgentEvent, ConversationEvent, Event, Kind, MemoryEvent, MemoryId, Record, Seq, TurnEvent, TurnId,
+    agent::ConfigSource,
 };
-use caxton_projections::audit::terms::{memory_id, reads, turn_named, turn_of};
+use caxton_projections::audit::terms::{reads, turn_named, turn_of};
 use caxton_projections::audit::trail::More;
 use caxton_projections::audit::{Postings, Question, Trail};
 
 use super::format::Unread;
+use super::subject::Subject;
 use super::tree::{Cause, TurnShown, Why};
 use crate::log::Line;
 
@@ -27,64 +28,6 @@ const TURN_EVENTS_MAX: usize = 200;
 const READS_MAX: usize = 20;
 /// Events that something led to.
 const LED_TO_MAX: usize = 50;
-
-/// What is to be explained.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// The event at a position.
-    Seq(Seq),
-    /// A row of the memory: its number and the kinds of events that write it.
-    Row(MemoryId, Vec<Kind>),
-    /// A message.
-    Message(MessageId),
-    /// A turn.
-    Turn(TurnId),
-}
-
-/// A text that names nothing that can be explained.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} names nothing that can be explained; give a position (17), ent_ID, obs_ID, rel_ID, the UUID of a message, \
-     or turn_UUID"
-)]
-pub struct SubjectError {
-    /// What was given.
-    pub text: String,
-}
-
-impl FromStr for Subject {
-    type Err = SubjectError;
-
-    fn from_str(text: &str) -> Result<Self, SubjectError> {
-        let error = || SubjectError { text: text.chars().take(80).collect() };
-        let kinds: &[Kind] = match text.get(..4) {
-            Some("ent_") => {
-                &[Kind::EntityCreated, Kind::EntityUpdated, Kind::EntityRemoved, Kind::EntityRestored]
-            }
-            Some("obs_") => &[
-                Kind::ObservationAdded,
-                Kind::ObservationUpdated,
-                Kind::ObservationRemoved,
-                Kind::ObservationRestored,
-            ],
-            Some("rel_") => {
-                &[Kind::RelationCreated, Kind::RelationUpdated, Kind::RelationRemoved, Kind::RelationRestored]
-            }
-            _ => &[],
-        };
-        if !kinds.is_empty() {
-            return memory_id(text).map(|id| Self::Row(id, kinds.to_vec())).ok_or_else(error);
-        }
-        if text.starts_with(TurnId::PREFIX) {
-            return text.parse().map(Self::Turn).map_err(|_| error());
-        }
-        let number = text.strip_prefix('#').unwrap_or(text);
-        if let (true, Ok(seq)) = (number.bytes().all(|digit| digit.is_ascii_digit()), number.parse()) {
-            return if seq > 0 { Ok(Self::Seq(Seq(seq))) } else { Err(error()) };
-        }
-        text.parse().map(Self::Message).map_err(|_| error())
-    }
-}
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +55,20 @@ impl Default for WhyOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum WhyError {
     /// The log has nothing of it.
-    #[error("the log has no {subject}")]
+    #[error("the log has no {subject}{}", lost(*first))]
     NotFound {
         /// What was asked for.
         subject: String,
+        /// The first event that the log has: it may have stood before that.
+        first: Seq,
+    },
+    /// It stood before the first event that the log has.
+    #[error("{subject}: the log begins at {first}, what lies before was dropped")]
+    Dropped {
+        /// What was asked for.
+        subject: String,
+        /// That first one.
+        first: Seq,
     },
     /// It stands where the log cannot be read.
     #[error("{subject} stands where the log is damaged, from {} to {}: {}", gap.first, gap.last, gap.what)]
@@ -130,6 +83,15 @@ pub enum WhyError {
     Store(#[from] StoreError),
 }
 
+/// What is said of a log that does not begin with the first event.
+fn lost(first: Seq) -> String {
+    if first > Seq::FIRST {
+        format!("; it begins at {first}, what lies before was dropped")
+    } else {
+        String::new()
+    }
+}
+
 /// Explains `subject`, which was asked for as `text`.
 ///
 /// # Errors
@@ -141,6 +103,12 @@ pub fn why(
     (text, subject): (&str, &Subject),
     options: WhyOptions,
 ) -> Result<Why, WhyError> {
+    let first = reader.first()?;
+    if let Subject::Seq(seq) = subject
+        && *seq < first
+    {
+        return Err(WhyError::Dropped { subject: text.to_owned(), first });
+    }
     let mut walk = Walk {
         reader,
         postings,
@@ -166,13 +134,14 @@ pub fn why(
         let subject = text.to_owned();
         return Err(match walk.gaps.pop() {
             Some(gap) => WhyError::Damaged { subject, gap },
-            None => WhyError::NotFound { subject },
+            None => WhyError::NotFound { subject, first },
         });
     }
     let led_to = walk.led_to(subject, &roots)?;
     Ok(Why {
         subject: text.to_owned(),
         head_seq: reader.head().seq,
+        first_seq: first,
         because,
         led_to,
         cut: walk.cut,
@@ -353,7 +322,16 @@ impl Walk<'_> {
         }
         // Within a turn its steps follow from one another: the turn shows them.
         if let Some(seq) = record.causation.filter(|seq| by_turn.is_none() && *seq < record.seq) {
-            causes.extend(self.explained_at("caused by", seq, depth)?);
+            match self.undo_of(record)? {
+                Some((undo, facts)) => {
+                    causes.extend(self.explained("done by", &undo, depth)?);
+                    self.cut |= facts.len() > READS_MAX;
+                    for fact in facts.into_iter().take(READS_MAX) {
+                        causes.extend(self.explained_at("undoes", fact, depth)?);
+                    }
+                }
+                None => causes.extend(self.explained_at("caused by", seq, depth)?),
+            }
             named.push(seq);
         }
         for (relation, seq) in references(&record.event) {
@@ -362,6 +340,27 @@ impl Walk<'_> {
             }
         }
         Ok(causes)
+    }
+
+    /// The record of the undo that wrote an event, and the facts that the event takes back. They stand in one batch: the
+    /// record in front, and behind it an event for each row, in the order in which it names the facts.
+    fn undo_of(&mut self, record: &Record) -> Result<Option<(Record, Vec<Seq>)>, StoreError> {
+        if !matches!(record.event, Event::Memory(_)) {
+            return Ok(None);
+        }
+        let question = Question {
+            kinds: Some(vec![Kind::MemoryUndone]),
+            correlation: record.correlation.clone(),
+            from: Some(Seq(record.seq.0.saturating_sub(UNDO_EVENTS_MAX as u64 + 1).max(1))),
+            to: Some(record.seq.previous()),
+            newest_first: true,
+            ..Question::default()
+        };
+        let Some(undo) = self.search(question, 1, |_| true)?.pop() else { return Ok(None) };
+        let Event::Memory(MemoryEvent::Undone { undoes, .. }) = &undo.event else { return Ok(None) };
+        let facts = undoes.get((record.seq.0 - undo.seq.0 - 1) as usize);
+        let facts = facts.filter(|facts| facts.last() == record.causation.as_ref()).cloned();
+        Ok(facts.map(|facts| (undo, facts)))
     }
 
     /// A turn with the message it took up, the agent's file it ran by and what it read.
@@ -457,6 +456,11 @@ impl Walk<'_> {
         for root in roots {
             let from = Some(root.seq.next());
             questions.push(("led to", Question { cause: Some(root.seq), from, ..Question::default() }));
+            // What an undo wrote has the facts that it takes back as causes.
+            if let Event::Memory(MemoryEvent::Undone { undoes, .. }) = &root.event {
+                let to = Some(Seq(root.seq.0 + undoes.len() as u64));
+                questions.push(("led to", Question { from, to, ..Question::default() }));
+            }
         }
         if let Subject::Row(id, _) = subject {
             questions.push(("was read by", Question { reads: Some(*id), ..Question::default() }));
@@ -522,24 +526,5 @@ fn references(event: &Event) -> Vec<(&'static str, Seq)> {
             vec![("takes back", *to)]
         }
         Event::Memory(_) | Event::Agent(_) | Event::Turn(_) | Event::System(_) => Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Subject;
-    use caxton_events::{MemoryId, Seq};
-
-    #[test]
-    fn a_subject_is_read_from_what_answers_show() {
-        assert_eq!("17".parse(), Ok(Subject::Seq(Seq(17))));
-        assert_eq!("#17".parse(), Ok(Subject::Seq(Seq(17))));
-        assert!(matches!("obs_5".parse(), Ok(Subject::Row(MemoryId(5), _))));
-        assert!(matches!("turn_018f6b3c-52aa-7c31-9d3e-0a1b2c3d4e5f".parse(), Ok(Subject::Turn(_))));
-        assert!(matches!("018f6b3c-52aa-7c31-9d3e-0a1b2c3d4e5f".parse(), Ok(Subject::Message(_))));
-        assert!(matches!("11111111111111111111111111111111".parse(), Ok(Subject::Message(_))));
-        for bad in ["", "0", "#", "ent_", "ent_x", "turn_5", "ada", "-1", "ént_5"] {
-            assert!(bad.parse::<Subject>().is_err(), "{bad}");
-        }
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::format::{BackupHead, Manifest, ManifestError, Part, read_manifest};
 use super::frames::{Frame, FrameError, read_magic};
 use super::receive::Hashed;
+use crate::counted::counted;
 
 /// What is wrong with one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,8 +51,13 @@ impl fmt::Display for Checked {
         if problems.is_empty() {
             return write!(
                 f,
-                "{dir} is whole: {events} events up to {}, {parts} files, {bytes} bytes, made in {times} steps\nroot {}",
-                head.seq, head.root
+                "{dir} is whole: {} up to {}, {}, {}, made in {}\nroot {}",
+                counted(*events, "event"),
+                head.seq,
+                counted(*parts as u64, "file"),
+                counted(*bytes, "byte"),
+                counted(*times as u64, "step"),
+                head.root
             );
         }
         write!(f, "{dir} is not what was written:")?;

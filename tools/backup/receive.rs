@@ -14,6 +14,7 @@ use super::format::{
 };
 use super::frames::{Frame, FrameError, MAGIC, read_magic};
 use super::source::{Begin, Extra, FileHead, Wanted};
+use crate::counted::counted;
 
 /// Bytes after which a run goes on in another file.
 const RUN_BYTES: u64 = 256 << 20;
@@ -127,10 +128,12 @@ impl std::fmt::Display for Added {
         let Self { dir, after, head, events, bytes, bytes_in_all, files } = self;
         write!(
             f,
-            "{}: {events} events behind {after} up to {}, {bytes} bytes written, read back and verified; {bytes_in_all} bytes \
-             and {files} files in all\nroot {}",
+            "{}: {} behind {after} up to {}, {bytes} bytes written, read back and verified; {bytes_in_all} bytes and {} in all\n\
+             root {}",
             dir.display(),
+            counted(*events, "event"),
             head.seq,
+            counted(*files as u64, "file"),
             head.root
         )
     }

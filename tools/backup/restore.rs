@@ -13,6 +13,7 @@ use super::check::{Problem, missing, walk};
 use super::format::{BackupHead, Manifest, ManifestError, PartKind, read_manifest};
 use super::frames::Frame;
 use super::receive::{is_plain, sync_tree, write_private};
+use crate::counted::counted;
 
 /// Name of the file that says where a directory came from.
 const MARKER_FILE: &str = "restored.json";
@@ -73,9 +74,10 @@ impl fmt::Display for Restored {
         let Self { dir, log_id, from_log_id, head, backup_head, files, aside, keys_missing, .. } = self;
         write!(
             f,
-            "restored {} up to {} and {files} files; every hash fits\nroot {}",
+            "restored {} up to {} and {}; every hash fits\nroot {}",
             dir.display(),
             head.seq,
+            counted(*files as u64, "file"),
             head.root
         )?;
         if log_id != from_log_id {
@@ -95,7 +97,7 @@ impl fmt::Display for Restored {
                  that file is there too; restore again with --keys FILE"
             )?;
         }
-        write!(f, "\nthe projections are built at the first start, or by `caxton projection rebuild`")
+        Ok(())
     }
 }
 

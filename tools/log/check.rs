@@ -6,6 +6,8 @@ use caxton_events::Seq;
 use caxton_events::log::{Reader, VerifyError};
 use serde::Serialize;
 
+use crate::counted::counted;
+
 /// What was checked and found in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Intact {
@@ -30,10 +32,13 @@ impl fmt::Display for Intact {
         let Self { events, blocks, erased, erased_later, unread, keys, root } = self;
         write!(
             f,
-            "{events} events in {blocks} blocks and {keys} idempotency keys are as written\nroot {root}"
+            "{} in {} and {} are as written\nroot {root}",
+            counted(*events, "event"),
+            counted(*blocks, "block"),
+            counted(*keys, "idempotency key")
         )?;
         if *erased > 0 {
-            write!(f, "\nthe content of {erased} events was erased")?;
+            write!(f, "\nthe content of {} was erased", counted(*erased, "event"))?;
         }
         if *erased_later > 0 {
             write!(

@@ -7,6 +7,8 @@ use caxton_events::log::{Dropped, Filter, ForkedFrom, Origin, ReadError, Reader}
 use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
+use crate::counted::counted;
+
 /// The figures of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Overview {
@@ -38,8 +40,8 @@ impl fmt::Display for Overview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "head {}", self.seq)?;
         writeln!(f, "root {}", self.root)?;
-        write!(f, "{} bytes of events in {} blocks, ", self.bytes, self.blocks)?;
-        write!(f, "{} bytes on disk, {} idempotency keys", self.file_bytes, self.keys)?;
+        write!(f, "{} bytes of events in {}, ", self.bytes, counted(self.blocks, "block"))?;
+        write!(f, "{} bytes on disk, {}", self.file_bytes, counted(self.keys, "idempotency key"))?;
         if let (Some(oldest), Some(newest)) = (self.oldest, self.newest) {
             write!(f, "\nrecorded {oldest} to {newest}")?;
         }

@@ -8,6 +8,7 @@ use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
 use super::line::Line;
+use crate::counted::counted;
 
 /// Events that are lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,7 +113,7 @@ impl fmt::Display for Remains {
         let lost: u64 = self.lost.iter().map(|loss| loss.events).sum();
         write!(f, "{} of {} events are as written, {lost} lost", self.events, self.head_seq.0)?;
         if self.erased > 0 {
-            write!(f, "\nthe content of {} events was erased", self.erased)?;
+            write!(f, "\nthe content of {} was erased", counted(self.erased, "event"))?;
         }
         if self.unread > 0 {
             write!(f, "\nthe content of {} events is encrypted under keys that are not here", self.unread)?;

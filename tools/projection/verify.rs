@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::base::seed;
 use super::states::{State, StateError, TalkFile};
 use super::{Home, Name, Progress};
+use crate::counted::counted;
 
 /// What a comparison found about one projection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,7 +53,7 @@ impl fmt::Display for Verified {
         let verdict = if self.equal { "equals" } else { "differs from" };
         write!(f, "{} at {} {verdict} its rebuild", self.projection, self.seq)?;
         for VerifiedPart { part, rows, live, fresh, equal } in &self.parts {
-            write!(f, "\n  {part:<13} {live}  {rows} rows")?;
+            write!(f, "\n  {part:<13} {live}  {}", counted(*rows, "row"))?;
             if !equal {
                 write!(f, "\n  {:<13} {fresh}  folded afresh", "")?;
             }

@@ -17,6 +17,7 @@ use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
 use serde::Serialize;
 
 use super::ReplayError;
+use crate::counted::counted;
 
 /// What vectors need.
 pub struct VectorParts {
@@ -94,10 +95,10 @@ impl fmt::Display for Folded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "folded into {}", self.dir.display())?;
         for FoldedPart { part, rows, digest } in &self.parts {
-            write!(f, "\n  {part:<13} {digest}  {rows} rows")?;
+            write!(f, "\n  {part:<13} {digest}  {}", counted(*rows, "row"))?;
         }
         match self.vectors {
-            Some(vectors) => write!(f, "\nvectors of {vectors} texts"),
+            Some(vectors) => write!(f, "\nvectors of {}", counted(vectors, "text")),
             None => write!(f, "\nno vectors: there is no model here"),
         }
     }

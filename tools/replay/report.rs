@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::projections::Folded;
+use crate::counted::counted;
 
 /// Longest time a histogram tells from longer ones, in nanoseconds: an hour.
 const NANOS_MAX: u64 = 3_600_000_000_000;
@@ -138,7 +139,7 @@ pub struct Replayed {
 impl fmt::Display for Replayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, blocks, seconds, events_per_second, megabytes_per_second, .. } = self;
-        write!(f, "{events} events in {blocks} blocks")?;
+        write!(f, "{} in {}", counted(*events, "event"), counted(*blocks, "block"))?;
         if let (Some(first), Some(last)) = (self.first_seq, self.last_seq) {
             write!(f, ", {first} to {last}")?;
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{append, batch, clock, contents, options};
 use crate::Seq;
 use crate::log::journal::Journal;
+use crate::log::open::{id_beside, writer_of};
 use crate::log::{Log, LogOptions, OpenError};
 
 fn open(dir: &Path) -> Result<Log, OpenError> {
@@ -42,6 +43,35 @@ fn a_second_writer_is_told_which_process_holds_the_directory() {
     }
     drop(log);
     drop(open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_directory_tells_who_writes_to_it_as_long_as_somebody_does() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(writer_of(dir.path()).unwrap(), None);
+    let log = open(dir.path()).unwrap();
+    assert_eq!(writer_of(dir.path()).unwrap(), Some(std::process::id()));
+    log.close().unwrap();
+    assert_eq!(writer_of(dir.path()).unwrap(), None);
+    let reader = Log::open_read_only(dir.path()).unwrap();
+    assert_eq!(writer_of(dir.path()).unwrap(), None, "who reads does not write");
+    drop(reader);
+    drop(open(dir.path()).unwrap());
+}
+
+#[test]
+fn the_id_beside_a_log_is_its_own_from_the_next_opening_on() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(id_beside(dir.path()), None);
+    open(dir.path()).unwrap().close().unwrap();
+    assert_eq!(id_beside(dir.path()), Some([7; 16]));
+    for other in ["09090909090909090909090909090909\n", "no id", ""] {
+        // As where somebody put the file of another log into a directory that had one.
+        fs::write(dir.path().join("events.id"), other).unwrap();
+        assert_ne!(id_beside(dir.path()), Some([7; 16]), "{other}");
+        open(dir.path()).unwrap().close().unwrap();
+        assert_eq!(id_beside(dir.path()), Some([7; 16]), "{other}");
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::{append, batch, clock, keyed, options, records};
 use crate::log::origin::SEALED_DIR;
 use crate::log::{
-    CopyError, ForkOptions, Log, LogOptions, ProveError, Reader, TrimError, TrimOptions, Trimmed, copy_log,
-    detach, drop_before, fork_log, note_fork,
+    CopyError, ForkOptions, Log, LogOptions, ProveError, Range, Reach, Reader, TrimError, TrimOptions,
+    Trimmed, copy_log, detach, drop_before, fork_log, note_fork,
 };
 use crate::{Record, Seq, Timestamp};
 
@@ -165,6 +165,32 @@ fn a_position_that_is_not_there_is_refused() {
     let log = apart(dir.path());
     assert!(matches!(trim(dir.path(), 10), Err(TrimError::Open(_))), "somebody has it open");
     drop(log);
+}
+
+#[test]
+fn what_is_left_of_a_range_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let was = written(dir.path(), &[12]);
+    let at = |seq: usize| Some(was.records[seq - 1].recorded_at);
+    let reach = |range: &Range| reader(dir.path()).reach(range).unwrap();
+    let all = Range::default();
+    assert_eq!(reach(&all), (Seq(1), Reach::Whole));
+    trim(dir.path(), 7).unwrap().unwrap();
+    for (range, then) in [
+        (all, Reach::Cut),
+        (Range { from: Some(Seq(7)), ..all }, Reach::Whole),
+        (Range { from: Some(Seq(6)), ..all }, Reach::Cut),
+        (Range { to: Some(Seq(7)), ..all }, Reach::Cut),
+        (Range { to: Some(Seq(6)), ..all }, Reach::Dropped),
+        (Range { from: Some(Seq(2)), to: Some(Seq(5)), ..all }, Reach::Dropped),
+        (Range { since: at(7), ..all }, Reach::Whole),
+        (Range { since: at(6), ..all }, Reach::Cut),
+        (Range { until: at(7), ..all }, Reach::Dropped),
+        (Range { until: at(10), ..all }, Reach::Cut),
+        (Range { until: Some(Timestamp::EPOCH), ..all }, Reach::Dropped),
+    ] {
+        assert_eq!(reach(&range), (Seq(7), then), "{range:?}");
+    }
 }
 
 #[test]

@@ -154,7 +154,11 @@ fn assert_differences(reader: &GraphReader, ids: u64, from: u64, to: u64) {
     let mut expected = BTreeMap::new();
     for id in (1..=ids).map(MemoryId) {
         let pair = (before.get(&id).cloned(), after.get(&id).cloned());
-        if pair.0 != pair.1 {
+        let same = match &pair {
+            (Some(before), Some(after)) => before.is_as(after),
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        if !same {
             expected.insert(id, pair);
         }
     }

@@ -261,6 +261,10 @@ impl Keeper {
             Reading::Bytes(bytes, stamp) => (bytes, stamp),
         };
         self.stamps.insert(name.to_owned(), Some(stamp));
+        if files::is_note(name, &bytes) {
+            self.files.remove(name);
+            return;
+        }
         let same = self.files.get(name).is_some_and(|seen| seen.content.as_bytes() == bytes);
         if same && !bytes.is_empty() {
             return;

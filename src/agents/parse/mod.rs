@@ -18,8 +18,8 @@ use super::definition::Definition;
 use super::envelope::{self, Envelope};
 use super::fault::{Faults, Phase, Spot};
 use super::reading::{DEPTH_MAX, Section, to_json, too_deep};
-use crate::config::Place;
 use crate::config::document::{Document, Yaml};
+use crate::config::{Config, EXTRACTIVE, LOCAL, Place};
 
 /// What there is beside the file, against which it is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +28,30 @@ pub struct Surroundings {
     pub tools: BTreeSet<String>,
     /// The model providers there are; empty: any.
     pub providers: BTreeSet<String>,
+    /// Which MCP servers there are is not known: any that a file names may be there.
+    pub any_server: bool,
     /// Refuse what is only doubtful, such as unknown keys.
     pub strict: bool,
+}
+
+impl Surroundings {
+    /// What there is in a server that runs with `config`.
+    pub fn of(config: &Config) -> Self {
+        let servers = config.mcp_servers.iter().map(|server| format!("mcp:{}", server.name));
+        let providers = config.llm.providers.iter().map(|provider| provider.name.clone());
+        Self {
+            tools: Self::default().tools.into_iter().chain(servers).collect(),
+            providers: [EXTRACTIVE, LOCAL].map(str::to_owned).into_iter().chain(providers).collect(),
+            any_server: false,
+            strict: config.agents.strict,
+        }
+    }
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
         let tools = ["memory", "http_client", "message"].map(str::to_owned);
-        Self { tools: BTreeSet::from(tools), providers: BTreeSet::new(), strict: false }
+        Self { tools: BTreeSet::from(tools), providers: BTreeSet::new(), any_server: false, strict: false }
     }
 }
 
@@ -163,12 +179,12 @@ fn whole(
     let name = identity::name(&mut top, faults);
     let version = identity::version(&mut top, faults);
     let capabilities = identity::capabilities(&mut top, faults);
-    let prompt = prompts::system_prompt(&mut top, envelope, faults);
     let parameters = prompts::parameters(&mut top, faults);
-    let templates = prompts::templates(&mut top, faults);
+    let prompt = prompts::system_prompt(&mut top, envelope, &parameters, faults);
+    let templates = prompts::templates(&mut top, &parameters, faults);
     let mut permissions = tools::permissions(&mut top, around, faults);
     let tool_config = tools::config(&mut top, &mut permissions, faults);
-    let memory = upkeep::memory(&mut top, faults);
+    let memory = upkeep::memory(&mut top, &parameters, faults);
     let limits = upkeep::limits(&mut top, &parameters, memory.scope);
     permissions.memory_writes &= memory.used.enabled;
     if let Some(most) = limits.memory_search_limit {

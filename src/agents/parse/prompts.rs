@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::super::definition::PromptTemplates;
 use super::super::envelope::{Envelope, end_of};
 use super::super::fault::{Faults, Phase, Spot};
-use super::super::placeholders::{RESERVED, placeholders};
+use super::super::placeholders::{RESERVED, TemplateFault, placeholders, without_default};
 use super::super::reading::{Placed, Section, to_json};
 use crate::config::Place;
 use crate::config::document::NodeId;
@@ -22,17 +22,40 @@ pub(super) struct Parameters {
     pub(super) max_context_length: Option<u32>,
 }
 
+impl Parameters {
+    /// Placeholders of a good template that may stay empty: neither a turn nor the file fills them, and they have no default.
+    fn doubts(&self, template: &str) -> Vec<TemplateFault> {
+        let is_known = |name: &str| RESERVED.contains(&name) || self.values.contains_key(name);
+        let doubtful = without_default(template).into_iter().filter(|(_, name)| !is_known(name));
+        let doubt = |(byte, name): (usize, &str)| {
+            let known = RESERVED.iter().copied().chain(self.values.keys().map(String::as_str));
+            let known = known.collect::<Vec<_>>().join(", ");
+            TemplateFault {
+                byte,
+                reason: format!(
+                    "nothing fills {{{{{name}}}}}, unless the message is a JSON object that has it; else nothing stands there"
+                ),
+                remedy: format!(
+                    "add it to `parameters`, or write a default, as in {{{{{name}:none}}}}; the names are {known}"
+                ),
+            }
+        };
+        doubtful.map(doubt).collect()
+    }
+}
+
 /// The key `system_prompt`, or else the body.
 pub(super) fn system_prompt(
     top: &mut Section<'_>,
     envelope: &Envelope<'_>,
+    parameters: &Parameters,
     faults: &Faults,
 ) -> Option<String> {
     const REMEDY: &str =
         "write what the agent is and does below the front matter, or under `system_prompt: |`";
     let given = top.take("system_prompt").is_some();
     if let Some((node, text)) = top.placed_text("system_prompt", AGENT_FILE_BYTES_MAX) {
-        check_template(&(node, text.clone()), "system_prompt", faults);
+        check_template(&(node, text.clone()), "system_prompt", parameters, faults);
         return Some(text.trim().to_owned());
     }
     if given {
@@ -43,17 +66,37 @@ pub(super) fn system_prompt(
         faults.add(Phase::Required, Spot::File, "system_prompt", reason, REMEDY);
         return None;
     }
-    for fault in placeholders(envelope.body).err().unwrap_or_default() {
-        let (row, column) = end_of(&envelope.body[..fault.byte]);
-        let place = Place { line: envelope.body_line + row - 1, column };
-        faults.add(Phase::Templates, Spot::At(place), "body", fault.reason, &fault.remedy);
-    }
+    let spot = |byte: usize| {
+        let (row, column) = end_of(&envelope.body[..byte]);
+        Spot::At(Place { line: envelope.body_line + row - 1, column })
+    };
+    judge_template(envelope.body, "body", spot, parameters, faults);
     Some(envelope.body.replace("\r\n", "\n").trim().to_owned())
 }
 
-fn check_template((node, text): &Placed, field: &str, faults: &Faults) {
-    for fault in placeholders(text).err().unwrap_or_default() {
-        faults.add(Phase::Templates, Spot::InText(*node, fault.byte), field, fault.reason, &fault.remedy);
+fn check_template((node, text): &Placed, field: &str, parameters: &Parameters, faults: &Faults) {
+    judge_template(text, field, |byte| Spot::InText(*node, byte), parameters, faults);
+}
+
+/// Notes what is wrong with a template, or else what is doubtful. `spot` is where a byte of it stands.
+fn judge_template(
+    text: &str,
+    field: &str,
+    spot: impl Fn(usize) -> Spot,
+    parameters: &Parameters,
+    faults: &Faults,
+) {
+    match placeholders(text) {
+        Ok(_) => {
+            for doubt in parameters.doubts(text) {
+                faults.warn(spot(doubt.byte), field, doubt.reason, &doubt.remedy);
+            }
+        }
+        Err(found) => {
+            for fault in found {
+                faults.add(Phase::Templates, spot(fault.byte), field, fault.reason, &fault.remedy);
+            }
+        }
     }
 }
 
@@ -76,10 +119,10 @@ pub(super) fn parameters(top: &mut Section<'_>, faults: &Faults) -> Parameters {
 }
 
 /// The templates, wherever the file puts them.
-pub(super) fn templates(top: &mut Section<'_>, faults: &Faults) -> PromptTemplates {
+pub(super) fn templates(top: &mut Section<'_>, parameters: &Parameters, faults: &Faults) -> PromptTemplates {
     let mut templates = PromptTemplates::default();
     if let Some(text) = top.placed_text("user_prompt_template", AGENT_FILE_BYTES_MAX) {
-        check_template(&text, "user_prompt_template", faults);
+        check_template(&text, "user_prompt_template", parameters, faults);
         templates.user = Some(text.1);
     }
     let mut named = BTreeMap::new();
@@ -97,7 +140,7 @@ pub(super) fn templates(top: &mut Section<'_>, faults: &Faults) -> PromptTemplat
                 );
                 continue;
             };
-            check_template(&(entry.value.id, text.to_owned()), &field, faults);
+            check_template(&(entry.value.id, text.to_owned()), &field, parameters, faults);
             named.insert(entry.key.clone(), text.to_owned());
         }
     }
@@ -113,9 +156,14 @@ const fn node(id: NodeId) -> Spot {
 }
 
 /// A template that stands alone, as in `query_template`.
-pub(super) fn single(section: &mut Section<'_>, key: &'static str, faults: &Faults) -> Option<String> {
+pub(super) fn single(
+    section: &mut Section<'_>,
+    key: &'static str,
+    parameters: &Parameters,
+    faults: &Faults,
+) -> Option<String> {
     let text = section.placed_text(key, AGENT_FILE_BYTES_MAX)?;
-    check_template(&text, &section.name(key), faults);
+    check_template(&text, &section.name(key), parameters, faults);
     Some(text.1)
 }
 

@@ -98,7 +98,8 @@ fn tool(item: &Node, field: &str, around: &Surroundings, faults: &Faults) -> Opt
     // `mcp:SERVER/TOOL` is one tool of a server; whether it has that tool is known when the server is asked.
     let known =
         name.split_once('/').filter(|(server, _)| server.starts_with("mcp:")).map_or(name, |parts| parts.0);
-    if around.tools.contains(known) {
+    let is_unseen = around.any_server && known.strip_prefix("mcp:").is_some_and(|server| !server.is_empty());
+    if is_unseen || around.tools.contains(known) {
         return Some(name.to_owned());
     }
     let names = || around.tools.iter().map(String::as_str);

@@ -66,7 +66,7 @@ fn scope(
 }
 
 /// `memory`, `memory_enabled`, `memory_scope` and the wishes about context.
-pub(super) fn memory(top: &mut Section<'_>, faults: &Faults) -> Memory {
+pub(super) fn memory(top: &mut Section<'_>, parameters: &Parameters, faults: &Faults) -> Memory {
     let mut used = MemoryUse::default();
     let mut found = scope(top, "memory_scope", None, faults);
     if let Some(mut limits) = top.section("resource_limits") {
@@ -86,7 +86,7 @@ pub(super) fn memory(top: &mut Section<'_>, faults: &Faults) -> Memory {
         }
         for key in ["search", "settings"] {
             if let Some(section) = memory.section(key) {
-                search(section, &mut used, faults);
+                search(section, &mut used, parameters, faults);
             }
         }
         memory.take("max_entities");
@@ -105,7 +105,7 @@ pub(super) fn memory(top: &mut Section<'_>, faults: &Faults) -> Memory {
         if let Some(mut context) = top.section(key) {
             context.take("conversation_depth");
             if let Some(section) = context.section("memory_search") {
-                search(section, &mut used, faults);
+                search(section, &mut used, parameters, faults);
             }
             context.ignore(&["capability_info", "tool_data", "cross_conversation_refs", "temporal_boost"]);
             context.finish();
@@ -115,7 +115,7 @@ pub(super) fn memory(top: &mut Section<'_>, faults: &Faults) -> Memory {
 }
 
 /// How memory is searched.
-fn search(mut section: Section<'_>, used: &mut MemoryUse, faults: &Faults) {
+fn search(mut section: Section<'_>, used: &mut MemoryUse, parameters: &Parameters, faults: &Faults) {
     if let Some(results) = section.count("max_results", 1..=100) {
         used.max_results = results;
     }
@@ -123,7 +123,8 @@ fn search(mut section: Section<'_>, used: &mut MemoryUse, faults: &Faults) {
         used.min_similarity = section.real(key, -1.0..=1.0).or(used.min_similarity);
     }
     used.semantic_weight = section.real("semantic_weight", 0.0..=1.0).or(used.semantic_weight);
-    used.query_template = single(&mut section, "query_template", faults).or(used.query_template.take());
+    used.query_template =
+        single(&mut section, "query_template", parameters, faults).or(used.query_template.take());
     if let Some(related) = section.flag("include_relationships") {
         used.include_relationships = related;
     }

@@ -115,6 +115,22 @@ fn a_conversation_is_never_reordered_even_across_queues() {
 }
 
 #[test]
+fn what_is_hastened_waits_for_its_moment_no_longer() {
+    let mut queues = queues(10);
+    for number in 1..=2 {
+        queues.push(2, lane(number), number, at(0)).unwrap();
+    }
+    for _ in 0..2 {
+        let first = queues.pick(at(1), |_| true).unwrap();
+        queues.put_back(first, at(1), at(500));
+    }
+    queues.hasten(&lane(1), |item| *item == 1);
+    queues.hasten(&lane(2), |item| *item == 1);
+    assert_eq!(serve(&mut queues, at(2)), Some(1));
+    assert_eq!((serve(&mut queues, at(2)), queues.next_due(at(2))), (None, Some(at(500))));
+}
+
+#[test]
 fn what_is_put_back_waits_its_time_before_the_rest_of_its_conversation() {
     let mut queues = queues(2);
     queues.push(2, lane(1), 1, at(0)).unwrap();

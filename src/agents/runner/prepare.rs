@@ -10,6 +10,7 @@ use super::Turn;
 use crate::agents::context::{Context, Gathered, assemble, tokens};
 use crate::agents::ports::{Delivery, MemoryAsk, PortError};
 use crate::agents::prompt::{PromptError, Rendered, Values, values};
+use crate::agents::reply::instruction;
 use crate::agents::spec::Agent;
 use crate::failure;
 use crate::llm::{Fact, ToolSpec};
@@ -69,6 +70,9 @@ impl Turn<'_> {
         let within = spec.limits.memory_search_timeout;
         // Servers of tools are somebody else's: one that does not answer must not hold the others of the batch up.
         let tools = offered(self.world, &spec.permissions, within).await;
+        for missing in tools.iter().flat_map(|(_, missing)| missing) {
+            tracing::warn!(agent = %spec.agent, missing, "a turn does without tools that its file allows");
+        }
         let gate = self.prepared.gate.take();
         let _turn_to_prepare = match &gate {
             Some(gate) => gate.acquire().await.ok(),
@@ -96,7 +100,7 @@ impl Turn<'_> {
     }
 
     /// Asks all sources but the tools at the same time, each for its time at most.
-    async fn gather(&mut self, tools: Option<Result<Vec<ToolSpec>, String>>) -> Gathered {
+    async fn gather(&mut self, tools: Option<(Vec<ToolSpec>, Vec<String>)>) -> Gathered {
         let (world, spec, delivery) = (self.world, &self.agent.spec, self.delivery);
         let within = spec.limits.memory_search_timeout;
         let conversation = &delivery.message.conversation;
@@ -120,7 +124,9 @@ impl Turn<'_> {
             Some(found)
         };
         let (history, memory, capabilities) = tokio::join!(history, memory, capabilities);
-        Gathered { history, memory, capabilities, tools }
+        let (tools, missing) = tools.unzip();
+        let tools_missing = missing.filter(|missing| !missing.is_empty()).map(|missing| missing.join("; "));
+        Gathered { history, memory, capabilities, tools: tools.map(Ok), tools_missing }
     }
 
     /// The prompts with as much context as the budget has room for behind instructions and message.
@@ -141,12 +147,12 @@ impl Turn<'_> {
         let placed = ["context", "memory_context", "conversation_history"]
             .iter()
             .any(|name| prompts.places(performative, name));
-        let all = context.texts.get("context").map_or("", String::as_str);
-        if !placed && !all.is_empty() {
+        let all = context.texts.get("context").map(String::as_str).filter(|all| !placed && !all.is_empty());
+        for added in all.into_iter().chain(instruction(performative)) {
             if !system.text.is_empty() {
                 system.text.push_str("\n\n");
             }
-            system.text.push_str(all);
+            system.text.push_str(added);
         }
         Ok((context, system, user))
     }
@@ -169,25 +175,22 @@ impl Turn<'_> {
             facts
         };
         let (facts, tools) = tokio::join!(facts, offered(world, &spec.permissions, within));
-        let known = Known { facts, tools: tools.and_then(Result::ok).unwrap_or_default() };
+        let known = Known { facts, tools: tools.map(|(tools, _)| tools).unwrap_or_default() };
         self.known = Some(known.clone());
         known
     }
 }
 
-/// The tools an agent may call; `None` when its file names none.
+/// The tools an agent may call, and those that are not there, with their reasons; `None` when its file names none.
 async fn offered(
     world: &super::World,
     permissions: &crate::toolbox::Permissions,
     within: Duration,
-) -> Option<Result<Vec<ToolSpec>, String>> {
+) -> Option<(Vec<ToolSpec>, Vec<String>)> {
     if permissions.tools.is_empty() {
         return None;
     }
-    let Ok((tools, missing)) = timeout(within, world.tools.offer(permissions)).await else {
-        return Some(Err(format!("no answer within {within:?}")));
-    };
-    Some(if tools.is_empty() && !missing.is_empty() { Err(missing.join("; ")) } else { Ok(tools) })
+    Some(world.tools.offer(permissions, within).await)
 }
 
 /// The answer to the only question.

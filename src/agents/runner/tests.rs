@@ -4,12 +4,14 @@ use std::sync::atomic::Ordering;
 
 use caxton_events::conversation::{Content, Message, Performative};
 use caxton_events::turn::ContextKind;
+use futures::future::BoxFuture;
 
 use super::*;
 use crate::agents::context::Said;
 use crate::agents::scripted::{self, Line, Stage, call, delivery, message, spec};
 use crate::agents::spec::AgentSpec;
-use crate::llm::{Fact, Role};
+use crate::llm::{Fact, Role, ToolSpec};
+use crate::toolbox::{ToolProvider, Toolbox};
 
 async fn handle(stage: &Stage, spec: AgentSpec, message: Message) -> Outcome {
     let agent = Agent::new(spec).unwrap();
@@ -102,6 +104,52 @@ async fn tools_are_called_and_their_results_told_to_the_model() {
     assert_eq!(results(&asks[2])[2], "broke");
 }
 
+/// One tool, or a server that is being started for ever.
+#[derive(Debug)]
+struct Source(Option<&'static str>);
+
+impl ToolProvider for Source {
+    fn tools(&self) -> BoxFuture<'_, Result<Vec<ToolSpec>, ToolError>> {
+        let Some(name) = self.0 else { return Box::pin(std::future::pending()) };
+        let (name, description) = (name.to_owned(), String::new());
+        let spec = ToolSpec { name, description, parameters: serde_json::json!({}) };
+        Box::pin(async move { Ok(vec![spec]) })
+    }
+
+    fn call<'a>(
+        &'a self,
+        _: &'a Caller,
+        _: &'a str,
+        _: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<String, ToolError>> {
+        Box::pin(async { Ok("done".to_owned()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_of_tools_that_hangs_takes_no_other_tool_away() {
+    let stage = Stage::new(vec![Line::Text("x")]);
+    let toolbox = Toolbox::new()
+        .with("memory", Arc::new(Source(Some("memory"))))
+        .with("mcp:good", Arc::new(Source(Some("mcp__good__echo"))))
+        .with("mcp:hang", Arc::new(Source(None)));
+    let world = World { tools: Arc::new(toolbox), ..World::clone(&stage.world) };
+    let mut spec = spec("ada");
+    spec.permissions.tools = ["memory", "mcp:good", "mcp:hang"].map(str::to_owned).to_vec();
+    let agent = Agent::new(spec).unwrap();
+    let before = Instant::now();
+    run_turn(&world, &agent, &delivery("ada", 9, message("go")), Prepared::default()).await;
+    assert_eq!(before.elapsed().as_secs(), 5);
+    let asks = stage.model.asks.lock().unwrap();
+    let offered: Vec<&str> = asks[0].tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(offered, ["mcp__good__echo", "memory"]);
+    let turns = stage.log.turns();
+    let TurnEvent::ContextPrepared { parts, .. } = &turns[1] else { panic!() };
+    let part = parts.iter().find(|part| part.kind == ContextKind::Tools).unwrap();
+    assert_eq!(part.used, ["tool:mcp__good__echo", "tool:memory"]);
+    assert_eq!(part.unavailable.as_deref(), Some("mcp:hang: no result within 5s"));
+}
+
 /// The log stops taking records behind each event in turn, as a crash would have it; then the turn goes on.
 #[tokio::test(start_paused = true)]
 async fn after_a_crash_anywhere_the_turn_is_finished_without_asking_again() {
@@ -186,6 +234,7 @@ async fn a_message_is_given_up_after_its_last_attempt_and_the_sender_is_told() {
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
     assert_eq!(stage.sent.lines(), ["ada to bob: FAILURE script: as scripted"]);
     assert_eq!(stage.log.words().last(), Some(&"conversation.message_dead_lettered"));
+    assert_eq!(stage.log.reason(), Some(DeadLetterReason::RetriesExhausted));
     let outcome = handle(&stage, spec("ada"), message("go")).await;
     assert!(matches!(outcome, Outcome::Failed { .. }) && stage.model.asked() == 4, "it stays given up");
 }
@@ -257,11 +306,35 @@ async fn the_answer_fits_the_performative_and_information_is_only_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn only_a_clear_word_decides_about_a_proposal_and_the_model_is_asked_for_one() {
+    let stage = Stage::new(vec![Line::Text("Yes, I accept, noon is fine.")]);
+    let proposal = Message { performative: Performative::Propose, ..message("noon?") };
+    handle(&stage, spec("ada"), proposal).await;
+    assert_eq!(stage.sent.lines(), ["ada to bob: NOT_UNDERSTOOD Yes, I accept, noon is fine."]);
+    let told = |stage: &Stage| stage.model.asks.lock().unwrap()[0].system.clone();
+    assert!(told(&stage).contains("ACCEPT_PROPOSAL"), "{}", told(&stage));
+    let stage = Stage::new(vec![Line::Text("at noon")]);
+    handle(&stage, spec("ada"), message("when?")).await;
+    assert!(!told(&stage).contains("ACCEPT_PROPOSAL"), "{}", told(&stage));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_refused_ends_the_turn_and_one_that_is_not_sent_waits() {
     let stage = Stage::new(vec![Line::Text("done")]);
     *stage.sent.refuse.lock().unwrap() = Some("the conversation is closed".to_owned());
     let Outcome::Failed { reason } = handle(&stage, spec("ada"), message("go")).await else { panic!() };
     assert_eq!(reason, "the answer was refused: the conversation is closed");
+
+    let stage = Stage::new(vec![Line::Text("done")]);
+    *stage.sent.refuse.lock().unwrap() = Some("it is too long".to_owned());
+    stage.sent.takes_failures.store(true, Ordering::SeqCst);
+    assert!(matches!(handle(&stage, spec("ada"), message("go")).await, Outcome::Failed { .. }));
+    assert_eq!(
+        stage.sent.lines(),
+        ["ada to bob: FAILURE the answer was refused: it is too long"],
+        "who waits is told"
+    );
+    assert_eq!(stage.log.reason(), Some(DeadLetterReason::GivenUp), "it was not tried again");
 
     let stage = Stage::new(vec![Line::Text("done")]);
     stage.sent.failures.store(1, Ordering::SeqCst);

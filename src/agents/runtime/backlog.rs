@@ -6,6 +6,7 @@ use std::sync::Arc;
 use caxton_events::conversation::Message;
 use caxton_events::{AgentId, ConversationId, Seq, Timestamp};
 
+use crate::agents::cancel::TakenBack;
 use crate::agents::ports::{Delivery, Room};
 
 /// Contents of waiting messages that are kept, in bytes; those beyond it are read again when their turn comes.
@@ -254,7 +255,8 @@ impl Backlog {
         };
         self.bytes -= message.content.as_str().len();
         self.behead(queue, &key, &lane);
-        Some(Delivery { agent: key.1, seq: key.0, message, not_before: first.not_before })
+        let (agent, seq, back) = (key.1, key.0, TakenBack::default());
+        Some(Delivery { agent, seq, message, not_before: first.not_before, back })
     }
 
     /// The first of a lane is gone; the next one takes its place.
@@ -276,7 +278,7 @@ impl Backlog {
 
     /// A message that was taken waits again.
     pub(super) fn put_back(&mut self, delivery: Delivery, queue: usize) {
-        let Delivery { agent, seq, message, not_before } = delivery;
+        let Delivery { agent, seq, message, not_before, .. } = delivery;
         self.insert(&agent, seq, message, queue, not_before);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_events::conversation::{Message, Performative, Strategy};
+use caxton_events::conversation::{Content, Message, Performative, Strategy};
 use caxton_events::{AgentId, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, TurnId};
 use futures::future::BoxFuture;
 
@@ -60,7 +60,7 @@ impl Out {
             correlation: Some(reply.turn.to_string()),
             ..Outgoing::new(reply.agent, reply.reply.performative, to, reply.reply.content)
         };
-        sent(self.engine.send(wish).await)
+        sent(self.engine.send(wish.as_written()).await)
     }
 
     /// The message of `delivery` to the next provider of its capability, as from its sender.
@@ -80,6 +80,7 @@ impl Out {
         let to =
             To::Capability { name: routing.capability.clone(), version: None, strategy: Strategy::Failover };
         let wish = Outgoing {
+            plain: matches!(message.content, Content::Text(_)),
             id: Some(passed_on_id(turn)),
             conversation: Some(message.conversation),
             priority: message.priority,
@@ -229,6 +230,7 @@ impl Messages for Out {
             correlation: Some(message.turn.to_string()),
             ..Outgoing::new(message.sender, message.performative, to, message.content)
         };
+        let wish = wish.as_written();
         Box::pin(async move {
             match self.engine.send(wish).await {
                 Ok(outcome) => Ok(SentMessage {

@@ -47,6 +47,10 @@ rules:
       - {tool: message, arguments: {capability: other, performative: REQUEST, content: "what now?", wait: true}}
   - when: {contains: ask the other}
     answer: "it says: {{result.answer.content}}"
+  - when: {contains: cite}
+    answer: "[1] According to the docs, yes."
+  - when: {contains: name}
+    answer: "{name} is a placeholder"
   - when: {system_contains: "second text"}
     answer: "second: {{question}}"
   - answer: "re: {{question}}"
@@ -425,6 +429,50 @@ fn what_was_said_is_remembered_and_tools_write_as_the_agent() {
         added.iter().filter(|record| record.correlation == Some(turn.to_string())).collect();
     assert_eq!(by_turn.len(), 2, "one by the tool, one by itself");
     assert!(by_turn.iter().all(|record| record.actor == "ada"));
+    life.end();
+}
+
+#[test]
+fn an_answer_that_only_begins_like_json_is_a_text() {
+    let dir = TempDir::new().unwrap();
+    put(dir.path(), "ada", &file("ada", "talk", "", "You talk."));
+    let life = Life::begin(dir.path());
+    for (count, asked, answer) in
+        [(1, "cite", "[1] According to the docs, yes."), (2, "name it", "{name} is a placeholder")]
+    {
+        life.request("ada", asked);
+        let heard = &life.heard(count)[count - 1];
+        let then = (Performative::Inform, Content::Text(answer.to_owned()));
+        assert_eq!((heard.performative, heard.content.clone()), then);
+    }
+    life.end();
+}
+
+#[test]
+fn a_request_that_its_sender_takes_back_is_not_answered() {
+    let dir = TempDir::new().unwrap();
+    put(dir.path(), "ada", &file("ada", "talk", "", "You talk."));
+    let life = Life::begin(dir.path());
+    let sent = life.request("ada", "hang on");
+    wait(|| life.turns().iter().any(|event| matches!(event, TurnEvent::ContextPrepared { .. })));
+    let cancel = Outgoing {
+        conversation: Some(sent.conversation.clone()),
+        in_reply_to: Some(sent.id.to_string()),
+        ..Outgoing::new(
+            name("bob"),
+            Performative::Cancel,
+            To::Agents(vec![name("ada")]),
+            Content::Text("never mind".to_owned()),
+        )
+    };
+    let cancel = life.engine.send_blocking(cancel).unwrap();
+    let heard = life.heard(1);
+    assert_eq!(heard[0].in_reply_to, Some(cancel.id.to_string()));
+    assert_eq!(heard[0].performative, Performative::Inform);
+    assert_eq!(heard[0].content.as_str(), format!("{} is taken back; nothing of it was done", sent.seq));
+    wait(|| life.engine.inbox(&name("ada"), Seq::ZERO, 1).is_empty());
+    assert_eq!(life.heard(1).len(), 1, "the CANCEL has one answer, and the request none");
+    assert!(life.of_kind(Kind::MessageDeadLettered).is_empty());
     life.end();
 }
 

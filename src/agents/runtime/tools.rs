@@ -8,13 +8,14 @@ use crate::agents::ports::Tools;
 use crate::llm::ToolSpec;
 use crate::toolbox::{Caller, Permissions, ToolError, Toolbox};
 
-/// Time for tools to open; a turn bounds it by its own.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-
 impl Tools for Toolbox {
-    fn offer<'a>(&'a self, permissions: &'a Permissions) -> BoxFuture<'a, (Vec<ToolSpec>, Vec<String>)> {
+    fn offer<'a>(
+        &'a self,
+        permissions: &'a Permissions,
+        within: Duration,
+    ) -> BoxFuture<'a, (Vec<ToolSpec>, Vec<String>)> {
         Box::pin(async move {
-            let offer = self.offer(permissions, OPEN_TIMEOUT).await;
+            let offer = self.offer(permissions, within).await;
             let missing = offer.unavailable.into_iter().map(|one| format!("{}: {}", one.name, one.reason));
             (offer.tools, missing.collect())
         })

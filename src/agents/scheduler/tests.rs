@@ -214,6 +214,95 @@ async fn a_circuit_opens_is_tried_after_its_time_and_closes() {
     assert_eq!(circuits, [(Circuit::Open, 3), (Circuit::HalfOpen, 3), (Circuit::Closed, 0)]);
 }
 
+/// bob takes back what he asked in a conversation, or the message with this word.
+fn cancel(seq: u64, conversation: &str, word: Option<&str>) -> Delivery {
+    let said = said_in(conversation, Priority::Normal, "never mind");
+    let in_reply_to = word.map(str::to_owned);
+    delivery("ada", seq, Message { performative: Performative::Cancel, in_reply_to, ..said })
+}
+
+const TOO_LATE: &str =
+    "ada to bob: FAILURE there is nothing to take back: it was answered or given up before, or never came";
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_is_taken_out_and_its_sender_is_told() {
+    let stage = Stage::new(vec![Line::After(Duration::from_secs(5), "slow")]);
+    let before = vec![told(1, "one"), told(2, "two"), cancel(3, "two", None), told(4, "two")];
+    let limits = Settings { turns_max: 1, ..settings() };
+    let show = Show::new(stage, vec![spec("ada")], limits, before);
+    assert_eq!(show.letters.done(4).await, [1, 2, 3, 4]);
+    assert_eq!(show.stage.model.asked(), 2, "nobody thinks about what was taken back, or about a CANCEL");
+    let mut sent = show.stage.sent.lines();
+    sent.sort();
+    let taken_back = "ada to bob: INFORM #2 is taken back; nothing of it was done";
+    assert_eq!(sent, [taken_back, "ada to bob: INFORM slow", "ada to bob: INFORM slow"]);
+    assert!(!show.stage.log.words().contains(&"conversation.message_dead_lettered"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_under_way_stops_before_its_next_step() {
+    let tools = Line::Calls(vec![call("a", "memory")]);
+    let stage = Stage::new(vec![tools, Line::Hang]);
+    let started = Instant::now();
+    let named = |seq, word: &str| {
+        let said = said_in("one", Priority::Normal, "go");
+        delivery("ada", seq, Message { reply_with: Some(word.to_owned()), ..said })
+    };
+    let show = Show::new(stage, vec![spec("ada")], settings(), vec![named(1, "q1"), named(2, "q2")]);
+    sleep(Duration::from_millis(500)).await;
+    show.letters.add(cancel(3, "one", Some("q1")));
+    show.letters.add(cancel(4, "one", Some("q2")));
+    show.letters.add(cancel(5, "one", Some("q1")));
+    assert_eq!(show.letters.done(5).await, [1, 2, 3, 4, 5]);
+    assert!(started.elapsed() < Duration::from_secs(30), "the model is not waited for");
+    let mut sent = show.stage.sent.lines();
+    sent.sort();
+    let then = [
+        TOO_LATE,
+        "ada to bob: INFORM #1 is taken back; a tool had been called by then",
+        "ada to bob: INFORM #2 is taken back; nothing of it was done",
+    ];
+    assert_eq!(sent, then, "each CANCEL has one answer, and the requests have none");
+    assert_eq!(show.stage.log.words().last(), Some(&"turn.failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_sender_takes_back_and_what_was_answered_stays() {
+    let stage = Stage::new(vec![Line::Echo]);
+    let said = said_in("one", Priority::Normal, "never mind");
+    let sender = "eve".parse().unwrap();
+    let by_another = Message { performative: Performative::Cancel, sender, ..said };
+    let before = vec![told(1, "one"), delivery("ada", 2, by_another), told(3, "two")];
+    let show = Show::new(stage, vec![spec("ada")], settings(), before);
+    show.letters.done(3).await;
+    show.letters.add(cancel(4, "two", None));
+    show.letters.done(4).await;
+    let sent = show.stage.sent.lines();
+    assert_eq!(sent.iter().filter(|line| *line == "ada to bob: INFORM go").count(), 2, "{sent:?}");
+    assert!(
+        sent.contains(&TOO_LATE.to_owned()) && sent.contains(&TOO_LATE.replace("bob", "eve")),
+        "{sent:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn taking_back_needs_no_circuit_and_no_second_attempt() {
+    let stage = Stage::new(vec![Line::Error(ModelErrorKind::Refused)]);
+    let again = ModelErrorKind::RateLimited { retry_after: Some(Duration::from_mins(10)) };
+    stage.model.first.lock().unwrap().push_back(Line::Error(again));
+    let mut before = vec![told(1, "one")];
+    before.extend((2..=5).map(|seq| told(seq, "two")));
+    let started = Instant::now();
+    let show = Show::new(stage, vec![spec("ada")], settings(), before);
+    sleep(Duration::from_secs(1)).await;
+    show.letters.add(cancel(6, "one", None));
+    show.letters.add(cancel(7, "two", None));
+    show.letters.done(7).await;
+    assert!(started.elapsed() < Duration::from_secs(30), "neither the pause nor the provider is waited for");
+    let words = show.stage.log.words();
+    assert_eq!(words.iter().filter(|word| **word == "agent.circuit_changed").count(), 1, "it stays open");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_a_critical_message_overtakes_it() {
     let stage = Stage::new(vec![Line::After(Duration::from_secs(1), "x")]);

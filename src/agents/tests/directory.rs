@@ -97,6 +97,18 @@ async fn a_file_is_in_use_when_it_is_there_changed_and_gone() {
 }
 
 #[tokio::test]
+async fn a_readme_among_the_files_is_no_agent_and_no_fault() {
+    let files = [("README.md", "# Our agents\n"), ("ada.md", &file("Ada", "1.0.0"))];
+    let world = start(&files, |_| ());
+    let roster = world.directory.roster();
+    assert_eq!((versions(&roster), roster.rejected.len()), (vec!["Ada 1.0.0".to_owned()], 0));
+    world.put("README.md", &file("Bob", "1.0.0"));
+    world.until(|roster| versions(roster) == ["Ada 1.0.0", "Bob 1.0.0"]).await;
+    world.put("README.md", "# Our agents\n");
+    world.until(|roster| versions(roster) == ["Ada 1.0.0"]).await;
+}
+
+#[tokio::test]
 async fn a_bad_file_keeps_the_last_good_version_and_is_told() {
     let world = start(&[("ada.md", &file("Ada", "1.0.0"))], |_| ());
     world.put("ada.md", "---\nname: Ada\nversion: two\ncapabilities: [a]\n---\nHi\n");

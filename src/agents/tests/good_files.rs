@@ -87,6 +87,26 @@ fn doubtful_parts_are_told_and_refused_only_when_asked() {
 }
 
 #[test]
+fn placeholders_that_nothing_fills_are_doubtful() {
+    let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [a]\nparameters: {tone: dry}\n\
+                user_prompt_template: '{{tone}} {{request}} {{topic}}'\n---\nBe {{tone}} and {{nope}}, {{kind:fair}}.\n";
+    let lenient = judge(text.as_bytes(), &Surroundings::default());
+    assert!(lenient.definition.is_some());
+    let told_of = told(&lenient.warnings);
+    let lines: Vec<&str> = told_of.lines().collect();
+    let [topic, nope] = &lines[..] else { panic!("{told_of}") };
+    assert!(topic.starts_with("6:45 user_prompt_template: nothing fills {{topic}}"), "{topic}");
+    assert!(nope.starts_with("8:17 body: nothing fills {{nope}}"), "{nope}");
+    assert!(
+        nope.contains("as in {{nope:none}}; the names are request, context") && nope.ends_with(", tone"),
+        "{nope}"
+    );
+    let strict = judge(text.as_bytes(), &Surroundings { strict: true, ..Surroundings::default() });
+    assert!(strict.definition.is_none());
+    assert_eq!(told(&strict.problems), told_of);
+}
+
+#[test]
 fn tools_and_permissions_add_up() {
     let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [ocr:v2, b.c]\nrequires: [other]\ncapability_metadata:\n  ocr: {priority: 900, languages: [de]}\n\
                 tools:\n  - name: http_client\n    permissions: {allowed_hosts: [API.example.com]}\n  - memory\n  - mcp:files/read\n\

@@ -14,7 +14,7 @@ use super::Api;
 use super::call::Call;
 use super::fields::Fields;
 use super::problem::{Problem, nearest};
-use super::refusals::log_unreadable;
+use super::refusals::{begins_at, log_unreadable};
 use super::rows;
 use super::wanted::Wanted;
 
@@ -33,11 +33,13 @@ pub(super) const FILTER: &[&str] =
 /// `GET /events`: events from `from_seq` on, at most `limit`; with `wait_seconds` it waits for the next one.
 pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(&[FILTER, &["from_seq", "limit", "wait_seconds"]])?;
-    let from = Seq(query.integer("from_seq", 1..=u64::MAX).unwrap_or(1));
+    let given = query.integer("from_seq", 1..=u64::MAX).map(Seq);
+    let from = given.unwrap_or(Seq::FIRST);
     let limit = query.integer("limit", 1..=LIMIT_MAX).unwrap_or(LIMIT_DEFAULT) as usize;
     let wait = query.integer("wait_seconds", 0..=WAIT_SECONDS_MAX).unwrap_or(0);
     let wanted = wanted(&mut query);
     query.finish()?;
+    let first = begins_at(api.engine.log(), &[("from_seq", given)])?;
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
     while api.engine.log().head().seq < from && tokio::time::Instant::now() < deadline {
         if api.is_leaving() {
@@ -67,6 +69,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             "events": events,
             "next_seq": next,
             "head_seq": head,
+            "first_seq": first,
         });
         rows::json(StatusCode::OK, &body)
     })

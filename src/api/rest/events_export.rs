@@ -19,7 +19,7 @@ use super::call::{Call, ReadContext};
 use super::events::wanted;
 use super::moment::{Moment, marked};
 use super::problem::Problem;
-use super::refusals::{embedding_failed, graph_failed, internal, log_unreadable, no_model};
+use super::refusals::{begins_at, embedding_failed, graph_failed, internal, log_unreadable, no_model};
 use crate::engine::copies::CopyError;
 
 /// Bytes of a piece of a file that lies there already.
@@ -32,7 +32,8 @@ pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Respons
     let mut query = call.query(&[FILTER])?;
     let formats = [("jsonl", EventFormat::Lines), ("parquet", EventFormat::Parquet)];
     let format = query.choice("format", &formats).unwrap_or(EventFormat::Lines);
-    let from = Seq(query.integer("from_seq", 1..=u64::MAX).unwrap_or(0));
+    let given = query.integer("from_seq", 1..=u64::MAX).map(Seq);
+    let from = given.unwrap_or(Seq::ZERO);
     let until = query.integer("to_seq", 1..=u64::MAX).map(Seq);
     if let Some(to) = until.filter(|to| *to < from) {
         let message = format!("lies before from_seq ({})", from.0);
@@ -42,6 +43,7 @@ pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Respons
     let mut filter = wanted(&mut query).filter;
     filter.until = until;
     query.finish()?;
+    begins_at(api.engine.log(), &[("from_seq", given), ("to_seq", until)])?;
     let media_type = match format {
         EventFormat::Lines => "application/x-ndjson",
         EventFormat::Parquet => "application/vnd.apache.parquet",

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use caxton_events::log::{Head, LogStats, ReadError, Reader};
 use caxton_events::{Clock as _, MemoryId, Seq, Timestamp};
 use caxton_projections::embedding::Embedder as _;
@@ -23,6 +23,8 @@ use super::rows;
 use crate::engine::SystemClock;
 use crate::failure::chain;
 
+/// The header of answers to `GET /ready` that says which log the server has: its id as 32 hexadecimal digits.
+pub const LOG_ID_HEADER: &str = "caxton-log-id";
 /// How long the checks of `/memory/health` stand before they are made again, in microseconds.
 const CHECK_MICROS: u64 = 60_000_000;
 /// Relations that are looked at for ends that are gone.
@@ -98,12 +100,22 @@ fn standing(stopped: Option<&str>, closed: Option<&str>) -> &'static str {
     }
 }
 
-/// `GET /ready`: 200 when writes and reads are taken. It needs no key and says nothing else.
-pub(super) async fn ready(State(api): State<Api>) -> Result<Response, Problem> {
+/// `GET /ready`: 200 when writes and reads are taken. It needs no key, and besides says only which log this is, so that nobody
+/// takes the server for another one.
+pub(super) async fn ready(State(api): State<Api>) -> Response {
+    let mut response = readiness(&api).into_response();
+    let id = format!("{:032x}", u128::from_be_bytes(api.engine.log().log_id()));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(LOG_ID_HEADER, id);
+    }
+    response
+}
+
+fn readiness(api: &Api) -> Result<Response, Problem> {
     if api.engine.is_stopping() {
         return Err(stopping());
     }
-    match cause(&api) {
+    match cause(api) {
         None if !api.engine.is_caught_up() => {
             let detail = "the projections are catching up with the log; searches miss what is not folded yet";
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", detail.to_owned())
@@ -181,7 +193,8 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
         let stats = log.stats();
         let closed = closed(log);
         let trouble = trouble(closed.as_deref(), &stats);
-        let log = log_component(head, trouble.as_ref(), stats.ok());
+        let mut log = log_component(head, trouble.as_ref(), stats.ok());
+        log["clock_behind_seconds"] = own.engine.clock_behind().map(|behind| behind.as_secs()).into();
         let cause = cause(&own).or(trouble);
         let component = |part: Part| {
             let position = view.positions().get(part);

@@ -25,7 +25,9 @@ use super::refusals;
 use super::relations::{RELATION, new_relation};
 use super::rows;
 use crate::commands::write::NewRelation;
-use crate::commands::{EntityRef, OnExisting, Refusal, RefusalCode, Write, Written, WrittenKind};
+use crate::commands::{
+    EntityRef, OnExisting, Refusal, RefusalCode, Write, WriteStatus, Written, WrittenKind,
+};
 use crate::engine::Outcome;
 
 /// Members that an export adds to its rows; they are read over, because numbers and times are drawn anew.
@@ -46,6 +48,7 @@ const EXPORTED: &[&str] = &[
     "to_entity_id",
     "created_by",
     "observation_id",
+    "updated_seq",
     "bidirectional",
     "status",
 ];
@@ -141,10 +144,11 @@ async fn whole(api: Api, call: Call) -> Result<Response, Problem> {
     let outcome = api.write(&context, writes, true).await;
     let outcome = outcome.map_err(|error| refusals::not_submitted(error, &place))?;
     let mut report = Report::default();
+    report.note(&outcome);
     for result in &outcome.results {
         report.count(result.clone());
     }
-    let body = report.body(outcome.last, started);
+    let body = report.body(started);
     answer(StatusCode::CREATED, &body, &outcome, None)
 }
 
@@ -187,7 +191,6 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
         written(&api, &context, (chunk, false), early, &mut report).await?;
         (early, chunk) = (rest, chunk + 1);
     }
-    let last = report.last;
     if report.written() == 0 && report.failed == 0 {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -202,7 +205,7 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
         (_, 0) => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::MULTI_STATUS,
     };
-    rows::json(status, &report.body(last, started))
+    rows::json(status, &report.body(started))
 }
 
 /// Writes the rows of a chunk and gives back the relations whose ends are not there, when these may still come.
@@ -232,7 +235,7 @@ async fn written(
                     done.push(number);
                 }
             }
-            report.last = report.chunk(outcome, &done);
+            report.chunk(outcome, &done);
             Ok(early)
         }
         Err(error) => {
@@ -319,7 +322,10 @@ fn row(
 /// What became of the rows.
 #[derive(Default)]
 struct Report {
+    /// Reads that include this see everything.
     last: Seq,
+    /// The last record that the import wrote; `None` while it wrote none.
+    last_written: Option<Seq>,
     entities: Tally,
     relations: Tally,
     failed: usize,
@@ -327,6 +333,18 @@ struct Report {
 }
 
 impl Report {
+    /// Notes how far the log is behind a command, and whether that is of this import: behind one that writes nothing the last
+    /// record is another's.
+    fn note(&mut self, outcome: &Outcome) {
+        let writes = |written: &Written| {
+            matches!(written.status, WriteStatus::Created | WriteStatus::Updated | WriteStatus::Removed)
+        };
+        if outcome.results.iter().flatten().any(writes) {
+            self.last_written = Some(outcome.last);
+        }
+        self.last = outcome.last;
+    }
+
     fn count(&mut self, result: Result<Written, Refusal>) {
         let tally = match &result {
             Ok(written) if written.kind == WrittenKind::Relation => &mut self.relations,
@@ -335,7 +353,8 @@ impl Report {
         tally.item(Map::new(), result, &refusals::whole);
     }
 
-    fn chunk(&mut self, outcome: Outcome, numbers: &[usize]) -> Seq {
+    fn chunk(&mut self, outcome: Outcome, numbers: &[usize]) {
+        self.note(&outcome);
         for (result, number) in outcome.results.into_iter().zip(numbers) {
             match result {
                 Ok(written) => self.count(Ok(written)),
@@ -345,7 +364,6 @@ impl Report {
                 }
             }
         }
-        outcome.last
     }
 
     fn fail(&mut self, line: usize, complaint: &Complaint, status: StatusCode) {
@@ -364,10 +382,10 @@ impl Report {
             .sum()
     }
 
-    fn body(&self, last: Seq, started: Instant) -> Value {
+    fn body(&self, started: Instant) -> Value {
         let existed = |tally: &Tally| tally.updated + tally.unchanged;
         json!({
-            "import_id": format!("import_{}", last.0),
+            "import_id": self.last_written.map(|seq| format!("import_{}", seq.0)),
             "entities_imported": self.entities.created,
             "entities_updated": self.entities.updated,
             "entities_skipped": self.entities.unchanged,
@@ -378,7 +396,7 @@ impl Report {
             "failed": self.failed,
             "errors": self.failures,
             "processing_time_ms": millis(started),
-            "seq": last,
+            "seq": self.last,
         })
     }
 }

@@ -12,7 +12,7 @@ use super::Api;
 use super::call::Call;
 use super::fields::Fields;
 use super::problem::Problem;
-use super::refusals::log_unreadable;
+use super::refusals::{begins_at, log_unreadable};
 use super::rows;
 
 /// `GET /log/head`: the position and the Merkle root of everything recorded, signed.
@@ -20,11 +20,13 @@ pub(super) async fn head(State(api): State<Api>, call: Call) -> Result<Response,
     call.query(&[])?.finish()?;
     let (head, signer) = (api.engine.log().head(), api.engine.signer());
     let origin = api.engine.log().origin().map_err(|error| log_unreadable(&ReadError::Store(error)))?;
+    let first = begins_at(api.engine.log(), &[])?;
     rows::json(
         StatusCode::OK,
         &json!({
             "origin": Some(origin).filter(|origin| !origin.is_none()),
             "seq": head.seq,
+            "first_seq": first,
             "root": head.root.to_string(),
             "recorded_at": head.recorded_at,
             "checkpoint": signer.sign(head).to_string(),

@@ -57,6 +57,7 @@ use std::time::Instant;
 
 pub use backup::BackupFiles;
 pub use caller::ScopeKind;
+pub use health::LOG_ID_HEADER;
 pub use middleware::Formats;
 pub use options::{ApiKeys, Compression, Measure, RestOptions, SearchDefaults};
 pub use routes::router;
@@ -76,6 +77,8 @@ struct Api(Arc<Shared>);
 struct Shared {
     engine: Engine,
     options: RestOptions,
+    /// Whether requests are taken by where they come from: nobody needs a key, and only this machine reaches the door.
+    guards_hosts: bool,
     turns: Turns,
     bodies: Bodies,
     request_ids: RequestIds,
@@ -89,7 +92,8 @@ struct Shared {
 }
 
 impl Api {
-    fn new(engine: Engine, options: RestOptions) -> Self {
+    /// `is_local`: only this machine reaches the door.
+    fn new(engine: Engine, options: RestOptions, is_local: bool) -> Self {
         buffers::keep(options.buffers_max);
         let api = Self(Arc::new(Shared {
             turns: Turns::new(options.reads_max, options.reads_waiting_max),
@@ -102,6 +106,7 @@ impl Api {
             agent_lists: config_agents::KeptLists::default(),
             started: Instant::now(),
             leaving: AtomicBool::new(false),
+            guards_hosts: is_local && options.api_keys.is_none(),
             engine,
             options,
         }));

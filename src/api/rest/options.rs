@@ -50,6 +50,9 @@ pub struct Compression {
 pub struct RestOptions {
     /// Who may talk to it; `None`: everybody who can connect.
     pub api_keys: Option<ApiKeys>,
+    /// Hosts that requests may be for, and pages that send them from, besides this machine; without keys, on a loopback address.
+    /// Default: none.
+    pub allowed_hosts: Vec<String>,
     /// Largest request body, in bytes. Default: 32 MiB.
     pub body_bytes_max: usize,
     /// Bytes of all request bodies over 64 KiB that are in memory at a time; further ones wait, then get 503.
@@ -190,6 +193,7 @@ impl Default for RestOptions {
     fn default() -> Self {
         Self {
             api_keys: None,
+            allowed_hosts: Vec::new(),
             body_bytes_max: 32 << 20,
             bodies_bytes_max: 256 << 20,
             connections_max: 1_000,

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use axum::http::StatusCode;
 use caxton_events::Seq;
-use caxton_events::log::{AppendError, ReadError as LogReadError, StoreError};
+use caxton_events::log::{AppendError, ReadError as LogReadError, Reader, StoreError};
 use caxton_projections::embedding::EmbedError;
 use caxton_projections::graph::ReadError;
 use caxton_projections::queries::SearchError;
@@ -270,6 +270,25 @@ pub(super) fn log_unreadable(error: &LogReadError) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", error.to_string())
         .remedy("run caxton log verify")
         .caused_by(error)
+}
+
+/// What was asked for lies before the log's first event.
+pub(super) fn events_dropped(field: &str, first: Seq) -> Problem {
+    let detail = format!("{field}: the log begins at record {first}, what lies before was dropped");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "EVENTS_DROPPED", detail)
+        .field(field)
+        .detail("first_seq", first.0)
+        .remedy(format!("ask for what lies at {} or behind it", first.0))
+}
+
+/// The position of the log's first event. Those of `given` that lie before it are refused: who goes on at one of them would
+/// miss what was dropped without knowing.
+pub(super) fn begins_at(log: &Reader, given: &[(&str, Option<Seq>)]) -> Result<Seq, Problem> {
+    let first = log.first().map_err(|error| log_unreadable(&LogReadError::Store(error)))?;
+    match given.iter().find(|(_, seq)| seq.is_some_and(|seq| seq < first)) {
+        Some((field, _)) => Err(events_dropped(field, first)),
+        None => Ok(first),
+    }
 }
 
 /// More is asked than can be done.

@@ -69,9 +69,9 @@ const PATHS: &[&str] = &[
 /// Paths that any word fits and at which there is nothing to be read: whoever asks for it has mistyped another path.
 const DELETED_ONLY: &[&str] = &["/api/v1/capabilities/{name}/{capability}", "/api/v1/memory/{agent_id}"];
 
-/// The whole door as a service, without its connections.
+/// The whole door as a service, without its connections: who listens for it decides which hosts it answers to.
 pub fn router(engine: Engine, options: RestOptions) -> Router {
-    with_layers(&Api::new(engine, options))
+    with_layers(&Api::new(engine, options, false))
 }
 
 /// The same over an `api` that is there.

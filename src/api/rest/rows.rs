@@ -109,6 +109,8 @@ pub(super) struct ObservationRow {
     pub(super) created_at: Timestamp,
     pub(super) created_by: String,
     pub(super) seq: Seq,
+    pub(super) updated_at: Timestamp,
+    pub(super) updated_seq: Seq,
 }
 
 impl From<Observation> for ObservationRow {
@@ -123,6 +125,8 @@ impl From<Observation> for ObservationRow {
             created_at: observation.created_at,
             created_by: observation.actor,
             seq: observation.created_seq,
+            updated_at: observation.updated_at,
+            updated_seq: observation.updated_seq,
         }
     }
 }

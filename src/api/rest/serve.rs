@@ -69,7 +69,7 @@ pub async fn serve(
     options: RestOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let api = Api::new(engine, options);
+    let api = Api::new(engine, options, is_local(&listener));
     connections(listener, with_layers(&api), &api, shutdown).await
 }
 
@@ -86,8 +86,13 @@ pub async fn serve_unlogged(
     options: RestOptions,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let api = Api::new(engine, options);
+    let api = Api::new(engine, options, is_local(&listener));
     connections(listener, unlogged(&api), &api, shutdown).await
+}
+
+/// Whether only this machine reaches the listener.
+fn is_local(listener: &TcpListener) -> bool {
+    listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
 }
 
 async fn connections(

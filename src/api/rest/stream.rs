@@ -21,7 +21,7 @@ use super::call::Call;
 use super::events::{FILTER, wanted};
 use super::fields::Fields;
 use super::problem::Problem;
-use super::refusals::{internal, log_unreadable};
+use super::refusals::{begins_at, internal, log_unreadable};
 use super::talk::shown::message;
 use super::wanted::Wanted;
 use crate::agents::Piece;
@@ -52,6 +52,12 @@ pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Respons
     let wanted = wanted(&mut query);
     let resumed = last_event_id(&call, &mut query);
     query.finish()?;
+    let behind = |after: Option<Seq>| after.map(|after| Seq(after.0.saturating_add(1)));
+    let given = match resumed {
+        Some(_) => ("Last-Event-ID", behind(resumed)),
+        None => ("from_seq", behind(from)),
+    };
+    begins_at(api.engine.log(), &[given])?;
     let after = resumed.or(from).unwrap_or_else(|| api.engine.log().head().seq);
     Ok(answer(api, Source::Log(wanted), after, None))
 }

@@ -19,7 +19,7 @@ use super::call::{Call, WriteContext};
 use super::caller::CALLER;
 use super::fields::Fields;
 use super::problem::Problem;
-use super::refusals::{self, graph_failed, log_unreadable, whole};
+use super::refusals::{self, events_dropped, graph_failed, log_unreadable, whole};
 use super::rows::{EntityRow, ObservationRow, RelationRow, json as answer, names_of};
 use crate::commands::undo::{Change, LaterFact, PlanError};
 use crate::engine::{UndoAsk, UndoError, UndoOutcome};
@@ -75,8 +75,13 @@ pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response,
     let engine = api.engine.clone();
     if is_preview {
         let shown = move |view: &View, outcome: &UndoOutcome| {
-            let is_blocked = outcome.plan.is_refused(later);
-            let status = if is_blocked { "would_be_refused" } else { "would_be_undone" };
+            let status = if outcome.plan.is_refused(later) {
+                "would_be_refused"
+            } else if outcome.plan.changes.is_empty() {
+                "unchanged"
+            } else {
+                "would_be_undone"
+            };
             report((view, engine.log()), outcome, later, status, listed)
         };
         let engine = api.engine.clone();
@@ -153,6 +158,8 @@ fn report(
     let mut body = json!(outcome.summary);
     body["status"] = json!(status);
     body["later"] = json!(later.as_str());
+    // The undo may be done: a log that fails behind it must not make it look as if it were not.
+    body["first_seq"] = json!(log.first().ok());
     body["through_seq"] = json!(outcome.through);
     body["changes_total"] = json!(outcome.plan.changes.len());
     body["changes"] = json!(changes);
@@ -296,6 +303,7 @@ fn blocked(log: &Reader, later: &[LaterFact]) -> Result<Problem, Problem> {
 fn not_undone(error: UndoError) -> Problem {
     match error {
         UndoError::Read(error) => log_unreadable(&error),
+        UndoError::Dropped { field, first } => events_dropped(field, first),
         UndoError::Plan(PlanError::Graph(error)) => graph_failed(&error),
         UndoError::Plan(error @ (PlanError::TooMany | PlanError::TooLarge)) => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", error.to_string())

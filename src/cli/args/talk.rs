@@ -25,7 +25,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("addressee").required(true).args(["to", "capability"])))]
 pub(in crate::cli) struct MessageSend {
-    /// What it says, `-` to read it from standard input; what begins with { or [ must be JSON
+    /// What it says, `-` to read it from standard input; what begins with { or [ is JSON where it can be read as such
     #[arg(value_name = "CONTENT")]
     pub(in crate::cli) content: String,
     /// The agent that sends; a new name is registered

@@ -1,12 +1,14 @@
 //! A running server, over HTTP.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 use std::time::Duration;
 
+use serde_json::Value;
 use ureq::http::Uri;
 use ureq::{Agent, Body};
 
 use super::{Answer, Request};
+use crate::api::rest::LOG_ID_HEADER;
 use crate::cli::failure::{Exit, Failure};
 use crate::failure::chain;
 
@@ -16,12 +18,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
 /// Time for a server to say that it is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest answer about the head of a log that is read, in bytes.
+const HEAD_BYTES_MAX: u64 = 1 << 20;
+/// What the name of a log begins with; its id follows.
+const LOG_NAME: &str = "caxton/log/";
 
 /// A server and how to talk to it.
 pub(in crate::cli) struct Http {
     agent: Agent,
     base: String,
     key: Option<String>,
+}
+
+/// What is found at an address.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nobody answers.
+    Nobody,
+    /// A server with the log of this id.
+    Log(String),
+    /// Something that does not say which log it has.
+    Stranger,
 }
 
 /// Refuses what is no address of a server. `flag` is what gave it, with a colon and a space, or nothing.
@@ -50,10 +67,22 @@ impl Http {
         Ok(Self { agent, base: url.trim_end_matches('/').to_owned(), key })
     }
 
-    /// Whether something speaks HTTP there.
-    pub(super) fn answers(&self) -> bool {
+    /// Who speaks HTTP there. One request, and another one to a server that is too old to say its log in the first answer.
+    pub(super) fn who_answers(&self) -> Found {
         let probe = self.agent.get(format!("{}/api/v1/ready", self.base));
-        probe.config().timeout_global(Some(PROBE_TIMEOUT)).build().call().is_ok()
+        let Ok(answer) = probe.config().timeout_global(Some(PROBE_TIMEOUT)).build().call() else {
+            return Found::Nobody;
+        };
+        let told = answer.headers().get(LOG_ID_HEADER).and_then(|id| id.to_str().ok());
+        told.map(str::to_owned).or_else(|| self.log_of_head()).map_or(Found::Stranger, Found::Log)
+    }
+
+    /// The log that the server names with its head.
+    fn log_of_head(&self) -> Option<String> {
+        let answer = self.send(Request::get("/api/v1/log/head")).ok()?;
+        let head: Value = serde_json::from_reader(answer.body.take(HEAD_BYTES_MAX)).ok()?;
+        let id = head.get("public_key")?.as_str()?.strip_prefix(LOG_NAME)?.get(..32)?;
+        Some(id.to_owned())
     }
 
     /// The base address.
@@ -90,5 +119,68 @@ impl Http {
         let body: Box<dyn std::io::Read> =
             if status == 204 { Box::new(Cursor::new(b"null")) } else { Box::new(body.into_reader()) };
         Ok(Answer { status, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::{Found, Http};
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    /// Who is found where these answers are given, one to each request, and to which paths.
+    fn found(answers: Vec<String>) -> (Found, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = Vec::new();
+                let mut byte = [0; 1];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8(head).unwrap();
+                asked.push(head.split(' ').nth(1).unwrap().to_owned());
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            asked
+        });
+        let found = Http::new(&url, None).unwrap().who_answers();
+        (found, serving.join().unwrap())
+    }
+
+    fn answer(status: &str, header: &str, body: &str) -> String {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\n{header}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+    }
+
+    #[test]
+    fn a_server_is_known_by_its_log_after_one_request_and_an_old_one_after_two() {
+        let header = format!("caxton-log-id: {ID}\r\n");
+        for status in ["200 OK", "503 Service Unavailable"] {
+            let (who, asked) = found(vec![answer(status, &header, "{}")]);
+            assert_eq!((who, asked), (Found::Log(ID.to_owned()), vec!["/api/v1/ready".to_owned()]));
+        }
+        let key = format!(r#"{{"public_key": "caxton/log/{ID}+deadbeef+AAAA"}}"#);
+        let (who, asked) = found(vec![answer("200 OK", "", "{}"), answer("200 OK", "", &key)]);
+        assert_eq!(who, Found::Log(ID.to_owned()));
+        assert_eq!(asked, ["/api/v1/ready", "/api/v1/log/head"]);
+        let other =
+            |body: &str| found(vec![answer("404 Not Found", "", body), answer("404 Not Found", "", body)]).0;
+        assert_eq!(other("<html>"), Found::Stranger);
+        assert_eq!(other("{}"), Found::Stranger);
+    }
+
+    #[test]
+    fn nobody_is_found_where_nobody_listens() {
+        assert_eq!(Http::new("http://127.0.0.1:1", None).unwrap().who_answers(), Found::Nobody);
     }
 }

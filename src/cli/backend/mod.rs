@@ -1,19 +1,19 @@
 //! Where a command's requests go: to the server that has the data directory, or, when none runs, to an engine of its
 //! own behind the same REST router.
 
+mod found;
 mod http;
 mod local;
 
 use std::io::{self, Read};
-use std::path::Path;
 
 use serde_json::Value;
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
-use super::output::shortened;
 use super::setup;
 
+use http::Found;
 pub(super) use http::{Http, is_address};
 pub(super) use local::Local;
 
@@ -115,6 +115,14 @@ impl Backend {
         Ok(Self::Local(Box::new(Local::open(common, writes)?)))
     }
 
+    /// Has the model read what it has not read of the log yet, where nobody goes on with that afterwards: a server does.
+    pub(super) fn let_model_catch_up(&self, common: &Common) {
+        match self {
+            Self::Http(_) => (),
+            Self::Local(engine) => engine.let_model_catch_up(common),
+        }
+    }
+
     /// The answer's body as it comes.
     pub(super) fn read(&self, request: Request) -> Result<Box<dyn Read>, Failure> {
         let answer = self.send(request)?;
@@ -163,52 +171,69 @@ fn read_whole(body: Box<dyn Read>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The server that `--url` or the data directory names and that answers. A server named by `--url` must answer; the
-/// file of one that was killed is passed over.
+/// The server that `--url` names, which must answer and is taken at its word, or the one that has the data directory open.
 pub(super) fn running(common: &Common) -> Result<Option<Http>, Failure> {
-    if let Some(url) = &common.url {
-        return Http::new(url, common.api_key.clone()).map(Some);
+    match &common.url {
+        Some(url) => Http::new(url, common.api_key.clone()).map(Some),
+        None => found::on_directory(&setup::data_dir(common)?, common),
     }
-    let file = setup::data_dir(common)?.join(ENDPOINT_FILE);
-    match std::fs::read(&file) {
-        Ok(text) => {
-            let text = String::from_utf8_lossy(&text);
-            let url = text.trim();
-            is_address(url, "").map_err(|_| names_no_server(&file, url))?;
-            let server = Http::new(url, common.api_key.clone())?;
-            Ok(server.answers().then_some(server))
+}
+
+/// The server that has the files of the data directory open, for a command that works on these itself: `--url` counts only where
+/// no directory is named and somebody answers there.
+pub(super) fn holding_files(common: &Common) -> Result<Option<Http>, Failure> {
+    if let (Some(url), None) = (&common.url, &common.data_dir) {
+        let server = Http::new(url, common.api_key.clone())?;
+        if server.who_answers() != Found::Nobody {
+            return Ok(Some(server));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unreadable(&file, &error)),
     }
-}
-
-/// A server may run or not: without its address nobody can tell, so nothing is opened beside it.
-fn names_no_server(file: &Path, text: &str) -> Failure {
-    let holds = if text.is_empty() { "is empty".to_owned() } else { format!("holds {:?}", shortened(text)) };
-    let message = format!(
-        "{} {holds}, where the address of the server on this data directory should stand (http://HOST:PORT); \
-         if none runs, remove this file, else name the server with --url, or start it again",
-        file.display()
-    );
-    Failure::new(Exit::Unreachable, message)
-}
-
-fn unreadable(file: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Unreachable, format!("could not read {}: {error}", file.display()))
+    found::on_directory(&setup::data_dir(common)?, common)
 }
 
 /// What the server tells clients of the REST API, in the words of the command line.
 const IN_COMMANDS: &[(&str, &str)] = &[
     ("send Authorization: Bearer KEY with a key from", "give --api-key or CAXTON_API_KEY a key from"),
-    ("see GET /conversations", "see `caxton conversations list`"),
-    ("see GET /dead-letters", "see `caxton deadletters list`"),
-    ("see GET /capabilities", "see `caxton capabilities list`"),
     ("send again=true", "add --again"),
+    (
+        "leave conversation_id out to open one, or open it first with POST /conversations",
+        "leave --conversation out to open one",
+    ),
+    (
+        "register it with POST /agents",
+        "it is known once it has written something, as with `caxton memory add --agent NAME`",
+    ),
     ("GET /api/v1/config-agents/ with the agent's name lists", "`caxton agents show NAME` lists"),
     ("GET /api/v1/config-agents lists", "`caxton agents list` lists"),
     ("; GET /api/v1/agents also those that registered", ", and those that registered"),
+    ("GET /api/v1/log/head", "`caxton log head`"),
+    ("GET /api/v1/health/detailed", "`caxton status`"),
+    ("GET /api/v1/events?kinds=system.erased", "`caxton log tail --kind system.erased`"),
+    ("GET /audit?kinds=system.erased", "`caxton audit query --kind system.erased`"),
+    ("GET /api/v1/audit", "`caxton audit query`"),
+    (
+        "GET /api/v1/projections/graph?wait_seconds=25 waits for its end",
+        "`caxton projection list` says when it has ended",
+    ),
+    (
+        "GET /api/v1/projections/talk?wait_seconds=25 waits for its end",
+        "`caxton projection list` says when it has ended",
+    ),
+    (
+        "GET /api/v1/projections/vectors?wait_seconds=25 waits for its end",
+        "`caxton projection list` says when it has ended",
+    ),
+    ("GET /api/v1/projections", "`caxton projection list`"),
+    ("GET /agents", "`caxton agents list`"),
+    ("GET /conversations", "`caxton conversations list`"),
+    ("GET /dead-letters", "`caxton deadletters list`"),
+    ("GET /capabilities", "`caxton capabilities list`"),
 ];
+
+/// A text of the server in the words of the command line.
+fn in_commands(told: String) -> String {
+    IN_COMMANDS.iter().fold(told, |told, (rest, command)| told.replace(rest, command))
+}
 
 /// A problem document as a failure: what is wrong, where, and what to do.
 fn refusal(status: u16, body: &[u8]) -> Failure {
@@ -234,15 +259,15 @@ fn refusal(status: u16, body: &[u8]) -> Failure {
     };
     if !remedy.is_empty() {
         message.push_str("\nremedy: ");
-        message.push_str(
-            &IN_COMMANDS.iter().fold(remedy.to_owned(), |told, (rest, command)| told.replace(rest, command)),
-        );
+        message.push_str(remedy);
     }
-    Failure::new(exit, message)
+    Failure::new(exit, in_commands(message))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::{Request, encoded, refusal};
     use crate::cli::failure::Exit;
 
@@ -258,6 +283,34 @@ mod tests {
     fn check(status: u16, body: &str, exit: Exit, message: &str) {
         let failure = refusal(status, body.as_bytes());
         assert_eq!((failure.exit, failure.to_string().as_str()), (Some(exit), message));
+    }
+
+    #[test]
+    fn remedies_name_commands_and_no_requests() {
+        for (told, command) in [
+            ("GET /api/v1/log/head says how many events there are", "`caxton log head` says how many"),
+            ("register it with POST /agents, or see GET /agents", "or see `caxton agents list`"),
+            (
+                "register it with POST /agents, or send to a capability",
+                "`caxton memory add --agent NAME`, or",
+            ),
+            ("wait; GET /api/v1/health/detailed says how far they are", "wait; `caxton status` says how far"),
+            (
+                "GET /api/v1/projections/talk?wait_seconds=25 waits for its end",
+                "`caxton projection list` says",
+            ),
+            (
+                "nothing was written; GET /api/v1/projections says how far it is",
+                "`caxton projection list` says",
+            ),
+            ("check the id; GET /api/v1/audit finds events by who", "`caxton audit query` finds"),
+            ("see GET /capabilities for what is offered", "see `caxton capabilities list` for"),
+        ] {
+            let body = json!({ "detail": told, "remedy": told }).to_string();
+            let failure = refusal(404, body.as_bytes()).to_string();
+            assert_eq!(failure.matches(command).count(), 2, "{failure}");
+            assert!(!failure.contains("GET /") && !failure.contains("POST /"), "{failure}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::plan::{Key, Planned};
 use super::wish::{Learned, Sent, Wish};
+use crate::cli::output::counted;
 
 /// Requests without an answer in a row after which the server is taken for gone.
 const SILENCE_MAX: u64 = 50;
@@ -63,7 +64,8 @@ impl fmt::Display for Report {
         let Self { target, sent, accepted, seconds, requests_per_second, .. } = self;
         write!(
             f,
-            "{sent} requests to {target} in {seconds:.3} s: {requests_per_second:.1} a second, {accepted} accepted"
+            "{} to {target} in {seconds:.3} s: {requests_per_second:.1} a second, {accepted} accepted",
+            counted(*sent as usize, "request")
         )?;
         for (code, count) in &self.refused {
             write!(f, "\n{count:>12}  refused: {code}")?;

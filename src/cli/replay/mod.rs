@@ -1,10 +1,11 @@
 //! `caxton replay`: the log of a stopped directory again, into nothing, into fresh projections, or into another server.
 //!
-//! Reading order: `wish` (what an event asks of a server), `plan` (from events to requests), `load` (when they are sent),
-//! `target` (over HTTP).
+//! Reading order: `source` (the log, also that of a backup), `wish` (what an event asks of a server), `plan` (from events to
+//! requests), `load` (when they are sent), `target` (over HTTP).
 
 mod load;
 mod plan;
+mod source;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,8 @@ use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::progress::Progress;
 use super::ranges::moment;
-use super::{log, model, setup};
+use super::{model, setup};
+use source::Source;
 use target::Target;
 
 /// Time as it passes.
@@ -46,25 +48,26 @@ impl Watch for Stopwatch {
 /// Runs `caxton replay`.
 pub(super) fn run(what: &Replay, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let range = range(what)?;
-    let reader = log::open(common)?;
+    let source = Source::open(common)?;
+    let reader = &source.reader;
     let options = Options { range, pace: what.speed.unwrap_or(Pace::Full), two_threads: what.threads > 1 };
     let watch = Stopwatch(Instant::now());
     let mut progress = Progress::new("replaying", "events", !common.no_progress);
     if let Some(url) = &what.target {
         let (timing, in_flight) = (target::timing(what.speed, what.rate), usize::from(what.in_flight));
         let target = Target { url, key: common.api_key.clone(), timing, in_flight };
-        let report = target::send(&reader, &range, &target, &watch, &mut |done, all| progress.set(done, all));
+        let report = target::send(reader, &range, &target, &watch, &mut |done, all| progress.set(done, all));
         drop(progress);
         return out.value(&report?);
     }
     let replayed = match &what.into {
-        None => replay(&reader, &options, &watch, &mut |done, all| progress.set(done, all)),
+        None => replay(reader, &options, &watch, &mut |done, all| progress.set(done, all)),
         Some(dir) => {
             // Before a directory is made for nothing.
-            let checked = range.resolve(&reader).and_then(|bounds| bounds.from_the_first());
+            let checked = range.resolve(reader).and_then(|bounds| bounds.from_the_first());
             checked.map_err(|error| failed(&error.into()))?;
-            let projections = projections(dir, common)?;
-            replay_into(&reader, &options, projections, &watch, &mut |done, all| progress.set(done, all))
+            let projections = projections(dir, &source, common)?;
+            replay_into(reader, &options, projections, &watch, &mut |done, all| progress.set(done, all))
         }
     };
     drop(progress);
@@ -83,9 +86,9 @@ fn range(what: &Replay) -> Result<Range, Failure> {
 
 /// Fresh projections in `dir`; with vectors where the model is here, which then is asked only for what the directory's
 /// own vectors lack.
-fn projections(dir: &Path, common: &Common) -> Result<Projections, Failure> {
+fn projections(dir: &Path, source: &Source, common: &Common) -> Result<Projections, Failure> {
     let loaded = setup::load(common, Vec::new())?;
-    let sidecar = setup::existing_data_dir(common)?.join("vectors");
+    let sidecar = source.dir.join("vectors");
     let vectors = match model::found_here(&loaded) {
         Some(model) if !loaded.config.embedding.keyword_only => Some(VectorParts {
             embedder: setup::embedding_service(&loaded.config, &model)? as Arc<dyn Embedder>,

@@ -190,6 +190,22 @@ fn an_entity_and_its_observations_are_one_request_and_what_follows_uses_the_serv
 }
 
 #[test]
+fn a_text_that_begins_like_json_is_sent_as_a_text() {
+    let with = |text: &str| -> Event {
+        let Event::Conversation(ConversationEvent::MessageSent(mut message)) = message(1, "plan") else {
+            panic!("another event")
+        };
+        message.content = Content::Text(text.to_owned());
+        ConversationEvent::MessageSent(message).into()
+    };
+    for (text, content_type) in [("[URGENT] server down", json!("text")), ("hello", Value::Null)] {
+        let (path, body) = &sent(&planned(&[&[with(text)]]).0)[0];
+        assert_eq!((path.as_str(), &body["content"]), ("POST /messages", &json!(text)));
+        assert_eq!(body["content_type"], content_type);
+    }
+}
+
+#[test]
 fn what_goes_with_an_entity_is_not_removed_twice() {
     let (planned, left_out) = planned(&[
         &[entity(1, "tea"), observation(2, 1)],

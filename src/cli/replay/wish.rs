@@ -392,6 +392,11 @@ fn message_body(
             Content::Json(text) => serde_json::from_str(text).unwrap_or(Value::Null),
         },
     );
+    if let Content::Text(text) = &message.content
+        && text.starts_with(['{', '['])
+    {
+        put("content_type", json!("text"));
+    }
     match &message.routing {
         // Nobody was found: the same is asked for again.
         Some(routing) if message.receivers.is_empty() => {

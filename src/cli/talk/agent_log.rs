@@ -1,5 +1,7 @@
 //! `caxton agents logs`: what an agent did, from the log.
 
+use std::io::{self, Write as _};
+
 use serde_json::Value;
 
 use super::super::args::{AgentLogs, Common};
@@ -24,11 +26,15 @@ pub(in crate::cli) fn run(what: &AgentLogs, common: &Common, out: &mut Output) -
     };
     let following = what.follow.then(Following::begin).transpose()?;
     let found = backend.ask(Request::get(&format!("/api/v1/agents/{}", encoded(&what.name))));
-    let (events, head) = newest(&backend, &what.name, what.lines as usize)?;
+    let Newest { events, head, first } = newest(&backend, &what.name, what.lines as usize)?;
     match found {
         // An agent whose file is gone is known to the log alone.
         Err(failure) if failure.exit != Some(Exit::NotFound) || events.is_empty() => return Err(failure),
         Ok(_) | Err(_) => (),
+    }
+    if first > 1 && events.len() < what.lines as usize {
+        // Nobody may be listening there.
+        let _ = writeln!(io::stderr(), "caxton: the log begins at #{first}, what lies before was dropped");
     }
     for event in &events {
         print(event, what, out)?;
@@ -59,18 +65,29 @@ fn print(event: &Value, what: &AgentLogs, out: &mut Output) -> Result<(), Failur
     }
 }
 
-/// The newest `count` events that people are shown, and the position up to which was looked.
-fn newest(backend: &Backend, agent: &str, count: usize) -> Result<(Vec<Value>, u64), Failure> {
-    let head = backend.ask(Request::get("/api/v1/log/head"))?["seq"].as_u64().unwrap_or_default();
+/// What was found of an agent.
+struct Newest {
+    events: Vec<Value>,
+    /// The position up to which was looked.
+    head: u64,
+    /// The first position that the log has.
+    first: u64,
+}
+
+/// The newest `count` events that people are shown.
+fn newest(backend: &Backend, agent: &str, count: usize) -> Result<Newest, Failure> {
+    let answer = backend.ask(Request::get("/api/v1/log/head"))?;
+    let (first, head) =
+        (answer["first_seq"].as_u64().unwrap_or(1), answer["seq"].as_u64().unwrap_or_default());
     let (mut found, mut until, mut width) = (Vec::new(), head + 1, LOOK_BACK);
-    while until > 1 && found.len() < count {
-        let from = until.saturating_sub(width).max(1);
+    while until > first && found.len() < count {
+        let from = until.saturating_sub(width).max(first);
         let mut part = between(backend, agent, from, until)?;
         part.extend(found);
         (found, until, width) = (part, from, width.saturating_mul(4));
     }
     found.drain(..found.len().saturating_sub(count));
-    Ok((found, head))
+    Ok(Newest { events: found, head, first })
 }
 
 /// The agent's events at `from` and behind it, before `until`.

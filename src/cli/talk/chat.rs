@@ -17,7 +17,7 @@ use super::super::output::{Output, cell, counted};
 use super::answers::{Bearing, Question};
 use super::conversations::{history, say_lost};
 use super::shown::{plain, print_message};
-use super::{content, server};
+use super::{content, only_begins_like_json, server};
 use crate::engine::SystemClock;
 
 /// Who talks where the system knows no name, or one that is taken.
@@ -296,6 +296,9 @@ impl Chat<'_> {
             "receiver": self.what.agent,
             "content": line,
         });
+        if only_begins_like_json(line) {
+            body["content_type"] = json!("text");
+        }
         for (name, value) in [
             ("workspace", &self.what.workspace),
             ("conversation_id", &self.conversation),

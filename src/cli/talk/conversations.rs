@@ -162,13 +162,16 @@ fn follow(show: &ConversationShow, common: &Common, out: &mut Output) -> Result<
         if out.is_json() { out.json_line(message) } else { print_message(message, out) }?;
     }
     out.flush()?;
+    // What lies before the log's first event was dropped, and asking for it is refused.
+    let first = backend.ask(Request::get("/api/v1/log/head"))?["first_seq"].as_u64().unwrap_or(1);
     let opened = conversation["seq"].as_u64().unwrap_or_default();
     let last = messages.last().and_then(|message| message["seq"].as_u64());
     let id = cell(&conversation, "conversation_id");
     let ask = move |after: u64| {
         Request::get("/api/v1/events/stream").with("stream", &id).with("from_seq", &(after + 1).to_string())
     };
-    following.tell(common, last.unwrap_or(opened), ask, out, |event, out| {
+    let after = last.unwrap_or(opened).max(first.saturating_sub(1));
+    following.tell(common, after, ask, out, |event, out| {
         if event["kind"] == "conversation.message_sent" {
             let message = message_of(event);
             if out.is_json() { out.json_line(&message) } else { print_message(&message, out) }?;

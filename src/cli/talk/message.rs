@@ -12,7 +12,7 @@ use super::super::failure::{Exit, Failure};
 use super::super::output::{Output, cell, counted, items};
 use super::answers::{Bearing, Question, is_bad};
 use super::shown::print_message;
-use super::{moment, names, server};
+use super::{moment, names, only_begins_like_json, server};
 
 /// Seconds that one request waits for answers; the server cuts it to what it allows.
 const POLL_SECONDS: u64 = 20;
@@ -67,6 +67,9 @@ fn body(send: &MessageSend) -> Result<Value, Failure> {
     let mut body = Map::new();
     body.insert("performative".to_owned(), word.into());
     body.insert("sender".to_owned(), send.from.clone().into());
+    if content.as_str().is_some_and(only_begins_like_json) {
+        body.insert("content_type".to_owned(), "text".into());
+    }
     body.insert("content".to_owned(), content);
     if send.capability.is_none() {
         body.insert("receivers".to_owned(), json!(send.to));
@@ -249,6 +252,12 @@ mod tests {
             "3",
         ];
         assert_eq!(typed(&words), then);
+        for (text, content_type) in
+            [("[URGENT] server down", "text".into()), ("{name} it", "text".into()), ("[1]", Value::Null)]
+        {
+            let typed = typed(&["--to", "bob", text]);
+            assert_eq!((&typed["content"], &typed["content_type"]), (&json!(text), &content_type));
+        }
         let answer = typed(&["--to", "bob", "--conversation", "c", "--in-reply-to", "q1", "yes"]);
         assert_eq!((&answer["performative"], &answer["in_reply_to"]), (&json!("INFORM"), &json!("q1")));
     }

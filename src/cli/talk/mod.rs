@@ -13,6 +13,7 @@ mod shown;
 
 use std::time::SystemTime;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::args::{Common, PageOf};
@@ -99,6 +100,11 @@ fn moment(flag: &str, text: &str) -> Result<String, Failure> {
 fn second(value: &Value, name: &str) -> String {
     let at = cell(value, name);
     at.split_once('.').map_or_else(|| at.clone(), |(second, _)| format!("{second}Z"))
+}
+
+/// Whether a text begins like JSON and is none: a server refuses it unless it is told that it is a text.
+fn only_begins_like_json(text: &str) -> bool {
+    text.starts_with(['{', '[']) && serde_json::from_str::<IgnoredAny>(text).is_err()
 }
 
 /// The text of a content: texts as they are, JSON as JSON.

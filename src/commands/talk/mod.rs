@@ -1,8 +1,10 @@
 //! Wishes of agents among themselves: messages, conversations, inboxes, offers; and the pure decisions about them.
 //!
 //! Reading order: [`wish`] (what can be asked), [`situation`] (what a decision may know), [`send`] (the rules of
-//! messages), [`protocol`] (what answers what), [`routing`] (who gets it), [`upkeep`] (everything else).
+//! messages), [`protocol`] (what answers what), [`routing`] (who gets it), [`deadlines`] (what time brings about), [`upkeep`]
+//! (everything else).
 
+pub mod deadlines;
 pub mod protocol;
 pub mod routing;
 pub mod send;
@@ -12,6 +14,7 @@ mod tests;
 pub mod upkeep;
 pub mod wish;
 
+pub use deadlines::passed;
 pub use protocol::may_answer;
 pub use routing::{Choice, NoChoice, Provider, choose};
 pub use send::{Numbers, decide_send};

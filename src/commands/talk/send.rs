@@ -233,11 +233,11 @@ fn checked(wish: &Outgoing, situation: &Situation<'_>) -> Result<bool, Refusal> 
     }
     let is_json = match &wish.content {
         Content::Json(_) => true,
-        Content::Text(text) => begins_like_json(text),
+        Content::Text(text) => !wish.plain && begins_like_json(text),
     };
     if is_json && let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         let message = format!("{} begins like JSON but is none: {error}", excerpt(text));
-        let remedy = "correct it there, or do not begin a text with '{' or '['";
+        let remedy = "correct it there, or send it with content_type=text to have it taken as a text";
         return Err(refuse(RefusalCode::Validation, "content", message, remedy));
     }
     Ok(is_json)

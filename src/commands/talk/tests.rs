@@ -68,6 +68,7 @@ fn every_rule_of_a_message_names_its_field() {
     check(|wish| wish.content = text("{\"a\": 1}"), None);
     check(|wish| wish.content = text("{\"a\": 1"), Some(("content", R::Validation)));
     check(|wish| wish.content = text("[1, 2"), Some(("content", R::Validation)));
+    check(|wish| (wish.content, wish.plain) = (text("[1, 2"), true), None);
     check(|wish| wish.content = Content::Json("nul".to_owned()), Some(("content", R::Validation)));
     check(|wish| wish.content = text(&"x".repeat((10 << 20) + 1)), Some(("content", R::TooLarge)));
     check(|wish| wish.extras = Some("x".repeat((256 << 10) + 1)), Some(("extras", R::TooLarge)));

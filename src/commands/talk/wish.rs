@@ -5,6 +5,7 @@ use caxton_events::conversation::{Content, ConversationEnd, Message, Performativ
 use caxton_events::{
     AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Seq, Timestamp, WorkspaceId,
 };
+use serde::de::IgnoredAny;
 
 /// Whom a message is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Outgoing {
     pub to: To,
     /// What it says.
     pub content: Content,
+    /// A text is a text, whatever it begins with; otherwise one that begins like a JSON object or list must be one.
+    pub plain: bool,
     /// Its number, where the sender gives one: a repetition is recognised by it.
     pub id: Option<MessageId>,
     /// The conversation; `None` opens one.
@@ -89,6 +92,7 @@ impl Outgoing {
             performative,
             to,
             content,
+            plain: false,
             id: None,
             conversation: None,
             topic: None,
@@ -105,6 +109,13 @@ impl Outgoing {
             correlation: None,
             passed_over: Vec::new(),
         }
+    }
+
+    /// The same, said by somebody who does not mind the form: a text that begins like JSON and is none is a text.
+    #[must_use]
+    pub fn as_written(self) -> Self {
+        let plain = matches!(&self.content, Content::Text(text) if !is_json(text));
+        Self { plain, ..self }
     }
 
     /// Whether the content became `recorded`: a text that begins like JSON is recorded as JSON.
@@ -138,6 +149,11 @@ impl Outgoing {
 /// Whether a text claims to be a JSON object or list; then it must be one.
 pub(super) fn begins_like_json(text: &str) -> bool {
     text.starts_with(['{', '['])
+}
+
+/// Whether a text is a JSON object or list.
+fn is_json(text: &str) -> bool {
+    begins_like_json(text) && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 #[expect(clippy::expect_used, reason = "the default name is made of letters only")]

@@ -34,6 +34,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         "answers 503 to reads with Caxton-Min-Seq; caxton_projection_lag_events",
     ),
     entry(
+        "server.allowed_hosts",
+        "Without API keys a request for another host than this machine or these gets 421, one of a page from elsewhere 403.",
+        "answers 421 HOST_NOT_ALLOWED and 403 ORIGIN_NOT_ALLOWED",
+    ),
+    entry(
         "server.max_body_size",
         "A larger request body gets 413 and is not read to its end.",
         "caxton_api_request_duration_seconds{status=\"413\"}",

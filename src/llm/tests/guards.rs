@@ -130,6 +130,32 @@ async fn a_provider_that_fails_too_often_is_left_alone_for_a_while() {
     assert_eq!(ask(&guarded, &question("5")).await.0.unwrap().text, "done");
 }
 
+#[tokio::test]
+async fn whoever_answers_nonsense_is_not_left_alone() {
+    let garbled = ("", ModelErrorKind::Garbled);
+    let (clock, model) = (Arc::new(ManualClock::default()), Planned::new("p", &[garbled; 12]));
+    let guarded = resilient(model.clone(), &clock, 0.0);
+    for number in 1..=3 {
+        let error = ask(&guarded, &question("1")).await.0.unwrap_err();
+        assert_eq!((error.kind, model.asked()), (ModelErrorKind::Garbled, 4 * number));
+    }
+    assert_eq!(ask(&guarded, &question("2")).await.0.unwrap().text, "done");
+}
+
+#[tokio::test]
+async fn the_request_that_failed_last_is_not_the_first_to_try_again() {
+    let (clock, model) = (Arc::new(ManualClock::default()), Planned::new("p", &[FAILED; 5]));
+    let guarded = resilient(model.clone(), &clock, 0.0);
+    for _ in 0..2 {
+        assert!(ask(&guarded, &question("bad")).await.0.is_err());
+    }
+    clock.advance(Duration::from_mins(1));
+    let error = ask(&guarded, &question("bad")).await.0.unwrap_err();
+    assert!(matches!(error.kind, ModelErrorKind::RateLimited { retry_after: Some(_) }), "{error:?}");
+    assert_eq!(ask(&guarded, &question("good")).await.0.unwrap().text, "done");
+    assert_eq!(ask(&guarded, &question("bad")).await.0.unwrap().text, "done", "all is well again");
+}
+
 /// A model that answers when it is let.
 #[derive(Debug)]
 struct Gated(Semaphore);

@@ -138,6 +138,28 @@ async fn servers_that_number_calls_in_their_own_way_are_understood() {
 }
 
 #[tokio::test]
+async fn arguments_that_are_no_object_are_the_toolboxs_to_judge_and_are_not_sent_back() {
+    for written in ["not json", "[1]", "{\"operation\": oops", "7"] {
+        let function = json!({ "name": "memory", "arguments": written });
+        let message = json!({ "tool_calls": [{ "id": "c", "type": "function", "function": function }] });
+        let body = json!({ "choices": [{ "message": message, "finish_reason": "tool_calls" }] });
+        let answer = answered(Reply::json(&body.to_string())).await.unwrap();
+        assert_eq!(answer.tool_calls, [call("c", "memory", written)]);
+
+        let mut again = question("tea");
+        again.messages.push(ChatMessage { tool_calls: answer.tool_calls, ..said(Role::Assistant, "") });
+        again.messages.push(ChatMessage { answers: Some("c".to_owned()), ..said(Role::Tool, "no JSON") });
+        let stub = Stub::start(vec![Reply::json(CHAT), Reply::json(MESSAGE)]).await;
+        ask(&*http::openai(options(&stub.url, false)).unwrap(), &again).await.0.unwrap();
+        ask(&*http::anthropic(options(&stub.url, false)).unwrap(), &again).await.0.unwrap();
+        let [chat, messages] = &stub.requests()[..] else { panic!("two requests") };
+        let sent = &chat.body["messages"][2]["tool_calls"][0]["function"]["arguments"];
+        assert_eq!(sent, "{}", "servers read it, and refuse the whole request for what is no JSON");
+        assert_eq!(messages.body["messages"][1]["content"][0]["input"], json!({}));
+    }
+}
+
+#[tokio::test]
 async fn every_odd_answer_has_its_kind() {
     let choice = |message: &str, stop: &str| {
         Reply::json(&format!(r#"{{"choices": [{{"message": {message}, "finish_reason": "{stop}"}}]}}"#))
@@ -155,7 +177,6 @@ async fn every_odd_answer_has_its_kind() {
         (Reply::json("<html>\n\u{7}login"), ModelErrorKind::Garbled, "<html>"),
         (Reply::stream("data: {\"error\": {\"message\": \"dead\"}}\n\n", 9), ModelErrorKind::Failed, "dead"),
         (Reply::stream("", 1), ModelErrorKind::Failed, "in the middle"),
-        (choice(&called("[1]"), "tool_calls"), ModelErrorKind::Garbled, "not a JSON object"),
         (choice(&called("{"), "length"), ModelErrorKind::Refused, "raise max_tokens"),
         (choice(r#"{"content": ""}"#, "length"), ModelErrorKind::Refused, "raise max_tokens"),
         (choice(r#"{"content": "x"}"#, "content_filter"), ModelErrorKind::Refused, "other words"),

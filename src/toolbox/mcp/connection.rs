@@ -1,5 +1,6 @@
 //! One MCP server: opened at its first use, opened again when it died, left alone for a while when it keeps dying.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,13 +17,17 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use rmcp::{ClientHandler, RoleClient};
 use tokio::sync::Mutex;
 
-use super::MESSAGE_BYTES_MAX;
 use super::process::{self, Child};
+use super::{ERROR_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::config::McpServer;
 use crate::failure;
 use crate::llm::{KeyError, Secret};
+use crate::toolbox::arguments::{cut, shortened};
 use crate::toolbox::{ToolError, tls};
 use crate::{VERSION, telemetry};
+
+/// Versions of the protocol that a server may answer with.
+const VERSIONS: &[ProtocolVersion] = ProtocolVersion::KNOWN_VERSIONS;
 
 /// Tools of one server that are offered.
 const TOOLS_MAX: usize = 256;
@@ -38,6 +43,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Connection {
     pub(super) server: McpServer,
     open: Mutex<Option<Arc<Running>>>,
+    /// Since when it is being started, while it is.
+    starting: StdMutex<Option<Instant>>,
     health: StdMutex<Health>,
 }
 
@@ -49,10 +56,11 @@ pub(super) struct Running {
     _child: Option<Child>,
 }
 
-/// How often a server failed in a row, and until when it is left alone.
+/// How often a server failed in a row, why it did last, and until when it is left alone.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failures: u32,
+    cause: String,
     rest_until: Option<Instant>,
 }
 
@@ -61,15 +69,19 @@ impl Health {
     pub(super) fn gate(&self, now: Instant) -> Result<(), String> {
         match self.rest_until {
             Some(until) if now < until => {
-                let seconds = (until - now).as_secs() + 1;
-                Err(format!("failed {} times in a row and is tried again in {seconds} s", self.failures))
+                let (seconds, cause) = ((until - now).as_secs() + 1, cut(&self.cause, ERROR_BYTES_MAX));
+                Err(format!(
+                    "failed {} times in a row (the last time it {cause}) and is tried again in {seconds} s",
+                    self.failures
+                ))
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    /// The server did not start, or died. After the first time it may be started at once.
-    pub(super) fn failed(&mut self, now: Instant) {
+    /// The server did not start, or died, for this cause. After the first time it may be started at once.
+    pub(super) fn failed(&mut self, now: Instant, cause: &str) {
+        cause.clone_into(&mut self.cause);
         self.failures = self.failures.saturating_add(1);
         let rest = match self.failures {
             0 | 1 => Duration::ZERO,
@@ -119,7 +131,14 @@ impl Running {
 
 impl Connection {
     pub(super) fn new(server: McpServer) -> Self {
-        Self { server, open: Mutex::new(None), health: StdMutex::default() }
+        Self { server, open: Mutex::new(None), starting: StdMutex::default(), health: StdMutex::default() }
+    }
+
+    /// Seconds for which it has been starting, from `patience` on: then nobody else waits for it.
+    pub(super) fn has_been_starting(&self, patience: Duration) -> Option<u64> {
+        let since = *self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let so_far = since?.elapsed();
+        (so_far >= patience).then_some(so_far.as_secs())
     }
 
     /// The server, started if it does not run. A start goes on when the one who asked for it is gone, so that it is
@@ -160,29 +179,35 @@ impl Connection {
             Some(running) if !running.peer().is_transport_closed() => {
                 return Ok(Arc::clone(open.insert(running)));
             }
-            Some(_dead) => self.note_failure(),
+            Some(_dead) => self.note_failure("died"),
             None => (),
         }
         self.health.lock().unwrap_or_else(PoisonError::into_inner).gate(Instant::now())?;
         let timeout = self.server.timeout;
+        self.note_start(Some(Instant::now()));
         let started = match tokio::time::timeout(timeout, self.start()).await {
             Ok(started) => started,
             Err(_) => Err(format!("did not answer within {timeout:?} of its start")),
         };
+        self.note_start(None);
         telemetry::tool_server_started(&self.server.name, started.is_ok());
         match started {
             Ok(running) => Ok(Arc::clone(open.insert(Arc::new(running)))),
             Err(reason) => {
-                self.note_failure();
                 let reason = self.without_secrets(&reason);
+                self.note_failure(&reason);
                 tracing::warn!(server = self.server.name, reason, "an MCP server did not start");
                 Err(reason)
             }
         }
     }
 
-    fn note_failure(&self) {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now());
+    fn note_failure(&self, cause: &str) {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now(), cause);
+    }
+
+    fn note_start(&self, since: Option<Instant>) {
+        *self.starting.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Starts the server with the handshake that most know; one that refuses it is asked in the newest protocol, which
@@ -216,6 +241,12 @@ impl Connection {
             (None, None) => return Err(Unopened::Start("has neither command nor url".to_owned())),
         };
         let service = service.map_err(|error| Unopened::Handshake(Box::new(error)))?;
+        let spoken = service.peer().peer_info().map(|server| server.protocol_version.clone());
+        if let Some(spoken) = spoken.filter(|spoken| !VERSIONS.contains(spoken)) {
+            let ours = VERSIONS.iter().map(ProtocolVersion::as_str).collect::<Vec<_>>().join(", ");
+            let spoken = shortened(spoken.as_str());
+            return Err(Unopened::Start(format!("speaks MCP of {spoken}, and Caxton that of {ours}")));
+        }
         let tools = list(service.peer()).await.map_err(Unopened::Start)?;
         Ok(Running { service, tools: StdMutex::new(Arc::new(tools)), _child: child })
     }
@@ -233,9 +264,22 @@ impl Unopened {
     fn told(self) -> String {
         match self {
             Self::Start(reason) => reason,
-            Self::Handshake(error) => format!("did not open: {}", failure::chain(&*error)),
+            Self::Handshake(error) => format!("did not open: {}", told(&*error)),
         }
     }
+}
+
+/// An error with its causes as one line, without the types of Rust that the library names in it.
+pub(super) fn told(error: &dyn Error) -> String {
+    const TYPE: &str = "Transport [";
+    const END: &str = "] error: ";
+    let mut text = failure::chain(error);
+    while let Some(start) = text.find(TYPE)
+        && let Some(length) = text[start..].find(END)
+    {
+        text.replace_range(start..start + length + END.len(), "");
+    }
+    text
 }
 
 fn http(server: &McpServer, url: &str) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
@@ -264,7 +308,7 @@ async fn list(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, String> {
     for _ in 0..PAGES_MAX {
         let params = PaginatedRequestParams::default().with_cursor(cursor);
         let page = peer.list_tools(Some(params)).await;
-        let page = page.map_err(|error| format!("did not list its tools: {}", failure::chain(&error)))?;
+        let page = page.map_err(|error| format!("did not list its tools: {}", told(&error)))?;
         tools.extend(page.tools);
         cursor = page.next_cursor;
         if cursor.is_none() || tools.len() >= TOOLS_MAX {

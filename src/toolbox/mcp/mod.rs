@@ -12,6 +12,7 @@ mod tests;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use rmcp::ServiceError;
@@ -20,12 +21,11 @@ use rmcp::model::{
 };
 use serde_json::Value;
 
-use self::connection::Connection;
+use self::connection::{Connection, told};
 use super::arguments::{cut, shortened};
 use super::names::{self, of_server};
 use super::{Caller, ToolError, ToolProvider};
 use crate::config::McpServer;
-use crate::failure;
 use crate::llm::ToolSpec;
 
 /// Longest message of a server, in bytes; a longer one is dropped, and the call that waits for it times out.
@@ -38,22 +38,31 @@ const SCHEMA_BYTES_MAX: usize = 64 << 10;
 const ERROR_BYTES_MAX: usize = 1 << 10;
 /// Room for the note that a result was cut.
 const NOTE_BYTES_MAX: usize = 64;
+/// How long a start takes until turns do without the server's tools and no longer wait for them.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The tools of one MCP server. It is opened at its first use and killed when this is dropped.
 #[derive(Debug)]
 pub struct McpTools {
     connection: Arc<Connection>,
+    start_patience: Duration,
 }
 
 impl McpTools {
     /// The tools of `server`. Nothing is opened yet.
     pub fn new(server: McpServer) -> Self {
-        Self { connection: Arc::new(Connection::new(server)) }
+        Self { connection: Arc::new(Connection::new(server)), start_patience: START_PATIENCE }
     }
 
     /// The name of this provider in a [`Toolbox`](super::Toolbox): `mcp:SERVER`.
     pub fn family(&self) -> String {
         names::of(&self.connection.server.name)
+    }
+
+    /// What a call is told whose server went away. Only one that Caxton starts is started again.
+    fn closed(&self) -> String {
+        let again = if self.connection.server.command.is_some() { "started" } else { "connected to" };
+        format!("died in the middle of the call; it is {again} again when it is needed")
     }
 
     async fn ask(&self, caller: &Caller, tool: &str, arguments: &Value) -> Result<String, ToolError> {
@@ -86,11 +95,9 @@ impl McpTools {
                 }
             }
             Ok(_) => Err(self.connection.failed("asks for what agents cannot give: input, or time")),
-            Err(ServiceError::TransportClosed) => Err(self
-                .connection
-                .failed("died in the middle of the call; it is started again when it is needed")),
+            Err(ServiceError::TransportClosed) => Err(self.connection.failed(&self.closed())),
             Err(error) => {
-                let text = failure::chain(&error);
+                let text = told(&error);
                 Err(self.connection.failed(&format!("failed: {}", cut(&text, ERROR_BYTES_MAX))))
             }
         }
@@ -100,6 +107,9 @@ impl McpTools {
 impl ToolProvider for McpTools {
     fn tools(&self) -> BoxFuture<'_, Result<Vec<ToolSpec>, ToolError>> {
         Box::pin(async {
+            if let Some(seconds) = self.connection.has_been_starting(self.start_patience) {
+                return Err(self.connection.failed(&format!("has been starting for {seconds} s")));
+            }
             let running = self.connection.running().await?;
             let timeout = self.connection.server.timeout;
             let tools = tokio::time::timeout(timeout, running.tools()).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::connection::Health;
+use super::connection::{Health, told};
 use super::*;
 
 use crate::toolbox::stub::{Asked, Reply, Server, caller, reply};
@@ -41,11 +41,16 @@ done
 
 /// The script as a server, and the directory in which it notes its starts.
 fn script(timeout: Duration) -> (McpTools, tempfile::TempDir) {
+    written(SCRIPT, timeout)
+}
+
+/// The same with this script.
+fn written(script: &str, timeout: Duration) -> (McpTools, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let server = McpServer {
         name: "stub".to_owned(),
         command: Some("sh".to_owned()),
-        args: vec!["-c".to_owned(), SCRIPT.to_owned()],
+        args: vec!["-c".to_owned(), script.to_owned()],
         env: vec![
             format!("STARTS={}", dir.path().join("starts").display()),
             "GIVEN=given".to_owned(),
@@ -190,17 +195,52 @@ async fn a_server_that_does_not_start_says_why_and_is_left_alone_for_a_while() {
     failed(&call(&McpTools::new(ends), "mcp:ends/x", LONG).await, "did not open");
 }
 
+#[tokio::test]
+async fn who_comes_while_a_server_is_being_started_does_not_wait_for_it() {
+    let mute = McpServer {
+        name: "mute".to_owned(),
+        command: Some("sh".to_owned()),
+        args: ["-c", "cat > /dev/null"].map(str::to_owned).to_vec(),
+        timeout: LONG,
+        ..McpServer::default()
+    };
+    let tools = McpTools { start_patience: Duration::ZERO, ..McpTools::new(mute) };
+    assert!(tokio::time::timeout(SHORT, tools.tools()).await.is_err(), "the first one waits");
+    let second = tools.tools().await.map(|_| String::new());
+    failed(&second, "MCP server mute has been starting for ");
+}
+
+#[tokio::test]
+async fn a_server_of_another_protocol_is_refused_with_both_versions_named() {
+    for version in ["1999-01-01", "2099-01-01"] {
+        let (tools, _dir) = written(&SCRIPT.replace("2025-06-18", version), LONG);
+        let opened = tools.tools().await.map(|_| String::new());
+        failed(&opened, &format!("speaks MCP of {version}, and Caxton that of 2024-11-05, "));
+    }
+}
+
+#[test]
+fn errors_are_told_in_words() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("Send message error Transport [a::B<c::D<[u8]>>] error: refused, when opening")]
+    struct Typed;
+    assert_eq!(told(&Typed), "Send message error refused, when opening");
+    let web = McpTools::new(McpServer { url: Some("http://x/".to_owned()), ..McpServer::default() });
+    assert!(web.closed().contains("it is connected to again"), "Caxton did not start it: {}", web.closed());
+}
+
 #[test]
 fn rests_double_up_to_a_minute_and_success_ends_them() {
     let now = Instant::now();
     let mut health = Health::default();
     for seconds in [0, 1, 2, 4, 8, 16, 32, 60, 60] {
-        health.failed(now);
+        health.failed(now, "did not open: nobody there");
         let rest = Duration::from_secs(seconds);
         assert!(health.gate(now + rest).is_ok(), "{seconds}");
         if seconds > 0 {
             let early = health.gate(now + Duration::from_millis(seconds * 1_000 - 1));
-            assert!(early.is_err_and(|reason| reason.ends_with("and is tried again in 1 s")), "{seconds}");
+            let end = "(the last time it did not open: nobody there) and is tried again in 1 s";
+            assert!(early.is_err_and(|reason| reason.ends_with(end)), "{seconds}");
         }
     }
     health.worked();
@@ -278,7 +318,9 @@ async fn a_server_by_http_that_redirects_fails_or_hangs_fails_its_call() {
     let nobody = McpServer { url: Some("http://127.0.0.1:1/mcp?key=secret".to_owned()), ..at(&far) };
     let unreached = call(&McpTools::new(nobody), "mcp:web/echo", LONG).await;
     failed(&unreached, "did not open");
-    assert!(!unreached.unwrap_err().to_string().contains("secret"), "a query may hold a key");
+    let text = unreached.unwrap_err().to_string();
+    assert!(!text.contains("secret"), "a query may hold a key");
+    assert!(!text.contains("rmcp"), "types say nothing to people: {text}");
     let keyless = McpServer { token_variable: Some("CAXTON_TEST_UNSET".to_owned()), ..at(&far) };
     failed(&call(&McpTools::new(keyless), "mcp:web/echo", LONG).await, "the variable CAXTON_TEST_UNSET");
 }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// An agent's file with more front matter.
 fn agent(name: &str, more: &str) -> String {
     format!(
-        "---\nname: {name}\nversion: 1.0.0\ncapabilities: [answering]\n{more}---\nYou answer {{{{message}}}}.\n"
+        "---\nname: {name}\nversion: 1.0.0\ncapabilities: [answering]\n{more}---\nYou answer {{{{request}}}}.\n"
     )
 }
 

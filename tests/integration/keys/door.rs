@@ -165,6 +165,17 @@ fn keys_of_the_file_open_the_door_and_no_others() {
 }
 
 #[test]
+fn hosts_besides_this_machine_are_those_of_the_file() {
+    for (file, status) in [("", 421), ("server: {allowed_hosts: [caxton.example]}", 200)] {
+        let program = Program::start(file);
+        let proxied = program.ask("GET", "/health").header("Host", "caxton.example:8443");
+        assert_eq!(proxied.send().status, status, "{file}");
+        program.ask("GET", "/health").header("Host", "other.example").send().problem(421, "HOST_NOT_ALLOWED");
+        program.get("/health").expect(200);
+    }
+}
+
+#[test]
 fn lines_of_the_log_are_as_the_file_says() {
     let program = Program::start("logging: {filter: 'caxton=debug', format: json}");
     program.get("/health").expect(200);

@@ -267,6 +267,7 @@ const SHOWN_BY: &[(&str, &[&str])] = &[
     ("runtime.cpu_optimization.agent_worker_threads", &["requests_and_agents_have_the_threads_of_the_file"]),
     ("runtime.cpu_optimization.async_runtime", &["what_only_one_value_can_be_is_refused_at_the_start"]),
     ("runtime.cpu_optimization.tokio_worker_threads", &["requests_and_agents_have_the_threads_of_the_file"]),
+    ("server.allowed_hosts", &["hosts_besides_this_machine_are_those_of_the_file"]),
     ("server.data_dir", &["a_data_directory_of_the_file_is_used"]),
     ("server.max_body_size", &["a_body_is_bounded_by_the_file"]),
     (

@@ -25,17 +25,11 @@ fn broken(how: &str) -> Reply {
         "half" => Reply::raw(&format!("{STREAM}{}{}", piece("half of "), piece("an ans"))),
         "nothing" => Reply::raw(""),
         "empty" => Reply::says(""),
-        "bad-call" => Reply::json(
-            200,
-            &json!({"choices": [{"finish_reason": "tool_calls", "message": {"tool_calls": [
-                {"id": "c", "type": "function", "function": {"name": "memory", "arguments": "{\"operation\": "}}
-            ]}}]}),
-        ),
         other => panic!("{other}"),
     }
 }
 
-const WAYS: &[&str] = &["garbage", "other-json", "500", "half", "nothing", "empty", "bad-call"];
+const WAYS: &[&str] = &["garbage", "other-json", "500", "half", "nothing", "empty"];
 
 #[test]
 fn a_broken_model_is_asked_again_then_given_up_and_what_was_given_up_can_be_sent_again() {
@@ -97,6 +91,31 @@ fn a_broken_model_is_asked_again_then_given_up_and_what_was_given_up_can_be_sent
 }
 
 #[test]
+fn arguments_that_are_no_json_are_told_to_the_model_and_touch_no_other_agent() {
+    let model = Web::start(|request: &Request| match request.step() {
+        1 if request.last("user").contains("JSON") => {
+            let function = json!({"name": "memory", "arguments": "{\"operation\": oops"});
+            let call = json!({"id": "c", "type": "function", "function": function});
+            let message = json!({"tool_calls": [call]});
+            Reply::json(200, &json!({"choices": [{"finish_reason": "tool_calls", "message": message}]}))
+        }
+        1 => Reply::says("well"),
+        _ => Reply::says(&format!("it said: {}", request.last("tool"))),
+    });
+    let more = ", breaker_failures: 1";
+    let row = provider("m", &model, "").replace(", breaker_failures: 0", more);
+    let agents = [("ada", file("ada", "talk", "tools: [memory]")), ("sue", file("sue", "listen", ""))];
+    let town = Town::with(&[row], "", &agents);
+    for _ in 0..3 {
+        let (performative, said) = town.hear("ada", "no JSON, please");
+        assert_eq!(performative, "INFORM");
+        assert!(said.contains("it said: arguments: are not JSON"), "{said}");
+        assert_eq!(town.hear("sue", "hello").1, "well");
+    }
+    assert!(town.events("turn.model_failed").is_empty());
+}
+
+#[test]
 fn an_answer_that_broke_off_is_asked_for_again_and_given_whole() {
     let model = Web::start(
         |request: &Request| {
@@ -121,6 +140,8 @@ fn a_model_that_refuses_is_not_asked_again() {
     assert_eq!(answer["performative"], "FAILURE");
     assert!(answer["content"].as_str().unwrap().contains("too long"), "{answer}");
     assert_eq!(of(&town.turn(&sent), "turn.model_failed", "will_retry"), [false]);
+    let letter = &town.await_events("conversation.message_dead_lettered", 1, |_| true)[0]["data"];
+    assert_eq!((&letter["reason"], &letter["attempts"]), (&json!("given_up"), &json!(1)));
 }
 
 #[test]

@@ -6,9 +6,10 @@ mod why;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use caxton_events::Seq;
 use caxton_events::log::{ReadError, StoreError};
 use caxton_projections::audit::trail::More;
-use caxton_tools::audit::{Answer, Asked, FORMATS, Format, Summary, Writing};
+use caxton_tools::audit::{Answer, AnswerError, Asked, FORMATS, Format, Summary, Writing};
 
 use self::streamed::streamed;
 pub(super) use self::why::why;
@@ -17,7 +18,7 @@ use super::call::Call;
 use super::fields::Fields;
 use super::ids::{cursor_after, cursor_place};
 use super::problem::Problem;
-use super::refusals::log_unreadable;
+use super::refusals::{events_dropped, log_unreadable};
 use crate::telemetry;
 
 const OWN: &[&str] = &["format", "limit", "cursor"];
@@ -45,16 +46,18 @@ pub(super) async fn query(State(api): State<Api>, call: Call) -> Result<Response
     };
     let page_query = call.page_query();
     if let Some(cursor) = cursor {
-        let place = caxton_events::Seq(cursor_place(&cursor, &page_query)?);
+        let place = Seq(cursor_place(&cursor, &page_query)?);
         if question.newest_first {
             question.to = Some(place.previous().min(question.to.unwrap_or(place)));
         } else {
             question.from = Some(place.next().max(question.from.unwrap_or(place)));
         }
     }
-    let own = api.clone();
-    let answer =
-        api.read(move |_| Answer::new(question, own.engine.log(), limit).map_err(unreadable)).await?;
+    let (own, to) = (api.clone(), question.to);
+    let begun = api.read(move |_| {
+        Answer::new(question, own.engine.log(), limit).map_err(|error| unanswered(&error, to))
+    });
+    let answer = begun.await?;
     let writing = Writing::new(format, &api.engine.log().log_id());
     match limit {
         Some(_) => page(&api, answer, (format, writing), &page_query).await,
@@ -107,6 +110,17 @@ fn acceptable() -> Problem {
         .remedy(format!("accept {types}, or give format"))
 }
 
+/// There is no answer to a question about what lies up to `to`.
+fn unanswered(error: &AnswerError, to: Option<Seq>) -> Problem {
+    match error {
+        AnswerError::Dropped { first } => {
+            let ends_before = to.is_some_and(|to| to < *first);
+            events_dropped(if ends_before { "to_seq" } else { "until" }, *first)
+        }
+        AnswerError::Read(error) => log_unreadable(error),
+    }
+}
+
 /// The log cannot be read at all.
 fn unreadable(error: StoreError) -> Problem {
     log_unreadable(&ReadError::Store(error))
@@ -150,8 +164,9 @@ async fn page(
 }
 
 /// Names of [`figures`].
-const FIGURES: &str = "caxton-audit-count, caxton-audit-head-seq, caxton-audit-blocks-read, caxton-audit-blocks-skipped, \
-                       caxton-audit-bytes-read, caxton-audit-bytes-skipped, caxton-audit-postings-bytes-read";
+const FIGURES: &str = "caxton-audit-count, caxton-audit-head-seq, caxton-audit-first-seq, caxton-audit-blocks-read, \
+                       caxton-audit-blocks-skipped, caxton-audit-bytes-read, caxton-audit-bytes-skipped, \
+                       caxton-audit-postings-bytes-read";
 
 /// The summary as headers, for formats that have no room for it.
 fn figures(summary: &Summary) -> HeaderMap {
@@ -159,6 +174,7 @@ fn figures(summary: &Summary) -> HeaderMap {
     for (name, number) in [
         ("caxton-audit-count", summary.count),
         ("caxton-audit-head-seq", summary.head_seq.0),
+        ("caxton-audit-first-seq", summary.first_seq.0),
         ("caxton-audit-blocks-read", summary.blocks_read),
         ("caxton-audit-blocks-skipped", summary.blocks_skipped),
         ("caxton-audit-bytes-read", summary.bytes_read),

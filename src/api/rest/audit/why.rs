@@ -3,13 +3,14 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use caxton_events::Seq;
 use caxton_events::log::ReadError;
 use caxton_tools::audit::{Subject, WhyError, WhyOptions};
 
 use super::Api;
 use crate::api::rest::call::Call;
 use crate::api::rest::problem::Problem;
-use crate::api::rest::refusals::log_unreadable;
+use crate::api::rest::refusals::{events_dropped, log_unreadable};
 use crate::api::rest::rows;
 
 /// `GET /audit/why/{what}`.
@@ -33,21 +34,28 @@ pub(in crate::api::rest) async fn why(State(api): State<Api>, call: Call) -> Res
     let own = api.clone();
     api.read(move |_| {
         // What could not be read was refused above.
-        let Ok(subject) = subject else { return Err(missing(&what)) };
+        let Ok(subject) = subject else { return Err(missing(&what, format!("the log has no {what}"))) };
         let (log, postings) = (own.engine.log(), own.engine.postings());
         let why = caxton_tools::audit::why(log, postings, (&what, &subject), options);
-        match why {
-            Ok(why) => rows::json(StatusCode::OK, &why),
-            Err(WhyError::NotFound { .. }) => Err(missing(&what)),
-            Err(error @ WhyError::Damaged { .. }) => Err(damaged(&error)),
-            Err(WhyError::Store(error)) => Err(log_unreadable(&ReadError::Store(error))),
-        }
+        rows::json(StatusCode::OK, &why.map_err(|error| unexplained(&what, error))?)
     })
     .await
 }
 
-fn missing(what: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "EVENT_NOT_FOUND", format!("the log has no {what}"))
+fn unexplained(what: &str, error: WhyError) -> Problem {
+    match error {
+        WhyError::NotFound { first, .. } => {
+            let problem = missing(what, error.to_string());
+            if first > Seq::FIRST { problem.detail("first_seq", first.0) } else { problem }
+        }
+        WhyError::Dropped { first, .. } => events_dropped("what", first).value(what),
+        WhyError::Damaged { .. } => damaged(&error),
+        WhyError::Store(error) => log_unreadable(&ReadError::Store(error)),
+    }
+}
+
+fn missing(what: &str, detail: String) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "EVENT_NOT_FOUND", detail)
         .field("what")
         .value(what)
         .remedy("check the id; GET /api/v1/audit finds events by who and what they are about")

@@ -142,8 +142,12 @@ pub(super) fn not_granted(error: DirectoryError) -> Problem {
         DirectoryError::Full(_) => {
             conflict("AGENT_LIMIT_EXCEEDED", "remove an agent, or raise agents.max_agents")
         }
-        DirectoryError::Talking { .. } => {
-            conflict("AGENT_BUSY", "wait for the conversations to end, or send force=true")
+        DirectoryError::Talking { ref name, .. } => {
+            let remedy = format!(
+                "GET /api/v1/conversations?participant={name}&status=active lists them, POST /api/v1/conversations/{{id}}/close \
+                 ends one, and its idle timeout does by itself; or send force=true"
+            );
+            conflict("AGENT_BUSY", &remedy)
         }
         DirectoryError::NoSuchVersion { .. } => {
             Problem::new(StatusCode::NOT_FOUND, "VERSION_NOT_FOUND", detail)
@@ -160,5 +164,24 @@ pub(super) fn not_granted(error: DirectoryError) -> Problem {
                 .remedy("see that agents.directory exists and can be read, then ask again")
         }
         DirectoryError::File { .. } | DirectoryError::Log(_) => internal(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::{DirectoryError, not_granted};
+
+    #[test]
+    fn an_agent_that_talks_is_refused_with_the_way_to_its_conversations() {
+        let error = DirectoryError::Talking { name: "ada".parse().unwrap(), conversations: 23 };
+        let told = not_granted(error).as_complaint();
+        assert_eq!((told.code, told.message.as_str()), ("AGENT_BUSY", "ada has 23 open conversations"));
+        for part in
+            ["/conversations?participant=ada&status=active ", "/conversations/{id}/close ", "force=true"]
+        {
+            assert!(told.remedy.contains(part), "{}", told.remedy);
+        }
     }
 }

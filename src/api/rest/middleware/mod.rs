@@ -1,9 +1,10 @@
-//! What happens around every request, from the outside in: id, key, body, time limit, answer.
+//! What happens around every request, from the outside in: id, host, key, body, time limit, answer.
 
 mod auth;
 mod body;
 mod etag;
 mod format;
+mod hosts;
 pub(super) mod request_id;
 
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ const EXPORT_TABLES: &str = "/api/v1/memory/export/tables";
 const STATIC: &[&str] =
     &["/api/v1/memory/config", "/api/v1/config-agents/templates", "/api/v1/config-agents/templates/{id}"];
 
-/// The one layer of the door. The order is the point: a client without a key gets nothing parsed, a slow body does not
+/// The one layer of the door. The order is the point: a page from elsewhere or a client without a key gets nothing parsed, a slow body does not
 /// use up the time for the answer, and every problem of the inner layers is rendered here with the id of the request.
 pub(super) async fn around(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
@@ -87,6 +88,9 @@ fn keep_for(response: &mut Response, age: Option<Duration>) {
 
 /// The request with its body in memory, when it may be served.
 async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
+    if api.guards_hosts {
+        hosts::check(&api.options.allowed_hosts, &request)?;
+    }
     auth::check(api.options.api_keys.as_ref(), &request)?;
     let limits = body::Limits { bytes_max: api.options.body_bytes_max, time: api.options.body_timeout };
     let request = body::read(request, &api.bodies, limits).await?;

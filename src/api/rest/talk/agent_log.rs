@@ -15,7 +15,7 @@ use super::super::call::{Call, READ_QUERY};
 use super::super::entities::Page;
 use super::super::moment::{AS_OF, talk_context};
 use super::super::problem::{Problem, shortened};
-use super::super::refusals::{log_unreadable, whole};
+use super::super::refusals::{begins_at, log_unreadable, whole};
 use super::past::answer;
 use super::said::{SPAN, Span};
 use super::{no_agent, not_done};
@@ -87,7 +87,13 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             page.cut(&mut lines, |(seq, _)| seq.0).or_else(|| stopped.map(|seq| page.cursor_at(seq.0)));
         let lines: Vec<Value> = lines.into_iter().map(|(_, line)| line).collect();
         let count = lines.len();
-        let body = json!({"agent_id": agent, "logs": lines, "count": count, "next_cursor": next_cursor});
+        let body = json!({
+            "agent_id": agent,
+            "logs": lines,
+            "count": count,
+            "next_cursor": next_cursor,
+            "first_seq": begins_at(engine.log(), &[])?,
+        });
         answer(moment, body)
     })
     .await

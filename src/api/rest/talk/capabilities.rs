@@ -197,14 +197,19 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     if offers.is_empty() {
         return Err(not_in_version(&state, &name, &text));
     }
+    let offers: Vec<&Registration> = offers.into_iter().filter(|row| has(row, &wanted)).collect();
     let settings = Settings::default();
     let situation = Situation { state: &state, under_way: &[], now, settings: &settings };
-    let (providers, _) = situation.providers(&Overlay::default(), &name, version.as_deref(), None, None);
+    let (mut providers, _) = situation.providers(&Overlay::default(), &name, version.as_deref(), None, None);
+    providers.retain(|provider| offers.iter().any(|offer| offer.agent == *provider.agent));
     let (chosen, reason, candidates) =
         match choose(strategy, &providers, state.conversations.routed(name.as_str())) {
             Ok(choice) => (choice.receivers, choice.reason, choice.candidates),
             Err(NoChoice::AllUnavailable { candidates }) => {
                 (Vec::new(), "no provider can take a message now".to_owned(), candidates)
+            }
+            Err(NoChoice::NoProvider { .. }) if !wanted.is_empty() => {
+                (Vec::new(), "no provider has such metadata".to_owned(), Vec::new())
             }
             Err(NoChoice::NoProvider { .. }) => return Err(not_offered(&text)),
         };
@@ -213,7 +218,6 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     let shown: Vec<Value> = offers
         .iter()
         .filter(|offer| with_unhealthy || standing_of(offer).takes_messages())
-        .filter(|offer| has(offer, &wanted))
         .map(|offer| {
             let mut shown = row(&state, offer, true, now);
             let score = candidates.iter().find(|row| row.agent == offer.agent).map(|row| row.score);

@@ -91,7 +91,8 @@ fn shown(row: &Conversation) -> Value {
         "ended_at": row.ending.map(|ending| ending.at),
         "end": row.ending.map(|ending| ending.end),
         "participants_max": row.participants_max,
-        "messages_max": row.messages_max,
+        // The largest number stands for no limit.
+        "messages_max": Some(row.messages_max).filter(|max| *max < u32::MAX),
         "seq": row.opened,
     })
 }

@@ -22,6 +22,7 @@ pub(super) const MESSAGE: &[&str] = &[
     "routing_strategy",
     "broadcast",
     "content",
+    "content_type",
     "conversation_id",
     "parent_conversation",
     "topic",
@@ -62,6 +63,7 @@ pub(super) fn outgoing(fields: &mut Fields, request_id: &str) -> Option<Outgoing
             None
         }
     };
+    let plain = is_plain(fields, content.as_ref());
     let id = fields.parsed("message_id");
     let workspace = fields.parsed("workspace");
     let conversation = fields.parsed("conversation_id");
@@ -87,6 +89,7 @@ pub(super) fn outgoing(fields: &mut Fields, request_id: &str) -> Option<Outgoing
     let mut wish = Outgoing::new(sender?, performative?, to?, content?);
     wish.workspace = workspace.unwrap_or(wish.workspace);
     Some(Outgoing {
+        plain,
         id,
         conversation,
         topic,
@@ -101,6 +104,16 @@ pub(super) fn outgoing(fields: &mut Fields, request_id: &str) -> Option<Outgoing
         correlation: Some(request_id.to_owned()),
         ..wish
     })
+}
+
+/// Whether the content is a text whatever it begins with.
+fn is_plain(fields: &mut Fields, content: Option<&Content>) -> bool {
+    let plain = fields.choice("content_type", &[("text", true)]).unwrap_or(false);
+    if plain && let Some(Content::Json(_)) = content {
+        let remedy = "give the content as a text, or leave content_type out";
+        fields.complain("content_type", Some("text"), "stands beside a content that is no text", remedy);
+    }
+    plain
 }
 
 fn required(fields: &mut Fields, name: &str, remedy: &str) {

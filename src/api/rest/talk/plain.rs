@@ -209,6 +209,7 @@ mod tests {
         for text in [
             with("content", json!({"cups": 3})),
             with("content", Value::Null),
+            with("content_type", json!("text")),
             with("topic", json!("tea")),
             with("receivers", json!(["cyd"])),
             with("receiver", Value::Null),

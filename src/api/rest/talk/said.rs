@@ -14,7 +14,7 @@ use super::super::entities::Page;
 use super::super::fields::Fields;
 use super::super::moment::{AS_OF, AsOf, talk_context};
 use super::super::problem::Problem;
-use super::super::refusals::{log_unreadable, whole};
+use super::super::refusals::{begins_at, events_dropped, log_unreadable, whole};
 use super::not_done;
 use super::past::answer;
 use super::shown::message;
@@ -59,6 +59,10 @@ impl Span {
             before: place(self.until)?.unwrap_or(Seq(u64::MAX)),
             newest_first: self.newest_first,
         };
+        let first = begins_at(log, &[])?;
+        if first > Seq::FIRST && window.before <= first {
+            return Err(events_dropped("until", first));
+        }
         if let Some(moment) = moment {
             window.before = window.before.min(moment.seq.next());
         }
@@ -201,7 +205,13 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             .or_else(|| looked.stopped.map(|seq| page.cursor_at(seq.0)));
         let messages: Vec<Value> = looked.records.iter().filter_map(message).collect();
         let count = messages.len();
-        let body = json!({"messages": messages, "count": count, "total": total, "next_cursor": next_cursor});
+        let body = json!({
+            "messages": messages,
+            "count": count,
+            "total": total,
+            "next_cursor": next_cursor,
+            "first_seq": begins_at(engine.log(), &[])?,
+        });
         answer(moment, body)
     })
     .await

@@ -1,0 +1,104 @@
+//! CANCEL: a request that its sender takes back is not begun, or stops before its next step, and its turn answers the CANCEL.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use caxton_events::conversation::Performative;
+use caxton_events::{AgentId, MessageId, Seq};
+use tokio::sync::Notify;
+
+use super::ports::Delivery;
+use super::queues::Lane;
+use crate::commands::talk::protocol::may_cancel;
+
+/// Whether a message was taken back, and by which CANCEL. All copies of a delivery know of it.
+#[derive(Debug, Clone, Default)]
+pub struct TakenBack(Arc<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    by: OnceLock<Delivery>,
+    came: Notify,
+}
+
+impl TakenBack {
+    /// The CANCEL, once it is there.
+    pub fn by(&self) -> Option<&Delivery> {
+        self.0.by.get()
+    }
+
+    /// The message is taken back. Of several CANCELs the first one counts.
+    pub fn take(&self, cancel: Delivery) {
+        if self.0.by.set(cancel).is_ok() {
+            self.0.came.notify_one();
+        }
+    }
+
+    /// Waits until the message is taken back. One waits at a time.
+    pub async fn came(&self) {
+        while self.by().is_none() {
+            self.0.came.notified().await;
+        }
+    }
+}
+
+/// Whether nothing has to be thought about a message: it takes back, or was taken back.
+pub fn is_quick(delivery: &Delivery) -> bool {
+    delivery.message.performative == Performative::Cancel || delivery.back.by().is_some()
+}
+
+/// What can be taken back: requests that wait for their turn, or are in it.
+#[derive(Debug, Default)]
+pub struct Requests(HashMap<Lane, Vec<Request>>);
+
+#[derive(Debug)]
+struct Request {
+    seq: Seq,
+    id: MessageId,
+    word: Option<String>,
+    sender: AgentId,
+    back: TakenBack,
+}
+
+impl Requests {
+    /// Notes a message that was taken from its inbox, where its sender can take such a one back.
+    pub fn note(&mut self, lane: &Lane, delivery: &Delivery) {
+        let message = &delivery.message;
+        if may_cancel(message.performative) {
+            let request = Request {
+                seq: delivery.seq,
+                id: message.id,
+                word: message.reply_with.clone(),
+                sender: message.sender.clone(),
+                back: delivery.back.clone(),
+            };
+            self.0.entry(lane.clone()).or_default().push(request);
+        }
+    }
+
+    /// The agent is done with the message, or has given it back.
+    pub fn forget(&mut self, lane: &Lane, seq: Seq) {
+        if let Some(requests) = self.0.get_mut(lane) {
+            requests.retain(|request| request.seq != seq);
+            if requests.is_empty() {
+                self.0.remove(lane);
+            }
+        }
+    }
+
+    /// Takes back what `cancel` names, or, where it names nothing, whatever its sender has asked before in this conversation.
+    pub fn take_back(&self, lane: &Lane, cancel: &Delivery) {
+        let message = &cancel.message;
+        let is_named = |request: &Request| {
+            message
+                .in_reply_to
+                .as_ref()
+                .is_none_or(|word| request.word.as_ref() == Some(word) || request.id.to_string() == *word)
+        };
+        for request in self.0.get(lane).into_iter().flatten() {
+            if request.seq < cancel.seq && request.sender == message.sender && is_named(request) {
+                request.back.take(cancel.clone());
+            }
+        }
+    }
+}

@@ -5,11 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::id::Seq;
+use crate::log::beside::write_id;
 use crate::log::erasure::Marks;
 use crate::log::keys;
-use crate::log::open::{ID_FILE, LOG_FILE, NEW_FILE, create_at, write_through};
+use crate::log::open::{LOG_FILE, NEW_FILE, create_at, write_through};
 use crate::log::reader::Head;
 use crate::log::scan::ReadError;
+use crate::log::seal::sync_dir;
 use crate::log::store::{BODIES, HEADERS, KEYS, StoreError, Writable, guarded};
 use crate::log::stretch::{End, StoredBlock};
 
@@ -152,12 +154,10 @@ impl LogBuild {
         if let Some(target) = self.target.take() {
             guarded(|| Ok(target.database.close()?)).map_err(failed)?;
         }
-        let id = format!("{:032x}\n", u128::from_be_bytes(self.log_id));
-        let named = fs::write(self.dir.join(ID_FILE), id)
-            .and_then(|()| File::open(self.dir.join(ID_FILE))?.sync_all())
-            .and_then(|()| fs::rename(&self.path, self.dir.join(LOG_FILE)))
-            .and_then(|()| File::open(&self.dir)?.sync_all());
+        let named = fs::rename(&self.path, self.dir.join(LOG_FILE)).and_then(|()| sync_dir(&self.dir));
         named.map_err(|source| failed(StoreError::Io(source)))?;
+        // Behind the log: alone it would say that one was lost. Where it cannot be written, the next opening does.
+        let _ = write_id(&self.dir, self.log_id);
         Ok(self.end.head())
     }
 

@@ -242,7 +242,9 @@ fn fill(
     }
     store(target, &mut blocks).map_err(failed)?;
     copied.head = Head { seq: until, root: end.frontier.root(), recorded_at: end.recorded_at };
-    copied.keys = copy_keys(snapshot, of, first..=until, target, failed)?;
+    // Of a block that a fork was cut in, the keys stay with the file that the events came from.
+    let keys_until = of.map_or(until, |part| part.sealed.keys_through);
+    copied.keys = copy_keys(snapshot, of, first..=keys_until, target, failed)?;
     Ok(copied)
 }
 

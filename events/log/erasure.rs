@@ -9,23 +9,26 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::bounded;
 
 use crate::codec;
-use crate::event::Kind;
+use crate::event::{Event, Kind};
 use crate::id::Seq;
 use crate::log::batch::{AppendError, Appended, Batch};
 use crate::log::block::{Block, FLAG_SEALED, Stored};
 use crate::log::blocks::{damaged, next_header, open_block, read_header};
 use crate::log::bloom::{self, Item, item_hash};
+use crate::log::filter::Filter;
 use crate::log::header::Header;
-use crate::log::open::{OpenError, Opened, store_error, write_through};
+use crate::log::open::{OpenError, Opened, open_file, open_file_read_only, store_error, write_through};
 use crate::log::options::LogOptions;
 use crate::log::rewrite::{Redaction, RewriteError, SyncFolder};
 use crate::log::scan::ReadError;
 use crate::log::sealing::opened::envelope_bytes;
 use crate::log::sealing::{KEYS_FILE, KeyFile, KeyRing, KeysError};
 use crate::log::store::{Database, META, Own, Snapshot, StoreError};
-use crate::log::{Log, Reader};
+use crate::log::{Log, READ_ONLY_CACHE_BYTES, Reader};
 use crate::record::Draft;
 use crate::subject::Subject;
+use crate::system::SystemEvent;
+use crate::time::Clock;
 
 /// In the table about the log: it has encrypted payloads, so there must be a file of keys.
 const KEYS_ROW: &str = "keys";
@@ -76,6 +79,70 @@ pub enum EraseError {
         #[source]
         source: KeysError,
     },
+}
+
+/// Why what was ordered to be erased was not taken out of a log.
+#[derive(Debug, thiserror::Error)]
+pub enum OrdersError {
+    /// The log did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The log could not be written anew.
+    #[error(transparent)]
+    Rewrite(#[from] RewriteError),
+    /// The log could not be closed in order.
+    #[error("could not close the log in order")]
+    Close(#[source] AppendError),
+}
+
+/// Takes out of the stopped log in `dir`, whose lock the caller holds, what lies there as it was written although an order in
+/// the log erased it: what was copied before the order still has it. How many events lost their content.
+///
+/// # Errors
+///
+/// [`OrdersError`]; some of them may have lost it.
+pub fn follow_orders(dir: &Path, clock: Arc<dyn Clock>) -> Result<u64, OrdersError> {
+    let stopped = open_file_read_only(dir, READ_ONLY_CACHE_BYTES)?;
+    let has_orders = has_order(&stopped.database.snapshot(Seq(u64::MAX)).map_err(ReadError::from)?)?;
+    drop(stopped);
+    if !has_orders {
+        return Ok(0);
+    }
+    let options = LogOptions { merge_blocks: false, ..LogOptions::new([0; 16]) };
+    let opened = open_file(dir, options.cache_bytes, options.log_id)?;
+    // Without keys: what is encrypted goes with them.
+    let log = Log::start(opened, Some(dir), None, Arc::default(), options, clock)?;
+    let mut taken = 0;
+    for (order, subjects) in orders(&log.reader())? {
+        if holds_plain(&log.reader(), &subjects, order)? {
+            taken += log.redact(&subjects, order)?;
+        }
+    }
+    log.close().map_err(OrdersError::Close)?;
+    Ok(taken)
+}
+
+/// Where something was ordered to be erased, and what, in order.
+fn orders(log: &Reader) -> Result<Vec<(Seq, Vec<Subject>)>, ReadError> {
+    let filter = Filter { kinds: Some(vec![Kind::ErasureOrdered]), ..Filter::default() };
+    let mut orders = Vec::new();
+    for record in log.scan(Seq::FIRST, &filter) {
+        let record = record?;
+        if let Event::System(SystemEvent::ErasureOrdered { subjects, .. }) = record.event {
+            orders.push((record.seq, subjects));
+        }
+    }
+    Ok(orders)
+}
+
+/// Whether something of the subjects from before `order` lies in the log as it was written.
+fn holds_plain(log: &Reader, subjects: &[Subject], order: Seq) -> Result<bool, ReadError> {
+    let mut found = false;
+    each_of(&log.whole()?, subjects, &mut |_, at| found |= at.seq < order && at.key.is_none())?;
+    Ok(found)
 }
 
 impl Log {
@@ -201,6 +268,8 @@ impl Reader {
 
 /// Where an event of a subject is.
 pub(crate) struct At {
+    /// Its position.
+    pub seq: Seq,
     /// Number of the key it is encrypted under.
     pub key: Option<u64>,
 }
@@ -228,7 +297,7 @@ pub(crate) fn each_of(
             let (envelope, _) = codec::decode_envelope(&bytes)
                 .map_err(|source| ReadError::Decode { seq: block.seq(index), source })?;
             if let Some(subject) = finder.subject(tag.kind, envelope.stream) {
-                each(subject, &At { key: envelope.subject_key });
+                each(subject, &At { seq: block.seq(index), key: envelope.subject_key });
             }
         }
     }

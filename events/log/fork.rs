@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::id::Seq;
+use crate::log::beside::{write_id, write_whole};
 use crate::log::blocks::{Value, damaged, read_header};
 use crate::log::copy::{CopyError, Wanted, copy_as, front};
 use crate::log::erasure::Marks;
 use crate::log::header::Header;
 use crate::log::open::{
-    LOG_FILE, NEW_FILE, OpenError, Opened, create_at, open_file_at, put_origin, write_id, write_through,
+    LOG_FILE, NEW_FILE, OpenError, Opened, create_at, open_file_at, put_origin, write_through,
 };
 use crate::log::origin::{ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile};
 use crate::log::pack::ChainEnd;
@@ -120,8 +121,8 @@ impl ForkError {
     }
 }
 
-/// Makes the files of a fork in `to`, an empty folder, and answers its head. The fork is not noted in the parent: see
-/// [`note_fork`].
+/// Makes the files of a fork in `to`, a folder without a log, and answers its head. The fork is not noted in the parent: see
+/// [`note_fork`]. The keys of encrypted payloads come last, so that a fork that is cut short leaves none.
 ///
 /// With `copy`, which hears the last position copied and the one to reach, the fork shares no file: it has all events itself.
 ///
@@ -146,13 +147,19 @@ pub fn fork_log(
         root: head.root.0,
         at,
     });
-    // Before the events, so that no directory has what it cannot read.
-    KeyFile::copy(&parent.dir, parent.log_id, to, log_id)?;
     if let Some(progress) = copy {
         write_own(to, (log_id, parent.has_gaps), &origin, begun)?;
         copy_sealed(parent, to, cut, progress)?;
-        return Ok(head);
+    } else {
+        link_sealed(parent, to, &origin)?;
+        write_own(to, (log_id, parent.has_gaps), &origin, begun)?;
     }
+    KeyFile::copy(&parent.dir, parent.log_id, to, log_id)?;
+    Ok(head)
+}
+
+/// Gives the sealed files names in the fork.
+fn link_sealed(parent: &SealedLog, to: &Path, origin: &Origin) -> Result<(), ForkError> {
     let folder = to.join(SEALED_DIR);
     fs::create_dir(&folder).map_err(ForkError::io(&folder))?;
     for SealedFile { file, .. } in &origin.sealed {
@@ -165,9 +172,7 @@ pub fn fork_log(
             }
         })?;
     }
-    sync_dir(&folder).map_err(ForkError::io(&folder))?;
-    write_own(to, (log_id, parent.has_gaps), &origin, begun)?;
-    Ok(head)
+    sync_dir(&folder).map_err(ForkError::io(&folder))
 }
 
 /// The beginning of the fork's own file.
@@ -271,8 +276,7 @@ fn write_own(
     fs::rename(&new, &path).map_err(ForkError::io(&path))?;
     write_id(to, log_id).map_err(ForkError::io(to))?;
     let text = to.join(ORIGIN_FILE);
-    fs::write(&text, origin.to_json()).map_err(ForkError::io(&text))?;
-    sync_dir(to).map_err(ForkError::io(to))
+    write_whole(to, ORIGIN_FILE, origin.to_json().as_bytes()).map_err(ForkError::io(&text))
 }
 
 /// Puts the events of the sealed files, which lie in the parent's directory, into the fork's own file.
@@ -293,8 +297,7 @@ fn copy_sealed(
     copy_as(&snapshot, wanted, &new, &mut |seq| progress(seq, cut))?;
     fs::rename(&new, &path).map_err(ForkError::io(&path))?;
     let text = to.join(ORIGIN_FILE);
-    fs::write(&text, origin.to_json()).map_err(ForkError::io(&text))?;
-    sync_dir(to).map_err(ForkError::io(to))
+    write_whole(to, ORIGIN_FILE, origin.to_json().as_bytes()).map_err(ForkError::io(&text))
 }
 
 /// Notes a fork in the data directory that it was made from, so that whoever drops events there is told of it.

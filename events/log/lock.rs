@@ -1,11 +1,12 @@
 //! The lock on a data directory: one writer, or any number of readers.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// Name of the lock's file. It stays; only the lock on it counts, which ends with its process.
-const LOCK_FILE: &str = "LOCK";
+pub const LOCK_FILE: &str = "LOCK";
 
 /// Why a directory could not be locked.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) enum LockError {
 
 /// A held lock; dropping it releases the directory.
 #[derive(Debug)]
-pub(crate) struct DirLock {
+pub struct DirLock {
     file: File,
     exclusive: bool,
 }
@@ -30,14 +31,20 @@ impl DirLock {
     /// Locks `dir` for writing and writes this process's id into the file.
     pub(crate) fn exclusive(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join(LOCK_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(LockError::Io)?;
-        file.try_lock().map_err(|error| held(&mut file, error))?;
+        let mut file = loop {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(LockError::Io)?;
+            file.try_lock().map_err(|error| held(&mut file, error))?;
+            // Who held it may have moved the directory since it was opened, and its lock with it.
+            if is_at(&file, &path).map_err(LockError::Io)? {
+                break file;
+            }
+        };
         let write = file
             .set_len(0)
             .and_then(|()| file.rewind())
@@ -77,6 +84,16 @@ impl Drop for DirLock {
     }
 }
 
+/// Whether an open file is the one of this name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, named) = (file.metadata()?, fs::metadata(path));
+    match named {
+        Ok(named) => Ok((open.dev(), open.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn held(file: &mut File, error: TryLockError) -> LockError {
     match error {
         TryLockError::Error(error) => LockError::Io(error),
@@ -85,5 +102,29 @@ fn held(file: &mut File, error: TryLockError) -> LockError {
             let _ = file.read_to_string(&mut text);
             LockError::Held { pid: text.trim().parse().unwrap_or(0) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::{DirLock, LOCK_FILE, is_at};
+
+    #[test]
+    fn a_lock_of_a_directory_that_was_moved_is_not_that_of_the_one_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let [dir, aside] = ["data", "aside"].map(|name| folder.path().join(name));
+        fs::create_dir(&dir).unwrap();
+        let held = DirLock::exclusive(&dir).unwrap();
+        let opened = File::open(dir.join(LOCK_FILE)).unwrap();
+        assert!(is_at(&opened, &dir.join(LOCK_FILE)).unwrap());
+        fs::rename(&dir, &aside).unwrap();
+        assert!(!is_at(&opened, &dir.join(LOCK_FILE)).unwrap());
+        fs::create_dir(&dir).unwrap();
+        let other = DirLock::exclusive(&dir).unwrap();
+        assert!(!is_at(&opened, &dir.join(LOCK_FILE)).unwrap());
+        assert!(is_at(&opened, &aside.join(LOCK_FILE)).unwrap());
+        drop((held, other));
     }
 }

@@ -5,7 +5,7 @@
 //! (the bytes), [`sealing`] and [`erasure`] (what can be made unreadable), [`reader`], [`visit`], [`scan`], [`sweep`] and
 //! [`verify`] (out), [`reach`] (what is left of a range), [`salvage`] (out of a damaged one), [`stretch`] and
 //! [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for
-//! auditors), [`open`] (start). [`origin`] says where a log begins that does not begin in its own file, [`past`] reads the
+//! auditors), [`open`] (start) and [`beside`]. [`origin`] says where a log begins that does not begin in its own file, [`past`] reads the
 //! sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a
 //! part of a log anew. `lanes` and `tails` hash many events at once.
 //!
@@ -16,6 +16,7 @@
 mod admit;
 mod at_time;
 pub mod batch;
+pub mod beside;
 mod block;
 mod blocks;
 mod bloom;
@@ -83,11 +84,12 @@ pub use build::{BuildError, LogBuild};
 pub use chain::Hash;
 pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, SignedTextError, Signer};
 pub use copy::{Copied, CopyError, copy_log};
-pub use erasure::{EraseError, Holdings};
+pub use erasure::{EraseError, Holdings, OrdersError, follow_orders};
 pub use evidence::{Evidence, EvidenceError, Growth};
 pub use filter::Filter;
 pub use fork::{Fork, ForkError, ForkOptions, fork_log, forks_of, note_fork};
 pub use lanes::hash_each;
+pub use lock::{DirLock, LOCK_FILE};
 pub use open::OpenError;
 pub use options::{Durability, LogOptions};
 pub use origin::{Dropped, ForkedFrom, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile};
@@ -113,7 +115,6 @@ use crate::id::Seq;
 use crate::record::Draft;
 use crate::time::Clock;
 use flusher::Flusher;
-use lock::DirLock;
 use merge::SmallRun;
 use open::Opened;
 use pack::ChainEnd;

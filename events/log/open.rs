@@ -1,17 +1,19 @@
 //! Opening: create or find the file, check its end, start the writer.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::StorageBackend;
 
+use crate::log::beside::{ID_FILE, write_id};
 use crate::log::ending::{check_end, check_recent, end_of_remains};
 use crate::log::header::array;
 use crate::log::journal::{FileMedium, Journal, RING_BYTES, WAL_BYTES};
 use crate::log::lock::{DirLock, LockError};
-use crate::log::origin::{Origin, hex};
+use crate::log::origin::Origin;
 use crate::log::pack::ChainEnd;
 use crate::log::past::{PartError, Past, PastError};
 use crate::log::rewrite;
@@ -20,15 +22,13 @@ use crate::log::sealing::KeysError;
 use crate::log::store::{
     BODIES, Database, HEADERS, KEYS, META, Own, ReadOnly, StoreError, Writable, guarded,
 };
-use crate::log::trim::remove_leftover;
+use crate::log::trim::{remove_half_made, remove_leftover};
 use crate::log::wal::{Seed, WalBlock};
 
 /// Name of the log's file in a data directory.
 pub const LOG_FILE: &str = "events.redb";
 /// The log under construction, before it has its name.
 pub const NEW_FILE: &str = "events.redb.new";
-/// Holds the log's id as hex beside the log, so that a log that was lost is told from one that never was.
-pub(crate) const ID_FILE: &str = "events.id";
 /// What only a directory in use holds: without its log, it is not started anew.
 const TRACES: &[&str] = &["sqlite", "sqlite3", "db", "vecs", "usearch"];
 /// Format of a log that begins in its own file.
@@ -38,6 +38,8 @@ const LOG_FORMAT_ORIGIN: u32 = 3;
 pub(crate) const FORMAT_ROW: &str = "format";
 pub(crate) const ID_ROW: &str = "log_id";
 pub(crate) const ORIGIN_ROW: &str = "origin";
+/// The permission of a file's owner to write to it.
+const OWNER_WRITES: u32 = 0o200;
 /// What a rehearsal writes.
 const REHEARSAL_ROW: &str = "rehearsal";
 const REHEARSAL_CACHE_BYTES: usize = 4 << 20;
@@ -150,14 +152,24 @@ pub(crate) struct Opened {
     pub log_id: [u8; 16],
 }
 
-/// Takes the lock of `dir`.
-pub(crate) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
-    fs::create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+/// Takes the lock of `dir`, which is made if it is not there. Until it is dropped, nobody opens a log in it.
+///
+/// # Errors
+///
+/// [`OpenError::Locked`] if somebody has it, [`OpenError::Io`] otherwise.
+pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+    // What agents remember and say is nobody else's; one that is there keeps what its owner gave it.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
     DirLock::exclusive(dir).map_err(|error| lock_error(dir, error))
 }
 
-/// Takes a reader's share of the lock of `dir`.
-pub(crate) fn lock_shared(dir: &Path) -> Result<Option<DirLock>, OpenError> {
+/// Takes a reader's share of the lock of `dir`; `None` where there is no lock to take. Who writes has it whole.
+///
+/// # Errors
+///
+/// As [`lock`].
+pub fn lock_shared(dir: &Path) -> Result<Option<DirLock>, OpenError> {
     DirLock::shared(dir).map_err(|error| lock_error(dir, error))
 }
 
@@ -168,8 +180,17 @@ fn lock_error(dir: &Path, error: LockError) -> OpenError {
     }
 }
 
-/// Opens the file in `dir`, which is locked, and creates it first where there never was one.
+/// Opens the file in `dir`, which is locked, and creates it first where there never was one. What was left half made beside it
+/// goes.
 pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Result<Opened, OpenError> {
+    let opened = open_to_write(dir, cache_bytes, log_id)?;
+    remove_half_made(dir, &opened.database.past.origin)
+        .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+    Ok(opened)
+}
+
+/// The same for who is making something beside it.
+pub(crate) fn open_to_write(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Result<Opened, OpenError> {
     let path = dir.join(LOG_FILE);
     let exists = path.try_exists().map_err(|source| OpenError::Io { path: path.clone(), source })?;
     if !exists {
@@ -190,6 +211,7 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
         Ok(_) | Err(OpenError::Unclean { .. }) => (),
         Err(error) => return Err(error),
     }
+    allow_writing(&path);
     let database = guarded(|| {
         let file = File::options().read(true).write(true).open(&path).map_err(StoreError::Io)?;
         writable(Journal::open(medium(file)?, true).map_err(StoreError::Io)?, cache_bytes)
@@ -200,6 +222,15 @@ pub(crate) fn open_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Res
     let _ = remove_leftover(dir, &opened.database.past.origin);
     write_id(dir, opened.log_id).map_err(|source| OpenError::Io { path: dir.join(ID_FILE), source })?;
     Ok(opened)
+}
+
+/// Gives its owner the permission to write to the log, which a seal took that was cut short.
+fn allow_writing(path: &Path) {
+    let Ok(mode) = fs::metadata(path).map(|file| file.permissions().mode()) else { return };
+    if mode & OWNER_WRITES == 0 {
+        // Where that cannot be, the opening says what is wrong.
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode | OWNER_WRITES));
+    }
 }
 
 /// What the last block of a log must be.
@@ -276,12 +307,6 @@ pub fn data_dir_around(path: &Path) -> Option<PathBuf> {
 /// What the system said of the lock's file.
 pub fn writer_of(dir: &Path) -> io::Result<Option<u32>> {
     DirLock::writer(dir)
-}
-
-/// The id that the data directory `dir` gives for its log; `None` where it gives none.
-pub fn id_beside(dir: &Path) -> Option<[u8; 16]> {
-    let text = fs::read_to_string(dir.join(ID_FILE)).ok()?;
-    hex::parse(text.trim())
 }
 
 /// Opens a log's own file of any name for reading; its sealed files lie in the data directory `dir`.
@@ -413,14 +438,6 @@ fn trace(dir: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-/// Writes the id beside the log, also over that of a log which was here before: whoever looks for its server goes by it.
-pub(crate) fn write_id(dir: &Path, log_id: [u8; 16]) -> io::Result<()> {
-    if id_beside(dir) == Some(log_id) {
-        return Ok(());
-    }
-    fs::write(dir.join(ID_FILE), format!("{:032x}\n", u128::from_be_bytes(log_id)))
 }
 
 fn initialize(transaction: &redb::WriteTransaction, log_id: [u8; 16]) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::codec;
 use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
+use crate::log::beside::ID_FILE;
 use crate::log::block::{ENTRY_BYTES, FLAG_LZ4, FLAG_SEALED, Stored, redacted};
 use crate::log::bloom::{Item, item_hash};
 use crate::log::build::{BuildError, LogBuild};
@@ -22,8 +23,8 @@ use crate::log::stored::{Body, KeptEvent};
 use crate::log::stretch::StoredBlock;
 use crate::time::Timestamp;
 
-/// What an attempt before may have left.
-const LEFT: &[&str] = &["LOCK", NEW_FILE];
+/// What an attempt before may have left where there is no log; the id was written before the log had its name.
+const LEFT: &[&str] = &["LOCK", NEW_FILE, ID_FILE];
 
 /// Why a log could not be made of events. Nothing is left of the attempt but an empty directory with its lock's file.
 #[derive(Debug, thiserror::Error)]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use redb::StorageBackend;
 
 use crate::id::Seq;
+use crate::log::beside::id_beside;
 use crate::log::journal::Journal;
 use crate::log::leaves::gather;
-use crate::log::open::{End, OpenError, Opened, builder, check, existing, id_beside, medium, store_error};
+use crate::log::open::{End, OpenError, Opened, builder, check, existing, medium, store_error};
 use crate::log::origin::ORIGIN_FILE;
 use crate::log::salvage::delivered;
 use crate::log::scan::ReadError;

@@ -73,6 +73,7 @@ pub struct ScanStats {
 pub struct Scan {
     state: Result<Walk, Option<ReadError>>,
     stats: ScanStats,
+    content_bytes: u64,
 }
 
 /// As [`Scan`], with the places of events that were erased.
@@ -83,6 +84,11 @@ impl FoundScan {
     /// What was touched so far.
     pub fn stats(&self) -> ScanStats {
         self.0.stats
+    }
+
+    /// As [`Scan::content_bytes`].
+    pub fn content_bytes(&self) -> u64 {
+        self.0.content_bytes
     }
 }
 
@@ -130,12 +136,21 @@ impl Scan {
             current: None,
             room: Vec::new(),
         });
-        Self { state: state.map_err(|error| Some(error.into())), stats: ScanStats::default() }
+        Self {
+            state: state.map_err(|error| Some(error.into())),
+            stats: ScanStats::default(),
+            content_bytes: 0,
+        }
     }
 
     /// What was touched so far.
     pub fn stats(&self) -> ScanStats {
         self.stats
+    }
+
+    /// Bytes of all contents that were handed out so far, unpacked: for who bounds how much of them it holds.
+    pub fn content_bytes(&self) -> u64 {
+        self.content_bytes
     }
 }
 
@@ -165,7 +180,10 @@ impl Scan {
             Err(error) => Err(error.take()?),
         };
         match next {
-            Ok(Some(found)) => Some(Ok(found)),
+            Ok(Some((found, bytes))) => {
+                self.content_bytes += bytes as u64;
+                Some(Ok(found))
+            }
             Ok(None) => {
                 self.state = Err(None);
                 None
@@ -179,11 +197,11 @@ impl Scan {
 }
 
 impl Walk {
-    fn next(&mut self, stats: &mut ScanStats) -> Result<Option<Found>, ReadError> {
+    fn next(&mut self, stats: &mut ScanStats) -> Result<Option<(Found, usize)>, ReadError> {
         loop {
             if let Some(block) = &mut self.current {
                 while let Some(index) = block.next_index(self.down) {
-                    if let Some(found) = block.found(index, &mut self.room)? {
+                    if let Some(found) = block.found_sized(index, &mut self.room)? {
                         return Ok(Some(found));
                     }
                 }

@@ -122,6 +122,8 @@ impl Writer {
         })?;
         // From here on the new file is the log's: what fails leaves open which one a restart would find.
         sync_dir(&dir).map_err(|source| self.failure(StoreError::Io(source)))?;
+        // Not before, when a restart could find it as the log's own. That nobody writes it does not depend on this.
+        let _ = forbid_writing(&sealed_path);
         let past = (past.start.clone(), past.parts.clone(), origin.clone());
         self.go_on_in(next, sealed, sealed_path, past).map_err(|source| self.failure(source))?;
         // For people and programs; the log does not read it.
@@ -186,7 +188,7 @@ impl Writer {
     }
 }
 
-/// Gives the log's own file its name among the sealed ones, and takes the permission to write to it.
+/// Gives the log's own file its name among the sealed ones.
 fn give_name(path: &Path, sealed: &Path) -> Result<(), SealError> {
     let io = |path: &Path, source| SealError::Io { path: path.to_owned(), source };
     let folder = sealed.parent().unwrap_or(path);
@@ -197,10 +199,13 @@ fn give_name(path: &Path, sealed: &Path) -> Result<(), SealError> {
         Err(source) => return Err(io(sealed, source)),
         Ok(()) => (),
     }
-    let mode = fs::metadata(sealed).map_err(|source| io(sealed, source))?.permissions().mode();
-    let readable = fs::Permissions::from_mode(mode & !WRITE_MODE);
-    fs::set_permissions(sealed, readable).map_err(|source| io(sealed, source))?;
     sync_dir(folder).map_err(|source| io(folder, source))
+}
+
+/// Takes the permission to write to a file.
+fn forbid_writing(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & !WRITE_MODE))
 }
 
 /// Whether two names are those of one file.
@@ -214,4 +219,32 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
 #[must_use]
 pub fn sealed_through(origin: &Origin) -> Seq {
     origin.sealed.last().map_or_else(|| origin.before_first().seq, |sealed| sealed.through)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::{SEALED_DIR, WRITE_MODE, forbid_writing, give_name};
+
+    fn may_be_written(path: &Path) -> bool {
+        fs::metadata(path).unwrap().permissions().mode() & WRITE_MODE != 0
+    }
+
+    #[test]
+    fn a_file_may_be_written_for_as_long_as_it_is_the_logs_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("events.redb");
+        let sealed = dir.path().join(SEALED_DIR).join("part.redb");
+        fs::write(&own, "events").unwrap();
+        give_name(&own, &sealed).unwrap();
+        assert!(may_be_written(&own), "the seal may end here");
+        fs::remove_file(&own).unwrap();
+        forbid_writing(&sealed).unwrap();
+        assert!(!may_be_written(&sealed));
+    }
 }

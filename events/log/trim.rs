@@ -14,19 +14,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::id::Seq;
-use crate::log::blocks::{next_header, read_header};
+use crate::log::blocks::{each_key_of, next_header, read_header};
 use crate::log::copy::{CopyError, Wanted, copy_as};
 use crate::log::fork::{Fork, forks_of};
+use crate::log::keys;
 use crate::log::open::{
-    self, LOG_FILE, NEW_FILE, OpenError, Opened, open_file, open_file_read_only, put_origin, write_through,
+    self, LOG_FILE, NEW_FILE, OpenError, Opened, open_file, open_file_read_only, open_to_write, put_origin,
+    write_through,
 };
 use crate::log::origin::{Dropped, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile, sealed_name};
 use crate::log::pack::ChainEnd;
-use crate::log::past::Part;
+use crate::log::past::{Part, Past};
 use crate::log::reader::Reader;
+use crate::log::rewrite;
 use crate::log::scan::ReadError;
-use crate::log::seal::sync_dir;
-use crate::log::store::{Own, Snapshot, StoreError, guarded};
+use crate::log::seal::{is_same_file, sync_dir};
+use crate::log::store::{KEYS, Own, Snapshot, StoreError, guarded};
 use crate::time::Timestamp;
 
 const CACHE_BYTES: usize = 32 << 20;
@@ -176,40 +179,28 @@ pub fn drop_before(dir: &Path, options: &TrimOptions) -> Result<Option<Trimmed>,
         touched(&snapshot, first).iter().try_for_each(|part| unshared(dir, &part.path))?;
     }
     let past = &snapshot.past;
+    remove_half_made(dir, &past.origin).map_err(io_error(dir))?;
     let touched = touched(&snapshot, first);
     let before = files_bytes(dir, &past.origin)?;
     let start = end_before(&snapshot, first)?;
     let mut origin = Origin {
         dropped: Some(Dropped::before(&start, options.at, &options.by)),
         sealed: past.origin.sealed.iter().filter(|sealed| sealed.through >= first).cloned().collect(),
-        leftover: touched.iter().map(|part| part.sealed.file.clone()).collect(),
+        leftover: Vec::new(),
         forks: past.origin.forks.clone(),
     };
-    let events = first.0 - past.first().0;
-    let through = past.through();
-    if first <= through {
-        if let Some(part) = touched.last().filter(|part| part.sealed.through >= first) {
-            let sealed = part.sealed.clone();
-            let of = Wanted {
-                start,
-                until: sealed.through,
-                log_id: sealed.log_id,
-                origin: &Origin::default(),
-                of: Some(part),
-            };
-            let file = format!("{:020}-{}", first.0, sealed_name(&sealed.log_id, sealed.through));
-            let path = dir.join(SEALED_DIR).join(&file);
-            remove(&path)?;
-            copy_as(&snapshot, of, &path, &mut |_| ())?;
-            if let Some(kept) = origin.sealed.first_mut() {
-                *kept = SealedFile { file, ..sealed };
-            }
+    if let Some(part) = touched.last().filter(|part| part.sealed.through >= first) {
+        let kept = keep_rest(dir, &snapshot, part, start.clone())?;
+        if let Some(cut) = origin.sealed.first_mut() {
+            *cut = kept;
         }
+    }
+    origin.leftover = unnamed(&past.origin, &origin);
+    let events = first.0 - past.first().0;
+    if first <= past.through().next() {
+        let keys = keys_of_kept(past, first)?;
         drop((snapshot, database));
-        set_origin(dir, &origin)?;
-    } else if first == through.next() {
-        drop((snapshot, database));
-        set_origin(dir, &origin)?;
+        set_origin(dir, &origin, &keys)?;
     } else {
         let wanted = Wanted { start, until: head, log_id, origin: &origin, of: None };
         rewrite(dir, &snapshot, wanted)?;
@@ -219,6 +210,42 @@ pub fn drop_before(dir: &Path, options: &TrimOptions) -> Result<Option<Trimmed>,
     let freed_bytes = before.own.saturating_sub(after.own);
     let kept_bytes = before.shared.saturating_sub(after.shared);
     Ok(Some(Trimmed { first, events, freed_bytes, kept_bytes }))
+}
+
+/// Writes what a sealed file holds behind `start` to a file of its own.
+fn keep_rest(dir: &Path, snapshot: &Snapshot, part: &Part, start: ChainEnd) -> Result<SealedFile, TrimError> {
+    let (sealed, first) = (part.sealed.clone(), Seq(start.frontier.count() + 1));
+    let file = format!("{:020}-{}", first.0, sealed_name(&sealed.log_id, sealed.through));
+    let path = dir.join(SEALED_DIR).join(&file);
+    let origin = Origin::default();
+    let (until, log_id) = (sealed.through, sealed.log_id);
+    remove(&path)?;
+    copy_as(snapshot, Wanted { start, until, log_id, origin: &origin, of: Some(part) }, &path, &mut |_| ())?;
+    // What the file held behind a fork's cut is not in its copy.
+    Ok(SealedFile { file, last: sealed.through, last_root: sealed.root, ..sealed })
+}
+
+/// Files that the log had a use for and has none any more.
+fn unnamed(before: &Origin, after: &Origin) -> Vec<String> {
+    let used = |file: &String| after.sealed.iter().any(|sealed| sealed.file == *file);
+    before.sealed.iter().map(|sealed| sealed.file.clone()).filter(|file| !used(file)).collect()
+}
+
+/// Rows of idempotency keys that lie in files which go, of events that are kept: where a fork was cut within a block, it has the
+/// events in a file of its own and the keys in the one before.
+fn keys_of_kept(past: &Past, first: Seq) -> Result<Vec<(String, Vec<u8>)>, ReadError> {
+    let mut kept = Vec::new();
+    let goes = |part: &&Arc<Part>| part.sealed.through < first && first <= part.sealed.keys_through;
+    for part in past.parts.iter().filter(goes) {
+        each_key_of::<ReadError>(part, &mut |key, row| {
+            let known = keys::decode(key, row).ok_or_else(|| ReadError::Key { key: key.to_owned() })?;
+            if known.last >= first {
+                kept.push((key.to_owned(), row.to_vec()));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(kept)
 }
 
 /// Makes the stopped log in `dir` independent of sealed files, and so of forks and of what it was forked from: everything goes
@@ -232,6 +259,7 @@ pub fn detach(dir: &Path, progress: &mut dyn FnMut(Seq, Seq)) -> Result<(), Trim
     let Opened { database, end, log_id } = settled(dir)?;
     let snapshot = database.snapshot(Seq(u64::MAX))?;
     let past = &snapshot.past;
+    remove_half_made(dir, &past.origin).map_err(io_error(dir))?;
     if past.parts.is_empty() {
         return Ok(());
     }
@@ -301,10 +329,19 @@ fn rewrite(dir: &Path, snapshot: &Snapshot, wanted: Wanted<'_>) -> Result<(), Tr
     sync_dir(dir).map_err(io_error(dir))
 }
 
-fn set_origin(dir: &Path, origin: &Origin) -> Result<(), TrimError> {
-    let opened = open_file(dir, CACHE_BYTES, [0; 16])?;
+/// Writes where the log begins, and rows of idempotency keys, in one step.
+fn set_origin(dir: &Path, origin: &Origin, keys: &[(String, Vec<u8>)]) -> Result<(), TrimError> {
+    // It still says what it said before: nothing that this names may go.
+    let opened = open_to_write(dir, CACHE_BYTES, [0; 16])?;
     if let Own::Writable(writable) = &opened.database.own {
-        write_through(writable, |transaction| put_origin(transaction, origin))?;
+        write_through(writable, |transaction| {
+            put_origin(transaction, origin)?;
+            let mut table = transaction.open_table(KEYS)?;
+            for (key, row) in keys {
+                table.insert(key.as_str(), row.as_slice())?;
+            }
+            Ok(())
+        })?;
     }
     close(opened)
 }
@@ -326,6 +363,39 @@ pub(crate) fn remove_leftover(dir: &Path, origin: &Origin) -> Result<(), TrimErr
         remove(&folder.join(file))?;
     }
     Ok(())
+}
+
+/// Removes what a drop, a detaching or a seal left half made that was cut short: it holds events, and no erasure looks there. The
+/// directory must be locked. Other files that the origin does not name stay: the log may be an older one that was put back.
+pub(crate) fn remove_half_made(dir: &Path, origin: &Origin) -> io::Result<()> {
+    rewrite::remove(&dir.join(NEW_FILE))?;
+    let entries = match fs::read_dir(dir.join(SEALED_DIR)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if origin.sealed.iter().any(|sealed| sealed.file == name) {
+            continue;
+        }
+        // The second name of a file that was not sealed after all, or the rest of a file that still is whole.
+        if is_same_file(&path, &dir.join(LOG_FILE)) || is_rest(&name, origin) {
+            // Not overwritten: another directory may share it.
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether this is the name of a file into which a drop writes what it keeps of one that the origin names.
+fn is_rest(name: &str, origin: &Origin) -> bool {
+    origin.sealed.iter().any(|sealed| {
+        let whole = sealed_name(&sealed.log_id, sealed.through);
+        let first = name.strip_suffix(whole.as_str()).and_then(|first| first.strip_suffix('-'));
+        first.is_some_and(|first| first.parse::<u64>().is_ok())
+    })
 }
 
 fn remove(path: &Path) -> Result<(), TrimError> {

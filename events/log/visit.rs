@@ -222,10 +222,23 @@ impl EventBlock {
 
     /// The event with this index, if the scan is to deliver it.
     pub(crate) fn found(&self, index: usize, room: &mut Vec<u8>) -> Result<Option<Found>, ReadError> {
+        Ok(self.found_sized(index, room)?.map(|(found, _)| found))
+    }
+
+    /// The same, with the bytes that its content takes unpacked.
+    pub(crate) fn found_sized(
+        &self,
+        index: usize,
+        room: &mut Vec<u8>,
+    ) -> Result<Option<(Found, usize)>, ReadError> {
         let block = self.block()?;
         let (seq, entry, stored) = (block.seq(index), block.entry(index), block.stored(index));
         let Some(found) = self.look(&block, (seq, &entry), stored, room)? else { return Ok(None) };
-        found.to_found().map(Some).map_err(|source| ReadError::Decode { seq, source })
+        let bytes = match &found {
+            FoundRef::Record(record) => record.payload.len(),
+            FoundRef::Sealed(_) => 0,
+        };
+        found.to_found().map(|found| Some((found, bytes))).map_err(|source| ReadError::Decode { seq, source })
     }
 
     /// The next index to be looked at, from either end.

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use caxton_events::conversation::Message;
+use caxton_events::limits::EVENT_BYTES_MAX;
 use caxton_events::{
     AgentId, CapabilityName, ConversationId, Draft, MessageId, Seq, Timestamp, TurnEvent, TurnId, WorkspaceId,
 };
@@ -30,6 +31,21 @@ pub struct PortError {
     /// Why it failed.
     #[source]
     pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl PortError {
+    /// Whether it fails again, however often it is tried.
+    pub fn is_for_good(&self) -> bool {
+        self.source.is::<TooLarge>()
+    }
+}
+
+/// What was to be recorded has no room in an event. Nothing of it was recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("it takes {bytes} bytes, and an event has room for {EVENT_BYTES_MAX}")]
+pub struct TooLarge {
+    /// Encoded size.
+    pub bytes: usize,
 }
 
 /// A message in the inbox of an agent that runs here.
@@ -148,7 +164,7 @@ pub trait TurnLog: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`PortError`] when it is not known whether they are recorded.
+    /// [`PortError`] when it is not known whether they are recorded; of [`TooLarge`] when they cannot be.
     fn record(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Seq>, PortError>>;
 
     /// What is recorded of the agent's turns over this message, the oldest first.

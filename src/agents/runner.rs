@@ -134,7 +134,15 @@ pub struct Prepared {
 pub async fn run_turn(world: &World, agent: &Agent, delivery: &Delivery, prepared: Prepared) -> Outcome {
     let attempt = async {
         let mut turn = Turn::resume(world, agent, delivery, prepared).await?;
-        turn.drive().await
+        match turn.drive().await {
+            // Tried again it would be asked, called and prepared again, and there would be no room for it again.
+            Err(error) if error.is_for_good() => {
+                let reason = failure::chain(&error);
+                let reply = failure_reply(delivery.message.performative, &reason);
+                turn.fail(reason, reply).await
+            }
+            ended => ended,
+        }
     };
     let ended = match AssertUnwindSafe(attempt).catch_unwind().await {
         Ok(ended) => ended,

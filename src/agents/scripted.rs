@@ -23,7 +23,7 @@ use super::circuit::later;
 use super::context::{Offered, Said};
 use super::ports::{
     Agents, Delivery, Found, Inbox, MemoryAsk, Models, OutgoingReply, PortError, Replies, ReplyError, Room,
-    Sources, Tools, TurnLog,
+    Sources, TooLarge, Tools, TurnLog,
 };
 use super::queues::Classifier;
 use super::reply::Reply;
@@ -117,6 +117,9 @@ impl Clock for TestClock {
     }
 }
 
+/// What a model answers when its answer has no room in an event.
+pub(super) const TOO_LARGE: &str = "(more than an event has room for)";
+
 /// A log in a vector, which can be made to fail from a number of records on.
 #[derive(Debug, Default)]
 pub(super) struct Records {
@@ -158,6 +161,15 @@ impl TurnLog for Records {
         let mut all = self.drafts.lock().unwrap();
         if all.len() + drafts.len() > self.full_at.load(Ordering::SeqCst) {
             return async { Err(broken("could not record an event of a turn")) }.boxed();
+        }
+        let is_large = |draft: &Draft| {
+            let Event::Turn(TurnEvent::ModelAnswered { text, .. }) = &draft.event else { return false };
+            text == TOO_LARGE
+        };
+        if drafts.iter().any(is_large) {
+            let source = TooLarge { bytes: usize::MAX }.into();
+            let error = PortError { tried: "could not record an event of a turn", source };
+            return async move { Err(error) }.boxed();
         }
         all.extend(drafts);
         let seqs = vec![Seq(1_000 + all.len() as u64)];

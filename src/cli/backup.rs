@@ -181,9 +181,6 @@ pub(super) fn into_directory(
     common: &Common,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    if let Err(error @ OpenError::Locked { .. }) = Log::open_read_only(to) {
-        return Err(Failure::of(Exit::Unreachable, &error));
-    }
     let mut new_log_id = [0; 16];
     getrandom::fill(&mut new_log_id)
         .map_err(|error| Failure::new(Exit::Failed, format!("could not draw an id for the log: {error}")))?;
@@ -199,8 +196,11 @@ pub(super) fn not_restored(error: &RestoreError) -> Failure {
     let exit = match error {
         RestoreError::Manifest(error) => return no_backup(error),
         RestoreError::NotEmpty { .. } => Exit::Refused,
+        RestoreError::Lock(OpenError::Locked { .. }) | RestoreError::Underway { .. } => Exit::Unreachable,
         RestoreError::Beyond { .. } | RestoreError::Before { .. } => Exit::NotFound,
         RestoreError::NotWhole { .. }
+        | RestoreError::Lock(_)
+        | RestoreError::Orders(_)
         | RestoreError::Build(_)
         | RestoreError::Head { .. }
         | RestoreError::Keys(_)

@@ -79,6 +79,7 @@ fn unsealed(error: &SealLogError) -> Failure {
     let exit = match error {
         SealLogError::Beyond { .. } | SealLogError::Before { .. } => Exit::NotFound,
         SealLogError::Open(caxton_events::log::OpenError::Locked { .. }) => Exit::Unreachable,
+        SealLogError::Erasing => Exit::Refused,
         SealLogError::Open(_) | SealLogError::Read(_) | SealLogError::Seal(_) | SealLogError::Stopped => {
             Exit::Failed
         }

@@ -115,7 +115,7 @@ fn failed(error: &DropError) -> Failure {
         DropError::Trim(error) => return fork::failed(error),
         DropError::Open(OpenError::Locked { .. }) => Exit::Unreachable,
         DropError::After { .. } => Exit::NotFound,
-        DropError::Waiting { .. } => Exit::Refused,
+        DropError::Waiting { .. } | DropError::Erasing { .. } => Exit::Refused,
         DropError::Open(_)
         | DropError::Awaited
         | DropError::Read(_)

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use caxton_events::limits::EVENT_BYTES_MAX;
+
 use super::document::{Node, Yaml};
 use super::setting::{DAY, Limits, Rows, Setting, Wrong, choice, keys, millis, section, whole};
 use super::units::Bytes;
@@ -11,6 +13,9 @@ use super::units::Bytes;
 pub const EXTRACTIVE: &str = "extractive";
 /// The provider that is always there and runs a small model in this process, once its files are.
 pub const LOCAL: &str = "local";
+
+/// Largest answer that can be asked for, in bytes: it is recorded in one event, with what is known about it.
+const ANSWER_BYTES_MAX: u64 = (EVENT_BYTES_MAX - (1 << 20)) as u64;
 
 section! {
     /// `llm`: language models. Two providers are there without a row: `extractive`, which quotes memory, and `local`,
@@ -57,7 +62,7 @@ section! {
         /// Time for a whole answer.
         pub total_timeout: Duration = Duration::from_mins(2), millis(1, DAY);
         /// Largest answer, in bytes.
-        pub max_answer_size: Bytes = Bytes(4 << 20), whole(1_024, 1 << 30);
+        pub max_answer_size: Bytes = Bytes(4 << 20), whole(1_024, ANSWER_BYTES_MAX);
         /// Times that a request is made again when that can help.
         pub retries: u32 = 3, whole(0, 20);
         /// Wait before the first repetition; each later one waits twice as long, half of it by chance.

@@ -15,6 +15,7 @@ use caxton_events::{Draft, Family, Record, Seq, Timestamp, codec, upcast};
 use caxton_projections::base::{BASE_DIR, base_folder, bases, newest_base};
 use caxton_projections::graph::{DAMAGED_MARK, Graph};
 use caxton_projections::projection::Projection as _;
+use caxton_projections::shred::shred;
 use caxton_projections::talk::TalkStore;
 use caxton_projections::view::Part;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ use super::start::EngineOptions;
 /// Folders of projections that a base has.
 const FOLDERS: [&str; 2] = ["graph", "talk"];
 const AGENTS_FILE: &str = "agents.jsonl";
+/// Extension of a base while it is made.
+const BESIDE: &str = "new";
 
 /// Why a base was not written.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +62,7 @@ struct Line {
 /// Writes the base of everything up to `saved`, which the files of the projections include; they must be closed.
 pub(super) fn save(data_dir: &Path, log: &Reader, saved: Seq) -> Result<(), BaseError> {
     let base = data_dir.join(BASE_DIR);
-    let (to, beside) = (base.join(saved.0.to_string()), base.join(format!("{}.new", saved.0)));
+    let (to, beside) = (base.join(saved.0.to_string()), base.join(format!("{}.{BESIDE}", saved.0)));
     let earlier = dropped_agent_events(data_dir, log).map_err(io_error(&base))?;
     remove_dir(&beside).map_err(io_error(&beside))?;
     for folder in FOLDERS {
@@ -146,12 +149,16 @@ pub(super) fn carry(from: &Path, to: &Path, (first, cut): (Seq, Seq)) -> io::Res
     let Some(base) = newest_base(from, first, cut)? else {
         return Ok(Err(bases(from)?.into_iter().filter(|saved| saved.next() >= first).min()));
     };
-    let to = to.join(BASE_DIR).join(base.file_name().unwrap_or_default());
+    let above = to.join(BASE_DIR);
+    let to = above.join(base.file_name().unwrap_or_default());
     let from = base;
     for folder in FOLDERS {
         copy_files(&from.join(folder), &to.join(folder))?;
     }
     fs::copy(from.join(AGENTS_FILE), to.join(AGENTS_FILE))?;
+    for copied in [&to.join(AGENTS_FILE), &to, &above] {
+        File::open(copied)?.sync_all()?;
+    }
     Ok(Ok(()))
 }
 
@@ -233,6 +240,26 @@ fn put(
 /// Whether a projection with this checkpoint lacks events that the log does not have any more.
 pub(super) fn lacks_events(log: &Reader, checkpoint: Seq) -> bool {
     log.first().is_ok_and(|first| checkpoint.next() < first)
+}
+
+/// Overwrites and removes what drops left that were cut short: bases of a log that has all its events, which nothing starts from,
+/// and half made ones. No erasure looks into them.
+pub(super) fn remove_unused(data_dir: &Path, log: &Reader) -> io::Result<()> {
+    let base = data_dir.join(BASE_DIR);
+    if log.first().map_err(io::Error::other)? == Seq::FIRST {
+        return shred(&base);
+    }
+    let entries = match fs::read_dir(&base) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == BESIDE) {
+            shred(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes earlier bases; one that stays costs space and nothing else.

@@ -1,7 +1,8 @@
 //! A fork of a data directory: everything that a server needs to start on it, with a past that it shares.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use caxton_events::log::{
 };
 use caxton_events::{Clock as _, Timestamp};
 
-use super::{Engine, SystemClock, base, start};
+use super::{Engine, SystemClock, base, erase, start};
 
 /// Folder of agents' files, where it is inside the data directory.
 const AGENTS_DIR: &str = "agents";
@@ -79,6 +80,11 @@ pub enum SealLogError {
     /// The log could not be sealed.
     #[error("could not seal the event log")]
     Seal(#[from] SealError),
+    /// What is to be erased may still lie in the log as it was written, and what is sealed is never written again.
+    #[error(
+        "an erasure is under way or not complete; try again when it is complete, or start the server once, which completes it"
+    )]
+    Erasing,
     /// The engine has stopped.
     #[error("the server is stopping; try again when it runs, or when it has ended")]
     Stopped,
@@ -153,6 +159,8 @@ impl Engine {
     ///
     /// [`SealLogError`].
     pub fn seal(&self, cut: Cut) -> Result<(Seq, SealedLog), SealLogError> {
+        // An erasure that has looked at the log writes it anew, which it cannot once a part of it is sealed.
+        let Ok(_alone) = self.inner.erasing.alone.try_lock() else { return Err(SealLogError::Erasing) };
         let log = self.inner.sealer.upgrade().ok_or(SealLogError::Stopped)?;
         sealed(&log, &absolute(&self.inner.data_dir), cut)
     }
@@ -177,6 +185,9 @@ pub fn seal_stopped(dir: &Path, cut: Cut) -> Result<(Seq, SealedLog), SealLogErr
 fn sealed(log: &Log, dir: &Path, cut: Cut) -> Result<(Seq, SealedLog), SealLogError> {
     let reader = log.reader();
     let (seq, origin) = (cut.resolve(&reader)?, reader.origin()?);
+    if !erase::pending(&reader)?.is_empty() {
+        return Err(SealLogError::Erasing);
+    }
     let sealed = if seq <= log::sealed_through(&origin) {
         SealedLog {
             dir: dir.to_owned(),
@@ -228,24 +239,16 @@ pub fn fork_dir(
     let options = ForkOptions { cut, log_id, at: SystemClock.now() };
     // Under another name until it is whole: what is at `to` is a fork, or nothing.
     let beside = beside(to);
-    if let Some(above) = beside.parent().filter(|above| !above.as_os_str().is_empty()) {
-        fs::create_dir_all(above).map_err(io_error(above))?;
-    }
-    fs::create_dir(&beside).map_err(|error| {
+    let above = beside.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(above).map_err(io_error(above))?;
+    DirBuilder::new().mode(start::OWNERS_ALONE).create(&beside).map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists {
             ForkDirError::Left { path: beside.clone() }
         } else {
             io_error(&beside)(error)
         }
     })?;
-    let made = fork_log(parent, &options, &beside, copy).map_err(ForkDirError::Log).and_then(|head| {
-        start::mark_format(&beside).map_err(io_error(&beside))?;
-        let first = parent.origin.before_first().seq.next();
-        if first > Seq::FIRST {
-            let carried = base::carry(&parent.dir, &beside, (first, cut)).map_err(io_error(&beside))?;
-            carried.map_err(|saved| ForkDirError::NoBase { cut, saved })?;
-        }
-        copy_folder(&parent.dir.join(AGENTS_DIR), &beside.join(AGENTS_DIR))?;
+    let made = fill(parent, &options, &beside, copy).and_then(|head| {
         fs::rename(&beside, to).map_err(io_error(to))?;
         Ok(head)
     });
@@ -254,11 +257,40 @@ pub fn fork_dir(
         let _ = fs::remove_dir_all(&beside);
     }
     let head = made?;
+    if let Err(error) = sync(above) {
+        // Its name may be gone after a crash, and then nobody is told of a fork that was there.
+        let _ = fs::remove_dir_all(to);
+        return Err(error);
+    }
     let fork = Fork { dir: absolute(to), seq: cut, at: options.at };
     if let Err(error) = note_fork(&parent.dir, &fork) {
         tracing::warn!(%error, "could not note the fork in its parent");
     }
     Ok(head)
+}
+
+/// Puts everything of a fork into its folder, on disk when this returns. The log comes last, and at its end the keys: a fork that
+/// is cut short leaves none.
+fn fill(
+    parent: &SealedLog,
+    options: &ForkOptions,
+    dir: &Path,
+    copy: Option<&mut dyn FnMut(Seq, Seq)>,
+) -> Result<Head, ForkDirError> {
+    start::mark_format(dir).map_err(io_error(dir))?;
+    let (first, cut) = (parent.origin.before_first().seq.next(), options.cut);
+    if first > Seq::FIRST {
+        let carried = base::carry(&parent.dir, dir, (first, cut)).map_err(io_error(dir))?;
+        carried.map_err(|saved| ForkDirError::NoBase { cut, saved })?;
+    }
+    copy_folder(&parent.dir.join(AGENTS_DIR), &dir.join(AGENTS_DIR))?;
+    sync(dir)?;
+    fork_log(parent, options, dir, copy).map_err(ForkDirError::Log)
+}
+
+/// Waits until a file, or the names in a folder, are on disk.
+fn sync(path: &Path) -> Result<(), ForkDirError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(io_error(path))
 }
 
 /// The name under which a fork is made.
@@ -267,7 +299,7 @@ fn beside(to: &Path) -> PathBuf {
     to.with_file_name(format!(".{name}.caxton-fork"))
 }
 
-/// Copies a folder of small files with everything in it, where there is one.
+/// Copies a folder of small files with everything in it, where there is one, onto the disk.
 fn copy_folder(from: &Path, to: &Path) -> Result<(), ForkDirError> {
     let entries = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -282,9 +314,10 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), ForkDirError> {
             copy_folder(&from, &to)?;
         } else if kind.is_file() {
             fs::copy(&from, &to).map_err(io_error(&to))?;
+            sync(&to)?;
         }
     }
-    Ok(())
+    sync(to)
 }
 
 /// Takes the vectors that the parent of a fork has computed, so that the model need not run again. What cannot be taken is

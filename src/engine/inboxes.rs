@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Engine;
 use super::deliveries::Deliveries;
-use super::talk::TalkError;
+use super::talk::{RECORDS_BYTES_MAX, TalkError};
 
 /// Leases that one consumer of an inbox holds at the most.
 pub const LEASES_MAX: usize = 1_000;
@@ -160,22 +160,21 @@ impl Engine {
         released
     }
 
-    /// Messages by position, in that order; positions must ascend. Blocks.
+    /// The messages among these records, read as [`Engine::records`] are: no more than so many bytes of them. Blocks.
     ///
     /// # Errors
     ///
     /// [`TalkError::Read`].
     pub fn messages(&self, seqs: &[Seq]) -> Result<Vec<(Seq, Arc<Message>)>, TalkError> {
-        let messages = self.records(seqs)?.into_iter().filter_map(|record| {
+        self.some_records(seqs, RECORDS_BYTES_MAX, |record| {
             let Event::Conversation(ConversationEvent::MessageSent(message)) = record.event else {
                 return None;
             };
             Some((record.seq, Arc::from(message)))
-        });
-        Ok(messages.collect())
+        })
     }
 
-    /// The messages of an inbox with their places. Blocks.
+    /// The first messages of an inbox with their places, read as [`Engine::records`] are. Blocks.
     ///
     /// # Errors
     ///

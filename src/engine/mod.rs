@@ -77,7 +77,7 @@ pub use rebuild::{Rebuild, RebuildRefusal, RebuildState};
 pub use signing::SigningKeyError;
 pub use start::{EngineOptions, StartError, StartStep, refuse_newer_format};
 pub use submission::{Idempotency, Outcome, Submission, SubmitError, Wait};
-pub use talk::{Done, SentOutcome, SentResults, TalkError};
+pub use talk::{Done, RECORDS_BYTES_MAX, SentOutcome, SentResults, TalkError};
 pub use undo::{UndoAsk, UndoError, UndoOutcome};
 
 use crate::commands::{Caller, Ids, Refusal, Write, decide};

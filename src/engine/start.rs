@@ -10,10 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use caxton_events::log::{
-    AppendError, Batch, Durability, Encrypt, Filter, Log, LogClosed, LogOptions, OpenError, ReadError,
+    self, AppendError, Batch, Durability, Encrypt, Filter, Log, LogClosed, LogOptions, OpenError, ReadError,
     Reader, Sealing, Signer,
 };
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
+use caxton_projections::base::BASE_DIR;
 use caxton_projections::driver::CatchUpError;
 use caxton_projections::embedding::{
     Embedder, EmbeddingService, ModelIdentity, Precision, StoreError, VectorStore,
@@ -331,7 +332,7 @@ impl Engine {
 }
 
 /// Permissions of a data directory that is made.
-const OWNERS_ALONE: u32 = 0o700;
+pub(super) const OWNERS_ALONE: u32 = 0o700;
 
 /// Refuses a directory of a newer format; marks a new one.
 fn check_format(data_dir: &Path) -> Result<(), StartError> {
@@ -345,7 +346,8 @@ fn check_format(data_dir: &Path) -> Result<(), StartError> {
     mark_format(data_dir).map_err(|source| failed(&data_dir.join(FORMAT_FILE), source))
 }
 
-/// Refuses a directory of a newer format, for who reads it without an engine; whether it has a mark.
+/// Refuses a directory of a newer format, for who reads it without an engine; whether it has a mark. One that a power cut left
+/// without its content is none: it says nothing about what lies beside it, which says itself what it is.
 ///
 /// # Errors
 ///
@@ -354,6 +356,7 @@ pub fn refuse_newer_format(data_dir: &Path) -> Result<bool, StartError> {
     let path = data_dir.join(FORMAT_FILE);
     match fs::read_to_string(&path) {
         Ok(found) if found.trim() == FORMAT.to_string() => Ok(true),
+        Ok(found) if found.chars().all(|c| c == '\0' || c.is_whitespace()) => Ok(false),
         Ok(found) => Err(StartError::Format { path, found: found.trim().chars().take(32).collect() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(StartError::Directory { path, source }),
@@ -362,7 +365,7 @@ pub fn refuse_newer_format(data_dir: &Path) -> Result<bool, StartError> {
 
 /// Marks a new data directory.
 pub(super) fn mark_format(data_dir: &Path) -> io::Result<()> {
-    fs::write(data_dir.join(FORMAT_FILE), format!("{FORMAT}\n"))
+    log::beside::write_whole(data_dir, FORMAT_FILE, format!("{FORMAT}\n").as_bytes())
 }
 
 /// Random bytes of the system.
@@ -420,7 +423,7 @@ fn record_start(log: &Log, embedding: Option<&EmbeddingService>) -> Result<(), S
     Ok(())
 }
 
-/// Cleans up after a crash in the middle of a rebuild or an export, and puts in place what was saved for a log that lost
+/// Cleans up after a crash in the middle of a rebuild, an export or a drop, and puts in place what was saved for a log that lost
 /// events.
 fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
     let data_dir = &options.data_dir;
@@ -439,6 +442,8 @@ fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
     }
     let copies = copies::remove(data_dir);
     copies.map_err(|source| StartError::Directory { path: data_dir.clone(), source })?;
+    let unused = base::remove_unused(data_dir, log);
+    unused.map_err(|source| StartError::Directory { path: data_dir.join(BASE_DIR), source })?;
     Ok(base::restore(options, log)?)
 }
 

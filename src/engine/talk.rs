@@ -19,6 +19,9 @@ use crate::telemetry;
 const LOOKED_THROUGH_MAX: usize = 1_000;
 /// Positions between two wanted records over which one scan goes on instead of a new one beginning.
 const GAP_MAX: u64 = 256;
+/// Contents of records that are read at a time, in bytes: a message has up to 10 MiB, and nobody holds a thousand of
+/// these.
+pub const RECORDS_BYTES_MAX: u64 = 16 << 20;
 
 /// A message that was recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -265,29 +268,53 @@ impl Engine {
         }
     }
 
-    /// Records by position, in that order; positions must ascend. Blocks.
+    /// Records by position, in that order; positions must ascend, or descend. Those of events that were erased are left
+    /// out.
+    ///
+    /// It ends behind [`RECORDS_BYTES_MAX`]: whoever wants more goes on behind the last record that it got, and has all
+    /// of them when it gets none. Blocks.
     ///
     /// # Errors
     ///
     /// [`TalkError::Read`].
     pub fn records(&self, seqs: &[Seq]) -> Result<Vec<Record>, TalkError> {
-        let mut records = Vec::with_capacity(seqs.len());
-        let mut rest = seqs;
+        self.some_records(seqs, RECORDS_BYTES_MAX, Some)
+    }
+
+    /// What `keep` makes of these records, until that has so many bytes.
+    pub(super) fn some_records<T>(
+        &self,
+        seqs: &[Seq],
+        bytes_max: u64,
+        keep: impl Fn(Record) -> Option<T>,
+    ) -> Result<Vec<T>, TalkError> {
+        let (mut kept, mut bytes, mut rest) = (Vec::with_capacity(seqs.len()), 0, seqs);
+        let down = seqs.first() > seqs.last();
         while let Some(first) = rest.first() {
-            let near = rest.windows(2).take_while(|pair| pair[1].0 - pair[0].0 <= GAP_MAX).count() + 1;
-            let (run, later) = rest.split_at(near);
+            let is_near = |pair: &&[Seq]| pair[1].0.abs_diff(pair[0].0) <= GAP_MAX;
+            let (run, later) = rest.split_at(rest.windows(2).take_while(is_near).count() + 1);
             let filter = Filter { until: run.last().copied(), ..Filter::default() };
-            let mut wanted = run.iter().peekable();
-            for record in self.log().scan(*first, &filter) {
+            let log = self.log();
+            let mut scan = if down { log.scan_back(*first, &filter) } else { log.scan(*first, &filter) };
+            let mut before = 0;
+            while let Some(record) = scan.next() {
                 let record = record.map_err(TalkError::Read)?;
-                if wanted.peek().is_some_and(|seq| **seq == record.seq) {
-                    wanted.next();
-                    records.push(record);
+                let size = scan.content_bytes() - before;
+                before = scan.content_bytes();
+                if run.binary_search_by(|seq| order(*seq, record.seq, down)).is_err() {
+                    continue;
+                }
+                if let Some(item) = keep(record) {
+                    kept.push(item);
+                    bytes += size;
+                    if bytes >= bytes_max {
+                        return Ok(kept);
+                    }
                 }
             }
             rest = later;
         }
-        Ok(records)
+        Ok(kept)
     }
 
     /// Looks up what messages answer.
@@ -349,6 +376,11 @@ impl Engine {
         }
         Ok(None)
     }
+}
+
+/// How two positions stand in a list that ascends, or goes down.
+fn order(one: Seq, other: Seq, down: bool) -> std::cmp::Ordering {
+    if down { other.cmp(&one) } else { one.cmp(&other) }
 }
 
 fn one(results: SentResults) -> Result<SentOutcome, TalkError> {

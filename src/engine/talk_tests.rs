@@ -111,6 +111,27 @@ fn a_message_is_in_the_inbox_when_it_is_answered_and_after_a_restart() {
 }
 
 #[test]
+fn records_are_read_up_to_so_many_bytes_and_at_least_one_from_either_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    register(&engine, "bob");
+    let send = |_| engine.send_blocking(text("ada", "bob", &"x".repeat(1_000))).unwrap().seq;
+    let up: Vec<Seq> = (0..5).map(send).collect();
+    let down: Vec<Seq> = up.iter().rev().copied().collect();
+    for (bytes_max, count) in [(0, 1), (1_000, 1), (2_000, 2), (1 << 20, 5)] {
+        for seqs in [&up, &down] {
+            let read = engine.some_records(seqs, bytes_max, |record| Some(record.seq)).unwrap();
+            assert_eq!(read, seqs[..count], "{bytes_max}");
+        }
+    }
+    // What is not kept takes no room.
+    assert!(engine.some_records(&up, 0, |_| None::<Seq>).unwrap().is_empty());
+    assert_eq!(engine.records(&up[1..2]).unwrap()[0].seq, up[1]);
+    assert!(engine.records(&[]).unwrap().is_empty());
+    engine.stop();
+}
+
+#[test]
 fn a_number_given_twice_is_answered_once_and_conflicts_with_other_content() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path());

@@ -315,6 +315,18 @@ fn a_directory_of_a_newer_format_is_refused_by_name() {
 }
 
 #[test]
+fn a_format_that_a_power_cut_left_without_its_content_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path()).stop();
+    let format = dir.path().join("FORMAT");
+    for left in ["", "\0\0"] {
+        fs::write(&format, left).unwrap();
+        start(dir.path()).stop();
+        assert_eq!(fs::read_to_string(&format).unwrap(), "1\n");
+    }
+}
+
+#[test]
 fn without_a_model_words_find_and_meaning_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path());

@@ -15,6 +15,7 @@ use caxton_projections::projection::Projection as _;
 use caxton_projections::talk::{Talk, TalkStore};
 
 use super::base::{self, BaseError};
+use super::erase;
 use super::fork::Cut;
 use super::start::{EngineOptions, StartError, StartStep, system_batch};
 use super::start_graph::{StartedGraph, open_graph};
@@ -70,6 +71,14 @@ pub enum DropError {
         agent: AgentId,
         /// The message.
         seq: Seq,
+    },
+    /// Something that was to be erased may still be there: what is kept of the events would hold it.
+    #[error(
+        "the erasure ordered at {order} is not complete; start the server once, which completes it, then drop"
+    )]
+    Erasing {
+        /// The order.
+        order: Seq,
     },
     /// The log did not open.
     #[error("could not open the event log")]
@@ -141,6 +150,7 @@ pub fn drop_events(
     let Some(first) = trim_point(&reader, before)? else {
         return Ok(None);
     };
+    check_erased(&reader)?;
     if !what.forks_keep {
         check_unshared(dir, &reader, first)?;
     }
@@ -179,6 +189,7 @@ pub fn would_drop(dir: &Path, before: Cut) -> Result<Option<Trial>, DropError> {
     let Some(first) = trim_point(&log, resolve(before, &log)?)? else {
         return Ok(None);
     };
+    check_erased(&log)?;
     let events = first.0 - log.first()?.0;
     Ok(Some(Trial { first, events, shared: shared_files(dir, &log, first)? }))
 }
@@ -250,6 +261,12 @@ fn close(talk: Talk, mut store: TalkStore) -> Result<(), impl std::error::Error 
     let stored = store.flush();
     drop(talk);
     stored.and_then(|()| store.close())
+}
+
+/// Refuses while something is to be erased: an order that goes with its events is never completed, and one that stays finds copies
+/// that nobody cleans.
+fn check_erased(log: &Reader) -> Result<(), DropError> {
+    erase::pending(log)?.first().map_or(Ok(()), |order| Err(DropError::Erasing { order: order.seq }))
 }
 
 /// Refuses to drop what somebody is still to read.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -225,6 +226,8 @@ fn a_fork_takes_over_the_vectors_of_its_parent() {
     drop(engine);
     let (seq, sealed) = seal_stopped(&parent, Cut::Head).unwrap();
     fork_dir(&sealed, seq, &fork, None).unwrap();
+    let mode = fs::metadata(&fork).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "what agents remember is its owner's alone");
     let (engine, asked) = start(&fork);
     assert_eq!(asked.load(Ordering::Relaxed), 0, "every text has its vector already");
     assert_eq!(found(&engine), then);

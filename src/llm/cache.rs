@@ -41,7 +41,7 @@ impl Cached {
 impl LanguageModel for Cached {
     fn forget(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Kept::new(kept.options);
+        *kept = Kept { erasures: kept.erasures + 1, ..Kept::new(kept.options) };
     }
 
     fn provider(&self) -> &str {
@@ -55,7 +55,10 @@ impl LanguageModel for Cached {
             }
             let key = fingerprint(self.provider(), ask);
             let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = kept().get(&key, self.clock.now());
+            let (found, erasures) = {
+                let mut kept = kept();
+                (kept.get(&key, self.clock.now()), kept.erasures)
+            };
             telemetry::model_cache_asked(found.is_some());
             if let Some(answer) = found {
                 if !answer.text.is_empty() {
@@ -65,7 +68,11 @@ impl LanguageModel for Cached {
             }
             let answer = self.inner.ask(ask, pieces).await?;
             if answer.provider == self.provider() {
-                kept().put(key, answer.clone(), self.clock.now());
+                let mut kept = kept();
+                // What was made of something that was erased meanwhile is not kept.
+                if kept.erasures == erasures {
+                    kept.put(key, answer.clone(), self.clock.now());
+                }
             }
             Ok(answer)
         })
@@ -90,11 +97,12 @@ struct Kept {
     order: BTreeMap<u64, Key>,
     bytes: usize,
     uses: u64,
+    erasures: u64,
 }
 
 impl Kept {
     fn new(options: CacheOptions) -> Self {
-        Self { options, entries: HashMap::new(), order: BTreeMap::new(), bytes: 0, uses: 0 }
+        Self { options, entries: HashMap::new(), order: BTreeMap::new(), bytes: 0, uses: 0, erasures: 0 }
     }
 
     fn get(&mut self, key: &Key, now: Duration) -> Option<Answer> {

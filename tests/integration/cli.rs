@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use caxton_events::log::open::lock;
 use serde_json::Value;
 
 use super::server::Server;
@@ -237,10 +238,11 @@ fn a_file_in_place_of_the_data_directory_is_named() {
 }
 
 #[test]
-fn an_endpoint_file_that_names_no_server_is_named_with_what_it_holds() {
+fn an_endpoint_file_that_names_no_server_is_none_unless_somebody_writes_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let endpoint = dir.path().join("endpoint");
     let place = ["--keyword-only", "--data-dir", dir.path().to_str().unwrap()];
+    check(&[&["memory", "add", "a", "b"][..], &place].concat(), &["created a"]);
     for (holds, told) in [
         (&b""[..], "is empty"),
         (b" \n", "is empty"),
@@ -249,14 +251,18 @@ fn an_endpoint_file_that_names_no_server_is_named_with_what_it_holds() {
         (b"ftp://127.0.0.1:8080\n", "holds \"ftp://127.0.0.1:8080\""),
     ] {
         fs::write(&endpoint, holds).unwrap();
+        // As after a power cut: the lock says that no server runs.
+        check(&[&["memory", "stats"][..], &place].concat(), &[]);
+        check(&[&["status"][..], &place].concat(), &["no server runs on"]);
+        let _held = lock(dir.path()).unwrap();
+        // Who had the directory alone removed what it was.
+        fs::write(&endpoint, holds).unwrap();
         let told = format!("{} {told}", endpoint.display());
         for command in [&["memory", "stats"][..], &["memory", "add", "a", "b"], &["log", "verify"]] {
             check_failure(&[command, &place].concat(), 4, &told);
         }
-        check_failure(&[&["status"][..], &place].concat(), 4, "if none runs, remove this file, else name");
+        check_failure(&[&["status"][..], &place].concat(), 4, "has the directory open; name the server with");
     }
-    fs::remove_file(&endpoint).unwrap();
-    check(&[&["memory", "add", "a", "b"][..], &place].concat(), &["created a"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use caxton::api::rest::RestOptions;
-use caxton_events::log::open::id_beside;
+use caxton_events::log::beside::id_beside;
 
 use super::cli::{caxton, check, check_failure, json};
 use super::server::Server;

@@ -244,6 +244,21 @@ fn what_was_written_without_encryption_is_taken_out_of_the_log_too() {
     }
 }
 
+#[test]
+fn a_request_that_says_what_is_not_read_or_not_who_asks_erases_nothing() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let plan = server.post("/erase", &json!({"agent": "ada", "dry_run": true})).expect(200).json();
+    let body = json!({"agent": "ada", "confirm": plan["confirm"]});
+    server.post("/erase?dry_run=true", &body).problem(422, "VALIDATION_ERROR");
+    let as_agent =
+        |name: &str| server.ask("POST", "/erase").header("X-Caxton-Agent", name).json(&body).send();
+    assert_eq!(as_agent("no name").problem(422, "VALIDATION_ERROR")["field"], "x-caxton-agent");
+    assert_eq!(server.get("/memory/entities?agent_id=ada").expect(200).json()["count"], 1);
+    as_agent("ops").expect(200);
+    assert_eq!(server.get("/memory/entities?agent_id=ada").expect(200).json()["count"], 0);
+}
+
 struct Late;
 
 impl Clock for Late {

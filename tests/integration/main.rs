@@ -26,6 +26,7 @@ mod figures;
 mod forks;
 mod hosts;
 mod keys;
+mod large_messages;
 mod messages;
 mod metrics;
 mod observations;

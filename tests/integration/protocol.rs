@@ -36,6 +36,17 @@ fn a_key_is_asked_for_before_anything_is_read() {
 }
 
 #[test]
+fn without_a_key_one_may_ask_whether_the_server_is_ready_and_send_nothing() {
+    let server = keyed();
+    server.ask("HEAD", "/ready").send().expect(200);
+    for (method, body) in [("POST", "a body"), ("POST", ""), ("PUT", "a body"), ("GET", "a body")] {
+        server.ask(method, "/ready").raw(body.as_bytes()).send().problem(401, "UNAUTHORIZED");
+    }
+    let known = server.ask("POST", "/ready").header("Authorization", "Bearer cax_live_right");
+    known.raw(b"a body").send().problem(405, "METHOD_NOT_ALLOWED");
+}
+
+#[test]
 fn an_id_of_a_request_is_taken_or_drawn() {
     let server = Server::start();
     let given = server.ask("GET", "/health").header("X-Request-Id", "my-id-7").send().expect(200);

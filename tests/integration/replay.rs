@@ -133,7 +133,9 @@ fn bare(value: Value) -> Value {
             .into_iter()
             .filter(|(name, _)| {
                 let drawn = name.ends_with("_id") && *name != "agent_id";
-                !drawn && !name.ends_with("_at") && !["id", "seq", "updated_seq", "version"].contains(&name.as_str())
+                !drawn
+                    && !name.ends_with("_at")
+                    && !["id", "seq", "updated_seq", "version"].contains(&name.as_str())
             })
             .map(|(name, value)| (name, bare(value)))
             .collect(),

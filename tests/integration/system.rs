@@ -97,6 +97,15 @@ fn figures_are_of_all_or_of_one_agent() {
     assert!(all["performance_metrics"]["avg_storage_time_ms"].is_f64());
     let own = server.get("/memory/stats?agent_id=ada").expect(200).json();
     assert_eq!(own["global_stats"]["total_entities"], 1);
+
+    let shared = json!({
+        "agent_id": "bob", "workspace": "lab", "memory_scope": "workspace",
+        "entity_name": "Plan", "entity_type": "Thing", "observations": [],
+    });
+    server.post("/memory/entities", &shared).expect(201);
+    let lab =
+        server.ask("GET", "/memory/stats").header("X-Caxton-Workspace", "lab").send().expect(200).json();
+    assert_eq!(lab["global_stats"]["total_entities"], 1, "a workspace in the header is one in the query");
 }
 
 #[test]

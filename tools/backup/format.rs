@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the manifest.
 pub const MANIFEST_FILE: &str = "manifest.json";
+/// The manifest before it has its name.
+pub(super) const MANIFEST_PART: &str = "manifest.json.part";
 /// Folder of the runs.
 pub(super) const LOG_DIR: &str = "log";
 /// Folder of everything else.
@@ -205,7 +207,7 @@ impl Manifest {
     /// Writes it in one step: a crash leaves the manifest before it, or this one.
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
         let text = Sealed { manifest: self.clone(), blake3: self.seal()? }.text()?;
-        let part = dir.join("manifest.json.part");
+        let part = dir.join(MANIFEST_PART);
         let mut file = File::create(&part)?;
         file.write_all(&text)?;
         file.sync_all()?;

@@ -9,8 +9,8 @@ use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
 use super::format::{
-    BackupHead, FILES_DIR, LOCK_FILE, LOG_DIR, MANIFEST_FILE, Made, Manifest, ManifestError, Part, PartKind,
-    Run, read_manifest,
+    BackupHead, FILES_DIR, LOCK_FILE, LOG_DIR, MANIFEST_FILE, MANIFEST_PART, Made, Manifest, ManifestError,
+    Part, PartKind, Run, read_manifest,
 };
 use super::frames::{Frame, FrameError, MAGIC, read_magic};
 use super::source::{Begin, Extra, FileHead, Wanted};
@@ -161,27 +161,43 @@ pub fn begin(dir: &Path) -> Result<Receiver, ReceiveError> {
         return Err(ReceiveError::Inside { dir: dir.to_owned(), data_dir });
     }
     fs::create_dir_all(dir).map_err(io(dir))?;
-    let manifest = if dir.join(MANIFEST_FILE).exists() {
-        Some(read_manifest(dir)?)
-    } else {
-        // What an attempt that was cut short left is ours.
-        let ours = |name: &str| [LOCK_FILE, LOG_DIR, FILES_DIR, "manifest.json.part"].contains(&name);
-        for entry in fs::read_dir(dir).map_err(io(dir))? {
-            if !entry.map_err(io(dir))?.file_name().to_str().is_some_and(ours) {
-                return Err(ReceiveError::Foreign { dir: dir.to_owned() });
-            }
-        }
-        None
-    };
+    refuse_foreign(dir)?;
     let path = dir.join(LOCK_FILE);
     let lock = File::options().write(true).create(true).truncate(false).open(&path).map_err(io(&path))?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => ReceiveError::Locked { dir: dir.to_owned() },
         TryLockError::Error(source) => ReceiveError::Io { path, source },
     })?;
+    // Only now: what was read before the lock may have been replaced by who held it, and is then no list of what is there.
+    let manifest = there(dir)?;
     let mut receiver = Receiver { dir: dir.to_owned(), manifest, end: End::default(), _lock: lock };
     receiver.end = receiver.last_end()?;
     Ok(receiver)
+}
+
+/// Refuses a folder with something else in it, before anything is put there.
+fn refuse_foreign(dir: &Path) -> Result<(), ReceiveError> {
+    let io = |source| ReceiveError::Io { path: dir.to_owned(), source };
+    // What an attempt that was cut short left is ours.
+    let ours = |name: &str| [LOCK_FILE, LOG_DIR, FILES_DIR, MANIFEST_PART].contains(&name);
+    let mut foreign = false;
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        if name == MANIFEST_FILE {
+            return Ok(());
+        }
+        foreign |= !name.to_str().is_some_and(ours);
+    }
+    if foreign { Err(ReceiveError::Foreign { dir: dir.to_owned() }) } else { Ok(()) }
+}
+
+/// The manifest of the backup in `dir`, where there is one. One that cannot be read is not taken for none.
+fn there(dir: &Path) -> Result<Option<Manifest>, ManifestError> {
+    match read_manifest(dir) {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(ManifestError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Receiver {
@@ -244,9 +260,12 @@ impl Receiver {
             self.read_back(&taken.runs, started)?;
             self.finish(taken, after, at, by)
         });
-        if done.is_err() {
-            // The manifest names nothing of it; the next time removes what cannot be removed now.
-            let _ = self.tidy(self.manifest.as_ref());
+        // Asked of the disk: the manifest may have its name although writing it failed. Until that is known to last, what either
+        // of them names stays. The next time removes what cannot be removed now.
+        if done.is_err()
+            && let Ok(now) = there(&self.dir)
+        {
+            let _ = self.tidy(&[self.manifest.as_ref(), now.as_ref()]);
         }
         done
     }
@@ -359,7 +378,7 @@ impl Receiver {
         }
         manifest.write(&self.dir).map_err(failed)?;
         // What no manifest names any more costs room and nothing else.
-        let _ = self.tidy(Some(&manifest));
+        let _ = self.tidy(&[Some(&manifest)]);
         let head = manifest.head.clone();
         Ok(Added {
             dir: self.dir.clone(),
@@ -388,16 +407,16 @@ impl Receiver {
         Ok(Part { path, kind, name, bytes: content.len() as u64, blake3, run: None })
     }
 
-    /// Removes what `manifest` does not name.
-    fn tidy(&self, manifest: Option<&Manifest>) -> io::Result<()> {
+    /// Removes what none of the manifests names.
+    fn tidy(&self, manifests: &[Option<&Manifest>]) -> io::Result<()> {
         let named = |path: &Path| {
-            manifest
-                .is_some_and(|manifest| manifest.parts.iter().any(|part| self.dir.join(&part.path) == path))
+            let mut parts = manifests.iter().flatten().flat_map(|manifest| &manifest.parts);
+            parts.any(|part| self.dir.join(&part.path) == path)
         };
         for folder in [LOG_DIR, FILES_DIR] {
             remove_unnamed(&self.dir.join(folder), &named)?;
         }
-        match fs::remove_file(self.dir.join("manifest.json.part")) {
+        match fs::remove_file(self.dir.join(MANIFEST_PART)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }

@@ -1,12 +1,18 @@
 //! A data directory made of a backup, whole or up to a point: built beside its place, and put there by one rename.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use caxton_events::log::{BuildError, Head, KEYS_FILE, KeysError, LogBuild, StoredBlock, take_keys};
-use caxton_events::{Seq, Timestamp};
+use caxton_events::log::open::lock;
+use caxton_events::log::{
+    BuildError, DirLock, Head, KEYS_FILE, KeysError, LOCK_FILE, LogBuild, OpenError, OrdersError,
+    StoredBlock, follow_orders, take_keys,
+};
+use caxton_events::{Clock, Seq, Timestamp};
 use serde::Serialize;
 
 use super::check::{Problem, missing, walk};
@@ -67,11 +73,15 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// Whether payloads are encrypted and their keys are not there yet.
     pub keys_missing: bool,
+    /// Events without content that the backup has: they were erased after they were backed up, and the order is in it too.
+    pub taken_out: u64,
 }
 
 impl fmt::Display for Restored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dir, log_id, from_log_id, head, backup_head, files, aside, keys_missing, .. } = self;
+        let Self {
+            dir, log_id, from_log_id, head, backup_head, files, aside, keys_missing, taken_out, ..
+        } = self;
         write!(
             f,
             "restored {} up to {} and {}; every hash fits\nroot {}",
@@ -85,6 +95,12 @@ impl fmt::Display for Restored {
                 f,
                 "\nthe events behind {} up to {} are left out: this is another log, {log_id}, with the past of {from_log_id}",
                 head.seq, backup_head.seq
+            )?;
+        }
+        if *taken_out > 0 {
+            write!(
+                f,
+                "\n{taken_out} events are without content here: they were erased after they were backed up"
             )?;
         }
         if let Some(aside) = aside {
@@ -121,6 +137,15 @@ pub enum RestoreError {
         /// The directory.
         dir: PathBuf,
     },
+    /// Somebody uses the directory that is to be moved aside, or a lock cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] OpenError),
+    /// Another restore to the same directory is under way.
+    #[error("another restore to {} is under way; wait for its end", to.display())]
+    Underway {
+        /// The directory.
+        to: PathBuf,
+    },
     /// The position is behind the end of the backup.
     #[error("{until} is not in the backup, which ends at {head}; choose a position from 1 to {}", head.0)]
     Beyond {
@@ -141,6 +166,9 @@ pub enum RestoreError {
     /// The keys of what is encrypted could not be taken.
     #[error("could not take the keys of what is encrypted")]
     Keys(#[from] KeysError),
+    /// What was erased after it was backed up could not be taken out of the log.
+    #[error("could not take out of the log what was erased after it was backed up")]
+    Orders(#[from] OrdersError),
     /// The log does not end as the backup says.
     #[error("the log in the backup ends at {found}, not at {head} with its root; restore another backup")]
     Head {
@@ -169,8 +197,8 @@ fn listed(problems: &[Problem]) -> String {
 /// Makes a data directory at `to` of the backup at `from`.
 ///
 /// It is built in a folder beside, checked on the way, and renamed when it is whole: a crash leaves `to` as it was. With
-/// [`RestoreOptions::force`], a directory that is there is moved aside and never removed; the caller has made sure that
-/// nobody uses it.
+/// [`RestoreOptions::force`], a directory that is there is moved aside and never removed; it is locked until then, and refused
+/// while somebody uses it. Only one restore to `to` is made at a time.
 ///
 /// # Errors
 ///
@@ -199,9 +227,10 @@ pub fn restore(
     if taken && !options.force {
         return Err(RestoreError::NotEmpty { dir: to.to_owned() });
     }
+    // Held until all have their names: a server that started on it meanwhile would go on in what was moved aside.
+    let _moved = if taken { Some(lock(to)?) } else { None };
     let beside = beside(to, "restoring");
-    let made = remove(&beside).and_then(|()| fs::create_dir_all(&beside));
-    made.map_err(|source| RestoreError::Io { path: beside.clone(), source })?;
+    let _building = begin_beside(&beside, to)?;
     let built = build(from, &manifest, &beside, (options, whole), progress);
     let done = built.and_then(|mut restored| {
         let put = put_in_place(&beside, to, taken, &mut || Ok(()));
@@ -211,9 +240,23 @@ pub fn restore(
     });
     if done.is_err() {
         // It has not the name of a data directory; the next attempt removes it as well.
-        let _ = remove(&beside);
+        let _ = discard(&beside);
     }
     done
+}
+
+/// The folder that the directory for `to` is built in, locked and with nothing else in it: two that build there would mix. What one
+/// left that was killed is removed.
+fn begin_beside(beside: &Path, to: &Path) -> Result<DirLock, RestoreError> {
+    let locked = lock(beside);
+    if matches!(locked, Err(OpenError::Locked { .. })) {
+        return Err(RestoreError::Underway { to: to.to_owned() });
+    }
+    let locked = locked?;
+    // One that was left may have been made for others to read.
+    let emptied = clear(beside).and_then(|()| fs::set_permissions(beside, Permissions::from_mode(0o700)));
+    emptied.map_err(|source| RestoreError::Io { path: beside.to_owned(), source })?;
+    Ok(locked)
 }
 
 fn build(
@@ -235,6 +278,7 @@ fn build(
     if let (Until::Time(until), Seq::ZERO) = (options.until, head.seq) {
         return Err(RestoreError::Before { until });
     }
+    let taken_out = follow_orders(dir, Arc::new(Moment(options.at)))?;
     let files = copy_files(from, manifest, dir)?;
     let restored = Restored {
         dir: dir.to_owned(),
@@ -246,6 +290,7 @@ fn build(
         files,
         aside: None,
         keys_missing: has_sealed && options.keys.is_none(),
+        taken_out,
     };
     let io = |source: io::Error| RestoreError::Io { path: dir.join(MARKER_FILE), source };
     let marker = serde_json::json!({
@@ -255,6 +300,15 @@ fn build(
     let text = format!("{marker:#}\n");
     write_private(&dir.join(MARKER_FILE), text.as_bytes()).and_then(|()| sync_tree(dir)).map_err(io)?;
     Ok(restored)
+}
+
+/// A clock that stands.
+struct Moment(Timestamp);
+
+impl Clock for Moment {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
 }
 
 fn build_log(
@@ -402,11 +456,27 @@ fn beside(dir: &Path, ending: &str) -> PathBuf {
     dir.with_file_name(name)
 }
 
-fn remove(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+/// Removes what is in a folder, but for its lock.
+fn clear(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK_FILE {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
     }
+    Ok(())
+}
+
+/// Removes a folder whose lock is held. What another puts there, once the lock's file is gone, stays.
+fn discard(dir: &Path) -> io::Result<()> {
+    clear(dir)?;
+    fs::remove_file(dir.join(LOCK_FILE))?;
+    fs::remove_dir(dir)
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use caxton_events::log::{Batch, Filter, IdempotencyKey, Log, LogOptions, Reader};
+use caxton_events::log::open::lock;
+use caxton_events::log::{Batch, Filter, IdempotencyKey, Log, LogOptions, OpenError, Reader};
 use caxton_events::memory::Validity;
-use caxton_events::{Clock, Draft, MemoryEvent, MemoryId, Seq, Timestamp};
+use caxton_events::{Clock, Draft, MemoryEvent, MemoryId, Seq, Subject, SystemEvent, Timestamp};
 use tempfile::TempDir;
 
 use super::{
@@ -104,6 +105,15 @@ impl Fixture {
 
     fn open(&self, name: &str) -> Reader {
         Log::open_read_only(&self.dir.path().join(name)).unwrap()
+    }
+}
+
+/// Copies everything in a folder to another, over what is there.
+fn copy(from: &Path, to: &Path) {
+    for path in files(from) {
+        let place = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::copy(&path, &place).unwrap();
     }
 }
 
@@ -363,4 +373,172 @@ fn a_backup_is_added_to_from_its_own_log_alone() {
     let held = begin(&fixture.backup()).unwrap();
     assert!(matches!(begin(&fixture.backup()), Err(ReceiveError::Locked { .. })));
     drop(held);
+}
+
+#[test]
+fn a_backup_is_read_under_its_lock_alone() {
+    let fixture = Fixture::new();
+    fixture.append(5);
+    fixture.add();
+    let held = begin(&fixture.backup()).unwrap();
+    // Who holds it may replace the manifest at any moment: what another reads of it meanwhile says nothing.
+    fs::write(fixture.backup().join("manifest.json"), "half").unwrap();
+    assert!(matches!(begin(&fixture.backup()), Err(ReceiveError::Locked { .. })));
+    drop(held);
+    assert!(matches!(begin(&fixture.backup()), Err(ReceiveError::Manifest(_))));
+}
+
+#[test]
+fn what_the_manifest_on_the_disk_names_is_not_removed_after_an_error() {
+    let fixture = Fixture::new();
+    fixture.append(12);
+    fixture.add();
+    let (backup, other) = (fixture.backup(), fixture.dir.path().join("other"));
+    let before = read_manifest(&backup).unwrap();
+    let receiver = begin(&backup).unwrap();
+    fixture.append(5);
+    // What is there when the manifest has its name and syncing its folder fails.
+    copy(&backup, &other);
+    let adding = begin(&other).unwrap();
+    let stream = fixture.stream(&adding.wanted());
+    adding.receive(&mut stream.as_slice(), Vec::new(), (NOW, "0"), &mut |_, _| ()).unwrap();
+    copy(&other, &backup);
+    let now = read_manifest(&backup).unwrap();
+    assert_eq!((before.head.seq, now.head.seq), (Seq(12), Seq(17)));
+    receiver.receive(&mut &b""[..], Vec::new(), (NOW, "0"), &mut |_, _| ()).unwrap_err();
+    // Which of the two is there after a power cut nobody knows.
+    for part in before.parts.iter().chain(&now.parts) {
+        assert!(backup.join(&part.path).exists(), "{}", part.path);
+    }
+    assert_eq!(problems(&backup), []);
+    fixture.append(1);
+    assert_eq!(fixture.add().events, 1);
+    assert_eq!(problems(&backup), []);
+    assert_eq!(files(&backup).len(), read_manifest(&backup).unwrap().parts.len() + 2);
+}
+
+#[test]
+fn one_restore_at_a_time_is_made_to_a_directory_and_what_a_killed_one_left_is_replaced() {
+    let fixture = Fixture::new();
+    fixture.append(20);
+    fixture.add();
+    let (to, beside) = (fixture.dir.path().join("other"), fixture.dir.path().join("other.restoring"));
+    fs::create_dir_all(beside.join("graph")).unwrap();
+    fs::write(beside.join("left"), "x").unwrap();
+    let options =
+        RestoreOptions { until: Until::End, force: false, new_log_id: [9; 16], keys: None, at: NOW };
+    let mut second = Vec::new();
+    let restored = restore(&fixture.backup(), &to, &options, &mut |_, _| {
+        second.push(fixture.restore("other", Until::End));
+    });
+    restored.unwrap();
+    assert!(!second.is_empty());
+    assert!(second.iter().all(|second| matches!(second, Err(RestoreError::Underway { .. }))), "{second:?}");
+    assert_eq!(fixture.open("other").verify(&mut |_| ()).unwrap().keys, 20);
+    assert!(!beside.exists() && !to.join("left").exists() && !to.join("graph").exists());
+    // One that is refused leaves nothing either.
+    let run = fixture.backup().join(&read_manifest(&fixture.backup()).unwrap().parts[0].path);
+    let mut content = fs::read(&run).unwrap();
+    content[100] ^= 1;
+    fs::write(&run, content).unwrap();
+    assert!(fixture.restore("no", Until::End).is_err());
+    assert!(!fixture.dir.path().join("no.restoring").exists());
+}
+
+#[test]
+fn a_directory_that_is_moved_aside_is_locked_until_then() {
+    let fixture = Fixture::new();
+    fixture.append(20);
+    fixture.add();
+    let to = fixture.dir.path().join("other");
+    fixture.restore("other", Until::End).unwrap();
+    let options = RestoreOptions { until: Until::End, force: true, new_log_id: [9; 16], keys: None, at: NOW };
+    let held = lock(&to).unwrap();
+    let refused = restore(&fixture.backup(), &to, &options, &mut |_, _| ());
+    assert!(matches!(refused, Err(RestoreError::Lock(OpenError::Locked { .. }))), "{refused:?}");
+    drop(held);
+    let mut started = Vec::new();
+    let restored = restore(&fixture.backup(), &to, &options, &mut |_, _| {
+        started.push(Log::open(&to, LogOptions::new([7; 16]), Arc::new(Seconds::default())));
+    });
+    restored.unwrap();
+    assert!(!started.is_empty());
+    assert!(started.iter().all(|started| matches!(started, Err(OpenError::Locked { .. }))), "{started:?}");
+    // It is free again, and so is the one in its place.
+    drop(lock(&fixture.dir.path().join("other.before-restore-1")).unwrap());
+    drop(lock(&to).unwrap());
+}
+
+#[test]
+fn a_restored_directory_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let fixture = Fixture::new();
+    fixture.append(1);
+    fixture.add();
+    // One that was left was made for all to read.
+    fs::create_dir(fixture.dir.path().join("left.restoring")).unwrap();
+    for name in ["new", "left"] {
+        fixture.restore(name, Until::End).unwrap();
+        let mode = fs::metadata(fixture.dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{name}");
+    }
+}
+
+#[test]
+fn what_was_erased_after_it_was_backed_up_is_not_restored() {
+    const SECRET: &str = "zqsecret";
+    let fixture = Fixture::new();
+    fixture.append(3);
+    let draft = |stream: &str, event| Draft {
+        stream: stream.to_owned(),
+        actor: "ada".to_owned(),
+        correlation: None,
+        causation: None,
+        event,
+    };
+    let observed = |content: &str| {
+        let (content, validity) = (content.to_owned(), Validity::default());
+        let (id, entity) = (MemoryId(1), MemoryId(2));
+        draft("agent:ada", MemoryEvent::ObservationAdded { id, entity, content, validity }.into())
+    };
+    fixture.log.append(vec![Batch::of(vec![observed(SECRET)])]).unwrap().remove(0).unwrap();
+    fixture.append(1);
+    fixture.add();
+    let subjects = vec!["agent:ada".parse::<Subject>().unwrap()];
+    let ordered = fixture.log.erase(&subjects, |keys| {
+        let order = SystemEvent::ErasureOrdered {
+            subjects: subjects.clone(),
+            asked: "agent:ada".to_owned(),
+            keys,
+            events: 1,
+            next_memory_id: 3,
+            reason: None,
+            by: "ada".to_owned(),
+        };
+        draft("system", order.into())
+    });
+    let order = ordered.unwrap().first;
+    assert_eq!(fixture.log.redact(&subjects, order).unwrap(), 1);
+    // What comes later is new, and stays.
+    fixture.log.append(vec![Batch::of(vec![observed("zqnew")])]).unwrap().remove(0).unwrap();
+    fixture.add();
+    let holds = |dir: &Path, text: &str| {
+        let holds = |content: Vec<u8>| content.windows(text.len()).any(|window| window == text.as_bytes());
+        files(dir).into_iter().any(|path| holds(fs::read(path).unwrap()))
+    };
+    assert!(holds(&fixture.backup(), SECRET), "no erasure reaches a backup");
+    for (name, until, then) in [
+        ("whole", Until::End, (1, false)),
+        ("ordered", Until::Seq(order), (1, false)),
+        ("before", Until::Seq(order.previous()), (0, true)),
+    ] {
+        let restored = fixture.restore(name, until).unwrap();
+        let dir = fixture.dir.path().join(name);
+        assert_eq!((restored.taken_out, holds(&dir, SECRET)), then, "{name}");
+        let log = fixture.open(name);
+        assert_eq!(log.head(), fixture.log.reader().head_at(restored.head.seq.0).unwrap(), "{name}");
+        log.verify(&mut |_| ()).unwrap();
+    }
+    assert!(holds(&fixture.dir.path().join("whole"), "zqnew"));
 }

@@ -1,8 +1,9 @@
 //! Fresh projections in a directory of their own.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -131,7 +132,8 @@ impl Projections {
         vectors: Option<VectorParts>,
     ) -> Result<Self, OpenProjectionsError> {
         let io = |source| OpenProjectionsError::Io { path: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(io)?;
+        // What agents remember and say is nobody else's.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         if fs::read_dir(dir).map_err(io)?.next().is_some() {
             return Err(OpenProjectionsError::NotEmpty { dir: dir.to_owned() });
         }

@@ -1,6 +1,8 @@
 //! Replaying logs that a test wrote, with a watch that the test moves.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -198,6 +200,8 @@ fn a_replay_at_recorded_speed_folds_the_same_graph_as_one_at_full_speed() {
         let dir = TempDir::new().unwrap();
         let projections =
             Projections::create(&dir.path().join("new"), &SqliteOptions::default(), None).unwrap();
+        let mode = fs::metadata(dir.path().join("new")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "what agents remember is its owner's alone");
         let options = Options { pace, ..Options::default() };
         let watch = Fake::default();
         let replayed = replay_into(&reader, &options, projections, &watch, &mut |_, _| ()).unwrap();

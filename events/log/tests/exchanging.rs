@@ -182,6 +182,19 @@ fn what_is_no_next_event_and_no_empty_directory_is_refused_and_leaves_nothing() 
 }
 
 #[test]
+fn an_attempt_that_left_no_log_but_its_id_is_in_nobodys_way() {
+    let dir = TempDir::new().unwrap();
+    let place = dir.path().join("new");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("events.id"), "09\n").unwrap();
+    Rebuild::begin(&place, [7; 16]).unwrap().finish().unwrap();
+    let id = std::fs::read_to_string(place.join("events.id")).unwrap();
+    assert_eq!(id, format!("{}\n", "07".repeat(16)));
+    let refused = Rebuild::begin(&place, [7; 16]).unwrap_err().to_string();
+    assert!(refused.contains("it holds events.redb"), "{refused}");
+}
+
+#[test]
 fn the_first_line_says_which_log_it_is_and_which_version_wrote_it() {
     let line = LogLine::new([0xab; 16], 3, true);
     assert_eq!(line.log_id().unwrap(), [0xab; 16]);

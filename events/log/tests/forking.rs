@@ -6,7 +6,8 @@ use std::path::Path;
 use super::{append, batch, clock, contents, keyed, options, records};
 use crate::log::origin::SEALED_DIR;
 use crate::log::{
-    Filter, ForkError, ForkOptions, Log, LogOptions, OpenError, PartError, Reader, SealedLog, fork_log,
+    Encrypt, Filter, ForkError, ForkOptions, KEYS_FILE, Log, LogOptions, OpenError, PartError, Reader,
+    SealedLog, Sealing, fork_log,
 };
 use crate::{Record, Seq, Timestamp};
 
@@ -302,4 +303,24 @@ fn a_fork_with_a_copy_shares_nothing_on_disk() {
     let ours = reader(to.path());
     assert_eq!((ours.head(), ours.log_id()), (head, FORK));
     check_shared(&ours, &parent.reader(), 14);
+}
+
+#[test]
+fn a_fork_that_is_cut_short_has_no_keys() {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let draw = |bytes: &mut [u8]| -> std::io::Result<()> {
+        bytes.fill(5);
+        Ok(())
+    };
+    let sealing = Some(Sealing { what: Encrypt::All, draw });
+    let parent = Log::open(dir.path(), LogOptions { sealing, ..options() }, clock()).unwrap();
+    append(&parent, batch("agent:ada", &["of ada"]));
+    let sealed = parent.seal().unwrap();
+    fs::create_dir(to.path().join(SEALED_DIR)).unwrap();
+    let cut_short = fork(&sealed, 1, to.path());
+    assert!(matches!(cut_short, Err(ForkError::Write { .. })), "{cut_short:?}");
+    assert!(!to.path().join(KEYS_FILE).exists());
+    fs::remove_dir(to.path().join(SEALED_DIR)).unwrap();
+    fork(&sealed, 1, to.path()).unwrap();
+    assert!(to.path().join(KEYS_FILE).exists());
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::{append, batch, clock, contents, options};
 use crate::Seq;
+use crate::log::beside::id_beside;
 use crate::log::journal::Journal;
-use crate::log::open::{id_beside, writer_of};
+use crate::log::open::writer_of;
 use crate::log::{Log, LogOptions, OpenError};
 
 fn open(dir: &Path) -> Result<Log, OpenError> {
@@ -196,10 +197,38 @@ fn a_directory_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_directory_that_is_made_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let [made, there] = ["above/made", "there"].map(|name| dir.path().join(name));
+    fs::create_dir(&there).unwrap();
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o755)).unwrap();
+    for (data, mode) in [(made, 0o700), (there, 0o755)] {
+        drop(open(&data).unwrap());
+        assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, mode, "{}", data.display());
+    }
+}
+
+#[test]
 fn a_creation_that_was_cut_short_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("events.redb.new"), b"half of it").unwrap();
     let log = open(dir.path()).unwrap();
     append(&log, batch("a", &["x"]));
     assert!(!dir.path().join("events.redb.new").exists());
+}
+
+#[test]
+fn an_id_that_a_power_cut_left_without_its_content_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let id = dir.path().join("events.id");
+    let then = fs::read(&id).unwrap();
+    for left in [&b""[..], &[0; 33], &then[..7]] {
+        fs::write(&id, left).unwrap();
+        drop(open(dir.path()).unwrap());
+        assert_eq!(fs::read(&id).unwrap(), then);
+    }
+    assert!(!dir.path().join("events.id.new").exists());
 }

@@ -57,6 +57,25 @@ fn a_filtered_scan_passes_over_blocks_that_cannot_match() {
 }
 
 #[test]
+fn a_scan_counts_the_bytes_of_the_contents_that_it_hands_out() {
+    let log = ten_blocks();
+    let mut scan = log.reader().scan(Seq(1), &Filter { until: Some(Seq(3)), ..Filter::default() });
+    assert_eq!(scan.content_bytes(), 0);
+    let mut counted = Vec::new();
+    while let Some(record) = scan.next() {
+        record.unwrap();
+        counted.push(scan.content_bytes());
+    }
+    assert_eq!(counted.len(), 3);
+    assert!(counted[0] > 0 && counted.is_sorted_by(|a, b| a < b), "{counted:?}");
+    // What the filter passes over is not handed out.
+    let nobody = Filter { stream: Some("nobody's".to_owned()), ..Filter::default() };
+    let mut scan = log.reader().scan(Seq(1), &nobody);
+    assert!(scan.next().is_none());
+    assert_eq!(scan.content_bytes(), 0);
+}
+
+#[test]
 fn a_scan_back_delivers_the_same_records_from_the_other_end() {
     let log = ten_blocks();
     for from in [0, 1, 2, 3, 4, 15, 29, 30, 31, u64::MAX] {

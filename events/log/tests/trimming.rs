@@ -1,7 +1,7 @@
 //! A log without its oldest events: what is kept is kept as it was, and what cannot be said any more is said so.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::{append, batch, clock, keyed, options, records};
@@ -273,4 +273,84 @@ fn a_drop_that_was_cut_short_leaves_the_one_log_or_the_other() {
     drop(apart(dir.path()));
     assert!(!old.exists());
     check_kept(dir.path(), &was, 7);
+}
+
+#[test]
+fn what_a_drop_or_a_seal_left_half_made_goes_with_the_next_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(written(dir.path(), &[12]));
+    let own = dir.path().join("events.redb");
+    let sealed = |name: &str| dir.path().join(SEALED_DIR).join(name);
+    let name = |last| crate::log::origin::sealed_name(&[7; 16], Seq(last));
+    let (new, rest) = (dir.path().join("events.redb.new"), sealed(&format!("{:020}-{}", 7, name(12))));
+    let (second, other) = (sealed(&name(24)), sealed(&name(99)));
+    for file in [&new, &rest, &other] {
+        fs::write(file, "half of it").unwrap();
+    }
+    // Earlier versions took the permission to write from a file before it was sealed.
+    fs::hard_link(&own, &second).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o400)).unwrap();
+    drop(apart(dir.path()));
+    for file in [&new, &rest, &second] {
+        assert!(!file.exists(), "{}", file.display());
+    }
+    assert!(other.exists() && sealed(&name(12)).exists(), "nobody knows what it is, and a part of the log");
+    assert_ne!(fs::metadata(&own).unwrap().permissions().mode() & 0o200, 0);
+    assert_eq!(reader(dir.path()).verify(&mut |_| ()).unwrap().events, 24);
+}
+
+/// A fork at `cut` of a log with blocks of two batches, and six events of its own behind it, in a sealed file or not.
+fn forked(cut: u64, seals: bool) -> tempfile::TempDir {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let parent = apart(dir.path());
+    let three = |n: u64| keyed(batch("s", &["a", "b", "c"]), &format!("key {n}"), 1);
+    for n in [0, 2, 4, 6] {
+        for appended in parent.append(vec![three(n), three(n + 1)]).unwrap() {
+            appended.unwrap();
+        }
+    }
+    assert_eq!(parent.reader().stats().unwrap().blocks, 4);
+    let options = ForkOptions { cut: Seq(cut), log_id: [9; 16], at: Timestamp::EPOCH };
+    fork_log(&parent.seal().unwrap(), &options, to.path(), None).unwrap();
+    let fork = apart(to.path());
+    append(&fork, three(8));
+    append(&fork, three(9));
+    if seals {
+        fork.seal().unwrap();
+    }
+    fork.close().unwrap();
+    to
+}
+
+#[test]
+fn a_fork_that_was_cut_before_the_end_of_its_parent_loses_its_beginning_and_nothing_more() {
+    let keys = |log: &Reader| (0..10).map(|n| log.key(&format!("key {n}")).unwrap()).collect::<Vec<_>>();
+    // Behind a block, behind the first batch of one, and within a batch; what is dropped ends in the file that is shared, with it,
+    // and behind it.
+    for cut in [12, 14, 15] {
+        for seals in [false, true] {
+            for befores in [&[7, 16][..], &[13, 16], &[16]] {
+                let dir = forked(cut, seals);
+                let then = reader(dir.path());
+                let (then_records, then_keys, head) = (records(&then), keys(&then), then.head());
+                drop(then);
+                for before in befores {
+                    let Some(trimmed) = trim(dir.path(), *before).unwrap() else { continue };
+                    let first = trimmed.first;
+                    let what = format!("cut at {cut}, {seals}, dropped before {first}");
+                    let kept = reader(dir.path());
+                    assert_eq!((kept.head(), kept.first().unwrap()), (head, first), "{what}");
+                    assert_eq!(records(&kept), then_records[first.0 as usize - 1..], "{what}");
+                    for (left, then) in keys(&kept).iter().zip(&then_keys) {
+                        // Keys of events that went may stay where a cut brought them, in the log's own file.
+                        let is_gone = then.as_ref().is_none_or(|then| then.last < first);
+                        assert!(left == then || left.is_none() && is_gone, "{what}: {left:?}, not {then:?}");
+                    }
+                    kept.verify(&mut |_| ()).unwrap();
+                }
+                let log = apart(dir.path());
+                append(&log, batch("s", &["more"]));
+            }
+        }
+    }
 }

@@ -150,6 +150,22 @@ async fn a_server_of_tools_that_hangs_takes_no_other_tool_away() {
     assert_eq!(part.unavailable.as_deref(), Some("mcp:hang: no result within 5s"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_no_event_has_room_for_is_given_up_at_once_and_told() {
+    let stage = Stage::new(vec![Line::Text(scripted::TOO_LARGE)]);
+    let outcome = handle(&stage, spec("ada"), message("go")).await;
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+    assert_eq!(stage.model.asked(), 1);
+    let sent = stage.sent.lines();
+    assert!(
+        sent[0].starts_with("ada to bob: FAILURE could not record an event of a turn: it takes"),
+        "{sent:?}"
+    );
+    let words =
+        ["turn.started", "turn.context_prepared", "turn.failed", "conversation.message_dead_lettered"];
+    assert_eq!(stage.log.words(), words);
+}
+
 /// The log stops taking records behind each event in turn, as a crash would have it; then the turn goes on.
 #[tokio::test(start_paused = true)]
 async fn after_a_crash_anywhere_the_turn_is_finished_without_asking_again() {

@@ -2,14 +2,15 @@
 //! a turn reads nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use caxton_events::log::Filter;
+use caxton_events::log::{AppendError, Filter};
 use caxton_events::{AgentId, Draft, Event, Family, Seq, TurnEvent, TurnId};
 use futures::future::BoxFuture;
 
 use super::mail::is_open;
-use crate::agents::ports::{PortError, TurnLog};
+use crate::agents::ports::{PortError, TooLarge, TurnLog};
 use crate::agents::turn::turn_of;
 use crate::engine::{Engine, TalkError};
 use crate::failure;
@@ -138,6 +139,10 @@ impl Journal {
     }
 }
 
+fn not_recorded(source: Box<dyn Error + Send + Sync>) -> PortError {
+    PortError { tried: "could not record an event of a turn", source }
+}
+
 impl TurnLog for std::sync::Arc<Journal> {
     fn record(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Seq>, PortError>> {
         Box::pin(async move {
@@ -157,6 +162,9 @@ impl TurnLog for std::sync::Arc<Journal> {
                     }
                     Ok(seqs)
                 }
+                Err(TalkError::Log(AppendError::TooLarge { bytes, .. })) => {
+                    Err(not_recorded(TooLarge { bytes }.into()))
+                }
                 Err(error) => {
                     if let TalkError::Log(_) = error {
                         let unknown = events.iter().filter_map(|event| {
@@ -168,7 +176,7 @@ impl TurnLog for std::sync::Arc<Journal> {
                         let unknown: Vec<Key> = unknown.collect();
                         unfinished.doubtful.extend(unknown);
                     }
-                    Err(PortError { tried: "could not record an event of a turn", source: Box::new(error) })
+                    Err(not_recorded(error.into()))
                 }
             }
         })

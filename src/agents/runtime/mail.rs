@@ -123,7 +123,9 @@ impl Mail {
     fn were_read(&self, keys: &[Key], messages: &[(Seq, Arc<Message>)]) {
         let talk = self.engine.view().talk().read();
         let mut state = self.state();
-        for key in keys {
+        // Of large messages fewer are read at a time: those behind them are read next.
+        let through = messages.last().map_or(Seq(u64::MAX), |(seq, _)| *seq);
+        for key in keys.iter().filter(|(seq, _)| *seq <= through) {
             let (seq, agent) = key;
             if !is_open(&talk, agent, *seq) {
                 // It was erased, or is done with, since it was noted.

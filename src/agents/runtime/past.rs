@@ -8,7 +8,7 @@ use caxton_events::conversation::Message;
 use caxton_events::{AgentId, ConversationId, Seq};
 
 use crate::agents::context::Said;
-use crate::engine::{Engine, TalkError};
+use crate::engine::{Engine, RECORDS_BYTES_MAX, TalkError};
 use crate::telemetry;
 
 /// Messages of one conversation that are kept.
@@ -164,9 +164,8 @@ impl Past {
         let enough =
             kept.filter(|seq| found.get(*seq).is_some_and(|message| visible(message))).count() >= depth;
         if !enough {
-            let mut missing: Vec<Seq> = seqs.iter().copied().filter(|seq| !found.contains_key(seq)).collect();
-            missing.reverse();
-            found.extend(self.read(missing).await?);
+            let missing = seqs.iter().copied().filter(|seq| !found.contains_key(seq)).collect();
+            self.complete(&mut found, missing).await?;
         }
         let mut said: Vec<Said> = found
             .iter()
@@ -207,20 +206,22 @@ impl Past {
             }
             row.messages.after(through).collect()
         };
-        for chunk in new.chunks(READ_MAX) {
-            if count >= enough {
-                return Ok(count);
-            }
-            let (engine, seqs) = (self.engine.clone(), chunk.to_vec());
+        let mut rest = new.as_slice();
+        while !rest.is_empty() && count < enough {
+            let (engine, seqs) = (self.engine.clone(), rest[..rest.len().min(READ_MAX)].to_vec());
+            let asked_for = seqs.last().copied();
             let records = tokio::task::spawn_blocking(move || engine.records(&seqs)).await;
             let records = records.unwrap_or(Err(TalkError::Stopped))?;
             count += records.iter().filter(|record| record.actor == agent.as_str()).count();
+            // Of large messages fewer are read at a time.
+            let through = records.last().map(|record| record.seq).or(asked_for).unwrap_or(through);
+            rest = &rest[rest.partition_point(|seq| *seq <= through)..];
             let mut counts = self.counts();
             if counts.len() >= COUNTS_MAX {
                 counts.clear();
             }
             if self.erasures() == erasures {
-                counts.insert(key.clone(), (chunk.last().copied().unwrap_or(through), count));
+                counts.insert(key.clone(), (through, count));
             }
         }
         Ok(count)
@@ -228,6 +229,29 @@ impl Past {
 
     fn counts(&self) -> MutexGuard<'_, HashMap<(AgentId, ConversationId), (Seq, usize)>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the messages that are missing, the newest first, until they are as much as is read at a time; what lies before
+    /// those is left out then, so that there is no gap.
+    async fn complete(
+        &self,
+        found: &mut BTreeMap<Seq, Arc<Message>>,
+        mut missing: Vec<Seq>,
+    ) -> Result<(), TalkError> {
+        let mut bytes = 0;
+        while !missing.is_empty() {
+            let came = self.read(missing.clone()).await?;
+            // None of them is left: they were erased.
+            let Some(oldest) = came.last().map(|(seq, _)| *seq) else { break };
+            bytes += came.iter().map(|(_, message)| message.content.as_str().len() as u64).sum::<u64>();
+            missing.retain(|seq| *seq < oldest);
+            found.extend(came);
+            if bytes >= RECORDS_BYTES_MAX && !missing.is_empty() {
+                *found = found.split_off(&oldest);
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Reads messages, and keeps them.

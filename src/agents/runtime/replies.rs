@@ -20,6 +20,9 @@ const READ_MAX: usize = 512;
 /// Longest wait between two looks for an answer; a message ends it.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
+/// A message with its place.
+pub(super) type Read = (Seq, Arc<Message>);
+
 /// The way out of agents.
 #[derive(Clone)]
 pub(super) struct Out {
@@ -77,6 +80,8 @@ impl Out {
             return Ok(false);
         }
         let message = Message::clone(&delivery.message);
+        // The version that was asked for is not recorded, but who was looked at for it is.
+        let among = Some(routing.candidates.iter().map(|candidate| candidate.agent.clone()).collect());
         let to =
             To::Capability { name: routing.capability.clone(), version: None, strategy: Strategy::Failover };
         let wish = Outgoing {
@@ -91,6 +96,7 @@ impl Out {
             causation: Some(delivery.seq),
             correlation: Some(turn.to_string()),
             passed_over: tried,
+            among,
             ..Outgoing::new(message.sender, message.performative, to, message.content)
         };
         match self.engine.send(wish).await {
@@ -254,8 +260,8 @@ impl Messages for Out {
                 let (engine, agent) = (self.engine.clone(), asked.sender.clone());
                 let read = tokio::task::spawn_blocking(move || came_behind(&engine, &agent, looked_at)).await;
                 let came = read.unwrap_or(Err(TalkError::Stopped));
-                let came = came.map_err(|error| ToolError::Failed(failure::chain(&error)))?;
-                looked_at = came.last().map_or(looked_at, |(seq, _)| *seq);
+                let (came, through) = came.map_err(|error| ToolError::Failed(failure::chain(&error)))?;
+                looked_at = through;
                 if let Some((seq, message)) = came.into_iter().find(|(_, message)| answers(message, asked)) {
                     let wish = Upkeep::Acknowledge {
                         agent: asked.sender.clone(),
@@ -278,14 +284,21 @@ impl Messages for Out {
     }
 }
 
-/// The messages to `agent` behind a position, also those that it is done with.
-fn came_behind(engine: &Engine, agent: &AgentId, after: Seq) -> Result<Vec<(Seq, Arc<Message>)>, TalkError> {
+/// The messages to `agent` behind a position, also those that it is done with, and how far they go.
+pub(super) fn came_behind(
+    engine: &Engine,
+    agent: &AgentId,
+    after: Seq,
+) -> Result<(Vec<Read>, Seq), TalkError> {
     let seqs: Vec<Seq> = {
         let talk = engine.view().talk().read();
         let inbox = talk.conversations.inbox(agent);
         inbox.map_or_else(Vec::new, |inbox| inbox.messages.after(after).take(READ_MAX).collect())
     };
-    engine.messages(&seqs)
+    let came = engine.messages(&seqs)?;
+    // Of large messages fewer are read at a time; where none is left of them, they are all looked at.
+    let through = came.last().map(|(seq, _)| *seq).or(seqs.last().copied()).unwrap_or(after);
+    Ok((came, through))
 }
 
 /// Whether a message ends the wait for an answer: one that only says that there will be one does not.

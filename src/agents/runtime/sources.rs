@@ -1,7 +1,7 @@
 //! What turns are told: earlier messages, memory, and what others can do.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use caxton_events::{AgentId, Clock as _, ConversationId, Scope, Seq, WorkspaceId};
@@ -10,6 +10,7 @@ use caxton_projections::queries::{Fusion, Search, SearchHit};
 use caxton_projections::view::View;
 use futures::future::{BoxFuture, join_all};
 
+use super::answers::{Answers, Asked, key};
 use super::past::Past;
 use crate::agents::context::{Offered, Said};
 use crate::agents::ports::{Found, MemoryAsk, PortError, Sources};
@@ -22,8 +23,8 @@ use crate::toolbox::memory::Ranking;
 const FACTS_OF_HIT: usize = 3;
 /// Capabilities that a turn is told of.
 const CAPABILITIES_MAX: usize = 100;
-/// Prepared answers that are kept.
-const KEPT_MAX: usize = 10_000;
+/// Longest question to memory, in bytes: a message may be much longer, and what it is about is said at its beginning.
+const QUERY_BYTES_MAX: usize = 16 << 10;
 
 /// The engine as turns see it.
 pub(super) struct Known {
@@ -32,14 +33,7 @@ pub(super) struct Known {
     past: Arc<Past>,
     /// Questions of one call of the model.
     asks_max: usize,
-    kept: Mutex<HashMap<String, Kept>>,
-}
-
-/// What was found for a question. It is good while memory is as it was, and not too old.
-struct Kept {
-    at: Instant,
-    changes: u64,
-    facts: Vec<Fact>,
+    answers: Mutex<Answers>,
 }
 
 impl std::fmt::Debug for Known {
@@ -51,47 +45,36 @@ impl std::fmt::Debug for Known {
 impl Known {
     /// What `engine` knows. Of several questions at once, so many go through the model together.
     pub(super) fn new(engine: Engine, ranking: Ranking, past: Arc<Past>, asks_max: usize) -> Self {
-        Self { engine, ranking, past, asks_max: asks_max.max(1), kept: Mutex::default() }
+        Self { engine, ranking, past, asks_max: asks_max.max(1), answers: Mutex::default() }
     }
 
     /// Forgets what was found: something of it was erased.
     pub(super) fn forget(&self) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.answers().forget();
     }
 
-    fn kept(&self, ask: &MemoryAsk, changes: u64) -> Option<Vec<Fact>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.get(&key(ask))?;
-        (found.changes == changes && found.at.elapsed() < ask.keep_for).then(|| found.facts.clone())
-    }
-
-    fn keep(&self, ask: &MemoryAsk, changes: u64, facts: &[Fact]) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.retain(|_, found| found.changes == changes && found.at.elapsed() < ask.keep_for);
-            if kept.len() >= KEPT_MAX {
-                kept.clear();
-            }
-        }
-        kept.insert(key(ask), Kept { at: Instant::now(), changes, facts: facts.to_vec() });
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn found(&self, ask: MemoryAsk) -> Found {
         // Counted before the search: what changes meanwhile makes it stale, never the other way round.
-        let changes = self.engine.memory_changes();
-        let keeps = !ask.keep_for.is_zero();
-        if keeps && let Some(facts) = self.kept(&ask, changes) {
+        let asked = Asked { changes: self.engine.memory_changes(), erasures: self.answers().erasures() };
+        let (key, keep_for) = ((!ask.keep_for.is_zero()).then(|| key(&ask)), ask.keep_for);
+        let kept = key.and_then(|key| self.answers().get(&key, asked.changes, Instant::now()));
+        if let Some(facts) = kept {
             return Ok(facts);
         }
-        let (engine, ranking, asked) = (self.engine.clone(), self.ranking, ask.clone());
-        let found = tokio::task::spawn_blocking(move || facts(engine.view(), ranking, &asked)).await;
+        let (engine, ranking) = (self.engine.clone(), self.ranking);
+        let found = tokio::task::spawn_blocking(move || facts(engine.view(), ranking, &ask)).await;
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| PortError {
             tried: "could not search memory",
             source,
         };
         let facts = found.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
-        if keeps {
-            self.keep(&ask, changes, &facts);
+        let now = Instant::now();
+        if let (Some(key), Some(end)) = (key, now.checked_add(keep_for)) {
+            self.answers().put(key, asked, &facts, (now, end));
         }
         Ok(facts)
     }
@@ -106,8 +89,12 @@ fn groups<T>(items: Vec<T>, max: usize) -> impl Iterator<Item = Vec<T>> {
     })
 }
 
-fn key(ask: &MemoryAsk) -> String {
-    format!("{ask:?}")
+/// The beginning of a question that is too long.
+fn cut(query: &mut String) {
+    if query.len() > QUERY_BYTES_MAX {
+        let end = (0..=QUERY_BYTES_MAX).rev().find(|end| query.is_char_boundary(*end));
+        query.truncate(end.unwrap_or(0));
+    }
 }
 
 fn facts(
@@ -180,7 +167,10 @@ impl Sources for Known {
         })
     }
 
-    fn search(&self, asks: Vec<MemoryAsk>) -> BoxFuture<'_, Vec<Found>> {
+    fn search(&self, mut asks: Vec<MemoryAsk>) -> BoxFuture<'_, Vec<Found>> {
+        for ask in &mut asks {
+            cut(&mut ask.query);
+        }
         Box::pin(async move {
             let mut found = Vec::with_capacity(asks.len());
             for group in groups(asks, self.asks_max) {
@@ -234,7 +224,17 @@ impl Sources for Known {
 
 #[cfg(test)]
 mod tests {
-    use super::groups;
+    use super::{QUERY_BYTES_MAX, cut, groups};
+
+    #[test]
+    fn a_question_that_is_too_long_is_cut_between_two_letters() {
+        // Behind a letter of one byte, those of two end at odd places.
+        for (letters, bytes) in [(1, 3), (QUERY_BYTES_MAX, QUERY_BYTES_MAX - 1)] {
+            let mut query = format!("x{}", "ä".repeat(letters));
+            cut(&mut query);
+            assert_eq!(query.len(), bytes);
+        }
+    }
 
     #[test]
     fn questions_are_asked_so_many_together_and_keep_their_order() {

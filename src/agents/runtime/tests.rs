@@ -4,6 +4,7 @@
 
 mod backlog;
 mod erasing;
+mod large;
 
 use std::fs;
 use std::path::Path;
@@ -345,6 +346,29 @@ fn failover_ends_with_a_failure_when_all_have_failed() {
     wait(|| life.of_kind(Kind::MessageDeadLettered).len() == 2);
     wait(|| ["ada", "sue"].iter().all(|agent| life.engine.inbox(&name(agent), Seq::ZERO, 1).is_empty()));
     assert_eq!(life.heard(1).len(), 1, "bob is told once");
+    life.end();
+}
+
+#[test]
+fn failover_stays_with_the_version_that_was_asked_for() {
+    let dir = TempDir::new().unwrap();
+    for (agent, offers, told) in [
+        ("ada", "work:v2.0", "You are broken."),
+        ("sue", "work:v2.1", "You are broken."),
+        ("old", "work", "You work."),
+    ] {
+        put(dir.path(), agent, &file(agent, offers, "", told));
+    }
+    let life = Life::begin(dir.path());
+    let version = Some("2".to_owned());
+    let to = To::Capability { name: "work".parse().unwrap(), version, strategy: Strategy::Failover };
+    life.send(to, Performative::Request, "refuse this");
+    assert_eq!(life.heard(1)[0].performative, Performative::Failure, "both of that version have failed");
+    let sent = life.of_kind(Kind::MessageSent).into_iter().map(message);
+    let mut asked: Vec<AgentId> =
+        sent.flat_map(|one| one.receivers).filter(|agent| *agent != name("bob")).collect();
+    asked.sort();
+    assert_eq!(asked, [name("ada"), name("sue")]);
     life.end();
 }
 

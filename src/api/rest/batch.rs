@@ -135,7 +135,7 @@ async fn write(api: Api, call: Call, kind: &'static Kind) -> Result<Response, Pr
     if call.is_lines() {
         let context = WriteContext::take(&api, &call, &mut query, None);
         query.finish()?;
-        return Ok(lines::written(api, context, call.body, kind));
+        return Ok(lines::written(api, context, call, kind));
     }
     let mut body = call.members(&[CALLER, &[kind.list, "atomic"]])?;
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use caxton_events::AgentId;
 use caxton_events::log::EraseError as LogEraseError;
 use serde_json::{Value, json};
 
@@ -23,7 +24,10 @@ const NOBODY: &str = "system";
 
 /// `POST /erase`: with `dry_run` what would go; with `confirm`, which a dry run gives, its end.
 pub(super) async fn erase(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    // What stands there would not be read: a `dry_run` that is passed over erases for good.
+    call.query(&[])?.finish()?;
     let mut body = call.members(&[BODY])?;
+    let by = asks(&call, &mut body);
     let asked = asked(&mut body);
     let reason = body.text("reason");
     if let Some(reason) = reason.as_ref().filter(|reason| reason.len() > REASON_BYTES_MAX) {
@@ -46,8 +50,6 @@ pub(super) async fn erase(State(api): State<Api>, call: Call) -> Result<Response
     }
     body.finish()?;
     let Some(asked) = asked else { return Err(internal(&std::io::Error::other("nothing was asked for"))) };
-    let by =
-        call.headers().get("x-caxton-agent").and_then(|name| name.to_str().ok()).unwrap_or(NOBODY).to_owned();
     let engine = api.engine.clone();
     let done = tokio::task::spawn_blocking(move || -> Result<Value, EraseError> {
         if is_dry {
@@ -62,6 +64,16 @@ pub(super) async fn erase(State(api): State<Api>, call: Call) -> Result<Response
     });
     let body = done.await.map_err(|error| internal(&error))?.map_err(|error| not_erased(&error))?;
     rows::json(StatusCode::OK, &body)
+}
+
+/// Who asks; a header that is no name is a complaint.
+fn asks(call: &Call, body: &mut Fields) -> String {
+    let Some(value) = call.headers().get("x-caxton-agent") else { return NOBODY.to_owned() };
+    let text = value.to_str().unwrap_or_default();
+    if let Err(error) = text.parse::<AgentId>() {
+        body.complain("x-caxton-agent", Some(text), &error.to_string(), "correct the header");
+    }
+    text.to_owned()
 }
 
 /// What the body names; a complaint is noted where that is not one thing.

@@ -17,6 +17,7 @@ use super::problem::{Problem, nearest};
 use super::refusals::{begins_at, log_unreadable};
 use super::rows;
 use super::wanted::Wanted;
+use crate::engine::RECORDS_BYTES_MAX;
 
 const LIMIT_DEFAULT: u64 = 100;
 const LIMIT_MAX: u64 = 1_000;
@@ -52,17 +53,22 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         let head = log.head().seq;
         // Beyond the head nothing is promised: whoever asks too far comes back to where the next event will be.
         let (mut events, mut scanned, mut next) = (Vec::new(), 0, head.next());
-        for found in log.scan_found(from, &wanted.filter) {
+        let (mut bytes, mut before) = (0, 0);
+        let mut scan = log.scan_found(from, &wanted.filter);
+        while let Some(found) = scan.next() {
             let found = found.map_err(|error| log_unreadable(&error))?;
             scanned += 1;
-            if events.len() == limit || scanned > SCANNED_MAX {
+            if events.len() == limit || scanned > SCANNED_MAX || bytes >= RECORDS_BYTES_MAX {
                 next = found.seq();
                 break;
             }
             next = next.max(found.seq().next());
+            let size = scan.content_bytes() - before;
             if wanted.takes_found(&found) {
+                bytes += size;
                 events.push(Line::of_found(&log, found));
             }
+            before += size;
         }
         let body = json!({
             "count": events.len(),

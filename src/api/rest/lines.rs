@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::batch::{Kind, done, failed, label};
-use super::call::WriteContext;
+use super::call::{Call, WriteContext};
 use super::entity_writes::as_asked;
 use super::fields::Fields;
 use super::json::parse_line;
@@ -128,11 +128,13 @@ struct Job {
     context: WriteContext,
     kind: &'static Kind,
     chunk: usize,
+    /// Room that its body takes is given back with it.
+    _call: Call,
 }
 
 /// Writes every line and streams their results.
-pub(super) fn written(api: Api, context: WriteContext, body: Bytes, kind: &'static Kind) -> Response {
-    streamed(body, Job { api, context, kind, chunk: 0 })
+pub(super) fn written(api: Api, context: WriteContext, call: Call, kind: &'static Kind) -> Response {
+    streamed(call.body.clone(), Job { api, context, kind, chunk: 0, _call: call })
 }
 
 impl Answering for Job {
@@ -206,9 +208,41 @@ fn result_of(item: Map<String, Value>, result: Result<Written, Refusal>) -> Map<
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Bytes;
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-    use super::{CHUNK_LINES, Lines};
+    use std::sync::Arc;
+
+    use axum::body::{Body, Bytes};
+    use axum::http::Request;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::{Api, CHUNK_LINES, Lines};
+    use crate::api::rest::{RestOptions, routes};
+    use crate::engine::{Engine, EngineOptions};
+
+    #[test]
+    fn the_room_of_a_body_is_taken_until_its_lines_are_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).unwrap();
+        let api = Api::new(engine.clone(), RestOptions::default(), false);
+        let room = Arc::new(());
+        let request = Request::builder()
+            .method("POST")
+            .uri("/api/v1/memory/entities/batch")
+            .header("host", "localhost")
+            .header("content-type", "application/x-ndjson")
+            .extension(Arc::clone(&room))
+            .body(Body::from(r#"{"entity_name": "a", "entity_type": "T"}"#))
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let response = runtime.block_on(routes::with_layers(&api).oneshot(request)).unwrap();
+        assert_eq!(Arc::strong_count(&room), 2, "no line is answered yet");
+        let answers = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&answers).contains("created"), "{answers:?}");
+        assert_eq!(Arc::strong_count(&room), 1);
+        engine.stop();
+    }
 
     #[test]
     fn every_line_keeps_its_number_over_blank_ones_and_chunks() {

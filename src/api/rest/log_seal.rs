@@ -46,6 +46,7 @@ fn unsealed(error: &SealLogError) -> Problem {
         SealLogError::Open(_) | SealLogError::Seal(_) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "STORAGE_ERROR", chain(error))
         }
+        SealLogError::Erasing => Problem::new(StatusCode::CONFLICT, "ERASURE_UNDER_WAY", error.to_string()),
         SealLogError::Stopped => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "STOPPING", error.to_string()),
     }
 }

@@ -310,14 +310,20 @@ pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
         return None;
     }
     let given = given.to_lowercase();
-    let is_near = |edits: usize, name: &str| {
-        let (len, other_len) = (given.chars().count(), name.chars().count());
+    let len = given.chars().count();
+    let is_near = |edits: usize, other_len: usize| {
         edits <= (len.max(other_len) / 4).max(1) && edits < len.min(other_len)
     };
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&given, &name.to_lowercase()), name))
-        .filter(|(edits, name)| is_near(*edits, name))
+        .filter_map(|name| {
+            let other = name.to_lowercase();
+            let other_len = other.chars().count();
+            // Each letter that one of them has more is an edit: most names are told apart without being compared.
+            let near = is_near(len.abs_diff(other_len), other_len);
+            let edits = near.then(|| strsim::damerau_levenshtein(&given, &other))?;
+            is_near(edits, other_len).then_some((edits, name))
+        })
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, name)| name)
 }

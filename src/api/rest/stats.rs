@@ -24,7 +24,8 @@ const SCOPES_SHOWN: usize = 1_000;
 pub(super) async fn stats(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(ReadContext::QUERY)?;
     let one = query.has("agent_id") || query.has("workspace") || query.has("memory_scope");
-    let one = one || call.headers().contains_key("x-caxton-agent");
+    let one =
+        one || ["x-caxton-agent", "x-caxton-workspace"].iter().any(|name| call.headers().contains_key(*name));
     let context = ReadContext::take(&call, &mut query);
     query.finish()?;
     let moment = api.moment(&context, Wait::Applied).await?;

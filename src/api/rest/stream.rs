@@ -25,6 +25,7 @@ use super::refusals::{begins_at, internal, log_unreadable};
 use super::talk::shown::message;
 use super::wanted::Wanted;
 use crate::agents::Piece;
+use crate::engine::RECORDS_BYTES_MAX;
 use crate::telemetry::{self, OpenStream, Stream};
 
 /// How often the end of the log is looked at.
@@ -35,6 +36,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const ALIVE: Duration = Duration::from_secs(15);
 /// Records that are read at a time.
 const CHUNK: usize = 256;
+/// Positions of the log that are looked at in one read.
+const SCANNED_MAX: u64 = 200_000;
 
 /// What is streamed.
 #[derive(Clone)]
@@ -141,6 +144,8 @@ impl Streaming {
                 return Some(Bytes::from_static(b": here\n\n"));
             }
             match &self.source {
+                // So much of the log is still to be looked through that the next read is as long as this one.
+                Source::Log(_) if self.left() >= SCANNED_MAX => (),
                 Source::Log(_) => tokio::time::sleep(POLL).await,
                 Source::Inbox(agent) => {
                     let message = self.api.engine.wait_inbox(agent, self.after, LOOK);
@@ -180,23 +185,30 @@ impl Streaming {
         }
     }
 
+    /// Positions of the log that were not looked at yet.
+    fn left(&self) -> u64 {
+        self.api.engine.log().head().seq.0.saturating_sub(self.after.0)
+    }
+
     /// What there is behind the last event now.
     async fn read(&mut self) -> Result<String, Problem> {
         let (text, after) = match &self.source {
-            Source::Log(wanted) => self.read_log(wanted.clone()).await?,
+            Source::Log(wanted) => self.read_log(wanted.clone(), SCANNED_MAX).await?,
             Source::Inbox(agent) => self.read_inbox(agent).await?,
         };
         self.after = after;
         Ok(text)
     }
 
-    async fn read_log(&self, mut wanted: Wanted) -> Result<(String, Seq), Problem> {
+    /// What is wanted of at most `scanned_max` events, and the last one that was looked at: a filter that keeps little does not
+    /// hold a read for as long as the whole log takes, nor when its client is gone.
+    async fn read_log(&self, mut wanted: Wanted, scanned_max: u64) -> Result<(String, Seq), Problem> {
         let (log, after) = (self.api.engine.log().clone(), self.after);
-        let head = log.head().seq;
-        if head <= after {
+        let last = log.head().seq.min(Seq(after.0.saturating_add(scanned_max)));
+        if last <= after {
             return Ok((String::new(), after));
         }
-        wanted.filter.until = Some(head);
+        wanted.filter.until = Some(last);
         self.api
             .read(move |_| {
                 let (mut text, mut count) = (String::new(), 0);
@@ -209,11 +221,11 @@ impl Streaming {
                     let line = Line::of_found(&log, found);
                     event(&mut text, seq, &line.kind, &line)?;
                     count += 1;
-                    if count == CHUNK {
+                    if count == CHUNK || text.len() as u64 >= RECORDS_BYTES_MAX {
                         return Ok((text, seq));
                     }
                 }
-                Ok((text, head))
+                Ok((text, last))
             })
             .await
     }
@@ -225,6 +237,8 @@ impl Streaming {
         self.api
             .read(move |_| {
                 let records = engine.records(&seqs).map_err(|error| internal(&error))?;
+                // Of large messages fewer are read at a time.
+                let last = records.last().map_or(last, |record| record.seq);
                 let mut text = String::new();
                 for record in &records {
                     event(&mut text, record.seq, "message", &message(record))?;
@@ -254,4 +268,51 @@ fn event(text: &mut String, seq: Seq, kind: &str, data: &impl Serialize) -> Resu
     let data = serde_json::to_string(data).map_err(|error| internal(&error))?;
     let _ = write!(text, "id: {}\nevent: {kind}\ndata: {data}\n\n", seq.0);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use caxton_events::log::Filter;
+
+    use super::*;
+    use crate::api::rest::RestOptions;
+    use crate::commands::talk::Upkeep;
+    use crate::engine::{Engine, EngineOptions};
+
+    #[test]
+    fn a_filter_that_keeps_little_looks_at_a_stretch_of_the_log_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).unwrap();
+        for at in 0..10 {
+            let agent: AgentId = format!("a{at}").parse().unwrap();
+            let wish = Upkeep::RegisterAgent { agent: agent.clone(), workspace: "lab".parse().unwrap() };
+            engine.upkeep_blocking(&agent, wish).unwrap();
+        }
+        let head = engine.log().head().seq;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (concerning, found) in [("nobody", 0), ("a9", 1)] {
+            let concerning = Some(concerning.parse().unwrap());
+            let wanted = Wanted { filter: Filter::default(), concerning };
+            let mut streaming = Streaming {
+                api: Api::new(engine.clone(), RestOptions::default(), false),
+                source: Source::Log(wanted.clone()),
+                after: Seq::ZERO,
+                pieces: None,
+                ended: false,
+                _open: telemetry::stream_opened(Stream::Events),
+            };
+            let (mut places, mut text) = (Vec::new(), String::new());
+            while streaming.after < head {
+                let (part, after) = runtime.block_on(streaming.read_log(wanted.clone(), 4)).unwrap();
+                places.push(after.0);
+                text.push_str(&part);
+                streaming.after = after;
+            }
+            assert_eq!(places[..2], [4, 8]);
+            assert_eq!(text.matches("event: agent.").count(), found, "{text}");
+        }
+        engine.stop();
+    }
 }

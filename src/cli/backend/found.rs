@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use caxton_events::log::open::{id_beside, writer_of};
+use caxton_events::log::beside::id_beside;
+use caxton_events::log::open::writer_of;
 
 use super::ENDPOINT_FILE;
 use super::http::{Found, Http, is_address};
@@ -19,19 +20,19 @@ use crate::cli::output::shortened;
 /// The server that has `dir` open, if one does: nobody is asked anything who has not the log of this directory.
 pub(super) fn on_directory(dir: &Path, common: &Common) -> Result<Option<Http>, Failure> {
     let file = dir.join(ENDPOINT_FILE);
-    let text = match fs::read(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&file, &error)),
-    };
-    let text = String::from_utf8_lossy(&text);
-    let url = text.trim();
-    is_address(url, "").map_err(|_| names_no_server(&file, url))?;
+    let text = fs::read(&file);
+    if text.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
     // A lock that cannot be looked at may be held: then the ids alone decide.
     let holder = writer_of(dir);
     if matches!(holder, Ok(None)) {
         return Ok(None);
     }
+    let text = text.map_err(|error| unreadable(&file, &error))?;
+    let text = String::from_utf8_lossy(&text);
+    let url = text.trim();
+    is_address(url, "").map_err(|_| names_no_server(&file, url))?;
     let server = Http::new(url, common.api_key.clone())?;
     let own = id_beside(dir).map(|id| format!("{:032x}", u128::from_be_bytes(id)));
     match server.who_answers() {
@@ -60,12 +61,12 @@ fn another(dir: &Path, url: &str, pid: u32, (own, found): (Option<String>, Found
     Failure::new(Exit::Unreachable, message)
 }
 
-/// A server may run or not: without its address nobody can tell, so nothing is opened beside it.
+/// Somebody has the directory open, and the file does not say where to find it.
 fn names_no_server(file: &Path, text: &str) -> Failure {
     let holds = if text.is_empty() { "is empty".to_owned() } else { format!("holds {:?}", shortened(text)) };
     let message = format!(
-        "{} {holds}, where the address of the server on this data directory should stand (http://HOST:PORT); \
-         if none runs, remove this file, else name the server with --url, or start it again",
+        "{} {holds}, where the address of the server on this data directory should stand (http://HOST:PORT), \
+         and a process has the directory open; name the server with --url, or start it again",
         file.display()
     );
     Failure::new(Exit::Unreachable, message)

@@ -334,6 +334,9 @@ fn address(
     let ask =
         Ask { capability: name, version, sender: Some(&wish.sender), standing, strategy: Some(strategy) };
     let (mut providers, versions) = situation.candidates(own, &ask);
+    if let Some(among) = &wish.among {
+        providers.retain(|provider| among.contains(provider.agent));
+    }
     for provider in providers.iter_mut().filter(|provider| wish.passed_over.contains(provider.agent)) {
         provider.unavailable = Some("it had this message and failed");
     }

@@ -81,6 +81,8 @@ pub struct Outgoing {
     pub correlation: Option<String>,
     /// Providers that are not chosen: they had the message and failed.
     pub passed_over: Vec<AgentId>,
+    /// The only providers that may be chosen, where that was decided before: those of the version that was asked for.
+    pub among: Option<Vec<AgentId>>,
 }
 
 impl Outgoing {
@@ -108,6 +110,7 @@ impl Outgoing {
             causation: None,
             correlation: None,
             passed_over: Vec::new(),
+            among: None,
         }
     }
 

@@ -15,6 +15,8 @@
 
 pub mod plan;
 pub mod receipt;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -28,6 +30,7 @@ use caxton_projections::shred::shred;
 use crossbeam_channel::{Sender, bounded};
 
 use super::Engine;
+use super::base;
 use super::copies;
 use super::queries;
 use super::talk::TalkError;
@@ -67,8 +70,8 @@ pub enum EraseError {
     /// What would be erased is not what was looked at. Nothing was changed.
     #[error("what would be erased has changed since it was looked at; look at it again, then confirm that")]
     Changed,
-    /// Another erasure is under way. Nothing was changed.
-    #[error("another erasure is under way; try again when it is done")]
+    /// Another erasure is under way, or the log is being sealed. Nothing was changed.
+    #[error("another erasure is under way, or the log is being sealed; try again when it is done")]
     Busy,
     /// The memory cannot take the order now. Nothing was changed.
     #[error("the graph cannot take the order now, nothing was erased: {what}")]
@@ -157,7 +160,7 @@ type Forget = Box<dyn Fn() + Send + Sync>;
 /// What erasures have to themselves, and whom they tell.
 #[derive(Default)]
 pub(super) struct Erasing {
-    /// Held while something is erased.
+    /// Held while something is erased, and while the log is sealed.
     pub(super) alone: Mutex<()>,
     /// Read by who makes a copy of the graph, for as long as that has a name; held while such names are removed.
     pub(super) copying: RwLock<()>,
@@ -308,6 +311,7 @@ impl Engine {
         let copying = self.inner.erasing.copying.write().unwrap_or_else(PoisonError::into_inner);
         copies::remove(dir)?;
         drop(copying);
+        base::remove_unused(dir, self.log())?;
         for folder in ["graph", "vectors", "talk"] {
             for beside in ["damaged", "old", "rebuilding"] {
                 shred(&dir.join(format!("{folder}.{beside}")))?;

@@ -261,6 +261,15 @@ async fn the_longest_unused_goes_first_and_errors_are_not_kept() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_on_its_way_when_something_was_erased_is_not_kept() {
+    let (model, _) = cached(Planned::new("p", &[]), 9, 1 << 20);
+    let answer = model.ask(&question("tea"), &|_| model.forget()).await.unwrap();
+    assert_eq!((answer.text.as_str(), answer.cached), ("done", false));
+    assert!(!kept(&model, &question("tea")).await);
+    assert!(kept(&model, &question("tea")).await);
+}
+
+#[tokio::test]
 async fn who_stood_in_is_not_kept() {
     let first = Planned::new("a", &[FAILED]);
     let (model, _) = cached(Arc::new(Fallback::new(first, vec![Planned::new("b", &[])])), 9, 1 << 20);

@@ -2,12 +2,12 @@
 
 use axum::body::HttpBody as _;
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 
 use crate::api::rest::options::ApiKeys;
 use crate::api::rest::problem::Problem;
 
-/// The one path that needs no key: a load balancer asks it, and the answer is yes or no.
+/// The one path that needs no key when it is read: a load balancer asks it, and the answer is yes or no.
 const OPEN: &str = "/api/v1/ready";
 
 /// Lets a request in that carries a valid key, or any when no keys are configured.
@@ -19,7 +19,9 @@ pub(super) fn check(keys: Option<&ApiKeys>, request: &Request) -> Result<(), Pro
     let Some(keys) = keys else {
         return Ok(());
     };
-    if request.uri().path() == OPEN {
+    // With a body it needs one as well: who has no key must not take the room that bodies share.
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if reads && request.uri().path() == OPEN && request.body().is_end_stream() {
         return Ok(());
     }
     let key = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

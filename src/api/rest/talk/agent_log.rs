@@ -19,7 +19,7 @@ use super::super::refusals::{begins_at, log_unreadable, whole};
 use super::past::answer;
 use super::said::{SPAN, Span};
 use super::{no_agent, not_done};
-use crate::engine::Engine;
+use crate::engine::{Engine, RECORDS_BYTES_MAX};
 
 /// Lines looked at for one page; a level that keeps little answers early, with a cursor.
 const LOOKED_AT_MAX: usize = 5_000;
@@ -64,16 +64,12 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         let mut window = span.window(engine.log(), moment, cursor)?;
         let (mut lines, mut stopped, mut looked_at) = (Vec::new(), None, 0);
         while lines.len() <= page.limit {
-            let wanted = page.limit + 1;
-            let records = records(&engine, &agent, window, wanted)?;
-            let Some(last) = records.last().map(|record| record.seq).filter(|_| records.len() == wanted)
-            else {
-                lines.extend(records.iter().filter_map(|record| line(&agent, record, level)));
-                break;
-            };
-            looked_at += records.len();
-            lines.extend(records.iter().filter_map(|record| line(&agent, record, level)));
-            if looked_at >= LOOKED_AT_MAX && lines.len() <= page.limit {
+            let part = found(&engine, &agent, window, page.limit + 1, level)?;
+            let last = part.lines.last().map(|(seq, _)| *seq);
+            looked_at += part.lines.len();
+            lines.extend(part.lines.into_iter().filter_map(|(_, line)| line));
+            let Some(last) = last.filter(|_| part.more) else { break };
+            if (looked_at >= LOOKED_AT_MAX || part.large) && lines.len() <= page.limit {
                 stopped = Some(last);
                 break;
             }
@@ -99,40 +95,72 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     .await
 }
 
-/// Up to `limit` records of the agent: its messages by their lists, its turns by the blocks that hold some of it.
-fn records(engine: &Engine, agent: &AgentId, window: Window, limit: usize) -> Result<Vec<Record>, Problem> {
+/// A stretch of the records of an agent.
+struct Found {
+    /// Each with its line, when it matters enough.
+    lines: Vec<(Seq, Option<(Seq, Value)>)>,
+    /// There may be more behind the last one.
+    more: bool,
+    /// It ended there because so much was read.
+    large: bool,
+}
+
+/// Up to `limit` records of the agent: its messages by their lists, its turns by the blocks that hold some of it. Of records
+/// with much content, fewer.
+fn found(
+    engine: &Engine,
+    agent: &AgentId,
+    window: Window,
+    limit: usize,
+    level: Level,
+) -> Result<Found, Problem> {
     let (mut seqs, has_turns) = {
         let state = engine.view().talk().read();
         let found = state.conversations.of_agent(agent, window, limit);
         let has_turns = state.registry.agent(agent).is_some_and(|agent| !agent.versions.is_empty());
         (found.into_iter().map(|(seq, _)| seq).collect::<Vec<Seq>>(), has_turns)
     };
-    // What lies beyond the last message of a full page does not come on it.
-    let edge = seqs.last().copied().filter(|_| seqs.len() == limit);
-    seqs.sort_unstable();
+    // What lies beyond the last message of a full page, or beyond the last one that was read, does not come on it.
+    let full = seqs.last().copied().filter(|_| seqs.len() == limit);
     seqs.dedup();
-    let mut records = engine.records(&seqs).map_err(|error| not_done(error, &whole))?;
+    let records = engine.records(&seqs).map_err(|error| not_done(error, &whole))?;
+    let cut = records.last().map(|record| record.seq).filter(|seq| seqs.last() != Some(seq));
+    let mut edge = cut.or(full);
+    let mut large = cut.is_some();
+    let shown = |record: Record| (record.seq, line(agent, &record, level));
+    let mut lines: Vec<_> = records.into_iter().map(shown).collect();
     let (first, last) = (window.after.next(), window.before.previous().min(engine.log().head().seq));
     if has_turns && first <= last {
         let kinds = Some(Family::kinds(&[Family::Turn]));
         let actor = Some(agent.as_str().to_owned());
         let filter = Filter { kinds, actor, ..Filter::default() };
         let log = engine.log();
-        let scan = if window.newest_first {
+        let mut scan = if window.newest_first {
             log.scan_back(last, &Filter { until: Some(edge.unwrap_or(first)), ..filter })
         } else {
             log.scan(first, &Filter { until: Some(edge.unwrap_or(last)), ..filter })
         };
-        for record in scan.take(limit) {
-            records.push(record.map_err(|error| log_unreadable(&error))?);
+        for _ in 0..limit {
+            let Some(record) = scan.next() else { break };
+            let record = record.map_err(|error| log_unreadable(&error))?;
+            let seq = record.seq;
+            lines.push(shown(record));
+            if scan.content_bytes() >= RECORDS_BYTES_MAX {
+                (edge, large) = (Some(seq), true);
+                break;
+            }
         }
     }
-    records.sort_unstable_by_key(|record| record.seq);
-    if window.newest_first {
-        records.reverse();
+    if let Some(edge) = edge {
+        lines.retain(|(seq, _)| if window.newest_first { *seq >= edge } else { *seq <= edge });
     }
-    records.truncate(limit);
-    Ok(records)
+    lines.sort_unstable_by_key(|(seq, _)| *seq);
+    if window.newest_first {
+        lines.reverse();
+    }
+    let more = large || full.is_some() || lines.len() >= limit;
+    lines.truncate(limit);
+    Ok(Found { lines, more, large })
 }
 
 /// The line for a record, when it matters enough.

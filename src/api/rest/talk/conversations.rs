@@ -185,8 +185,12 @@ pub(super) async fn messages(State(api): State<Api>, call: Call) -> Result<Respo
             let page = messages.after(after).take_while(|seq| *seq <= through).take(page.limit + 1);
             (page.collect(), messages.count_between(Seq::ZERO, through))
         };
-        let next_cursor = page.cut(&mut seqs, |seq| seq.0);
+        let mut next_cursor = page.cut(&mut seqs, |seq| seq.0);
         let records = engine.records(&seqs).map_err(|error| not_done(error, &whole))?;
+        // Of large messages fewer come on a page.
+        if let Some(last) = records.last().filter(|record| seqs.last() != Some(&record.seq)) {
+            next_cursor = Some(page.cursor_at(last.seq.0));
+        }
         let messages: Vec<Value> = records.iter().filter_map(message).collect();
         let body = json!({
             "conversation_id": id,

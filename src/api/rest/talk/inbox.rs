@@ -127,6 +127,8 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     api.read(move |_| {
         let records = engine.records(&found).map_err(|error| not_done(error, &whole))?;
         let messages: Vec<Value> = records.iter().filter_map(message).collect();
+        // Of large messages fewer come at a time. What a consumer does not get now it gets when it asks again.
+        let last = records.last().map(|record| record.seq).or(found.last().copied());
         let (waiting, done_through) = {
             let state = engine.view().talk().read();
             let inbox = state.conversations.inbox(&reading.agent);
@@ -136,7 +138,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             "agent_id": reading.agent,
             "count": messages.len(),
             "messages": messages,
-            "next_after": found.last().copied().unwrap_or(reading.after),
+            "next_after": last.unwrap_or(reading.after),
             "waiting": waiting,
             "done_through": done_through,
         });

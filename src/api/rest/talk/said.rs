@@ -18,7 +18,7 @@ use super::super::refusals::{begins_at, events_dropped, log_unreadable, whole};
 use super::not_done;
 use super::past::answer;
 use super::shown::message;
-use crate::engine::Engine;
+use crate::engine::{Engine, RECORDS_BYTES_MAX};
 
 /// Messages looked at for one page; a filter that keeps little answers early, with a cursor.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -88,18 +88,30 @@ struct Asked {
 #[derive(Default)]
 struct Looked {
     records: Vec<Record>,
+    /// Bytes of their contents.
+    bytes: usize,
     /// Where it ended before it had enough.
     stopped: Option<Seq>,
     total: Option<u64>,
 }
 
+impl Looked {
+    /// Whether they are as much as one answer should hold, be they few.
+    const fn is_large(&self) -> bool {
+        self.bytes as u64 >= RECORDS_BYTES_MAX
+    }
+}
+
 impl Asked {
-    fn is_wanted(&self, record: &Record) -> bool {
-        let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
-            return false;
-        };
-        self.performative.is_none_or(|wanted| wanted == message.performative)
+    /// Takes a record into `looked` if it is wanted.
+    fn take(&self, record: Record, looked: &mut Looked) {
+        let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else { return };
+        if self.performative.is_none_or(|wanted| wanted == message.performative)
             && (!self.by_system || message.sender.as_str() == SYSTEM)
+        {
+            looked.bytes += message.content.as_str().len();
+            looked.records.push(record);
+        }
     }
 
     /// Whether the lists alone decide what is wanted.
@@ -112,22 +124,20 @@ impl Asked {
         let (mut looked, mut count) = (Looked::default(), 0);
         loop {
             let wanted = (self.limit - looked.records.len()).max(CHUNK);
-            let mut found = engine.view().talk().read().conversations.find(&self.lists, window, wanted);
+            let found = engine.view().talk().read().conversations.find(&self.lists, window, wanted);
             looked.total = found.total.filter(|_| self.is_counted());
             count += found.seqs.len().max(CHUNK);
-            if window.newest_first {
-                found.seqs.reverse();
+            let records = engine.records(&found.seqs).map_err(|error| not_done(error, &whole))?;
+            // Of large messages fewer are read at a time.
+            let cut = records.last().map(|record| record.seq).filter(|seq| found.seqs.last() != Some(seq));
+            for record in records {
+                self.take(record, &mut looked);
             }
-            let mut records = engine.records(&found.seqs).map_err(|error| not_done(error, &whole))?;
-            if window.newest_first {
-                records.reverse();
-            }
-            looked.records.extend(records.into_iter().filter(|record| self.is_wanted(record)));
-            let Some(place) = found.more else { return Ok(looked) };
+            let Some(place) = cut.or(found.more) else { return Ok(looked) };
             if looked.records.len() >= self.limit {
                 return Ok(looked);
             }
-            if count >= LOOKED_AT_MAX {
+            if count >= LOOKED_AT_MAX || cut.is_some() || looked.is_large() {
                 looked.stopped = Some(place);
                 return Ok(looked);
             }
@@ -153,13 +163,11 @@ impl Asked {
         for (count, record) in scan.enumerate() {
             let record = record.map_err(|error| log_unreadable(&error))?;
             let seq = record.seq;
-            if self.is_wanted(&record) {
-                looked.records.push(record);
-            }
+            self.take(record, &mut looked);
             if looked.records.len() >= self.limit {
                 break;
             }
-            if count + 1 >= LOOKED_AT_MAX {
+            if count + 1 >= LOOKED_AT_MAX || looked.is_large() {
                 looked.stopped = Some(seq);
                 break;
             }

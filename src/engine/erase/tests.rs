@@ -1,0 +1,97 @@
+//! What has to wait while something is to be erased, and what others left that an erasure takes.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use caxton_events::log::{Log, LogOptions, TrimOptions, drop_before};
+use caxton_events::{Scope, Seq, Subject, SystemEvent, Timestamp};
+
+use super::pending;
+use crate::engine::fork::{Cut, SealLogError, seal_stopped};
+use crate::engine::start::system_batch;
+use crate::engine::trim::{DropError, DropOptions, drop_events, would_drop};
+use crate::engine::{Engine, EngineOptions, SystemClock, base};
+
+fn start(dir: &Path) -> Engine {
+    Engine::start(&EngineOptions::new(dir), &mut |_| {}).unwrap()
+}
+
+/// Leaves a log of these events, each in a block of its own; the position of the last.
+fn leave(dir: &Path, events: Vec<SystemEvent>) -> Seq {
+    let apart = LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..LogOptions::new([7; 16]) };
+    let log = Log::open(dir, apart, Arc::new(SystemClock)).unwrap();
+    let mut last = Seq::ZERO;
+    for event in events {
+        last = log.append(vec![system_batch(event)]).unwrap().remove(0).unwrap().last;
+    }
+    log.close().unwrap();
+    last
+}
+
+#[test]
+fn nothing_is_sealed_or_dropped_while_something_is_to_be_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let ordered = SystemEvent::ErasureOrdered {
+        subjects: vec![Subject::Scope(Scope::Global)],
+        asked: "test".to_owned(),
+        keys: Vec::new(),
+        events: 2,
+        next_memory_id: 100,
+        reason: None,
+        by: "test".to_owned(),
+    };
+    let order = leave(dir.path(), vec![SystemEvent::ServerStopped, SystemEvent::ServerStopped, ordered]);
+    let what = DropOptions { before: Cut::Head, by: "ada".to_owned(), forks_keep: false };
+    let drop_all = || drop_events(&EngineOptions::new(dir.path()), &what, &mut |_| {});
+    for refused in [drop_all().unwrap_err(), would_drop(dir.path(), Cut::Head).unwrap_err()] {
+        assert!(matches!(refused, DropError::Erasing { order: found } if found == order), "{refused:?}");
+    }
+    assert!(!dir.path().join("base").exists());
+    let refused = seal_stopped(dir.path(), Cut::Head).unwrap_err();
+    assert!(matches!(refused, SealLogError::Erasing), "{refused:?}");
+    let engine = start(dir.path());
+    assert!(pending(engine.log()).unwrap().is_empty(), "the start completes it");
+    let under_way = engine.inner.erasing.alone.lock().unwrap();
+    let refused = engine.seal(Cut::Head).unwrap_err();
+    assert!(matches!(refused, SealLogError::Erasing), "{refused:?}");
+    drop(under_way);
+    engine.seal(Cut::Head).unwrap();
+    engine.stop();
+    drop(engine);
+    drop_all().unwrap();
+}
+
+/// Makes what a drop leaves that was cut short: a base, and half of one.
+fn leave_bases(dir: &Path) {
+    for name in ["2", "3.new"] {
+        let graph = dir.join("base").join(name).join("graph");
+        fs::create_dir_all(&graph).unwrap();
+        fs::write(graph.join("graph.db"), "gone").unwrap();
+    }
+}
+
+#[test]
+fn what_a_drop_left_that_was_cut_short_goes_with_an_erasure_and_with_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    leave_bases(dir.path());
+    engine.remove_set_aside().unwrap();
+    assert!(!dir.path().join("base").exists());
+    engine.stop();
+    drop(engine);
+    leave_bases(dir.path());
+    start(dir.path()).stop();
+    assert!(!dir.path().join("base").exists());
+    // Where events were dropped, there is nothing else to start from.
+    let dir = tempfile::tempdir().unwrap();
+    leave(dir.path(), vec![SystemEvent::ServerStopped; 3]);
+    let (before, by) = (Seq(3), "ada".to_owned());
+    let options = TrimOptions { before, at: Timestamp::EPOCH, by, forks_keep: false };
+    drop_before(dir.path(), &options).unwrap().unwrap();
+    leave_bases(dir.path());
+    base::remove_unused(dir.path(), &Log::open_read_only(dir.path()).unwrap()).unwrap();
+    assert!(dir.path().join("base/2/graph/graph.db").exists() && !dir.path().join("base/3.new").exists());
+}

@@ -17,19 +17,32 @@ pub struct TakenBack(Arc<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
-    by: OnceLock<Delivery>,
+    by: OnceLock<Taking>,
     came: Notify,
+}
+
+#[derive(Debug)]
+struct Taking {
+    cancel: Delivery,
+    /// Everything that it takes back.
+    all: Arc<[Seq]>,
 }
 
 impl TakenBack {
     /// The CANCEL, once it is there.
     pub fn by(&self) -> Option<&Delivery> {
-        self.0.by.get()
+        self.0.by.get().map(|taking| &taking.cancel)
     }
 
-    /// The message is taken back. Of several CANCELs the first one counts.
-    pub fn take(&self, cancel: Delivery) {
-        if self.0.by.set(cancel).is_ok() {
+    /// What the same CANCEL takes back behind the message at `seq`.
+    pub fn behind(&self, seq: Seq) -> impl Iterator<Item = Seq> {
+        let all = self.0.by.get().into_iter().flat_map(|taking| taking.all.iter().copied());
+        all.filter(move |other| *other > seq)
+    }
+
+    /// The message is taken back, and so are `all` with it. Of several CANCELs the first one counts.
+    fn take(&self, cancel: Delivery, all: Arc<[Seq]>) {
+        if self.0.by.set(Taking { cancel, all }).is_ok() {
             self.0.came.notify_one();
         }
     }
@@ -95,10 +108,16 @@ impl Requests {
                 .as_ref()
                 .is_none_or(|word| request.word.as_ref() == Some(word) || request.id.to_string() == *word)
         };
-        for request in self.0.get(lane).into_iter().flatten() {
-            if request.seq < cancel.seq && request.sender == message.sender && is_named(request) {
-                request.back.take(cancel.clone());
-            }
+        let is_meant = |request: &&Request| {
+            request.seq < cancel.seq
+                && request.sender == message.sender
+                && is_named(request)
+                && request.back.by().is_none()
+        };
+        let meant: Vec<&Request> = self.0.get(lane).into_iter().flatten().filter(is_meant).collect();
+        let all: Arc<[Seq]> = meant.iter().map(|request| request.seq).collect();
+        for request in meant {
+            request.back.take(cancel.clone(), Arc::clone(&all));
         }
     }
 }

@@ -93,6 +93,15 @@ impl Breaker {
         })
     }
 
+    /// The turn that was to show how the agent does said nothing about it: another one may from `until` on. The state from
+    /// now on, if it is another one.
+    pub fn put_off(&mut self, until: Timestamp) -> Option<Circuit> {
+        (self.state == State::Probing).then(|| {
+            self.state = State::Open { until };
+            Circuit::Open
+        })
+    }
+
     /// The event for a state that was just entered.
     pub fn event(&self, agent: &AgentId, circuit: Circuit) -> AgentEvent {
         AgentEvent::CircuitChanged {
@@ -138,6 +147,16 @@ mod tests {
         assert_eq!(breaker.begin(), Some(Circuit::HalfOpen));
         assert_eq!(breaker.end(true, at(131), &RULES), Some(Circuit::Closed));
         assert_eq!(breaker, Breaker::default());
+    }
+
+    #[test]
+    fn a_try_that_says_nothing_is_made_again_and_counts_for_nothing() {
+        let mut breaker = Breaker::recorded(Circuit::Open, 3, Some(at(9)));
+        assert_eq!(breaker.put_off(at(20)), None, "nobody tries yet");
+        assert_eq!(breaker.begin(), Some(Circuit::HalfOpen));
+        assert_eq!(breaker.put_off(at(12)), Some(Circuit::Open));
+        assert_eq!(breaker, Breaker::recorded(Circuit::Open, 3, Some(at(12))));
+        assert_eq!(Breaker::default().put_off(at(12)), None);
     }
 
     #[test]

@@ -117,6 +117,13 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// Its model is not asked for now, and nobody is to blame: the same attempt goes on later.
+    Waits {
+        /// Not before this moment.
+        not_before: Timestamp,
+        /// Why.
+        reason: String,
+    },
     /// Nothing more could be recorded or sent. What is recorded holds; the turn goes on from there another time.
     Stuck(PortError),
 }
@@ -178,6 +185,8 @@ struct Turn<'a> {
     deadline: Instant,
     /// When the provider said it may be asked again.
     provider_wait: Option<Duration>,
+    /// Why the provider was not asked, when it was not.
+    turned_away: Option<String>,
     prepared: Prepared,
     known: Option<Known>,
 }
@@ -215,6 +224,7 @@ impl<'a> Turn<'a> {
             cause: delivery.seq,
             deadline: Instant::now() + spec.limits.response_timeout,
             provider_wait: None,
+            turned_away: None,
             prepared,
             known: None,
         })
@@ -239,7 +249,12 @@ impl<'a> Turn<'a> {
                     }
                 }
                 Action::PrepareContext => self.prepare_context().await?,
-                Action::AskModel { step, with_tools } => self.ask(step, with_tools).await?,
+                Action::AskModel { step, with_tools } => {
+                    self.ask(step, with_tools).await?;
+                    if let Some(reason) = self.turned_away.take() {
+                        return Ok(self.waits(reason));
+                    }
+                }
                 Action::CallTools(calls) => self.call(calls).await?,
                 Action::GiveUpCall(call) => {
                     let answered = self.answered(call, INTERRUPTED.to_owned(), true, Duration::ZERO);
@@ -333,6 +348,11 @@ impl<'a> Turn<'a> {
             Ok(Err(error)) => {
                 if let ModelErrorKind::RateLimited { retry_after } = error.kind {
                     self.provider_wait = retry_after;
+                }
+                // Nothing is recorded: the attempt has not failed.
+                if !error.asked {
+                    self.turned_away = Some(error.to_string());
+                    return Ok(());
                 }
                 let again =
                     error.kind.is_transient() && self.state.attempts() < self.world.retry.attempts_max;
@@ -455,6 +475,12 @@ impl<'a> Turn<'a> {
             reply,
         };
         self.world.replies.send(outgoing).await
+    }
+
+    /// The turn stands still where it is.
+    fn waits(&self, reason: String) -> Outcome {
+        let wait = self.provider_wait.unwrap_or_default().max(self.world.retry.first_wait);
+        Outcome::Waits { not_before: later(self.world.clock.now(), wait), reason }
     }
 
     async fn retry(&mut self, reason: String) -> Result<Outcome, PortError> {

@@ -338,15 +338,20 @@ impl Work<'_> {
         let (word, verdict) = match &outcome {
             Outcome::Finished => (TurnOutcome::Finished, Some(true)),
             Outcome::Retry { .. } => (TurnOutcome::Retried, Some(false)),
+            Outcome::Waits { .. } => (TurnOutcome::Retried, None),
             Outcome::Failed { .. } => (TurnOutcome::Failed, Some(false)),
             Outcome::TakenBack => (TurnOutcome::Cancelled, None),
             Outcome::Stuck(_) => (TurnOutcome::Stuck, None),
         };
         telemetry::turn_ended(word, took);
         if !self.quick.remove(&(agent.clone(), picked.item.seq)) {
-            self.end_circuit(&agent, verdict);
+            if let Outcome::Waits { not_before, .. } = &outcome {
+                self.put_off_circuit(&agent, *not_before);
+            } else {
+                self.end_circuit(&agent, verdict);
+            }
         }
-        if !matches!(outcome, Outcome::Retry { .. } | Outcome::Stuck(_)) {
+        if !matches!(outcome, Outcome::Retry { .. } | Outcome::Waits { .. } | Outcome::Stuck(_)) {
             self.requests.forget(&picked.lane, picked.item.seq);
         }
         let now = scheduler.now();
@@ -360,7 +365,7 @@ impl Work<'_> {
                 tracing::warn!(%agent, message = %picked.item.seq, reason, "a message is given up");
                 scheduler.queues().done(&picked.lane);
             }
-            Outcome::Retry { not_before, reason } => {
+            Outcome::Retry { not_before, reason } | Outcome::Waits { not_before, reason } => {
                 tracing::info!(%agent, message = %picked.item.seq, reason, "a message is taken up again later");
                 // What was taken back meanwhile has nothing to wait for.
                 let not_before = if is_quick(&picked.item) { now } else { scheduler.moment(not_before) };
@@ -371,6 +376,17 @@ impl Work<'_> {
                 tracing::error!(%agent, message = %picked.item.seq, error, "a turn is stuck and goes on later");
                 scheduler.queues().put_back(picked, now, now + STUCK_WAIT);
             }
+        }
+    }
+
+    /// A turn waits for its model, which says nothing about the agent.
+    fn put_off_circuit(&mut self, agent: &AgentId, until: Timestamp) {
+        let changed = self
+            .breakers
+            .get_mut(agent)
+            .and_then(|breaker| breaker.put_off(until).map(|circuit| breaker.event(agent, circuit)));
+        if let Some(event) = changed {
+            self.note(event);
         }
     }
 

@@ -264,6 +264,8 @@ pub(super) enum Line {
     Echo,
     Calls(Vec<ToolCall>),
     Error(ModelErrorKind),
+    /// The provider is not asked, and may be after this time.
+    Away(Duration),
     After(Duration, &'static str),
     Hang,
     Panic,
@@ -307,8 +309,10 @@ impl LanguageModel for Script {
                 Line::Text(line) => Ok(text(line)),
                 Line::Echo => Ok(text(&ask.question)),
                 Line::Calls(tool_calls) => Ok(Answer { tool_calls, ..Answer::default() }),
-                Line::Error(kind) => {
-                    Err(ModelError { provider: "script".to_owned(), kind, message: "as scripted".to_owned() })
+                Line::Error(kind) => Err(ModelError::new("script", kind, "as scripted")),
+                Line::Away(wait) => {
+                    let kind = ModelErrorKind::RateLimited { retry_after: Some(wait) };
+                    Err(ModelError { asked: false, ..ModelError::new("script", kind, "left alone") })
                 }
                 Line::After(wait, line) => {
                     sleep(wait).await;

@@ -67,9 +67,9 @@ impl Wanted<'_> {
         };
         let proof = proof.map_err(|error| {
             let exit = match error {
-                ProveError::Beyond { .. } | ProveError::Dropped { .. } | ProveError::Erased { .. } => {
-                    Exit::NotFound
-                }
+                ProveError::Beyond { .. } | ProveError::Erased { .. } => Exit::NotFound,
+                // As what a server answers to it, and as every other question about what was dropped.
+                ProveError::Dropped { .. } => Exit::Refused,
                 ProveError::Read(_) => Exit::Failed,
             };
             Failure::of(exit, &error)

@@ -5,6 +5,12 @@ use std::time::Duration;
 /// What part of the pause a request waits longer that may be why the provider failed.
 const SUSPECTED_PART: u32 = 10;
 
+/// What part of the pause a request stays away while another one tries.
+const TRYING_PART: u32 = 10;
+/// The shortest and the longest such time: it is not known when the other one is answered.
+const TRYING_WAIT_MIN: Duration = Duration::from_millis(200);
+const TRYING_WAIT_MAX: Duration = Duration::from_secs(3);
+
 /// When it opens and closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerOptions {
@@ -56,6 +62,7 @@ impl Breaker {
     /// `suspected` to be why the provider failed leaves others a part of the pause to try before it.
     pub(super) fn admit(&mut self, now: Duration, suspected: bool) -> Result<(), Duration> {
         let behind = if suspected { self.options.pause / SUSPECTED_PART } else { Duration::ZERO };
+        let meanwhile = (self.options.pause / TRYING_PART).clamp(TRYING_WAIT_MIN, TRYING_WAIT_MAX);
         match &mut self.state {
             State::Closed { .. } => Ok(()),
             State::Open { until } if now < *until + behind => Err((*until + behind).saturating_sub(now)),
@@ -63,7 +70,7 @@ impl Breaker {
                 self.state = State::Trying { successes: 0, under_way: true };
                 Ok(())
             }
-            State::Trying { under_way: true, .. } => Err(Duration::ZERO),
+            State::Trying { under_way: true, .. } => Err(meanwhile),
             State::Trying { under_way, .. } => {
                 *under_way = true;
                 Ok(())
@@ -129,7 +136,7 @@ mod tests {
         breaker.record(at(13), Outcome::Failure);
         assert_eq!(breaker.admit(at(61), false), Err(at(1)), "a late failure does not make the pause longer");
         assert_eq!(breaker.admit(at(62), false), Ok(()));
-        assert_eq!(breaker.admit(at(62), false), Err(at(0)), "one tries at a time");
+        assert_eq!(breaker.admit(at(62), false), Err(at(3)), "one tries at a time, and others wait a while");
         breaker.record(at(63), Outcome::Success);
         assert_eq!(breaker.admit(at(63), false), Ok(()));
         assert!(breaker.is_open());
@@ -157,6 +164,17 @@ mod tests {
         assert_eq!(breaker.admit(at(60), false), Ok(()));
         breaker.record(at(61), Outcome::Failure);
         assert_eq!(breaker.admit(at(127), true), Ok(()), "where nobody else comes it is its turn");
+    }
+
+    #[test]
+    fn whoever_comes_while_one_tries_waits_a_part_of_the_pause() {
+        for (pause, wait) in [(1, 200), (10_000, 1_000), (3_600_000, 3_000)] {
+            let pause = Duration::from_millis(pause);
+            let mut breaker = Breaker::new(BreakerOptions { failures: 1, pause, ..OPTIONS });
+            breaker.record(at(0), Outcome::Failure);
+            assert_eq!(breaker.admit(pause, false), Ok(()));
+            assert_eq!(breaker.admit(pause, false), Err(Duration::from_millis(wait)));
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl LanguageModel for Fallback {
                     Err(next) => {
                         let message =
                             format!("{} (before it, {}: {})", next.message, error.provider, error.message);
-                        error = ModelError { message, ..next };
+                        error = ModelError { message, asked: error.asked || next.asked, ..next };
                     }
                 }
             }

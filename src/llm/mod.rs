@@ -182,12 +182,14 @@ pub struct ModelError {
     pub kind: ModelErrorKind,
     /// What went wrong, and how to mend it where that is known.
     pub message: String,
+    /// Whether anybody was asked. `false`: the request was turned away on this side, and waits for its time.
+    pub asked: bool,
 }
 
 impl ModelError {
     /// An error of `provider`.
     pub fn new(provider: &str, kind: ModelErrorKind, message: impl Into<String>) -> Self {
-        Self { provider: provider.to_owned(), kind, message: message.into() }
+        Self { provider: provider.to_owned(), kind, message: message.into(), asked: true }
     }
 }
 

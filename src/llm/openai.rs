@@ -69,7 +69,9 @@ impl Dialect for ChatCompletions {
     fn whole(body: &Value, draft: &mut Draft) -> Result<(), Fault> {
         let Some(choice) = body["choices"].get(0) else { return Err(no_choice(body)) };
         take_frame(body, draft);
-        take_message(&choice["message"], draft);
+        let message = &choice["message"];
+        take_text(message, draft);
+        draft.calls.extend(calls_of(message).map(whole_call));
         take_stop(choice, draft);
         draft.ended = true;
         Ok(())
@@ -87,7 +89,10 @@ impl Dialect for ChatCompletions {
         take_frame(&body, draft);
         // The last chunk may hold the usage alone.
         if let Some(choice) = body["choices"].get(0) {
-            take_message(&choice["delta"], draft);
+            take_text(&choice["delta"], draft);
+            for piece in calls_of(&choice["delta"]) {
+                take_call(piece, draft);
+            }
             take_stop(choice, draft);
         }
         Ok(())
@@ -149,8 +154,8 @@ fn take_stop(choice: &Value, draft: &mut Draft) {
     };
 }
 
-/// A message, or what a piece adds to it.
-fn take_message(message: &Value, draft: &mut Draft) {
+/// The text of a message, or what a piece adds to it.
+fn take_text(message: &Value, draft: &mut Draft) {
     match &message["content"] {
         Value::String(text) => draft.text.push_str(text),
         Value::Array(parts) => {
@@ -161,15 +166,24 @@ fn take_message(message: &Value, draft: &mut Draft) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => (),
     }
     draft.text.push_str(text_of(&message["refusal"]));
-    for call in message["tool_calls"].as_array().into_iter().flatten() {
-        take_call(call, draft);
-    }
 }
 
+/// The calls of a message, or pieces of calls.
+fn calls_of(message: &Value) -> impl Iterator<Item = &Value> {
+    message["tool_calls"].as_array().into_iter().flatten()
+}
+
+/// A call of an answer that came as a whole: one entry is one call, whatever its number.
+fn whole_call(entry: &Value) -> DraftCall {
+    let mut call = DraftCall::default();
+    add_to(&mut call, entry);
+    call
+}
+
+/// A piece of a call in a stream.
 fn take_call(piece: &Value, draft: &mut Draft) {
     let (place, id) = (piece["index"].as_u64(), text_of(&piece["id"]));
-    let function = &piece["function"];
-    let name = text_of(&function["name"]);
+    let name = text_of(&piece["function"]["name"]);
     // Pieces belong together by their place. Some servers give every call the place 0 and tell them apart by id, some
     // give no place and each call in one piece.
     let same = |call: &DraftCall| match place {
@@ -186,12 +200,17 @@ fn take_call(piece: &Value, draft: &mut Draft) {
         draft.calls.push(DraftCall { place, ..DraftCall::default() });
         draft.calls.len() - 1
     });
-    let call = &mut draft.calls[at];
+    add_to(&mut draft.calls[at], piece);
+}
+
+/// What a piece adds to its call.
+fn add_to(call: &mut DraftCall, piece: &Value) {
+    let function = &piece["function"];
     if call.id.is_empty() {
-        id.clone_into(&mut call.id);
+        text_of(&piece["id"]).clone_into(&mut call.id);
     }
     if call.tool.is_empty() {
-        name.clone_into(&mut call.tool);
+        text_of(&function["name"]).clone_into(&mut call.tool);
     }
     match &function["arguments"] {
         Value::String(text) => call.arguments.push_str(text),

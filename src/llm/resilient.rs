@@ -70,7 +70,8 @@ impl Resilient {
     /// An error of this side: the provider was not asked, and asking again at once cannot help.
     fn turned_away(&self, reason: &'static str, wait: Duration, message: String) -> Failure {
         telemetry::model_turned_away(self.provider(), reason);
-        Failure::TurnedAway(self.error(ModelErrorKind::RateLimited { retry_after: Some(wait) }, message))
+        let kind = ModelErrorKind::RateLimited { retry_after: Some(wait) };
+        Failure::TurnedAway(ModelError { asked: false, ..self.error(kind, message) })
     }
 
     /// A place among those who ask at once.
@@ -226,7 +227,7 @@ impl<'a> Ticket<'a> {
         match admitted {
             Ok(()) => Ok(Self { owner, outcome: Outcome::Neither }),
             Err(wait) => {
-                let seconds = wait.as_secs_f64();
+                let seconds = wait.as_secs_f64().max(0.1);
                 let message = format!(
                     "failed too often and is left alone (circuit open, tried again in {seconds:.1} s)"
                 );

@@ -40,7 +40,7 @@ pub(super) fn describe() {
 pub enum TurnOutcome {
     /// The message was handled.
     Finished,
-    /// It is taken up again.
+    /// It is taken up again, after a failure or when its model may be asked.
     Retried,
     /// It is given up.
     Failed,

@@ -67,6 +67,9 @@ fn a_server_refuses_what_was_dropped_and_says_what_an_answer_lacks() {
         format!("/audit/why/{gone}"),
         "/messages?until=1971-01-01".to_owned(),
         "/agents/ada/logs?until=1971-01-01".to_owned(),
+        format!("/log/proof?seq={gone}"),
+        format!("/log/consistency?from={}", gone - 1),
+        "/log/consistency?from=0&to=1".to_owned(),
     ] {
         let (status, problem) = fetch(&path);
         assert_eq!((status, &problem["code"]), (422, &json!("EVENTS_DROPPED")), "{path}: {problem}");
@@ -88,5 +91,67 @@ fn a_server_refuses_what_was_dropped_and_says_what_an_answer_lacks() {
     let body = json!({"agent": "ada", "dry_run": true});
     let (status, preview) = post(server.base(), "/api/v1/memory/undo", &body).unwrap();
     assert_eq!((status, &preview["first_seq"]), (200, &json!(first)), "{preview}");
+    server.stop();
+}
+
+/// Says these to bob, who is done with all of them; the position of the last one.
+fn say(dir: &str, texts: &[&str]) -> u64 {
+    let server = Server::start(Path::new(dir), &["--keyword-only"]);
+    let tell = |path: &str, body: &Value| post(server.base(), &format!("/api/v1{path}"), body).unwrap();
+    // The second time they are known.
+    for agent in ["ada", "bob"] {
+        tell("/agents", &json!({"agent_id": agent}));
+    }
+    tell("/conversations", &json!({"conversation_id": "c"}));
+    let mut last = 0;
+    for text in texts {
+        let body = json!({
+            "performative": "INFORM", "sender": "ada", "receiver": "bob", "content": text, "conversation_id": "c",
+        });
+        let (status, sent) = tell("/messages", &body);
+        assert_eq!(status, 201, "{sent}");
+        last = sent["seq"].as_u64().unwrap();
+    }
+    let (status, done) = tell("/agents/bob/inbox/ack", &json!({"through": last}));
+    assert_eq!(status, 200, "{done}");
+    server.stop();
+    last
+}
+
+#[test]
+fn pages_begin_with_the_first_message_that_the_log_has() {
+    let place = TempDir::new().unwrap();
+    let dir = place.path().join("data").display().to_string();
+    let lost = say(&dir, &["a", "b", "c", "d", "e"]);
+    assert_eq!(filled(&place), dir);
+    let head = Log::open_read_only(Path::new(&dir)).unwrap().head().seq.0;
+    let kept = ["x", "y", "z"];
+    say(&dir, &kept);
+    let first = drop_before(&dir, head)["first_seq"].as_u64().unwrap();
+    assert!(first > lost, "{first}");
+    let server = Server::start(Path::new(&dir), &["--keyword-only"]);
+    for (path, list) in [
+        ("/agents/bob/logs?order=oldest", "logs"),
+        ("/agents/bob/logs?order=newest", "logs"),
+        ("/conversations/c/messages?", "messages"),
+        ("/messages?receiver=bob&order=oldest", "messages"),
+        ("/messages?receiver=bob", "messages"),
+    ] {
+        for limit in 1..=4 {
+            let (mut seqs, mut cursor) = (Vec::new(), String::new());
+            loop {
+                let asked = format!("/api/v1{path}&limit={limit}{cursor}");
+                let (status, page) = get(server.base(), &asked).unwrap();
+                assert_eq!(status, 200, "{asked}: {page}");
+                let rows = page[list].as_array().unwrap();
+                assert!(!rows.is_empty() && rows.len() <= limit, "{asked}: {page}");
+                seqs.extend(rows.iter().map(|row| row["seq"].as_u64().unwrap()));
+                let Some(next) = page["next_cursor"].as_str() else { break };
+                cursor = format!("&cursor={next}");
+            }
+            assert!(seqs.iter().all(|seq| *seq >= first), "{path}: {seqs:?}");
+            assert_eq!(seqs.len(), kept.len(), "{path}&limit={limit}: {seqs:?}");
+        }
+    }
     server.stop();
 }

@@ -469,10 +469,15 @@ fn a_moment_before_an_erasure_says_that_something_is_gone_and_audits_show_the_pl
     let intervened = &told(&search, Some(order))["intervened"];
     assert_eq!(intervened[0]["what"], "system.erasure_ordered");
     assert_eq!(intervened[0]["seq"], order);
-    for path in [format!("/memory/entities/{gone}?agent_id=ada"), "/conversations/c-ada?".to_owned()] {
+    for path in [
+        format!("/memory/entities/{gone}?agent_id=ada"),
+        "/conversations/c-ada?".to_owned(),
+        "/conversations/c-ada/messages?".to_owned(),
+    ] {
         let problem = server.get(&format!("{path}&as_of={then}"));
         assert_eq!(problem.status, 404);
         assert_eq!(problem.json()["details"]["erased_since_seq"], order, "{path}");
+        assert_eq!(problem.header("caxton-erased-since"), Some(order.to_string().as_str()), "{path}");
     }
     let audit = server.get("/audit?conversation_id=c-ada").expect(200).json();
     assert_eq!(audit["events"], json!([]), "the conversation is not named by what is left");

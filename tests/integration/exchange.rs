@@ -98,6 +98,10 @@ fn an_export_begins_within_the_log_and_takes_families_of_kinds() {
     assert!(!shown.is_empty() && shown.iter().all(is_of_system));
     let near = server.get("/events?kinds=memroy.").problem(422, "VALIDATION_ERROR");
     assert_eq!(near["remedy"], "did you mean \"memory.\"?");
+    let far = server.get("/events?kinds=bogus.,nonsense").problem(422, "VALIDATION_ERROR");
+    assert_eq!(far["detail"], "kinds: \"bogus.\" is no kind of event (and 1 more, see errors)");
+    assert!(far["details"]["kinds"].as_array().unwrap().contains(&json!("memory.")), "{far}");
+    assert_eq!(far.to_string().matches("\"system.erased\"").count(), 1, "{far}");
 
     let stopped = server.leave();
     let place = ["--data-dir", stopped.path().to_str().unwrap()];

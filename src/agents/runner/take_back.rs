@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use caxton_events::conversation::{Content, Performative};
-use caxton_events::{TurnEvent, TurnId};
+use caxton_events::{Seq, TurnEvent, TurnId};
 
 use super::{Outcome, Turn, World, turn_id};
 use crate::agents::ports::{Delivery, OutgoingReply, PortError, ReplyError};
 use crate::agents::reply::{Reply, cancel_reply_id};
 use crate::agents::spec::Agent;
+
+/// Messages that an answer names beside its own; of more it tells how many.
+const NAMED_MAX: usize = 10;
 
 impl Turn<'_> {
     /// Stops here: `cancel` is answered, and the message is not. `begun`: an attempt is under way.
@@ -19,7 +22,8 @@ impl Turn<'_> {
             1 => "a tool had been called by then".to_owned(),
             calls => format!("tools had been called {calls} times by then"),
         };
-        let words = format!("{message} is taken back; {done}");
+        let others: Vec<Seq> = self.delivery.back.behind(message).collect();
+        let words = format!("{message} is taken back; {done}{}", with_it(&others));
         tell(self.world, self.agent, cancel, self.id, Performative::Inform, words).await?;
         if begun {
             let reason = format!("taken back by {}", cancel.seq);
@@ -27,6 +31,19 @@ impl Turn<'_> {
         }
         Ok(Outcome::TakenBack)
     }
+}
+
+/// What else the CANCEL took back: it waited behind, and was not begun.
+fn with_it(others: &[Seq]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = others.iter().take(NAMED_MAX).map(Seq::to_string).collect();
+    let more = match others.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("; taken back with it: {}{more}", named.join(", "))
 }
 
 /// Answers a CANCEL in its own place in the conversation: it is behind what it takes back, whose turn has answered it if it

@@ -214,6 +214,76 @@ async fn a_circuit_opens_is_tried_after_its_time_and_closes() {
     assert_eq!(circuits, [(Circuit::Open, 3), (Circuit::HalfOpen, 3), (Circuit::Closed, 0)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn messages_wait_for_a_provider_that_is_left_alone_and_none_is_given_up() {
+    let stage = Stage::new(vec![Line::Text("x")]);
+    // Each of the six is turned away more often than a message is tried.
+    stage.model.first.lock().unwrap().extend(vec![Line::Away(Duration::from_secs(3)); 30]);
+    let before = (1..=6).map(|seq| told(seq, &format!("c{seq}"))).collect();
+    let started = Instant::now();
+    let show = Show::new(stage, vec![spec("ada")], settings(), before);
+    let mut done = show.letters.done(6).await;
+    done.sort_unstable();
+    assert_eq!(done, [1, 2, 3, 4, 5, 6]);
+    assert_eq!((started.elapsed().as_secs(), show.stage.model.asked()), (15, 36));
+    assert_eq!(show.stage.sent.lines(), ["ada to bob: INFORM x"; 6]);
+    let words = show.stage.log.words();
+    for word in ["turn.model_failed", "turn.failed", "conversation.delivery_retried", "agent.circuit_changed"]
+    {
+        assert!(!words.contains(&word), "{word}");
+    }
+    assert_eq!(words.iter().filter(|word| **word == "turn.started").count(), 6, "each has its first attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_left_alone_says_nothing_about_the_agent_that_is_tried() {
+    let stage = Stage::new(vec![Line::Text("x")]);
+    let mut lines = vec![Line::Error(ModelErrorKind::Refused); 3];
+    lines.push(Line::Away(Duration::from_secs(3)));
+    stage.model.first.lock().unwrap().extend(lines);
+    let started = Instant::now();
+    let before = (1..=4).map(|seq| told(seq, "one")).collect();
+    let show = Show::new(stage, vec![spec("ada")], settings(), before);
+    assert_eq!(show.letters.done(4).await, [1, 2, 3, 4]);
+    assert_eq!(
+        started.elapsed().as_secs(),
+        63,
+        "it is tried again when the provider is, and not a pause later"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_provider_can_be_taken_back() {
+    let stage = Stage::new(vec![Line::Away(Duration::from_mins(10))]);
+    let started = Instant::now();
+    let show = Show::new(stage, vec![spec("ada")], settings(), vec![told(1, "one")]);
+    sleep(Duration::from_secs(1)).await;
+    show.letters.add(cancel(2, "one", None));
+    assert_eq!(show.letters.done(2).await, [1, 2]);
+    assert!(started.elapsed() < Duration::from_secs(30), "the provider is not waited for");
+    assert_eq!(show.stage.sent.lines(), ["ada to bob: INFORM #1 is taken back; nothing of it was done"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_without_a_name_tells_all_that_it_took_back() {
+    for (last, then) in [
+        (4, "; taken back with it: #3, #4"),
+        (14, "; taken back with it: #3, #4, #5, #6, #7, #8, #9, #10, #11, #12 and 2 more"),
+    ] {
+        let stage = Stage::new(vec![Line::After(Duration::from_secs(5), "slow")]);
+        let mut before = vec![told(1, "one")];
+        before.extend((2..=last).map(|seq| told(seq, "two")));
+        before.push(cancel(last + 1, "two", None));
+        let limits = Settings { turns_max: 1, ..settings() };
+        let show = Show::new(stage, vec![spec("ada")], limits, before);
+        show.letters.done(usize::try_from(last).unwrap() + 1).await;
+        let mut sent = show.stage.sent.lines();
+        sent.sort();
+        let words = format!("ada to bob: INFORM #2 is taken back; nothing of it was done{then}");
+        assert_eq!(sent, [words.as_str(), "ada to bob: INFORM slow"]);
+    }
+}
+
 /// bob takes back what he asked in a conversation, or the message with this word.
 fn cancel(seq: u64, conversation: &str, word: Option<&str>) -> Delivery {
     let said = said_in(conversation, Priority::Normal, "never mind");

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Api;
 use super::call::Call;
 use super::fields::Fields;
-use super::problem::{Problem, nearest};
+use super::problem::{Problem, nearest, shortened};
 use super::refusals::{begins_at, log_unreadable};
 use super::rows;
 use super::wanted::Wanted;
@@ -104,11 +104,14 @@ fn kinds(query: &mut Fields) -> Option<Vec<Kind>> {
         let named = Kind::named(name);
         if named.is_empty() {
             let known = || Kind::ALL.iter().map(|kind| kind.name()).chain(Family::PREFIXES.iter().copied());
-            let remedy = match nearest(name, known()) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("known are: {}", known().collect::<Vec<_>>().join(", ")),
+            let remedy = if let Some(near) = nearest(name, known()) {
+                format!("did you mean {near:?}?")
+            } else {
+                query.explain("kinds", known().collect::<Vec<_>>());
+                "use a kind or a family: see details.kinds".to_owned()
             };
-            query.complain("kinds", Some(name), "is no kind of event", &remedy);
+            let message = format!("{:?} is no kind of event", shortened(name));
+            query.complain("kinds", Some(name), &message, &remedy);
         }
         kinds.extend(named);
     }

@@ -40,13 +40,21 @@ pub(super) struct Fields {
     texts: bool,
     is_no_object: bool,
     complaints: Vec<Complaint>,
+    /// What a refusal tells programs besides.
+    details: Map<String, Value>,
 }
 
 impl Fields {
     /// The members of `value` at `prefix`, of which only `known` may occur.
     pub(super) fn object(value: Value, prefix: String, known: &[&[&str]]) -> Self {
-        let mut fields =
-            Self { values: Map::new(), prefix, texts: false, is_no_object: false, complaints: Vec::new() };
+        let mut fields = Self {
+            values: Map::new(),
+            prefix,
+            texts: false,
+            is_no_object: false,
+            complaints: Vec::new(),
+            details: Map::new(),
+        };
         match value {
             Value::Object(values) => {
                 fields.values = values;
@@ -69,6 +77,7 @@ impl Fields {
             texts: true,
             is_no_object: false,
             complaints: Vec::new(),
+            details: Map::new(),
         };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -130,6 +139,11 @@ impl Fields {
         }
     }
 
+    /// Adds a member to the `details` of a refusal: what several complaints refer to stands there once.
+    pub(super) fn explain(&mut self, name: &str, value: impl Into<Value>) {
+        self.details.insert(name.to_owned(), value.into());
+    }
+
     /// Adds what others say of this request.
     pub(super) fn tell(&mut self, complaint: Complaint) {
         if self.complaints.len() < COMPLAINTS_MAX {
@@ -157,7 +171,8 @@ impl Fields {
         if self.complaints.is_empty() {
             return Ok(());
         }
-        Err(Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, self.complaints))
+        let problem = Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, self.complaints);
+        Err(self.details.into_iter().fold(problem, |problem, (name, value)| problem.detail(&name, value)))
     }
 
     /// The first complaint, when there is one: for answers per line.

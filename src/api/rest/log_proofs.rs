@@ -12,7 +12,7 @@ use super::Api;
 use super::call::Call;
 use super::fields::Fields;
 use super::problem::Problem;
-use super::refusals::{begins_at, log_unreadable};
+use super::refusals::{begins_at, events_dropped, log_unreadable};
 use super::rows;
 
 /// `GET /log/head`: the position and the Merkle root of everything recorded, signed.
@@ -43,7 +43,8 @@ pub(super) async fn proof(State(api): State<Api>, call: Call) -> Result<Response
     query.finish()?;
     let engine = api.engine.clone();
     api.read(move |_| {
-        let proof = prove(engine.log(), engine.signer(), Seq(seq), size).map_err(|error| unproved(&error))?;
+        let proof = prove(engine.log(), engine.signer(), Seq(seq), size);
+        let proof = proof.map_err(|error| unproved(&error, "seq"))?;
         rows::json(StatusCode::OK, &proof)
     })
     .await
@@ -57,8 +58,10 @@ pub(super) async fn consistency(State(api): State<Api>, call: Call) -> Result<Re
     query.finish()?;
     let engine = api.engine.clone();
     api.read(move |_| {
-        let proof =
-            prove_growth(engine.log(), engine.signer(), from, to).map_err(|error| unproved(&error))?;
+        // Of nothing at all the log still has everything.
+        let field = if from == 0 { "to" } else { "from" };
+        let proof = prove_growth(engine.log(), engine.signer(), from, to);
+        let proof = proof.map_err(|error| unproved(&error, field))?;
         rows::json(StatusCode::OK, &proof)
     })
     .await
@@ -71,9 +74,11 @@ fn required(query: &mut Fields, name: &str, least: u64) -> u64 {
     query.integer(name, least..=u64::MAX).unwrap_or_default()
 }
 
-fn unproved(error: &ProveError) -> Problem {
+/// Nothing is proved; `field` asked for the earliest event.
+fn unproved(error: &ProveError, field: &str) -> Problem {
     match error {
-        ProveError::Beyond { .. } | ProveError::Dropped { .. } => {
+        ProveError::Dropped { first, .. } => events_dropped(field, *first),
+        ProveError::Beyond { .. } => {
             Problem::new(StatusCode::NOT_FOUND, "EVENT_NOT_FOUND", error.to_string())
                 .remedy("GET /api/v1/log/head says how many events there are")
         }

@@ -22,7 +22,7 @@ pub(super) const AS_OF: &[&str] = &["as_of"];
 /// The header that says of which record an answer is.
 const HEADER: &str = "caxton-as-of";
 /// The header that says that something was erased since: the last order to do so.
-const ERASED_SINCE: &str = "caxton-erased-since";
+pub(super) const ERASED_SINCE: &str = "caxton-erased-since";
 
 /// What a request gives as a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +180,7 @@ impl Moment {
     pub(super) fn explained(self, problem: Problem) -> Problem {
         match self.erased_since {
             Some(order) if problem.status() == StatusCode::NOT_FOUND => problem
+                .erased_since(order)
                 .detail("erased_since_seq", order.0)
                 .remedy("if it was there then, it was erased since: see GET /audit?kinds=system.erased"),
             Some(_) | None => problem,

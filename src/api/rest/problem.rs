@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use caxton_events::Seq;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::moment::ERASED_SINCE;
 use crate::failure::causes;
 
 /// Longest piece of a client's value that is repeated to it, in characters.
@@ -49,6 +51,7 @@ struct Inner {
     challenge: bool,
     close: bool,
     causes: Vec<String>,
+    erased_since: Option<Seq>,
 }
 
 /// How much of a problem a client is told.
@@ -76,6 +79,7 @@ impl Problem {
             challenge: false,
             close: false,
             causes: Vec::new(),
+            erased_since: None,
         }))
     }
 
@@ -157,6 +161,12 @@ impl Problem {
         self
     }
 
+    /// Says in a header which order erased something behind the moment that was asked about.
+    pub(super) fn erased_since(mut self, order: Seq) -> Self {
+        self.0.erased_since = Some(order);
+        self
+    }
+
     /// Ends the connection after the answer: the rest of the request was not read.
     pub(super) fn close(mut self) -> Self {
         self.0.close = true;
@@ -222,6 +232,9 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(order) = self.0.erased_since {
+            headers.insert(ERASED_SINCE, HeaderValue::from(order.0));
         }
         if self.0.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"caxton\""));

@@ -1,6 +1,7 @@
 //! Retries, limits, breaker, chain and cache, with time and chance of the test's own.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -170,6 +171,72 @@ impl LanguageModel for Gated {
             self.0.acquire().await.unwrap().forget();
             Ok(Answer::default())
         })
+    }
+}
+
+/// A model that fails once, and then answers when it is let.
+#[derive(Debug)]
+struct Recovering {
+    failed: AtomicBool,
+    gate: Semaphore,
+}
+
+impl LanguageModel for Recovering {
+    fn provider(&self) -> &'static str {
+        "recovering"
+    }
+
+    fn ask<'a>(&'a self, _: &'a Ask, _: Pieces<'a>) -> BoxFuture<'a, Result<Answer, ModelError>> {
+        Box::pin(async {
+            if !self.failed.swap(true, Ordering::Relaxed) {
+                return Err(ModelError::new("recovering", ModelErrorKind::Failed, "away"));
+            }
+            self.gate.acquire().await.unwrap().forget();
+            Ok(Answer::default())
+        })
+    }
+}
+
+#[tokio::test]
+async fn who_comes_while_one_tries_is_told_a_time_and_that_nobody_was_asked() {
+    let model = Arc::new(Recovering { failed: AtomicBool::new(false), gate: Semaphore::new(0) });
+    let clock = Arc::new(ManualClock::default());
+    let breaker = BreakerOptions { failures: 1, ..RESILIENCE.breaker };
+    let options = Resilience { retries: 0, concurrent_max: 9, breaker, ..RESILIENCE };
+    let guarded = Resilient::new(model.clone(), options, clock.clone(), Arc::new(Always(0.0)));
+    assert!(ask(&guarded, &question("1")).await.0.unwrap_err().asked);
+    clock.advance(Duration::from_millis(59_980));
+    let error = ask(&guarded, &question("2")).await.0.unwrap_err();
+    assert!(!error.asked && error.message.contains("tried again in 0.1 s"), "{error}");
+    clock.advance(Duration::from_millis(20));
+    let (tries, other) = (question("3"), question("4"));
+    let mut first = guarded.ask(&tries, &|_| ());
+    assert!(step(&mut first).is_none());
+    let error = step(&mut guarded.ask(&other, &|_| ())).unwrap().unwrap_err();
+    let wait = ModelErrorKind::RateLimited { retry_after: Some(Duration::from_secs(3)) };
+    assert_eq!((error.asked, error.kind), (false, wait));
+    model.gate.add_permits(2);
+    assert!(first.await.is_ok());
+    assert!(ask(&guarded, &other).await.0.is_ok(), "all go on");
+    // A chain asked somebody when one of its providers was asked.
+    let chain = Fallback::new(Planned::new("a", &[FAILED]), vec![Arc::new(AwayModel)]);
+    assert!(ask(&chain, &question("5")).await.0.unwrap_err().asked);
+    assert!(!ask(&AwayModel, &question("5")).await.0.unwrap_err().asked);
+}
+
+/// A model that is never asked.
+#[derive(Debug)]
+struct AwayModel;
+
+impl LanguageModel for AwayModel {
+    fn provider(&self) -> &'static str {
+        "away"
+    }
+
+    fn ask<'a>(&'a self, _: &'a Ask, _: Pieces<'a>) -> BoxFuture<'a, Result<Answer, ModelError>> {
+        let kind = ModelErrorKind::RateLimited { retry_after: None };
+        let error = ModelError { asked: false, ..ModelError::new("away", kind, "left alone") };
+        Box::pin(async move { Err(error) })
     }
 }
 

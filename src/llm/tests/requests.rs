@@ -138,6 +138,30 @@ async fn servers_that_number_calls_in_their_own_way_are_understood() {
 }
 
 #[tokio::test]
+async fn entries_of_a_whole_answer_are_calls_of_their_own_whatever_their_numbers() {
+    for (numbers, ids) in [
+        (json!({ "id": "x" }), ["x", "call_1_1"]),
+        (json!({ "index": 0, "id": "x" }), ["x", "call_1_1"]),
+        (json!({ "index": 0 }), ["call_1_0", "call_1_1"]),
+    ] {
+        let entry = |tool: &str, arguments: &str| {
+            let mut entry = numbers.clone();
+            entry["function"] = json!({ "name": tool, "arguments": arguments });
+            entry
+        };
+        let calls = [entry("memory", r#"{"q":"tea"}"#), entry("message", "{}")];
+        let message = json!({ "tool_calls": calls });
+        let body = json!({ "choices": [{ "message": message, "finish_reason": "tool_calls" }] });
+        let calls = answered(Reply::json(&body.to_string())).await.unwrap().tool_calls;
+        assert_eq!(
+            calls,
+            [call(ids[0], "memory", r#"{"q":"tea"}"#), call(ids[1], "message", "{}")],
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn arguments_that_are_no_object_are_the_toolboxs_to_judge_and_are_not_sent_back() {
     for written in ["not json", "[1]", "{\"operation\": oops", "7"] {
         let function = json!({ "name": "memory", "arguments": written });

@@ -65,18 +65,18 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         let (mut lines, mut stopped, mut looked_at) = (Vec::new(), None, 0);
         while lines.len() <= page.limit {
             let part = found(&engine, &agent, window, page.limit + 1, level)?;
-            let last = part.lines.last().map(|(seq, _)| *seq);
-            looked_at += part.lines.len();
+            // Whoever has more looked at so many, be they erased.
+            looked_at += page.limit + 1;
             lines.extend(part.lines.into_iter().filter_map(|(_, line)| line));
-            let Some(last) = last.filter(|_| part.more) else { break };
+            let Some(place) = part.more else { break };
             if (looked_at >= LOOKED_AT_MAX || part.large) && lines.len() <= page.limit {
-                stopped = Some(last);
+                stopped = Some(place);
                 break;
             }
             if window.newest_first {
-                window.before = last;
+                window.before = place;
             } else {
-                window.after = last;
+                window.after = place;
             }
         }
         let next_cursor =
@@ -99,8 +99,8 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 struct Found {
     /// Each with its line, when it matters enough.
     lines: Vec<(Seq, Option<(Seq, Value)>)>,
-    /// There may be more behind the last one.
-    more: bool,
+    /// There may be more behind this place, where a record may stand that was erased.
+    more: Option<Seq>,
     /// It ended there because so much was read.
     large: bool,
 }
@@ -158,8 +158,9 @@ fn found(
     if window.newest_first {
         lines.reverse();
     }
-    let more = large || full.is_some() || lines.len() >= limit;
+    let is_full = lines.len() >= limit;
     lines.truncate(limit);
+    let more = if is_full { lines.last().map(|(seq, _)| *seq) } else { edge };
     Ok(Found { lines, more, large })
 }
 

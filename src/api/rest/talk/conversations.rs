@@ -17,7 +17,7 @@ use super::super::entities::Page;
 use super::super::fields::Fields;
 use super::super::moment::{AS_OF, talk_context};
 use super::super::problem::{Problem, shortened};
-use super::super::refusals::whole;
+use super::super::refusals::{begins_at, whole};
 use super::super::rows;
 use super::not_done;
 use super::past::answer;
@@ -178,10 +178,19 @@ pub(super) async fn messages(State(api): State<Api>, call: Call) -> Result<Respo
     let after = page.after()?.map_or(Seq::ZERO, Seq);
     let engine = api.engine.clone();
     api.read(move |view| {
+        // The list still names what was dropped: a page of that would be empty.
+        let after = after.max(begins_at(engine.log(), &[])?.previous());
         let (mut seqs, total): (Vec<Seq>, u64) = {
             let state = view.talk().read();
             let row = state.conversations.get(&id).filter(|row| row.opened <= through);
-            let messages = &row.ok_or_else(|| missing(id.as_str()))?.messages;
+            let gone = || {
+                let problem = missing(id.as_str());
+                match moment {
+                    Some(moment) => moment.explained(problem),
+                    None => problem,
+                }
+            };
+            let messages = &row.ok_or_else(gone)?.messages;
             let page = messages.after(after).take_while(|seq| *seq <= through).take(page.limit + 1);
             (page.collect(), messages.count_between(Seq::ZERO, through))
         };

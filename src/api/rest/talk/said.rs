@@ -63,6 +63,8 @@ impl Span {
         if first > Seq::FIRST && window.before <= first {
             return Err(events_dropped("until", first));
         }
+        // The lists still name what was dropped: a page of that would be empty.
+        window.after = window.after.max(first.previous());
         if let Some(moment) = moment {
             window.before = window.before.min(moment.seq.next());
         }

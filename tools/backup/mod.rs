@@ -25,5 +25,5 @@ pub use extras::{ExtraError, Places, extras, signing_key};
 pub use format::{Manifest, ManifestError, Part, PartKind, read_manifest};
 pub use frames::FrameError;
 pub use receive::{Added, ReceiveError, Receiver, begin};
-pub use restore::{RestoreError, RestoreOptions, Restored, Until, restore};
+pub use restore::{RestoreError, RestoreOptions, Restored, Until, empty_but, restore};
 pub use source::{Extra, Frames, SourceError, Wanted, source};

@@ -254,7 +254,8 @@ fn begin_beside(beside: &Path, to: &Path) -> Result<DirLock, RestoreError> {
     }
     let locked = locked?;
     // One that was left may have been made for others to read.
-    let emptied = clear(beside).and_then(|()| fs::set_permissions(beside, Permissions::from_mode(0o700)));
+    let emptied = empty_but(beside, LOCK_FILE)
+        .and_then(|()| fs::set_permissions(beside, Permissions::from_mode(0o700)));
     emptied.map_err(|source| RestoreError::Io { path: beside.to_owned(), source })?;
     Ok(locked)
 }
@@ -456,11 +457,15 @@ fn beside(dir: &Path, ending: &str) -> PathBuf {
     dir.with_file_name(name)
 }
 
-/// Removes what is in a folder, but for its lock.
-fn clear(dir: &Path) -> io::Result<()> {
+/// Removes what is in a folder, but for the file `kept`, which says whose it is should this be broken off.
+///
+/// # Errors
+///
+/// What the system said; some may be gone.
+pub fn empty_but(dir: &Path, kept: &str) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_name() == LOCK_FILE {
+        if entry.file_name() == kept {
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -474,7 +479,7 @@ fn clear(dir: &Path) -> io::Result<()> {
 
 /// Removes a folder whose lock is held. What another puts there, once the lock's file is gone, stays.
 fn discard(dir: &Path) -> io::Result<()> {
-    clear(dir)?;
+    empty_but(dir, LOCK_FILE)?;
     fs::remove_file(dir.join(LOCK_FILE))?;
     fs::remove_dir(dir)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use caxton_events::Clock as _;
 use caxton_events::log::Reader;
-use caxton_tools::backup::{RestoreOptions, Until, restore};
+use caxton_tools::backup::{RestoreOptions, Until, empty_but, restore};
 use tempfile::TempDir;
 
 use crate::cli::args::Common;
@@ -138,17 +138,7 @@ fn remove_left(folder: &Path) -> io::Result<()> {
     let lock = File::options().write(true).open(&place)?;
     if lock.try_lock().is_ok() {
         // The lock goes last: what a removal leaves that is broken off is still known for ours.
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_name() == LOCK_FILE {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
-        }
+        empty_but(folder, LOCK_FILE)?;
         fs::remove_dir_all(folder)?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::arguments::shortened;
 use super::mcp::McpTools;
-use super::names::{allows, family};
+use super::names::family;
 use super::{Caller, Permissions, ToolError, ToolProvider};
 use crate::config::McpServer;
 use crate::llm::ToolSpec;
@@ -100,9 +100,7 @@ impl Toolbox {
         for (name, found) in join_all(ask).await {
             match found {
                 Ok(tools) => {
-                    offer
-                        .tools
-                        .extend(tools.into_iter().filter(|tool| allows(&permissions.tools, &tool.name)));
+                    offer.tools.extend(tools.into_iter().filter(|tool| permissions.allow(&tool.name)));
                 }
                 Err(reason) => offer.unavailable.push(Unavailable { name: name.to_owned(), reason }),
             }
@@ -137,7 +135,7 @@ impl Toolbox {
         arguments: &str,
     ) -> Result<String, ToolError> {
         let permissions = &caller.permissions;
-        if !allows(&permissions.tools, tool) {
+        if !permissions.allow(tool) {
             return Err(ToolError::Refused(format!(
                 "agent {} may not call {}; its file allows {}",
                 caller.agent,

@@ -27,7 +27,8 @@ use crate::config::MemoryScope;
 use crate::llm::ToolSpec;
 
 pub use calls::{Offer, Toolbox, Unavailable};
-pub use names::{allows, model_name};
+pub(crate) use names::family;
+pub use names::model_name;
 
 /// Who calls a tool, and what it may do.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,10 @@ pub struct Caller {
 pub struct Permissions {
     /// Tools it may call, by name; `mcp:SERVER` and `mcp:SERVER/TOOL` for tools of MCP servers.
     pub tools: Vec<String>,
-    /// Hosts that HTTP requests may go to: `api.example.com`, or `*.example.com` for everything below it.
+    /// `mcp:SERVER/TOOL` that it may not call although `tools` has its server.
+    pub denied_tools: Vec<String>,
+    /// Hosts that HTTP requests may go to: `api.example.com`, or `*.example.com` for everything below it; with a port,
+    /// as in `api.example.com:8080`, that port alone.
     pub allowed_hosts: Vec<String>,
     /// Whether addresses of this machine and of private networks may be asked.
     pub private_addresses: bool,
@@ -75,6 +79,13 @@ pub struct Permissions {
     pub memory_search_timeout: Option<Duration>,
     /// Calls of one turn at most.
     pub calls_max: u32,
+}
+
+impl Permissions {
+    /// Whether the tool `name` may be called, under either of its names.
+    pub fn allow(&self, name: &str) -> bool {
+        names::has(&self.tools, name) && !names::has(&self.denied_tools, name)
+    }
 }
 
 /// Why a tool gave no result.

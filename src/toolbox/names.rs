@@ -39,7 +39,7 @@ pub(super) fn of_server(server: &str, tool: &str) -> String {
 }
 
 /// The provider of the tool `name`, under either of its names.
-pub(super) fn family(name: &str) -> String {
+pub(crate) fn family(name: &str) -> String {
     let inside = || name.strip_prefix(INSIDE)?.split_once(BETWEEN);
     let outside = || name.strip_prefix(OUTSIDE)?.split_once('/');
     match inside().or_else(outside) {
@@ -53,10 +53,10 @@ pub(super) fn of(server: &str) -> String {
     format!("{OUTSIDE}{server}")
 }
 
-/// Whether `allowed` (the tools of an agent's file) has the tool `name`, under either of its names.
-pub fn allows(allowed: &[String], name: &str) -> bool {
+/// Whether `entries` (of an agent's file) have the tool `name`, under either of its names, or its server.
+pub(super) fn has(entries: &[String], name: &str) -> bool {
     let (family, asked) = (family(name), model_name(name));
-    allowed.iter().any(|entry| *entry == family || model_name(entry) == asked)
+    entries.iter().any(|entry| *entry == family || model_name(entry) == asked)
 }
 
 #[cfg(test)]
@@ -84,12 +84,12 @@ mod tests {
         let allowed = ["memory", "mcp:all", "mcp:one/read.me"].map(str::to_owned);
         for name in ["memory", "mcp:all/x", "mcp__all__x", "mcp:one/read.me", &model_name("mcp:one/read.me")]
         {
-            assert!(allows(&allowed, name), "{name}");
+            assert!(has(&allowed, name), "{name}");
         }
         for name in ["", "message", "mcp:one/write", "mcp__one__write", "mcp:none/x", "mcp__al__x", "Memory"]
         {
-            assert!(!allows(&allowed, name), "{name}");
+            assert!(!has(&allowed, name), "{name}");
         }
-        assert!(!allows(&[], "memory"));
+        assert!(!has(&[], "memory"));
     }
 }

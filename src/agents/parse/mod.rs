@@ -182,8 +182,8 @@ fn whole(
     let parameters = prompts::parameters(&mut top, faults);
     let prompt = prompts::system_prompt(&mut top, envelope, &parameters, faults);
     let templates = prompts::templates(&mut top, &parameters, faults);
-    let mut permissions = tools::permissions(&mut top, around, faults);
-    let tool_config = tools::config(&mut top, &mut permissions, faults);
+    let (mut permissions, network) = tools::permissions(&mut top, around, faults);
+    let tool_config = tools::config(&mut top, &mut permissions, network, faults);
     let memory = upkeep::memory(&mut top, &parameters, faults);
     let limits = upkeep::limits(&mut top, &parameters, memory.scope);
     permissions.memory_writes &= memory.used.enabled;

@@ -9,7 +9,10 @@ use super::super::reading::{Section, nearest};
 use super::Surroundings;
 use super::prompts::kept;
 use crate::config::document::{Node, Yaml};
-use crate::toolbox::Permissions;
+use crate::toolbox::http_client::{self, is_host};
+use crate::toolbox::{Permissions, family, model_name};
+
+const HTTP_CLIENT: &str = http_client::NAME;
 
 /// Redirects that an HTTP request follows unless the file says otherwise.
 const REDIRECTS_DEFAULT: u32 = 3;
@@ -20,9 +23,9 @@ const MEMORY_RESULTS_DEFAULT: usize = 100;
 /// Calls of one turn unless the file says otherwise.
 const CALLS_DEFAULT: u32 = 20;
 
-/// How far the network is open.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Network {
+/// How far the network is open, the narrowest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Network {
     None,
     Restricted,
     Full,
@@ -32,8 +35,22 @@ const NETWORK: &[(&str, Network)] =
     &[("none", Network::None), ("restricted", Network::Restricted), ("full", Network::Full)];
 const FILE_ACCESS: &[(&str, ())] = &[("none", ()), ("readonly", ()), ("readwrite", ())];
 
-/// `tools`, `permissions` and `security` together.
-pub(super) fn permissions(top: &mut Section<'_>, around: &Surroundings, faults: &Faults) -> Permissions {
+/// What the maps of permissions of one file say beside [`Permissions`].
+#[derive(Default)]
+struct Granted {
+    /// The narrowest that any of them says.
+    network: Option<Network>,
+    /// Tools that are taken away again: place, field, name.
+    restricted: Vec<(Spot, String, String)>,
+}
+
+/// `tools`, `permissions` and `security` together, and how far the network is open. Where they contradict each other,
+/// the narrowest holds.
+pub(super) fn permissions(
+    top: &mut Section<'_>,
+    around: &Surroundings,
+    faults: &Faults,
+) -> (Permissions, Network) {
     let mut permissions = Permissions {
         redirects_max: REDIRECTS_DEFAULT,
         result_bytes_max: RESULT_BYTES_DEFAULT,
@@ -42,7 +59,7 @@ pub(super) fn permissions(top: &mut Section<'_>, around: &Surroundings, faults: 
         calls_max: CALLS_DEFAULT,
         ..Permissions::default()
     };
-    let mut network = Network::Restricted;
+    let mut granted = Granted::default();
     let mut taken = BTreeMap::new();
     for (index, item) in top.list("tools").unwrap_or_default().iter().enumerate() {
         let field = format!("tools[{index}]");
@@ -52,27 +69,53 @@ pub(super) fn permissions(top: &mut Section<'_>, around: &Surroundings, faults: 
             faults.add(Phase::Tools, Spot::Node(item.id), &field, reason, "remove one of them");
             continue;
         }
-        permissions.tools.push(name);
         if let Yaml::Map(entries) = &item.value {
             let mut item = Section::new(&field, entries, faults);
             item.take("name");
             if let Some(section) = item.section("permissions") {
-                grant(section, &mut permissions, &mut network, faults);
+                grant(section, name == HTTP_CLIENT, &mut permissions, &mut granted, faults);
             }
             item.finish();
         }
+        permissions.tools.push(name);
     }
     for key in ["permissions", "security"] {
         if let Some(section) = top.section(key) {
-            grant(section, &mut permissions, &mut network, faults);
+            grant(section, true, &mut permissions, &mut granted, faults);
         }
     }
+    for (spot, field, name) in granted.restricted {
+        if !is_known(&name, around) {
+            let (reason, remedy) = no_tool(&name, around);
+            faults.warn(spot, &field, &reason, &remedy);
+        }
+        restrict(&mut permissions, name);
+    }
+    let network = granted.network.unwrap_or(Network::Restricted);
+    limit(&mut permissions, network);
+    (permissions, network)
+}
+
+/// Takes a tool away: one of an MCP server alone, or all of them.
+fn restrict(permissions: &mut Permissions, name: String) {
+    let (of, asked) = (family(&name), model_name(&name));
+    if of == name {
+        permissions.tools.retain(|tool| family(tool) != of);
+        return;
+    }
+    permissions.tools.retain(|tool| model_name(tool) != asked);
+    if permissions.tools.contains(&of) {
+        permissions.denied_tools.push(name);
+    }
+}
+
+/// Makes the hosts of `permissions` what `network` leaves of them.
+fn limit(permissions: &mut Permissions, network: Network) {
     match network {
         Network::Full => permissions.allowed_hosts = vec!["*".to_owned()],
         Network::None => permissions.allowed_hosts.clear(),
         Network::Restricted => (),
     }
-    permissions
 }
 
 /// The name of a tool that exists.
@@ -95,38 +138,71 @@ fn tool(item: &Node, field: &str, around: &Surroundings, faults: &Faults) -> Opt
         );
         return None;
     };
-    // `mcp:SERVER/TOOL` is one tool of a server; whether it has that tool is known when the server is asked.
-    let known =
-        name.split_once('/').filter(|(server, _)| server.starts_with("mcp:")).map_or(name, |parts| parts.0);
-    let is_unseen = around.any_server && known.strip_prefix("mcp:").is_some_and(|server| !server.is_empty());
-    if is_unseen || around.tools.contains(known) {
+    if is_known(name, around) {
         return Some(name.to_owned());
     }
-    let names = || around.tools.iter().map(String::as_str);
-    let remedy = match nearest(known, names()) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("the tools are {}", names().collect::<Vec<_>>().join(", ")),
-    };
-    faults.add(Phase::Tools, Spot::Node(item.id), field, format!("there is no tool {name:?}"), &remedy);
+    let (reason, remedy) = no_tool(name, around);
+    faults.add(Phase::Tools, Spot::Node(item.id), field, reason, &remedy);
     None
 }
 
-/// What one map of permissions grants.
-fn grant(mut section: Section<'_>, permissions: &mut Permissions, network: &mut Network, faults: &Faults) {
+/// Whether there is such a tool. `mcp:SERVER/TOOL` is one tool of a server; whether it has that tool is known when the
+/// server is asked.
+fn is_known(name: &str, around: &Surroundings) -> bool {
+    let family = family(name);
+    let is_unseen = around.any_server && family.strip_prefix("mcp:").is_some_and(|server| !server.is_empty());
+    is_unseen || around.tools.contains(&family)
+}
+
+/// What is wrong with a name that no tool has, and the remedy.
+fn no_tool(name: &str, around: &Surroundings) -> (String, String) {
+    let names = || around.tools.iter().map(String::as_str);
+    let remedy = match nearest(&family(name), names()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("the tools are {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    (format!("there is no tool {name:?}"), remedy)
+}
+
+/// What one map of permissions grants. Only those that hold for `http_client` say anything about the network.
+fn grant(
+    mut section: Section<'_>,
+    asks_hosts: bool,
+    permissions: &mut Permissions,
+    granted: &mut Granted,
+    faults: &Faults,
+) {
     for key in ["network", "network_access"] {
-        if let Some(node) = section.take(key)
+        let said = if let Some(node) = section.take(key)
             && let Yaml::Bool(open) = node.value
         {
-            *network = if open { Network::Restricted } else { Network::None };
-        } else if let Some(given) = section.choice(key, NETWORK) {
-            *network = given;
+            Some(if open { Network::Restricted } else { Network::None })
+        } else {
+            section.choice(key, NETWORK)
+        };
+        if asks_hosts {
+            granted.network = granted.network.into_iter().chain(said).min();
+        } else if said.is_some() {
+            no_hosts(&section, key);
         }
     }
     for key in ["allowed_hosts", "allowed_domains"] {
-        hosts(&mut section, key, permissions, faults);
+        let found = hosts(&mut section, key, faults);
+        if asks_hosts {
+            allow(permissions, found);
+        } else if !found.is_empty() {
+            no_hosts(&section, key);
+        }
     }
-    for name in section.texts("restricted_tools").unwrap_or_default() {
-        permissions.tools.retain(|tool| *tool != name);
+    for (index, item) in section.list("restricted_tools").unwrap_or_default().iter().enumerate() {
+        let field = format!("restricted_tools[{index}]");
+        match item.value.text().filter(|text| !text.trim().is_empty()) {
+            Some(name) => {
+                let field = section.name(&field);
+                granted.restricted.push((Spot::Node(item.id), field, name.trim().to_owned()));
+            }
+            None => section.wrong(&field, item, "the name of a tool"),
+        }
     }
     if let Some(private) = section.flag("private_addresses") {
         permissions.private_addresses = private;
@@ -144,54 +220,54 @@ fn grant(mut section: Section<'_>, permissions: &mut Permissions, network: &mut 
     section.finish();
 }
 
-/// Adds the hosts of a list.
-fn hosts(section: &mut Section<'_>, key: &'static str, permissions: &mut Permissions, faults: &Faults) {
+/// Says that a key about the network has no effect here.
+fn no_hosts(section: &Section<'_>, key: &str) {
+    let reason =
+        "has no effect here: of the tools, http_client alone asks hosts, and an MCP server does what it does";
+    section.warn(key, reason, "write it below http_client, or under `permissions:` of the file");
+}
+
+/// The hosts of a list, in small letters.
+fn hosts(section: &mut Section<'_>, key: &'static str, faults: &Faults) -> Vec<String> {
     let items = section.list(key).unwrap_or_default();
+    let mut found = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let Some(host) = item.value.text().filter(|host| is_host(host)) else {
             let reason = format!("{} is no name of a host", item.value.shown());
-            let remedy = "write the host alone, as in api.example.com or *.example.com";
+            let remedy = "write the host alone, as in api.example.com or *.example.com, or with its port, as in \
+                          api.example.com:8080";
             let field = section.name(&format!("{key}[{index}]"));
             faults.add(Phase::Tools, Spot::Node(item.id), &field, reason, remedy);
             continue;
         };
-        let host = host.to_ascii_lowercase();
+        found.push(host.to_ascii_lowercase());
+    }
+    found
+}
+
+/// Adds hosts that requests may go to.
+fn allow(permissions: &mut Permissions, hosts: Vec<String>) {
+    for host in hosts {
         if !permissions.allowed_hosts.contains(&host) {
             permissions.allowed_hosts.push(host);
         }
     }
 }
 
-/// A host's name, an address, or `*.` before a name.
-fn is_host(text: &str) -> bool {
-    if text.parse::<std::net::IpAddr>().is_ok() {
-        return true;
-    }
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, b'-' | b'_'))
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-/// `tool_config`: kept as it is; what limits HTTP requests is taken over.
+/// `tool_config`: kept as it is; what limits HTTP requests is taken over, within what `network` leaves open.
 pub(super) fn config(
     top: &mut Section<'_>,
     permissions: &mut Permissions,
+    network: Network,
     faults: &Faults,
 ) -> Map<String, Value> {
     let Some(mut tools) = top.section("tool_config") else { return Map::new() };
     if let Some(mut http) = tools.section("http_client") {
-        let full = permissions.allowed_hosts == ["*"];
         for key in ["allowed_hosts", "allowed_domains"] {
-            hosts(&mut http, key, permissions, faults);
+            let found = hosts(&mut http, key, faults);
+            allow(permissions, found);
         }
-        if full {
-            permissions.allowed_hosts = vec!["*".to_owned()];
-        }
+        limit(permissions, network);
         if let Some(redirects) = http.whole("max_redirects", 0..=20) {
             permissions.redirects_max = redirects as u32;
         }
@@ -201,28 +277,12 @@ pub(super) fn config(
         http.time("timeout");
     }
     let open = permissions.allowed_hosts.is_empty();
-    if open && permissions.tools.iter().any(|tool| tool == "http_client") {
+    if open && permissions.tools.iter().any(|tool| tool == HTTP_CLIENT) {
         let remedy = "list hosts under `permissions: allowed_hosts`, or write `network: full` there";
         top.warn("tools", "http_client may ask no host", remedy);
     }
     match kept(top, "tool_config") {
         Some(Value::Object(map)) => map,
         Some(_) | None => Map::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_host;
-
-    #[test]
-    fn a_host_is_a_name_or_an_address_and_nothing_else() {
-        for host in ["localhost", "api.example.com", "*.example.com", "10.0.0.1", "::1", "a_b.c-d"] {
-            assert!(is_host(host), "{host}");
-        }
-        for text in ["", "*", "*.", "https://a.b", "a.b/c", "a..b", "-a.b", "a b", "a.b:80", "**.a", "a.*.b"]
-        {
-            assert!(!is_host(text), "{text}");
-        }
     }
 }

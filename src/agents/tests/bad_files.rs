@@ -154,6 +154,10 @@ fn tools() {
     check(with("tools: [{permissions: {}}]"), &[("5:9 tools[0]", "names no tool")]);
     let host = "tools: [http_client]\npermissions:\n  allowed_hosts: [https://a.b/c]";
     check(with(host), &[("7:19 permissions.allowed_hosts[0]", "no name of a host … api.example.com")]);
+    check(
+        with("tools: [memory]\nsecurity:\n  restricted_tools: [memry, 7]"),
+        &[("7:29 security.restricted_tools[1]", "not the name of a tool")],
+    );
 }
 
 #[test]

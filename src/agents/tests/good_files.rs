@@ -10,6 +10,7 @@ use super::super::templates::{FillError, TEMPLATES, Template};
 use super::super::{Definition, Surroundings, judge};
 use super::{file, told};
 use crate::config::{self, Config, MemoryScope};
+use crate::toolbox::Permissions;
 
 #[track_caller]
 fn read(file: &str) -> Definition {
@@ -87,6 +88,18 @@ fn doubtful_parts_are_told_and_refused_only_when_asked() {
 }
 
 #[test]
+fn permissions_without_effect_are_doubtful() {
+    let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [a]\ntools:\n  - {name: memory, permissions: {network: none}}\n\
+                security:\n  restricted_tools: [memry]\n---\nHi\n";
+    let told_of = told(&judge(text.as_bytes(), &Surroundings::default()).warnings);
+    let lines: Vec<&str> = told_of.lines().collect();
+    let [network, memry] = &lines[..] else { panic!("{told_of}") };
+    assert!(network.starts_with("6:34 tools[0].permissions.network: has no effect here"), "{network}");
+    assert!(memry.starts_with("8:22 security.restricted_tools[0]: there is no tool \"memry\""), "{memry}");
+    assert!(memry.ends_with("did you mean memory?"), "{memry}");
+}
+
+#[test]
 fn placeholders_that_nothing_fills_are_doubtful() {
     let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [a]\nparameters: {tone: dry}\n\
                 user_prompt_template: '{{tone}} {{request}} {{topic}}'\n---\nBe {{tone}} and {{nope}}, {{kind:fair}}.\n";
@@ -129,6 +142,69 @@ fn tools_and_permissions_add_up() {
         definition.capabilities.iter().map(|o| (o.name.as_str(), o.version.as_str(), o.priority)).collect();
     assert_eq!(offers, [("ocr", "2.0.0", 900), ("b.c", "1.0.0", 50)]);
     assert_eq!(definition.capabilities[0].metadata.as_ref().unwrap()["languages"][0], "de");
+}
+
+/// What a file with these lines may do.
+fn allowed(lines: &str) -> Permissions {
+    let text = format!("---\nname: Ada\nversion: 1.0.0\ncapabilities: [c]\n{lines}\n---\nHi\n");
+    let mut around = Surroundings::default();
+    around.tools.insert("mcp:files".to_owned());
+    let judgement = judge(text.as_bytes(), &around);
+    judgement.definition.unwrap_or_else(|| panic!("{}", told(&judgement.problems))).permissions
+}
+
+#[test]
+fn the_narrowest_word_about_the_network_holds() {
+    let web = "tools: [http_client]\n";
+    for (lines, hosts) in [
+        ("permissions: {network: full}\nsecurity: {network: none}", &[][..]),
+        ("permissions: {network: none}\nsecurity: {network: full}", &[]),
+        ("permissions: {network: none, allowed_hosts: [a.b]}", &[]),
+        ("security: {network: false}\ntool_config: {http_client: {allowed_hosts: [a.b]}}", &[]),
+        ("permissions: {network: full}\nsecurity: {network: restricted, allowed_hosts: [a.b]}", &["a.b"]),
+        ("permissions: {network: full}\ntool_config: {http_client: {allowed_hosts: [a.b]}}", &["*"]),
+        ("tool_config: {http_client: {allowed_hosts: ['[::1]:80', 'A.b:81']}}", &["[::1]:80", "a.b:81"]),
+    ] {
+        assert_eq!(allowed(&format!("{web}{lines}")).allowed_hosts, hosts, "{lines}");
+    }
+    let beside = "tools:\n  - http_client\n  - {name: mcp:files, permissions: {network: none, allowed_hosts: [x.y]}}\n\
+                  permissions: {allowed_hosts: [a.b]}";
+    assert_eq!(allowed(beside).allowed_hosts, ["a.b"]);
+}
+
+#[test]
+fn a_tool_is_taken_away_wherever_it_is_named() {
+    for (lines, yes, no) in [
+        ("tools: [memory, mcp:files]", &["memory", "mcp:files/read"][..], &["message"][..]),
+        (
+            "tools: [memory, mcp:files]\npermissions: {restricted_tools: [mcp:files/rm]}",
+            &["mcp:files/read", "memory"],
+            &["mcp:files/rm", "mcp__files__rm"],
+        ),
+        (
+            "tools: [mcp:files/rm, mcp:files/read]\nsecurity: {restricted_tools: [mcp__files__rm]}",
+            &["mcp__files__read"],
+            &["mcp:files/rm"],
+        ),
+        (
+            "tools: [memory, mcp:files/rm]\nsecurity: {restricted_tools: [mcp:files]}",
+            &["memory"],
+            &["mcp:files/rm"],
+        ),
+        (
+            "tools:\n  - {name: mcp:files, permissions: {restricted_tools: [memory]}}\n  - memory",
+            &["mcp:files/x"],
+            &["memory"],
+        ),
+    ] {
+        let permissions = allowed(lines);
+        for name in yes {
+            assert!(permissions.allow(name), "{lines}: {name}");
+        }
+        for name in no {
+            assert!(!permissions.allow(name), "{lines}: {name}");
+        }
+    }
 }
 
 /// The limits of a file with these lines under this configuration.

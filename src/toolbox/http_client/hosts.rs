@@ -33,11 +33,34 @@ pub(super) fn allowed(patterns: &[String], host: &str, port: u16) -> bool {
             Some(parent) => {
                 host.strip_suffix(parent).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
             }
-            None => name == "*" || name == host,
+            None if name == "*" => true,
+            // Numbers can be written in several ways, and those of IPv6 stand between brackets in a URL.
+            None => literal(&name).map_or(name == host, |address| literal(host) == Some(address)),
         };
         same && only.is_none_or(|only| only == port)
     };
     !host.is_empty() && patterns.iter().any(matches)
+}
+
+/// Whether `text` is what a list of allowed hosts takes: a host's name, `*.` before one, or an address; with a port or
+/// without.
+pub(crate) fn is_host(text: &str) -> bool {
+    let (host, port) = split_port(text);
+    // An address of IPv6 with a port needs its brackets.
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match (bare, port) {
+        (Some(address), _) => return address.parse::<Ipv6Addr>().is_ok(),
+        (None, None) if host.parse::<Ipv6Addr>().is_ok() => return true,
+        (None, _) => (),
+    }
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, b'-' | b'_'))
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// The address that a host is, when it is no name.
@@ -49,8 +72,8 @@ pub(super) fn literal(host: &str) -> Option<IpAddr> {
 fn split_port(pattern: &str) -> (&str, Option<u16>) {
     match pattern.rsplit_once(':') {
         Some((name, port)) if !name.contains(':') || name.ends_with(']') => match port.parse() {
-            Ok(port) => (name, Some(port)),
-            Err(_) => (pattern, None),
+            Ok(port) if port > 0 => (name, Some(port)),
+            Ok(_) | Err(_) => (pattern, None),
         },
         _ => (pattern, None),
     }
@@ -208,6 +231,9 @@ mod tests {
             ("*.example.com:81", "a.example.com", 81),
             ("[::1]:80", "[::1]", 80),
             ("[::1]", "[::1]", 80),
+            ("::1", "[::1]", 80),
+            ("0:0:0:0:0:0:0:1", "[::1]", 80),
+            ("10.0.0.1", "10.0.0.1", 80),
         ];
         for (pattern, host, port) in yes {
             assert!(allowed(&[pattern.to_owned()], host, port), "{pattern} {host}:{port}");
@@ -220,6 +246,9 @@ mod tests {
             ("*.example.com", "evilexample.com", 443),
             ("*.0.0.1", "127.0.0.1", 80),
             ("localhost:8080", "localhost", 8081),
+            ("[::1]:80", "[::1]", 81),
+            ("::1", "[::2]", 80),
+            ("10.0.0.1", "10.0.0.11", 80),
             ("", "", 80),
             ("*", "", 80),
         ];
@@ -227,6 +256,49 @@ mod tests {
             assert!(!allowed(&[pattern.to_owned()], host, port), "{pattern} {host}:{port}");
         }
         assert!(!allowed(&[], "x", 80));
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_nothing_else() {
+        for host in [
+            "localhost",
+            "api.example.com",
+            "*.example.com",
+            "10.0.0.1",
+            "::1",
+            "[::1]",
+            "[::1]:80",
+            "a.b:80",
+            "*.a.b:80",
+            "a_b.c-d",
+        ] {
+            assert!(is_host(host), "{host}");
+        }
+        for text in [
+            "",
+            "*",
+            "*.",
+            "https://a.b",
+            "a.b/c",
+            "a..b",
+            "-a.b",
+            "a b",
+            "a.b:",
+            "a.b:0",
+            "a.b:x",
+            "a.b:65536",
+            "**.a",
+            "a.*.b",
+            "[a.b]",
+            "[10.0.0.1]",
+            "[::1",
+            "::1]",
+            ":80",
+            "[::1]:",
+            "[::1]:x",
+        ] {
+            assert!(!is_host(text), "{text}");
+        }
     }
 
     #[test]

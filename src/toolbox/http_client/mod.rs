@@ -19,6 +19,7 @@ use reqwest::header::{
 use reqwest::{Client, Response};
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::hosts::is_host;
 use self::hosts::{Blocked, Checked, LookUp, Reach};
 use self::request::{METHODS, Request};
 use super::{Caller, Permissions, ToolError, ToolProvider, tls};

@@ -121,11 +121,32 @@ impl Running {
 
     /// Its tools, asked for again after it said that they have changed.
     pub(super) async fn tools(&self) -> Result<Arc<Vec<Tool>>, String> {
-        if self.service.service().changed.swap(false, Ordering::Relaxed) {
+        let changed = &self.service.service().changed;
+        if changed.swap(false, Ordering::Relaxed) {
+            let stale = Stale(Some(changed));
             let tools = Arc::new(list(self.peer()).await?);
+            stale.renewed();
             *self.tools.lock().unwrap_or_else(PoisonError::into_inner) = tools;
         }
         Ok(Arc::clone(&self.tools.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// A list of tools that is being read anew. What ends before it is read, for want of an answer or of time, leaves it
+/// to the next who asks.
+struct Stale<'a>(Option<&'a AtomicBool>);
+
+impl Stale<'_> {
+    fn renewed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Stale<'_> {
+    fn drop(&mut self) {
+        if let Some(changed) = self.0 {
+            changed.store(true, Ordering::Relaxed);
+        }
     }
 }
 

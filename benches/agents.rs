@@ -162,6 +162,7 @@ fn remember(engine: &Engine) {
         let submission = Submission {
             actor: actor.clone(),
             workspace: "default".parse().unwrap(),
+            named: None,
             correlation: None,
             causation: None,
             idempotency: None,

@@ -273,7 +273,7 @@ fn main() {
     let mut sizes: Vec<u64> = Vec::new();
     let (mut keep, mut model, mut texts, mut reuse) = (None, None, None, false);
     let (mut index_from, mut threads) = (None, std::thread::available_parallelism().map_or(1, usize::from));
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--keep" => keep = arguments.next().map(PathBuf::from),
@@ -282,6 +282,10 @@ fn main() {
             "--reuse" => reuse = true,
             "--index-from" => index_from = arguments.next().map(|rows| rows.parse().unwrap()),
             "--threads" => threads = arguments.next().map_or(1, |threads| threads.parse().unwrap()),
+            // One of criterion's, which has no effect on a table.
+            flag if harness::asked::takes_value(flag) => {
+                arguments.next_if(|value| value.parse::<u64>().is_ok());
+            }
             // Cargo adds `--bench`.
             rows => sizes.extend(rows.parse::<u64>()),
         }

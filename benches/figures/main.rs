@@ -8,8 +8,8 @@
 //!
 //! `rows.yaml` says what each row is, which command measures it and where in its output the figures are; `results.json` keeps
 //! that output with the day, the commit and the machine. Nobody copies a number by hand. Commands run one after the other
-//! and want the machine for themselves; all of them take about an hour, builds not counted. Rows whose variables are not
-//! set are skipped, and so is what fails; both are told, and the last result stays.
+//! and want the machine for themselves; all of them take about an hour, builds not counted. Commands one of whose rows needs a
+//! variable that is not set are skipped, and so is what fails; both are told, and the last result stays.
 
 #![allow(
     clippy::unwrap_used,
@@ -66,9 +66,9 @@ fn main() -> ExitCode {
 }
 
 fn list(rows: &[Row]) -> ExitCode {
-    for row in rows {
+    for (row, needs) in page::commands(rows) {
         println!("{}", row.command);
-        for name in row.needs.iter().filter(|name| std::env::var_os(name).is_none()) {
+        for name in needs.into_iter().filter(|name| std::env::var_os(name).is_none()) {
             println!("    needs {name}");
         }
     }
@@ -79,14 +79,11 @@ fn list(rows: &[Row]) -> ExitCode {
 fn measure(root: &Path, rows: &[Row], texts: &[String], results: &mut Results) -> bool {
     fs::create_dir_all(root.join(FOLDER)).unwrap();
     let mut complete = true;
-    let mut done: Vec<&str> = Vec::new();
-    for row in rows {
-        let wanted = texts.is_empty() || texts.iter().any(|text| row.command.contains(text.as_str()));
-        if !wanted || done.contains(&row.command.as_str()) {
+    for (row, needs) in page::commands(rows) {
+        if !texts.is_empty() && !texts.iter().any(|text| row.command.contains(text.as_str())) {
             continue;
         }
-        done.push(&row.command);
-        if let Some(name) = row.needs.iter().find(|name| std::env::var_os(name).is_none()) {
+        if let Some(name) = needs.into_iter().find(|name| std::env::var_os(name).is_none()) {
             eprintln!("skipped, {name} is not set: {}", row.command);
             complete = false;
             continue;

@@ -1,6 +1,6 @@
 //! The rows of the README's table of figures, what their commands printed, and the table made of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -153,6 +153,20 @@ pub(crate) fn table(rows: &[Row], results: &Results) -> Result<String, String> {
         text.push('\n');
     }
     Ok(text)
+}
+
+/// Each command once, in the order of its first row, with the variables that any of its rows needs: what it prints without one of
+/// them lacks the lines of a row.
+pub(crate) fn commands(rows: &[Row]) -> Vec<(&Row, BTreeSet<&str>)> {
+    let mut found: Vec<(&Row, BTreeSet<&str>)> = Vec::new();
+    for row in rows {
+        let needs = row.needs.iter().map(String::as_str);
+        match found.iter_mut().find(|(first, _)| first.command == row.command) {
+            Some((_, all)) => all.extend(needs),
+            None => found.push((row, needs.collect())),
+        }
+    }
+    found
 }
 
 /// README with the table in its place; `None` when it has none.

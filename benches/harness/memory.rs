@@ -183,6 +183,7 @@ impl Memory {
         let submission = Submission {
             actor: "filler".parse().unwrap(),
             workspace: "default".parse().unwrap(),
+            named: None,
             correlation: None,
             causation: None,
             idempotency: None,

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
+pub(crate) mod asked;
 pub(crate) mod memory;
 
 use std::time::Duration;
@@ -18,11 +19,9 @@ const SAMPLES: usize = 20;
 /// Draws of criterion's own bootstrap: with its default the analysis takes as long as the samples.
 const RESAMPLES: usize = 10_000;
 
-/// Whether a program of the bench's own is asked for: one of these flags, or with `numbers` a plain number.
+/// Whether a program of the bench's own is asked for: one of these flags, or with `numbers` a plain number that is no flag's value.
 pub(crate) fn asks_for_own(flags: &[&str], numbers: bool) -> bool {
-    std::env::args()
-        .skip(1)
-        .any(|argument| flags.contains(&argument.as_str()) || (numbers && argument.parse::<u64>().is_ok()))
+    asked::for_own(std::env::args().skip(1), flags, numbers)
 }
 
 /// Criterion as the command line has it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use caxton::engine::SystemClock;
 use caxton_events::Clock as _;
-use caxton_tools::benchmark::results::FORMAT;
+use caxton_tools::benchmark::results::{FORMAT, PROFILE};
 use caxton_tools::benchmark::{Figure, Machine, Results, Setting};
 
 /// Figures by what they are of.
@@ -55,6 +55,7 @@ impl Found {
             settings: self.settings,
             target: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            profile: Some(PROFILE.to_owned()),
             started_at: SystemClock.now(),
             machine: Machine::here(),
             parts: Vec::new(),

@@ -52,7 +52,7 @@ impl<'a> Group<'a> {
         Self { shared, ends, now, next, placed: Vec::new(), keys: HashMap::new() }
     }
 
-    /// Admits the batches of one submission in order; none behind one of their series that was refused.
+    /// Admits the batches of one submission in order; none behind one of their series that was not written as it is.
     pub(crate) fn admit_all(
         &mut self,
         batches: Vec<Result<Prepared, AppendError>>,
@@ -65,7 +65,9 @@ impl<'a> Group<'a> {
             } else {
                 batch.and_then(|batch| self.admit(batch))
             };
-            if let (Some(series), Err(_)) = (series, &result) {
+            // Nothing is written of one that is known by its key either, and what was written then is not what others build on.
+            let is_placed = matches!(&result, Ok(Appended { replayed: None, .. }));
+            if let (Some(series), false) = (series, is_placed) {
                 series.break_off();
             }
             results.push(result);

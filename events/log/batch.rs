@@ -66,7 +66,7 @@ pub struct Appended {
 }
 
 /// Why a batch was not appended. Other batches of the same call are not touched by it, except after
-/// [`AppendError::Io`].
+/// [`AppendError::Io`] and in a [`Series`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {
     /// The batch has no event. Nothing was written.
@@ -121,7 +121,8 @@ pub enum AppendError {
         /// The stream.
         stream: String,
     },
-    /// A batch in front of it in its [`Series`] was refused. Nothing was written; decide it again, in a new series.
+    /// A batch in front of it in its [`Series`] was refused, or was answered from its first time. Nothing was written; decide
+    /// it again, in a new series.
     #[error("what the batch builds on was refused; nothing was written")]
     SeriesBroken,
     /// The key or the expected position could not be checked, because the log could not be read. Nothing was written.
@@ -164,13 +165,13 @@ pub struct LogClosed {
     pub reason: Arc<str>,
 }
 
-/// Batches of one caller, each of which builds on those before it: once the log has refused one, it takes none of those
-/// behind it. A copy is the same series.
+/// Batches of one caller, each of which builds on those before it: once the log has not written one, whether it refused it or
+/// knew its key, it takes none of those behind it. A copy is the same series.
 #[derive(Debug, Clone, Default)]
 pub struct Series(Arc<AtomicBool>);
 
 impl Series {
-    /// Whether one of its batches was refused.
+    /// Whether one of its batches was not written.
     pub fn is_broken(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }

@@ -314,6 +314,28 @@ impl Log {
         self.submit(batches)?.wait()
     }
 
+    /// The same for batches each of which builds on those before it: behind one that is not written, because it was refused or
+    /// its key is known, all others are [`AppendError::SeriesBroken`].
+    ///
+    /// # Errors
+    ///
+    /// [`LogClosed`] after a failure or an orderly end.
+    pub fn append_series(
+        &self,
+        batches: Vec<Batch>,
+    ) -> Result<Vec<Result<Appended, AppendError>>, LogClosed> {
+        let mut is_broken = false;
+        let prepared = batches.into_iter().map(|batch| {
+            if is_broken {
+                return Err(AppendError::SeriesBroken);
+            }
+            let prepared = prepare::prepare(batch, &self.preparation);
+            is_broken = prepared.is_err();
+            prepared
+        });
+        self.send(prepared.collect(), Some(Series::default()))?.wait()
+    }
+
     /// Encodes and hashes batches on this thread and hands them to the writer; blocks while its queue is full.
     ///
     /// # Errors

@@ -3,13 +3,22 @@
 //! For Linux. Elsewhere nobody knows the core, and nothing is done.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[cfg(target_os = "linux")]
 use linux::{Movable, current};
 
 #[cfg(not(target_os = "linux"))]
 use elsewhere::{Movable, current};
+
+/// Whether threads stay on the cores that they were given.
+static PINNED: AtomicBool = AtomicBool::new(false);
+
+/// Has all threads of this process stay where they are put from now on: whoever calls this gives them cores of their own, which
+/// keeping them off their callers' cores would undo.
+pub fn leave_pinned() {
+    PINNED.store(true, Ordering::Relaxed);
+}
 
 /// Where a thread that others call is, as far as it told.
 pub(crate) struct Whereabouts {
@@ -43,11 +52,17 @@ impl Whereabouts {
     /// A thread wakes where it slept if the system knows of no core nearby that is idle, as virtual machines often do
     /// not, and then waits for the caller's core until it is moved: milliseconds, when the work is over.
     pub(crate) fn part_from_caller(&self) {
-        if let (Some(here), Some(thread)) = (current(), self.movable.get())
-            && here == self.core.load(Ordering::Relaxed)
+        if let Some(here) = current()
+            && let Some(thread) = self.movable_from(here)
         {
             thread.keep_off(here);
         }
+    }
+
+    /// The thread, where it is on this core and may be moved.
+    fn movable_from(&self, here: usize) -> Option<&Movable> {
+        let is_there = here == self.core.load(Ordering::Relaxed) && !PINNED.load(Ordering::Relaxed);
+        self.movable.get().filter(|_| is_there)
     }
 }
 
@@ -123,7 +138,9 @@ mod elsewhere {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-    use super::{Movable, current};
+    use std::sync::atomic::Ordering;
+
+    use super::{Movable, PINNED, Whereabouts, current, leave_pinned};
 
     #[test]
     fn a_thread_leaves_the_core_it_is_kept_off() {
@@ -138,6 +155,20 @@ mod tests {
         };
         // A thread of its own, because it does not come back to all cores.
         std::thread::scope(|scope| scope.spawn(leave).join().unwrap());
+    }
+
+    #[test]
+    fn a_thread_that_is_pinned_is_not_moved_off_its_callers_core() {
+        let this = Whereabouts::unknown();
+        this.begin();
+        this.note();
+        let here = this.core.load(Ordering::Relaxed);
+        // Where there is one core, nobody is moved.
+        assert_eq!(this.movable_from(here).is_some(), Movable::this_thread().is_some());
+        assert!(this.movable_from(here + 1).is_none(), "it is elsewhere");
+        leave_pinned();
+        assert!(this.movable_from(here).is_none());
+        PINNED.store(false, Ordering::Relaxed);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod store;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use cores::leave_pinned;
 pub use embedder::{DIMENSIONS, EmbedError, Embedder, ModelIdentity};
 pub use minilm::{InstructionSet, MiniLm};
 pub use precision::Precision;

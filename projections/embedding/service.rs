@@ -27,6 +27,9 @@ pub struct ServiceOptions {
     pub queue_max: usize,
     /// The cache of queries.
     pub cache: CacheOptions,
+    /// Whether texts of one caller go through the model by their length, so that passes are of texts alike; otherwise in their
+    /// order. Default: yes.
+    pub length_sorted: bool,
     /// Whether queries are counted, so that those asked most can be computed ahead after a start. Default: no.
     pub count_queries: bool,
     /// Time since some fixed moment, never going back: what the cache measures age with.
@@ -42,6 +45,7 @@ impl ServiceOptions {
             batches_ahead: 2,
             queue_max: EMBEDDING_QUEUE_MAX,
             cache: CacheOptions::default(),
+            length_sorted: true,
             count_queries: false,
             now,
         }
@@ -79,6 +83,7 @@ pub struct EmbeddingService {
     /// Threads for bulk.
     bulk_threads: usize,
     batches_ahead: usize,
+    length_sorted: bool,
     /// `None` only while the service is dropped.
     queues: Option<Queues<Sender<Job>>>,
     threads: Vec<JoinHandle<()>>,
@@ -187,6 +192,7 @@ impl EmbeddingService {
             batch_size,
             bulk_threads,
             batches_ahead: options.batches_ahead,
+            length_sorted: options.length_sorted,
             queues: Some(Queues { queries: query_sender, bulk: bulk_sender }),
             threads,
             counts,
@@ -286,9 +292,11 @@ impl Embedder for EmbeddingService {
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         let Some(queues) = &self.queues else { return Err(EmbedError::Stopped) };
-        // Length in bytes stands for length in tokens: like goes with like.
         let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|index| texts[*index].len());
+        if self.length_sorted {
+            // Length in bytes stands for length in tokens: like goes with like.
+            order.sort_by_key(|index| texts[*index].len());
+        }
         let jobs = order.len().div_ceil(self.batch_size);
         // Room for every answer: a thread never waits for a caller.
         let (answer, answers) = bounded(jobs.max(1));

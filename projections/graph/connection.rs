@@ -3,15 +3,18 @@
 //! `page_size` and `auto_vacuum` come before the journal mode and the first table, where SQLite still listens; in a file
 //! that already has others they take a `VACUUM` outside WAL.
 
+use std::ffi::c_int;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::is_damage;
-use super::options::{SqliteOptions, Synchronous};
+use super::options::{CheckpointStrategy, SqliteOptions, Synchronous};
 use super::schema;
 use super::{GraphError, ReadError};
 
@@ -26,14 +29,14 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection =
+    let mut connection =
         Connection::open_with_flags(path, flags).map_err(|source| failed("open", path, source))?;
     if is_ours(path, &connection)? {
         reshape(path, &connection, options)?;
     } else {
         create(&connection, options).map_err(|source| failed("create", path, source))?;
     }
-    tune_writer(&connection, options).map_err(|source| failed("set up", path, source))?;
+    tune_writer(&mut connection, options).map_err(|source| failed("set up", path, source))?;
     Ok(connection)
 }
 
@@ -223,19 +226,44 @@ fn reshape(path: &Path, connection: &Connection, options: &SqliteOptions) -> Res
 }
 
 /// Sets all that the writer needs.
-pub(super) fn tune_writer(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+pub(super) fn tune_writer(connection: &mut Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     let journal = if options.wal_mode { "WAL" } else { "TRUNCATE" };
     set_journal(connection, journal)?;
     set_synchronous(connection, options.synchronous)?;
-    connection.pragma_update_and_check(
-        None,
-        "wal_autocheckpoint",
-        options.wal_checkpoint_interval,
-        |_| Ok(()),
-    )?;
+    checkpoint_after_commits(connection, options)?;
     let journal_bytes = options.journal_size_limit_mb.map_or(-1, |mb| i64::from(mb) << 20);
     connection.pragma_update_and_check(None, "journal_size_limit", journal_bytes, |_| Ok(()))?;
     tune(connection, options, options.cache_size_mb)
+}
+
+/// Has a commit that leaves so many pages in the journal move them into the file, as hard as the options say. SQLite does that by
+/// itself where nobody is to be waited for.
+fn checkpoint_after_commits(connection: &mut Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+    let interval = options.wal_checkpoint_interval;
+    let mode = match options.wal_checkpoint_strategy {
+        CheckpointStrategy::Passive => {
+            return connection.pragma_update_and_check(None, "wal_autocheckpoint", interval, |_| Ok(()));
+        }
+        CheckpointStrategy::Full => CheckpointMode::FULL,
+        CheckpointStrategy::Restart => CheckpointMode::RESTART,
+    };
+    let interval = c_int::try_from(interval).unwrap_or(c_int::MAX);
+    // Pages of the journal when readers kept a checkpoint from its end. The next try comes as many pages later as the first:
+    // at each commit, a read that goes on for minutes would hold every write up.
+    let mut given_up_at: c_int = 0;
+    // SQLite calls this when the commit is done and its lock is given back.
+    let after_commit = move |wal: &mut Wal, pages: c_int| -> rusqlite::Result<()> {
+        if pages < given_up_at {
+            // The journal was begun anew.
+            given_up_at = 0;
+        }
+        if pages >= interval.saturating_add(given_up_at) {
+            given_up_at = if wal.checkpoint_v2(mode).is_ok() { 0 } else { pages };
+        }
+        // Whatever kept the checkpoint from its end, the commit is done: an error here would deny that.
+        Ok(())
+    };
+    connection.wal_hook(Some(after_commit))
 }
 
 fn tune(connection: &Connection, options: &SqliteOptions, cache_mb: u32) -> rusqlite::Result<()> {

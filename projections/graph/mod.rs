@@ -34,6 +34,7 @@ mod writer;
 pub(crate) use as_of::AsOf;
 pub(crate) use compare::{Canonical, difference, digests};
 pub use diff::{DIFF_RECORDS_MAX, Diff, DiffQuery, Difference};
+pub use dump::PageMax;
 pub(crate) use erase::empty_journal;
 pub use error::{GraphError, ReadError, is_out_of_room};
 pub use filter::{

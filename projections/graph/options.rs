@@ -24,9 +24,12 @@ pub struct SqliteOptions {
     /// Whether freed pages go back to the file system. Another mode than the file's rewrites the file when it is opened.
     /// Default: none.
     pub auto_vacuum: AutoVacuum,
-    /// How hard [`Graph::checkpoint_wal`](super::Graph::checkpoint_wal) tries. Default: passive.
+    /// How hard checkpoints try: those of commits ([`SqliteOptions::wal_checkpoint_interval`]) and
+    /// [`Graph::checkpoint_wal`](super::Graph::checkpoint_wal). Waiting, for [`SqliteOptions::busy_timeout`] at most, holds the
+    /// writer up and no reader. Default: passive.
     pub wal_checkpoint_strategy: CheckpointStrategy,
-    /// Pages in the journal after which a commit moves them into the file. Default: 20,000.
+    /// Pages in the journal after which a commit moves them into the file; where it waited for readers in vain, so many pages later
+    /// again. Default: 20,000.
     pub wal_checkpoint_interval: u32,
     /// How often the owner should call [`Graph::analyze`](super::Graph::analyze). Default: one hour.
     pub analyze_frequency: Duration,
@@ -106,7 +109,7 @@ pub enum CheckpointStrategy {
     Passive,
     /// All, waiting for readers of older states.
     Full,
-    /// All, and the next writer starts the journal from its beginning.
+    /// All, waiting for every reader that still uses the journal: the next write begins it anew.
     Restart,
 }
 

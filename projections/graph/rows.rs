@@ -127,14 +127,21 @@ pub enum Fact {
 }
 
 impl Fact {
-    /// Whether both are the same. An observation that says again what it said is, whenever that was written.
+    /// Whether both are the same. A row that says again what it said is, whenever and as whichever version that was written.
     pub fn is_as(&self, other: &Self) -> bool {
         match (self, other) {
+            (Self::Entity(one), Self::Entity(other)) => {
+                let (version, updated_at, updated_seq) = (other.version, other.updated_at, other.updated_seq);
+                Entity { version, updated_at, updated_seq, ..one.clone() } == *other
+            }
             (Self::Observation(one), Self::Observation(other)) => {
                 let (updated_at, updated_seq) = (other.updated_at, other.updated_seq);
                 Observation { updated_at, updated_seq, ..one.clone() } == *other
             }
-            (one, other) => one == other,
+            (Self::Relation(one), Self::Relation(other)) => {
+                Relation { updated_at: other.updated_at, ..one.clone() } == *other
+            }
+            (Self::Entity(_) | Self::Observation(_) | Self::Relation(_), _) => false,
         }
     }
 }

@@ -149,7 +149,7 @@ impl Graph {
         synced.map_err(|source| self.unstored(source))?;
         // Only alone can SQLite take a journal again; it says so if it is not.
         let alone = self.pool.suspend();
-        let tuned = tune_writer(&self.connection, &self.options);
+        let tuned = tune_writer(&mut self.connection, &self.options);
         self.reopen_pool(alone)?;
         tuned.map_err(|source| self.failed(source))?;
         let mark = self.rebuilding_mark();

@@ -222,6 +222,13 @@ impl TextBatch {
         self.changes.len()
     }
 
+    /// What it takes, roughly: the words, their ends, the changes.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes.len()
+            + self.ends.len() * size_of::<(usize, u8)>()
+            + self.changes.len() * size_of::<Change>()
+    }
+
     /// Calls `each` with the changes of `range` and their words.
     pub(super) fn each(&self, range: std::ops::Range<usize>, mut each: impl FnMut(&Change, Words<'_>)) {
         let before = |place: usize| place.checked_sub(1);

@@ -10,8 +10,11 @@ use rusqlite::{Connection, Row};
 use super::batch::{Text, TextBatch, Written};
 use super::index::{TextIndex, Texts};
 
-/// Texts that are handed over together.
-const BATCH: usize = 2_048;
+/// Texts that are handed over together at the most.
+const BATCH_TEXTS_MAX: usize = 2_048;
+/// What a batch takes after which it is handed over, however few texts it has. With the one that is being read and the one
+/// that is being added there are two more than wait.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Batches that wait to be added.
 const BATCHES_MAX: usize = 4;
 
@@ -60,27 +63,32 @@ fn read(connection: &Connection) -> rusqlite::Result<(Texts, u64)> {
     };
     let texts = thread::scope(|scope| {
         let adding = thread::Builder::new().name("text-load".to_owned()).spawn_scoped(scope, add);
-        let mut batch = TextBatch::default();
-        let next = |batch: TextBatch| {
+        each_batch(connection, |batch| {
             // It ends early only by a panic, which joining it passes on.
             let _ = send.send(batch);
-        };
-        for sql in [HEADERS, CONTENTS] {
-            let mut statement = connection.prepare(sql)?;
-            let mut rows = statement.query(())?;
-            while let Some(row) = rows.next()? {
-                put(&mut batch, row)?;
-                if batch.len() >= BATCH {
-                    next(std::mem::take(&mut batch));
-                }
-            }
-        }
-        next(batch);
+        })?;
         drop(send);
         let adding = adding.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         Ok::<_, rusqlite::Error>(adding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     Ok((texts, through as u64))
+}
+
+/// Hands over all texts, so many and so much at a time.
+fn each_batch(connection: &Connection, mut hand_over: impl FnMut(TextBatch)) -> rusqlite::Result<()> {
+    let mut batch = TextBatch::default();
+    for sql in [HEADERS, CONTENTS] {
+        let mut statement = connection.prepare(sql)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            put(&mut batch, row)?;
+            if batch.len() >= BATCH_TEXTS_MAX || batch.bytes() >= BATCH_BYTES_MAX {
+                hand_over(std::mem::take(&mut batch));
+            }
+        }
+    }
+    hand_over(batch);
+    Ok(())
 }
 
 fn put(batch: &mut TextBatch, row: &Row<'_>) -> rusqlite::Result<()> {
@@ -101,4 +109,61 @@ fn put(batch: &mut TextBatch, row: &Row<'_>) -> rusqlite::Result<()> {
         batch.close(written, removed, text);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use rusqlite::Connection;
+
+    use super::{BATCH_BYTES_MAX, BATCH_TEXTS_MAX, each_batch};
+
+    /// The columns that are read, of an entity and `contents` about it.
+    fn rows(contents: &[String]) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE entities(created_seq INTEGER, removed_seq INTEGER, id INTEGER, scope_id INTEGER,
+                     valid_from INTEGER, valid_to INTEGER, name TEXT, entity_type TEXT);
+                 CREATE TABLE observations(created_seq INTEGER, removed_seq INTEGER, id INTEGER, entity_id INTEGER,
+                     scope_id INTEGER, valid_from INTEGER, valid_to INTEGER, content TEXT);
+                 INSERT INTO entities VALUES (1, NULL, 1, 1, NULL, NULL, 'loom', 'machine');",
+            )
+            .unwrap();
+        for (id, content) in (2_i64..).zip(contents) {
+            connection
+                .execute(
+                    "INSERT INTO observations VALUES (?1, NULL, ?1, 1, 1, NULL, NULL, ?2)",
+                    (id, content),
+                )
+                .unwrap();
+        }
+        connection
+    }
+
+    /// How many texts each batch has, and the largest of what they take.
+    fn batches(contents: &[String]) -> (Vec<usize>, usize) {
+        let (mut texts, mut bytes_max) = (Vec::new(), 0);
+        each_batch(&rows(contents), |batch| {
+            texts.push(batch.len());
+            bytes_max = bytes_max.max(batch.bytes());
+        })
+        .unwrap();
+        (texts, bytes_max)
+    }
+
+    #[test]
+    fn batches_are_bounded_by_what_they_take_and_by_their_number() {
+        let large = "turbine loom ".repeat(10_000);
+        let (_, of_one) = batches(std::slice::from_ref(&large));
+        assert!(of_one > large.len() && of_one < BATCH_BYTES_MAX, "{of_one}");
+        let (texts, bytes_max) = batches(&vec![large; 60]);
+        assert!(bytes_max < BATCH_BYTES_MAX + of_one, "{bytes_max}");
+        assert_eq!(texts.iter().sum::<usize>(), 61);
+        assert!(texts.len() > 1, "{texts:?}");
+
+        let (texts, _) = batches(&vec!["so".to_owned(); BATCH_TEXTS_MAX]);
+        assert_eq!(texts, [BATCH_TEXTS_MAX, 1]);
+    }
 }

@@ -88,7 +88,7 @@ impl DirectoryOptions {
         Self {
             directory: agents.directory.clone().unwrap_or_else(|| data_dir.join("agents")),
             caps,
-            surroundings: Surroundings { strict: agents.strict, ..Surroundings::default() },
+            surroundings: Surroundings::bounded(config),
             noticing: Noticing::Told,
             conversations: Conversations::none(),
             agents,

@@ -32,8 +32,8 @@ pub struct Limits {
 pub struct Caps {
     /// Open conversations of all agents together, so of one as well.
     pub max_conversations: usize,
-    /// Time for one call of a tool.
-    pub tool_call_timeout: Duration,
+    /// Time for one call of a tool, where there is such a bound.
+    pub tool_call_timeout: Option<Duration>,
 }
 
 impl Limits {
@@ -63,7 +63,7 @@ impl Limits {
             ),
             tool_call_timeout: inherited
                 .pick(own.tool_call_timeout, |row| row.tool_call_timeout, usual.tool_call_timeout)
-                .min(caps.tool_call_timeout),
+                .min(caps.tool_call_timeout.unwrap_or(Duration::MAX)),
             memory_search_timeout: inherited.pick(
                 own.memory_search_timeout,
                 |row| row.memory_search_timeout,

@@ -8,7 +8,7 @@ use caxton_events::{AgentId, RegistrationId};
 
 use super::definition::{Definition, Offer};
 use super::fault::whole_file;
-use super::registry::{Registered, Registry};
+use super::registry::{Registered, Registry, too_many};
 use super::validator::Checked;
 
 /// A file of the directory as it was last read.
@@ -43,6 +43,7 @@ pub struct Rules<'a> {
 ///
 /// A file that cannot be used leaves its agent as it is. Of two files with one name the one that is loaded stays; of
 /// two new ones the first by path is loaded. One with the name of an agent outside the server is not loaded. A version that was taken back to stays while its file is the same.
+/// Of more agents than may be, those beyond the limit stay loaded and are not run.
 pub fn reconcile(registry: &Registry, files: &Files, rules: &mut Rules<'_>) -> Vec<AgentEvent> {
     let owners = owners(registry, files);
     let mut events = Vec::new();
@@ -76,7 +77,7 @@ pub fn reconcile(registry: &Registry, files: &Files, rules: &mut Rules<'_>) -> V
             continue;
         }
         if registered.is_none() && count >= rules.agents_max {
-            rejections.insert(path, vec![too_many(rules.agents_max)]);
+            rejections.insert(path, vec![no_room(rules.agents_max)]);
             continue;
         }
         count += usize::from(registered.is_none());
@@ -89,6 +90,8 @@ pub fn reconcile(registry: &Registry, files: &Files, rules: &mut Rules<'_>) -> V
         };
         events.extend(loaded(registered, definition, &loading, rules.number));
     }
+    let moved = by_room(registry, &owners, &events, rules.agents_max);
+    events.extend(moved);
     for (path, problems) in rejections {
         let seen = &files[path];
         let known = registry.rejected.get(path);
@@ -103,6 +106,35 @@ pub fn reconcile(registry: &Registry, files: &Files, rules: &mut Rules<'_>) -> V
         });
     }
     events
+}
+
+/// What becomes of agents that were loaded while there was room for more: of those with a file, the ones beyond the limit,
+/// in order of name, are not run, and come back where there is room for them. They keep texts, versions and offers.
+fn by_room(
+    registry: &Registry,
+    owners: &BTreeMap<AgentId, &str>,
+    events: &[AgentEvent],
+    agents_max: usize,
+) -> Vec<AgentEvent> {
+    let is_started = |name: &AgentId| {
+        events.iter().any(|event| {
+            matches!(event, AgentEvent::StatusChanged { agent, status: AgentStatus::Running, .. } if agent == name)
+        })
+    };
+    let kept = registry.agents.iter().filter(|(name, _)| owners.contains_key(*name));
+    let moved = kept.enumerate().filter_map(|(index, (agent, registered))| {
+        let change = if index < agents_max {
+            registered.is_kept_out().then(|| (AgentStatus::Running, "there is room for it again".to_owned()))
+        } else {
+            let reason = too_many(agents_max);
+            let runs = matches!(registered.status, AgentStatus::Running | AgentStatus::Draining);
+            let is_new = runs || is_started(agent) || registered.is_kept_out();
+            (is_new && registered.reason != reason).then_some((AgentStatus::Error, reason))
+        };
+        let (status, reason) = change?;
+        Some(AgentEvent::StatusChanged { agent: agent.clone(), status, reason })
+    });
+    moved.collect()
 }
 
 /// Which file each name belongs to. Names without a file are not in it.
@@ -166,6 +198,8 @@ pub fn loaded(
     let status = match before.map(|before| before.status) {
         None if loading.start => Some((AgentStatus::Running, "loaded")),
         None => Some((AgentStatus::Stopped, "it was not to be started")),
+        // Another text makes no room.
+        Some(AgentStatus::Error) if before.is_some_and(Registered::is_kept_out) => None,
         Some(AgentStatus::Error) => Some((AgentStatus::Running, "loaded again")),
         Some(AgentStatus::Running | AgentStatus::Draining | AgentStatus::Stopped) => None,
     };
@@ -239,9 +273,6 @@ fn name_of_another(name: &AgentId) -> ConfigProblem {
     ConfigProblem { field: "name".to_owned(), ..whole_file(reason, remedy) }
 }
 
-fn too_many(agents_max: usize) -> ConfigProblem {
-    whole_file(
-        format!("there are {agents_max} agents already, which is the limit"),
-        "remove another agent's file, or raise agents.max_agents",
-    )
+fn no_room(agents_max: usize) -> ConfigProblem {
+    whole_file(too_many(agents_max), "remove another agent's file, or raise agents.max_agents")
 }

@@ -7,6 +7,9 @@ use caxton_events::{AgentId, CapabilityName, RegistrationId, Seq, Timestamp, Wor
 
 /// Earlier versions of one agent that can be named; older ones are in the log by their position.
 pub(super) const VERSIONS_MAX: usize = 1_000;
+/// How the reason ends for which an agent is not run that is one too many. It is in logs: agents whose reason ends so come
+/// back when there is room.
+const TOO_MANY: &str = " agents already, which is the limit";
 
 /// An agent of the directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +41,16 @@ impl Registered {
     pub fn file_sha256(&self) -> &str {
         self.pinned.as_deref().unwrap_or(&self.sha256)
     }
+
+    /// Whether it is not run because there are as many agents as may be.
+    pub fn is_kept_out(&self) -> bool {
+        self.status == AgentStatus::Error && self.reason.ends_with(TOO_MANY)
+    }
+}
+
+/// What is said of whoever comes when there are `agents_max` agents.
+pub(super) fn too_many(agents_max: usize) -> String {
+    format!("there are {agents_max}{TOO_MANY}")
 }
 
 /// A capability as it is registered.

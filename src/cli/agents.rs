@@ -44,7 +44,6 @@ fn server(common: &Common) -> Result<Backend, Failure> {
 
 fn print_list(list: &AgentsList, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let request = Request::get("/api/v1/config-agents")
-        .with("limit", "200")
         .with_some("workspace", list.workspace.as_deref())
         .with_some("capability", list.capability.as_deref())
         .with_some("status", list.status.as_deref())

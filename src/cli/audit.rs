@@ -249,7 +249,12 @@ fn of_log(
     let (reader, postings) = opened(common)?;
     // It was found to be right before.
     let question = asked.question().map_err(|_| Failure::new(Exit::Usage, "the question is not valid"))?;
-    let limit = (!what.all).then_some(what.limit);
+    let limit = match what.limit {
+        _ if what.all => None,
+        Some(limit) => Some(limit),
+        // As many as a server gives by itself.
+        None => Some(setup::load(common, Vec::new())?.config.api_optimization.default_page_size as u64),
+    };
     let mut answer = Answer::new(question, &reader, limit).map_err(|error| {
         let exit = if matches!(error, AnswerError::Dropped { .. }) { Exit::Refused } else { Exit::Failed };
         Failure::of(exit, &error)
@@ -288,10 +293,10 @@ fn of_server(
     let head = server.ask(Request::get("/api/v1/log/head"))?;
     let log_id = log_id(&head).ok_or_else(|| broken_off("its head names no log"))?;
     let kinds = asked.kinds.join(",");
-    let limit = if what.all { "all".to_owned() } else { what.limit.to_string() };
+    let limit = if what.all { Some("all".to_owned()) } else { what.limit.map(|limit| limit.to_string()) };
     let request = Request::get("/api/v1/audit")
         .with("format", "jsonl")
-        .with("limit", &limit)
+        .with_some("limit", limit.as_deref())
         .with_some("actor", asked.actor.as_deref())
         .with_some("agent_id", asked.agent_id.as_deref())
         .with_some("conversation_id", asked.conversation_id.as_deref())

@@ -18,7 +18,7 @@ use super::failure::{Exit, Failure};
 use super::progress::Progress;
 use super::setup;
 use super::threads;
-use crate::agents::{AgentDirectory, AgentRuntime};
+use crate::agents::{AgentDirectory, AgentRuntime, Roster};
 use crate::api;
 use crate::api::rest::{BackupFiles, RestOptions};
 use crate::config::{Allocator, Config, Flag, KeyHashes, Loaded};
@@ -214,6 +214,7 @@ async fn until_stopped(
 ) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
     let [mut terminate, mut interrupt, mut hangup] = doors.signals;
+    let turns = options.turns.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => (),
@@ -224,6 +225,10 @@ async fn until_stopped(
         tracing::info!("stopping: no new connections, finishing what is under way");
         // The receivers are gone only when the server has ended for another reason.
         let _ = stop.send(true);
+        // Turns have the same time to finish as requests, not the time after them.
+        if let Some(turns) = turns {
+            turns.begin_stop();
+        }
         tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
         tracing::warn!("stopping at once");
         std::process::exit(130);
@@ -286,6 +291,20 @@ fn url(address: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
+/// How many agents there are, and which of them and of their files are not used.
+fn counted(roster: &Roster) -> String {
+    let kept_out = roster.agents.values().filter(|agent| agent.registered.is_kept_out()).count();
+    let mut told = format!("{} from files", roster.agents.len());
+    if !roster.rejected.is_empty() {
+        // Writing to a text cannot fail.
+        let _ = write!(told, ", {} rejected (caxton agents list)", roster.rejected.len());
+    }
+    if kept_out > 0 {
+        let _ = write!(told, ", {kept_out} not run (agents.max_agents)");
+    }
+    told
+}
+
 /// Says what runs where, and what must be known about it.
 fn report(
     loaded: &Loaded,
@@ -333,12 +352,7 @@ fn report(
     if let Some(limits) = setup::swept(config) {
         line("cleanup", &limits);
     }
-    let roster = agents.roster();
-    let rejected = match roster.rejected.len() {
-        0 => String::new(),
-        count => format!(", {count} rejected (caxton agents list)"),
-    };
-    line("agents", &format!("{} from files{rejected}", roster.agents.len()));
+    line("agents", &counted(&agents.roster()));
     let recovery = engine.recovery();
     line("log", &format!("{} events, {} replayed", engine.log().head().seq.0, recovery.replayed));
     if let Some(reason) = &recovery.graph_rebuilt {

@@ -45,10 +45,10 @@ const MIB: usize = 1 << 20;
 /// The configuration: flags over variables over the file over the preset.
 pub(super) fn load(common: &Common, mut flags: Vec<Flag>) -> Result<Loaded, Failure> {
     if let Some(dir) = &common.data_dir {
-        flags.push(Flag::new("--data-dir", "server.data_dir", dir.to_string_lossy()));
+        flags.push(Flag::text("--data-dir", "server.data_dir", dir.to_string_lossy()));
     }
     if let Some(dir) = &common.model_path {
-        flags.push(Flag::new("--model-path", "memory.embedding_config.model_path", dir.to_string_lossy()));
+        flags.push(Flag::text("--model-path", "memory.embedding_config.model_path", dir.to_string_lossy()));
     }
     if common.keyword_only {
         flags.push(Flag::new("--keyword-only", "embedding.keyword_only", "true"));
@@ -211,8 +211,13 @@ pub(super) fn language_models(config: &Config) -> Result<llm::Registry, Failure>
 
 /// What agents of files work with, over `engine`.
 pub(super) fn equipment(config: &Config, engine: &Engine, models: llm::Registry) -> Equipment {
-    let SearchDefaults { mode, fusion, .. } = search_defaults(config);
-    Equipment::new(config, engine, models, Ranking { mode, fusion })
+    Equipment::new(config, engine, models, ranking(config))
+}
+
+/// How searches of agents and for them rank: as those of clients that say nothing.
+fn ranking(config: &Config) -> Ranking {
+    let SearchDefaults { mode, fusion, exact, precision, .. } = search_defaults(config);
+    Ranking { mode, fusion, exact, precision }
 }
 
 /// The model in `dir` behind its service.
@@ -239,6 +244,7 @@ fn service_options(config: &Config) -> ServiceOptions {
             aggressive_cleanup: cache.aggressive_cleanup,
         },
         count_queries: cache.precompute_common,
+        length_sorted: config.advanced_memory_tuning.embedding_advanced.batch_optimization,
         ..ServiceOptions::new(Arc::new(move || started.elapsed()))
     }
 }
@@ -437,6 +443,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
         connections_max: http.max_connections,
         connection_timeout: http.connection_timeout,
         keep_alive_timeout: http.keep_alive_timeout,
+        body_timeout: config.server.request_timeout,
         request_timeout: config.server.request_timeout,
         min_seq_timeout: config.server.wait_timeout,
         drain_timeout: config.server.shutdown_timeout,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use caxton_projections::embedding::leave_pinned;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, disable_transparent_huge_pages, sched_getaffinity, sched_setaffinity};
 
@@ -91,6 +92,7 @@ fn class(name: &str) -> Option<ThreadClass> {
         ("caxton-http", ThreadClass::HttpWorkers),
         ("embed-query", ThreadClass::MemorySearch),
         ("embed-helper", ThreadClass::MemorySearch),
+        ("embed-part", ThreadClass::MemorySearch),
         ("scan-", ThreadClass::MemorySearch),
         ("embed-bulk", ThreadClass::Embedding),
         ("memory-writer", ThreadClass::MemoryWriter),
@@ -125,6 +127,8 @@ fn pinned(threads: &[Thread]) -> String {
         Ok(allowed) => allowed,
         Err(error) => return format!("not pinned: the system does not say which cores there are: {error}"),
     };
+    // Searches call threads, and would move them.
+    leave_pinned();
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
     let mut last: Option<ThreadClass> = None;
     let mut sorted = threads.to_vec();
@@ -156,6 +160,7 @@ mod tests {
             ("caxton-http", Some(ThreadClass::HttpWorkers)),
             ("scan-3", Some(ThreadClass::MemorySearch)),
             ("embed-bulk-1", Some(ThreadClass::Embedding)),
+            ("embed-part-2", Some(ThreadClass::MemorySearch)),
             ("memory-writer", Some(ThreadClass::MemoryWriter)),
             ("caxton-metrics", None),
             ("", None),

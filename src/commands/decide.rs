@@ -109,7 +109,9 @@ pub fn decide(
     let mut results = Vec::with_capacity(writes.len());
     for (index, write) in writes.iter().enumerate() {
         let drawn = *ids;
-        let seen = Seen { memory: &layer, caller };
+        // A write touches only the scope that is named; the ends of a relation stay as they are.
+        let named = caller.named.filter(|_| !matches!(write, Write::CreateRelation(_)));
+        let seen = Seen { memory: &layer, caller: Caller { named, ..caller } };
         let verdict = decide_write(&seen, write, ids).and_then(|verdict| own(verdict, &seen));
         match verdict {
             Ok(Verdict { scope, events: happened, written, relations }) => {
@@ -134,7 +136,7 @@ pub fn decide(
         results.retain(Result::is_err);
         return Ok(Decision { events: Vec::new(), results });
     }
-    let Caller { actor, workspace, everywhere } = caller;
+    let Caller { actor, workspace, everywhere, .. } = caller;
     if !everywhere && !events.is_empty() && !present.agent_known(actor)? {
         let registered =
             AgentEvent::ExternalRegistered { agent: actor.clone(), workspace: workspace.clone() };
@@ -158,8 +160,11 @@ fn own(verdict: Verdict, seen: &Seen<'_>) -> Result<Verdict, DecideError> {
     if seen.sees(&verdict.scope) {
         return Ok(verdict);
     }
-    let Caller { actor, workspace, .. } = seen.caller;
-    let message = format!("{} is none of agent:{actor}, workspace:{workspace} and global", verdict.scope);
+    let Caller { actor, workspace, named, .. } = seen.caller;
+    let message = match named {
+        Some(named) => format!("{} is not {named}, which the request names", verdict.scope),
+        None => format!("{} is none of agent:{actor}, workspace:{workspace} and global", verdict.scope),
+    };
     Err(check::refuse(RefusalCode::Validation, "scope", message, "name a scope you can see").into())
 }
 

@@ -11,6 +11,8 @@ pub mod present;
 pub mod refusal;
 mod relations;
 mod seen;
+#[cfg(test)]
+mod seen_tests;
 pub mod talk;
 pub mod undo;
 pub mod write;

@@ -30,7 +30,8 @@ pub(super) fn create(
     let mut verdict = connect(present, wish, from, to, ids)?;
     if wish.bidirectional {
         let back = connect(present, wish, to, from, ids)?;
-        if verdict.written.status == WriteStatus::Unchanged {
+        // The answer says what was done, whichever of the two ways it was done to.
+        if matches!(verdict.written.status, WriteStatus::Unchanged | WriteStatus::Skipped) {
             verdict.written.status = back.written.status;
         }
         verdict.events.extend(back.events);

@@ -12,6 +12,9 @@ pub struct Caller<'caller> {
     pub actor: &'caller AgentId,
     /// The workspace it works in.
     pub workspace: &'caller WorkspaceId,
+    /// The scope that the request names, if it names one: rows of others are not there, by whichever number they are asked for.
+    /// What a relation connects may lie in wider ones all the same.
+    pub named: Option<&'caller Scope>,
     /// It is the server itself: every scope is open to it, and it is not registered.
     pub everywhere: bool,
 }
@@ -26,15 +29,16 @@ pub(super) struct Seen<'memory> {
 }
 
 impl Seen<'_> {
-    /// Whether a scope is the caller's own, its workspace's or everybody's.
+    /// Whether a scope is the caller's own, its workspace's or everybody's, and no other than the one that is named.
     pub(super) fn sees(&self, scope: &Scope) -> bool {
-        let Caller { actor, workspace, everywhere } = self.caller;
-        everywhere
+        let Caller { actor, workspace, named, everywhere } = self.caller;
+        let is_open = everywhere
             || match scope {
                 Scope::Agent(owner) => owner == actor,
                 Scope::Workspace(name) => name == workspace,
                 Scope::Global => true,
-            }
+            };
+        is_open && named.is_none_or(|named| named == scope)
     }
 }
 

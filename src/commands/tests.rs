@@ -57,19 +57,19 @@ impl Present for Nothing {
     }
 }
 
-fn ada() -> AgentId {
+pub(super) fn ada() -> AgentId {
     "ada".parse().unwrap()
 }
 
-fn lab() -> WorkspaceId {
+pub(super) fn lab() -> WorkspaceId {
     "lab".parse().unwrap()
 }
 
-fn registered() -> Event {
+pub(super) fn registered() -> Event {
     AgentEvent::ExternalRegistered { agent: ada(), workspace: lab() }.into()
 }
 
-fn created(id: u64, name: &str) -> Event {
+pub(super) fn created(id: u64, name: &str) -> Event {
     typed(id, name, "person")
 }
 
@@ -86,7 +86,7 @@ fn typed(id: u64, name: &str, entity_type: &str) -> Event {
     .into()
 }
 
-fn added(id: u64, entity: u64, content: &str) -> Event {
+pub(super) fn added(id: u64, entity: u64, content: &str) -> Event {
     MemoryEvent::ObservationAdded {
         id: MemoryId(id),
         entity: MemoryId(entity),
@@ -96,7 +96,7 @@ fn added(id: u64, entity: u64, content: &str) -> Event {
     .into()
 }
 
-fn connected(id: u64, from: u64, to: u64) -> Event {
+pub(super) fn connected(id: u64, from: u64, to: u64) -> Event {
     MemoryEvent::RelationCreated {
         id: MemoryId(id),
         scope: Scope::Global,
@@ -112,7 +112,7 @@ fn connected(id: u64, from: u64, to: u64) -> Event {
 }
 
 /// The same in another scope.
-fn placed(mut event: Event, scope: &str) -> Event {
+pub(super) fn placed(mut event: Event, scope: &str) -> Event {
     if let Event::Memory(
         MemoryEvent::EntityCreated { scope: place, .. } | MemoryEvent::RelationCreated { scope: place, .. },
     ) = &mut event
@@ -130,7 +130,7 @@ fn create(name: &str, observations: &[&str]) -> Write {
     create_as(name, observations, OnExisting::Merge)
 }
 
-fn create_as(name: &str, observations: &[&str], on_existing: OnExisting) -> Write {
+pub(super) fn create_as(name: &str, observations: &[&str], on_existing: OnExisting) -> Write {
     Write::CreateEntity(NewEntity {
         scope: Scope::Global,
         name: name.to_owned(),
@@ -143,7 +143,7 @@ fn create_as(name: &str, observations: &[&str], on_existing: OnExisting) -> Writ
     })
 }
 
-fn texts(contents: &[&str]) -> Vec<NewObservation> {
+pub(super) fn texts(contents: &[&str]) -> Vec<NewObservation> {
     let text =
         |content: &&str| NewObservation { content: (*content).to_owned(), validity: Validity::default() };
     contents.iter().map(text).collect()
@@ -153,7 +153,7 @@ fn named(name: &str) -> EntityRef {
     EntityRef::Named { name: name.to_owned(), scopes: vec![Scope::Agent(ada()), Scope::Global] }
 }
 
-fn connect(from: &str, to: &str) -> NewRelation {
+pub(super) fn connect(from: &str, to: &str) -> NewRelation {
     NewRelation {
         scope: Scope::Global,
         from: named(from),
@@ -180,12 +180,12 @@ fn rename(name: &str, to: &str) -> EntityChange {
     }
 }
 
-fn outcome(given: &[Event], when: &[Write], atomic: bool) -> Decision {
+pub(super) fn outcome(given: &[Event], when: &[Write], atomic: bool) -> Decision {
     let mut present = Overlay::over(&Nothing);
     for event in given {
         present.apply(event).unwrap();
     }
-    let caller = Caller { actor: &ada(), workspace: &lab(), everywhere: false };
+    let caller = Caller { actor: &ada(), workspace: &lab(), named: None, everywhere: false };
     decide(&present, caller, when, atomic, &mut Ids::starting_at(MemoryId(100))).unwrap()
 }
 

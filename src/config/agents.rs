@@ -16,9 +16,9 @@ section! {
         pub hot_reload_timeout: Duration = Duration::from_secs(5), millis(1, DAY);
         /// Validation results kept, by content.
         pub validation_cache_size: usize = 100, whole(0, 10_000_000);
-        /// Time for one tool call, whatever the agent's own limit says.
-        pub tool_call_timeout: Duration = Duration::from_secs(10), millis(1, DAY);
-        /// Age of cached answers; `0s` turns the cache off.
+        /// Longest time for one tool call, whatever an agent's own limit says; unset: their limits alone hold.
+        pub tool_call_timeout: Option<Duration> = None, millis(1, DAY);
+        /// Age of cached answers; `0s` turns the cache off. An agent's file asks for them: `performance.cache_responses: true`.
         pub response_cache_ttl: Duration = Duration::ZERO;
         /// Failed turns in a row after which an agent is left alone.
         pub circuit_failures: u32 = 10, whole(1, 100);
@@ -32,6 +32,24 @@ section! {
         pub default_limits: DefaultLimits = DefaultLimits::default();
         /// Limits by agent type; the first match wins.
         pub overrides: Rows<AgentOverride> = Rows::default();
+    }
+}
+
+impl Agents {
+    /// What allows a call of a tool more time than [`Agents::tool_call_timeout`], and so is cut to it: its key, its name in
+    /// words and its time.
+    pub(crate) fn cut(&self) -> Vec<(&'static str, String, Duration)> {
+        let Some(cap) = self.tool_call_timeout else { return Vec::new() };
+        let usual = (
+            "agents.default_limits.tool_call_timeout",
+            "the usual time for a call".to_owned(),
+            self.default_limits.tool_call_timeout,
+        );
+        let rows = self.overrides.iter().filter_map(|row| {
+            let whose = format!("the time for a call of {}", row.agent_type);
+            Some(("agents.overrides", whose, row.tool_call_timeout?))
+        });
+        [usual].into_iter().chain(rows).filter(|(_, _, time)| *time > cap).collect()
     }
 }
 
@@ -102,7 +120,7 @@ section! {
         pub conversation_cache_size: usize = 1_000, whole(0, 100_000_000);
         /// Age of a prepared context.
         pub context_cache_ttl: Duration = Duration::from_mins(5);
-        /// Keep answers.
+        /// Keep answers of models for `agents.response_cache_ttl`, which is `0s` unless it is set.
         pub response_cache_enabled: bool = true;
     }
 }
@@ -164,5 +182,27 @@ section! {
         pub normal_capabilities: Vec<String> = Vec::new();
         /// To `background`.
         pub background_capabilities: Vec<String> = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load_text;
+
+    /// What is warned of in this text.
+    fn warned(text: &str) -> Vec<String> {
+        let loaded = load_text(text).unwrap_or_else(|error| panic!("{error}"));
+        loaded.warnings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_cap_cuts_that_somebody_set_is_named() {
+        let rows = "overrides: [{agent_type: slow, tool_call_timeout: 30s}, {agent_type: quick, tool_call_timeout: 1s}]";
+        let cut = warned(&format!("agents: {{tool_call_timeout: 5s, {rows}}}"));
+        let [slow] = &cut[..] else { panic!("{cut:?}") };
+        assert!(slow.contains("slow, 30s, is cut by agents.tool_call_timeout"), "{slow}");
+        assert!(warned(&format!("agents: {{{rows}}}")).is_empty());
+        let usual = warned("agents: {tool_call_timeout: 5s, default_limits: {tool_call_timeout: 7s}}");
+        assert!(usual.len() == 1 && usual[0].contains("the usual time for a call, 7s"), "{usual:?}");
     }
 }

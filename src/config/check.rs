@@ -15,7 +15,7 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// What is allowed and should be known.
     pub warnings: Vec<Problem>,
-    /// Keys that are set and change nothing yet.
+    /// Keys that are set and change nothing.
     pub without_effect: Vec<Ineffective>,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Report {
             }
         }
         for Ineffective { key, value, reason } in &self.without_effect {
-            writeln!(f, "no effect yet: {key} = {value}: {reason}")?;
+            writeln!(f, "no effect: {key} = {value}: {reason}")?;
         }
         match self.problems.len() {
             0 => f.write_str("the configuration can be used"),

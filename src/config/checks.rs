@@ -187,6 +187,14 @@ impl Checks<'_> {
     }
 
     fn rows(&mut self, config: &Config) {
+        for (key, whose, time) in config.agents.cut() {
+            // A default that is above the cap was not written by anybody.
+            if self.origins.contains_key(key) {
+                let message =
+                    format!("{whose}, {}, is cut by agents.tool_call_timeout", format_duration(time));
+                self.warn(key, &message, "raise agents.tool_call_timeout, or leave it out");
+            }
+        }
         for (index, row) in config.agents.overrides.iter().enumerate() {
             if row.agent_type.is_empty() {
                 let message = format!("row {} has no agent_type", index + 1);

@@ -126,6 +126,18 @@ impl Document {
         Ok(Self { text: text.to_owned(), root })
     }
 
+    /// A document that is this text, whatever YAML would make of it.
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self { text: text.to_owned(), root: Node { id: NodeId(0), value: Yaml::Text(text.to_owned()) } }
+    }
+
+    /// Whether its value is a text of which `source`, from which it was parsed, holds more: the rest was taken for a comment.
+    pub(crate) fn is_cut(&self, source: &str) -> bool {
+        let source = source.trim();
+        let is_begin = |text: &str| !text.is_empty() && text.len() < source.len() && source.starts_with(text);
+        self.root.value.text().is_some_and(is_begin)
+    }
+
     /// Where `node` stands. `None` only for an empty text.
     pub(crate) fn place(&self, node: NodeId) -> Option<Place> {
         let document = serde_yaml::Deserializer::from_str(&self.text).next()?;

@@ -1,7 +1,7 @@
-//! Keys that are read and checked but change nothing yet, each with its reason. Later work makes this table shorter.
+//! Keys that change nothing, each with its reason: mostly because of what others are set to. A start names those that were set.
 
 use super::table::value_of;
-use super::{Allocator, Config, Durability};
+use super::{Allocator, AutoVacuum, Config, Durability, EmbeddingEngine, Fusion, VacuumStrategy};
 
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -27,6 +27,38 @@ const fn always(name: &'static str, reason: &'static str) -> Rule {
     Rule { name, reason, applies: |_| true, works: false }
 }
 
+/// A key that changes something unless `applies` holds.
+const fn when(name: &'static str, applies: fn(&Config) -> bool, reason: &'static str) -> Rule {
+    Rule { name, reason, applies, works: true }
+}
+
+const NO_MODEL: &str = "embedding.keyword_only is true: no model is loaded, and there are no vectors";
+
+const NO_WAL: &str = "memory.sqlite_config.wal_mode is false: there is no write-ahead log";
+
+const NO_ANSWER_KEPT: &str = "no answer of a model is kept: agents.response_cache_ttl is 0s, or \
+                              conversation_processing.response_cache_enabled is false";
+
+const NO_COMPRESSION: &str = "http_server.enable_compression is false";
+
+const NO_QUEUES: &str = "request_handling.priority_queues.enabled is false: there is one queue for all";
+
+const fn without_model(config: &Config) -> bool {
+    config.embedding.keyword_only
+}
+
+const fn without_wal(config: &Config) -> bool {
+    !config.memory.sqlite_config.wal_mode
+}
+
+const fn keeps_no_answer(config: &Config) -> bool {
+    config.agents.response_cache_ttl.is_zero() || !config.conversation_processing.response_cache_enabled
+}
+
+fn runs_candle(config: &Config) -> bool {
+    config.embedding.engine == EmbeddingEngine::Candle
+}
+
 const ONE_ALLOCATOR: &str =
     "SQLite is given the allocator of the process, see memory_allocation.allocator; there is no other";
 
@@ -41,39 +73,144 @@ const OTHER_ALLOCATOR: &str = if cfg!(feature = "system-allocator") {
 /// The table.
 const RULES: &[Rule] = &[
     always("memory_allocation.sqlite_memory", ONE_ALLOCATOR),
-    Rule {
-        name: "memory_allocation.agent_memory.pool_size",
-        reason: "both pools are off; see conversation_pool and response_pool beside it",
-        applies: |config| {
+    when(
+        "memory_allocation.agent_memory.pool_size",
+        |config| {
             let pools = &config.memory_allocation.agent_memory;
             !pools.conversation_pool && !pools.response_pool
         },
-        works: true,
-    },
-    Rule {
-        name: "memory_allocation.allocator",
-        reason: OTHER_ALLOCATOR,
-        applies: |config| config.memory_allocation.allocator != Allocator::BUILT_IN,
-        works: true,
-    },
-    Rule {
-        name: "memory_allocation.purge_delay",
-        reason: "it is for mimalloc, and this binary was built with another allocator",
-        applies: |_| Allocator::BUILT_IN != Allocator::Mimalloc,
-        works: true,
-    },
-    Rule {
-        name: "server.allowed_hosts",
-        reason: "there are API keys: who has one is answered, whatever host a request is for",
-        applies: |config| config.auth.keys_file.is_some() || !config.auth.keys.is_empty(),
-        works: true,
-    },
-    Rule {
-        name: "log.flush_interval",
-        reason: "it is for `log.durability: interval`; now each write waits for the disk or none does",
-        applies: |config| config.log.durability != Durability::Interval,
-        works: true,
-    },
+        "both pools are off; see conversation_pool and response_pool beside it",
+    ),
+    when(
+        "memory_allocation.allocator",
+        |config| config.memory_allocation.allocator != Allocator::BUILT_IN,
+        OTHER_ALLOCATOR,
+    ),
+    when(
+        "memory_allocation.purge_delay",
+        |_| Allocator::BUILT_IN != Allocator::Mimalloc,
+        "it is for mimalloc, and this binary was built with another allocator",
+    ),
+    when(
+        "server.allowed_hosts",
+        |config| config.auth.keys_file.is_some() || !config.auth.keys.is_empty(),
+        "there are API keys: who has one is answered, whatever host a request is for",
+    ),
+    when(
+        "log.flush_interval",
+        |config| config.log.durability != Durability::Interval,
+        "it is for `log.durability: interval`; now each write waits for the disk or none does",
+    ),
+    when(
+        "memory_writes.compression_threshold",
+        |config| !config.memory_writes.compress_observations,
+        "memory_writes.compress_observations is false",
+    ),
+    // The REST door.
+    when(
+        "http_server.worker_threads",
+        |config| config.runtime.cpu_optimization.tokio_worker_threads.is_some(),
+        "runtime.cpu_optimization.tokio_worker_threads is set, and is the number of these threads",
+    ),
+    when(
+        "http_server.header_buffer_size",
+        |config| config.http_server.header_buffer_size.0 <= config.http_server.request_buffer_size.0,
+        "http_server.request_buffer_size is as large: the larger of the two counts",
+    ),
+    when(
+        "http_server.request_buffer_size",
+        |config| config.http_server.request_buffer_size.0 < config.http_server.header_buffer_size.0,
+        "http_server.header_buffer_size is larger: the larger of the two counts",
+    ),
+    when("http_server.compression_level", |config| !config.http_server.enable_compression, NO_COMPRESSION),
+    when(
+        "http_server.compression_threshold",
+        |config| !config.http_server.enable_compression,
+        NO_COMPRESSION,
+    ),
+    when(
+        "http_server.cache_ttl",
+        |config| !config.http_server.cache_static_content,
+        "http_server.cache_static_content is false",
+    ),
+    when(
+        "api_optimization.cache_ttl",
+        |config| !config.api_optimization.cache_agent_list,
+        "api_optimization.cache_agent_list is false",
+    ),
+    // The graph's file.
+    when(
+        "advanced_memory_tuning.sqlite_advanced.vacuum_strategy",
+        |config| {
+            config.advanced_memory_tuning.sqlite_advanced.vacuum_strategy == VacuumStrategy::Incremental
+                && config.memory.sqlite_config.auto_vacuum != AutoVacuum::Incremental
+        },
+        "incremental finds free pages to give back only with memory.sqlite_config.auto_vacuum: incremental; set that, or \
+         choose full or auto",
+    ),
+    when("advanced_memory_tuning.sqlite_advanced.wal_checkpoint_strategy", without_wal, NO_WAL),
+    when("advanced_memory_tuning.sqlite_advanced.wal_checkpoint_interval", without_wal, NO_WAL),
+    when("memory.sqlite_config.journal_size_limit_mb", without_wal, NO_WAL),
+    // Models and searches.
+    when("memory.embedding_config", without_model, NO_MODEL),
+    when("embedding.engine", without_model, NO_MODEL),
+    when("advanced_memory_tuning.embedding_advanced", without_model, NO_MODEL),
+    when("advanced_memory_tuning.vector_similarity", without_model, NO_MODEL),
+    when("memory_allocation.embedding_model.memory_mapping", without_model, NO_MODEL),
+    when("memory_allocation.embedding_model.prefault_pages", without_model, NO_MODEL),
+    when("memory_writes.embedding_batch_size", without_model, NO_MODEL),
+    when("memory.scaling.min_cache_hit_rate", without_model, NO_MODEL),
+    when("memory.search.fusion", without_model, NO_MODEL),
+    when("memory.search.semantic_weight", without_model, NO_MODEL),
+    when(
+        "memory.search.semantic_weight",
+        |config| config.memory.search.fusion == Fusion::ReciprocalRank,
+        "it is for memory.search.fusion: weighted",
+    ),
+    when(
+        "advanced_memory_tuning.embedding_advanced.prefetch_batches",
+        runs_candle,
+        "embedding.engine: candle cuts each text where it embeds it",
+    ),
+    when(
+        "memory_allocation.embedding_model.prefault_pages",
+        runs_candle,
+        "embedding.engine: candle copies the whole file when it is loaded",
+    ),
+    when(
+        "memory_allocation.embedding_model.prefault_pages",
+        |config| !config.memory_allocation.embedding_model.memory_mapping,
+        "memory_allocation.embedding_model.memory_mapping is false: the file is read, and no page of it is mapped",
+    ),
+    when(
+        "memory_allocation.embedding_model.huge_pages",
+        |config| {
+            let asks = config.memory_allocation.embedding_model.huge_pages;
+            asks && (runs_candle(config) || without_model(config))
+        },
+        "it is for the weights of embedding.engine: fused, which are not loaded; only false changes something",
+    ),
+    // Agents.
+    when(
+        "conversation_processing.response_cache_enabled",
+        |config| {
+            let enabled = config.conversation_processing.response_cache_enabled;
+            enabled && config.agents.response_cache_ttl.is_zero()
+        },
+        "agents.response_cache_ttl is 0s; set it too, and performance.cache_responses: true in the files of agents",
+    ),
+    when(
+        "agents.response_cache_ttl",
+        |config| !config.conversation_processing.response_cache_enabled,
+        "conversation_processing.response_cache_enabled is false",
+    ),
+    when("llm.cache_entries", keeps_no_answer, NO_ANSWER_KEPT),
+    when("llm.cache_size", keeps_no_answer, NO_ANSWER_KEPT),
+    when(
+        "request_handling.classification",
+        |config| !config.request_handling.priority_queues.enabled,
+        NO_QUEUES,
+    ),
 ];
 
 /// The rules about the key `name` (canonical).
@@ -105,8 +242,168 @@ pub(crate) fn among<'a>(config: &Config, keys: impl Iterator<Item = (&'a str, &'
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use super::super::load::load_text;
     use super::super::table::known;
     use super::*;
+
+    /// A key, a file where it changes nothing, and one where it does.
+    type Row = (&'static str, &'static str, &'static str);
+
+    const ROWS: &[Row] = &[
+        (
+            "http_server.worker_threads",
+            "http_server: {worker_threads: 4}\nruntime: {cpu_optimization: {tokio_worker_threads: 4}}",
+            "http_server: {worker_threads: 4}",
+        ),
+        (
+            "runtime.cpu_optimization.http_worker_threads",
+            "runtime: {cpu_optimization: {http_worker_threads: 4, tokio_worker_threads: 8}}",
+            "runtime: {cpu_optimization: {http_worker_threads: 4}}",
+        ),
+        (
+            "http_server.header_buffer_size",
+            "http_server: {header_buffer_size: 16KB}",
+            "http_server: {header_buffer_size: 17KB}",
+        ),
+        (
+            "http_server.request_buffer_size",
+            "http_server: {request_buffer_size: 16KB, header_buffer_size: 17KB}",
+            "http_server: {request_buffer_size: 17KB, header_buffer_size: 17KB}",
+        ),
+        (
+            "http_server.compression_level",
+            "http_server: {compression_level: 9, enable_compression: false}",
+            "http_server: {compression_level: 9}",
+        ),
+        (
+            "http_server.compression_threshold",
+            "http_server: {compression_threshold: 1, enable_compression: false}",
+            "http_server: {compression_threshold: 1}",
+        ),
+        (
+            "memory_writes.compression_threshold",
+            "memory_writes: {compression_threshold: 1, compress_observations: false}",
+            "memory_writes: {compression_threshold: 1}",
+        ),
+        (
+            "http_server.cache_ttl",
+            "http_server: {cache_ttl: 1s, cache_static_content: false}",
+            "http_server: {cache_ttl: 1s}",
+        ),
+        (
+            "api_optimization.cache_ttl",
+            "api_optimization: {cache_ttl: 1s, cache_agent_list: false}",
+            "api_optimization: {cache_ttl: 1s}",
+        ),
+        (
+            "advanced_memory_tuning.sqlite_advanced.vacuum_strategy",
+            "advanced_memory_tuning: {sqlite_advanced: {vacuum_strategy: incremental}}",
+            "advanced_memory_tuning: {sqlite_advanced: {vacuum_strategy: auto}}",
+        ),
+        (
+            "advanced_memory_tuning.sqlite_advanced.vacuum_strategy",
+            "advanced_memory_tuning: {sqlite_advanced: {vacuum_strategy: incremental}}\n\
+             memory: {sqlite_config: {auto_vacuum: full}}",
+            "advanced_memory_tuning: {sqlite_advanced: {vacuum_strategy: incremental}}\n\
+             memory: {sqlite_config: {auto_vacuum: incremental}}",
+        ),
+        (
+            "advanced_memory_tuning.sqlite_advanced.wal_checkpoint_strategy",
+            "advanced_memory_tuning: {sqlite_advanced: {wal_checkpoint_strategy: full}}\n\
+             memory: {sqlite_config: {wal_mode: false}}",
+            "advanced_memory_tuning: {sqlite_advanced: {wal_checkpoint_strategy: full}}",
+        ),
+        (
+            "advanced_memory_tuning.sqlite_advanced.wal_checkpoint_interval",
+            "advanced_memory_tuning: {sqlite_advanced: {wal_checkpoint_interval: 9}}\n\
+             memory: {sqlite_config: {wal_mode: false}}",
+            "advanced_memory_tuning: {sqlite_advanced: {wal_checkpoint_interval: 9}}",
+        ),
+        (
+            "memory.sqlite_config.journal_size_limit_mb",
+            "memory: {sqlite_config: {journal_size_limit_mb: 9, wal_mode: false}}",
+            "memory: {sqlite_config: {journal_size_limit_mb: 9}}",
+        ),
+        (
+            "embedding_config.batch_size",
+            "embedding: {keyword_only: true}\nembedding_config: {batch_size: 9}",
+            "embedding_config: {batch_size: 9}",
+        ),
+        (
+            "embedding.engine",
+            "embedding: {engine: candle, keyword_only: true}",
+            "embedding: {engine: candle}",
+        ),
+        (
+            "memory.search.semantic_weight",
+            "memory: {search: {semantic_weight: 0.5, fusion: reciprocal_rank}}",
+            "memory: {search: {semantic_weight: 0.5, fusion: weighted}}",
+        ),
+        (
+            "memory.search.fusion",
+            "embedding: {keyword_only: true}\nmemory: {search: {fusion: reciprocal_rank}}",
+            "memory: {search: {fusion: reciprocal_rank}}",
+        ),
+        (
+            "advanced_memory_tuning.embedding_advanced.prefetch_batches",
+            "embedding: {engine: candle}\nadvanced_memory_tuning: {embedding_advanced: {prefetch_batches: 9}}",
+            "advanced_memory_tuning: {embedding_advanced: {prefetch_batches: 9}}",
+        ),
+        (
+            "memory_allocation.embedding_model.prefault_pages",
+            "embedding: {engine: candle}\nmemory_allocation: {embedding_model: {prefault_pages: false}}",
+            "memory_allocation: {embedding_model: {prefault_pages: false}}",
+        ),
+        (
+            "memory_allocation.embedding_model.prefault_pages",
+            "memory_allocation: {embedding_model: {prefault_pages: true, memory_mapping: false}}",
+            "memory_allocation: {embedding_model: {prefault_pages: true}}",
+        ),
+        (
+            "memory_allocation.embedding_model.huge_pages",
+            "embedding: {engine: candle}\nmemory_allocation: {embedding_model: {huge_pages: true}}",
+            "embedding: {engine: candle}\nmemory_allocation: {embedding_model: {huge_pages: false}}",
+        ),
+        (
+            "conversation_processing.response_cache_enabled",
+            "conversation_processing: {response_cache_enabled: true}",
+            "conversation_processing: {response_cache_enabled: true}\nagents: {response_cache_ttl: 1m}",
+        ),
+        (
+            "agents.response_cache_ttl",
+            "conversation_processing: {response_cache_enabled: false}\nagents: {response_cache_ttl: 1m}",
+            "agents: {response_cache_ttl: 1m}",
+        ),
+        (
+            "llm.cache_entries",
+            "llm: {cache_entries: 9}",
+            "llm: {cache_entries: 9}\nagents: {response_cache_ttl: 1m}",
+        ),
+        (
+            "llm.cache_size",
+            "llm: {cache_size: 1MB}",
+            "llm: {cache_size: 1MB}\nagents: {response_cache_ttl: 1m}",
+        ),
+        (
+            "request_handling.classification.high_capabilities",
+            "request_handling: {priority_queues: {enabled: false}, classification: {high_capabilities: [a]}}",
+            "request_handling: {classification: {high_capabilities: [a]}}",
+        ),
+    ];
+
+    #[test]
+    fn a_key_that_another_one_leaves_nothing_to_do_is_listed_and_only_then() {
+        for (key, vain, useful) in ROWS {
+            let listed = |text: &str| {
+                let found = load_text(text).unwrap().without_effect();
+                found.iter().any(|one| one.key == *key)
+            };
+            assert!(listed(vain), "{key} changes nothing in {vain}");
+            assert!(!listed(useful), "{key} changes something in {useful}");
+        }
+    }
 
     #[test]
     fn every_row_of_the_table_names_something_that_exists() {

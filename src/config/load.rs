@@ -38,14 +38,22 @@ pub struct Flag {
     pub name: String,
     /// The key it sets, as in `server.port`.
     pub key: String,
-    /// The value, as it would stand in a file.
+    /// The value, as it would stand in a file, or as it is meant.
     pub value: String,
+    /// Whether the value is a text as it is, and not what a file would hold.
+    is_text: bool,
 }
 
 impl Flag {
     /// A flag that sets `key` to `value`.
     pub fn new(name: &str, key: &str, value: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), key: key.to_owned(), value: value.into() }
+        Self { name: name.to_owned(), key: key.to_owned(), value: value.into(), is_text: false }
+    }
+
+    /// A flag that sets `key` to a text, whatever a file would read into its signs: the name of a folder may be `2026` or
+    /// `data #2`.
+    pub fn text(name: &str, key: &str, value: impl Into<String>) -> Self {
+        Self { is_text: true, ..Self::new(name, key, value) }
     }
 }
 
@@ -101,7 +109,7 @@ impl Loaded {
         self.problem(key, message, remedy)
     }
 
-    /// The keys that were set, in order of their names, and change nothing yet.
+    /// The keys that were set, in order of their names, and change nothing.
     pub fn without_effect(&self) -> Vec<Ineffective> {
         let keys = self.origins.iter().map(|(name, origin)| (name.as_str(), origin.written.as_str()));
         effect::among(&self.config, keys)
@@ -293,12 +301,14 @@ impl Loading {
 
     fn flags(&mut self, flags: &[Flag]) {
         let mut rank = Rank::new();
-        for Flag { name, key, value } in flags {
+        for Flag { name, key, value, is_text } in flags {
             let source = Source::Flag(name.clone());
-            if known(key) == Some(Known::Key) {
-                self.single(&mut rank, source, key, value);
-            } else {
+            if known(key) != Some(Known::Key) {
                 self.problems.push(Problem::new(source, key, "unknown key", &remedy(key)));
+            } else if *is_text {
+                rank.push(alone(source, key, Document::of_text(value)));
+            } else {
+                self.single(&mut rank, source, key, value);
             }
         }
         self.apply(&rank);
@@ -306,18 +316,15 @@ impl Loading {
 
     /// Adds one value that stands alone, in the notation of a file.
     fn single(&mut self, rank: &mut Rank, source: Source, key: &str, value: &str) {
-        let document = match Document::parse(value) {
-            Ok(document) => document,
-            Err(error) => {
-                let remedy =
-                    format!("write the value as in a file; {} as text needs quotes", variable_of(key));
-                self.problems.push(Problem::new(source, key, error.message, &remedy));
-                return;
+        let fault = match Document::parse(value) {
+            Ok(document) if document.is_cut(value) => {
+                "what stands behind ` #` would be left out, as a comment".to_owned()
             }
+            Ok(document) => return rank.push(alone(source, key, document)),
+            Err(error) => error.message,
         };
-        let node = document.root.clone();
-        let (document, written) = (Arc::new(document), key.to_owned());
-        rank.push(Given { source, written, document, key: None, node });
+        let remedy = format!("write the value as in a file; {} as text needs quotes", variable_of(key));
+        self.problems.push(Problem::new(source, key, fault, &remedy));
     }
 
     /// Takes the values of a rank over, above those of the ranks before.
@@ -394,6 +401,12 @@ impl Loading {
         self.problems.sort_by_key(|problem| (rank(problem), problem.place));
         Err(LoadError { problems: self.problems })
     }
+}
+
+/// A value that stands alone, as what `key` is set to.
+fn alone(source: Source, key: &str, document: Document) -> Given {
+    let node = document.root.clone();
+    Given { source, written: key.to_owned(), document: Arc::new(document), key: None, node }
 }
 
 fn wrong_value(given: &Given, wrong: Wrong) -> Problem {

@@ -37,11 +37,11 @@ section! {
     pub struct SqliteConfig {
         /// `journal_mode`: write-ahead log, or a rollback journal.
         pub wal_mode: bool = true;
-        /// `cache_size` of the writer, in MB; the readers share about as much again.
+        /// `cache_size` of the writer, in MB; the readers share half as much again.
         pub cache_size_mb: u32 = 128, whole(1, 65_536);
         /// `mmap_size`, in MB: at most 2047, the most that SQLite maps. 0 turns mapping off.
         pub mmap_size_mb: u32 = 512, whole(0, 2_047);
-        /// `page_size`, in bytes; takes effect when the file is made.
+        /// `page_size`, in bytes; a file that has another one is written anew at the start.
         pub page_size: u32 = 4_096, Limits::PowerOfTwo { min: 512, max: 65_536 };
         /// `synchronous`.
         pub synchronous: Synchronous = Synchronous::Normal;
@@ -49,7 +49,7 @@ section! {
         pub journal_size_limit_mb: Option<u32> = Some(100), whole(1, 1 << 20);
         /// `temp_store`.
         pub temp_store: TempStore = TempStore::Memory;
-        /// `auto_vacuum`; takes effect when the file is made.
+        /// `auto_vacuum`; a file that has another one is written anew at the start.
         pub auto_vacuum: AutoVacuum = AutoVacuum::None;
     }
 }
@@ -83,7 +83,7 @@ choice! {
     pub enum AutoVacuum {
         /// The file never shrinks by itself.
         None = "none",
-        /// Free pages are given back when asked for.
+        /// Free pages are given back every `advanced_memory_tuning.sqlite_advanced.analyze_frequency`.
         Incremental = "incremental",
         /// Free pages are given back at every commit.
         Full = "full",
@@ -112,9 +112,9 @@ section! {
         pub cache_hit_target: f64 = 0.90, share();
         /// Age at which a cached vector is dropped.
         pub embedding_ttl: Duration = Duration::from_hours(1), millis(1, 3_650 * DAY);
-        /// Share of the cache that stays when it is full and old entries are dropped.
+        /// Share of the cache from which on entries that are too old are dropped, and that stays when it is full.
         pub cleanup_threshold: f64 = 0.8, Limits::Real { min: 0.05, max: 1.0 };
-        /// Drop to half of the cache instead.
+        /// A full cache is emptied to half, where that is less than `cleanup_threshold`.
         pub aggressive_cleanup: bool = false;
     }
 }

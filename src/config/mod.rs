@@ -164,13 +164,6 @@ impl Config {
         writes.compress_observations.then_some(writes.compression_threshold.0)
     }
 
-    /// Entries of the query cache that stay when it is full, at least 1 unless the cache is off.
-    pub fn cache_entries_kept(&self) -> usize {
-        let embedding = &self.memory.embedding_config;
-        let kept = if embedding.aggressive_cleanup { 0.5 } else { embedding.cleanup_threshold };
-        ((embedding.cache_size as f64 * kept) as usize).max(1).min(embedding.cache_size)
-    }
-
     /// The API keys: those in place and those of `auth.keys_file`, which is read now.
     ///
     /// # Errors

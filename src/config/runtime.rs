@@ -18,7 +18,7 @@ section! {
     pub struct CpuOptimization {
         /// Reads of the graph at a time, each with a connection of its own to SQLite; unset: 8. One thread writes.
         pub memory_worker_threads: Option<usize> = None, whole(1, 64);
-        /// Threads of agents; unset: the cores.
+        /// Threads of agents; unset: 4, or the cores when they are fewer.
         pub agent_worker_threads: Option<usize> = None, whole(1, 1_024);
         /// Keep each thread of requests, agents, the model, scans and the memory on one core.
         pub enable_cpu_affinity: bool = false;
@@ -26,7 +26,8 @@ section! {
         pub high_priority_threads: Vec<ThreadClass> = Vec::new();
         /// Runtime of asynchronous code.
         pub async_runtime: AsyncRuntime = AsyncRuntime::Tokio;
-        /// Threads of that runtime in all; unset: `http_server.worker_threads`, else the cores.
+        /// Threads of that runtime in all, whatever `http_server.worker_threads` says; unset: as many as that says, else the
+        /// cores.
         pub tokio_worker_threads: Option<usize> = None, whole(1, 1_024);
     }
 }
@@ -178,13 +179,15 @@ section! {
 section! {
     /// `advanced_memory_tuning.sqlite_advanced`: SQLite's maintenance.
     pub struct SqliteAdvanced {
-        /// How hard a checkpoint of the write-ahead log tries.
+        /// How hard a checkpoint of the write-ahead log tries. Where a read of an older state goes on, `full` and `restart` hold the
+        /// next writes up for up to 5 s; no read waits.
         pub wal_checkpoint_strategy: WalCheckpoint = WalCheckpoint::Passive;
-        /// Pages of the write-ahead log between checkpoints.
+        /// Pages of the write-ahead log after which a write moves them into the file.
         pub wal_checkpoint_interval: u32 = 10_000, whole(1, 1 << 24);
-        /// Time between refreshes of the query planner's statistics.
+        /// Time between refreshes of the query planner's statistics; free pages are then given back too.
         pub analyze_frequency: Duration = Duration::from_hours(1), millis(1_000, 365 * DAY);
-        /// How free pages are given back.
+        /// How free pages are given back. `incremental` finds some only with `memory.sqlite_config.auto_vacuum: incremental`;
+        /// `auto` writes the file anew when more than a quarter of it is free.
         pub vacuum_strategy: VacuumStrategy = VacuumStrategy::Incremental;
     }
 }
@@ -196,7 +199,7 @@ choice! {
         Passive = "passive",
         /// Wait for readers.
         Full = "full",
-        /// Wait for readers and begin the file anew.
+        /// Wait for readers, those of the newest state too, so that the next write begins it anew.
         Restart = "restart",
     }
 }
@@ -204,11 +207,11 @@ choice! {
 choice! {
     /// How free pages are given back.
     pub enum VacuumStrategy {
-        /// Some at a time.
+        /// Some at a time, where `memory.sqlite_config.auto_vacuum` is `incremental`.
         Incremental = "incremental",
-        /// All at once.
+        /// All at once: the file is written anew.
         Full = "full",
-        /// As `memory.sqlite_config.auto_vacuum` says.
+        /// All at once when more than a quarter of the file is free, else some.
         Auto = "auto",
     }
 }

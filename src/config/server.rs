@@ -24,7 +24,8 @@ section! {
         pub data_dir: PathBuf = PathBuf::from("./caxton-data");
         /// Conversations that all agents work on at a time; messages of others wait in the queues.
         pub max_concurrent_conversations: usize = 1_000, whole(1, 10_000_000);
-        /// Time for one request, from its first byte to the end of the answer; then 504.
+        /// Time for the body of a request to arrive, then 408, and again so long until it is answered, then 504. Imports and
+        /// exports as tables have 10 minutes for their answer; what is streamed may take longer once it has begun.
         pub request_timeout: Duration = Duration::from_secs(30), millis(1, DAY);
         /// Longest wait for a projection to reach a position (`wait=`, `Caxton-Min-Seq`); then 503.
         pub wait_timeout: Duration = Duration::from_secs(5), millis(0, DAY);
@@ -43,22 +44,22 @@ section! {
     pub struct HttpServer {
         /// Address and port to listen on. Anything but a loopback address needs an API key.
         pub bind_address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
-        /// Threads that handle requests; unset: `runtime.cpu_optimization.tokio_worker_threads`, else the cores.
+        /// Threads that handle requests, unless `runtime.cpu_optimization.tokio_worker_threads` says how many; unset: the cores.
         pub worker_threads: Option<usize> = None, whole(1, 1_024);
         /// Threads for blocking work behind requests.
         pub max_blocking_threads: usize = 32, whole(1, 4_096);
-        /// Open connections; above it new ones wait.
+        /// Open connections; further ones are told 503 and closed, and beyond 64 of those at a time closed at once.
         pub max_connections: usize = 1_000, whole(1, 1_000_000);
         /// Time for a new connection to send a whole request head.
         pub connection_timeout: Duration = Duration::from_secs(30), millis(1, DAY);
         /// Time a connection may idle between requests.
         pub keep_alive_timeout: Duration = Duration::from_mins(1), millis(1, DAY);
-        /// Read buffer of a connection, in bytes.
+        /// Read buffer of a connection, in bytes; `header_buffer_size`, where that is larger.
         pub request_buffer_size: Bytes = Bytes(16_384), whole(8_192, 64 << 20);
         /// Send buffer of a connection in the system, in bytes: what of an answer may be under way to a slow client; unset: as
         /// the system sees fit.
         pub response_buffer_size: Option<Bytes> = None, whole(1_024, 64 << 20);
-        /// Largest request head, in bytes.
+        /// Largest request head, in bytes; `request_buffer_size`, where that is larger.
         pub header_buffer_size: Bytes = Bytes(8_192), whole(1_024, 64 << 20);
         /// Compress answers with gzip for clients that accept it.
         pub enable_compression: bool = true;
@@ -91,7 +92,8 @@ section! {
         pub cache_agent_list: bool = true;
         /// Age at which such a list is made anew all the same.
         pub cache_ttl: Duration = Duration::from_secs(30);
-        /// Put the field and the remedy into errors, beside the code and the title.
+        /// Put the value that was wrong and the list of all faults into errors; the code, the field and the remedy are there in any
+        /// case.
         pub detailed_errors: bool = true;
         /// Put the chain of causes into answers to failures (5xx); refusals have none.
         pub include_stack_traces: bool = false;

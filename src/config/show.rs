@@ -108,7 +108,7 @@ fn comment(loaded: &Loaded, key: &str) -> String {
     if loaded.origin(key).is_some()
         && let Some(reason) = effect::reason(&loaded.config, key)
     {
-        let _ = write!(text, "; no effect yet: {reason}");
+        let _ = write!(text, "; no effect: {reason}");
     }
     text
 }

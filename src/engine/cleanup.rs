@@ -278,6 +278,7 @@ impl Sweep<'_> {
         let submission = Submission {
             actor: self.actor.clone(),
             workspace: self.workspace.clone(),
+            named: None,
             correlation: Some(self.correlation.clone()),
             causation: None,
             idempotency: None,

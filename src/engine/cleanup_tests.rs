@@ -23,6 +23,7 @@ fn submit(engine: &Engine, actor: &str, write: Write) -> MemoryId {
     let submission = Submission {
         actor: actor.parse().unwrap(),
         workspace: "lab".parse().unwrap(),
+        named: None,
         correlation: None,
         causation: None,
         idempotency: None,

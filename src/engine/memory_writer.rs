@@ -1,12 +1,12 @@
-//! The one owner of the memory: decides a group of commands, commits it once, folds it, answers.
+//! The one owner of the memory: takes what it is asked in turn, and folds the graph. What becomes of commands is in
+//! [`memory_group`](super::memory_group).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use caxton_events::log::{AppendError, Appended, Batch, IdempotencyKey, Log, LogClosed};
-use caxton_events::{Draft, Event, Record, Seq};
+use caxton_events::log::{Log, LogClosed};
+use caxton_events::{Event, Record, Seq};
 use caxton_projections::driver::catch_up;
 use caxton_projections::graph::{Graph, GraphReader, SqliteOptions};
 use caxton_projections::projection::Projection;
@@ -16,13 +16,12 @@ use crossbeam_channel::{Receiver, Sender, never, select};
 use tokio::sync::oneshot;
 
 use super::erase::{self, EraseError, MemoryWork, Order};
-use super::present::Folded;
 use super::rebuild::Offer;
-use super::steps::{Pace, Steps};
-use super::submission::{Outcome, Submission, SubmitError, Wait};
+use super::steps::{Steps, Stepwise};
+use super::submission::{Outcome, Submission, SubmitError};
 use super::undo::PendingUndo;
-use crate::commands::{self, Caller, Happened, Ids, Overlay, Refusal, RefusalCode, Written};
-use crate::{failure, telemetry};
+use crate::commands::Ids;
+use crate::failure;
 
 /// How long the writer waits for a command before it looks after its database.
 const IDLE: Duration = Duration::from_secs(1);
@@ -89,14 +88,6 @@ pub(super) struct MemoryWriter {
     pub(super) damaged: Arc<AtomicBool>,
 }
 
-/// A command that was decided and now waits for the commit.
-struct Decided {
-    answer: oneshot::Sender<Result<Outcome, SubmitError>>,
-    wait: Wait,
-    results: Vec<Result<Written, Refusal>>,
-    drafts: Vec<Draft>,
-}
-
 impl MemoryWriter {
     /// Works until every sender is gone, then gives the log back.
     pub(super) fn run(mut self) -> Arc<Log> {
@@ -139,10 +130,10 @@ impl MemoryWriter {
                     }
                     Asked::Undo(undo) => self.undo(*undo),
                 }
-            } else if self.is_behind() {
-                // A failure has been made visible; the next command says it again.
-                let _ = self.fold_to_head();
-            } else if self.checkpoint() > folded && analyzed.elapsed() >= self.limits.analyze_every {
+            } else if !self.fold_rest()
+                && self.checkpoint() > folded
+                && analyzed.elapsed() >= self.limits.analyze_every
+            {
                 folded = self.checkpoint();
                 analyzed = Instant::now();
                 self.tidy();
@@ -201,6 +192,35 @@ impl MemoryWriter {
             && !self.damaged.load(Ordering::Relaxed)
     }
 
+    /// Whether the graph has stopped for a cause that may pass, as a full disk does, and neither damage nor the log's end.
+    fn may_go_on(&self) -> bool {
+        self.graph.is_some()
+            && self.positions.get(Part::Graph).stopped.is_some()
+            && !self.damaged.load(Ordering::Relaxed)
+            && self.log.reader().closed().is_none()
+    }
+
+    /// Folds what others recorded and what could not be folded before, while nobody asks for anything; `false`: there is
+    /// nothing.
+    pub(super) fn fold_rest(&mut self) -> bool {
+        let is_due = self.is_behind() || self.may_go_on();
+        if is_due {
+            // A failure has been made visible; the next command says it again.
+            let _ = self.follow_log();
+        }
+        is_due
+    }
+
+    /// Brings the graph up to the log's head. Where it had stopped, that may be more of the memory than readers know of.
+    pub(super) fn follow_log(&mut self) -> Result<(), String> {
+        let had_stopped = self.positions.get(Part::Graph).stopped.is_some();
+        self.fold_to_head()?;
+        if had_stopped {
+            self.positions.memory_changed();
+        }
+        Ok(())
+    }
+
     /// Refreshes the statistics of the database and gives free pages back, while nobody waits.
     fn tidy(&mut self) {
         let Some(graph) = &mut self.graph else { return };
@@ -231,69 +251,6 @@ impl MemoryWriter {
         group
     }
 
-    fn commit(&mut self, group: Vec<Pending>) {
-        if let (None, Some(reason)) = (&self.graph, &self.awaited) {
-            for pending in group {
-                let (name, reason) = (Part::Graph.name(), reason.clone());
-                let _ = pending.answer.send(Err(SubmitError::Rebuilding { name, reason }));
-            }
-            return;
-        }
-        if let Err(error) = self.fold_to_head() {
-            for pending in group {
-                let name = Part::Graph.name();
-                let _ = pending.answer.send(Err(SubmitError::Unavailable { name, error: error.clone() }));
-            }
-            return;
-        }
-        let (decided, batches) = self.decide(group);
-        if decided.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let results = match self.log.append(batches) {
-            Ok(results) => results,
-            Err(closed) => {
-                let error = AppendError::from(closed);
-                for decided in decided {
-                    let _ = decided.answer.send(Err(SubmitError::Log(error.clone())));
-                }
-                return;
-            }
-        };
-        telemetry::log_appended(self.log.head().seq.0, started.elapsed());
-        let mut records = Vec::new();
-        let mut waiting = Vec::new();
-        for (decided, result) in decided.into_iter().zip(results) {
-            match result {
-                Ok(appended) => {
-                    let (answer, wait, outcome) = decided.placed(&appended, &mut records);
-                    if wait == Wait::Durable {
-                        let _ = answer.send(Ok(outcome));
-                    } else {
-                        waiting.push((answer, outcome));
-                    }
-                }
-                Err(error) => {
-                    let _ = decided.answer.send(Err(SubmitError::Log(error)));
-                }
-            }
-        }
-        let folded = self.fold(&records);
-        self.positions.memory_changed();
-        self.show_agents(&records);
-        for (answer, outcome) in waiting {
-            let _ = answer.send(match &folded {
-                Ok(()) => Ok(outcome),
-                Err(error) => Err(SubmitError::ProjectionStopped {
-                    name: Part::Graph.name(),
-                    error: error.clone(),
-                    last: outcome.last,
-                }),
-            });
-        }
-    }
-
     /// Waits until whoever wrote for the first time can get messages: it is told that it is registered.
     pub(super) fn show_agents(&self, records: &[Record]) {
         let last = records.iter().rfind(|record| matches!(record.event, Event::Agent(_)));
@@ -304,91 +261,6 @@ impl MemoryWriter {
         }
     }
 
-    /// Decides each command on top of those before it. Commands that need no commit are answered here.
-    fn decide(&mut self, group: Vec<Pending>) -> (Vec<Decided>, Vec<Batch>) {
-        let folded = Folded(self.reader.clone());
-        let mut layer = Overlay::over(&folded);
-        let mut keys: HashSet<String> = HashSet::new();
-        let (mut decided, mut batches) = (Vec::new(), Vec::new());
-        let mut broken = false;
-        for pending in group {
-            let key = pending.submission.scoped_key();
-            if broken || key.as_ref().is_some_and(|key| keys.contains(key)) {
-                self.deferred.push(pending);
-                continue;
-            }
-            let Pending { submission, everywhere, answer } = pending;
-            let ids = self.ids;
-            match self.decide_one(&mut layer, (&submission, everywhere), key.as_deref()) {
-                Ok(Verdict::Answered(outcome)) => {
-                    let _ = answer.send(Ok(outcome));
-                }
-                Ok(Verdict::Commit { results, batch }) => {
-                    keys.extend(key);
-                    let drafts = batch.drafts.clone();
-                    decided.push(Decided { answer, wait: submission.wait, results, drafts });
-                    batches.push(batch);
-                }
-                Err(error) => {
-                    self.ids = ids;
-                    // After a failed read the layer may hold half a command: the rest of the group waits for the next.
-                    broken = matches!(error, SubmitError::Graph(_));
-                    let _ = answer.send(Err(error));
-                }
-            }
-        }
-        (decided, batches)
-    }
-
-    fn decide_one(
-        &mut self,
-        layer: &mut Overlay<'_>,
-        (submission, everywhere): (&Submission, bool),
-        key: Option<&str>,
-    ) -> Result<Verdict, SubmitError> {
-        let idempotency = submission.idempotency.as_ref();
-        if let (Some(key), Some(asked)) = (key, idempotency)
-            && let Some(known) = self.log.reader().key(key).map_err(SubmitError::Read)?
-        {
-            if known.fingerprint != asked.fingerprint {
-                return Err(SubmitError::Refused(vec![key_conflict(&asked.key, known.first)]));
-            }
-            let results = results_kept(&known.answer).map_err(SubmitError::Answer)?;
-            let (first, last, recorded_at) = (known.first, known.last, known.recorded_at);
-            return Ok(Verdict::Answered(Outcome { first, last, recorded_at, results, replayed: true }));
-        }
-        let Submission { actor, workspace, writes, atomic, .. } = submission;
-        let caller = Caller { actor, workspace, everywhere };
-        let decision =
-            commands::decide(layer, caller, writes, *atomic, &mut self.ids).map_err(SubmitError::Graph)?;
-        if submission.atomic && decision.results.iter().any(Result::is_err) {
-            return Err(SubmitError::Refused(decision.results.into_iter().filter_map(Result::err).collect()));
-        }
-        if decision.events.is_empty() {
-            let head = self.log.head();
-            return Ok(Verdict::Answered(Outcome {
-                first: head.seq,
-                last: head.seq,
-                recorded_at: head.recorded_at,
-                results: decision.results,
-                replayed: false,
-            }));
-        }
-        for happened in &decision.events {
-            layer.apply(&happened.event).map_err(SubmitError::Graph)?;
-        }
-        let drafts = drafts(submission, decision.events);
-        let key = match (key, idempotency) {
-            (Some(key), Some(asked)) => Some(IdempotencyKey {
-                key: key.to_owned(),
-                fingerprint: asked.fingerprint,
-                answer: kept(&decision.results).map_err(SubmitError::Answer)?,
-            }),
-            _ => None,
-        };
-        Ok(Verdict::Commit { results: decision.results, batch: Batch { drafts, key, expected: None } })
-    }
-
     /// Folds what was just appended; from the log where something else was appended in between.
     pub(super) fn fold(&mut self, records: &[Record]) -> Result<(), String> {
         let next = self.checkpoint().next();
@@ -396,24 +268,8 @@ impl MemoryWriter {
         let Some(graph) = self.graph.as_mut().filter(|_| contiguous) else {
             return self.fold_to_head();
         };
-        let mut rest = records;
-        while !rest.is_empty() {
-            let (step, behind) = rest.split_at(self.steps.next(rest));
-            let started = Instant::now();
-            if let Err(error) = graph.apply(step) {
-                return Err(self.stopped(&error));
-            }
-            let took = started.elapsed();
-            telemetry::graph_step_finished(step.len(), took);
-            if let Pace::Halved(records_max) = self.steps.took(took) {
-                tracing::warn!(
-                    ?took,
-                    records = step.len(),
-                    records_max,
-                    "steps of the graph are made smaller"
-                );
-            }
-            rest = behind;
+        if let Err(error) = Stepwise::new(graph, &mut self.steps).apply(records) {
+            return Err(self.stopped(&error));
         }
         // A reader may have met damage meanwhile, which only the next start mends.
         if !self.damaged.load(Ordering::Relaxed) {
@@ -434,7 +290,8 @@ impl MemoryWriter {
         let Some(graph) = &mut self.graph else {
             return Err("there is none; restart the server to rebuild it from the log".to_owned());
         };
-        match catch_up(&reader, graph, &mut |_, _| {}) {
+        // What others appended meanwhile, as agents that talk do, makes no step larger.
+        match catch_up(&reader, &mut Stepwise::new(graph, &mut self.steps), &mut |_, _| {}) {
             Ok(seq) => {
                 self.positions.advance(Part::Graph, seq);
                 Ok(())
@@ -462,77 +319,5 @@ impl MemoryWriter {
         let text = closed.to_string();
         self.positions.stop(Part::Graph, text.clone());
         text
-    }
-}
-
-enum Verdict {
-    /// Nothing is to be written.
-    Answered(Outcome),
-    /// To be written.
-    Commit { results: Vec<Result<Written, Refusal>>, batch: Batch },
-}
-
-impl Decided {
-    /// The outcome at the place the log gave, and the records it became.
-    fn placed(
-        self,
-        appended: &Appended,
-        records: &mut Vec<Record>,
-    ) -> (oneshot::Sender<Result<Outcome, SubmitError>>, Wait, Outcome) {
-        if appended.replayed.is_none() {
-            for (draft, seq) in self.drafts.into_iter().zip(appended.first.0..) {
-                records.push(Record {
-                    seq: Seq(seq),
-                    recorded_at: appended.recorded_at,
-                    stream: draft.stream,
-                    actor: draft.actor,
-                    correlation: draft.correlation,
-                    causation: draft.causation,
-                    event: draft.event,
-                });
-            }
-        }
-        let outcome = Outcome {
-            first: appended.first,
-            last: appended.last,
-            recorded_at: appended.recorded_at,
-            results: self.results,
-            replayed: appended.replayed.is_some(),
-        };
-        (self.answer, self.wait, outcome)
-    }
-}
-
-/// The events of a command as the log takes them.
-fn drafts(submission: &Submission, events: Vec<Happened>) -> Vec<Draft> {
-    let draft = |happened: Happened| Draft {
-        stream: happened.stream,
-        actor: submission.actor.as_str().to_owned(),
-        correlation: submission.correlation.clone(),
-        causation: submission.causation,
-        event: happened.event,
-    };
-    events.into_iter().map(draft).collect()
-}
-
-/// An answer as it is kept with its key. It may outlive what it is about, so it holds no text of the memory.
-fn kept(results: &[Result<Written, Refusal>]) -> Result<Vec<u8>, serde_json::Error> {
-    let results = results.iter().map(|result| result.as_ref().map_err(Refusal::without_texts));
-    serde_json::to_vec(&results.collect::<Vec<_>>())
-}
-
-/// What was kept. Earlier versions kept refusals with their texts, which are not told again.
-fn results_kept(answer: &[u8]) -> Result<Vec<Result<Written, Refusal>>, serde_json::Error> {
-    let results: Vec<Result<Written, Refusal>> = serde_json::from_slice(answer)?;
-    Ok(results.into_iter().map(|result| result.map_err(|refusal| refusal.without_texts())).collect())
-}
-
-pub(super) fn key_conflict(key: &str, first: Seq) -> Refusal {
-    Refusal {
-        code: RefusalCode::IdempotencyConflict,
-        index: 0,
-        field: "Idempotency-Key".to_owned(),
-        message: format!("{key:?} was used for another request, recorded at {first}"),
-        remedy: "use a new key for a new request".to_owned(),
     }
 }

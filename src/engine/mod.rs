@@ -1,7 +1,7 @@
 //! The pipeline: a command is decided, its events are committed to the log, projections fold them, the caller is
 //! answered. Starting and stopping it in order.
 //!
-//! Reading order: [`submission`] (in and out), [`memory_writer`] (decide, append, fold), [`undo`] (facts taken
+//! Reading order: [`submission`] (in and out), [`memory_writer`] and `memory_group` (decide, append, fold), [`undo`] (facts taken
 //! back), [`cleanup`] and [`caretaker`] (facts that have to go), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers`, `deadlines`, [`talk_fold`] and `talk_redo` (their pipeline),
 //! `audit_fold` (what makes audits quick), [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
@@ -27,6 +27,9 @@ pub mod fork;
 mod gauges;
 pub mod inboxes;
 pub mod lost_end;
+mod memory_group;
+#[cfg(test)]
+mod memory_group_tests;
 mod memory_writer;
 mod message_router;
 mod present;
@@ -278,9 +281,11 @@ impl Engine {
     /// told once.
     pub fn graph_is_damaged(&self, cause: &str) {
         const REASON: &str = "its file is damaged; restart the server to rebuild it from the log";
+        // Before the position says so: a graph that stopped and is not damaged is tried again.
+        let was_known = self.inner.damaged.swap(true, Ordering::Relaxed);
         // Each time: a group that was under way when the damage was met may have moved the position since.
         self.inner.view.positions().stop(Part::Graph, REASON.to_owned());
-        if self.inner.damaged.swap(true, Ordering::Relaxed) {
+        if was_known {
             tracing::debug!(projection = Part::Graph.name(), cause, "the graph is damaged");
             return;
         }

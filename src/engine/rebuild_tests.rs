@@ -38,6 +38,7 @@ fn creation(name: &str) -> Submission {
     Submission {
         actor: "ada".parse().unwrap(),
         workspace: "lab".parse().unwrap(),
+        named: None,
         correlation: None,
         causation: None,
         idempotency: None,

@@ -1,8 +1,11 @@
 //! How many records the graph folds in one transaction: bounds by kind of row, and smaller steps when one took too long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use caxton_events::{Event, MemoryEvent, Record};
+use caxton_events::{Event, Kind, MemoryEvent, Record, Seq};
+use caxton_projections::projection::{ApplyError, Projection};
+
+use crate::telemetry;
 
 /// Bounds of one step of the graph. Each is at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +101,68 @@ impl Steps {
     }
 }
 
+/// A projection that folds in steps what it is given, however much that is. Where a step fails, those before it stay.
+pub(super) struct Stepwise<'a> {
+    projection: &'a mut dyn Projection,
+    steps: &'a mut Steps,
+}
+
+impl<'a> Stepwise<'a> {
+    pub(super) fn new(projection: &'a mut dyn Projection, steps: &'a mut Steps) -> Self {
+        Self { projection, steps }
+    }
+}
+
+// Words of a whole batch are not counted ahead: a step holds a part of it.
+impl Projection for Stepwise<'_> {
+    fn name(&self) -> &'static str {
+        self.projection.name()
+    }
+
+    fn version(&self) -> u32 {
+        self.projection.version()
+    }
+
+    fn checkpoint(&self) -> Seq {
+        self.projection.checkpoint()
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        self.projection.kinds()
+    }
+
+    fn expect_gaps(&mut self) {
+        self.projection.expect_gaps();
+    }
+
+    fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (step, behind) = rest.split_at(self.steps.next(rest));
+            let last = step.last().filter(|_| !behind.is_empty());
+            let started = Instant::now();
+            self.projection.fold(step, last.map_or(through, |record| record.seq))?;
+            let took = started.elapsed();
+            telemetry::graph_step_finished(step.len(), took);
+            if let Pace::Halved(records_max) = self.steps.took(took) {
+                tracing::warn!(
+                    ?took,
+                    records = step.len(),
+                    records_max,
+                    "steps of the graph are made smaller"
+                );
+            }
+            rest = behind;
+        }
+        // The checkpoint moves alone.
+        if records.is_empty() { self.projection.fold(records, through) } else { Ok(()) }
+    }
+
+    fn reset(&mut self) -> Result<(), ApplyError> {
+        self.projection.reset()
+    }
+}
+
 fn row(event: &Event) -> Option<Row> {
     let Event::Memory(event) = event else { return None };
     match event {
@@ -119,7 +184,7 @@ fn row(event: &Event) -> Option<Row> {
 
 #[cfg(test)]
 mod tests {
-    use caxton_events::{MemoryId, Seq, SystemEvent, Timestamp};
+    use caxton_events::{MemoryId, SystemEvent, Timestamp};
 
     use super::*;
 
@@ -167,6 +232,50 @@ mod tests {
         check(StepLimits { relations_max: 2, ..all }, "rrrrre", &[2, 2, 2]);
         check(StepLimits { observations_max: 2, ..all }, "oseoro", &[5, 1]);
         check(StepLimits { records_max: 0, ..all }, "ss", &[1, 1]);
+    }
+
+    /// Remembers how many records each step had, and where it ended.
+    #[derive(Default)]
+    struct Folded(Vec<(usize, u64)>);
+
+    impl Projection for Folded {
+        fn name(&self) -> &'static str {
+            "folded"
+        }
+
+        fn version(&self) -> u32 {
+            1
+        }
+
+        fn checkpoint(&self) -> Seq {
+            Seq(self.0.last().map_or(0, |(_, through)| *through))
+        }
+
+        fn kinds(&self) -> Vec<Kind> {
+            Kind::ALL.to_vec()
+        }
+
+        fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
+            self.0.push((records.len(), through.0));
+            Ok(())
+        }
+
+        fn reset(&mut self) -> Result<(), ApplyError> {
+            self.0.clear();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whatever_a_projection_is_given_it_folds_in_steps() {
+        let limits = StepLimits { records_max: 3, ..StepLimits::default() };
+        let (mut folded, mut steps) = (Folded::default(), Steps::new(limits));
+        let mut stepwise = Stepwise::new(&mut folded, &mut steps);
+        // Behind the last of its records lie some of other kinds.
+        stepwise.fold(&records("oosoooe"), Seq(9)).unwrap();
+        stepwise.fold(&[], Seq(12)).unwrap();
+        assert_eq!(stepwise.checkpoint(), Seq(12));
+        assert_eq!(folded.0, [(3, 3), (3, 6), (1, 9), (0, 12)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out.
 
-use caxton_events::{AgentId, Seq, Timestamp, WorkspaceId};
+use caxton_events::{AgentId, Scope, Seq, Timestamp, WorkspaceId};
 pub use caxton_projections::view::Wait;
 
 use crate::commands::{Refusal, Write, Written};
@@ -21,6 +21,8 @@ pub struct Submission {
     pub actor: AgentId,
     /// The workspace it works in.
     pub workspace: WorkspaceId,
+    /// The scope that the request names, if it names one: the writes touch no row of another one, by name or by number.
+    pub named: Option<Scope>,
     /// Ties together what one request caused; the request id of an edge.
     pub correlation: Option<String>,
     /// The event that led to it, where there is one: the call of a tool.
@@ -74,7 +76,8 @@ pub enum SubmitError {
     /// The rules said no. Nothing was written.
     #[error("the command was refused")]
     Refused(Vec<Refusal>),
-    /// Too many commands wait. Nothing was written: try again later.
+    /// Too many commands wait, or the log refused time and again what this one was decided on. Nothing was written: try again
+    /// later.
     #[error("too many commands are waiting")]
     Overloaded,
     /// The server is stopping. Nothing was written.

@@ -58,6 +58,7 @@ fn submission(writes: Vec<Write>) -> Submission {
     Submission {
         actor: "ada".parse().unwrap(),
         workspace: "lab".parse().unwrap(),
+        named: None,
         correlation: None,
         causation: None,
         idempotency: None,

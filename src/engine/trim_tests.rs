@@ -120,6 +120,7 @@ fn fill(engine: &Engine) {
         let submission = Submission {
             actor: "ada".parse().unwrap(),
             workspace: "lab".parse().unwrap(),
+            named: None,
             correlation: None,
             causation: None,
             idempotency: None,

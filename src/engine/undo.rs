@@ -19,7 +19,8 @@ use caxton_projections::view::{Part, Wait};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::memory_writer::{Asked, MemoryWriter, key_conflict};
+use super::memory_group::key_conflict;
+use super::memory_writer::{Asked, MemoryWriter};
 use super::{Engine, Idempotency, SubmitError};
 use crate::commands::undo::{Plan, PlanError, Undo, plan, row_of};
 use crate::commands::{Refusal, RefusalCode};

@@ -1,7 +1,7 @@
 //! Answers that are kept for a while, found by everything that determines them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -21,6 +21,21 @@ pub struct CacheOptions {
     pub bytes_max: usize,
 }
 
+/// Kept answers, of one provider or of several: all of them together are within the bounds.
+#[derive(Debug)]
+pub struct Cache(Mutex<Kept>);
+
+impl Cache {
+    /// An empty one.
+    pub fn new(options: CacheOptions) -> Self {
+        Self(Mutex::new(Kept::new(options)))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A provider whose answers are kept.
 ///
 /// An answer of a provider that stood in for this one is not kept: this one is asked again as soon as it is back.
@@ -28,19 +43,19 @@ pub struct CacheOptions {
 pub struct Cached {
     inner: Arc<dyn LanguageModel>,
     clock: Arc<dyn Clock>,
-    kept: Mutex<Kept>,
+    cache: Arc<Cache>,
 }
 
 impl Cached {
-    /// `inner`, with its answers kept within `options`.
-    pub fn new(inner: Arc<dyn LanguageModel>, options: CacheOptions, clock: Arc<dyn Clock>) -> Self {
-        Self { inner, clock, kept: Mutex::new(Kept::new(options)) }
+    /// `inner`, with its answers kept in `cache`, where others may have theirs: who answers is part of what an answer is found by.
+    pub fn new(inner: Arc<dyn LanguageModel>, cache: Arc<Cache>, clock: Arc<dyn Clock>) -> Self {
+        Self { inner, clock, cache }
     }
 }
 
 impl LanguageModel for Cached {
     fn forget(&self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.cache.kept();
         *kept = Kept { erasures: kept.erasures + 1, ..Kept::new(kept.options) };
     }
 
@@ -54,9 +69,8 @@ impl LanguageModel for Cached {
                 return self.inner.ask(ask, pieces).await;
             }
             let key = fingerprint(self.provider(), ask);
-            let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let (found, erasures) = {
-                let mut kept = kept();
+                let mut kept = self.cache.kept();
                 (kept.get(&key, self.clock.now()), kept.erasures)
             };
             telemetry::model_cache_asked(found.is_some());
@@ -68,7 +82,7 @@ impl LanguageModel for Cached {
             }
             let answer = self.inner.ask(ask, pieces).await?;
             if answer.provider == self.provider() {
-                let mut kept = kept();
+                let mut kept = self.cache.kept();
                 // What was made of something that was erased meanwhile is not kept.
                 if kept.erasures == erasures {
                     kept.put(key, answer.clone(), self.clock.now());

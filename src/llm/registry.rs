@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::{CacheOptions, Cached};
+use super::cache::{Cache, CacheOptions, Cached};
 use super::clock::{Chance, Clock, SystemChance, SystemClock};
 use super::extractive::Extractive;
 use super::fallback::Fallback;
@@ -105,11 +105,12 @@ impl Registry {
             bare.get(name).cloned().ok_or_else(unknown)
         };
         find(&llm.default)?;
+        let cache = cache(llm, around);
         let mut models = BTreeMap::new();
         for (name, model) in &bare {
             let others = llm.chain.iter().filter(|other| *other != name);
             let others = others.map(|other| find(other)).collect::<Result<Vec<_>, _>>()?;
-            models.insert(name.clone(), in_front(model, others, llm, around));
+            models.insert(name.clone(), in_front(model, others, cache.as_ref(), around));
         }
         Ok(Self { models, default: llm.default.clone() })
     }
@@ -214,24 +215,26 @@ fn http_options(row: &LlmProvider, around: &Surroundings<'_>) -> Result<HttpOpti
     })
 }
 
+/// Where the answers of all models are kept, if they are: the bounds are of all together.
+fn cache(llm: &Llm, around: &Surroundings<'_>) -> Option<Arc<Cache>> {
+    let (entries_max, bytes_max) = (llm.cache_entries, llm.cache_size.0);
+    let options = CacheOptions { ttl: around.cache_ttl, entries_max, bytes_max };
+    (!around.cache_ttl.is_zero()).then(|| Arc::new(Cache::new(options)))
+}
+
 /// The chain behind a model and the cache in front of both.
 fn in_front(
     model: &Arc<dyn LanguageModel>,
     others: Vec<Arc<dyn LanguageModel>>,
-    llm: &Llm,
+    cache: Option<&Arc<Cache>>,
     around: &Surroundings<'_>,
 ) -> Arc<dyn LanguageModel> {
     let mut model = Arc::clone(model);
     if !others.is_empty() {
         model = Arc::new(Fallback::new(model, others));
     }
-    if !around.cache_ttl.is_zero() {
-        let options = CacheOptions {
-            ttl: around.cache_ttl,
-            entries_max: llm.cache_entries,
-            bytes_max: llm.cache_size.0,
-        };
-        model = Arc::new(Cached::new(model, options, Arc::clone(&around.clock)));
+    if let Some(cache) = cache {
+        model = Arc::new(Cached::new(model, Arc::clone(cache), Arc::clone(&around.clock)));
     }
     model
 }

@@ -121,9 +121,14 @@ pub fn authentication_failed() {
     counter!(names::API_AUTHENTICATION_FAILURES).increment(1);
 }
 
-/// Connections to clients that are open now.
-pub fn connections_open(count: usize) {
-    gauge!(names::SERVER_ACTIVE_CONNECTIONS).set(count as f64);
+/// A connection to a client was opened.
+pub fn connection_opened() {
+    gauge!(names::SERVER_ACTIVE_CONNECTIONS).increment(1.0);
+}
+
+/// A connection to a client has ended.
+pub fn connection_closed() {
+    gauge!(names::SERVER_ACTIVE_CONNECTIONS).decrement(1.0);
 }
 
 /// What the memory holds now.

@@ -293,12 +293,15 @@ fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
     fs::write(dir.path().join("empty.json"), "").unwrap();
     let other = fs::read_to_string(&base).unwrap().replace("\"memory\"", "\"system\"");
     fs::write(dir.path().join("other.json"), other).unwrap();
+    let foreign = fs::read_to_string(&base).unwrap().replace("search p99", "write p99");
+    fs::write(dir.path().join("foreign.json"), foreign).unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     for (file, what) in [
         ("none.json", "could not read"),
         ("cut.json", "is no results file of a benchmark (line 1"),
         ("new.json", "has format 2, this program reads up to 1"),
         ("empty.json", "empty.json is empty; run the benchmark again"),
+        ("foreign.json", "no figure is in both runs, so nothing was compared: the base has search p99"),
         (
             "other.json",
             "a run of \"memory\", the current one of \"system\"; compare two runs of the same benchmark",
@@ -369,6 +372,10 @@ fn what_cannot_be_measured_is_refused_by_name() {
         ("scenario storm", "possible values: peak, sustained, burst"),
         ("compare a b --threshold x", "must be a share from 0 to 10"),
         ("memory --connections 0", "--connections"),
+        ("memory --ramp-up 1s", "--ramp-up has no effect here"),
+        ("embeddings --connections 2", "--connections has no effect here: --parallel-threads"),
+        ("memory --url http://127.0.0.1:9", "give --target http://127.0.0.1:9 to measure that one"),
+        ("memory --dir /tmp --target http://127.0.0.1:9", "--dir /tmp is where a server is started"),
     ] {
         let args: Vec<&str> = std::iter::once("benchmark").chain(args.split(' ')).collect();
         check_failure(&args, 2, what);
@@ -379,6 +386,30 @@ fn what_cannot_be_measured_is_refused_by_name() {
     check_failure(&unwritable, 3, "/nowhere/results.json");
     check_failure(&["benchmark", "memory", "--target", "http://127.0.0.1:9"], 4, "is it running?");
     check_failure(&["benchmark", "memory", "--target", "foo"], 2, "write http://HOST:PORT");
+}
+
+#[test]
+fn a_server_that_the_environment_names_is_not_measured_unasked() {
+    let server = Server::start();
+    let args = "--keyword-only benchmark memory --entities 20 --relations 0 --search-queries 5 --no-progress";
+    let mut command = super::cli::caxton(&args.split(' ').collect::<Vec<_>>());
+    let output = command.env("CAXTON_URL", format!("http://{}", server.address)).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("unset CAXTON_URL"), "{told}");
+    assert_eq!(server.get("/memory/entities?agent_id=benchmark").expect(200).json()["count"], 0);
+}
+
+#[test]
+fn the_own_server_is_asked_with_the_key_that_its_configuration_names() {
+    let dir = TempDir::new().unwrap();
+    let (keys, config) = (dir.path().join("keys"), dir.path().join("caxton.yaml"));
+    let made = super::cli::json(&["--json", "key", "create", "ada", "--keys-file", keys.to_str().unwrap()]);
+    fs::write(&config, format!("auth: {{keys_file: '{}'}}", keys.display())).unwrap();
+    let args = "--keyword-only benchmark memory --entities 20 --relations 0 --search-queries 5 --no-progress --config";
+    let args: Vec<&str> = args.split(' ').chain([config.to_str().unwrap()]).collect();
+    check_failure(&args, 5, "give a key that its configuration names with --api-key");
+    check(&[&args[..], &["--api-key", made["key"].as_str().unwrap()]].concat(), &["keyword search p99"]);
 }
 
 #[test]

@@ -22,11 +22,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(RestOptions::default())
+    }
+
+    fn with(rest: RestOptions) -> Self {
         let folder = TempDir::new().unwrap();
         let log = Arc::new(MemoryLog::default());
         let options = DirectoryOptions::new(&Config::default(), folder.path());
         let agents = AgentDirectory::start(log, options).unwrap();
-        Self { server: Server::with(RestOptions { agents: Some(agents), ..RestOptions::default() }), folder }
+        Self { server: Server::with(RestOptions { agents: Some(agents), ..rest }), folder }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -208,6 +212,43 @@ fn the_command_line_lists_shows_reloads_and_takes_back() {
     check(&with(&["agents", "show", "Nobody"]), 3, &["AGENT_NOT_FOUND"]);
     let empty = TempDir::new().unwrap();
     check(&["agents", "list", "--data-dir", empty.path().to_str().unwrap()], 4, &["no server runs here"]);
+}
+
+#[test]
+fn commands_take_pages_of_the_size_that_the_server_gives() {
+    let sizes = RestOptions { page_size_default: 2, page_size_max: 3, ..RestOptions::default() };
+    let world = World::with(sizes);
+    for name in ["Ada", "Bob", "Cyd"] {
+        world.create(name, &file(name, "1.0.0")).expect(201);
+    }
+    world.server.post("/agents", &json!({ "agent_id": "eve" })).expect(201);
+    for capability in ["chess", "go", "poker"] {
+        let offer = json!({ "agent_id": "eve", "capability": capability });
+        world.server.post("/capabilities", &offer).expect(201);
+    }
+    let mut message =
+        json!({ "performative": "REQUEST", "sender": "zoe", "receiver": "eve", "content": "play" });
+    for _ in 0..3 {
+        let sent = world.server.post("/messages", &message).expect(201).json();
+        message["conversation_id"] = sent["conversation_id"].clone();
+    }
+    let page = world.server.get("/config-agents").expect(200).json();
+    assert_eq!((&page["limit"], page["agents"].as_array().unwrap().len()), (&json!(2), 2));
+    world.server.get("/config-agents?limit=4").problem(422, "VALIDATION_ERROR");
+    let url = format!("http://{}", world.server.address);
+    let conversation = message["conversation_id"].as_str().unwrap();
+    for (args, name, count) in [
+        (&["agents", "list"][..], "agents", 5),
+        (&["capabilities", "list"], "capabilities", 3),
+        (&["conversations", "list"], "conversations", 1),
+        (&["conversations", "show", conversation], "messages", 3),
+        (&["audit", "query"], "events", 2),
+    ] {
+        let output = run(&[&["--url", &url, "--json"][..], args].concat());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer[name].as_array().map(Vec::len), Some(count), "{args:?}: {answer}");
+    }
 }
 
 #[test]

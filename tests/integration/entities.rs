@@ -218,6 +218,57 @@ fn what_one_agent_notes_another_does_not_see() {
 }
 
 #[test]
+fn a_write_by_id_touches_only_the_scope_it_names() {
+    let server = Server::start();
+    let create = |name: &str| {
+        let body = json!({
+            "agent_id": "ada", "memory_scope": "global", "entity_name": name, "entity_type": "Note",
+            "observations": ["for everybody"],
+        });
+        server.post("/memory/entities", &body).expect(201).json()
+    };
+    let (tea, rain) = (create("tea"), create("rain"));
+    let (id, note) = (tea["entity_id"].as_str().unwrap(), tea["observation_ids"][0].as_str().unwrap());
+    let relation = json!({
+        "agent_id": "ada", "memory_scope": "global", "from_entity": id, "to_entity": rain["entity_id"],
+        "relation_type": "suits",
+    });
+    let related = server.post("/memory/relations", &relation).expect(201).json();
+    let suits = related["relation_id"].as_str().unwrap();
+    let rows = [
+        (format!("/memory/relations/{suits}"), "RELATION_NOT_FOUND", json!({"strength": 0.1})),
+        (format!("/memory/observations/{note}"), "OBSERVATION_NOT_FOUND", json!({"content": "mine"})),
+        (format!("/memory/entities/{id}"), "ENTITY_NOT_FOUND", json!({"entity_type": "Mine"})),
+    ];
+    for (path, code, change) in &rows {
+        for scope in ["agent", "workspace"] {
+            let path = format!("{path}?agent_id=ada&memory_scope={scope}");
+            server.delete(&path).problem(404, code);
+            server.ask("PATCH", &path).json(change).send().problem(404, code);
+        }
+    }
+    let more = json!({"observations": ["for ada"]});
+    let path = format!("/memory/entities/{id}/observations?agent_id=ada&memory_scope=agent");
+    server.post(&path, &more).problem(404, "ENTITY_NOT_FOUND");
+    let batch = json!({
+        "agent_id": "ada", "memory_scope": "agent", "observations": [{"entity_id": id, "content": "for ada"}],
+    });
+    server.post("/memory/observations/batch", &batch).problem(404, "ENTITY_NOT_FOUND");
+    // The ends of a relation may lie in wider scopes than the relation.
+    let own = json!({
+        "agent_id": "ada", "memory_scope": "agent", "from_entity": id, "to_entity": rain["entity_id"],
+        "relation_type": "likes",
+    });
+    server.post("/memory/relations", &own).expect(201);
+    for (path, ..) in &rows {
+        server.delete(&format!("{path}?agent_id=ada&memory_scope=global")).expect(200);
+    }
+    // Without a scope an id is enough.
+    let rain = rain["entity_id"].as_str().unwrap();
+    server.delete(&format!("/memory/entities/{rain}?agent_id=ada")).expect(200);
+}
+
+#[test]
 fn entities_are_listed_page_by_page() {
     let server = Server::start();
     for index in 0..7 {

@@ -23,6 +23,25 @@ fn the_readme_has_the_figures_that_were_measured() {
 }
 
 #[test]
+fn a_command_needs_what_any_of_its_rows_needs() {
+    let row = |command: &str, needs: &[&str]| page::Row {
+        what: String::new(),
+        command: command.to_owned(),
+        times: 1,
+        after: None,
+        needs: needs.iter().map(|&name| name.to_owned()).collect(),
+        find: Vec::new(),
+        figure: String::new(),
+    };
+    let rows = [row("b", &["PEER"]), row("a", &[]), row("b", &["TORCH", "PEER"]), row("b", &[])];
+    let commands: Vec<(&str, Vec<&str>)> = page::commands(&rows)
+        .into_iter()
+        .map(|(row, needs)| (row.command.as_str(), needs.into_iter().collect()))
+        .collect();
+    assert_eq!(commands, [("b", vec!["PEER", "TORCH"]), ("a", vec![])]);
+}
+
+#[test]
 fn every_row_is_measured_by_a_bench_that_there_is() {
     let folder = root().join("benches/figures");
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();

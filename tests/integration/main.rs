@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod bad_input;
 mod batches;
+mod bench_flags;
 mod benchmark;
 mod cli;
 mod cli_chat;

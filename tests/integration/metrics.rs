@@ -117,6 +117,23 @@ fn what_agents_say_to_each_other_is_counted_and_timed() {
 }
 
 #[test]
+fn connections_that_have_ended_are_open_no_more() {
+    let program = Program::start("");
+    let ready = b"GET /api/v1/ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let streams = [(); 3].map(|()| {
+        let mut stream = connect(program.address);
+        // Answered, so it was taken.
+        stream.write_all(ready).and_then(|()| stream.read_exact(&mut [0; 12])).unwrap();
+        stream
+    });
+    let open = || value(&program.metrics(), "caxton_server_active_connections");
+    assert!(open() >= 3.0, "{}", open());
+    drop(streams);
+    // The server hears of it a little later.
+    assert!((0..10_000).any(|_| open() < 1.0), "{} connections are still open", open());
+}
+
+#[test]
 fn the_page_of_metrics_names_what_there_is_and_nothing_else() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut written = BTreeSet::new();

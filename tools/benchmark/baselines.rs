@@ -127,6 +127,7 @@ pub fn read_criterion(dir: &Path, baselines: &[&str]) -> Result<Results, Criteri
         settings: Vec::new(),
         target: None,
         version: "not told by criterion".to_owned(),
+        profile: None,
         started_at: started_at.unwrap_or(Timestamp::EPOCH),
         machine: Machine::default(),
         parts: Vec::new(),

@@ -61,7 +61,7 @@ fn a_slower_run_is_a_regression_and_one_stray_sample_is_not() {
         let found = compare(&base, &read_run(Path::new(&place(name))).unwrap(), 0.1).unwrap();
         assert_eq!(found.changes[0].verdict, verdict, "{name}: {found}");
         let (low, high) = found.changes[0].interval_percent.unwrap();
-        let change = found.changes[0].change_percent;
+        let change = found.changes[0].change_percent.unwrap();
         assert!(low <= change && change <= high, "{low} {change} {high}");
     }
 }

@@ -1,10 +1,11 @@
 //! What became worse between two runs, and how sure that is.
 //!
-//! A figure has regressed when it is worse by more than the threshold and the interval of its change does not reach down to
-//! "no change". The interval comes from the stretches of both runs by a moving-block bootstrap (H. R. Künsch, "The Jackknife and
-//! the Bootstrap for General Stationary Observations", 1989): stretches that follow each other resemble each other, so they
-//! are drawn in blocks. It is the same for the same two files.
+//! A figure has regressed when it is worse by more than the threshold and the interval of its change lies on the side of what is
+//! worse: it does not reach across "no change", nor lie beyond it. The interval comes from the stretches of both runs by a
+//! moving-block bootstrap (H. R. Künsch, "The Jackknife and the Bootstrap for General Stationary Observations", 1989): stretches
+//! that follow each other resemble each other, so they are drawn in blocks. It is the same for the same two files.
 
+use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
@@ -17,6 +18,8 @@ const DRAWS: usize = 2_000;
 const SAMPLES_MIN: usize = 5;
 /// Figures up to which a comment shows all of them at once.
 const SHOWN_MAX: usize = 12;
+/// Names of figures that an error tells.
+const NAMES_SHOWN: usize = 4;
 /// Share of draws that lie outside on either side: 95 % lie inside.
 const OUTSIDE: f64 = 0.025;
 
@@ -28,9 +31,9 @@ pub enum Verdict {
     Regression,
     /// Better beyond the threshold, and not by chance.
     Improvement,
-    /// Beyond the threshold, but the interval reaches across "no change".
+    /// Beyond the threshold, but the interval reaches across "no change" or lies on its other side.
     Unsure,
-    /// Within the threshold.
+    /// Within the threshold, or less than what counts for this figure.
     Same,
 }
 
@@ -45,8 +48,11 @@ pub struct Change {
     pub base: f64,
     /// Now.
     pub current: f64,
-    /// Now against before, in percent: above 0 it grew.
-    pub change_percent: f64,
+    /// Now against before, in percent: above 0 it grew; `None` where before was not above 0, which has no share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_percent: Option<f64>,
+    /// The same in words, as in `+20.0 %`, and `up from 0.000` where there is no share.
+    pub told: String,
     /// Within which the change lies, in percent, 95 %; `None` with too few stretches.
     pub interval_percent: Option<(f64, f64)>,
     /// What that means.
@@ -118,11 +124,11 @@ impl Comparison {
 fn table(text: &mut String, changes: &[&Change]) {
     text.push_str("| figure | base | current | change | 95 % interval | |\n|---|--:|--:|--:|--:|---|\n");
     for change in changes {
-        let Change { name, unit, base, current, change_percent, verdict, .. } = change;
+        let Change { name, unit, base, current, told, verdict, .. } = change;
         let (name, interval) = (name.replace('|', "\\|"), interval(change));
         let _ = writeln!(
             text,
-            "| {name} | {} {unit} | {} {unit} | {change_percent:+.1} % | {interval} | {} |",
+            "| {name} | {} {unit} | {} {unit} | {told} | {interval} | {} |",
             digits(*base),
             digits(*current),
             word(*verdict)
@@ -188,7 +194,7 @@ fn row(change: &Change) -> [String; 7] {
         digits(change.base),
         digits(change.current),
         change.unit.clone(),
-        format!("{:+.1} %", change.change_percent),
+        change.told.clone(),
         interval(change),
         word(change.verdict).to_owned(),
     ]
@@ -207,6 +213,29 @@ pub enum CompareError {
         /// Benchmark of the second.
         current: String,
     },
+    /// Nothing was measured by both: whatever became worse, it would not be seen.
+    #[error(
+        "no figure is in both runs, so nothing was compared: the base has {}, the current one {}; run the same benchmark with the \
+         same flags for both",
+        listed(base),
+        listed(current)
+    )]
+    NothingInCommon {
+        /// Figures of the first.
+        base: Vec<String>,
+        /// Figures of the second.
+        current: Vec<String>,
+    },
+}
+
+/// The first names, and how many there are besides.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "none".to_owned(),
+        all if all > NAMES_SHOWN => format!("{shown} and {} more", all - NAMES_SHOWN),
+        _ => shown,
+    }
 }
 
 /// Sets two runs side by side. `threshold`: the share from which a change counts, 0 to 1.
@@ -229,6 +258,10 @@ pub fn compare(base: &Results, current: &Results, threshold: f64) -> Result<Comp
     let is_new =
         |now: &&Figure| !base.figures.iter().any(|before| before.name == now.name && before.unit == now.unit);
     unmatched.extend(current.figures.iter().filter(is_new).map(|now| now.name.clone()));
+    if changes.is_empty() {
+        let names = |results: &Results| results.figures.iter().map(|figure| figure.name.clone()).collect();
+        return Err(CompareError::NothingInCommon { base: names(base), current: names(current) });
+    }
     let benchmark = current.benchmark.clone();
     Ok(Comparison { benchmark, threshold, changes, unmatched, differences: differences(base, current) })
 }
@@ -251,9 +284,17 @@ fn differences(base: &Results, current: &Results) -> Vec<String> {
     };
     told("the processor", &base.machine.processor, &current.machine.processor);
     told("the number of cores", &base.machine.cores.to_string(), &current.machine.cores.to_string());
-    let place = |results: &Results| results.target.is_some();
-    if place(base) != place(current) {
-        found.push("one ran against a server over HTTP, the other against an engine of its own".to_owned());
+    if let (Some(before), Some(now)) = (&base.profile, &current.profile) {
+        told("the build", before, now);
+    }
+    match (&base.target, &current.target) {
+        (Some(before), Some(now)) => told("the target", before, now),
+        (None, None) => (),
+        (Some(_), None) | (None, Some(_)) => {
+            found.push(
+                "one ran against a server over HTTP, the other against an engine of its own".to_owned(),
+            );
+        }
     }
     let value = |results: &Results, flag: &str| {
         let set = results.settings.iter().find(|set| set.flag == flag);
@@ -270,13 +311,14 @@ fn differences(base: &Results, current: &Results) -> Vec<String> {
 }
 
 fn change(before: &Figure, now: &Figure, threshold: f64) -> Change {
-    // Nothing before and nothing now is no change.
-    let ratio = if now.value.total_cmp(&before.value).is_eq() { 1.0 } else { now.value / before.value };
+    let (ratio, grew) = (ratio(before.value, now.value), now.value > before.value);
     let enough = before.samples.len().min(now.samples.len()) >= SAMPLES_MIN;
     let interval = enough.then(|| bootstrapped(before, now)).flatten();
-    // Over "no change" into the other direction: it may be chance.
-    let (grew, is_sure) = (ratio > 1.0, interval.is_none_or(|(low, high)| low > 1.0 || high < 1.0));
-    let beyond = (ratio - 1.0).abs() > threshold;
+    // Across "no change" it may be chance. On the other side of it, the middle of the stretches went where the figure did not: a
+    // percentile of all operations is another number than the mean of those of the stretches.
+    let is_sure = interval.is_none_or(|(low, high)| if grew { low > 1.0 } else { high < 1.0 });
+    let counts = (now.value - before.value).abs() >= before.least_change.max(now.least_change);
+    let beyond = counts && (ratio - 1.0).abs() > threshold;
     let verdict = match (beyond, is_sure, grew == (before.better == Better::Higher)) {
         (false, ..) => Verdict::Same,
         (true, false, _) => Verdict::Unsure,
@@ -284,22 +326,43 @@ fn change(before: &Figure, now: &Figure, threshold: f64) -> Change {
         (true, true, false) => Verdict::Regression,
     };
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    let change_percent = ratio.is_finite().then(|| percent(ratio));
+    let direction = if grew { "up" } else { "down" };
+    let told = change_percent.map_or_else(
+        || format!("{direction} from {}", digits(before.value)),
+        |percent| format!("{percent:+.1} %"),
+    );
     Change {
         name: before.name.clone(),
         unit: before.unit.clone(),
         base: before.value,
         current: now.value,
-        change_percent: percent(ratio),
+        change_percent,
+        told,
         interval_percent: interval.map(|(low, high)| (percent(low), percent(high))),
         verdict,
     }
 }
 
-/// Within which the ratio of the two lies; `None` where one of them is no positive number.
+/// `now` as a multiple of `before`: without end, up or down, where `before` is not above 0 and has no multiples that say which
+/// way it went. Nothing before and nothing now is no change.
+fn ratio(before: f64, now: f64) -> f64 {
+    match now.partial_cmp(&before) {
+        Some(Ordering::Equal) | None => 1.0,
+        Some(Ordering::Less | Ordering::Greater) if before > 0.0 => now / before,
+        Some(Ordering::Less) => f64::NEG_INFINITY,
+        Some(Ordering::Greater) => f64::INFINITY,
+    }
+}
+
+/// Within which the ratio of the two lies; `None` where the one before is not above 0 in every draw.
 fn bootstrapped(before: &Figure, now: &Figure) -> Option<(f64, f64)> {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut ratios: Vec<f64> = (0..DRAWS)
-        .map(|_| drawn(now, &mut chance) / drawn(before, &mut chance))
+        .filter_map(|_| {
+            let (now, before) = (drawn(now, &mut chance), drawn(before, &mut chance));
+            (before > 0.0).then(|| now / before)
+        })
         .filter(|ratio| ratio.is_finite())
         .collect();
     if ratios.len() < DRAWS {

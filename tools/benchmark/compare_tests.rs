@@ -15,6 +15,7 @@ fn results(figures: Vec<Figure>) -> Results {
         settings: Vec::new(),
         target: None,
         version: "0".to_owned(),
+        profile: None,
         started_at: Timestamp::EPOCH,
         machine: super::super::Machine::default(),
         parts: Vec::new(),
@@ -47,7 +48,7 @@ fn a_change_counts_beyond_the_threshold_and_in_its_direction() {
         let found = compared(figure("x", before, better, 0.02), figure("x", now, better, 0.02));
         assert_eq!(found.changes[0].verdict, verdict, "{before} {now} {better:?}");
         let (low, high) = found.changes[0].interval_percent.unwrap_or_default();
-        let change = found.changes[0].change_percent;
+        let change = found.changes[0].change_percent.unwrap();
         assert!(low <= change && change <= high, "{low} {change} {high}");
         assert_eq!(found.regressions().count(), usize::from(verdict == Verdict::Regression));
     }
@@ -72,15 +73,113 @@ fn single_values_are_compared_as_they_are() {
 }
 
 #[test]
+fn a_base_that_is_not_above_nothing_does_not_turn_the_direction() {
+    let growth = |value| Figure::new("growth of memory", value, "MB/min", Better::Lower);
+    for (before, now, verdict, told) in [
+        (-0.5, 2.0, Verdict::Regression, "up from -0.500"),
+        (2.0, -0.5, Verdict::Improvement, "-125.0 %"),
+        (-2.0, -0.5, Verdict::Regression, "up from -2.000"),
+        (-0.5, -2.0, Verdict::Improvement, "down from -0.500"),
+        (0.0, 0.5, Verdict::Regression, "up from 0.000"),
+        (0.0, -0.5, Verdict::Improvement, "down from 0.000"),
+        (0.0, -0.0, Verdict::Same, "+0.0 %"),
+        (-2.0, -2.0, Verdict::Same, "+0.0 %"),
+    ] {
+        let change = &compared(growth(before), growth(now)).changes[0];
+        assert_eq!((change.verdict, &*change.told), (verdict, told), "{before} {now}");
+    }
+    // Stretches below nothing have no share, either.
+    let below = |value| figure("x", value, Better::Lower, 0.5);
+    assert_eq!(compared(below(-1.0), below(-2.0)).changes[0].interval_percent, None);
+}
+
+#[test]
+fn what_is_near_nothing_counts_from_its_least_change_on() {
+    let failed = |share| Figure::new("message failed", share, "%", Better::Lower).counting_from(0.1);
+    for (before, now, verdict) in [
+        (0.0, 0.0, Verdict::Same),
+        (0.0, 0.01, Verdict::Same),
+        (0.01, 0.09, Verdict::Same),
+        (0.0, 0.2, Verdict::Regression),
+        (0.0, 40.0, Verdict::Regression),
+        (0.2, 0.0, Verdict::Improvement),
+        (40.0, 40.2, Verdict::Same),
+    ] {
+        assert_eq!(compared(failed(before), failed(now)).changes[0].verdict, verdict, "{before} {now}");
+    }
+    // A run of an earlier version does not say what counts.
+    let old = Figure::new("message failed", 0.0, "%", Better::Lower);
+    assert_eq!(compared(old, failed(0.01)).changes[0].verdict, Verdict::Same);
+}
+
+#[test]
+fn a_change_without_a_share_is_told_in_words_and_not_as_null() {
+    let single = |value| Figure::new("x", value, "ms", Better::Lower);
+    let json = |before, now| serde_json::to_value(&compared(single(before), single(now)).changes[0]).unwrap();
+    let endless = json(0.0, 1.0);
+    assert_eq!((endless.get("change_percent"), endless["told"].as_str()), (None, Some("up from 0.000")));
+    assert_eq!(json(2.0, 1.0)["change_percent"], -50.0);
+    let found = compared(single(0.0), single(1.0));
+    assert!(found.to_string().contains("up from 0.000"), "{found}");
+    assert!(found.markdown().contains("| up from 0.000 |"), "{}", found.markdown());
+}
+
+#[test]
+fn an_interval_on_the_other_side_of_no_change_makes_nothing_sure() {
+    // One slow second lifts the percentile of all operations, while the seconds became faster.
+    let p99 = |value, of_stretches: f64| {
+        let stretches = (0..30).map(|n| of_stretches * (1.0 + f64::from(n % 3) / 100.0));
+        Figure::new("message p99", value, "ms", Better::Lower).over(stretches)
+    };
+    for (before, now, verdict) in [
+        (p99(10.0, 10.0), p99(20.0, 5.0), Verdict::Unsure),
+        (p99(20.0, 5.0), p99(10.0, 10.0), Verdict::Unsure),
+        (p99(10.0, 10.0), p99(20.0, 15.0), Verdict::Regression),
+        (p99(20.0, 15.0), p99(10.0, 10.0), Verdict::Improvement),
+    ] {
+        let found = compared(before, now);
+        assert_eq!(found.changes[0].verdict, verdict, "{found}");
+        assert!(found.changes[0].interval_percent.is_some(), "{found}");
+    }
+}
+
+#[test]
 fn what_cannot_be_compared_is_told() {
-    let mut base = results(vec![figure("gone", 1.0, Better::Lower, 0.0)]);
-    let mut now = results(vec![figure("new", 1.0, Better::Lower, 0.0)]);
+    let with = |name: &str| {
+        let figures = ["both", name].map(|name| figure(name, 1.0, Better::Lower, 0.0));
+        results(figures.to_vec())
+    };
+    let (mut base, mut now) = (with("gone"), with("new"));
     base.machine.processor = "one".to_owned();
     now.machine.processor = "other".to_owned();
     now.target = Some("http://127.0.0.1:1".to_owned());
     let found = compare(&base, &now, 0.1).unwrap();
     assert_eq!(found.unmatched, ["gone", "new"]);
     assert_eq!(found.differences.len(), 2, "{:?}", found.differences);
+    base.target = Some("http://127.0.0.1:2".to_owned());
+    (base.profile, now.profile) = (Some("release".to_owned()), Some("debug".to_owned()));
+    let differences = compare(&base, &now, 0.1).unwrap().differences;
+    assert_eq!(
+        differences[1..],
+        [
+            "the build differs: \"release\", now \"debug\"",
+            "the target differs: \"http://127.0.0.1:2\", now \"http://127.0.0.1:1\"",
+        ]
+    );
+    // A run of an earlier version does not tell how it was built.
+    base.profile = None;
+    assert_eq!(compare(&base, &now, 0.1).unwrap().differences.len(), 2);
+}
+
+#[test]
+fn two_runs_without_a_figure_in_common_are_not_compared() {
+    let run = |name: &str| results(vec![figure(name, 1.0, Better::Lower, 0.0)]);
+    let error = compare(&run("write p99"), &run("read p99"), 0.1).unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("the base has write p99, the current one read p99; run the same"), "{told}");
+    let many = results((0..6).map(|n| figure(&n.to_string(), 1.0, Better::Lower, 0.0)).collect());
+    let told = compare(&many, &results(Vec::new()), 0.1).unwrap_err().to_string();
+    assert!(told.contains("the base has 0, 1, 2, 3 and 2 more, the current one none; "), "{told}");
 }
 
 #[test]
@@ -94,6 +193,7 @@ fn runs_that_tried_other_rates_are_compared_by_the_limit_they_found() {
             seconds: 1.0,
             ramp_up_seconds: 0.0,
             offered_per_second: None,
+            planned_seconds: None,
             per_second: *rate as f64,
             latency: None,
             intervals: Vec::new(),

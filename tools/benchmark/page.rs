@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::results::{Figure, Interval, Part, Percentiles, Results, Setting};
+use super::results::{Figure, HISTOGRAM_STEP, Interval, Part, Percentiles, Results, Setting};
 
 /// Width and height of a plot.
 const WIDTH: f64 = 640.0;
@@ -10,8 +10,6 @@ const HEIGHT: f64 = 200.0;
 /// Room for the axis on the left and below.
 const LEFT: f64 = 64.0;
 const BELOW: f64 = 24.0;
-/// Bars of a histogram in a factor of ten.
-const BARS_A_DECADE: f64 = 12.0;
 /// Ticks on an axis.
 const TICKS: usize = 4;
 
@@ -81,10 +79,11 @@ fn shown(html: &mut String, part: &Part) {
     let failed: u64 = part.failed.values().sum();
     let _ = write!(
         html,
-        "<h2>{}</h2>\n<p>{} done in {:.1} s, {} a second{}{}; {failed} failed</p>\n",
+        "<h2>{}</h2>\n<p>{} done in {:.1} s{}, {} a second{}{}; {failed} failed</p>\n",
         escaped(&part.name),
         part.done,
         part.seconds,
+        part.planned_seconds.map_or_else(String::new, |ends| format!(" of {} planned", number(ends))),
         number(part.per_second),
         part.offered_per_second.map_or_else(String::new, |rate| format!(" of {} offered", number(rate))),
         if part.ramp_up_seconds > 0.0 {
@@ -133,11 +132,12 @@ fn stretches(html: &mut String, intervals: &[Interval]) {
     html.push_str("</table></details>\n");
 }
 
-/// How many operations took how long: bars of equal width on a logarithmic axis.
+/// How many operations took how long: a bar for each step of what was counted, of equal width on a logarithmic axis.
 fn histogram(html: &mut String, part: &Part) {
     let counts: Vec<(f64, u64)> =
         part.histogram.iter().copied().filter(|(micros, _)| *micros > 0.0).collect();
-    let bar = |micros: f64| (micros.log10() * BARS_A_DECADE).floor() as i64;
+    // The bounds are rounded to nanoseconds, which is far less than a step.
+    let bar = |micros: f64| (micros.ln() / HISTOGRAM_STEP.ln()).round() as i64;
     let (Some(low), Some(high)) = (
         counts.iter().map(|(micros, _)| bar(*micros)).min(),
         counts.iter().map(|(micros, _)| bar(*micros)).max(),
@@ -155,7 +155,7 @@ fn histogram(html: &mut String, part: &Part) {
     for (index, count) in bars.iter().enumerate() {
         let height = *count as f64 / most * (HEIGHT - BELOW);
         let (x, y) = (LEFT + index as f64 * width, HEIGHT - BELOW - height);
-        let from = 10_f64.powf((low + index as i64) as f64 / BARS_A_DECADE) / 1e3;
+        let from = lower_bound_millis(low + index as i64);
         let _ = write!(
             html,
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\" fill=\"#0969da\"><title>from {from:.3} ms: {count}</title></rect>",
@@ -166,6 +166,11 @@ fn histogram(html: &mut String, part: &Part) {
         }
     }
     html.push_str("</svg></figure>\n");
+}
+
+/// Where a bar begins: at the bound of the one before, and the first of all at nothing.
+fn lower_bound_millis(bar: i64) -> f64 {
+    if bar > 0 { HISTOGRAM_STEP.powi((bar - 1) as i32) / 1e3 } else { 0.0 }
 }
 
 /// A line over the stretches of a part.
@@ -258,7 +263,7 @@ mod tests {
     use caxton_events::Timestamp;
 
     use super::super::{Better, Figure, Interval, Machine, Part, Percentiles, Results, Setting, Target};
-    use super::{number, page};
+    use super::{histogram, number, page};
 
     fn part(intervals: usize) -> Part {
         let interval = |n: usize| Interval {
@@ -280,6 +285,7 @@ mod tests {
             seconds: 3.0,
             ramp_up_seconds: 1.5,
             offered_per_second: Some(100.0),
+            planned_seconds: Some(3.0),
             per_second: 33.0,
             latency: Some(Percentiles { p50: 1.0, p90: 2.0, p95: 3.0, p99: 4.0, p999: 5.0, max: 6.0 }),
             intervals: (0..intervals).map(interval).collect(),
@@ -297,6 +303,7 @@ mod tests {
                 .to_vec(),
             target: Some("http://h/?a=<b>".to_owned()),
             version: "1".to_owned(),
+            profile: None,
             started_at: Timestamp::EPOCH,
             machine: Machine::default(),
             parts: vec![part(3), part(0)],
@@ -317,7 +324,7 @@ mod tests {
             "a &lt; b",
             "operations a second",
             "<polyline",
-            "the full rate from 1.50 s on",
+            "100 done in 3.0 s of 3 planned, 33 a second of 100 offered, the full rate from 1.50 s on",
             "<tr><td>2</td><td>102</td><td>0</td><td>102</td><td>0.200</td><td>0.500</td><td>0.700</td><td>0.900</td><td>1.500</td><td>2.000</td></tr>",
         ] {
             assert!(html.contains(shown), "{shown} in {html}");
@@ -326,6 +333,26 @@ mod tests {
         assert_eq!(html.matches("<details>").count(), 1, "and no rows");
         assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
         assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
+    }
+
+    #[test]
+    fn a_bar_is_a_step_of_the_histogram_and_none_is_always_empty() {
+        // The bounds as they are counted, in nanoseconds, all of them with something in them.
+        let bounds = std::iter::successors(Some(1_000_u64), |bound| Some(bound + bound / 4));
+        let bounds: Vec<u64> = bounds.take_while(|bound| *bound <= 60_000_000_000).collect();
+        let counted = bounds.iter().map(|bound| (*bound as f64 / 1e3, 7)).collect();
+        let mut html = String::new();
+        histogram(&mut html, &Part { histogram: counted, ..part(0) });
+        assert_eq!(html.matches(": 7</title>").count(), bounds.len(), "{html}");
+        assert_eq!(html.matches("<rect").count(), bounds.len(), "{html}");
+        // A bar begins where the one before it ends: up to 1 µs, up to 1.25, up to 1.5625.
+        for from in ["from 0.000 ms", "from 0.001 ms"] {
+            assert!(html.contains(from), "{from} in {html}");
+        }
+        let mut one = String::new();
+        histogram(&mut one, &Part { histogram: vec![(1_249.0, 3)], ..part(0) });
+        let from = 1.25_f64.powi(31) / 1e3;
+        assert!(one.contains(&format!("from {from:.3} ms: 3</title>")), "{one}");
     }
 
     #[test]

@@ -14,6 +14,13 @@ use super::targets::{Grade, Target};
 
 /// Version of the form of a results file.
 pub const FORMAT: u32 = 1;
+/// How this program was built: `debug` or `release`.
+pub const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
+/// Each bound of a histogram that is kept is so many times the one before.
+pub const HISTOGRAM_STEP: f64 = 1.25;
+
+/// A stretch that begins so many seconds before the planned end, or fewer, is one of rounding.
+const MOMENT: f64 = 1e-3;
 
 /// Everything that one run found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +35,9 @@ pub struct Results {
     pub target: Option<String>,
     /// Version of the program.
     pub version: String,
+    /// How it was built, as [`PROFILE`] has it; `None` where that is not told.
+    #[serde(default)]
+    pub profile: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
     /// Where it ran.
@@ -39,6 +49,19 @@ pub struct Results {
     /// What a reader should know about how it was measured.
     #[serde(default)]
     pub remarks: Vec<String>,
+}
+
+impl Results {
+    /// Keeps a figure. One that came to no number is told in a remark instead: JSON has no way to write it, and a file with it
+    /// could not be read again.
+    pub fn keep(&mut self, mut figure: Figure) {
+        if figure.value.is_finite() {
+            figure.samples.retain(|sample| sample.is_finite());
+            self.figures.push(figure);
+        } else {
+            self.remarks.push(format!("{} came to no number and is left out", figure.name));
+        }
+    }
 }
 
 /// A flag and its value, which is `true` or `false` for a switch.
@@ -109,13 +132,16 @@ pub struct Part {
     pub ramp_up_seconds: f64,
     /// Operations that were to be sent each second; `None` when each waited for the one before.
     pub offered_per_second: Option<f64>,
-    /// Operations done each second.
+    /// How long they were to be sent, in seconds; `None` when each waited for the one before.
+    #[serde(default)]
+    pub planned_seconds: Option<f64>,
+    /// Operations done each second; of those that were to be sent for some time, the ones that were done by its end.
     pub per_second: f64,
     /// From the moment an operation was due to its answer; without a rate, from the moment it was sent.
     pub latency: Option<Percentiles>,
     /// How it went over time.
     pub intervals: Vec<Interval>,
-    /// Counts of latencies by their upper bound in microseconds, ascending; empty ones left out.
+    /// Counts of latencies by their upper bound in microseconds, ascending by [`HISTOGRAM_STEP`] from 1 on; empty ones left out.
     pub histogram: Vec<(f64, u64)>,
 }
 
@@ -131,6 +157,13 @@ impl Part {
     pub fn at_full_rate(&self) -> &[Interval] {
         let from = self.intervals.partition_point(|interval| interval.at < self.ramp_up_seconds);
         &self.intervals[from..]
+    }
+
+    /// Those of them that began before the planned end: what was answered behind it was late.
+    pub fn until_planned_end(&self) -> &[Interval] {
+        let stretches = self.at_full_rate();
+        let Some(ends) = self.planned_seconds else { return stretches };
+        &stretches[..stretches.partition_point(|stretch| stretch.at + MOMENT < ends)]
     }
 }
 
@@ -241,6 +274,9 @@ pub struct Figure {
     /// How it does against the target.
     #[serde(default)]
     pub grade: Option<Grade>,
+    /// The smallest change that counts, in its unit: what is near 0 grows to a multiple of itself by chance.
+    #[serde(default)]
+    pub least_change: f64,
 }
 
 impl Figure {
@@ -255,6 +291,7 @@ impl Figure {
             middle: Middle::Mean,
             target: None,
             grade: None,
+            least_change: 0.0,
         }
     }
 
@@ -269,6 +306,13 @@ impl Figure {
     #[must_use]
     pub const fn by_median(mut self) -> Self {
         self.middle = Middle::Median;
+        self
+    }
+
+    /// Whose changes count from so much on, in its unit.
+    #[must_use]
+    pub const fn counting_from(mut self, least_change: f64) -> Self {
+        self.least_change = least_change;
         self
     }
 
@@ -384,4 +428,71 @@ pub fn read_results(path: &Path) -> Result<Results, ReadError> {
         return Err(ReadError::Newer { path: path.to_owned(), found: format });
     }
     serde_json::from_str(&text).map_err(form)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Better, Figure, Interval, Machine, Part, Results, Timestamp, read_results};
+
+    #[test]
+    fn a_run_with_a_figure_that_is_no_number_can_be_read_again() {
+        let mut results = Results {
+            format: super::FORMAT,
+            benchmark: "scenario".to_owned(),
+            settings: Vec::new(),
+            target: None,
+            version: "0".to_owned(),
+            profile: None,
+            started_at: Timestamp::EPOCH,
+            machine: Machine::default(),
+            parts: Vec::new(),
+            figures: Vec::new(),
+            remarks: Vec::new(),
+        };
+        for (name, value) in [("nan", f64::NAN), ("endless", f64::INFINITY), ("number", 1.5)] {
+            results.keep(Figure::new(name, value, "×", Better::Lower).over([1.0, f64::NAN, 2.0]));
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), serde_json::to_string(&results).unwrap()).unwrap();
+        let read = read_results(file.path()).unwrap();
+        assert_eq!(read, results);
+        assert_eq!((read.figures.len(), &*read.figures[0].samples), (1, &[1.0, 2.0][..]));
+        assert_eq!(read.remarks.len(), 2, "{:?}", read.remarks);
+    }
+
+    #[test]
+    fn stretches_behind_the_planned_end_are_those_of_late_answers() {
+        let stretch = |at: u32| Interval {
+            at: f64::from(at),
+            seconds: 1.0,
+            done: 1,
+            failed: 0,
+            p50: 1.0,
+            p90: 1.0,
+            p95: 1.0,
+            p99: 1.0,
+            p999: 1.0,
+            max: 1.0,
+        };
+        let mut part = Part {
+            name: "message".to_owned(),
+            done: 9,
+            failed: BTreeMap::new(),
+            seconds: 9.0,
+            ramp_up_seconds: 2.0,
+            offered_per_second: None,
+            planned_seconds: None,
+            per_second: 1.0,
+            latency: None,
+            intervals: (0..9).map(stretch).collect(),
+            histogram: Vec::new(),
+        };
+        assert_eq!(part.until_planned_end().len(), 7);
+        for (ends, stretches) in [(5.0, 3), (5.000_5, 3), (5.5, 4), (100.0, 7), (1.0, 0)] {
+            part.planned_seconds = Some(ends);
+            assert_eq!(part.until_planned_end().len(), stretches, "{ends}");
+        }
+    }
 }

@@ -1,17 +1,22 @@
 //! The memory as tables: entities, observations, relations, each a Parquet file, as of one record.
 
+use caxton_events::limits::METADATA_BYTES_MAX;
 use caxton_events::memory::Validity;
 use caxton_events::{MemoryId, Seq, Timestamp};
 use caxton_projections::embedding::EmbedError;
-use caxton_projections::graph::{Entity, EntityFilter, GraphReader, Observation, Relation, RelationFilter};
+use caxton_projections::graph::{
+    Entity, EntityFilter, GraphReader, Observation, PageMax, Relation, RelationFilter,
+};
 use serde::Serialize;
 
 use super::ExportError;
-use super::table::{Cell, Table};
+use super::table::{Cell, GROUP_BYTES_MAX, Table};
 
-/// Rows of a piece.
+/// Observations of a piece at the most; one whose texts take [`GROUP_BYTES_MAX`] has fewer.
 const PAGE_ROWS: usize = 2_048;
-/// The same where their texts are turned into vectors.
+/// Entities and relations of a piece: as many as take [`GROUP_BYTES_MAX`] with the largest metadata.
+const DESCRIBED_ROWS: usize = GROUP_BYTES_MAX / METADATA_BYTES_MAX;
+/// Rows of a piece at the most where their texts are turned into vectors.
 const EMBED_ROWS: usize = 64;
 
 /// One of the tables.
@@ -116,47 +121,60 @@ impl MemoryExport {
     ///
     /// [`ExportError`]; what was written before is not whole then.
     pub fn next_piece(&mut self, embed: Option<Embed<'_>>) -> Result<Option<Vec<u8>>, ExportError> {
+        if self.table.is_none() {
+            return Ok(None);
+        }
+        let page = self.page()?;
         let Some(table) = &mut self.table else { return Ok(None) };
-        let limit = if self.with_vectors { EMBED_ROWS } else { PAGE_ROWS };
-        let (after, graph) = (self.after, &self.graph);
-        let (page, texts): (Vec<_>, Vec<String>) = match self.kind {
-            MemoryTable::Entities => {
-                let filter = EntityFilter { after, limit, ..EntityFilter::default() };
-                graph.list_entities(&filter)?.into_iter().map(entity).unzip()
-            }
-            MemoryTable::Observations => {
-                graph.list_observations(after, limit)?.into_iter().map(observation).unzip()
-            }
-            MemoryTable::Relations => {
-                let filter = RelationFilter { after, limit, ..RelationFilter::default() };
-                graph.list_relations(&filter)?.into_iter().map(relation).unzip()
-            }
-        };
-        let vectors = match embed.filter(|_| self.with_vectors && !page.is_empty()) {
-            Some(embed) => embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())?,
+        if page.is_empty() {
+            return self.table.take().map(Table::finish).transpose().map_err(ExportError::from);
+        }
+        let vectors = match embed.filter(|_| self.with_vectors) {
+            Some(embed) => embed(&page.iter().filter_map(|row| row.text.as_deref()).collect::<Vec<_>>())?,
             None => Vec::new(),
         };
-        let is_last = page.len() < limit;
         let mut vectors = vectors.into_iter().map(Cell::Vector);
-        for (id, cells) in page {
+        for PageRow { id, cells, .. } in page {
             self.after = Some(id);
             self.rows += 1;
             table.push(cells.into_iter().chain(vectors.next()))?;
         }
-        let piece = table.take()?;
-        if !is_last {
-            return Ok(Some(piece));
-        }
-        let rest = self.table.take().map(Table::finish).transpose()?.unwrap_or_default();
-        Ok(Some([piece, rest].concat()))
+        Ok(Some(table.take()?))
+    }
+
+    /// The next rows; none at the end, and only there.
+    fn page(&self) -> Result<Vec<PageRow>, ExportError> {
+        let (after, graph, with_text) = (self.after, &self.graph, self.with_vectors);
+        let limit = |rows: usize| if with_text { rows.min(EMBED_ROWS) } else { rows };
+        Ok(match self.kind {
+            MemoryTable::Entities => {
+                let filter = EntityFilter { after, limit: limit(DESCRIBED_ROWS), ..EntityFilter::default() };
+                graph.list_entities(&filter)?.into_iter().map(|row| entity(row, with_text)).collect()
+            }
+            MemoryTable::Observations => {
+                let max = PageMax { rows: limit(PAGE_ROWS), bytes: GROUP_BYTES_MAX };
+                let rows = graph.list_observations(after, max)?.into_iter();
+                rows.map(|row| observation(row, with_text)).collect()
+            }
+            MemoryTable::Relations => {
+                let filter =
+                    RelationFilter { after, limit: limit(DESCRIBED_ROWS), ..RelationFilter::default() };
+                graph.list_relations(&filter)?.into_iter().map(relation).collect()
+            }
+        })
     }
 }
 
-/// The number of a row with its cells, and its text, as the vector index keeps it.
-type Cells = ((MemoryId, Vec<Cell>), String);
+/// A row of a page.
+struct PageRow {
+    id: MemoryId,
+    cells: Vec<Cell>,
+    /// As the vector index keeps it, where it becomes a vector.
+    text: Option<String>,
+}
 
-fn entity(row: Entity) -> Cells {
-    let text = format!("{} ({})", row.name, row.entity_type);
+fn entity(row: Entity, with_text: bool) -> PageRow {
+    let text = with_text.then(|| format!("{} ({})", row.name, row.entity_type));
     let mut cells = vec![
         Cell::Long(row.id.0),
         Cell::Text(row.scope.to_string()),
@@ -170,21 +188,18 @@ fn entity(row: Entity) -> Cells {
         Cell::Long(row.updated_seq.0),
     ];
     cells.extend(times(row.validity, row.created_at, row.created_seq));
-    ((row.id, cells), text)
+    PageRow { id: row.id, cells, text }
 }
 
-fn observation(row: Observation) -> Cells {
-    let mut cells = vec![
-        Cell::Long(row.id.0),
-        Cell::Long(row.entity.0),
-        Cell::Text(row.content.clone()),
-        Cell::Text(row.actor),
-    ];
+fn observation(row: Observation, with_text: bool) -> PageRow {
+    let text = with_text.then(|| row.content.clone());
+    let mut cells =
+        vec![Cell::Long(row.id.0), Cell::Long(row.entity.0), Cell::Text(row.content), Cell::Text(row.actor)];
     cells.extend(times(row.validity, row.created_at, row.created_seq));
-    ((row.id, cells), row.content)
+    PageRow { id: row.id, cells, text }
 }
 
-fn relation(row: Relation) -> Cells {
+fn relation(row: Relation) -> PageRow {
     let mut cells = vec![
         Cell::Long(row.id.0),
         Cell::Text(row.scope.to_string()),
@@ -198,7 +213,7 @@ fn relation(row: Relation) -> Cells {
         Cell::Long(row.updated_at.unix_micros()),
     ];
     cells.extend(times(row.validity, row.created_at, row.created_seq));
-    ((row.id, cells), String::new())
+    PageRow { id: row.id, cells, text: None }
 }
 
 fn times(validity: Validity, created_at: Timestamp, created_seq: Seq) -> [Cell; 4] {

@@ -33,6 +33,19 @@ pub enum Cell {
     Vector(Vec<f32>),
 }
 
+impl Cell {
+    /// Bytes of the value, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::None => 1,
+            Self::Small(_) => 4,
+            Self::Long(_) | Self::Double(_) => 8,
+            Self::Text(text) => text.len() + 4,
+            Self::Vector(vector) => vector.len() * 4,
+        }
+    }
+}
+
 /// A value that may not be there.
 impl From<Option<u64>> for Cell {
     fn from(value: Option<u64>) -> Self {

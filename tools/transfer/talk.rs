@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ExportError;
-use super::table::{Cell, Table};
+use super::table::{Cell, GROUP_BYTES_MAX, Table};
 
-/// Rows of a piece.
+/// Rows of a piece at the most; one whose values take [`GROUP_BYTES_MAX`] has fewer.
 const PAGE_ROWS: usize = 2_048;
 
 /// One of the tables.
@@ -128,7 +128,7 @@ impl TalkExport {
         }
         let Page { rows, is_last } = match self.kind {
             TalkTable::Agents => self.agents(),
-            TalkTable::Conversations => self.conversations(),
+            TalkTable::Conversations => self.conversations()?,
             TalkTable::Messages => self.messages()?,
         };
         let Some(table) = &mut self.table else { return Ok(None) };
@@ -161,33 +161,53 @@ impl TalkExport {
     }
 
     /// In the order in which they were opened.
-    fn conversations(&self) -> Page {
+    fn conversations(&self) -> Result<Page, ExportError> {
         let state = self.talk.read();
         let opened = state.conversations.opened_after(self.after);
-        let opened = opened.take_while(|conversation| conversation.opened <= self.through).take(PAGE_ROWS);
-        let rows: Vec<_> = opened.map(|row| (row.opened, of_conversation(row))).collect();
-        Page { is_last: rows.len() < PAGE_ROWS, rows }
+        let opened = opened.take_while(|conversation| conversation.opened <= self.through);
+        Page::of(opened.map(|row| Ok((row.opened, of_conversation(row)))))
     }
 
     /// In the order in which they were sent.
     fn messages(&self) -> Result<Page, ExportError> {
         let filter =
             Filter { until: Some(self.through), kinds: Some(vec![Kind::MessageSent]), ..Filter::default() };
-        let mut rows = Vec::new();
-        for record in self.log.scan(self.after.next(), &filter).take(PAGE_ROWS) {
-            let record = record?;
-            if let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event {
-                rows.push((record.seq, of_message(&record, message)));
-            }
-        }
-        Ok(Page { is_last: rows.len() < PAGE_ROWS, rows })
+        Page::of(self.log.scan(self.after.next(), &filter).filter_map(|record| {
+            let row = |record: Record| {
+                let Event::Conversation(ConversationEvent::MessageSent(message)) = &record.event else {
+                    return None;
+                };
+                Some((record.seq, of_message(&record, message)))
+            };
+            record.map_err(ExportError::from).map(row).transpose()
+        }))
     }
 }
 
+/// A row and the record it is of.
+type PageRow = (Seq, Vec<Cell>);
+
 /// Rows with their records.
 struct Page {
-    rows: Vec<(Seq, Vec<Cell>)>,
+    rows: Vec<PageRow>,
+    /// Whether there is nothing behind them.
     is_last: bool,
+}
+
+impl Page {
+    /// The first of these rows, until they are many or take much; one at least, where there is one.
+    fn of(all: impl Iterator<Item = Result<PageRow, ExportError>>) -> Result<Self, ExportError> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for row in all {
+            let row = row?;
+            bytes += row.1.iter().map(Cell::bytes).sum::<usize>();
+            rows.push(row);
+            if rows.len() == PAGE_ROWS || bytes >= GROUP_BYTES_MAX {
+                return Ok(Self { rows, is_last: false });
+            }
+        }
+        Ok(Self { rows, is_last: true })
+    }
 }
 
 fn text(text: &(impl ToString + ?Sized)) -> Cell {

@@ -15,7 +15,7 @@ use caxton_events::{
     Seq, Timestamp,
 };
 use caxton_projections::driver::catch_up;
-use caxton_projections::graph::{Graph, SqliteOptions};
+use caxton_projections::graph::{Graph, PageMax, SqliteOptions};
 use caxton_projections::talk::TalkStore;
 use parquet::basic::{Compression, LogicalType};
 use parquet::file::metadata::RowGroupMetaData;
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use super::events::{EventExport, EventFormat, Exported, Wanted};
 use super::import::{ImportError, import};
 use super::memory::{MemoryExport, MemoryTable};
-use super::table::{Cell, GROUP_ROWS_MAX, Table};
+use super::table::{Cell, GROUP_BYTES_MAX, GROUP_ROWS_MAX, Table};
 use super::talk::{TalkExport, TalkTable};
 use crate::log::{Tail, tail};
 
@@ -378,7 +378,8 @@ fn an_export_in_pieces_is_of_the_moment_it_was_begun() {
     let rows = rows(&file).1;
     assert_eq!((rows.len(), table.rows()), (10_002, 10_002));
     assert_eq!(field(&rows[10_001], "content"), &Field::Str("note 10009".to_owned()));
-    assert_eq!(graph.reader().list_observations(None, 20_000).unwrap().len(), 10_002);
+    let all = PageMax { rows: 20_000, bytes: usize::MAX };
+    assert_eq!(graph.reader().list_observations(None, all).unwrap().len(), 10_002);
 }
 
 #[test]
@@ -498,4 +499,51 @@ fn what_agents_said_reads_back_from_parquet() {
     assert_eq!(field(&agents[0], "agent_id"), &text("ada"));
     assert_eq!(field(&agents[0], "workspace"), &text("lab"));
     assert_eq!(field(&agents[0], "capabilities"), &text("[]"));
+}
+
+/// How many rows each piece adds, and whether all of them are in the file.
+#[track_caller]
+fn check_pieces(mut next: impl FnMut() -> (Option<Vec<u8>>, u64), then: &[u64]) {
+    let (mut file, mut before, mut added) = (Vec::new(), 0, Vec::new());
+    while let (Some(piece), rows) = next() {
+        file.extend(piece);
+        added.push(rows - before);
+        before = rows;
+    }
+    added.retain(|rows| *rows > 0);
+    assert_eq!(added, then);
+    assert_eq!(rows(&file).1.len() as u64, before);
+}
+
+#[test]
+fn a_piece_of_an_export_takes_no_more_than_a_group_of_rows() {
+    let (dir, log) = story();
+    let content = "x".repeat(1 << 20);
+    let in_a_piece = (GROUP_BYTES_MAX >> 20) as u64;
+    for id in 10..10 + in_a_piece + 3 {
+        let (content, validity) = (content.clone(), Validity::default());
+        tell(
+            &log,
+            "ada",
+            vec![MemoryEvent::ObservationAdded { id: MemoryId(id), entity: MemoryId(1), content, validity }],
+        );
+    }
+    let mut graph = Graph::open(&dir.path().join("graph"), &SqliteOptions::default()).unwrap();
+    catch_up(&log.reader(), &mut graph, &mut |_, _| ()).unwrap();
+    let (seq, embed) = (log.head().seq, |texts: &[&str]| Ok(vec![vec![0.5; 384]; texts.len()]));
+    // The two small ones of the story come first.
+    for with_vectors in [false, true] {
+        let mut export =
+            MemoryExport::begin(&graph.reader(), seq, MemoryTable::Observations, with_vectors).unwrap();
+        check_pieces(|| (export.next_piece(Some(&embed)).unwrap(), export.rows()), &[in_a_piece + 2, 3]);
+    }
+
+    let large = "y".repeat(GROUP_BYTES_MAX / 3 + 1);
+    for number in 1..=4 {
+        say(&log, number, Content::Text(large.clone()), None);
+    }
+    let (talk, _store) = TalkStore::open(&dir.path().join("talk")).unwrap();
+    let mut export =
+        TalkExport::begin(talk.reader(), log.reader(), log.head().seq, TalkTable::Messages).unwrap();
+    check_pieces(|| (export.next_piece().unwrap(), export.rows()), &[3, 1]);
 }

@@ -76,6 +76,34 @@ fn the_same_key_twice_in_one_group_is_written_once() {
     assert_eq!(contents(&log.reader()), ["x"]);
 }
 
+/// What became of batches that are a series: the contents that were written, and where the first one is that was not.
+#[track_caller]
+fn check_series(log: &Log, batches: Vec<Batch>, written: &[&str], broken: usize) {
+    let (before, count) = (log.head().seq.0 as usize, batches.len());
+    let results = log.append_series(batches).unwrap();
+    assert_eq!(results.len(), count);
+    for (at, result) in results.iter().enumerate() {
+        let is_behind = matches!(result, Err(AppendError::SeriesBroken));
+        assert_eq!(is_behind, at > broken, "{at}: {result:?}");
+        assert_eq!(matches!(result, Ok(appended) if appended.replayed.is_none()), at < broken, "{result:?}");
+    }
+    assert_eq!(contents(&log.reader())[before..], *written);
+}
+
+#[test]
+fn behind_a_batch_that_is_not_written_a_series_ends() {
+    let log = open(options());
+    let three = |second: Batch| vec![batch("a", &["1"]), second, batch("a", &["3"]), batch("b", &["4"])];
+    check_series(&log, three(keyed(batch("a", &["2"]), "k", 1)), &["1", "2", "3", "4"], 4);
+    // It is refused before it reaches the log, there, and not at all but answered from its first time.
+    check_series(&log, three(Batch::default()), &["1"], 1);
+    check_series(&log, three(keyed(batch("a", &["2"]), "k", 2)), &["1"], 1);
+    check_series(&log, three(keyed(batch("a", &["2"]), "k", 1)), &["1"], 1);
+    // Each call is a series of its own.
+    check_series(&log, three(batch("a", &["2"])), &["1", "2", "3", "4"], 4);
+    check_series(&log, Vec::new(), &[], 0);
+}
+
 #[track_caller]
 fn refused(log: &Log, batch: Batch, then: Option<Seq>) {
     match log.append(vec![batch]).unwrap().remove(0) {

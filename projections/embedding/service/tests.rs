@@ -84,6 +84,25 @@ fn vectors_come_back_in_the_order_of_their_texts() {
 }
 
 #[test]
+fn texts_go_by_their_length_or_in_their_order() {
+    for (length_sorted, then) in [
+        (true, [["a", "bb", "cc", "ddd"], ["eee", "ffff", "ffff", "ggggg"]]),
+        (false, [["ffff", "a", "eee", "bb"], ["ddd", "ggggg", "cc", "ffff"]]),
+    ] {
+        let (model, seen) = scripted(None);
+        let service = EmbeddingService::start(model, ServiceOptions { length_sorted, ..options() }).unwrap();
+        let texts = ["ffff", "a", "eee", "bb", "ddd", "ggggg", "cc", "ffff"];
+        let vectors = service.embed(&texts).unwrap();
+        let lengths: Vec<Vec<f32>> = texts.iter().map(|text| vec![text.len() as f32]).collect();
+        assert_eq!(vectors, lengths);
+        let passes: Vec<Vec<String>> = seen.try_iter().collect();
+        let lengths = |pass: &[String]| pass.iter().map(String::len).collect::<Vec<_>>();
+        let then = then.map(|pass| pass.map(str::len).to_vec());
+        assert_eq!(passes.iter().map(|pass| lengths(pass)).collect::<Vec<_>>(), then, "{length_sorted}");
+    }
+}
+
+#[test]
 fn a_query_is_answered_while_bulk_stands_still() {
     let (go_sender, go) = unbounded();
     let (model, seen) = scripted(Some(go));

@@ -243,6 +243,30 @@ fn a_difference_is_what_became_of_a_row_and_not_each_step() {
 }
 
 #[test]
+fn a_row_that_is_again_what_it_was_is_no_difference() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "thing");
+    let bob = story.entity("global", "bob", "person");
+    story.rename(ada, "ada");
+    let (note, knows) = (story.note(ada, "likes tea"), story.relate(ada, bob, "knows", 0.5));
+    let from = story.records.len() as u64;
+    let validity = caxton_events::memory::Validity::default();
+    story.rename(ada, "augusta");
+    for (content, strength) in [("likes coffee", 1.0), ("likes tea", 0.5)] {
+        let content = content.to_owned();
+        story.tell(MemoryEvent::ObservationUpdated { id: note, entity: ada, content, validity });
+        let (id, metadata) = (knows, None);
+        story.tell(MemoryEvent::RelationUpdated { id, strength, confidence: 1.0, metadata, validity });
+    }
+    story.rename(ada, "ada");
+    let reader = Fixture::told(&story, 3).graph.reader();
+    let end = story.records.len() as u64;
+    let found = |to| differences(&reader, from, to, 100).iter().map(|one| one.seq.0).collect::<Vec<_>>();
+    assert!(found(end).is_empty(), "{:?}", found(end));
+    assert_eq!(found(end - 3), [from + 1, from + 2, from + 3], "on the way there they differ");
+}
+
+#[test]
 fn a_page_of_differences_looks_through_a_bounded_stretch_of_the_log() {
     let mut story = Story::default();
     story.entity("global", "ada", "person");

@@ -1,5 +1,7 @@
 //! Opening: settings that take effect, files that are refused by name, readers that never block.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use caxton_events::Seq;
@@ -11,6 +13,15 @@ use crate::graph::{
 };
 use crate::projection::Projection;
 use crate::text::KeywordQuery;
+
+const CHECKPOINTS: [CheckpointStrategy; 3] =
+    [CheckpointStrategy::Passive, CheckpointStrategy::Full, CheckpointStrategy::Restart];
+
+/// How often the journal of the graph was begun anew, as its header says.
+fn begun(graph: &Graph) -> u32 {
+    let journal = std::fs::read(graph.path().with_file_name(format!("{FILE_NAME}-wal"))).unwrap();
+    u32::from_be_bytes(*journal.get(12..).unwrap().first_chunk().unwrap())
+}
 
 #[track_caller]
 fn check_settings(graph: &Graph, then: &[(&str, &str)]) {
@@ -254,24 +265,74 @@ fn a_rebuild_beside_another_program_that_has_the_file_open_keeps_its_journal() {
 
 #[test]
 fn a_reader_of_an_old_state_holds_nothing_up() {
-    let mut story = Story::default();
-    let ada = story.entity("agent:ada", "ada", "person");
-    let mut fixture = Fixture::told(&story, 10);
-    let reader = fixture.graph.reader();
-    reader
-        .snapshot("a test", |connection| {
-            let count = |connection: &rusqlite::Connection| {
-                connection.query_row("SELECT count(*) FROM observations", (), |row| row.get::<_, i64>(0))
-            };
-            assert_eq!(count(connection)?, 0);
-            story.note(ada, "written meanwhile");
-            fixture.graph.apply(&story.records).unwrap();
-            fixture.graph.checkpoint_wal().unwrap();
-            assert_eq!(count(connection)?, 0, "the reader sees its own state to the end");
-            Ok(())
-        })
-        .unwrap();
-    assert_eq!(reader.observation_count(ada).unwrap(), 1);
+    for wal_checkpoint_strategy in CHECKPOINTS {
+        let mut story = Story::default();
+        let ada = story.entity("agent:ada", "ada", "person");
+        let mut fixture = Fixture::with(&SqliteOptions {
+            wal_checkpoint_strategy,
+            wal_checkpoint_interval: 1,
+            busy_timeout: Duration::from_millis(10),
+            ..small()
+        });
+        fixture.graph.apply(&story.records).unwrap();
+        let reader = fixture.graph.reader();
+        reader
+            .snapshot("a test", |connection| {
+                let count = |connection: &rusqlite::Connection| {
+                    connection.query_row("SELECT count(*) FROM observations", (), |row| row.get::<_, i64>(0))
+                };
+                assert_eq!(count(connection)?, 0);
+                story.note(ada, "written meanwhile");
+                fixture.graph.apply(&story.records).unwrap();
+                fixture.graph.checkpoint_wal().unwrap();
+                assert_eq!(count(connection)?, 0, "the reader sees its own state to the end");
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(reader.observation_count(ada).unwrap(), 1, "{wal_checkpoint_strategy:?}");
+        assert!(fixture.graph.check().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_commit_waits_for_the_readers_of_an_old_state_where_it_is_told_to_and_the_journal_begins_anew() {
+    for (wal_checkpoint_strategy, waits) in CHECKPOINTS.into_iter().zip([false, true, true]) {
+        let mut fixture =
+            Fixture::with(&SqliteOptions { wal_checkpoint_strategy, wal_checkpoint_interval: 1, ..small() });
+        let mut story = Story::default();
+        for number in 0..3 {
+            story.entity("global", &format!("thing {number}"), "thing");
+        }
+        fixture.graph.apply(&story.records[..1]).unwrap();
+        let reader = &fixture.graph.reader();
+        let (holding, held) = mpsc::channel();
+        let (done, written) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let held = reader.snapshot("a test", |connection| {
+                    connection.query_row("SELECT count(*) FROM entities", (), |_| Ok(()))?;
+                    holding.send(()).unwrap();
+                    // The commit that waits for this reader can be seen already.
+                    while waits && reader.checkpoint().unwrap() < Seq(2) {
+                        thread::yield_now();
+                    }
+                    if !waits {
+                        written.recv().unwrap();
+                    }
+                    Ok(())
+                });
+                held.unwrap();
+            });
+            held.recv().unwrap();
+            fixture.graph.apply(&story.records[1..2]).unwrap();
+            // Who was waited for has gone.
+            let _ = done.send(());
+        });
+        let before = begun(&fixture.graph);
+        fixture.graph.apply(&story.records[2..]).unwrap();
+        assert_eq!(begun(&fixture.graph) > before, waits, "{wal_checkpoint_strategy:?}");
+        assert_eq!(reader.stats(None).unwrap().entities, 3);
+    }
 }
 
 #[test]
@@ -302,8 +363,7 @@ fn upkeep_gives_space_back_and_changes_no_answer() {
         (AutoVacuum::None, VacuumStrategy::Full),
         (AutoVacuum::Incremental, VacuumStrategy::Auto),
     ];
-    let checkpoints = [CheckpointStrategy::Passive, CheckpointStrategy::Full, CheckpointStrategy::Restart];
-    for ((auto_vacuum, vacuum_strategy), wal_checkpoint_strategy) in strategies.into_iter().zip(checkpoints) {
+    for ((auto_vacuum, vacuum_strategy), wal_checkpoint_strategy) in strategies.into_iter().zip(CHECKPOINTS) {
         let mut fixture = Fixture::with(&SqliteOptions {
             auto_vacuum,
             wal_checkpoint_strategy,

@@ -105,6 +105,17 @@ impl Keeper {
         self.watch();
         self.look_through()?;
         self.stop_what_is_valid_no_longer()?;
+        let agents = self.registry.agents.values();
+        let kept_out = agents.filter(|registered| registered.is_kept_out()).count();
+        if kept_out > 0 {
+            let (agents, agents_max) = (self.registry.agents.len(), self.options.agents.max_agents);
+            tracing::warn!(
+                agents,
+                agents_max,
+                kept_out,
+                "agents beyond agents.max_agents, by name, are not run"
+            );
+        }
         self.publish();
         Ok(())
     }

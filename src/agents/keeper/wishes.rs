@@ -105,7 +105,7 @@ impl Keeper {
         let loading = Loading { source, path: &path, sha256, content, start: true };
         let mut events = events_of(Some(&before), &definition, &loading);
         let starts = matches!(events.last(), Some(AgentEvent::StatusChanged { .. }));
-        if restart && !starts {
+        if restart && !starts && !before.is_kept_out() {
             let (agent, reason) = (name.clone(), "restarted with another text".to_owned());
             events.push(AgentEvent::StatusChanged { agent, status: AgentStatus::Running, reason });
         }
@@ -167,7 +167,9 @@ impl Keeper {
     }
 
     fn restart(&mut self, name: &AgentId) -> Result<Option<AgentId>, DirectoryError> {
-        self.registered(name)?;
+        if self.registered(name)?.is_kept_out() {
+            return Err(DirectoryError::Full(self.options.agents.max_agents));
+        }
         let shown = self.shown(name);
         if shown.is_none_or(|agent| agent.definition.is_none()) {
             let text = self.texts.get(name).cloned().unwrap_or_default();

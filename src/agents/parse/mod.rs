@@ -9,6 +9,7 @@ mod tools;
 mod upkeep;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use caxton_events::AgentId;
 use caxton_events::agent::ConfigProblem;
@@ -30,6 +31,10 @@ pub struct Surroundings {
     pub providers: BTreeSet<String>,
     /// Which MCP servers there are is not known: any that a file names may be there.
     pub any_server: bool,
+    /// Answers of models are kept for files that wish so.
+    pub keeps_answers: bool,
+    /// Longest time for one call of a tool, where there is such a bound.
+    pub tool_call_max: Option<Duration>,
     /// Refuse what is only doubtful, such as unknown keys.
     pub strict: bool,
 }
@@ -42,8 +47,18 @@ impl Surroundings {
         Self {
             tools: Self::default().tools.into_iter().chain(servers).collect(),
             providers: [EXTRACTIVE, LOCAL].map(str::to_owned).into_iter().chain(providers).collect(),
-            any_server: false,
+            ..Self::bounded(config)
+        }
+    }
+
+    /// What `config` alone says about files; any provider and no server may be there.
+    pub(super) fn bounded(config: &Config) -> Self {
+        let keeps_answers = config.conversation_processing.response_cache_enabled;
+        Self {
+            keeps_answers: keeps_answers && !config.agents.response_cache_ttl.is_zero(),
+            tool_call_max: config.agents.tool_call_timeout,
             strict: config.agents.strict,
+            ..Self::default()
         }
     }
 }
@@ -51,7 +66,14 @@ impl Surroundings {
 impl Default for Surroundings {
     fn default() -> Self {
         let tools = ["memory", "http_client", "message"].map(str::to_owned);
-        Self { tools: BTreeSet::from(tools), providers: BTreeSet::new(), any_server: false, strict: false }
+        Self {
+            tools: BTreeSet::from(tools),
+            providers: BTreeSet::new(),
+            any_server: false,
+            keeps_answers: true,
+            tool_call_max: None,
+            strict: false,
+        }
     }
 }
 
@@ -185,7 +207,7 @@ fn whole(
     let (mut permissions, network) = tools::permissions(&mut top, around, faults);
     let tool_config = tools::config(&mut top, &mut permissions, network, faults);
     let memory = upkeep::memory(&mut top, &parameters, faults);
-    let limits = upkeep::limits(&mut top, &parameters, memory.scope);
+    let limits = upkeep::limits(&mut top, &parameters, memory.scope, around);
     permissions.memory_writes &= memory.used.enabled;
     if let Some(most) = limits.memory_search_limit {
         permissions.memory_results_max = most;
@@ -194,7 +216,7 @@ fn whole(
     let about = identity::about(&mut top);
     let agent_type = top.text("agent_type", 100);
     let requires = identity::requires(&mut top, faults);
-    let performance = upkeep::performance(&mut top);
+    let performance = upkeep::performance(&mut top, around);
     let conversation = upkeep::conversation(&mut top);
     let llm = upkeep::llm(&mut top, around);
     top.ignore(upkeep::IGNORED);

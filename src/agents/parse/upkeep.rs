@@ -5,7 +5,7 @@ use super::super::fault::{Faults, Phase, Spot};
 use super::super::reading::{Section, nearest};
 use super::Surroundings;
 use super::prompts::{Parameters, single};
-use crate::config::MemoryScope;
+use crate::config::{MemoryScope, format_duration};
 
 /// Keys of other systems' agent files: read over.
 pub(super) const IGNORED: &[&str] = &[
@@ -147,6 +147,7 @@ pub(super) fn limits(
     top: &mut Section<'_>,
     parameters: &Parameters,
     scope: Option<MemoryScope>,
+    around: &Surroundings,
 ) -> OwnLimits {
     let mut own = OwnLimits {
         memory_scope: scope,
@@ -167,6 +168,13 @@ pub(super) fn limits(
             limits.whole("max_memory_entities", 1..=u64::MAX).or(own.max_memory_entities);
         own.response_timeout = limits.time("response_timeout").or(own.response_timeout);
         own.tool_call_timeout = limits.time("tool_call_timeout");
+        if let (Some(wanted), Some(most)) = (own.tool_call_timeout, around.tool_call_max)
+            && wanted > most
+        {
+            let (wanted, most) = (format_duration(wanted), format_duration(most));
+            let reason = format!("{wanted} is cut to {most}, agents.tool_call_timeout of the server");
+            limits.warn("tool_call_timeout", &reason, "shorten it, or raise agents.tool_call_timeout");
+        }
         own.memory_search_timeout = limits.time("memory_search_timeout");
         own.memory_search_limit = limits.count("memory_search_limit", 1..=10_000);
         limits.finish();
@@ -175,7 +183,7 @@ pub(super) fn limits(
 }
 
 /// `performance`.
-pub(super) fn performance(top: &mut Section<'_>) -> Performance {
+pub(super) fn performance(top: &mut Section<'_>, around: &Surroundings) -> Performance {
     let mut performance = Performance::default();
     let Some(mut section) = top.section("performance") else { return performance };
     for (key, slot) in [
@@ -187,6 +195,11 @@ pub(super) fn performance(top: &mut Section<'_>) -> Performance {
         if let Some(flag) = section.flag(key) {
             *slot = flag;
         }
+    }
+    if performance.cache_responses && !around.keeps_answers {
+        let reason =
+            "answers are not kept: agents.response_cache_ttl of the server is 0s, or its cache is off";
+        section.warn("cache_responses", reason, "set agents.response_cache_ttl, or remove this");
     }
     if let Some(parallel) = section.flag("parallel_tool_calls") {
         performance.concurrent_tools = if parallel { 4 } else { 1 };

@@ -245,11 +245,16 @@ impl AgentRuntime {
         self.inner.pieces.subscribe()
     }
 
-    /// Takes up nothing more and lets turns under way finish; what is cut off goes on at the next start. Blocks; a second
-    /// call does nothing.
-    pub fn stop(&self) {
+    /// Takes up nothing more. Turns under way have `server.shutdown_timeout` from now on to finish. Does not wait for them.
+    pub fn begin_stop(&self) {
         // Receivers are gone only when all has ended already.
         let _ = self.inner.stop.send(true);
+    }
+
+    /// Takes up nothing more and lets turns under way finish, for what is left of their time where the end has begun before;
+    /// what is cut off goes on at the next start. Blocks; a second call does nothing.
+    pub fn stop(&self) {
+        self.begin_stop();
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let threads = self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(threads) = threads else { return };

@@ -97,19 +97,18 @@ fn cut(query: &mut String) {
     }
 }
 
-fn facts(
-    view: &View,
-    ranking: Ranking,
-    ask: &MemoryAsk,
-) -> Result<Vec<Fact>, caxton_projections::queries::SearchError> {
+/// What the memory is asked for a turn.
+fn search_for(ask: &MemoryAsk, ranking: Ranking) -> Search {
     let fusion = match ask.semantic_weight {
         Some(weight) => Fusion::Weighted { semantic_weight: weight as f32 },
         None => ranking.fusion,
     };
-    let search = Search {
+    Search {
         text: ask.query.clone(),
         mode: ranking.mode,
         fusion,
+        exact: ranking.exact,
+        precision: ranking.precision,
         scopes: vec![Scope::Agent(ask.agent.clone()), Scope::Workspace(ask.workspace.clone()), Scope::Global],
         valid_at: Some(SystemClock.now()),
         min_similarity: ask.min_similarity.map(|cosine| cosine as f32),
@@ -117,7 +116,15 @@ fn facts(
         observations: FACTS_OF_HIT,
         include_relations: ask.include_relationships,
         ..Search::default()
-    };
+    }
+}
+
+fn facts(
+    view: &View,
+    ranking: Ranking,
+    ask: &MemoryAsk,
+) -> Result<Vec<Fact>, caxton_projections::queries::SearchError> {
+    let search = search_for(ask, ranking);
     let started = Instant::now();
     let answer = search.ask(view)?;
     telemetry::search_finished(started.elapsed());
@@ -224,7 +231,27 @@ impl Sources for Known {
 
 #[cfg(test)]
 mod tests {
-    use super::{QUERY_BYTES_MAX, cut, groups};
+    use std::time::Duration;
+
+    use super::{MemoryAsk, QUERY_BYTES_MAX, Ranking, cut, groups, search_for};
+
+    #[test]
+    fn a_turn_searches_as_the_server_is_set_to() {
+        let ask = MemoryAsk {
+            agent: "ada".parse().unwrap(),
+            workspace: "lab".parse().unwrap(),
+            query: "kettles".to_owned(),
+            limit: 3,
+            min_similarity: None,
+            semantic_weight: None,
+            include_relationships: false,
+            keep_for: Duration::ZERO,
+        };
+        for (exact, precision) in [(true, 0.25), (false, 0.0)] {
+            let search = search_for(&ask, Ranking { exact, precision, ..Ranking::default() });
+            assert_eq!((search.exact, search.precision.to_bits()), (exact, f32::to_bits(precision)));
+        }
+    }
 
     #[test]
     fn a_question_that_is_too_long_is_cut_between_two_letters() {

@@ -531,6 +531,23 @@ fn an_agent_asks_another_and_uses_its_answer() {
 }
 
 #[test]
+fn nothing_is_taken_up_once_the_end_has_begun() {
+    let dir = TempDir::new().unwrap();
+    put(dir.path(), "ada", &file("ada", "talk", "", "You talk."));
+    let life = Life::begin(dir.path());
+    life.request("ada", "hello");
+    life.heard(1);
+    // Requests that are under way may still send messages.
+    life.runtime.begin_stop();
+    let late = life.request("ada", "again");
+    life.runtime.stop();
+    let started = life.turns().into_iter().filter(|event| matches!(event, TurnEvent::Started { .. }));
+    assert_eq!(started.count(), 1);
+    assert_eq!(life.engine.inbox(&name("ada"), Seq::ZERO, 9).last(), Some(&late.seq));
+    life.end();
+}
+
+#[test]
 fn who_waits_for_an_answer_is_told_when_the_server_stops() {
     let dir = TempDir::new().unwrap();
     let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| ()).unwrap();

@@ -186,6 +186,33 @@ async fn a_thousand_files_are_loaded_and_each_is_watched() {
 }
 
 #[tokio::test]
+async fn agents_beyond_a_lowered_limit_are_not_run_until_there_is_room() {
+    use AgentStatus::{Error, Running};
+    let files = ["Ada", "Bob", "Cyd"].map(|name| (format!("{name}.md"), file(name, "1.0.0")));
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let states = |world: &World| {
+        let roster = world.directory.roster();
+        roster.agents.values().map(|agent| agent.registered.status).collect::<Vec<_>>()
+    };
+    let id = |name: &str| -> caxton_events::AgentId { name.parse().unwrap() };
+    let world = start(&files, |_| ()).again(|options| options.agents.max_agents = 1);
+    assert_eq!(states(&world), [Running, Error, Error]);
+    let reason = world.directory.roster().get("Bob").unwrap().registered.reason.clone();
+    assert_eq!(reason, "there are 1 agents already, which is the limit");
+    // Neither another text nor a restart makes room.
+    let replaced = world.directory.replace(id("Bob"), file("Bob", "2.0.0"), true).await.unwrap();
+    assert_eq!((replaced.registered.version.as_str(), replaced.registered.status), ("2.0.0", Error));
+    assert!(matches!(world.directory.restart(id("Bob")).await, Err(DirectoryError::Full(1))));
+    let events = world.log.events().len();
+    let world = world.again(|options| options.agents.max_agents = 1);
+    assert_eq!(world.log.events().len(), events, "what is known is not recorded again");
+    world.directory.remove(id("Ada"), false).await.unwrap();
+    assert_eq!(states(&world), [Running, Error]);
+    let world = world.again(|_| ());
+    assert_eq!(states(&world), [Running, Running]);
+}
+
+#[tokio::test]
 async fn a_storm_on_one_file_ends_with_its_newest_text_and_holds_up_nobody() {
     let world = start(&[("storm.md", &file("Storm", "0.0.0"))], |_| ());
     for version in 1..=200 {

@@ -235,6 +235,36 @@ fn the_file_wins_over_its_type_and_that_over_the_defaults_below_the_caps() {
 }
 
 #[test]
+fn an_override_may_give_a_call_more_time_than_usual_where_no_cap_is_set() {
+    let guide = include_str!("../../../tests/fixtures/config/agent-limits.yaml");
+    let seconds = Duration::from_secs;
+    assert_eq!(limits("agent_type: data-analyzer", guide).tool_call_timeout, seconds(30));
+    assert_eq!(limits("agent_type: quick-responder", guide).tool_call_timeout, seconds(10));
+    assert_eq!(
+        limits("resource_limits: {tool_call_timeout: 40s}", "agents: {}").tool_call_timeout,
+        seconds(40)
+    );
+    assert_eq!(limits("description: x", "agents: {}").tool_call_timeout, seconds(10));
+}
+
+#[test]
+fn what_the_server_cuts_or_never_does_is_doubtful() {
+    let mut config = Config::default();
+    config.agents.tool_call_timeout = Some(Duration::from_secs(2));
+    let told_of = |config: &Config| told(&judge(GUIDE.as_bytes(), &Surroundings::of(config)).warnings);
+    let (cut, not_kept) =
+        ("15:3 resource_limits.tool_call_timeout: 5s is cut to 2s", "18:3 performance.cache_responses");
+    let both = told_of(&config);
+    assert!(both.contains(cut) && both.contains(not_kept), "{both}");
+    config.agents.tool_call_timeout = Some(Duration::from_secs(5));
+    config.agents.response_cache_ttl = Duration::from_mins(1);
+    let neither = told_of(&config);
+    assert!(!neither.contains("is cut") && !neither.contains(not_kept), "{neither}");
+    config.conversation_processing.response_cache_enabled = false;
+    assert!(told_of(&config).contains(not_kept), "{}", told_of(&config));
+}
+
+#[test]
 fn every_built_in_template_makes_a_good_file() {
     let strict = Surroundings { strict: true, ..Surroundings::default() };
     for template in TEMPLATES {

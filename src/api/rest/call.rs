@@ -291,6 +291,7 @@ impl WriteContext {
         Submission {
             actor: self.caller.agent.clone(),
             workspace: self.caller.workspace.clone(),
+            named: self.caller.named_scope(),
             correlation: Some(self.request_id.clone()),
             causation: None,
             idempotency: self.idempotency.clone(),

@@ -67,6 +67,11 @@ impl Caller {
         }
     }
 
+    /// The scope that the request names.
+    pub(super) fn named_scope(&self) -> Option<Scope> {
+        self.named.map(|kind| self.scope(kind))
+    }
+
     /// Every scope that the caller may see, most specific first.
     pub(super) fn visible(&self) -> Vec<Scope> {
         [ScopeKind::Agent, ScopeKind::Workspace, ScopeKind::Global].map(|kind| self.scope(kind)).to_vec()
@@ -74,7 +79,7 @@ impl Caller {
 
     /// The scopes that a read looks at: the named one, or all that the caller sees.
     pub(super) fn reads(&self) -> Vec<Scope> {
-        self.named.map_or_else(|| self.visible(), |kind| vec![self.scope(kind)])
+        self.named_scope().map_or_else(|| self.visible(), |scope| vec![scope])
     }
 
     /// The scope that a write goes to.

@@ -69,8 +69,10 @@ impl Api {
     pub(super) async fn refusals(&self, context: &WriteContext, writes: Vec<Write>) -> Vec<Refusal> {
         let engine = self.engine.clone();
         let (actor, workspace) = (context.caller.agent.clone(), context.caller.workspace.clone());
+        let named = context.caller.named_scope();
         let told = self.read(move |_| {
-            let caller = commands::Caller { actor: &actor, workspace: &workspace, everywhere: false };
+            let (actor, workspace, named) = (&actor, &workspace, named.as_ref());
+            let caller = commands::Caller { actor, workspace, named, everywhere: false };
             engine.refusals(caller, &writes).map_err(|error| graph_failed(&error))
         });
         told.await.unwrap_or_default()

@@ -155,8 +155,8 @@ fn fusion(default: Fusion, mode: SearchMode, fields: &mut Fields) -> Fusion {
         }
         (Some(true), None) => Fusion::ReciprocalRank,
         (_, Some(weight)) => Fusion::Weighted { semantic_weight: weight as f32 },
-        (Some(false), None) => Fusion::default(),
-        (None, None) => default,
+        (Some(false), None) if default == Fusion::ReciprocalRank => Fusion::default(),
+        (Some(false) | None, None) => default,
     }
 }
 

@@ -159,12 +159,29 @@ impl Door {
             tracing::debug!(%error, bytes, "the system did not take the size of a send buffer");
         }
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            telemetry::connections_open(self.options.connections_max - self.places.available_permits());
             let (router, options) = (self.router.clone(), Arc::clone(&self.options));
-            connections.spawn(connection(stream, router, options, stopped.clone(), place));
+            connections.spawn(connection(stream, router, options, stopped.clone(), Place::of(place)));
         } else if let Ok(place) = Arc::clone(&self.turned_away).try_acquire_owned() {
             connections.spawn(turn_away(stream, place));
         }
+    }
+}
+
+/// A connection's place among those that may be open. It is counted until this is dropped, however the connection ends.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn of(permit: OwnedSemaphorePermit) -> Self {
+        telemetry::connection_opened();
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        telemetry::connection_closed();
     }
 }
 
@@ -173,7 +190,7 @@ async fn connection(
     router: Router,
     options: Arc<RestOptions>,
     mut stopped: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 ) {
     let activity = Arc::new(Activity::new());
     let requests = Arc::clone(&activity);

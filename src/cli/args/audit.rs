@@ -75,9 +75,9 @@ pub(in crate::cli) struct AuditQuery {
     /// The newest first
     #[arg(long)]
     pub(in crate::cli) newest: bool,
-    /// Events shown at most
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000))]
-    pub(in crate::cli) limit: u64,
+    /// Events shown at most [default: 50, or what the server is set to]
+    #[arg(long, short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(in crate::cli) limit: Option<u64>,
     /// Show every event that matches
     #[arg(long, conflicts_with = "limit")]
     pub(in crate::cli) all: bool,

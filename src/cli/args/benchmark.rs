@@ -74,8 +74,8 @@ pub(in crate::cli) enum BenchmarkCommand {
     #[command(
         after_help = "A run is a file that --output wrote, or what `cargo bench` left behind: target/criterion is its last run,\n\
             target/criterion:main what it kept with --save-baseline main, target/criterion:a,b both as rounds of one run.\n\n\
-            Exit code 0: nothing is worse beyond the threshold. 1: something is. 2: a run could not be read, or they are of two\n\
-            benchmarks."
+            Exit code 0: nothing is worse beyond the threshold. 1: something is. 2: a run could not be read, they are of two\n\
+            benchmarks, or no figure is in both."
     )]
     Compare(BenchmarkCompare),
 }

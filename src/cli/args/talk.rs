@@ -151,9 +151,9 @@ impl PriorityName {
 /// Which page of a list.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct PageOf {
-    /// Rows at most
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
-    pub(in crate::cli) limit: u16,
+    /// Rows at most [default: 50, or what the server is set to]
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    pub(in crate::cli) limit: Option<u16>,
     /// Go on where an earlier page ended
     #[arg(long, value_name = "CURSOR")]
     pub(in crate::cli) cursor: Option<String>,

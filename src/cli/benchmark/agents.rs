@@ -28,6 +28,9 @@ rules:
     answer: \"heard: {{question}}\"
 ";
 
+/// What is counted for a question without an answer in time.
+const LATE: &str = "no answer within --response-timeout";
+
 fn agent(words: Words, number: u64) -> String {
     words.named("benchmark-agent", number)
 }
@@ -96,12 +99,14 @@ impl Work for Conversations {
         let (inbox, tag) = (format!("/agents/{}/inbox", client(self.words, line)), tag(line, number));
         loop {
             let Some(left) = self.timeout.checked_sub(asked.elapsed()) else {
-                return Err(Refused::Answer("no answer within --response-timeout".to_owned()));
+                return Err(Refused::Answer(LATE.to_owned()));
             };
+            // Whole seconds, so that an answer may come when it is too late.
             let wait = left.as_secs().clamp(1, 20);
             let heard = door
                 .send(&Ask::get(format!("{inbox}?after={after}&wait={wait}")))
                 .map_err(Refused::Silence)?;
+            let took = asked.elapsed();
             if heard.0 != 200 {
                 return Err(Refused::Answer(code(heard.0, &heard.1)));
             }
@@ -114,16 +119,19 @@ impl Work for Conversations {
                 if text("in_reply_to") == tag {
                     let done = Ask::post(format!("{inbox}/ack"), &json!({ "through": seq }));
                     door.send(&done).map_err(Refused::Silence)?;
-                    let performative = text("performative");
-                    return if performative == "INFORM" {
-                        Ok(())
-                    } else {
-                        Err(Refused::Answer(format!("answered with {performative}")))
-                    };
+                    return judged(text("performative"), took, self.timeout).map_err(Refused::Answer);
                 }
             }
         }
     }
+}
+
+/// Whether an answer is one of success that came in time; otherwise why not.
+fn judged(performative: &str, took: Duration, timeout: Duration) -> Result<(), String> {
+    if took > timeout {
+        return Err(LATE.to_owned());
+    }
+    if performative == "INFORM" { Ok(()) } else { Err(format!("answered with {performative}")) }
 }
 
 fn tag(line: u64, number: u64) -> String {
@@ -189,4 +197,26 @@ fn make(run: &mut Run<'_>, agents: u64) -> Result<Made, Failure> {
         "the agents answered by the model that the server has as its default; their time is in the figures",
     );
     Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LATE, judged};
+
+    #[test]
+    fn an_answer_that_comes_too_late_is_none() {
+        let millis = Duration::from_millis;
+        for (performative, took, why) in [
+            ("INFORM", 499, None),
+            ("INFORM", 500, None),
+            ("INFORM", 501, Some(LATE)),
+            ("FAILURE", 501, Some(LATE)),
+            ("FAILURE", 10, Some("answered with FAILURE")),
+        ] {
+            let judged = judged(performative, millis(took), millis(500));
+            assert_eq!(judged.err().as_deref(), why, "{performative} after {took} ms");
+        }
+    }
 }

@@ -124,7 +124,7 @@ pub(super) fn code(status: u16, body: &[u8]) -> String {
 }
 
 /// The same, with what can be done about it.
-fn refusal(status: u16, body: &[u8]) -> String {
+pub(super) fn refusal(status: u16, body: &[u8]) -> String {
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     match (text("code"), text("detail"), text("remedy")) {

@@ -60,7 +60,7 @@ impl Work for Texts {
 
 /// Runs it.
 pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkEmbeddings) -> Result<(), Failure> {
-    if run.keyword_only() {
+    if run.keyword_only()? {
         let message = "the server has no embedding model; start it without --keyword-only";
         return Err(Failure::new(Exit::Usage, message));
     }
@@ -79,6 +79,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkEmbeddings) -> Result<(), F
         run.figure(p50);
         run.figure(p99);
     }
+    run.failures(&found);
     run.resident();
     Ok(())
 }

@@ -109,9 +109,8 @@ impl Instance {
         parent: Option<&Path>,
         prepare: &dyn Fn(&Path) -> Result<Option<PathBuf>, Failure>,
     ) -> Result<Self, Failure> {
-        if let Some(url) = target.or(common.url.as_deref()) {
-            let flag = if target.is_some() { "--target" } else { "--url" };
-            is_server(flag, url, common.api_key.as_deref())?;
+        if let Some(url) = target {
+            is_server("--target", url, common.api_key.as_deref())?;
             return Ok(Self::Running(url.to_owned()));
         }
         let folder = match parent {
@@ -139,7 +138,7 @@ impl Instance {
     pub(super) fn door(&self, common: &Common) -> Door {
         match self {
             Self::Running(url) => Door::new(url, common.api_key.clone()),
-            Self::Own(own) => Door::new(&own.url, None),
+            Self::Own(own) => Door::new(&own.url, common.api_key.clone()),
         }
     }
 
@@ -194,8 +193,19 @@ impl Own {
                 return Err(Failure::new(Exit::Failed, message));
             }
         }
-        Ok(())
+        lets_in(&Door::new(&self.url, self.common.api_key.clone()))
     }
+}
+
+/// Whether a server lets us in: that it is ready it tells everybody, and everything else only those who have a key that its
+/// configuration names.
+fn lets_in(door: &Door) -> Result<(), Failure> {
+    door.json(&Ask::get("/log/head")).map(drop).map_err(|failure| {
+        let is_refused = failure.exit == Some(Exit::Refused);
+        let remedy = if is_refused { "; give a key that its configuration names with --api-key" } else { "" };
+        let message = format!("the server to be measured is ready and does not let us in: {failure}{remedy}");
+        failure.told(message)
+    })
 }
 
 fn end(mut child: Child) {
@@ -263,4 +273,54 @@ fn bytes_of(folder: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::{Door, Exit, lets_in};
+
+    /// A server that lets those in who have this key.
+    fn guarded(key: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (Ok(mut stream), mut request) = (stream, [0; 4_096]) else { return };
+                let read = stream.read(&mut request).unwrap_or_default();
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                let is_in = request.starts_with("GET /api/v1/log/head ")
+                    && request.contains(&format!("Bearer {key}"));
+                let (status, body) = if is_in {
+                    ("200 OK", "{\"seq\":0}")
+                } else {
+                    ("401 Unauthorized", "{\"code\":\"UNAUTHORIZED\",\"detail\":\"no\"}")
+                };
+                // Who asked may have gone.
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn a_server_that_asks_for_a_key_is_asked_with_it_before_anything_is_measured() {
+        let url = guarded("right");
+        assert!(lets_in(&Door::new(&url, Some("right".to_owned()))).is_ok());
+        for key in [None, Some("wrong".to_owned())] {
+            let failure = lets_in(&Door::new(&url, key)).unwrap_err();
+            assert_eq!(failure.exit, Some(Exit::Refused), "{failure}");
+            let told = failure.to_string();
+            assert!(told.contains("UNAUTHORIZED: no") && told.ends_with("with --api-key"), "{told}");
+        }
+    }
 }

@@ -71,6 +71,16 @@ impl Pacing {
             Self::Closed { operations, .. } => *operations,
         }
     }
+
+    /// Where operations of this kind, called `name`, are counted: in stretches that go with how long they take.
+    pub(super) fn record(&self, name: &str) -> Record {
+        match self {
+            Self::Open(schedule) => Record::planned(name, schedule.lasts()),
+            // Nobody knows how long those without an end in time take: stretches are short then.
+            Self::Closed { within, .. } if *within == Duration::MAX => Record::new(name, Duration::ZERO),
+            Self::Closed { within, .. } => Record::new(name, *within),
+        }
+    }
 }
 
 /// A load on a server.
@@ -202,5 +212,37 @@ impl Shared<'_> {
                 _ => thread::yield_now(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Outcome, Pacing, Schedule};
+
+    #[test]
+    fn a_plan_has_its_length_however_long_it_is() {
+        let hours = Duration::from_hours;
+        let open = |lasts| Pacing::Open(Schedule::steady(1.0, lasts, Duration::ZERO));
+        let closed = |within| Pacing::Closed { operations: 1, within };
+        for (pacing, at, stretch_seconds) in [
+            (open(hours(24)), hours(24), 144.0),
+            (open(hours(100)), hours(100), 600.0),
+            (open(Duration::from_secs(9)), Duration::from_secs(9), 1.0),
+            (closed(hours(100)), hours(100), 600.0),
+            (closed(Duration::MAX), Duration::from_mins(2), 1.0),
+        ] {
+            let record = pacing.record("message");
+            record.add(at, Duration::from_millis(1), &Outcome::Done(1));
+            let part = record.part(None, Duration::ZERO);
+            assert!(part.intervals.len() <= 601, "{pacing:?}: {}", part.intervals.len());
+            let second = part.intervals[1].at;
+            assert!((second - stretch_seconds).abs() < 1e-6, "{pacing:?}: {second}");
+        }
+        assert_eq!(
+            open(hours(1)).record("message").part(None, Duration::ZERO).planned_seconds,
+            Some(3_600.0)
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! `caxton benchmark`: a server is measured from outside, as its users see it.
 //!
-//! Reading order: `schedule` (when operations are due), `load` (sending them), `record` (what became of them), `instance` (the
-//! server), `run` (a run under way), then a file for each benchmark. What is kept of a run and how two are compared is in
-//! `caxton_tools::benchmark`.
+//! Reading order: `place` (flags of all benchmarks), `schedule` (when operations are due), `load` (sending them), `record` (what
+//! became of them), `instance` (the server), `run` (a run under way), then a file for each benchmark. What is kept of a run and how
+//! two are compared is in `caxton_tools::benchmark`.
 
 mod agents;
 mod door;
@@ -11,6 +11,7 @@ mod instance;
 mod load;
 mod made;
 mod memory;
+mod place;
 mod record;
 mod run;
 mod scenarios;
@@ -25,9 +26,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use caxton_tools::benchmark::results::{FORMAT, PROFILE};
 use caxton_tools::benchmark::{
     Figure, Grade, Interval, Machine, Part, Percentiles, Results, Setting, compare, page, read_run,
-    results::FORMAT,
 };
 
 use super::args::{BenchmarkCommand, BenchmarkCompare, BenchmarkPlace, Common};
@@ -48,6 +49,7 @@ const TOLD_BYTES: u64 = 100_000_000;
 
 /// Runs it.
 pub(super) fn run(command: &BenchmarkCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    place::check(command, common)?;
     let nothing: Prepare<'_> = &|_| Ok(None);
     let began = |place, prepare| begin(plan(command), place, common, prepare);
     let (run, place) = match command {
@@ -112,11 +114,12 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
             ("agents", settings, (talked * agents::TURN_DISK_BYTES) as u64)
         }
         BenchmarkCommand::Embeddings(what) => {
-            let settings = vec![
+            let mut settings = vec![
                 setting("batch-size", &what.batch_size),
                 setting("total-embeddings", &what.total_embeddings),
                 setting("parallel-threads", &what.parallel_threads),
             ];
+            settings.extend(what.duration.map(|lasts| setting("duration", &format_duration(lasts))));
             ("embeddings", settings, 0)
         }
         BenchmarkCommand::Storage(what) => {
@@ -166,7 +169,7 @@ fn begin<'a>(
     for file in [&place.output, &place.html].into_iter().flatten() {
         is_writable(file).map_err(|error| Failure::file("write", file, &error))?;
     }
-    if disk >= TOLD_BYTES && place.target.is_none() && common.url.is_none() {
+    if disk >= TOLD_BYTES && place.target.is_none() {
         let folder = place.dir.clone().unwrap_or_else(std::env::temp_dir);
         // Nobody may be there to read it.
         let _ = writeln!(
@@ -176,10 +179,7 @@ fn begin<'a>(
             folder.display()
         );
     }
-    settings.push(setting("ramp-up", &format_duration(place.ramp_up)));
-    if place.target.is_none() && common.url.is_none() {
-        settings.extend(server_settings(common));
-    }
+    settings.extend(place::settings(place, common));
     let instance = Instance::open(common, place.target.as_deref(), place.dir.as_deref(), prepare)?;
     let results = Results {
         format: FORMAT,
@@ -187,6 +187,7 @@ fn begin<'a>(
         settings,
         target: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        profile: Some(PROFILE.to_owned()),
         started_at: SystemClock.now(),
         machine: Machine::here(),
         parts: Vec::new(),
@@ -233,14 +234,6 @@ fn write_whole(file: &Path, text: &str) -> Result<(), Failure> {
 /// In gigabytes with a digit, rounded up: it is what must be free.
 fn gigabytes(bytes: u64) -> String {
     format!("{:.1}", (bytes as f64 / 1e8).ceil() / 10.0)
-}
-
-/// Flags that the server is started with and that change what it does.
-fn server_settings(common: &Common) -> impl Iterator<Item = Setting> + use<> {
-    let preset = common.preset.map(|preset| setting("preset", &preset.name()));
-    let config = common.config.as_ref().map(|config| setting("config", &config.display()));
-    let keyword_only = common.keyword_only.then(|| setting("keyword-only", &true));
-    [preset, config, keyword_only].into_iter().flatten()
 }
 
 /// Shows what was found, and writes it where that was asked.
@@ -388,6 +381,7 @@ mod tests {
             seconds: 1.0,
             ramp_up_seconds: 0.0,
             offered_per_second: None,
+            planned_seconds: None,
             per_second: done as f64,
             latency: None,
             intervals: Vec::new(),
@@ -399,6 +393,7 @@ mod tests {
             settings: Vec::new(),
             target: None,
             version: "0".to_owned(),
+            profile: None,
             started_at: Timestamp::EPOCH,
             machine: Machine::default(),
             parts: vec![part],

@@ -15,19 +15,28 @@ const INTERVAL_MIN: Duration = Duration::from_secs(1);
 const DIGITS: (u8, u8) = (3, 2);
 /// Longest latency that is told from longer ones, in nanoseconds: an hour.
 const NANOS_MAX: u64 = 3_600_000_000_000;
-/// Steps of the histogram that is kept, in a factor of two.
-const STEPS_A_DOUBLING: u64 = 4;
+/// Each step of the histogram that is kept ends above the one before by its bound divided by this: [`HISTOGRAM_STEP`] in whole
+/// nanoseconds.
+///
+/// [`HISTOGRAM_STEP`]: caxton_tools::benchmark::results::HISTOGRAM_STEP
+const STEP_DIVISOR: u64 = 4;
+/// Percentage points by which the share that failed must differ to count: below that it may be one operation of a thousand.
+const FAILED_LEAST_PERCENT: f64 = 0.1;
 
 /// Counts of one kind of operation. Any number of threads add to it.
 pub(super) struct Record {
     name: String,
     width: Duration,
+    /// When the plan ends by which they are sent; `None` where each waits for the one before.
+    ends: Option<Duration>,
     counts: Mutex<Counts>,
 }
 
 struct Counts {
     nanos: Histogram<u64>,
     done: u64,
+    /// Of those, the ones done by the end of the plan.
+    in_time: u64,
     failed: BTreeMap<String, u64>,
     last: Duration,
     slots: Vec<Slot>,
@@ -60,17 +69,27 @@ fn note(histogram: &mut Histogram<u64>, nanos: u64) {
 }
 
 impl Record {
-    /// Of operations called `name` that take about `lasts` together.
+    /// Of operations called `name`, each of which waits for the one before, that take about `lasts` together.
     pub(super) fn new(name: &str, lasts: Duration) -> Self {
+        Self::of(name, lasts, None)
+    }
+
+    /// Of operations called `name` that are sent by a plan that lasts so long.
+    pub(super) fn planned(name: &str, lasts: Duration) -> Self {
+        Self::of(name, lasts, Some(lasts))
+    }
+
+    fn of(name: &str, lasts: Duration, ends: Option<Duration>) -> Self {
         let counts = Counts {
             nanos: histogram(DIGITS.0),
             done: 0,
+            in_time: 0,
             failed: BTreeMap::new(),
             last: Duration::ZERO,
             slots: Vec::new(),
         };
         let width = (lasts / INTERVALS_MAX).max(INTERVAL_MIN);
-        Self { name: name.to_owned(), width, counts: Mutex::new(counts) }
+        Self { name: name.to_owned(), width, ends, counts: Mutex::new(counts) }
     }
 
     /// Takes in an operation that was answered at `at` after the start and took so long from the moment it was due.
@@ -85,6 +104,9 @@ impl Record {
         match outcome {
             Outcome::Done(things) => {
                 counts.done += things;
+                if self.ends.is_none_or(|ends| at <= ends) {
+                    counts.in_time += things;
+                }
                 note(&mut counts.nanos, nanos);
                 let slot = &mut counts.slots[index];
                 slot.done += things;
@@ -141,6 +163,9 @@ impl Record {
                 max: slot.nanos.max() as f64 / 1e3,
             }
         });
+        let planned_seconds = self.ends.map(|ends| ends.as_secs_f64());
+        // A plan lasts as long as it lasts: one answer that comes late does not make its rate a lower one.
+        let measured = planned_seconds.unwrap_or(seconds);
         Part {
             name: self.name.clone(),
             done: counts.done,
@@ -148,7 +173,8 @@ impl Record {
             seconds,
             ramp_up_seconds: ramp_up.as_secs_f64(),
             offered_per_second: offered,
-            per_second: if seconds > 0.0 { counts.done as f64 / seconds } else { 0.0 },
+            planned_seconds,
+            per_second: if measured > 0.0 { counts.in_time as f64 / measured } else { 0.0 },
             latency: percentiles(&counts.nanos),
             intervals: intervals.collect(),
             histogram: steps(&counts.nanos),
@@ -178,15 +204,15 @@ fn steps(nanos: &Histogram<u64>) -> Vec<(f64, u64)> {
             found.push((bound as f64 / 1e3, through - below));
         }
         below = through;
-        bound += (bound / STEPS_A_DOUBLING).max(1);
+        bound += bound / STEP_DIVISOR;
     }
     found
 }
 
-/// The whole stretches of a part at its full rate: the last one is mostly cut short, and the first one begins with cold
-/// caches.
+/// The whole stretches of a part at its full rate, up to the end of its plan: the last one is mostly cut short, and the first one
+/// begins with cold caches.
 fn whole(part: &Part) -> &[Interval] {
-    match part.at_full_rate() {
+    match part.until_planned_end() {
         [_, whole @ .., _] if !whole.is_empty() => whole,
         [] => &part.intervals,
         all => all,
@@ -211,11 +237,25 @@ pub(super) fn latencies(part: &Part) -> Option<(Figure, Figure)> {
     Some((figure("p50", p50, |interval| interval.p50), figure("p99", p99, |interval| interval.p99)))
 }
 
+/// The share of what was tried that failed, in percent, also where that is nothing: a run that is compared with this one may have
+/// more. `None` where nothing was tried.
+pub(super) fn failures(part: &Part) -> Option<Figure> {
+    let failed: u64 = part.failed.values().sum();
+    let tried = part.done + failed;
+    (tried > 0).then(|| {
+        let share = failed as f64 / tried as f64 * 100.0;
+        Figure::new(format!("{} failed", part.name), share, "%", Better::Lower)
+            .counting_from(FAILED_LEAST_PERCENT)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{Outcome, Record, latencies, rate};
+    use caxton_tools::benchmark::results::HISTOGRAM_STEP;
+
+    use super::{Outcome, Record, failures, latencies, rate};
 
     fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -300,10 +340,56 @@ mod tests {
     }
 
     #[test]
+    fn a_straggler_does_not_lower_the_rate_of_a_plan() {
+        let record = Record::planned("message", Duration::from_secs(10));
+        for n in 0..1_000 {
+            record.add(millis(10 * n + 1), millis(1), &Outcome::Done(1));
+        }
+        record.add(millis(40_000), millis(30_010), &Outcome::Done(1));
+        let part = record.part(Some(100.0), Duration::ZERO);
+        assert_eq!((part.done, part.per_second, part.planned_seconds), (1_001, 100.0, Some(10.0)));
+        let of_stretches = rate(&part, "1/s").samples;
+        assert_eq!(of_stretches, [100.0; 8], "without the seconds in which nothing was due any more");
+        let (_, p99) = latencies(&part).unwrap_or_else(|| panic!("nothing"));
+        assert!(p99.samples.iter().all(|millis| *millis < 2.0), "{p99:?}");
+    }
+
+    #[test]
+    fn the_share_that_failed_is_told_where_nothing_did() {
+        let record = Record::new("message", Duration::from_secs(1));
+        let share = || failures(&record.part(None, Duration::ZERO)).map(|failed| failed.value);
+        assert_eq!(share(), None, "nothing was tried");
+        record.add(millis(1), millis(1), &Outcome::Done(3));
+        assert_eq!(share(), Some(0.0));
+        record.add(millis(1), millis(1), &Outcome::Failed(1, "REFUSED"));
+        assert_eq!(share(), Some(25.0));
+    }
+
+    #[test]
+    fn the_steps_of_the_histogram_are_those_that_a_page_shows() {
+        let record = Record::new("message", Duration::from_secs(1));
+        for micros in (1..2_000_u64).map(|n| n * n) {
+            record.add(millis(1), Duration::from_micros(micros), &Outcome::Done(1));
+        }
+        for (bound, _) in record.part(None, Duration::ZERO).histogram {
+            let step = bound.ln() / HISTOGRAM_STEP.ln();
+            assert!((step - step.round()).abs() < 0.1, "{bound} µs is no bound of a step");
+        }
+    }
+
+    #[test]
     fn of_nothing_there_is_nothing() {
         let part = Record::new("search", Duration::from_secs(1)).part(None, Duration::ZERO);
         assert_eq!((part.done, part.latency, part.per_second), (0, None, 0.0));
         assert!(latencies(&part).is_none() && part.histogram.is_empty());
+    }
+
+    #[test]
+    fn a_figure_of_what_failed_counts_from_a_thousandth_on() {
+        let record = Record::new("message", Duration::from_secs(1));
+        record.add(millis(1), millis(1), &Outcome::Done(1));
+        let failed = failures(&record.part(None, Duration::ZERO)).unwrap_or_else(|| panic!("nothing"));
+        assert!((failed.least_change - 0.1).abs() < 1e-9 && failed.name == "message failed", "{failed:?}");
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use caxton_tools::benchmark::{Better, Figure, Part, Results, Setting, Target};
 use serde_json::Value;
 
-use super::door::{Ask, Door};
+use super::door::{Ask, Door, code, refusal};
 use super::instance::{Instance, Usage};
 use super::load::{Load, Pacing, Work};
-use super::record::{Record, latencies};
+use super::record::{failures, latencies};
 use super::words::Words;
 use crate::cli::args::Common;
 use crate::cli::failure::{Exit, Failure};
@@ -72,10 +72,9 @@ impl<'a> Run<'a> {
     }
 
     /// Whether the server searches by words alone.
-    pub(super) fn keyword_only(&self) -> bool {
-        let asked =
-            self.door.send(&Ask::get("/memory/search?agent_id=benchmark&query=x&mode=semantic&limit=1"));
-        asked.is_ok_and(|(status, _)| status == 503)
+    pub(super) fn keyword_only(&self) -> Result<bool, Failure> {
+        let path = "/memory/search?agent_id=benchmark&query=x&mode=semantic&limit=1";
+        Ok(self.searched(path, &mut || ())? == Searched::NoModel)
     }
 
     /// Does operations of one kind, and keeps what was found.
@@ -97,15 +96,13 @@ impl<'a> Run<'a> {
         connections: usize,
         beside: &mut dyn FnMut(),
     ) -> Result<Part, Failure> {
-        let (lasts, offered, ramp_up) = match &pacing {
+        let (offered, ramp_up) = match &pacing {
             Pacing::Open(schedule) => {
-                let offered = schedule.mean_rate() * work.things(0) as f64;
-                (schedule.lasts(), Some(offered), schedule.ramp_up())
+                (Some(schedule.mean_rate() * work.things(0) as f64), schedule.ramp_up())
             }
-            Pacing::Closed { within, .. } => (*within, None, Duration::ZERO),
+            Pacing::Closed { .. } => (None, Duration::ZERO),
         };
-        // Without an end in time nobody knows how long it takes; stretches of a second then.
-        let record = Record::new(name, if lasts > Duration::from_hours(25) { Duration::ZERO } else { lasts });
+        let record = pacing.record(name);
         let operations = pacing.operations();
         let load = Load { door: &self.door, work, pacing, connections, record: &record };
         let mut progress = Progress::new(name.to_owned(), "operations", !self.common.no_progress);
@@ -144,9 +141,16 @@ impl<'a> Run<'a> {
         self.results.parts.push(part);
     }
 
-    /// Keeps a figure.
+    /// Keeps a figure, where it came to a number.
     pub(super) fn figure(&mut self, figure: Figure) {
-        self.results.figures.push(figure);
+        self.results.keep(figure);
+    }
+
+    /// Keeps the share of a part that failed.
+    pub(super) fn failures(&mut self, part: &Part) {
+        if let Some(figure) = failures(part) {
+            self.figure(figure);
+        }
     }
 
     /// Says something about how it was measured.
@@ -158,24 +162,27 @@ impl<'a> Run<'a> {
     pub(super) fn until_indexed(&self) -> Result<Duration, Failure> {
         let head = self.door.json(&Ask::get("/log/head"))?;
         let seq = head.get("seq").and_then(Value::as_u64).unwrap_or_default();
-        let mode = if self.keyword_only() { "keyword" } else { "semantic" };
+        let mode = if self.keyword_only()? { "keyword" } else { "semantic" };
         let path = format!("/memory/search?agent_id=benchmark&query=x&mode={mode}&limit=1&min_seq={seq}");
         let started = Instant::now();
         let mut progress = Progress::new("indexing", "events", !self.common.no_progress);
+        self.searched(&path, &mut || progress.set(0, seq))?;
+        Ok(started.elapsed())
+    }
+
+    /// Searches until there is an answer that is not to wait; `waiting` is called before each further one.
+    fn searched(&self, path: &str, waiting: &mut dyn FnMut()) -> Result<Searched, Failure> {
+        let started = Instant::now();
         while started.elapsed() < INDEX_TIMEOUT {
-            match self.door.send(&Ask::get(&*path)) {
-                Ok((200, _)) => return Ok(started.elapsed()),
-                Ok((503, _)) => progress.set(0, seq),
-                Ok((status, body)) => {
-                    let message =
-                        format!("while waiting for the index: {}", super::door::code(status, &body));
-                    return Err(Failure::new(Exit::Failed, message));
-                }
-                Err(silence) => return Err(Failure::new(Exit::Unreachable, silence)),
+            let answer = self.door.send(&Ask::get(path));
+            let (status, body) = answer.map_err(|silence| Failure::new(Exit::Unreachable, silence))?;
+            match Searched::of(status, &body)? {
+                Searched::NotYet => waiting(),
+                found @ (Searched::Found | Searched::NoModel) => return Ok(found),
             }
             thread::sleep(LOOK);
         }
-        let message = format!("searches did not include everything within {} s", INDEX_TIMEOUT.as_secs());
+        let message = format!("a search had no answer within {} s but to wait", INDEX_TIMEOUT.as_secs());
         Err(Failure::new(Exit::Failed, message))
     }
 
@@ -193,6 +200,32 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What the answer to a search says about the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Searched {
+    /// It was there.
+    Found,
+    /// It is to be asked again.
+    NotYet,
+    /// There is none, because there is no model.
+    NoModel,
+}
+
+impl Searched {
+    /// By the code of the answer: the status of one that is to wait is also that of one that will never be there.
+    fn of(status: u16, body: &[u8]) -> Result<Self, Failure> {
+        match (status, &*code(status, body)) {
+            (200, _) => Ok(Self::Found),
+            (503, "NOT_CAUGHT_UP" | "OVERLOADED") => Ok(Self::NotYet),
+            (503, "NO_MODEL") => Ok(Self::NoModel),
+            _ => {
+                let exit = if matches!(status, 401 | 403) { Exit::Refused } else { Exit::Failed };
+                Err(Failure::new(exit, format!("a search was refused: {}", refusal(status, body))))
+            }
+        }
+    }
+}
+
 /// A flag with its value, for the results.
 pub(super) fn setting(flag: &str, value: &impl ToString) -> Setting {
     Setting { flag: flag.to_owned(), value: value.to_string() }
@@ -204,8 +237,37 @@ pub(super) fn graded(run: &mut Run<'_>, part: &Part, (p50, p99): (Target, Target
         run.figure(median.against(p50));
         run.figure(tail.against(p99));
     }
-    if !part.failed.is_empty() {
-        let failed = (1.0 - part.success()) * 100.0;
-        run.figure(Figure::new(format!("{} failed", part.name), failed, "%", Better::Lower));
+    run.failures(part);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Exit, Searched};
+
+    #[test]
+    fn a_search_is_waited_for_where_the_server_says_so_and_nowhere_else() {
+        let of = |status, code: &str| {
+            let body = format!("{{\"code\": \"{code}\", \"detail\": \"why\", \"remedy\": \"do this\"}}");
+            Searched::of(status, body.as_bytes())
+        };
+        assert_eq!(Searched::of(200, b"{}").ok(), Some(Searched::Found));
+        for (code, searched) in [
+            ("NOT_CAUGHT_UP", Searched::NotYet),
+            ("OVERLOADED", Searched::NotYet),
+            ("NO_MODEL", Searched::NoModel),
+        ] {
+            assert_eq!(of(503, code).ok(), Some(searched), "{code}");
+        }
+        for (status, code, exit) in [
+            (503, "PROJECTION_STOPPED", Exit::Failed),
+            (503, "LOG_CLOSED", Exit::Failed),
+            (500, "EMBEDDING_ERROR", Exit::Failed),
+            (401, "UNAUTHORIZED", Exit::Refused),
+        ] {
+            let failure = of(status, code).unwrap_err();
+            assert_eq!(failure.exit, Some(exit), "{code}");
+            assert_eq!(failure.to_string(), format!("a search was refused: {code}: why; do this"));
+        }
+        assert!(Searched::of(503, b"no problem at all").is_err());
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkStorage, no_progress: bool)
             "--duration and both rates leave nothing to do; give a longer duration or a higher rate";
         return Err(Failure::new(Exit::Usage, message));
     }
-    let records = (Record::new("write", what.duration), Record::new("read", what.duration));
+    let records = (Record::planned("write", what.duration), Record::planned("read", what.duration));
     let connections = run.connections();
     let (offered_writes, offered_reads) = (writes.mean_rate(), reads.mean_rate());
     let (write, read) = (Writes { words: run.words }, Reads { words: run.words });

@@ -32,6 +32,8 @@ const SINGLE_A_SECOND: f64 = 50_000.0;
 const TRIES: u32 = 2 * 2 * 6;
 /// Share of messages that must come through.
 const SUCCESS: f64 = 0.99;
+/// Megabytes of an agent by which its memory must differ to count, and seconds of a recovery.
+const LEAST: (f64, f64) = (0.1, 0.1);
 /// How close the limit is found, as a share of it.
 const CLOSE: f64 = 0.1;
 /// The first rate that is tried, in messages a second.
@@ -56,7 +58,8 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
     if let (Some(before), Some(after)) = (run.before, run.instance.usage()) {
         let grown = after.memory.resident.saturating_sub(before.memory.resident);
         let each = grown as f64 / what.agents as f64 / 1e6;
-        run.figure(Figure::new("memory per agent", each, "MB", Better::Lower).against(Target::AGENT_MB));
+        let each = Figure::new("memory per agent", each, "MB", Better::Lower).counting_from(LEAST.0);
+        run.figure(each.against(Target::AGENT_MB));
     }
     if what.memory_entities > 0 {
         fill(run, what.memory_entities, 0)?;
@@ -72,6 +75,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
     let as_many = Pacing::Closed { operations: u64::MAX, within: what.duration };
     let sent = run.part("messages in batches", &many, as_many, run.connections())?;
     run.figure(rate(&sent, "messages/s").against(Target::MESSAGES_PER_SECOND));
+    run.failures(&sent);
     let before = run.instance.usage();
     let single = Messages { batch: 1, ..many };
     let steady = Schedule::steady(what.rate, what.duration, what.place.ramp_up);
@@ -81,7 +85,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
         processor(run, &steady, (before, after), what.agents);
     }
     if what.memory_entities > 0 {
-        let mode = if run.keyword_only() { "keyword" } else { "hybrid" };
+        let mode = if run.keyword_only()? { "keyword" } else { "hybrid" };
         let searches = Pacing::Closed { operations: 1_000, within: what.duration };
         let work = Searches { mode, words: run.words };
         let found = run.part("search", &work, searches, run.askers())?;
@@ -93,7 +97,7 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkSystem) -> Result<(), Failu
     run.resident();
     if let Some(took) = run.instance.crash()? {
         let figure = Figure::new("recovery after a kill", took.as_secs_f64(), "s", Better::Lower);
-        run.figure(figure.against(Target::RECOVERY_SECONDS));
+        run.figure(figure.counting_from(LEAST.1).against(Target::RECOVERY_SECONDS));
     }
     Ok(())
 }
@@ -241,6 +245,7 @@ mod tests {
             seconds: 5.0,
             ramp_up_seconds,
             offered_per_second: None,
+            planned_seconds: None,
             per_second: 100.0,
             latency: Some(all),
             intervals: seconds.into_iter().enumerate().map(interval).collect(),

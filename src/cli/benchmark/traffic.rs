@@ -9,7 +9,7 @@ use super::door::{Ask, Door};
 use super::load::{Pacing, Work};
 use super::run::Run;
 use super::words::{self, Words};
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Exit, Failure};
 
 // What messages take on disk was measured with `caxton benchmark scenario sustained --duration 30m --keyword-only`, over the
 // first 13 million messages of 512 bytes, and rounded up. Blocks of the files were counted, so that no empty end of one was.
@@ -144,13 +144,58 @@ impl Receivers {
 }
 
 /// Opens so many conversations.
+///
+/// # Errors
+///
+/// [`Failure`] also where one of them was refused: what is said in it would be refused as well.
 pub(super) fn open(run: &mut Run<'_>, conversations: u64) -> Result<(), Failure> {
     let all = Pacing::Closed { operations: conversations, within: Duration::MAX };
-    run.part("conversation opened", &Openings { words: run.words }, all, run.writers()).map(drop)
+    let opened = run.part("conversation opened", &Openings { words: run.words }, all, run.writers())?;
+    all_done("conversations could not be opened", &opened)
 }
 
 /// Registers so many agents.
+///
+/// # Errors
+///
+/// [`Failure`] also where one of them was refused: what it is to send and to get would be refused as well.
 pub(super) fn register(run: &mut Run<'_>, agents: u64) -> Result<Part, Failure> {
     let all = Pacing::Closed { operations: agents, within: Duration::MAX };
-    run.part("agent spawn", &Agents { words: run.words }, all, run.writers())
+    let registered = run.part("agent spawn", &Agents { words: run.words }, all, run.writers())?;
+    all_done("agents could not be registered", &registered)?;
+    Ok(registered)
+}
+
+/// Refuses what lacks a part of its basis, before it is measured for a day.
+fn all_done(what: &str, part: &Part) -> Result<(), Failure> {
+    let failed: u64 = part.failed.values().sum();
+    if failed == 0 {
+        return Ok(());
+    }
+    let why: Vec<String> = part.failed.iter().map(|(why, count)| format!("{count} × {why}")).collect();
+    let message = format!("{failed} of {} {what}: {}", part.done + failed, why.join(", "));
+    Err(Failure::new(Exit::Failed, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::record::{Outcome, Record};
+    use super::{Exit, all_done};
+
+    #[test]
+    fn a_load_whose_agents_are_refused_is_not_measured() {
+        let record = Record::new("agent spawn", Duration::ZERO);
+        let add = |outcome| record.add(Duration::ZERO, Duration::from_millis(1), &outcome);
+        let judged = || all_done("agents could not be registered", &record.part(None, Duration::ZERO));
+        add(Outcome::Done(1));
+        assert!(judged().is_ok());
+        add(Outcome::Failed(2, "UNAUTHORIZED"));
+        add(Outcome::Failed(1, "OVERLOADED"));
+        let failure = judged().unwrap_err();
+        assert_eq!(failure.exit, Some(Exit::Failed));
+        let told = "3 of 4 agents could not be registered: 1 × OVERLOADED, 2 × UNAUTHORIZED";
+        assert_eq!(failure.to_string(), told);
+    }
 }

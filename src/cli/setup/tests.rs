@@ -8,7 +8,8 @@ use crate::config::{Config, load_text};
 use crate::engine::cleanup::First;
 
 use super::{
-    cleanup, engine_options, model_options, rest_options, service_options, sqlite_options, vector_options,
+    cleanup, engine_options, model_options, ranking, rest_options, service_options, sqlite_options,
+    vector_options,
 };
 
 /// A key, a value as it stands in a file, and where it has to be seen.
@@ -43,8 +44,17 @@ const ROWS: &[Row] = &[
     ("advanced_memory_tuning.vector_similarity.early_termination", "false", |c| {
         (!rest_options(c, None).search.exact).to_string()
     }),
+    ("advanced_memory_tuning.vector_similarity.early_termination", "false", |c| {
+        (!ranking(c).exact).to_string()
+    }),
+    ("advanced_memory_tuning.vector_similarity.precision_threshold", "0.25", |c| {
+        ranking(c).precision.to_string()
+    }),
     ("advanced_memory_tuning.embedding_advanced.batch_optimization", "false", |c| {
         model_options(c).length_sorted.to_string()
+    }),
+    ("advanced_memory_tuning.embedding_advanced.batch_optimization", "false", |c| {
+        service_options(c).length_sorted.to_string()
     }),
     ("advanced_memory_tuning.embedding_advanced.prefetch_batches", "7", |c| {
         service_options(c).batches_ahead.to_string()
@@ -94,6 +104,7 @@ const ROWS: &[Row] = &[
     ("server.wait_timeout", "15s", |c| format!("{:?}", engine_options(c, None).index_timeout)),
     ("server.wait_timeout", "16s", |c| format!("{:?}", rest_options(c, None).min_seq_timeout)),
     ("server.request_timeout", "17s", |c| format!("{:?}", rest_options(c, None).request_timeout)),
+    ("server.request_timeout", "26s", |c| format!("{:?}", rest_options(c, None).body_timeout)),
     ("server.shutdown_timeout", "18s", |c| format!("{:?}", rest_options(c, None).drain_timeout)),
     ("http_server.max_connections", "19", |c| rest_options(c, None).connections_max.to_string()),
     ("http_server.connection_timeout", "20s", |c| format!("{:?}", rest_options(c, None).connection_timeout)),

@@ -7,7 +7,7 @@ use super::super::backend::{Backend, Request, encoded};
 use super::super::failure::{Exit, Failure};
 use super::super::output::{Output, cell, counted, items};
 use super::message::print_candidates;
-use super::{PAGE, names};
+use super::names;
 
 /// Runs a command about what agents offer.
 pub(in crate::cli) fn run(
@@ -23,7 +23,6 @@ pub(in crate::cli) fn run(
 
 fn print_list(list: &CapabilitiesList, common: &Common, out: &mut Output) -> Result<(), Failure> {
     let request = Request::get("/api/v1/capabilities")
-        .with("limit", PAGE)
         .with_some("capability", list.capability.as_deref())
         .with_some("agent_id", list.agent.as_deref())
         .with_some("version", list.version.as_deref());

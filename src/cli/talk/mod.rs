@@ -28,13 +28,11 @@ pub(super) use conversations::run as conversations;
 pub(super) use dead_letters::run as dead_letters;
 pub(super) use message::run as message;
 
-/// Longest page that is asked for.
-const PAGE: &str = "200";
-
 impl Request {
     /// With the parameters that say which page.
     pub(super) fn page(self, page: &PageOf) -> Self {
-        self.with("limit", &page.limit.to_string()).with_some("cursor", page.cursor.as_deref())
+        let limit = page.limit.map(|limit| limit.to_string());
+        self.with_some("limit", limit.as_deref()).with_some("cursor", page.cursor.as_deref())
     }
 }
 
@@ -51,8 +49,8 @@ fn all(backend: &Backend, request: &Request, name: &str) -> Result<Vec<Value>, F
     let mut rows = Vec::new();
     let mut cursor = None;
     loop {
-        let page = request.clone().with("limit", PAGE).with_some("cursor", cursor.as_deref());
-        let mut page = backend.ask(page)?;
+        // As many at a time as the server gives by itself: it may allow no more.
+        let mut page = backend.ask(request.clone().with_some("cursor", cursor.as_deref()))?;
         if let Some(found) = page[name].as_array_mut() {
             rows.append(found);
         }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use caxton_events::memory::{Chosen, Later, Validity};
-use caxton_events::{AgentId, Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
+use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
 use caxton_projections::graph::{EntityFilter, Graph, RelationFilter, RowRef, SqliteOptions};
 use caxton_projections::projection::Projection;
 use proptest::prelude::*;
@@ -69,9 +69,9 @@ impl World {
 
     /// What a write comes to now; nothing when it is refused. Draws no numbers.
     fn decided(&self, actor: &str, write: &Write) -> Vec<MemoryEvent> {
-        let (actor, mut ids): (AgentId, _) = (actor.parse().unwrap(), self.ids);
-        let writes = std::slice::from_ref(write);
-        let caller = Caller { actor: &actor, workspace: &"lab".parse().unwrap(), everywhere: false };
+        let (agent, lab) = (actor.parse().unwrap(), "lab".parse().unwrap());
+        let caller = Caller { actor: &agent, workspace: &lab, named: None, everywhere: false };
+        let (writes, mut ids) = (std::slice::from_ref(write), self.ids);
         let decision = decide(&self.memory, caller, writes, true, &mut ids).unwrap();
         let memory = |event| if let Event::Memory(event) = event { Some(event) } else { None };
         decision.events.into_iter().filter_map(|happened| memory(happened.event)).collect()

@@ -30,7 +30,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "agents.response_cache_ttl",
-        "An answer of a model is given again to the same question for so long; 0s never.",
+        "An answer of a model is given again to the same question for so long, to agents whose files say \
+         performance.cache_responses: true; 0s never.",
         "caxton_llm_cache_hits_total, caxton_llm_cache_misses_total",
     ),
     entry(
@@ -120,7 +121,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "conversation_processing.response_cache_enabled",
-        "Answers of models are kept for agents.response_cache_ttl; false turns that off.",
+        "Answers of models are kept for agents.response_cache_ttl, which is 0s unless it is set, for agents whose files say \
+         performance.cache_responses: true; false turns that off.",
         "caxton_llm_cache_hits_total",
     ),
     entry(
@@ -171,12 +173,12 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "llm.cache_entries",
-        "So many answers of models are kept at most; the ones unused for longest go first.",
+        "So many answers of each provider are kept at most; the ones unused for longest go first.",
         "caxton_llm_cache_hits_total, caxton_llm_cache_misses_total",
     ),
     entry(
         "llm.cache_size",
-        "Answers of models that are kept take so many bytes at most.",
+        "The answers of each provider that are kept take so many bytes at most.",
         "caxton_llm_cache_hits_total, caxton_llm_cache_misses_total",
     ),
     entry(

@@ -16,7 +16,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory.sqlite_config.cache_size_mb",
-        "SQLite keeps so many MB of the graph's pages for the writer, and about as many for all readers.",
+        "SQLite keeps so many MB of the graph's pages for the writer, and half as many for all readers together.",
         "caxton_server_memory_used_bytes; caxton_sqlite_query_time_seconds",
     ),
     entry(
@@ -26,7 +26,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory.sqlite_config.page_size",
-        "A new graph file has pages of this size.",
+        "The graph's file has pages of this size; one with others is written anew at the start, which takes a while.",
         "`sqlite3 DATA_DIR/graph/graph.db 'PRAGMA page_size'`",
     ),
     entry(
@@ -47,7 +47,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory.sqlite_config.auto_vacuum",
-        "A new graph file gives free pages back at every commit (full), when it is asked to (incremental) or never.",
+        "The graph's file gives free pages back at every commit (full), every analyze_frequency (incremental) or not by itself \
+         (none); one that was made for another mode is written anew at the start.",
         "caxton_memory_sqlite_size_bytes after removals",
     ),
     entry(
@@ -58,7 +59,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     entry(
         "memory.embedding_config.model_path",
         "The model's files are looked for in this folder first; when it was set, nowhere else.",
-        "`caxton model verify`; the line model of the start report",
+        "the line model of the start report; where `caxton model pull` says that the model is",
     ),
     entry(
         "memory.embedding_config.cache_size",
@@ -99,12 +100,13 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory.embedding_config.cleanup_threshold",
-        "When the cache is full, the entries unused for longest are dropped until this share of it is left.",
+        "When the cache is full, the entries unused for longest are dropped until this share of it is left, or half of it with \
+         aggressive_cleanup; from this share on those that are older than embedding_ttl are dropped.",
         "caxton_embedding_cache_size",
     ),
     entry(
         "memory.embedding_config.aggressive_cleanup",
-        "When the cache is full, half of it is dropped at once.",
+        "When the cache is full, half of it is dropped at once, or more where cleanup_threshold says so.",
         "caxton_embedding_cache_size",
     ),
     entry(

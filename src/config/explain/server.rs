@@ -25,7 +25,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "server.request_timeout",
-        "A request that is not answered within this time gets 504 TIMEOUT; a search that has begun is answered, however long it takes.",
+        "A request whose body does not arrive within this time gets 408 BODY_TIMEOUT; one that is not answered within the same time \
+         again gets 504 TIMEOUT, imports and exports as tables after 10 minutes. A search that has begun is answered, and a stream \
+         sent to its end, however long it takes.",
         "caxton_api_request_duration_seconds{status=\"504\"}",
     ),
     entry(
@@ -55,7 +57,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "http_server.worker_threads",
-        "The asynchronous runtime that handles requests has so many threads.",
+        "The asynchronous runtime that handles requests has so many threads, unless \
+         runtime.cpu_optimization.tokio_worker_threads says how many.",
         "the threads called caxton-http, as in `ps -T -p PID`",
     ),
     entry(
@@ -65,7 +68,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "http_server.max_connections",
-        "A connection beyond this number is told 503 and closed.",
+        "A connection beyond this number is told 503 and closed; beyond 64 of those at a time, closed at once.",
         "caxton_server_active_connections",
     ),
     entry(
@@ -80,7 +83,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "http_server.request_buffer_size",
-        "A connection reads up to so many bytes ahead; a longer request head gets 431.",
+        "A connection reads up to so many bytes ahead, or header_buffer_size where that is larger; a longer request head gets 431.",
         "answers 431; caxton_server_memory_used_bytes with many connections",
     ),
     entry(

@@ -5,13 +5,14 @@ use super::entries::{Entry, entry};
 pub(super) const ENTRIES: &[Entry] = &[
     entry(
         "advanced_memory_tuning.sqlite_advanced.wal_checkpoint_strategy",
-        "When the graph's write-ahead log is moved into its file, SQLite goes as far as readers let it (passive), waits for \
-         them (full), or also begins the log anew (restart).",
-        "the size of graph/graph.db-wal in the data directory",
+        "When the graph's write-ahead log is moved into its file, SQLite goes as far as readers let it (passive), waits for those \
+         of older states (full), or for all, so that the next write begins the log anew (restart). Where they do not end, \
+         writes are held up for up to 5 s, and again after so many pages more; no read waits.",
+        "the size of graph/graph.db-wal in the data directory while reads overlap",
     ),
     entry(
         "advanced_memory_tuning.sqlite_advanced.wal_checkpoint_interval",
-        "The graph's write-ahead log is moved into its file after so many pages.",
+        "The graph's write-ahead log is moved into its file by a write that leaves so many pages in it.",
         "the size of graph/graph.db-wal in the data directory",
     ),
     entry(
@@ -21,7 +22,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "advanced_memory_tuning.sqlite_advanced.vacuum_strategy",
-        "Free pages of the graph's file are given back some at a time, all at once, or as auto_vacuum says.",
+        "Free pages of the graph's file are given back every analyze_frequency: up to 1,000 of them (incremental, which finds some \
+         only with memory.sqlite_config.auto_vacuum: incremental), all, by writing the file anew (full), or all when more than a \
+         quarter of the file is free and else as with incremental (auto).",
         "caxton_memory_sqlite_size_bytes",
     ),
     entry(
@@ -100,7 +103,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "runtime.cpu_optimization.tokio_worker_threads",
-        "The asynchronous runtime has so many threads in all.",
+        "The asynchronous runtime has so many threads in all, whatever http_server.worker_threads says.",
         "the threads called caxton-http, as in `ps -T -p PID`",
     ),
 ];

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use super::{Always, ManualClock, ask, call, question, said};
-use crate::llm::cache::{CacheOptions, Cached};
+use crate::llm::cache::{Cache, CacheOptions, Cached};
 use crate::llm::fallback::Fallback;
 use crate::llm::resilient::{BreakerOptions, Resilience, Resilient};
 use crate::llm::{Answer, Ask, Fact, LanguageModel, ModelError, ModelErrorKind, Pieces, Role};
@@ -289,7 +289,7 @@ fn cached(model: Arc<dyn LanguageModel>, entries_max: usize, bytes_max: usize) -
     let clock = Arc::new(ManualClock::default());
     let options = CacheOptions { ttl: Duration::from_secs(10), entries_max, bytes_max };
     let time: Arc<ManualClock> = Arc::clone(&clock);
-    (Cached::new(model, options, time), clock)
+    (Cached::new(model, Arc::new(Cache::new(options)), time), clock)
 }
 
 /// Whether the answer to `asked` was kept from before.

@@ -104,6 +104,26 @@ async fn answers_are_kept_within_the_bounds_of_the_configuration() {
     }
 }
 
+#[tokio::test]
+async fn what_all_providers_keep_is_within_the_bounds_together() {
+    let good = r#"{"choices": [{"message": {"content": "tea"}, "finish_reason": "stop"}]}"#;
+    let stub = Stub::start(vec![Reply::json(good)]).await;
+    for (bound, then) in [(1, [false, true, false, false]), (2, [false, true, false, true])] {
+        let row = |name: &str| {
+            format!("    - {{name: {name}, base_url: '{}/v1', model: m, api_key_env: TEST_KEY}}\n", stub.url)
+        };
+        let rows = row("main") + &row("other");
+        let text = format!("llm:\n  default: main\n  cache_entries: {bound}\n  providers:\n{rows}");
+        let (registry, _) = registry(&llm(&text), Duration::from_mins(1)).unwrap();
+        let mut kept = Vec::new();
+        for name in ["main", "main", "other", "main"] {
+            let model = registry.get(name).unwrap();
+            kept.push(ask(&*model, &question("tea")).await.0.unwrap().cached);
+        }
+        assert_eq!(kept, then, "{bound}");
+    }
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let dir = tempfile::tempdir().unwrap();

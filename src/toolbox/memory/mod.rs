@@ -59,6 +59,10 @@ pub struct Ranking {
     pub mode: SearchMode,
     /// How two rankings become one.
     pub fusion: Fusion,
+    /// Compare with every vector instead of using the index.
+    pub exact: bool,
+    /// Cosines within one step of this size count as equal where meaning alone ranks; 0 keeps the exact order.
+    pub precision: f32,
 }
 
 /// The memory as agents reach it.
@@ -116,6 +120,8 @@ impl Memory {
             text: text.to_owned(),
             mode: self.ranking.mode,
             fusion: self.ranking.fusion,
+            exact: self.ranking.exact,
+            precision: self.ranking.precision,
             scopes,
             entity_types: arguments.texts("entity_types", TYPES_MAX)?,
             valid_at: Some(SystemClock.now()),
@@ -216,6 +222,7 @@ impl Memory {
         let submission = Submission {
             actor: caller.agent.clone(),
             workspace: caller.workspace.clone(),
+            named: None,
             correlation: Some(caller.turn.to_string()),
             causation: Some(caller.cause),
             // Models number their calls anew in each turn.

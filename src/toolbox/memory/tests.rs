@@ -30,6 +30,17 @@ async fn call(memory: &Memory, caller: &Caller, arguments: Value) -> Result<Valu
     Ok(serde_json::from_str(&text).unwrap())
 }
 
+#[test]
+fn a_search_ranks_as_the_server_is_set_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = start(dir.path());
+    let memory = Memory::new(engine.clone(), Ranking { exact: true, precision: 0.25, ..Ranking::default() });
+    let asked = memory.asked(&caller(), &json!({"operation": "search", "query": "kettles"}));
+    let asked = asked.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((asked.exact, asked.precision.to_bits()), (true, 0.25_f32.to_bits()));
+    engine.stop();
+}
+
 /// The same agent in another call.
 fn next(number: u32) -> Caller {
     Caller { call: format!("c{number}"), ..caller() }

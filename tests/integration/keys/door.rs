@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::super::cli::check_failure;
+use super::super::cli::{caxton, check_failure};
 use super::super::client::connect;
 use super::super::program::Program;
 
@@ -46,6 +46,22 @@ fn a_data_directory_of_the_file_is_used() {
     let place = ["--config", file.to_str().unwrap(), "--keyword-only"];
     super::super::cli::check(&[&["memory", "add", "kettle", "boils"][..], &place].concat(), &["created"]);
     assert!(data.join("events.redb").exists());
+}
+
+#[test]
+fn a_data_directory_of_the_command_line_may_have_any_name() {
+    for name in ["x #1", "2026", "a: b"] {
+        let add = ["memory", "add", "kettle", "boils", "--keyword-only"];
+        let flag = caxton(&[&add[..], &["--data-dir", name]].concat());
+        let mut variable = caxton(&add);
+        variable.env("CAXTON_DATA_DIR", name);
+        for mut command in [flag, variable] {
+            let dir = TempDir::new().unwrap();
+            let output = command.current_dir(dir.path()).output().unwrap();
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(dir.path().join(name).join("events.redb").exists(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -73,7 +73,8 @@ async fn list(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query =
         call.query(&[READ_QUERY, AS_OF, &["workspace", "capability", "status", "limit", "offset"]])?;
     let (min_seq, as_of) = talk_context(&call, &mut query);
-    let limit = query.integer("limit", 1..=200).unwrap_or(50) as usize;
+    let limit = query.integer("limit", 1..=api.options.page_size_max as u64);
+    let limit = limit.map_or(api.options.page_size_default, |limit| limit as usize);
     let offset = query.integer("offset", 0..=u64::from(u32::MAX)).unwrap_or(0) as usize;
     let (workspace, capability) = (query.text("workspace"), query.text("capability"));
     let words: Vec<(&str, &str)> =

@@ -38,6 +38,8 @@ pub const REPLY_WORD_BYTES_MAX: usize = 255;
 pub const RECEIVERS_MAX: usize = 10_000;
 /// Providers that a recorded routing decision names.
 pub const CANDIDATES_MAX: usize = 16;
+/// Contents that one answer holds, or that are read for it at a time, in bytes.
+pub const CONTENTS_BYTES_MAX: u64 = 16 << 20;
 /// Longest topic of a conversation, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 1_024;
 /// Longest text of a config agent, in bytes.

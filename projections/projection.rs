@@ -47,7 +47,7 @@ pub trait Projection: Send {
     ///
     /// # Errors
     ///
-    /// [`ApplyError`]; the state is then as before the call.
+    /// [`ApplyError`]; the state is then as before the call, or, behind an order to erase, that of the checkpoint.
     fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError>;
 
     /// Folds a gapless run of records of any kind. Those up to the checkpoint are passed over, so that a batch may be

@@ -30,6 +30,26 @@ pub fn shred(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
+/// Does that with what lies in a folder, where the name `goes`. The folder stays, and what is gone stays so after a power cut. A
+/// folder that is not there holds nothing.
+///
+/// # Errors
+///
+/// What the system said; some may be gone.
+pub fn shred_in(dir: &Path, mut goes: impl FnMut(&str) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if goes(&entry.file_name().to_string_lossy()) {
+            shred(&entry.path())?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
 /// Overwrites a file with zeros, which are on the disk when this returns.
 fn overwrite(path: &Path) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
@@ -48,7 +68,7 @@ mod tests {
 
     use std::fs;
 
-    use super::shred;
+    use super::{shred, shred_in};
 
     #[test]
     fn the_bytes_of_a_file_are_zeros_before_it_is_gone() {
@@ -63,5 +83,18 @@ mod tests {
         shred(&folder).unwrap();
         assert!(!folder.exists());
         assert_eq!(fs::read(&kept).unwrap(), vec![0; 100_000]);
+    }
+
+    #[test]
+    fn what_goes_of_a_folder_goes_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        shred_in(&dir.path().join("nowhere"), |_| true).unwrap();
+        for name in ["one", "other"] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        shred_in(dir.path(), |name| name == "one").unwrap();
+        assert!(!dir.path().join("one").exists() && dir.path().join("other").exists());
+        shred_in(dir.path(), |_| true).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

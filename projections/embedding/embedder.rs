@@ -1,6 +1,7 @@
 //! What turns texts into vectors, whoever does the arithmetic.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest as _, Sha256};
 
@@ -119,6 +120,14 @@ pub enum EmbedError {
         /// Which of the texts, from 0.
         index: usize,
     },
+    /// The tokenizer or the model panicked over the texts, which is an error in it. They have no vectors until it is mended.
+    #[error("the embedding model failed over {texts} texts in a way that was not foreseen: {what}")]
+    Panicked {
+        /// How many there were.
+        texts: usize,
+        /// What it said.
+        what: String,
+    },
     /// Too many queries wait already. Nothing was computed; try again later.
     #[error("{waiting} queries wait for the embedding model already")]
     Busy {
@@ -137,7 +146,20 @@ impl EmbedError {
         match self {
             Self::Tokenize { index, source } => Self::Tokenize { index: place(index), source },
             Self::NotFinite { index } => Self::NotFinite { index: place(index) },
-            Self::Reference { .. } | Self::Memory { .. } | Self::Busy { .. } | Self::Stopped => self,
+            Self::Reference { .. }
+            | Self::Memory { .. }
+            | Self::Panicked { .. }
+            | Self::Busy { .. }
+            | Self::Stopped => self,
         }
     }
+}
+
+/// What `work` gives, or what it said when it panicked: whoever works with a model goes on all the same.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // What was under way is dropped, and what models share bears that.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic").to_owned()
+    })
 }

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use caxton_events::limits::EMBEDDING_QUEUE_MAX;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select};
 
-use super::embedder::{EmbedError, Embedder, ModelIdentity};
+use super::embedder::{EmbedError, Embedder, ModelIdentity, guarded};
 use super::frequent::Frequent;
 use super::query_cache::{CacheOptions, CacheStats, QueryCache};
 
@@ -169,9 +169,11 @@ impl EmbeddingService {
         let mut threads = Vec::new();
         let bulk_threads = options.threads.max(1);
         for index in 0..=bulk_threads {
+            // Who takes no bulk must not hold its end: where nobody takes it any more, who has some is told so.
+            let bulk = if index == 0 { never() } else { receivers.bulk.clone() };
             let worker = Worker {
                 embedder: Arc::clone(&embedder),
-                queues: receivers.clone(),
+                queues: Queues { queries: receivers.queries.clone(), bulk },
                 batch_size,
                 counts: Arc::clone(&counts),
             };
@@ -264,6 +266,11 @@ impl EmbeddingService {
         Ok(queries.len())
     }
 
+    /// The tokens of texts; where that panics, it is told of by the thread that cuts them again.
+    fn cut_ahead(&self, texts: &[&str]) -> Option<Vec<Vec<u32>>> {
+        guarded(|| self.embedder.cut(texts)).ok().flatten()
+    }
+
     fn counted(&self) -> Option<MutexGuard<'_, Frequent>> {
         self.frequent.as_ref().map(|frequent| frequent.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -317,7 +324,7 @@ impl Embedder for EmbeddingService {
                 take(&answers)?;
                 taken += 1;
             }
-            let tokens = ahead.then(|| self.embedder.cut(&texts)).flatten();
+            let tokens = ahead.then(|| self.cut_ahead(&texts)).flatten();
             let texts = texts.into_iter().map(str::to_owned).collect();
             let job = Job { texts, tokens, places: places.to_vec(), answer: answer.clone() };
             queues.bulk.send(job).map_err(|_| EmbedError::Stopped)?;
@@ -406,14 +413,9 @@ impl Worker {
     }
 
     fn run(&self, mut jobs: Vec<Job>) {
-        let tokens = self.tokens(&mut jobs);
-        let texts: Vec<&str> = jobs.iter().flat_map(|job| &job.texts).map(String::as_str).collect();
-        self.counts.batches.fetch_add(1, Ordering::Relaxed);
-        self.counts.texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
-        let vectors = match tokens {
-            Some(tokens) => self.embedder.embed_cut(&texts, tokens),
-            None => self.embedder.embed(&texts),
-        };
+        let vectors = guarded(|| self.vectors(&mut jobs));
+        let texts: usize = jobs.iter().map(|job| job.texts.len()).sum();
+        let vectors = vectors.unwrap_or_else(|what| Err(EmbedError::Panicked { texts, what }));
         match vectors {
             Ok(vectors) => {
                 let mut vectors = vectors.into_iter();
@@ -430,6 +432,18 @@ impl Worker {
                     drop(job.answer.send(Err(error.at(&job.places))));
                 }
             }
+        }
+    }
+
+    /// The vectors of all texts of `jobs`.
+    fn vectors(&self, jobs: &mut [Job]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let tokens = self.tokens(jobs);
+        let texts: Vec<&str> = jobs.iter().flat_map(|job| &job.texts).map(String::as_str).collect();
+        self.counts.batches.fetch_add(1, Ordering::Relaxed);
+        self.counts.texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
+        match tokens {
+            Some(tokens) => self.embedder.embed_cut(&texts, tokens),
+            None => self.embedder.embed(&texts),
         }
     }
 

@@ -15,7 +15,9 @@
 //! are not synced one by one, because every vector can be computed again; [`VectorStore::sync`] raises `synced`, and
 //! opening verifies every vector behind that mark and cuts the tail off at the last good one.
 
-use std::collections::{HashMap, HashSet};
+mod erase;
+
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
@@ -108,7 +110,7 @@ pub struct Opened {
     pub cut: usize,
     /// Records in the middle that no longer verify and will be computed again when needed.
     pub damaged: usize,
-    /// Where the files went if they could not be used at all.
+    /// Where the records went if the files could not be used at all; the vectors lie beside them.
     pub set_aside: Option<PathBuf>,
 }
 
@@ -210,9 +212,7 @@ impl VectorStore {
         let mut keys = open_file(&keys_path)?;
         let mut bytes = fs::read(&keys_path).map_err(io_error("read", &keys_path))?;
         if !bytes.is_empty() && synced_of(&bytes, &header).is_none() {
-            let aside = keys_path.with_extension("keys.damaged");
-            fs::rename(&keys_path, &aside).map_err(io_error("set aside", &keys_path))?;
-            opened.set_aside = Some(aside);
+            opened.set_aside = Some(set_aside(&keys_path, &vecs_path)?);
             keys = open_file(&keys_path)?;
             bytes.clear();
         }
@@ -377,43 +377,6 @@ impl VectorStore {
         Ok(())
     }
 
-    /// Overwrites every vector and its record but those in `keep`, on disk when this returns. Their slots stay empty; whoever
-    /// keeps slots must save anew, because [`digest`](Self::digest) has changed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Io`] when the medium refuses: some may still be there.
-    pub fn keep_only(&self, keep: &HashSet<Slot>) -> Result<(), StoreError> {
-        self.sync()?;
-        let (keys_path, vecs_path) = (&self.inner.keys_path, &self.inner.vecs_path);
-        {
-            let writer = lock(&self.inner.writer);
-            let mut catalogue = write(&self.inner.catalogue);
-            for slot in (0..catalogue.checks.len()).map(|index| Slot(index as u32)) {
-                if keep.contains(&slot) {
-                    continue;
-                }
-                let at = u64::from(slot.0);
-                writer
-                    .vecs
-                    .write_all_at(&[0; VECTOR_BYTES], at * VECTOR_BYTES as u64)
-                    .map_err(io_error("write", vecs_path))?;
-                writer
-                    .keys
-                    .write_all_at(
-                        &record_of(EMPTY_KEY, EMPTY, slot),
-                        HEADER_BYTES as u64 + at * RECORD_BYTES as u64,
-                    )
-                    .map_err(io_error("write", keys_path))?;
-                catalogue.checks[slot.0 as usize] = EMPTY;
-            }
-            catalogue.slots.retain(|_, slot| keep.contains(slot));
-            writer.vecs.sync_data().map_err(io_error("sync", vecs_path))?;
-            writer.keys.sync_data().map_err(io_error("sync", keys_path))?;
-        }
-        Ok(())
-    }
-
     /// Extends the vectors' file and maps the new part, when `index` is beyond it.
     fn make_room(&self, writer: &MutexGuard<'_, Writer>, index: usize) -> Result<(), StoreError> {
         let extent = index / EXTENT_ROWS;
@@ -484,6 +447,20 @@ fn map_extent(vecs: &File, path: &Path, extent: usize) -> Result<Arc<Mmap>, Stor
     // to a slot again that was handed out only to empty it: `StoreView::vector` says what its readers see then.
     let mapped = unsafe { MmapOptions::new().offset(start as u64).len(EXTENT_BYTES).map(vecs) };
     Ok(Arc::new(mapped.map_err(io_error("map", path))?))
+}
+
+/// Renames files that cannot be used; where that of the records is now. The vectors go first: without their records, those of
+/// the next store would come before them in the same file, and nobody would know of the rest.
+fn set_aside(keys_path: &Path, vecs_path: &Path) -> Result<PathBuf, StoreError> {
+    match fs::rename(vecs_path, vecs_path.with_extension("vecs.damaged")) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("set aside", vecs_path)(source));
+        }
+        Ok(()) | Err(_) => (),
+    }
+    let aside = keys_path.with_extension("keys.damaged");
+    fs::rename(keys_path, &aside).map_err(io_error("set aside", keys_path))?;
+    Ok(aside)
 }
 
 fn open_file(path: &Path) -> Result<File, StoreError> {

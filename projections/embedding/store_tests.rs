@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -192,6 +193,7 @@ fn files_with_a_damaged_header_are_set_aside() {
         assert_eq!(store.len(), 0, "byte {byte}");
         let aside = store.opened().set_aside.clone().unwrap();
         assert_eq!(fs::read(aside).unwrap(), keys);
+        assert!(file(&dir, "vecs.damaged").exists(), "nobody would know what lies in it");
         store.put("text 0", &axis(0)).unwrap();
         drop(store);
         assert!(holds(&open(&dir), 0));
@@ -247,6 +249,23 @@ fn the_digest_tells_whether_slots_still_mean_the_same() {
     assert_eq!(store.digest(3), longer.digest(3));
     assert_ne!(store.digest(2), store.digest(3));
     assert_eq!(store.digest(4), None);
+}
+
+#[test]
+fn vectors_behind_the_last_record_go_with_those_that_are_not_kept() {
+    let dir = filled(4, true);
+    let keys = fs::read(file(&dir, "keys")).unwrap();
+    fs::write(file(&dir, "keys"), &keys[..keys.len() - 1]).unwrap();
+    let store = open(&dir);
+    assert_eq!(store.len(), 3);
+    store.keep_only(&HashSet::from([Slot(1)])).unwrap();
+    let vectors = fs::read(file(&dir, "vecs")).unwrap();
+    let is_empty = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    assert!(is_empty(&vectors[..VECTOR_BYTES]) && is_empty(&vectors[2 * VECTOR_BYTES..]));
+    assert!(holds(&store, 1) && !holds(&store, 3));
+    store.put("text 3", &axis(3)).unwrap();
+    drop(store);
+    assert!(holds(&open(&dir), 1) && holds(&open(&dir), 3));
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Search in the memory: by meaning, by words, or by both.
 
-use std::collections::HashMap;
+mod room;
+
+use std::collections::{HashMap, HashSet};
 
 use caxton_events::memory::Validity;
 use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 
+use self::room::Room;
 use super::fusion::{Candidate, fuse};
 use crate::embedding::{EmbedError, QueryVector};
 use crate::graph::{Direction, Entity, GraphMoment, Observation, ReadError, Relation, RelationFilter};
@@ -22,6 +25,12 @@ const SEMANTIC_ROWS_PER_HIT: usize = 3;
 const SEMANTIC_ROWS_MIN: usize = 32;
 /// Rows asked of each ranking at the most, when filters throw much away.
 const ROWS_MAX: usize = 8_192;
+/// The same of words.
+const WORDS_ROWS_MAX: usize = 1_000;
+/// The same of both where a filter is judged behind the ranking and may throw nearly everything away.
+const FILTERED_ROWS_MAX: usize = KEYWORD_LIMIT_MAX;
+/// How often candidates are ranked again at the most, because rows that were found are not there any more.
+const RANKED_MAX: usize = 8;
 /// Entities, and observations of one, looked at together where a filter on them may refuse some.
 const PAGE_MIN: usize = 16;
 /// Relations listed with a hit.
@@ -116,6 +125,8 @@ pub struct SearchHit {
     pub neighbours: Vec<Observation>,
     /// Its relations, if asked for.
     pub relations: Vec<Relation>,
+    /// Whether something of this was left out because an answer has no room for it.
+    pub truncated: bool,
 }
 
 /// What the graph says of a candidate.
@@ -124,6 +135,16 @@ struct HitRow<'a> {
     found: &'a Candidate,
     observations: Vec<Observation>,
     matched: Option<Observation>,
+    truncated: bool,
+}
+
+/// What the graph refused, so that it is not asked again.
+#[derive(Default)]
+struct Refused {
+    /// Entities that do not pass a filter, or are not there.
+    entities: HashSet<MemoryId>,
+    /// Observations that are not there any more, or not at the time that is asked for: the rankings are behind the graph.
+    rows: HashSet<MemoryId>,
 }
 
 /// The answer to a [`Search`].
@@ -133,7 +154,8 @@ pub struct SearchAnswer {
     pub hits: Vec<SearchHit>,
     /// What ranked in the end: keyword where hybrid was asked for and no model is loaded.
     pub mode: SearchMode,
-    /// Whether every vector was considered, so that no nearer one was missed.
+    /// Whether every vector was considered, so that no nearer one was missed; where hits are lacking, or may be equal to the
+    /// last one, every row that a ranking has.
     pub exact: bool,
     /// The answer includes the memory up to this record.
     pub seq: Seq,
@@ -180,7 +202,8 @@ impl Search {
             SearchMode::Keyword | SearchMode::Hybrid => (ROWS_PER_HIT, ROWS_MIN),
         };
         let mut rows = (self.limit * per_hit).clamp(least, ROWS_MAX);
-        let mut counts = self.counting(view);
+        let (rows_max, precision) = (self.rows_max(), self.precision_of(mode));
+        let (mut counts, mut refused) = (self.counting(view), Refused::default());
         // While the model is at the question, this thread looks for its words.
         let meanwhile = asked.as_ref().is_some_and(QueryVector::is_under_way);
         let mut words = if meanwhile { Some(self.by_words(view, mode, rows)?) } else { None };
@@ -193,19 +216,62 @@ impl Search {
                 None => self.by_words(view, mode, rows)?,
             };
             let VectorAnswer { hits: mut semantic, exact } = by_meaning.finish();
-            let saturated = semantic.len() >= rows || keyword.len() >= rows.min(KEYWORD_LIMIT_MAX);
+            let all = semantic.len() < rows && keyword.len() < self.words_rows(rows);
+            let last = semantic.last().map(|hit| hit.similarity);
             if self.valid_between.is_some() {
                 retain(&mut semantic, |hit| counts(hit.entity, hit.row))?;
                 retain(&mut keyword, |hit| counts(hit.entity, hit.row))?;
             }
-            let ranked = self.ranked(&semantic, &keyword, mode);
-            let hits = self.hits(view, ranked)?;
-            if hits.len() >= self.limit || !saturated || rows >= ROWS_MAX {
+            let (hits, settled) = self.settled(view, (semantic, keyword), mode, &mut refused)?;
+            let torn = is_torn(hits.last().map(|hit| hit.score), last, precision);
+            let complete = settled && (all || (hits.len() >= self.limit && !torn));
+            if complete || rows >= rows_max {
                 view.shown(hits.iter().map(|hit| hit.entity.id));
-                return Ok(SearchAnswer { hits, mode, exact, seq });
+                return Ok(SearchAnswer { hits, mode, exact: exact && complete, seq });
             }
-            rows = (rows * 8).min(ROWS_MAX);
+            rows = (rows * 8).min(rows_max);
         }
+    }
+
+    /// The hits of these rows, and whether none of them was found by a row that the graph has not. Such rows are left out, and
+    /// the rest is ranked again, so that an entity is found by its next best one.
+    fn settled(
+        &self,
+        view: &View,
+        (mut semantic, mut keyword): (Vec<VectorHit>, Vec<TextHit>),
+        mode: SearchMode,
+        refused: &mut Refused,
+    ) -> Result<(Vec<SearchHit>, bool), SearchError> {
+        let mut hits = Vec::new();
+        for _ in 0..RANKED_MAX {
+            semantic.retain(|hit| !refused.rows.contains(&hit.row));
+            keyword.retain(|hit| !refused.rows.contains(&hit.row));
+            let known = refused.rows.len();
+            hits = self.hits(view, self.ranked(&semantic, &keyword, mode), refused)?;
+            if refused.rows.len() == known {
+                return Ok((hits, true));
+            }
+        }
+        Ok((hits, false))
+    }
+
+    /// Whether entities may be refused that the rankings cannot judge.
+    const fn is_filtered(&self) -> bool {
+        self.owner.is_some() || self.valid_between.is_some()
+    }
+
+    const fn rows_max(&self) -> usize {
+        if self.is_filtered() { FILTERED_ROWS_MAX } else { ROWS_MAX }
+    }
+
+    /// Rows asked of the words where so many are asked for.
+    fn words_rows(&self, rows: usize) -> usize {
+        rows.min(if self.is_filtered() { FILTERED_ROWS_MAX } else { WORDS_ROWS_MAX })
+    }
+
+    /// The step within which scores are equal.
+    fn precision_of(&self, mode: SearchMode) -> f32 {
+        if mode == SearchMode::Semantic { self.precision } else { 0.0 }
     }
 
     fn by_meaning<'a>(
@@ -239,7 +305,7 @@ impl Search {
             scopes: self.scopes.clone(),
             entity_types: self.entity_types.clone(),
             valid_at: self.valid_at,
-            limit: rows.min(KEYWORD_LIMIT_MAX),
+            limit: self.words_rows(rows),
         };
         Ok(view.graph().keyword(&query)?)
     }
@@ -267,18 +333,25 @@ impl Search {
         if self.min_similarity.is_some() && mode != SearchMode::Keyword {
             ranked.retain(|(_, found)| found.similarity.is_some());
         }
-        let precision = if mode == SearchMode::Semantic { self.precision } else { 0.0 };
+        let precision = self.precision_of(mode);
         ranked.sort_by(|(id, a), (other, b)| {
             step(b.score, precision).total_cmp(&step(a.score, precision)).then(id.cmp(other))
         });
         ranked
     }
 
-    /// The first `limit` candidates that pass the filters on entities, with all that is shown of them.
-    fn hits(&self, view: &View, ranked: Vec<(MemoryId, Candidate)>) -> Result<Vec<SearchHit>, SearchError> {
+    /// The first `limit` candidates that pass the filters on entities, with all that is shown of them. Those that do not are noted,
+    /// and not looked at again.
+    fn hits(
+        &self,
+        view: &View,
+        mut ranked: Vec<(MemoryId, Candidate)>,
+        refused: &mut Refused,
+    ) -> Result<Vec<SearchHit>, SearchError> {
+        ranked.retain(|(id, _)| !refused.entities.contains(id));
         let mut hits = Vec::with_capacity(self.limit.min(ranked.len()));
-        let filtered = self.owner.is_some() || self.valid_between.is_some();
-        let mut ranked = ranked.into_iter();
+        let filtered = self.is_filtered();
+        let (mut ranked, mut room) = (ranked.into_iter(), Room::new());
         while hits.len() < self.limit {
             let missing = self.limit - hits.len();
             let page = ranked.by_ref().take(if filtered { missing.max(PAGE_MIN) } else { missing });
@@ -286,9 +359,10 @@ impl Search {
             if page.is_empty() {
                 break;
             }
-            let rows = view.graph().at_once(|graph| self.rows(graph, &page, missing))?;
+            let rows =
+                view.graph().at_once(|graph| self.rows(graph, &page, missing, (refused, &mut room)))?;
             for row in rows {
-                hits.push(self.hit(view, row)?);
+                hits.push(self.hit(view, row, &mut room)?);
             }
         }
         Ok(hits)
@@ -300,6 +374,7 @@ impl Search {
         graph: &GraphMoment<'_>,
         page: &'a [(MemoryId, Candidate)],
         limit: usize,
+        (refused, room): (&mut Refused, &mut Room),
     ) -> Result<Vec<HitRow<'a>>, ReadError> {
         let mut rows = Vec::with_capacity(limit.min(page.len()));
         for (id, found) in page {
@@ -307,19 +382,44 @@ impl Search {
                 break;
             }
             let Some(entity) = graph.entity(*id)?.filter(|entity| self.admits(entity)) else {
+                refused.entities.insert(*id);
                 continue;
             };
-            let observations = self.shown(graph, *id)?;
-            let matched = match matched_row(*id, found) {
-                None => None,
-                Some(row) => match observations.iter().find(|observation| observation.id == row) {
-                    Some(observation) => Some(observation.clone()),
-                    None => graph.observation(row)?,
-                },
-            };
-            rows.push(HitRow { entity, found, observations, matched });
+            let (observations, mut truncated) = self.shown(graph, *id, room)?;
+            let gone = refused.rows.len();
+            let mut matched = self.matched(graph, (*id, found), &observations, refused)?;
+            if refused.rows.len() > gone {
+                continue;
+            }
+            if matched.as_ref().is_some_and(|matched| !room.takes_matched(matched.content.len())) {
+                (matched, truncated) = (None, true);
+            }
+            rows.push(HitRow { entity, found, observations, matched, truncated });
         }
         Ok(rows)
+    }
+
+    /// The observation to show as the reason: the semantic ranking's row before the keyword's, `None` for a header. What is not
+    /// shown is noted.
+    fn matched(
+        &self,
+        graph: &GraphMoment<'_>,
+        (entity, found): (MemoryId, &Candidate),
+        observations: &[Observation],
+        refused: &mut Refused,
+    ) -> Result<Option<Observation>, ReadError> {
+        let rows = [found.semantic_row, found.keyword_row].into_iter().flatten();
+        for row in rows.filter(|row| *row != entity) {
+            let observation = match observations.iter().find(|observation| observation.id == row) {
+                Some(observation) => Some(observation.clone()),
+                None => graph.observation(row)?.filter(|observation| self.shows(observation)),
+            };
+            if observation.is_some() {
+                return Ok(observation);
+            }
+            refused.rows.insert(row);
+        }
+        Ok(None)
     }
 
     /// Whether a row was true at some time that is asked for; whether its entity was is judged with the entity.
@@ -348,43 +448,66 @@ impl Search {
             && self.valid_between.is_none_or(|(from, to)| overlaps(observation.validity, from, to))
     }
 
-    /// The first observations of an entity that were true at the time that is asked for, as many as are shown.
-    fn shown(&self, graph: &GraphMoment<'_>, entity: MemoryId) -> Result<Vec<Observation>, ReadError> {
+    /// The first observations of an entity that were true at the time that is asked for, as many as are shown and as there is
+    /// room for; and whether there is none for one of them.
+    fn shown(
+        &self,
+        graph: &GraphMoment<'_>,
+        entity: MemoryId,
+        room: &mut Room,
+    ) -> Result<(Vec<Observation>, bool), ReadError> {
         let filtered = self.valid_at.is_some() || self.valid_between.is_some();
-        let mut page_rows = if filtered { self.observations.max(PAGE_MIN) } else { self.observations };
+        // Each has up to 1 MiB: nobody holds many of them before it is known how large they are.
+        let page_rows = if filtered { PAGE_MIN } else { self.observations.min(PAGE_MIN) };
         let (mut shown, mut after, mut more) = (Vec::new(), MemoryId::default(), true);
         while more && shown.len() < self.observations {
             let page = graph.observations_of(entity, after, page_rows)?;
             more = page.len() == page_rows;
             after = page.last().map_or(after, |last| last.id);
-            // What is true may lie behind much that no longer is.
-            page_rows = (page_rows * 2).min(ROWS_MAX);
-            shown.extend(page.into_iter().filter(|observation| self.shows(observation)));
+            for observation in page {
+                if shown.len() == self.observations {
+                    break;
+                }
+                if self.shows(&observation) {
+                    if !room.takes(observation.content.len()) {
+                        return Ok((shown, true));
+                    }
+                    shown.push(observation);
+                }
+            }
         }
-        shown.truncate(self.observations);
-        Ok(shown)
+        Ok((shown, false))
     }
 
+    /// Whether an entity passes every filter. The rankings have judged most of them, but may be behind the graph.
     fn admits(&self, entity: &Entity) -> bool {
+        let typed = self.entity_types.is_empty() || self.entity_types.contains(&entity.entity_type);
         let owned = self.owner.as_ref().is_none_or(|owner| entity.owner == owner.as_str());
-        owned && self.valid_between.is_none_or(|(from, to)| overlaps(entity.validity, from, to))
+        typed
+            && owned
+            && self.scopes.contains(&entity.scope)
+            && self.valid_at.is_none_or(|at| entity.validity.contains(at))
+            && self.valid_between.is_none_or(|(from, to)| overlaps(entity.validity, from, to))
     }
 
-    fn hit(&self, view: &View, row: HitRow<'_>) -> Result<SearchHit, SearchError> {
-        let HitRow { entity, found, observations, matched } = row;
-        let neighbours = match &matched {
+    fn hit(&self, view: &View, row: HitRow<'_>, room: &mut Room) -> Result<SearchHit, SearchError> {
+        let HitRow { entity, found, observations, matched, mut truncated } = row;
+        let mut neighbours = match &matched {
             Some(observation) if self.neighbours > 0 => {
                 view.graph().neighbours(observation.id, self.neighbours, self.neighbours)?
             }
             _ => Vec::new(),
         };
-        let relations = if self.include_relations {
+        neighbours.retain(|observation| self.shows(observation));
+        truncated |= room.cuts(&mut neighbours, |observation| observation.content.len());
+        let mut relations = if self.include_relations {
             let scopes = self.scopes.clone();
             let visible = RelationFilter { scopes, limit: RELATIONS_MAX, ..RelationFilter::default() };
             view.graph().relations_around(entity.id, Direction::Both, &visible)?
         } else {
             Vec::new()
         };
+        truncated |= room.cuts(&mut relations, |relation| relation.metadata.as_ref().map_or(0, String::len));
         let mut matched_by = Vec::with_capacity(2);
         if found.similarity.is_some() {
             matched_by.push("semantic");
@@ -403,6 +526,7 @@ impl Search {
             matched_name: found.keyword_in_name,
             neighbours,
             relations,
+            truncated,
         })
     }
 }
@@ -418,11 +542,6 @@ fn retain<T>(
     Ok(())
 }
 
-/// The observation to show as the reason: the semantic ranking's row before the keyword's, `None` for a header.
-fn matched_row(entity: MemoryId, found: &Candidate) -> Option<MemoryId> {
-    [found.semantic_row, found.keyword_row].into_iter().flatten().find(|row| *row != entity)
-}
-
 fn overlaps(validity: Validity, from: Timestamp, to: Timestamp) -> bool {
     validity.from.is_none_or(|start| start < to) && validity.to.is_none_or(|end| end > from)
 }
@@ -432,21 +551,11 @@ fn step(score: f32, precision: f32) -> f32 {
     if precision > 0.0 { (score / precision).floor() } else { score }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::step;
-
-    #[test]
-    fn scores_within_a_step_are_equal_and_others_keep_their_order() {
-        for (a, b, precision, equal) in [
-            (0.912, 0.914, 0.01, true),
-            (0.91, 0.93, 0.01, false),
-            (-0.013, -0.011, 0.01, true),
-            (0.912, 0.914, 0.0, false),
-        ] {
-            let (a, b) = (step(a, precision), step(b, precision));
-            assert_eq!(a.total_cmp(&b).is_eq(), equal, "{a} {b} {precision}");
-            assert!(a <= b);
-        }
-    }
+/// Whether rows behind the last that was fetched may count as equal to the last hit: they are ordered by number, so that some may
+/// come before it.
+fn is_torn(hit: Option<f32>, row: Option<f32>, precision: f32) -> bool {
+    precision > 0.0 && hit.zip(row).is_some_and(|(hit, row)| step(row, precision) >= step(hit, precision))
 }
+
+#[cfg(test)]
+mod tests;

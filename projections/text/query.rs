@@ -4,7 +4,7 @@ use caxton_events::{MemoryId, Scope, Timestamp};
 use serde::Serialize;
 
 /// Most hits one query may ask for.
-pub const KEYWORD_LIMIT_MAX: usize = 1_000;
+pub const KEYWORD_LIMIT_MAX: usize = 65_536;
 
 /// What to look for by words. Empty lists mean no restriction.
 #[derive(Debug, Clone, PartialEq, Default)]

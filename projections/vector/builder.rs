@@ -37,9 +37,15 @@ impl VectorOptions {
     }
 }
 
+/// Living rows from which on a scope is looked after. An index stays down to half of what makes one, and with it the numbers of
+/// rows: until then nobody else frees the room of those that were removed.
+const fn least_rows(has_index: bool, options: &VectorOptions) -> u32 {
+    if has_index { options.index_from / 2 } else { options.index_from }
+}
+
 fn work_on(view: &View, options: &VectorOptions) -> Option<Work> {
     let slab = &view.slab;
-    if slab.alive() < options.index_from {
+    if slab.alive() < least_rows(view.index.is_some(), options) {
         return None;
     }
     // Removed rows stay in the graph as way-marks; a quarter of them costs searches a third.
@@ -123,7 +129,7 @@ impl Drop for Builder {
 fn load_all(dir: &std::path::Path, shared: &Shared) {
     for cell in shared.cells() {
         let view = cell.view();
-        if view.slab.alive() < shared.options.index_from {
+        if view.slab.alive() < least_rows(true, &shared.options) {
             continue;
         }
         match load_index(dir, &cell.scope, &view.slab, shared.options.index_settings()) {

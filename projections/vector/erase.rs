@@ -1,18 +1,20 @@
-//! Erasing scopes: their rows, their files, and the vectors of texts that nobody has any more.
+//! Erasing scopes: their rows, their files, the vectors of texts that nobody has any more, and those of other models.
 
 use std::collections::HashSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use caxton_events::{Record, Subject};
 
+use crate::embedding::embedder::guarded;
 use crate::embedding::store::{Slot, StoreError};
 use crate::graph::{GraphReader, ReadError};
 use crate::projection::ApplyError;
-use crate::shred::shred;
+use crate::shred::{shred, shred_in};
 use crate::vector::Vectors;
-use crate::vector::fold::Plan;
+use crate::vector::fold::{Changes, FoldError, Plan};
 use crate::vector::shared::Cell;
 use crate::vector::state::{SaveError, index_path, state_path};
 
@@ -36,7 +38,14 @@ pub enum ScrubError {
 impl Vectors {
     /// Folds records among which is no order to erase; the cells that changed.
     pub(super) fn fold_part(&mut self, records: &[Record]) -> Result<Vec<Arc<Cell>>, ApplyError> {
-        let checkpoint = self.shared.checkpoint();
+        let panicked = |what| Err(self.not_stored(FoldError::Panicked { what }));
+        // Nothing is changed before all of it is ready, so that a panic leaves nothing half done.
+        let changes = guarded(|| self.planned(records)).unwrap_or_else(panicked)?;
+        Ok(changes.make(&mut self.entities, self.shared.options.index_from))
+    }
+
+    /// What the records change, with its vectors.
+    fn planned(&self, records: &[Record]) -> Result<Changes, ApplyError> {
         let mut plan = Plan::new(&self.shared, self.embedder.as_ref(), &self.entities);
         for record in records {
             match plan.add(record) {
@@ -44,10 +53,11 @@ impl Vectors {
                 added => added?,
             }
         }
-        let changes = plan
-            .resolve()
-            .map_err(|source| ApplyError::Store { after: checkpoint, source: Box::new(source) })?;
-        Ok(changes.make(&mut self.entities, self.shared.options.index_from))
+        plan.resolve().map_err(|source| self.not_stored(source))
+    }
+
+    fn not_stored(&self, source: FoldError) -> ApplyError {
+        ApplyError::Store { after: self.shared.checkpoint(), source: Box::new(source) }
     }
 
     /// Takes the scopes among `subjects` out, and the names of types that nothing else has.
@@ -87,8 +97,12 @@ impl Vectors {
                 // A text that has a vector was one piece when it got it.
                 match store.get_slot(text) {
                     Some(slot) => keep.extend([slot]),
+                    // One that cannot be cut has vectors where it has rows, which follow.
                     None => keep.extend(
-                        embedder.chunk(text).into_iter().filter_map(|range| store.get_slot(&text[range])),
+                        guarded(|| embedder.chunk(text))
+                            .unwrap_or_default()
+                            .into_iter()
+                            .filter_map(|range| store.get_slot(&text[range])),
                     ),
                 }
             })
@@ -110,7 +124,25 @@ impl Vectors {
                 index.saved.store(false, Ordering::Relaxed);
             }
         }
+        self.remove_stale(erased)?;
         shred(&state_path(&self.dir)).map_err(ScrubError::File)?;
         self.save().map_err(ScrubError::Save)
+    }
+
+    /// Removes what an earlier process wrote and this one does not go on with: it may hold what is erased.
+    fn remove_stale(&self, erased: &[Subject]) -> Result<(), ScrubError> {
+        let scopes = self.shared.cells();
+        let known: HashSet<PathBuf> = scopes.iter().map(|cell| index_path(&self.dir, &cell.scope)).collect();
+        let is_stale = |name: &str| match Path::new(name).extension() {
+            Some(ending) if ending == "hnsw" => !known.contains(&self.dir.join(name)),
+            Some(ending) => ending == "tmp",
+            None => false,
+        };
+        shred_in(&self.dir, is_stale).map_err(ScrubError::File)?;
+        // Vectors are of what scopes hold; other models' are computed again, at a price.
+        if erased.iter().any(|subject| subject.scope().is_some()) {
+            self.shared.store.remove_others().map_err(ScrubError::Store)?;
+        }
+        Ok(())
     }
 }

@@ -34,6 +34,12 @@ pub enum FoldError {
         /// Given.
         vectors: usize,
     },
+    /// The model or what cuts texts for it panicked, which is an error in it.
+    #[error("the texts could not be cut or embedded, for a reason that was not foreseen: {what}")]
+    Panicked {
+        /// What it said.
+        what: String,
+    },
     /// The vector store refused one.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -168,10 +168,10 @@ impl Vectors {
         let (mut entities, mut opened) = (HashMap::new(), OpenedVectors::default());
         match loaded {
             Ok(None) => (),
-            Ok(Some(Loaded { checkpoint, kinds, cells, entities: rows })) => {
+            Ok(Some(Loaded { checkpoint, past_from, kinds, cells, entities: rows })) => {
                 opened.rows = cells.iter().map(|cell| u64::from(cell.view().slab.alive())).sum();
                 let scopes: Vec<_> = cells.iter().map(|cell| cell.scope.clone()).collect();
-                shared.restore(cells, kinds, checkpoint);
+                shared.restore(cells, kinds, (past_from, checkpoint));
                 let cells: Vec<_> = scopes.iter().map(|scope| shared.cell_or_new(scope)).collect();
                 entities.reserve(rows.len());
                 entities.extend(rows.into_iter().map(|(id, cell, kind, span)| {
@@ -214,6 +214,12 @@ impl Vectors {
         self.builder.finish();
     }
 
+    /// Notes that rows are folded as of `seq`, without what they were before: searches as of an earlier record are not exact. Kept
+    /// with the rows, until [`reset`](Projection::reset).
+    pub fn lack_past(&mut self, seq: Seq) {
+        self.shared.set_past_from(seq);
+    }
+
     /// Records folded since the last snapshot: how much a crash would make the next start fold again.
     pub const fn unsaved(&self) -> u64 {
         self.unsaved
@@ -228,7 +234,8 @@ impl Vectors {
             store: self.shared.store.clone(),
             model: self.embedder.identity().vectors_key(),
             checkpoint: self.shared.checkpoint(),
-            kinds: self.shared.kinds().clone(),
+            past_from: self.shared.past_from(),
+            kinds: self.shared.kinds(),
             views,
             entities: self.entities.clone(),
         }
@@ -269,21 +276,24 @@ impl Projection for Vectors {
     }
 
     fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
-        let mut cells = Vec::new();
         let is_order = |record: &Record| record.event.kind() == Kind::ErasureOrdered;
         for part in records.chunk_by(|before, next| !is_order(before) && !is_order(next)) {
             if let [Record { event: Event::System(SystemEvent::ErasureOrdered { subjects, .. }), .. }] = part
             {
                 self.forget(subjects);
             } else {
-                cells.extend(self.fold_part(part)?);
+                let cells = self.fold_part(part)?;
+                if cells.iter().any(|cell| wants_work(&cell.view(), &self.shared.options)) {
+                    self.builder.wake();
+                }
             }
+            // What follows an order is decided on what is left behind it. Should that fail, it goes on from here.
+            if let Some(last) = part.last() {
+                self.shared.set_checkpoint(last.seq.min(through));
+            }
+            self.unsaved += part.len() as u64;
         }
         self.shared.set_checkpoint(through);
-        self.unsaved += records.len() as u64;
-        if cells.iter().any(|cell| wants_work(&cell.view(), &self.shared.options)) {
-            self.builder.wake();
-        }
         Ok(())
     }
 
@@ -295,7 +305,7 @@ impl Projection for Vectors {
             Ok(()) | Err(_) => (),
         }
         self.entities.clear();
-        self.shared.restore(Vec::new(), Kinds::default(), Seq::ZERO);
+        self.shared.restore(Vec::new(), Kinds::default(), (Seq::ZERO, Seq::ZERO));
         self.unsaved = 0;
         Ok(())
     }

@@ -53,7 +53,7 @@ pub struct VectorHit {
 pub struct VectorAnswer {
     /// The nearest first; equally near ones by row and chunk.
     pub hits: Vec<VectorHit>,
-    /// Whether it is certain that no nearer row was missed.
+    /// Whether it is certain that no nearer row was missed. It is not as of a record before which rows are lacking.
     pub exact: bool,
 }
 
@@ -165,16 +165,11 @@ impl VectorReader {
         if minimum.is_nan() {
             return Err(VectorSearchError::MinSimilarity);
         }
-        let Some(filter) = self.filter(ask).filter(|_| ask.limit > 0) else {
+        let Some((filter, views, mut whole)) = self.asked(ask).filter(|_| ask.limit > 0) else {
             return Ok(Begun::nowhere());
         };
-        let mut scopes: Vec<&Scope> = ask.scopes.iter().collect();
-        scopes.sort_unstable();
-        scopes.dedup();
-        let views: Vec<Arc<View>> =
-            scopes.iter().filter_map(|scope| self.shared.cell(scope)).map(|cell| cell.view()).collect();
         let options = &self.shared.options;
-        let (mut parts, mut indexed, mut whole) = (Vec::with_capacity(views.len()), Vec::new(), true);
+        let (mut parts, mut indexed) = (Vec::with_capacity(views.len()), Vec::new());
         for view in views {
             let source = parts.len() as u32;
             let index = view.index.as_deref().filter(|_| !ask.exact);
@@ -201,16 +196,26 @@ impl VectorReader {
         Ok(Begun(Some(Scanning { shared: &self.shared, pass, called, indexed, whole, minimum })))
     }
 
-    /// The filter of `ask`; `None` when no row can pass it.
-    fn filter(&self, ask: &VectorQuery<'_>) -> Option<Filter> {
+    /// The filter of `ask`, the scopes to look at, and whether they hold all that it asks for; `None` when no row can pass it.
+    fn asked(&self, ask: &VectorQuery<'_>) -> Option<(Filter, Vec<Arc<View>>, bool)> {
+        let mut scopes: Vec<&Scope> = ask.scopes.iter().collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        // Scopes and the numbers of their types at the same moment.
+        let known = self.shared.known();
+        let views =
+            scopes.iter().filter_map(|scope| known.cells.get(*scope)).map(|cell| cell.view()).collect();
+        let whole = ask.as_of.is_none_or(|seq| seq >= known.past_from);
         let valid_at = ask.valid_at.map(Timestamp::unix_micros);
         let as_of = ask.as_of.map(|seq| seq.0);
         if ask.entity_types.is_empty() {
-            return Some(Filter { kinds: None, valid_at, as_of });
+            return Some((Filter { kinds: None, valid_at, as_of }, views, whole));
         }
-        let known = self.shared.kinds();
-        let kinds: Vec<u32> = ask.entity_types.iter().filter_map(|name| known.number(name)).collect();
-        (!kinds.is_empty()).then_some(Filter { kinds: Some(kinds), valid_at, as_of })
+        let numbers = ask.entity_types.iter().filter_map(|name| known.kinds.number(name));
+        let kinds: Vec<u32> = numbers.collect();
+        // A type that nothing has may be that of rows which are lacking.
+        let any = !kinds.is_empty() || !whole;
+        any.then_some((Filter { kinds: Some(kinds), valid_at, as_of }, views, whole))
     }
 
     /// How much there is, and what is indexed.
@@ -257,7 +262,7 @@ struct Scanning<'a> {
     called: Option<Called<'a>>,
     /// Rows that indexes found, by the part they are of.
     indexed: Vec<Seen>,
-    /// Whether no part was asked by its index.
+    /// Whether no part was asked by its index, and none lacks rows of the time asked for.
     whole: bool,
     minimum: f32,
 }

@@ -147,6 +147,15 @@ impl Kinds {
     }
 }
 
+/// What is exchanged as a whole: numbers of types mean nothing in the rows of another fold.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) cells: BTreeMap<Scope, Arc<Cell>>,
+    pub(crate) kinds: Kinds,
+    /// Rows as they were before this record are not all there, or not as they were.
+    pub(crate) past_from: Seq,
+}
+
 /// Everything that outlives a borrow of the projection.
 pub(crate) struct Shared {
     pub(crate) options: VectorOptions,
@@ -154,8 +163,7 @@ pub(crate) struct Shared {
     pub(crate) store: VectorStore,
     pub(crate) helpers: StandBy,
     pub(crate) buffers: Arc<Buffers>,
-    cells: RwLock<BTreeMap<Scope, Arc<Cell>>>,
-    kinds: RwLock<Kinds>,
+    known: RwLock<Known>,
     checkpoint: AtomicU64,
     /// Stored vectors that did not fit their code, counted each time one was met.
     pub(crate) damaged: AtomicU64,
@@ -171,16 +179,20 @@ impl Shared {
             store,
             helpers: StandBy::start("scan", options.scan_threads.saturating_sub(1).min(HELPERS_MAX)),
             buffers: Arc::default(),
-            cells: RwLock::default(),
-            kinds: RwLock::default(),
+            known: RwLock::default(),
             checkpoint: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             index_failure: Mutex::new(None),
         }
     }
 
+    /// Scopes and types as they belong together. Nothing else of this may be called before it is dropped.
+    pub(crate) fn known(&self) -> RwLockReadGuard<'_, Known> {
+        read(&self.known)
+    }
+
     pub(crate) fn cell(&self, scope: &Scope) -> Option<Arc<Cell>> {
-        read(&self.cells).get(scope).cloned()
+        self.known().cells.get(scope).cloned()
     }
 
     /// The cell of `scope`, made if need be.
@@ -189,51 +201,57 @@ impl Shared {
             return cell;
         }
         let cell = Arc::new(Cell::new(scope.clone(), Slab::default(), Slab::default()));
-        write(&self.cells).insert(scope.clone(), Arc::clone(&cell));
+        write(&self.known).cells.insert(scope.clone(), Arc::clone(&cell));
         cell
     }
 
     /// Takes the cell of `scope` out: searches find nothing there, and what is built for it goes nowhere.
     pub(crate) fn remove(&self, scope: &Scope) -> Option<Arc<Cell>> {
-        write(&self.cells).remove(scope)
+        write(&self.known).cells.remove(scope)
     }
 
     /// Forgets the names of the types with other numbers than these.
     pub(crate) fn keep_kinds(&self, used: &HashSet<u32>) {
-        write(&self.kinds).keep(used);
+        write(&self.known).kinds.keep(used);
     }
 
     /// Every cell, by scope.
     pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
-        read(&self.cells).values().cloned().collect()
+        self.known().cells.values().cloned().collect()
     }
 
     /// Replaces everything; searches from now on see this.
-    pub(crate) fn restore(&self, cells: Vec<Cell>, kinds: Kinds, checkpoint: Seq) {
+    pub(crate) fn restore(&self, cells: Vec<Cell>, kinds: Kinds, (past_from, checkpoint): (Seq, Seq)) {
         let cells = cells.into_iter().map(|cell| (cell.scope.clone(), Arc::new(cell))).collect();
-        *write(&self.kinds) = kinds;
-        *write(&self.cells) = cells;
+        *write(&self.known) = Known { cells, kinds, past_from };
         self.set_checkpoint(checkpoint);
     }
 
     /// Replaces everything by what `other` has; searches from now on see this.
     pub(crate) fn take_over(&self, other: &Self) {
-        let cells = BTreeMap::clone(&read(&other.cells));
-        *write(&self.kinds) = other.kinds().clone();
-        *write(&self.cells) = cells;
+        let Known { cells, kinds, past_from } = &*other.known();
+        let known = Known { cells: cells.clone(), kinds: kinds.clone(), past_from: *past_from };
+        *write(&self.known) = known;
         self.set_checkpoint(other.checkpoint());
     }
 
-    pub(crate) fn kinds(&self) -> RwLockReadGuard<'_, Kinds> {
-        read(&self.kinds)
+    /// The types of entities as they are now.
+    pub(crate) fn kinds(&self) -> Kinds {
+        self.known().kinds.clone()
     }
 
     /// The number of a type, which gets one if need be.
     pub(crate) fn kind(&self, name: &str) -> u32 {
-        if let Some(number) = self.kinds().number(name) {
-            return number;
-        }
-        write(&self.kinds).intern(name)
+        let number = self.known().kinds.number(name);
+        number.unwrap_or_else(|| write(&self.known).kinds.intern(name))
+    }
+
+    pub(crate) fn past_from(&self) -> Seq {
+        self.known().past_from
+    }
+
+    pub(crate) fn set_past_from(&self, seq: Seq) {
+        write(&self.known).past_from = seq;
     }
 
     pub(crate) fn checkpoint(&self) -> Seq {

@@ -1,14 +1,15 @@
 //! The projection on disk: rows, entities and checkpoint in one sealed file, an HNSW index a file beside it.
 //!
 //! ```text
-//! vectors.state  version: u32 LE | projection version: u32 | checkpoint: u64 | model: 64 B of hex
+//! vectors.state  version: u32 LE | projection version: u32 | checkpoint: u64 | past from: u64, not before version 3
+//!                | model: 64 B of hex
 //!                | store length: u64 | digest of the store up to there: 32 B
 //!                | types: u32, each a text | scopes: u32, each a text, rows: u32 and its blocks by column, and the
 //!                same of the rows that were changed or removed
 //!                | entities: u64, each id: u64, scope: u32, type: u32, from: u64, to: u64
 //! *.hnsw         rows: u32 | digest of these rows: 32 B | what usearch wrote
 //! ```
-//! A text is its length as u32 LE and its bytes.
+//! A text is its length as u32 LE and its bytes. Version 2 is read as well: its rows were taken for what they always were.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -33,7 +34,9 @@ use crate::vector::slab::{BLOCK_ROWS, Block, RowKey, Slab, Span, Spans};
 
 const STATE_MAGIC: [u8; 8] = *b"CAXVSTA1";
 const INDEX_MAGIC: [u8; 8] = *b"CAXHNSW1";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// The format without the place from which on the past is whole.
+const FORMAT_WITHOUT_PAST: u32 = 2;
 /// Longest text in the file: a scope or a type.
 const TEXT_BYTES_MAX: usize = 4_096;
 /// Bytes of a row on disk, without its spans.
@@ -85,6 +88,7 @@ pub enum StateError {
 /// Everything a fold needs to go on.
 pub(crate) struct Loaded {
     pub(crate) checkpoint: Seq,
+    pub(crate) past_from: Seq,
     pub(crate) kinds: Kinds,
     pub(crate) cells: Vec<Cell>,
     /// By entity: which of `cells`, type and time.
@@ -97,6 +101,7 @@ pub struct Snapshot {
     pub(crate) store: VectorStore,
     pub(crate) model: String,
     pub(crate) checkpoint: Seq,
+    pub(crate) past_from: Seq,
     pub(crate) kinds: Kinds,
     pub(crate) views: Vec<(Scope, Arc<View>)>,
     pub(crate) entities: HashMap<MemoryId, EntityRow>,
@@ -133,6 +138,7 @@ impl Snapshot {
             sink.write_all(&FORMAT.to_le_bytes())?;
             sink.write_all(&PROJECTION_VERSION.to_le_bytes())?;
             sink.write_all(&self.checkpoint.0.to_le_bytes())?;
+            sink.write_all(&self.past_from.0.to_le_bytes())?;
             put_text(sink, &self.model)?;
             sink.write_all(&(store_len as u64).to_le_bytes())?;
             sink.write_all(&digest)?;
@@ -307,10 +313,11 @@ pub(crate) fn load(
     let loaded = read_sealed(&state_path(dir), STATE_MAGIC, |source, file_bytes| {
         let (format, version) = (u32_of(source)?, u32_of(source)?);
         let checkpoint = Seq(u64_of(source)?);
-        if (format, version) != (FORMAT, PROJECTION_VERSION) {
+        if ![FORMAT, FORMAT_WITHOUT_PAST].contains(&format) || version != PROJECTION_VERSION {
             refusal = Some(StateError::Version { format, version });
             return Err(nonsense("another version"));
         }
+        let past_from = if format == FORMAT { Seq(u64_of(source)?) } else { Seq::ZERO };
         let found = text_of(source, TEXT_BYTES_MAX)?;
         let expected = model.vectors_key();
         if found != expected {
@@ -322,7 +329,7 @@ pub(crate) fn load(
             refusal = Some(StateError::Store);
             return Err(nonsense("another store"));
         }
-        content_of(source, checkpoint, file_bytes, slots)
+        content_of(source, (checkpoint, past_from), (file_bytes, slots))
     });
     match (loaded, refusal) {
         (Err(FileError::Damaged { .. }), Some(refusal)) => Err(refusal),
@@ -330,7 +337,11 @@ pub(crate) fn load(
     }
 }
 
-fn content_of(source: &mut Content, checkpoint: Seq, file_bytes: u64, slots: u64) -> io::Result<Loaded> {
+fn content_of(
+    source: &mut Content,
+    (checkpoint, past_from): (Seq, Seq),
+    (file_bytes, slots): (u64, u64),
+) -> io::Result<Loaded> {
     let mut kinds = Kinds::default();
     for _ in 0..u32_of(source)? {
         kinds.push(&text_of(source, TEXT_BYTES_MAX)?);
@@ -352,7 +363,7 @@ fn content_of(source: &mut Content, checkpoint: Seq, file_bytes: u64, slots: u64
         }
         entities.push((id, cell, kind, span));
     }
-    Ok(Loaded { checkpoint, kinds, cells, entities })
+    Ok(Loaded { checkpoint, past_from, kinds, cells, entities })
 }
 
 /// The saved index of `scope`, if there is one and it is over the first rows of `slab`.

@@ -10,7 +10,9 @@ use super::check::{self, refuse};
 use super::decide::{DecideError, Ids, Verdict, resolve};
 use super::present::{Present, PresentEntity, PresentObservation};
 use super::refusal::RefusalCode;
-use super::write::{EntityChange, NewEntity, NewObservation, OnExisting, WriteStatus, Written, WrittenKind};
+use super::write::{
+    EntityChange, ExpectedVersion, NewEntity, NewObservation, OnExisting, WriteStatus, Written, WrittenKind,
+};
 
 /// The answer to a write about one row.
 pub(super) fn written(kind: WrittenKind, status: WriteStatus, id: MemoryId, version: u32) -> Written {
@@ -240,16 +242,21 @@ pub(super) fn update(present: &dyn Present, wish: &EntityChange) -> Result<Verdi
     Ok(Verdict::of(entity.scope, events, written))
 }
 
-/// Refuses when another version than the present one was expected.
-pub(super) fn check_version(entity: &PresentEntity, expected: Option<u32>) -> Result<(), DecideError> {
-    match expected {
-        Some(expected) if expected != entity.version => {
-            let message = format!("ent_{} has version {}, not {expected}", entity.id, entity.version);
-            let remedy = "read it again and repeat the change on what it is now";
-            Err(refuse(RefusalCode::VersionConflict, "version", message, remedy).into())
-        }
-        Some(_) | None => Ok(()),
-    }
+/// Refuses when another version than the present one was expected, or a version of another entity.
+pub(super) fn check_version(
+    entity: &PresentEntity,
+    expected: Option<ExpectedVersion>,
+) -> Result<(), DecideError> {
+    let Some(ExpectedVersion { version, id }) = expected else { return Ok(()) };
+    let message = if let Some(other) = id.filter(|id| *id != entity.id) {
+        format!("it is ent_{} now, not ent_{other}", entity.id)
+    } else if version != entity.version {
+        format!("ent_{} has version {}, not {version}", entity.id, entity.version)
+    } else {
+        return Ok(());
+    };
+    let remedy = "read it again and repeat the change on what it is now";
+    Err(refuse(RefusalCode::VersionConflict, "version", message, remedy).into())
 }
 
 pub(super) fn remove(present: &dyn Present, entity: PresentEntity) -> Result<Verdict, DecideError> {

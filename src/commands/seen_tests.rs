@@ -91,7 +91,7 @@ fn a_write_by_number_touches_only_the_scope_that_is_named() {
 
 #[test]
 fn a_version_of_an_entity_in_another_scope_is_not_told() {
-    let write = Write::RemoveEntity { entity: by_number(1), expected_version: Some(7) };
+    let write = Write::RemoveEntity { entity: by_number(1), expected_version: Some(7_u32.into()) };
     let code = |named| asked("global", named, &write).results[0].as_ref().unwrap_err().code;
     assert_eq!(code(Some("agent:ada")), RefusalCode::EntityNotFound);
     assert_eq!(code(None), RefusalCode::VersionConflict);

@@ -455,12 +455,15 @@ fn values_outside_their_bounds_are_refused_by_name() {
         (Write::RemoveObservation { id: MemoryId(9) }, RefusalCode::ObservationNotFound, "observation_id"),
         (Write::UpdateEntity(rename("Bob", "Eve")), RefusalCode::AlreadyExists, "entity_name"),
         (
-            Write::RemoveEntity { entity: named("Bob"), expected_version: Some(2) },
+            Write::RemoveEntity { entity: named("Bob"), expected_version: Some(2_u32.into()) },
             RefusalCode::VersionConflict,
             "version",
         ),
         (
-            Write::UpdateEntity(EntityChange { expected_version: Some(7), ..rename("Bob", "Rob") }),
+            Write::UpdateEntity(EntityChange {
+                expected_version: Some(7_u32.into()),
+                ..rename("Bob", "Rob")
+            }),
             RefusalCode::VersionConflict,
             "version",
         ),

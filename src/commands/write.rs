@@ -69,6 +69,23 @@ pub struct NewEntity {
     pub on_existing: OnExisting,
 }
 
+/// The version that a change of an entity expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpectedVersion {
+    /// The version.
+    pub version: u32,
+    /// The number of the entity, where that is known: one that was removed and created anew under its name counts its versions
+    /// from 1 again.
+    pub id: Option<MemoryId>,
+}
+
+/// Of whatever entity the change names.
+impl From<u32> for ExpectedVersion {
+    fn from(version: u32) -> Self {
+        Self { version, id: None }
+    }
+}
+
 /// A new description of an entity; `None` keeps what is there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EntityChange {
@@ -85,7 +102,7 @@ pub struct EntityChange {
     /// Its new validity.
     pub validity: Option<Validity>,
     /// Refuse unless this is the present version.
-    pub expected_version: Option<u32>,
+    pub expected_version: Option<ExpectedVersion>,
 }
 
 /// A relation to be created.
@@ -140,7 +157,7 @@ pub enum Write {
         /// Which one.
         entity: EntityRef,
         /// Refuse unless this is the present version.
-        expected_version: Option<u32>,
+        expected_version: Option<ExpectedVersion>,
     },
     /// Note something about an entity. Texts that it has already are not added twice.
     AddObservations {

@@ -197,7 +197,7 @@ impl Sweep<'_> {
             }
             let entity = |victim: &Victim| Write::RemoveEntity {
                 entity: EntityRef::Id { id: victim.id, scopes: Vec::new() },
-                expected_version: Some(victim.version),
+                expected_version: Some(victim.version.into()),
             };
             removed |= self.remove(step.iter().map(entity).collect())?;
             uses.forget(step.iter().map(|victim| victim.id));

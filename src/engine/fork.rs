@@ -6,13 +6,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use caxton_events::Seq;
 use caxton_events::log::open::data_dir_around;
 use caxton_events::log::{
-    self, Fork, ForkError, ForkOptions, Head, Log, LogOptions, OpenError, ReadError, Reader, SealError,
-    SealedLog, StoreError, fork_log, note_fork,
+    self, Filter, Fork, ForkError, ForkOptions, Head, Log, LogOptions, OpenError, ReadError, Reader,
+    SealError, SealedLog, StoreError, fork_log, note_fork,
 };
-use caxton_events::{Clock as _, Timestamp};
+use caxton_events::{Clock as _, Kind, Seq, Timestamp};
 
 use super::{Engine, SystemClock, base, erase, start};
 
@@ -325,8 +324,9 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), ForkDirError> {
 pub(super) fn inherit_vectors(data_dir: &Path, log: &Reader) {
     let to = data_dir.join("vectors");
     let Ok(origin) = log.origin() else { return };
-    let Some(parent) = origin.forks.last().map(|fork| Path::new(&fork.dir).join("vectors")) else { return };
-    if to.exists() || !parent.is_dir() {
+    let Some(fork) = origin.forks.last() else { return };
+    let parent = Path::new(&fork.dir).join("vectors");
+    if to.exists() || !parent.is_dir() || has_erased(log, fork.seq) {
         return;
     }
     match copy_vectors(&parent, &data_dir.join("vectors.tmp"), &to) {
@@ -336,6 +336,12 @@ pub(super) fn inherit_vectors(data_dir: &Path, log: &Reader) {
             tracing::warn!(%error, "could not take over the vectors of the parent; they are computed");
         }
     }
+}
+
+/// Whether something was erased behind `cut`, which the parent knows nothing of; also where that cannot be told.
+fn has_erased(log: &Reader, cut: Seq) -> bool {
+    let kinds = Some(vec![Kind::ErasureOrdered]);
+    log.scan(cut.next(), &Filter { kinds, ..Filter::default() }).next().is_some()
 }
 
 /// Copies the vectors by content, which their parent may be writing: names first, so that each has its vector.

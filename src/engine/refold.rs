@@ -20,10 +20,12 @@ pub enum RefoldError {
 }
 
 /// Folds every row of the graph into `vectors`, which are emptied before, as of the graph's checkpoint: as if each had been
-/// recorded as it is now. Vectors of rows that are no more are not among them.
+/// recorded as it is now. Vectors of rows that are no more, or of what they were before, are not among them: searches as of a
+/// record before that say that they are not exact.
 pub(super) fn refold(graph: &GraphReader, vectors: &mut Vectors) -> Result<(), RefoldError> {
     let checkpoint = graph.checkpoint()?;
     vectors.reset()?;
+    vectors.lack_past(checkpoint);
     let (mut records, mut after) = (Vec::with_capacity(ROWS_MAX), None);
     // A row was at least one event, so there are at least as many positions as batches.
     let mut batch = Seq::ZERO;
@@ -60,8 +62,9 @@ fn created(entity: Entity) -> Record {
 }
 
 fn added(observation: Observation) -> Record {
-    let Observation { id, entity, content, validity, created_seq, .. } = observation;
-    record(created_seq, MemoryEvent::ObservationAdded { id, entity, content, validity })
+    // The text is that of the last version: what it was before is not said.
+    let Observation { id, entity, content, validity, updated_seq, .. } = observation;
+    record(updated_seq, MemoryEvent::ObservationAdded { id, entity, content, validity })
 }
 
 fn record(seq: Seq, event: MemoryEvent) -> Record {
@@ -73,5 +76,30 @@ fn record(seq: Seq, event: MemoryEvent) -> Record {
         correlation: None,
         causation: None,
         event: event.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_events::memory::Validity;
+    use caxton_events::{MemoryId, Seq, Timestamp};
+    use caxton_projections::graph::Observation;
+
+    use super::added;
+
+    #[test]
+    fn a_text_counts_from_the_record_that_made_it_what_it_is() {
+        let observation = Observation {
+            id: MemoryId(2),
+            entity: MemoryId(1),
+            content: "as it is now".to_owned(),
+            validity: Validity::default(),
+            created_at: Timestamp::EPOCH,
+            created_seq: Seq(5),
+            actor: "ada".to_owned(),
+            updated_at: Timestamp::EPOCH,
+            updated_seq: Seq(50),
+        };
+        assert_eq!(added(observation).seq, Seq(50));
     }
 }

@@ -21,7 +21,7 @@ const LOOKED_THROUGH_MAX: usize = 1_000;
 const GAP_MAX: u64 = 256;
 /// Contents of records that are read at a time, in bytes: a message has up to 10 MiB, and nobody holds a thousand of
 /// these.
-pub const RECORDS_BYTES_MAX: u64 = 16 << 20;
+pub const RECORDS_BYTES_MAX: u64 = caxton_events::limits::CONTENTS_BYTES_MAX;
 
 /// A message that was recorded.
 #[derive(Debug, Clone, PartialEq)]

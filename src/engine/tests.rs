@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use caxton_events::log::{Batch, IdempotencyKey, Log, LogOptions};
 use caxton_events::memory::Validity;
-use caxton_events::{Draft, Scope, Seq, SystemEvent};
+use caxton_events::{Draft, Scope, Seq, SystemEvent, Timestamp};
 use caxton_projections::graph::EntityFilter;
 use caxton_projections::queries::{Search, SearchError, SearchMode};
 
@@ -340,6 +340,61 @@ fn without_a_model_words_find_and_meaning_is_refused() {
     assert!(answer.seq > Seq::ZERO);
     let semantic = Search { mode: SearchMode::Semantic, ..search };
     assert!(matches!(semantic.ask(engine.view()), Err(SearchError::NoModel)));
+    engine.stop();
+}
+
+#[test]
+fn what_one_agent_owns_is_found_behind_any_number_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    for hundred in 0..12 {
+        submit(&engine, (0..100).map(|n| create(&format!("n{hundred}-{n}"), "curves")).collect());
+    }
+    let last = create("mine", "curves, of which there is so much more to be told than by anybody before");
+    engine.submit_blocking(Submission { actor: "bob".parse().unwrap(), ..submission(vec![last]) }).unwrap();
+    let search = Search {
+        text: "curves".to_owned(),
+        scopes: vec![Scope::Global],
+        owner: Some("bob".parse().unwrap()),
+        limit: 3,
+        ..Search::default()
+    };
+    let answer = search.ask(engine.view()).unwrap();
+    let found: Vec<_> = answer.hits.iter().map(|hit| hit.entity.name.as_str()).collect();
+    assert_eq!((found, answer.exact), (vec!["mine"], true));
+    let more = Search { owner: None, limit: 1_100, ..search }.ask(engine.view()).unwrap();
+    assert!(more.hits.len() < 1_100 && !more.exact, "some are lacking, and that is said");
+    engine.stop();
+}
+
+#[test]
+fn what_was_noted_beside_a_hit_counts_at_the_time_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    let noted = |content: &str, to| {
+        let validity = Validity { from: None, to: Some(Timestamp::from_unix_micros(to)) };
+        NewObservation { content: content.to_owned(), validity }
+    };
+    let Write::CreateEntity(mut plotter) = create("gnuplot", "first") else { panic!("it is none") };
+    plotter.observations = vec![noted("before", 10), noted("curves", 30), noted("behind", 30)];
+    submit(&engine, vec![Write::CreateEntity(plotter)]);
+    let neighbours = |at| {
+        let search = Search {
+            text: "curves".to_owned(),
+            scopes: vec![Scope::Global],
+            valid_at: Some(Timestamp::from_unix_micros(at)),
+            neighbours: 2,
+            limit: 5,
+            ..Search::default()
+        };
+        let hits = search.ask(engine.view()).unwrap().hits;
+        let all = hits.into_iter().flat_map(|hit| hit.neighbours);
+        all.map(|observation| observation.content).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (neighbours(5), neighbours(20)),
+        (vec!["before".to_owned(), "behind".to_owned()], vec!["behind".to_owned()])
+    );
     engine.stop();
 }
 

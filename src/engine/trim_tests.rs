@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use caxton_events::log::{Log, LogOptions};
 use caxton_events::memory::Validity;
-use caxton_events::{Scope, Seq};
+use caxton_events::{Scope, Seq, SystemEvent};
 use caxton_projections::embedding::{
     CacheOptions, DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision,
     ServiceOptions,
@@ -19,8 +20,9 @@ use caxton_projections::embedding::{
 use caxton_projections::queries::{Search, SearchMode};
 
 use super::fork::{Cut, fork_dir, seal_stopped};
+use super::start::system_batch;
 use super::trim::{DropOptions, drop_events};
-use super::{Engine, EngineOptions, Submission, Wait};
+use super::{Engine, EngineOptions, Submission, SystemClock, Wait};
 use crate::commands::{NewEntity, NewObservation, OnExisting, Write};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -132,16 +134,19 @@ fn fill(engine: &Engine) {
     }
 }
 
-/// What is found by meaning, with its similarity.
-fn found(engine: &Engine) -> Vec<(String, Option<f32>)> {
-    let search = Search {
+fn search() -> Search {
+    Search {
         text: "thing 7 (note)".to_owned(),
         mode: SearchMode::Semantic,
         scopes: vec![Scope::Global],
         limit: 12,
         ..Search::default()
-    };
-    let answer = search.ask(engine.view()).unwrap();
+    }
+}
+
+/// What is found by meaning, with its similarity.
+fn found(engine: &Engine) -> Vec<(String, Option<f32>)> {
+    let answer = search().ask(engine.view()).unwrap();
     answer.hits.into_iter().map(|hit| (hit.entity.name, hit.similarity)).collect()
 }
 
@@ -211,6 +216,9 @@ fn vectors_are_made_from_the_graph_where_their_events_are_gone() {
     for _ in 0..2 {
         let (engine, _) = start(dir.path());
         assert_eq!(found(&engine), then);
+        let past = search().ask(&engine.view().as_of(Seq(10))).unwrap();
+        assert!(!past.exact, "what rows were before is not among them");
+        assert!(search().ask(engine.view()).unwrap().exact);
         engine.stop();
     }
 }
@@ -232,5 +240,24 @@ fn a_fork_takes_over_the_vectors_of_its_parent() {
     let (engine, asked) = start(&fork);
     assert_eq!(asked.load(Ordering::Relaxed), 0, "every text has its vector already");
     assert_eq!(found(&engine), then);
+    engine.stop();
+    drop(engine);
+    // What is erased in a fork is still in its parent.
+    let fork = place.path().join("erased");
+    fork_dir(&sealed, seq, &fork, None).unwrap();
+    let log = Log::open(&fork, LogOptions::new([0; 16]), Arc::new(SystemClock)).unwrap();
+    let order = SystemEvent::ErasureOrdered {
+        subjects: vec!["agent:ada".parse().unwrap()],
+        asked: "test".to_owned(),
+        keys: Vec::new(),
+        events: 1,
+        next_memory_id: 100,
+        reason: None,
+        by: "test".to_owned(),
+    };
+    log.append(vec![system_batch(order)]).unwrap().remove(0).unwrap();
+    log.close().unwrap();
+    let (engine, asked) = start(&fork);
+    assert_eq!(asked.load(Ordering::Relaxed), 24, "the model makes them again");
     engine.stop();
 }

@@ -46,6 +46,9 @@ pub(super) struct VectorFold {
 /// Folds the next records, `max` at the most; how many there were.
 fn fold_some(vectors: &mut Vectors, log: &Reader, max: usize) -> Result<usize, String> {
     let head = log.head().seq;
+    if log.has_gaps() {
+        vectors.expect_gaps();
+    }
     let filter = Filter { until: Some(head), kinds: Some(vectors.kinds()), ..Filter::default() };
     let records: Vec<Record> = log
         .scan(vectors.checkpoint().next(), &filter)
@@ -83,9 +86,21 @@ pub(super) fn fold_beside<T>(vectors: Option<&mut Vectors>, log: &Reader, work: 
     })
 }
 
+/// Tells who waits for the vectors when their thread panics.
+struct Told(Arc<Positions>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop(Part::Vectors, "its thread panicked; restart the server".to_owned());
+        }
+    }
+}
+
 impl VectorFold {
     /// Works until the engine stops; then saves. What is not folded by then is folded at the next start.
     pub(super) fn run(mut self) {
+        let _told = Told(Arc::clone(&self.positions));
         let mut saved_at = Instant::now();
         let mut saved = self.vectors.checkpoint();
         while !self.stopping.load(Ordering::Relaxed) {

@@ -370,6 +370,29 @@ fn a_stale_change_is_refused() {
 }
 
 #[test]
+fn a_tag_is_of_one_entity_and_not_of_another_with_its_name() {
+    let server = Server::start();
+    let first = server.entity("Ada", "Person", &[]);
+    let path = "/memory/entities/Ada?agent_id=ada";
+    let tag = server.get(path).expect(200).header("etag").unwrap().to_owned();
+    let id = first["entity_id"].as_str().unwrap();
+    assert!(tag.starts_with(&format!("W/\"1-{id}-")), "{tag}");
+    server.delete(path).expect(200);
+    server.entity("Ada", "Robot", &[]);
+    let ask = |method: &str, tag: &str| server.ask(method, path).header("If-Match", tag);
+    let change = json!({"confidence": 0.5});
+    let stale = ask("PATCH", &tag).json(&change).send().problem(412, "VERSION_CONFLICT");
+    assert_eq!((&stale["field"], &stale["value"]), (&json!("If-Match"), &json!(tag)));
+    assert!(stale["detail"].as_str().unwrap().contains(&format!("not {id}")), "{stale}");
+    let whole = json!({"entity_type": "Person"});
+    ask("PUT", &tag).json(&whole).send().problem(412, "VERSION_CONFLICT");
+    ask("DELETE", &tag).send().problem(412, "VERSION_CONFLICT");
+    // A version alone, and a tag of before, mean whatever has the name.
+    ask("PATCH", "W/\"1-9f86d081884c7d65\"").json(&change).send().expect(200);
+    ask("DELETE", "\"2\"").send().expect(200);
+}
+
+#[test]
 fn a_removed_entity_takes_its_relations_along_and_leaves_its_history() {
     let server = Server::start();
     let ada = server.entity("Ada", "Person", &["likes tea"]);

@@ -354,6 +354,31 @@ const MCP: &str = r#"{"type":"relation","from":"Ada","to":"Engine","relationType
 {"type":"graph","name":"x"}
 "#;
 
+/// What was changed since the first import keeps that when the next one comes in.
+#[track_caller]
+fn changed_meanwhile(server: &Server) {
+    let change = |path: &str, body: Value| {
+        server.ask("PATCH", &format!("/memory/{path}?agent_id=ada")).json(&body).send().expect(200);
+    };
+    let relations = server.get("/memory/relations?agent_id=ada&entity=Ada").expect(200).json();
+    let relation = format!("relations/{}", relations["relations"][0]["relation_id"].as_str().unwrap());
+    change(&relation, json!({"strength": 0.75, "metadata": {"since": 1833}}));
+    change("entities/Ada", json!({"entity_type": "countess"}));
+    let more = MCP.replace("\"writes notes\"", "\"writes notes\",\"plays chess\"");
+    let answer = server.ask("POST", "/memory/import?agent_id=ada&format=mcp").lines(&more).send();
+    let answer = answer.expect(207).json();
+    assert_eq!((&answer["failed"], &answer["entities_updated"]), (&json!(3), &json!(1)), "{answer}");
+    assert_eq!(
+        (&answer["entities_skipped"], &answer["relations_skipped"]),
+        (&json!(1), &json!(1)),
+        "{answer}"
+    );
+    let ada = server.get("/memory/entities/Ada?agent_id=ada").expect(200).json();
+    assert_eq!((&ada["entity_type"], &ada["observation_count"]), (&json!("countess"), &json!(3)));
+    let shown = server.get(&format!("/memory/{relation}?agent_id=ada")).expect(200).json();
+    assert_eq!((&shown["strength"], &shown["metadata"]), (&json!(0.75), &json!({"since": 1833})));
+}
+
 #[test]
 fn the_memory_of_the_mcp_reference_server_comes_in_and_again_without_doubles() {
     let server = Server::start();
@@ -381,6 +406,7 @@ fn the_memory_of_the_mcp_reference_server_comes_in_and_again_without_doubles() {
     assert_eq!(server.engine.log().head().seq, head, "something was written twice");
     let shown = server.get("/memory/entities/Ada?agent_id=ada").expect(200).json();
     assert_eq!((&shown["entity_type"], &shown["observation_count"]), (&json!("person"), &json!(2)));
+    changed_meanwhile(&server);
     assert_eq!(
         server.ask("POST", "/memory/import?format=xml").lines(MCP).send().problem(422, "VALIDATION_ERROR")["field"],
         "format"

@@ -18,6 +18,7 @@ mod concurrency;
 mod config_agents;
 mod config_page;
 mod connections;
+mod contents;
 mod dropped;
 mod endpoint;
 mod entities;

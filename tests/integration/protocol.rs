@@ -258,6 +258,15 @@ fn who_asks_may_stand_in_the_query_string_of_a_request_with_a_body() {
     assert_eq!((&found["total_results"], &found["memory_scope"]), (&json!(1), &json!("agent")));
     let other = search("?agent_id=ada", &json!({"query": "tea", "agent_id": "bob"}));
     assert_eq!(other.problem(422, "VALIDATION_ERROR")["field"], "agent_id");
+    let other =
+        search("?agent_id=ada&memory_scope=agent", &json!({"query": "tea", "memory_scope": "global"}));
+    let problem = other.problem(422, "VALIDATION_ERROR");
+    assert_eq!((&problem["field"], &problem["value"]), (&json!("memory_scope"), &json!("global")));
+    let same = json!({"query": "tea", "memory_scope": "agent-only"});
+    search("?agent_id=ada&memory_scope=agent", &same).expect(200);
+    let entity = json!({"entity_name": "Eve", "entity_type": "Person", "memory_scope": "agent"});
+    let written = server.post("/memory/entities?memory_scope=global&agent_id=ada", &entity);
+    assert_eq!(written.problem(422, "VALIDATION_ERROR")["field"], "memory_scope");
     let elsewhere = search("?agent_id=ada&limit=1", &json!({"query": "tea"}));
     assert_eq!(elsewhere.problem(422, "VALIDATION_ERROR")["field"], "limit");
 

@@ -180,3 +180,182 @@ fn an_import_that_writes_nothing_bears_no_number_of_another() {
         assert!(again["seq"].as_u64() > first["seq"].as_u64(), "reads behind it see everything: {again}");
     }
 }
+
+/// Creates an entity of `ada` in a scope, with members besides its name and type.
+#[track_caller]
+fn entity_in(server: &Server, scope: &str, name: &str, more: &Value) {
+    let mut body = json!({"agent_id": "ada", "memory_scope": scope, "entity_name": name, "entity_type": "T"});
+    for (name, value) in more.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
+    server.post("/memory/entities", &body).expect(201);
+}
+
+/// The ends of the relations that `ada` has, with the scopes that they live in.
+fn ends(server: &Server) -> Vec<[String; 2]> {
+    let relations = server.get("/memory/relations?agent_id=ada").expect(200).json();
+    let end = |row: &Value, name: &str| {
+        let id = row[name].as_str().unwrap();
+        let entity = server.get(&format!("/memory/entities/{id}?agent_id=ada")).expect(200).json();
+        format!("{} {}", entity["memory_scope"].as_str().unwrap(), entity["entity_name"].as_str().unwrap())
+    };
+    let rows = relations["relations"].as_array().unwrap().iter();
+    rows.map(|row| ["from_entity_id", "to_entity_id"].map(|name| end(row, name))).collect()
+}
+
+#[test]
+fn relations_keep_their_ends_in_other_scopes_beside_others_of_the_same_name() {
+    let server = Server::start();
+    for scope in ["agent", "workspace", "global"] {
+        entity_in(&server, scope, "tea", &Value::Null);
+    }
+    entity_in(&server, "agent", "Ada", &Value::Null);
+    let ids = |scope: &str| {
+        let path = format!("/memory/entities/tea?agent_id=ada&memory_scope={scope}");
+        server.get(&path).expect(200).json()["entity_id"].clone()
+    };
+    for scope in ["agent", "workspace", "global"] {
+        let body = json!({"agent_id": "ada", "from_entity": "Ada", "to_entity": ids(scope), "relation_type": "likes"});
+        server.post("/memory/relations", &body).expect(201);
+    }
+    let then = ["agent", "workspace", "global"].map(|scope| ["agent Ada".to_owned(), format!("{scope} tea")]);
+    assert_eq!(ends(&server), then);
+    let export = server.get("/memory/export?agent_id=ada").expect(200).json();
+    let rows = export["relations"].as_array().unwrap();
+    let named: Vec<(Option<&Value>, &Value)> =
+        rows.iter().map(|row| (row.get("from_scope"), &row["to_scope"])).collect();
+    assert_eq!(named, [(None, &Value::Null), (None, &json!("workspace")), (None, &json!("global"))]);
+    let lines = server.get("/memory/export?agent_id=ada&format=jsonl").expect(200);
+    let lines = String::from_utf8(lines.body).unwrap();
+
+    for by_lines in [false, true] {
+        let other = Server::start();
+        for scope in ["workspace", "global"] {
+            entity_in(&other, scope, "tea", &Value::Null);
+        }
+        if by_lines {
+            other.ask("POST", "/memory/import?agent_id=ada").lines(&lines).send().expect(201);
+        } else {
+            other.post("/memory/import", &json!({"agent_id": "ada", "data": export})).expect(201);
+        }
+        assert_eq!(ends(&other), then);
+    }
+    // Without these members the nearest one of the name is meant.
+    let plain = Server::start();
+    let old = json!({
+        "entities": export["entities"],
+        "relations": [{"from_entity": "Ada", "to_entity": "tea", "relation_type": "likes"}],
+    });
+    plain.post("/memory/import", &json!({"agent_id": "ada", "data": old})).expect(201);
+    assert_eq!(ends(&plain), [["agent Ada".to_owned(), "agent tea".to_owned()]]);
+    let wrong = json!({"from_entity": "Ada", "to_entity": "tea", "relation_type": "x", "to_scope": "galaxy"});
+    let body = json!({"agent_id": "ada", "data": {"relations": [wrong]}});
+    assert_eq!(
+        plain.post("/memory/import", &body).problem(422, "VALIDATION_ERROR")["field"],
+        "data.relations[0].to_scope"
+    );
+}
+
+#[test]
+fn an_export_of_a_time_has_no_relation_to_what_was_not_true_then() {
+    let server = Server::start();
+    entity_in(&server, "agent", "Ada", &Value::Null);
+    entity_in(&server, "agent", "telegraph", &json!({"valid_from": "1990-01-01", "valid_to": "2000-01-01"}));
+    entity_in(&server, "global", "steam", &json!({"valid_from": "1980-01-01", "valid_to": "1995-01-01"}));
+    server.relation("Ada", "telegraph", "uses");
+    server.relation("steam", "Ada", "drives");
+    let counts = |at: &str| {
+        let path = format!("/memory/export?agent_id=ada&format=jsonl{at}");
+        let lines = server.get(&path).expect(200).lines();
+        let end = lines.last().unwrap();
+        let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).count();
+        assert_eq!((&end["entities"], &end["relations"]), (&json!(of("entity")), &json!(of("relation"))));
+        [of("entity"), of("relation")]
+    };
+    assert_eq!(counts(""), [2, 2]);
+    assert_eq!(counts("&valid_at=1992-01-01"), [2, 2]);
+    assert_eq!(counts("&valid_at=1998-01-01"), [2, 1]);
+    assert_eq!(counts("&valid_at=2010-01-01"), [1, 0]);
+}
+
+/// More than one write takes, by number and by bytes.
+fn large_entities() -> Vec<Value> {
+    let many: Vec<String> = (0..10_001).map(|number| format!("note {number}")).collect();
+    let long: Vec<String> = (0..11).map(|number| format!("{number}{}", "x".repeat((1 << 20) - 2))).collect();
+    vec![
+        json!({"entity_name": "many", "entity_type": "T", "observations": many}),
+        json!({"entity_name": "long", "entity_type": "T", "observations": long}),
+    ]
+}
+
+#[test]
+fn an_entity_with_more_than_one_write_takes_comes_in_whole_and_counts_once() {
+    let entities = large_entities();
+    let relation = json!({"from_entity": "many", "to_entity": "long", "relation_type": "precedes"});
+    let lines = format!("{}\n{relation}\n{}\n", entities[0], entities[1]);
+    for by_lines in [true, false] {
+        let server = Server::start();
+        let import = |strategy: &str| {
+            let reply = if by_lines {
+                let path = format!("/memory/import?agent_id=ada&merge_strategy={strategy}");
+                server.ask("POST", &path).lines(&lines).send()
+            } else {
+                let data = json!({"entities": entities, "relations": [relation]});
+                let body = json!({"agent_id": "ada", "merge_strategy": strategy, "data": data});
+                server.post("/memory/import", &body)
+            };
+            let answer = reply.expect(201).json();
+            let figure = |name: &str| answer[name].as_u64().unwrap();
+            assert_eq!(figure("failed"), 0, "{answer}");
+            ["imported", "updated", "skipped"].map(|done| figure(&format!("entities_{done}")))
+        };
+        let counts = || {
+            ["many", "long"].map(|name| {
+                let path = format!("/memory/entities/{name}?agent_id=ada&include_observations=false");
+                server.get(&path).expect(200).json()["observation_count"].as_u64().unwrap()
+            })
+        };
+        assert_eq!(import("update_existing"), [2, 0, 0], "{by_lines}");
+        assert_eq!(counts(), [10_001, 11]);
+        assert_eq!(import("update_existing"), [0, 0, 2], "{by_lines}");
+        // One text more behind the first part is a change of the entity, once.
+        let path = "/memory/entities/many/observations?agent_id=ada&limit=1000";
+        let (mut last, mut cursor) = (Value::Null, String::new());
+        loop {
+            let page = server.get(&format!("{path}{cursor}")).expect(200).json();
+            last = page["observations"].as_array().unwrap().last().cloned().unwrap_or(last);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        let id = last["observation_id"].as_str().unwrap();
+        server.delete(&format!("/memory/observations/{id}?agent_id=ada")).expect(200);
+        assert_eq!(import("skip_existing"), [0, 0, 2], "{by_lines}");
+        assert_eq!(counts(), [10_000, 11], "what is skipped is left as it is");
+        assert_eq!(import("update_existing"), [0, 1, 1], "{by_lines}");
+        assert_eq!(counts(), [10_001, 11]);
+    }
+}
+
+#[test]
+fn a_large_entity_that_is_refused_leaves_nothing_and_says_which_text_it_is() {
+    let mut many = large_entities().swap_remove(0);
+    many["observations"][10_000] = json!("a\u{0}b");
+    let server = Server::start();
+    server.entity("tea", "T", &[]);
+    let head = server.engine.log().head().seq;
+    let body = json!({"agent_id": "ada", "data": {"entities": [many]}});
+    let problem = server.post("/memory/import", &body).problem(422, "INVALID_ENTITY_DATA");
+    assert_eq!(problem["field"], "data.entities[0].observations[10000]");
+    let lines = server.ask("POST", "/memory/import?agent_id=ada").lines(&format!("{many}\n")).send();
+    let answer = lines.expect(422).json();
+    assert_eq!((&answer["failed"], &answer["errors"][0]["line"]), (&json!(1), &json!(1)), "{answer}");
+    assert_eq!(answer["errors"][0]["field"], "observations[10000]");
+    many["entity_name"] = json!("tea");
+    many["observations"][10_000] = json!("fine");
+    let path = "/memory/import?agent_id=ada&merge_strategy=error_on_conflict";
+    let lines = server.ask("POST", path).lines(&format!("{many}\n")).send().expect(422).json();
+    assert_eq!(lines["errors"][0]["code"], "ALREADY_EXISTS", "{lines}");
+    assert_eq!(server.engine.log().head().seq, head, "something was written");
+}

@@ -69,6 +69,11 @@ impl Scratch {
         Ok(Arc::clone(self.met.insert(Arc::new([room()?, room()?]))))
     }
 
+    /// Others may still write to what they read of each other: the next pass gets memory of its own.
+    pub(super) fn forget_met(&mut self) {
+        self.met = None;
+    }
+
     /// The first `len` numbers of the tokens' last states; none where no pass was.
     pub(super) fn states(&self, len: usize) -> &[f32] {
         self.state.as_ref().map_or(&[], |buffers| &buffers.hidden[..len])

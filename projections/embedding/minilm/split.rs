@@ -92,7 +92,7 @@ pub(super) fn forward(
     let whole = split.meeting.wait();
     drop(called);
     let vector = whole.then(|| split.vector());
-    split.give_back(scratches);
+    give_back(&split.parts, whole, scratches);
     Ok(vector)
 }
 
@@ -191,12 +191,19 @@ impl Split {
             .map(|(part, scratch)| scratch.states(part.range.len() * hidden));
         pool(rows, hidden)
     }
+}
 
-    /// Gives the memory back that no thread works with.
-    fn give_back(&self, scratches: &mut Vec<Scratch>) {
-        let free = self.parts.iter().filter_map(|part| part.scratch.try_lock().ok());
-        scratches.extend(free.map(|mut scratch| std::mem::take(&mut *scratch)));
-    }
+/// Gives the memory back that no thread works with. Where the pass was not `whole`, a thread that took a part may come late and
+/// still write what the others were to read: nobody else gets that.
+fn give_back(parts: &[Part], whole: bool, scratches: &mut Vec<Scratch>) {
+    let free = parts.iter().filter_map(|part| part.scratch.try_lock().ok());
+    scratches.extend(free.map(|mut scratch| {
+        let mut scratch = std::mem::take(&mut *scratch);
+        if !whole {
+            scratch.forget_met();
+        }
+        scratch
+    }));
 }
 
 /// Where threads wait for each other, again and again. They look instead of sleeping: the wait is shorter than a wake-up.
@@ -255,7 +262,23 @@ impl Drop for Cancels<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Meeting;
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::sync::{Arc, Mutex};
+
+    use super::{Meeting, Part, Scratch, give_back};
+
+    #[test]
+    fn what_a_late_thread_may_write_to_is_not_handed_out_again() {
+        for whole in [true, false] {
+            let mut scratch = Scratch::default();
+            let met = scratch.met(8).unwrap();
+            let part = Part { range: 0..1, met: Arc::clone(&met), scratch: Mutex::new(scratch) };
+            let mut scratches = Vec::new();
+            give_back(&[part], whole, &mut scratches);
+            assert_eq!(Arc::ptr_eq(&scratches[0].met(8).unwrap(), &met), whole);
+        }
+    }
 
     #[test]
     fn a_meeting_that_was_cancelled_stays_so_whoever_comes() {

@@ -7,6 +7,9 @@ use crossbeam_channel::unbounded;
 use super::*;
 use crate::embedding::Precision;
 
+/// A text with this in it makes the model panic.
+const PANICS: &str = "panics";
+
 /// A model whose vectors say how long a text is. It stops before each batch until it is let go, and reports it.
 struct Scripted {
     identity: ModelIdentity,
@@ -26,6 +29,7 @@ impl Embedder for Scripted {
         if let Some(go) = &self.go {
             go.recv().unwrap();
         }
+        assert!(!texts.iter().any(|text| text.contains(PANICS)), "the model does not expect this");
         match texts.iter().position(|text| text.contains("bad")) {
             Some(index) => Err(EmbedError::NotFinite { index }),
             None => Ok(texts.iter().map(|text| vec![text.len() as f32]).collect()),
@@ -34,6 +38,7 @@ impl Embedder for Scripted {
 
     fn cut(&self, texts: &[&str]) -> Option<Vec<Vec<u32>>> {
         self.cut.fetch_add(texts.len() as u64, Ordering::SeqCst);
+        assert!(!texts.iter().any(|text| text.contains(PANICS)), "nor does this");
         Some(texts.iter().map(|text| vec![text.len() as u32]).collect())
     }
 
@@ -223,6 +228,49 @@ fn one_callers_bad_text_does_not_fail_the_others() {
         // The texts were sorted by length; the error names the caller's own place.
         assert!(matches!(bad.join().unwrap(), Err(EmbedError::NotFinite { index: 0 })));
     });
+}
+
+#[test]
+fn a_text_over_which_the_model_panics_fails_its_caller_alone() {
+    let (go_sender, go) = unbounded();
+    let (model, seen) = scripted(Some(go));
+    let service = EmbeddingService::start(model, options()).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| service.embed(&["first"]));
+        seen.recv().unwrap();
+        let good = scope.spawn(|| service.embed(&["good"]));
+        let bad = scope.spawn(|| service.embed(&["one that panics", "ok"]));
+        while service.stats().bulk_waiting < 2 {
+            std::thread::yield_now();
+        }
+        for _ in 0..4 {
+            go_sender.send(()).unwrap();
+        }
+        first.join().unwrap().unwrap();
+        assert_eq!(good.join().unwrap().unwrap(), [[4.0]]);
+        let Err(EmbedError::Panicked { texts: 2, what }) = bad.join().unwrap() else { panic!("it has none") };
+        assert_eq!(what, "the model does not expect this");
+    });
+    // More often than there are threads: each goes on.
+    for _ in 0..6 {
+        go_sender.send(()).unwrap();
+        assert!(matches!(service.embed_query(PANICS), Err(EmbedError::Panicked { texts: 1, .. })));
+    }
+    for _ in 0..2 {
+        go_sender.send(()).unwrap();
+    }
+    assert_eq!(service.embed_query("query").unwrap()[..], [5.0]);
+    assert_eq!(service.embed(&["bulk"]).unwrap(), [[4.0]]);
+}
+
+#[test]
+fn a_text_over_which_cutting_ahead_panics_is_told_by_who_embeds_it() {
+    let (model, _seen) = scripted(None);
+    let service = EmbeddingService::start(model, options()).unwrap();
+    let mut texts = vec!["text"; 12];
+    texts[11] = "the longest panics";
+    assert!(matches!(service.embed(&texts), Err(EmbedError::Panicked { texts: 4, .. })));
+    assert_eq!(service.embed(&texts[..11]).unwrap().len(), 11);
 }
 
 #[test]

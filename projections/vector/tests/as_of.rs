@@ -168,6 +168,47 @@ fn an_index_answers_questions_about_the_past_as_well() {
 }
 
 #[test]
+fn a_past_that_is_lacking_is_told_of_also_after_a_restart() {
+    let mut house = House::new();
+    house.vectors().lack_past(Seq(3));
+    house.add([entity(1, "global", "Ada", "person"), observation(2, 1, "fact")]);
+    house.add([observation(3, 1, "more"), observation(4, 1, "most")]);
+    let question = ask("fact", 5);
+    let is_exact = |house: &mut House, question: &Ask| question.answer(&house.reader()).exact;
+    for _ in 0..2 {
+        assert!(is_exact(&mut house, &question) && is_exact(&mut house, &as_of(&question, 3)));
+        assert!(!is_exact(&mut house, &as_of(&question, 2)));
+        let robots = Ask { entity_types: vec!["robot".into()], ..as_of(&question, 2) };
+        assert!(!is_exact(&mut house, &robots), "there may have been some");
+        house.vectors().save().unwrap();
+        house.open();
+        assert_eq!(house.vectors().checkpoint(), Seq(4));
+    }
+    house.vectors().reset().unwrap();
+    house.fold_by(1).unwrap();
+    assert!(is_exact(&mut house, &as_of(&question, 2)));
+}
+
+#[test]
+fn state_that_does_not_say_from_where_its_past_is_whole_is_read() {
+    let mut house = House::new();
+    house.add([entity(1, "global", "Ada", "person"), observation(2, 1, "fact")]);
+    house.vectors().save().unwrap();
+    let path = house.path().join("vectors").join("vectors.state");
+    let whole = std::fs::read(&path).unwrap();
+    // Behind magic, two versions and the checkpoint; in front of the seal.
+    let mut bytes = [&whole[..24], &whole[32..whole.len() - 32]].concat();
+    bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
+    bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    house.open();
+    assert!(house.vectors().opened().refused.is_none(), "{:?}", house.vectors().opened());
+    assert_eq!(as_of(&ask("fact", 1), 2).rows(&house.reader()), [2]);
+    house.vectors().save().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+}
+
+#[test]
 fn state_of_an_older_version_is_folded_anew() {
     let mut house = House::new();
     house.add([entity(1, "global", "Ada", "person"), observation(2, 1, "fact")]);

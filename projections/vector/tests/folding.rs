@@ -4,8 +4,8 @@ use caxton_events::memory::Validity;
 use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Scope, Seq, SystemEvent, Timestamp};
 
 use super::{
-    House, POISON, ask, between, entity, entity_removed, entity_updated, observation, observation_during,
-    observation_removed, observation_updated, scope,
+    CRASHES, House, POISON, ask, between, entity, entity_removed, entity_updated, observation,
+    observation_during, observation_removed, observation_updated, scope,
 };
 use crate::projection::{ApplyError, Projection};
 use crate::vector::{VectorQuery, VectorSearchError};
@@ -167,6 +167,44 @@ fn a_failing_model_leaves_the_state_as_it_was() {
     assert_eq!(house.vectors().checkpoint(), Seq(1));
     check(&mut house, "Ada (person)", &[1]);
     check(&mut house, "Bob (person)", &[]);
+}
+
+#[test]
+fn a_model_that_panics_leaves_the_state_as_it_was_and_says_so() {
+    for text in CRASHES {
+        let mut house = House::new();
+        house.add([entity(1, "global", "Ada", "person")]);
+        house.log([entity(2, "global", "Bob", "person"), observation(3, 2, text)]);
+        for _ in 0..2 {
+            let Err(ApplyError::Store { after: Seq(1), source }) = house.fold_by(10) else {
+                panic!("{text}")
+            };
+            assert!(source.to_string().contains("a text was not expected"), "{source}");
+        }
+        check(&mut house, "Ada (person)", &[1]);
+        check(&mut house, "Bob (person)", &[]);
+    }
+}
+
+#[test]
+fn a_batch_with_an_order_to_erase_that_fails_goes_on_where_it_failed() {
+    let mut house = House::new();
+    house.log([
+        entity(1, "global", "Ada", "person"),
+        entity(2, "agent:ada", "Bob", "person"),
+        observation(3, 1, "fact"),
+        observation_updated(3, 1, "another fact", Validity::default()),
+    ]);
+    house.order(&["agent:ada".parse().unwrap()]);
+    house.log([observation(4, 1, POISON), observation(5, 1, "later")]);
+    assert!(matches!(house.fold_by(10), Err(ApplyError::Store { after: Seq(5), .. })));
+    assert_eq!((house.vectors().checkpoint(), house.vectors().unsaved()), (Seq(5), 5));
+    check(&mut house, "another fact", &[3]);
+    check(&mut house, "Bob (person)", &[]);
+    house.log.truncate(5);
+    house.add([observation(5, 1, "later")]);
+    let mut rebuilt = house.rebuilt();
+    assert_eq!(house.vectors().part(), rebuilt.vectors().part(), "nothing was folded twice");
 }
 
 #[test]

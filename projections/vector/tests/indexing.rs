@@ -3,12 +3,16 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use caxton_events::{Event, Record, Scope, Seq, Subject, SystemEvent, Timestamp};
+use caxton_events::{Scope, Subject, Timestamp};
 
-use super::{Ask, House, ask, entity, observation, observation_removed, observation_updated};
+use super::{
+    Ask, Hashing, House, ask, entity, observation, observation_removed, observation_updated, vector_of,
+};
+use crate::embedding::Embedder as _;
+use crate::embedding::store::VectorStore;
 use crate::graph::{Graph, SqliteOptions};
 use crate::projection::Projection;
 use crate::vector::{VectorOptions, VectorReader};
@@ -136,6 +140,22 @@ fn churn_renews_the_index_and_frees_the_room() {
 }
 
 #[test]
+fn an_index_over_fewer_rows_than_make_one_frees_the_room_of_removed_rows_as_well() {
+    let mut house = House::with(options(5_000));
+    house.add(rows(0..3_000));
+    house.vectors().finish_indexes();
+    assert!(indexed(&house.reader()) > 0);
+    house.add((0..1_600).map(|number| observation_removed(number * 2 + 2, number * 2 + 1)));
+    house.vectors().finish_indexes();
+    let stats = house.reader().stats();
+    assert_eq!((stats.rows, stats.scopes[0].removed, stats.scopes[0].indexed), (4_400, 0, 4_400));
+    house.vectors().save().unwrap();
+    house.open();
+    house.vectors().finish_indexes();
+    assert_eq!(indexed(&house.reader()), 4_400, "it is there after a restart, too");
+}
+
+#[test]
 fn a_saved_index_is_used_after_a_restart_and_a_damaged_one_is_built_anew() {
     let mut house = House::with(options(2_000));
     house.add(rows(0..1_000));
@@ -176,24 +196,7 @@ fn the_index_of_an_erased_scope_goes_also_when_the_scope_was_written_again() {
     let kept = house.path().join("kept");
     fs::hard_link(&file, &kept).unwrap();
     let erased = [Subject::Scope(Scope::Global)];
-    let order = SystemEvent::ErasureOrdered {
-        subjects: erased.to_vec(),
-        asked: "scope global".to_owned(),
-        keys: Vec::new(),
-        events: 2_000,
-        next_memory_id: 3_000,
-        reason: None,
-        by: "test".to_owned(),
-    };
-    house.log.push(Record {
-        seq: Seq(house.log.len() as u64 + 1),
-        recorded_at: Timestamp::EPOCH,
-        stream: "system".into(),
-        actor: "test".into(),
-        correlation: None,
-        causation: None,
-        event: Event::System(order),
-    });
+    house.order(&erased);
     house.add([entity(3_001, "global", "again", "note")]);
     let graph = Graph::open(&house.path().join("graph"), &SqliteOptions::default()).unwrap();
     house.vectors().scrub(&graph.reader(), &erased).unwrap();
@@ -209,6 +212,50 @@ fn the_index_of_an_erased_scope_goes_also_when_the_scope_was_written_again() {
     house.open();
     house.vectors().finish_indexes();
     assert_eq!((indexed(&house.reader()), house.reader().stats().index_failure), (before, None));
+}
+
+/// Leaves a file; a second name by which its bytes can be looked at.
+fn left(path: &Path) -> PathBuf {
+    let kept = path.with_extension("kept");
+    fs::write(path, [7_u8; 5_000]).unwrap();
+    fs::hard_link(path, &kept).unwrap();
+    kept
+}
+
+#[test]
+fn vectors_of_other_models_and_indexes_of_scopes_that_are_gone_go_with_what_is_erased() {
+    let mut house = House::new();
+    house.add([entity(1, "agent:ada", "Ada", "person"), entity(2, "global", "Bob", "person")]);
+    house.vectors().save().unwrap();
+    let other = Hashing::new('b');
+    let store = VectorStore::open(&house.path().join("store"), other.identity()).unwrap();
+    store.put("Ada (person)", &vector_of("Ada (person)")).unwrap();
+    drop(store);
+    let places = [
+        "store/cccccccccccccccc.vecs",
+        "store/aaaaaaaaaaaaaaaa.keys.damaged",
+        "vectors/0123456789abcdef.hnsw",
+    ];
+    let kept = places.map(|place| left(&house.path().join(place)));
+    let erased: [Subject; 1] = ["agent:ada".parse().unwrap()];
+    house.order(&erased);
+    house.fold_by(10).unwrap();
+    let graph = Graph::open(&house.path().join("graph"), &SqliteOptions::default()).unwrap();
+    house.vectors().scrub(&graph.reader(), &["conversation:c-1".parse().unwrap()]).unwrap();
+    assert!(house.path().join(places[0]).exists(), "a conversation has no vectors");
+    house.vectors().scrub(&graph.reader(), &erased).unwrap();
+    for (place, kept) in places.iter().zip(kept) {
+        assert!(!house.path().join(place).exists(), "{place}");
+        assert_eq!(fs::read(kept).unwrap(), [0_u8; 5_000], "{place}");
+    }
+    let stores = fs::read_dir(house.path().join("store")).unwrap();
+    let mut stores: Vec<_> = stores.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    stores.retain(|name| !name.ends_with("kept"));
+    stores.sort_unstable();
+    assert_eq!(stores, ["aaaaaaaaaaaaaaaa.keys", "aaaaaaaaaaaaaaaa.vecs"]);
+    assert_eq!(ask("Bob (person)", 5).rows(&house.reader()), [2]);
+    house.open();
+    assert_eq!(ask("Bob (person)", 5).rows(&house.reader()), [2]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use caxton_events::memory::Validity;
-use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
+use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq, Subject, SystemEvent, Timestamp};
 use tempfile::TempDir;
 
 use super::{VectorAnswer, VectorHit, VectorOptions, VectorQuery, VectorReader, Vectors};
@@ -28,6 +28,8 @@ use crate::projection::{ApplyError, Projection};
 const PIECE_WORDS: usize = 4;
 /// A text with this word in it makes the model fail.
 const POISON: &str = "poison";
+/// A text with one of these in it makes it panic: when it is embedded, when it is cut.
+const CRASHES: [&str; 2] = ["crash", "uncuttable"];
 
 /// A model that hashes: unit vectors around 40 centres, the same for the same text.
 struct Hashing {
@@ -81,6 +83,7 @@ impl Embedder for Hashing {
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         assert!(texts.iter().all(|text| text.split_whitespace().count() <= PIECE_WORDS), "{texts:?}");
+        assert!(!texts.iter().any(|text| text.contains(CRASHES[0])), "a text was not expected");
         self.embedded.fetch_add(texts.len(), Ordering::Relaxed);
         match texts.iter().position(|text| text.contains(POISON)) {
             Some(index) => Err(EmbedError::NotFinite { index }),
@@ -89,6 +92,7 @@ impl Embedder for Hashing {
     }
 
     fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        assert!(!text.contains(CRASHES[1]), "a text was not expected");
         let place = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
         let words: Vec<&str> = text.split_whitespace().collect();
         words
@@ -165,6 +169,28 @@ impl House {
                 event: Event::Memory(event),
             });
         }
+    }
+
+    /// Puts the order to erase these into the log.
+    fn order(&mut self, subjects: &[Subject]) {
+        let seq = Seq(self.log.len() as u64 + 1);
+        self.log.push(Record {
+            seq,
+            recorded_at: Timestamp::EPOCH,
+            stream: "system".into(),
+            actor: "test".into(),
+            correlation: None,
+            causation: None,
+            event: Event::System(SystemEvent::ErasureOrdered {
+                subjects: subjects.to_vec(),
+                asked: "test".into(),
+                keys: Vec::new(),
+                events: 1,
+                next_memory_id: 1_000_000,
+                reason: None,
+                by: "test".into(),
+            }),
+        });
     }
 
     /// Folds what was not folded yet, `batch` records at a time.

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use caxton_events::{AgentId, Clock as _, ConversationId, Scope, Seq, WorkspaceId};
+use caxton_events::memory::Validity;
+use caxton_events::{AgentId, Clock as _, ConversationId, Scope, Seq, Timestamp, WorkspaceId};
 use caxton_projections::graph::{Observation, Relation};
 use caxton_projections::queries::{Fusion, Search, SearchHit};
 use caxton_projections::view::View;
@@ -25,6 +26,8 @@ const FACTS_OF_HIT: usize = 3;
 const CAPABILITIES_MAX: usize = 100;
 /// Longest question to memory, in bytes: a message may be much longer, and what it is about is said at its beginning.
 const QUERY_BYTES_MAX: usize = 16 << 10;
+/// How long an answer is kept at most: what begins to be true meanwhile is not in it.
+const KEPT_MAX: Duration = Duration::from_mins(1);
 
 /// The engine as turns see it.
 pub(super) struct Known {
@@ -71,8 +74,9 @@ impl Known {
             tried: "could not search memory",
             source,
         };
-        let facts = found.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
-        let now = Instant::now();
+        let found = found.map_err(|error| failed(error.into()))?;
+        let (facts, until) = found.map_err(|error| failed(error.into()))?;
+        let (now, keep_for) = (Instant::now(), kept_for(keep_for, until, SystemClock.now()));
         if let (Some(key), Some(end)) = (key, now.checked_add(keep_for)) {
             self.answers().put(key, asked, &facts, (now, end));
         }
@@ -97,6 +101,18 @@ fn cut(query: &mut String) {
     }
 }
 
+/// How long an answer is kept of which so much is asked, and something ends to be true at `until`.
+fn kept_for(asked: Duration, until: Option<Timestamp>, now: Timestamp) -> Duration {
+    let left =
+        |until: Timestamp| Duration::from_micros(until.unix_micros().saturating_sub(now.unix_micros()));
+    asked.min(KEPT_MAX).min(until.map_or(Duration::MAX, left))
+}
+
+/// When the first of these ends that were true at `at`.
+fn first_end(shown: impl Iterator<Item = Validity>, at: Timestamp) -> Option<Timestamp> {
+    shown.filter_map(|validity| validity.to).filter(|to| *to > at).min()
+}
+
 /// What the memory is asked for a turn.
 fn search_for(ask: &MemoryAsk, ranking: Ranking) -> Search {
     let fusion = match ask.semantic_weight {
@@ -119,18 +135,25 @@ fn search_for(ask: &MemoryAsk, ranking: Ranking) -> Search {
     }
 }
 
+/// What is found, and when the first of it ends to be true.
 fn facts(
     view: &View,
     ranking: Ranking,
     ask: &MemoryAsk,
-) -> Result<Vec<Fact>, caxton_projections::queries::SearchError> {
+) -> Result<(Vec<Fact>, Option<Timestamp>), caxton_projections::queries::SearchError> {
     let search = search_for(ask, ranking);
     let started = Instant::now();
     let answer = search.ask(view)?;
     telemetry::search_finished(started.elapsed());
     let names: HashMap<_, _> =
         answer.hits.iter().map(|hit| (hit.entity.id, hit.entity.name.clone())).collect();
-    Ok(answer.hits.iter().flat_map(|hit| of_hit(hit, &names)).collect())
+    let shown = answer.hits.iter().flat_map(|hit| {
+        let observations = hit.matched.iter().chain(&hit.observations).map(|one| one.validity);
+        let relations = hit.relations.iter().map(|relation| relation.validity);
+        observations.chain(relations).chain([hit.entity.validity])
+    });
+    let until = search.valid_at.and_then(|at| first_end(shown, at));
+    Ok((answer.hits.iter().flat_map(|hit| of_hit(hit, &names)).collect(), until))
 }
 
 /// A hit as facts: what matched, then what else is known first; a thing without observations by its name and type.
@@ -233,7 +256,12 @@ impl Sources for Known {
 mod tests {
     use std::time::Duration;
 
-    use super::{MemoryAsk, QUERY_BYTES_MAX, Ranking, cut, groups, search_for};
+    use caxton_events::Timestamp;
+    use caxton_events::memory::Validity;
+
+    use super::{
+        KEPT_MAX, MemoryAsk, QUERY_BYTES_MAX, Ranking, cut, first_end, groups, kept_for, search_for,
+    };
 
     #[test]
     fn a_turn_searches_as_the_server_is_set_to() {
@@ -251,6 +279,22 @@ mod tests {
             let search = search_for(&ask, Ranking { exact, precision, ..Ranking::default() });
             assert_eq!((search.exact, search.precision.to_bits()), (exact, f32::to_bits(precision)));
         }
+    }
+
+    #[test]
+    fn an_answer_is_kept_no_longer_than_all_of_it_is_true() {
+        let at = |second: u64| Timestamp::from_unix_micros(second * 1_000_000);
+        for (asked, ends, then) in [
+            (20, vec![None, Some(130), Some(110)], Duration::from_secs(10)),
+            (20, vec![Some(130), None], Duration::from_secs(20)),
+            (20, vec![Some(90)], Duration::from_secs(20)),
+            (300, vec![], KEPT_MAX),
+        ] {
+            let shown = ends.iter().map(|end| Validity { from: None, to: end.map(at) });
+            let until = first_end(shown, at(100));
+            assert_eq!(kept_for(Duration::from_secs(asked), until, at(100)), then, "{asked} {ends:?}");
+        }
+        assert_eq!(kept_for(KEPT_MAX, Some(at(99)), at(100)), Duration::ZERO);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One request, read whole: path, query, headers, body, and what every write and every read has in common.
 
+use std::fmt::Display;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, RawPathParams, Request};
 use axum::http::request::Parts;
@@ -301,8 +303,8 @@ impl WriteContext {
         }
     }
 
-    /// The command with number `chunk` of a request that becomes several.
-    pub(super) fn chunk(&self, chunk: usize, writes: Vec<Write>) -> Submission {
+    /// The command with number `chunk`, or another short name of its own, of a request that becomes several.
+    pub(super) fn chunk(&self, chunk: impl Display, writes: Vec<Write>) -> Submission {
         let mut submission = self.submission(writes, false);
         if let Some(idempotency) = &mut submission.idempotency {
             idempotency.key = format!("{}#{chunk}", idempotency.key);

@@ -32,6 +32,15 @@ impl ScopeKind {
         ("global", Self::Global),
         ("agent-only", Self::Agent),
     ];
+
+    /// The first of its spellings.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Workspace => "workspace",
+            Self::Global => "global",
+        }
+    }
 }
 
 /// Who asks, and the scope that was named.
@@ -50,10 +59,7 @@ impl Caller {
     pub(super) fn take(parts: &mut [&mut Fields], headers: &HeaderMap) -> Self {
         let agent = agreed(parts, headers, "agent_id", "x-caxton-agent");
         let workspace = agreed(parts, headers, "workspace", "x-caxton-workspace");
-        let mut named = None;
-        for part in parts.iter_mut() {
-            named = part.choice("memory_scope", ScopeKind::WORDS).or(named);
-        }
+        let named = agreed_scope(parts);
         // A name that is not valid has been noted as a complaint; the request ends before the default stands for it.
         Self { agent: agent.unwrap_or_else(default), workspace: workspace.unwrap_or_else(default), named }
     }
@@ -97,6 +103,24 @@ pub(super) fn from_upwards(scope: &Scope, visible: &[Scope]) -> Vec<Scope> {
 #[expect(clippy::expect_used, reason = "the default name is made of letters only")]
 pub(super) fn default<T: FromStr<Err: std::fmt::Debug>>() -> T {
     DEFAULT_NAME.parse().expect("letters are a valid name")
+}
+
+/// The scope that the members and the parameters name; different ones are a complaint.
+fn agreed_scope(parts: &mut [&mut Fields]) -> Option<ScopeKind> {
+    let mut agreed: Option<ScopeKind> = None;
+    for part in parts.iter_mut() {
+        let Some(kind) = part.choice("memory_scope", ScopeKind::WORDS) else { continue };
+        match agreed {
+            Some(other) if other != kind => {
+                let message =
+                    format!("is {} here and {} elsewhere in the request", kind.as_str(), other.as_str());
+                part.complain("memory_scope", Some(kind.as_str()), &message, "name it once");
+            }
+            Some(_) => (),
+            None => agreed = Some(kind),
+        }
+    }
+    agreed
 }
 
 /// The name that the members, the parameters and the header give; different ones are a complaint.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::call::{Call, ReadContext};
+use super::contents::{Room, of_entity, of_fact};
 use super::fields::Fields;
 use super::ids::{Row, cursor_after, cursor_place};
 use super::middleware::Version;
@@ -23,6 +24,8 @@ use super::rows::{self, EntityRow, ObservationRow, RelationRow, find_entity, nam
 
 /// Observations shown with an entity.
 const OBSERVATIONS_SHOWN: usize = 100;
+/// Observations read at a time: each has up to 1 MiB.
+const READ_AT_ONCE: usize = 16;
 
 /// Which page is asked for.
 pub(super) struct Page {
@@ -61,6 +64,21 @@ impl Page {
             return None;
         }
         items.truncate(self.limit);
+        items.last().map(|last| self.cursor_at(id(last)))
+    }
+
+    /// The same, cut besides to the contents that one answer holds: `bytes` of each item.
+    pub(super) fn cut_to_room<T>(
+        &self,
+        items: &mut Vec<T>,
+        id: impl Fn(&T) -> u64,
+        bytes: impl Fn(&T) -> usize,
+    ) -> Option<String> {
+        let fitting = Room::default().takes_first(items, bytes);
+        if fitting > self.limit || fitting == items.len() {
+            return self.cut(items, id);
+        }
+        items.truncate(fitting);
         items.last().map(|last| self.cursor_at(id(last)))
     }
 
@@ -111,18 +129,25 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let valid_at = filter.valid_at;
     let moment = api.moment(&context, Wait::Applied).await?;
     api.query_at(moment, move |view| {
-        let mut entities = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
-        let next_cursor = page.cut(&mut entities, |entity| entity.id.0);
-        let mut shown = Vec::with_capacity(entities.len());
-        for entity in entities {
-            let id = entity.id;
+        let entities = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
+        let mut goes_on = entities.len() > page.limit;
+        let (mut shown, mut last, mut room) = (Vec::new(), None, Room::default());
+        for entity in entities.into_iter().take(page.limit) {
+            let (id, mut bytes) = (entity.id, of_entity(&entity));
             let mut row = EntityRow::from(entity);
             with_count(view, id, valid_at, &mut row)?;
             if with_observations {
-                with_texts(view, id, valid_at, &mut row)?;
+                bytes += with_texts(view, id, valid_at, &mut row)?;
             }
+            // On the next page it is the first, and shown whole.
+            if !room.takes(bytes) {
+                goes_on = true;
+                break;
+            }
+            last = Some(id);
             shown.push(row);
         }
+        let next_cursor = last.filter(|_| goes_on).map(|id| page.cursor_at(id.0));
         let count = shown.len();
         rows::shown(view, &json!({"entities": shown, "count": count, "next_cursor": next_cursor}))
     })
@@ -144,39 +169,52 @@ fn with_count(
     Ok(())
 }
 
-/// With its first observations: those that are true at `valid_at`.
+/// With its first observations, as many as one answer holds: those that are true at `valid_at`. How many bytes they have.
 fn with_texts(
     view: &View,
     id: MemoryId,
     valid_at: Option<Timestamp>,
     row: &mut EntityRow,
-) -> Result<(), Problem> {
-    let texts = observations(view, id, None, valid_at, OBSERVATIONS_SHOWN)?;
+) -> Result<usize, Problem> {
+    let (texts, _) = observations(view, id, None, valid_at, OBSERVATIONS_SHOWN, &mut Room::default())?;
+    let bytes = texts.iter().map(|text| text.content.len()).sum();
     row.observations = Some(texts.into_iter().map(ObservationRow::from).collect());
-    Ok(())
+    Ok(bytes)
 }
 
-/// Up to `limit` observations of an entity behind the one given that are true at `valid_at`.
+/// Up to `limit` observations of an entity behind the one given that are true at `valid_at`, and whether it ended before that
+/// because there is no `room` for the next one.
 pub(super) fn observations(
     view: &View,
     entity: MemoryId,
-    mut after: Option<MemoryId>,
+    after: Option<MemoryId>,
     valid_at: Option<Timestamp>,
     limit: usize,
-) -> Result<Vec<Observation>, Problem> {
-    let mut found: Vec<Observation> = Vec::new();
-    loop {
-        let page =
-            view.graph().observations_of(entity, after, limit).map_err(|error| graph_failed(&error))?;
-        let is_last = page.len() < limit;
-        after = page.last().map(|observation| observation.id);
-        let is_true = |row: &Observation| valid_at.is_none_or(|at| row.validity.contains(at));
-        found.extend(page.into_iter().filter(is_true));
-        if is_last || found.len() >= limit {
-            found.truncate(limit);
-            return Ok(found);
+    room: &mut Room,
+) -> Result<(Vec<Observation>, bool), Problem> {
+    let is_true = |row: &Observation| valid_at.is_none_or(|at| row.validity.contains(at));
+    let rows = READ_AT_ONCE.min(limit.max(1));
+    let read = view.graph().at_once(|graph| {
+        let (mut found, mut after) = (Vec::new(), after.unwrap_or_default());
+        loop {
+            let page = graph.observations_of(entity, after, rows)?;
+            let is_last = page.len() < rows;
+            after = page.last().map_or(after, |last| last.id);
+            for row in page.into_iter().filter(is_true) {
+                if found.len() == limit {
+                    return Ok((found, false));
+                }
+                if !room.takes(row.content.len()) {
+                    return Ok((found, true));
+                }
+                found.push(row);
+            }
+            if is_last || found.len() == limit {
+                return Ok((found, false));
+            }
         }
-    }
+    });
+    read.map_err(|error| graph_failed(&error))
 }
 
 /// Refuses an entity that is not true at the time asked about, as lists and searches leave it out.
@@ -222,7 +260,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
             with_texts(view, id, valid_at, &mut row)?;
         }
         let mut response = rows::shown(view, &row)?;
-        response.extensions_mut().insert(Version(version));
+        response.extensions_mut().insert(Version { version, id });
         Ok(response)
     })
     .await
@@ -297,7 +335,11 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
         };
         let versions = versions.into_iter().filter(visible).enumerate().skip(after).take(page.limit + 1);
         let mut versions: Vec<(usize, HistoryRow)> = versions.collect();
-        let next_cursor = page.cut(&mut versions, |(index, _)| *index as u64 + 1);
+        let next_cursor = page.cut_to_room(
+            &mut versions,
+            |(index, _)| *index as u64 + 1,
+            |(_, version)| of_fact(&version.fact),
+        );
         let versions = versions.into_iter().map(|(_, row)| VersionRow::new(view, row));
         let versions = versions.collect::<Result<Vec<_>, _>>()?;
         let answer = json!({

@@ -7,7 +7,7 @@ use caxton_events::memory::Validity;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 use caxton_projections::view::{View, Wait};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Api;
 use super::call::{Call, WriteContext};
@@ -18,7 +18,7 @@ use super::middleware::expected_version;
 use super::problem::{Complaint, Problem, shortened};
 use super::refusals::{self, graph_failed, whole};
 use super::rows;
-use crate::commands::write::{EntityChange, NewEntity};
+use crate::commands::write::{EntityChange, ExpectedVersion, NewEntity};
 use crate::commands::{
     self, EntityRef, NewObservation, OnExisting, Refusal, RefusalCode, Write, WriteStatus, Written,
 };
@@ -46,7 +46,7 @@ const ON_EXISTING: &[(&str, OnExisting)] = &[
     ("refuse", OnExisting::Refuse),
 ];
 /// Most observations in one list.
-const OBSERVATIONS_MAX: usize = 10_000;
+pub(super) const OBSERVATIONS_MAX: usize = 10_000;
 const CHANGE: &[&str] =
     &["entity_name", "entity_type", "metadata", "confidence", "valid_from", "valid_to", "expected_version"];
 
@@ -115,9 +115,20 @@ pub(super) fn new_observations(
     validity: Validity,
 ) -> Vec<NewObservation> {
     let items = fields.list(name, required, OBSERVATIONS_MAX);
+    read_observations(fields, name, items, known, validity)
+}
+
+/// The same of the `items` of a list.
+pub(super) fn read_observations(
+    fields: &mut Fields,
+    name: &str,
+    items: Vec<Value>,
+    known: &[&[&str]],
+    validity: Validity,
+) -> Vec<NewObservation> {
     let mut observations = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
-        if let serde_json::Value::String(content) = item {
+        if let Value::String(content) = item {
             observations.push(NewObservation { content, validity });
             continue;
         }
@@ -133,8 +144,10 @@ pub(super) fn new_observations(
 #[derive(Serialize)]
 pub(super) struct EntityWritten {
     entity_id: String,
-    entity_name: String,
-    entity_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity_type: Option<String>,
     status: WriteStatus,
     version: u32,
     observation_count: Option<u64>,
@@ -261,23 +274,26 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     let (name, entity_type) = (wish.name.clone(), wish.entity_type.clone());
     let outcome = as_asked(api.write(&context, vec![Write::CreateEntity(wish)], true).await, &[asked]);
     let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
-    entity_written(&api, &context, written, outcome, name, entity_type).await
+    entity_written(&api, &context, written, outcome, Some(name), Some(entity_type)).await
 }
 
-/// Tells the client what stands there now; without waiting for it, what is known from the write itself. An answer that was
-/// kept does not know all of that, and what it is about stands there: a key is looked up behind everything written before.
+/// Tells the client what stands there now; without waiting for it, or where it cannot be read, what is known from the write
+/// itself. An answer that was kept does not know all of that, and what it is about stands there: a key is looked up behind
+/// everything written before.
 async fn entity_written(
     api: &Api,
     context: &WriteContext,
     written: Written,
     outcome: Outcome,
-    name: String,
-    entity_type: String,
+    name: Option<String>,
+    entity_type: Option<String>,
 ) -> Result<Response, Problem> {
+    // Of what was there already an answer that was kept does not say which type it has.
+    let is_known = !outcome.replayed || written.status == WriteStatus::Created;
     let mut body = EntityWritten {
         entity_id: Row::Entity.show(written.id),
-        entity_name: written.entity_name.unwrap_or(name),
-        entity_type: written.entity_type.unwrap_or(entity_type),
+        entity_name: written.entity_name.or(name),
+        entity_type: written.entity_type.or(entity_type).filter(|_| is_known),
         status: written.status,
         version: written.version,
         observation_count: None,
@@ -291,28 +307,30 @@ async fn entity_written(
         not_taken: written.not_taken,
         seq: outcome.last,
     };
-    if context.wait != Wait::Durable || outcome.replayed {
-        body = api.read(move |view| present(view, written.id, body)).await?;
-    }
-    let status = created_or_ok(body.status);
-    let location = format!("/api/v1/memory/entities/{}", body.entity_id);
-    answer(status, &body, &outcome, Some(location))
-}
-
-fn present(view: &View, id: MemoryId, mut body: EntityWritten) -> Result<EntityWritten, Problem> {
-    let failed = |error| graph_failed(&error);
-    if let Some(entity) = view.graph().entity(id).map_err(failed)? {
-        body.observation_count = Some(view.graph().observation_count(id).map_err(failed)?);
-        let row = rows::EntityRow::from(entity);
-        body.entity_name = row.entity_name;
-        body.entity_type = row.entity_type;
+    if (context.wait != Wait::Durable || outcome.replayed)
+        && let Some((row, count)) =
+            api.read_behind_write(move |view| present(view, written.id)).await.flatten()
+    {
+        body.observation_count = Some(count);
+        body.entity_name = Some(row.entity_name);
+        body.entity_type = Some(row.entity_type);
         body.memory_scope = row.memory_scope;
         body.agent_id = row.agent_id;
         body.workspace = row.workspace;
         body.created_at = Some(row.created_at);
         body.updated_at = Some(row.updated_at);
     }
-    Ok(body)
+    let status = created_or_ok(body.status);
+    let location = format!("/api/v1/memory/entities/{}", body.entity_id);
+    answer(status, &body, &outcome, Some(location))
+}
+
+/// An entity with the number of its observations; `None` when it is gone again.
+fn present(view: &View, id: MemoryId) -> Result<Option<(rows::EntityRow, u64)>, Problem> {
+    let failed = |error| graph_failed(&error);
+    let Some(entity) = view.graph().entity(id).map_err(failed)? else { return Ok(None) };
+    let count = view.graph().observation_count(id).map_err(failed)?;
+    Ok(Some((entity.into(), count)))
 }
 
 /// `PATCH /memory/entities/{id or name}`: changes what is given.
@@ -331,7 +349,8 @@ async fn change(api: &Api, call: &Call, whole_row: bool) -> Result<Response, Pro
     let mut body = call.members(&[CALLER, CHANGE])?;
     let context = WriteContext::take(api, call, &mut query, Some(&mut body));
     let in_header = expected_version(call.headers(), &mut query);
-    let in_body = body.integer("expected_version", 1..=u64::from(u32::MAX)).map(|version| version as u32);
+    let in_body = body.integer("expected_version", 1..=u64::from(u32::MAX));
+    let in_body = in_body.map(|version| ExpectedVersion::from(version as u32));
     let mut change = EntityChange {
         entity: in_path(call, &context),
         name: body.text("entity_name"),
@@ -352,8 +371,7 @@ async fn change(api: &Api, call: &Call, whole_row: bool) -> Result<Response, Pro
     }
     body.absorb(query);
     body.finish()?;
-    let name = change.name.clone().unwrap_or_default();
-    let entity_type = change.entity_type.clone().unwrap_or_default();
+    let (name, entity_type) = (change.name.clone(), change.entity_type.clone());
     let outcome = api.write(&context, vec![Write::UpdateEntity(change)], true).await;
     let outcome = outcome.map_err(|error| not_changed(error, call, in_header))?;
     let (written, outcome) = only(outcome)?;
@@ -362,7 +380,7 @@ async fn change(api: &Api, call: &Call, whole_row: bool) -> Result<Response, Pro
 
 /// Why an entity was not changed. A version that `If-Match` asked for and that is gone is 412 and told of the header; one
 /// that the body asked for is 409 and told of its member.
-fn not_changed(error: SubmitError, call: &Call, in_header: Option<u32>) -> Problem {
+fn not_changed(error: SubmitError, call: &Call, in_header: Option<ExpectedVersion>) -> Problem {
     if let SubmitError::Refused(refused) = &error
         && let Some(stale) = refused.iter().find(|refusal| refusal.code == RefusalCode::VersionConflict)
         && in_header.is_some()

@@ -1,19 +1,22 @@
 //! `GET /memory/export`: a scope as JSON or JSONL, streamed page by page.
 
+use std::collections::{HashMap, VecDeque};
+
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use caxton_events::{Clock as _, MemoryId, Scope, Seq, Timestamp};
-use caxton_projections::graph::{Entity, EntityFilter, RelationFilter};
-use caxton_projections::view::{View, Wait};
+use caxton_projections::graph::{Entity, EntityFilter, Relation, RelationFilter};
+use caxton_projections::view::{Part, View, Wait};
 use futures::stream;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::call::{Call, ReadContext};
+use super::contents::Room;
 use super::entities::observations;
-use super::moment::marked;
+use super::moment::{marked, of_record};
 use super::problem::Problem;
 use super::refusals::{embedding_failed, graph_failed, no_model};
 use super::rows::{EntityRow, ObservationRow, RelationRow};
@@ -25,6 +28,8 @@ pub(super) const EXPORT_VERSION: &str = "1.1";
 pub(super) const EXPORT_VERSION_WITHOUT_END: &str = "1.0";
 /// Rows read at a time.
 const PAGE: usize = 200;
+/// A piece ends behind so many bytes: nobody holds all that an entity has.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// How the export is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +42,10 @@ enum Format {
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Head,
-    Entities(Option<MemoryId>),
+    Entities,
+    /// The observations, behind this one, of an entity whose row is begun.
+    Observations(MemoryId, MemoryId),
+    /// Relations behind this one.
     Relations(Option<MemoryId>),
     Tail,
     End,
@@ -50,8 +58,18 @@ struct Export {
     embeddings: bool,
     /// Only what is true then.
     valid_at: Option<Timestamp>,
-    /// The memory as of this record; `None`: as it is.
-    moment: Option<Seq>,
+    /// The record that the memory is exported as of: what is written meanwhile is not in it, so that its rows belong together.
+    moment: Seq,
+    /// Whether the request names that record.
+    is_past: bool,
+    /// Entities that were read and are not written yet, with the vectors of their headers.
+    pending: VecDeque<(Entity, Option<Vec<f32>>)>,
+    /// The last entity that was read.
+    read: Option<MemoryId>,
+    /// Whether there are entities behind it.
+    more: bool,
+    /// Observations to be read at a time.
+    at_once: usize,
     /// Rows written so far, for the last line: readers tell by it that none is missing.
     entities: usize,
     relations: usize,
@@ -69,7 +87,12 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
         format: format.unwrap_or(Format::Json),
         embeddings: query.flag("include_embeddings").unwrap_or(false),
         valid_at: query.time("valid_at"),
-        moment: None,
+        moment: Seq::ZERO,
+        is_past: false,
+        pending: VecDeque::new(),
+        read: None,
+        more: true,
+        at_once: PAGE,
         entities: 0,
         relations: 0,
     };
@@ -78,7 +101,9 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
         return Err(no_model());
     }
     let as_of = api.moment(&context, Wait::Applied).await?;
-    export.moment = as_of.map(|moment| moment.seq);
+    let now = || api.engine.view().positions().get(Part::Graph).seq;
+    (export.moment, export.is_past) = (as_of.map_or_else(now, |moment| moment.seq), as_of.is_some());
+    let moment = export.moment;
     let media_type = match export.format {
         Format::Json => "application/json",
         Format::Lines => "application/x-ndjson",
@@ -101,17 +126,17 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     Ok(match as_of {
         Some(moment) => marked(response, moment),
-        None => response,
+        None => of_record(response, moment),
     })
 }
 
 async fn page(api: &Api, mut export: Export, stage: Stage) -> Result<(Export, Bytes, Stage), Problem> {
     api.read(move |view| {
-        let past = export.moment.map(|seq| view.as_of(seq));
-        let view = past.as_ref().unwrap_or(view);
+        let view = &view.as_of(export.moment);
         let (text, next) = match stage {
-            Stage::Head => (export.head(view)?, Stage::Entities(None)),
-            Stage::Entities(after) => export.entities(view, after)?,
+            Stage::Head => (export.head(view)?, Stage::Entities),
+            Stage::Entities => export.entities(view)?,
+            Stage::Observations(entity, after) => export.more_observations(view, entity, after)?,
             Stage::Relations(after) => export.relations(view, after)?,
             Stage::Tail | Stage::End => (export.tail(), Stage::End),
         };
@@ -135,7 +160,7 @@ impl Export {
             "format": if self.format == Format::Json { "json" } else { "jsonl" },
             "version": EXPORT_VERSION,
             "seq": view.seq(),
-            "as_of": view.moment(),
+            "as_of": self.is_past.then_some(self.moment),
             "valid_at": self.valid_at,
         });
         Ok(match self.format {
@@ -156,53 +181,114 @@ impl Export {
         }
     }
 
-    /// One row of the document; `first` of its list.
-    fn row(&self, text: &mut String, mut row: Value, kind: &str, first: bool) {
+    /// Begins a row of the document, the `first` of its list or another; its object is left open.
+    fn open_row(&self, text: &mut String, mut row: Value, kind: &str, first: bool) {
         match self.format {
-            Format::Json => {
-                text.push_str(if first { "\n" } else { ",\n" });
-                text.push_str(&row.to_string());
-            }
-            Format::Lines => {
-                row["type"] = json!(kind);
-                text.push_str(&row.to_string());
-                text.push('\n');
-            }
+            Format::Json => text.push_str(if first { "\n" } else { ",\n" }),
+            Format::Lines => row["type"] = json!(kind),
         }
+        let row = row.to_string();
+        text.push_str(row.strip_suffix('}').unwrap_or(&row));
     }
 
-    fn entities(&mut self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
-        let filter = EntityFilter {
-            scopes: vec![self.scope.clone()],
-            valid_at: self.valid_at,
-            after,
-            limit: PAGE,
-            ..EntityFilter::default()
-        };
-        let page = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
-        let vectors = if self.embeddings { headers(view, &page)? } else { Vec::new() };
-        let (mut text, last, len) = (String::new(), page.last().map(|entity| entity.id), page.len());
-        self.entities += len;
-        for (index, entity) in page.into_iter().enumerate() {
+    /// Ends a row behind its last member.
+    fn close_row(&self, text: &mut String) {
+        text.push_str(match self.format {
+            Format::Json => "}",
+            Format::Lines => "}\n",
+        });
+    }
+
+    fn entities(&mut self, view: &View) -> Result<(String, Stage), Problem> {
+        let mut text = String::new();
+        while text.len() < PIECE_BYTES {
+            let Some((entity, vector)) = self.next_entity(view)? else {
+                if self.format == Format::Json {
+                    text.push_str("],\n\"relations\":[");
+                }
+                return Ok((text, Stage::Relations(None)));
+            };
             let id = entity.id;
-            let mut row = EntityRow::from(entity);
-            row.observations = Some(all_observations(view, id, self.valid_at)?);
-            let mut row = json!(row);
-            if let Some(vector) = vectors.get(index) {
+            let mut row = json!(EntityRow::from(entity));
+            if let Some(vector) = vector {
                 row["embedding"] = json!(vector);
             }
-            self.row(&mut text, row, "entity", after.is_none() && index == 0);
+            self.open_row(&mut text, row, "entity", self.entities == 0);
+            text.push_str(",\"observations\":[");
+            self.entities += 1;
+            if let Some(last) = self.observations(view, &mut text, id, None)? {
+                return Ok((text, Stage::Observations(id, last)));
+            }
         }
-        if len == PAGE {
-            return Ok((text, Stage::Entities(last)));
-        }
-        if self.format == Format::Json {
-            text.push_str("],\n\"relations\":[");
-        }
-        Ok((text, Stage::Relations(None)))
+        Ok((text, Stage::Entities))
     }
 
-    fn relations(&mut self, view: &View, after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
+    /// The next entity; those behind it are read a page at a time.
+    fn next_entity(&mut self, view: &View) -> Result<Option<(Entity, Option<Vec<f32>>)>, Problem> {
+        if self.pending.is_empty() && self.more {
+            let filter = EntityFilter {
+                scopes: vec![self.scope.clone()],
+                valid_at: self.valid_at,
+                after: self.read,
+                limit: PAGE,
+                ..EntityFilter::default()
+            };
+            let page = view.graph().list_entities(&filter).map_err(|error| graph_failed(&error))?;
+            self.more = page.len() == PAGE;
+            self.read = page.last().map(|last| last.id).or(self.read);
+            let vectors = if self.embeddings { headers(view, &page)? } else { Vec::new() };
+            let vectors = vectors.into_iter().map(Some).chain(std::iter::repeat(None));
+            self.pending = page.into_iter().zip(vectors).collect();
+        }
+        Ok(self.pending.pop_front())
+    }
+
+    fn more_observations(
+        &mut self,
+        view: &View,
+        entity: MemoryId,
+        after: MemoryId,
+    ) -> Result<(String, Stage), Problem> {
+        let mut text = String::new();
+        let last = self.observations(view, &mut text, entity, Some(after))?;
+        Ok((text, last.map_or(Stage::Entities, |last| Stage::Observations(entity, last))))
+    }
+
+    /// Writes the observations of an entity behind `after`, or all of them, and the end of its row; or so many of them that the
+    /// piece is full, and then which the last one is.
+    fn observations(
+        &mut self,
+        view: &View,
+        text: &mut String,
+        entity: MemoryId,
+        mut after: Option<MemoryId>,
+    ) -> Result<Option<MemoryId>, Problem> {
+        loop {
+            let (limit, left) = (self.at_once, PIECE_BYTES.saturating_sub(text.len()));
+            let (page, is_short) =
+                observations(view, entity, after, self.valid_at, limit, &mut Room::of(left as u64))?;
+            let is_last = page.len() < limit && !is_short;
+            // Of long ones no more are read than are written, and more again of short ones.
+            self.at_once = if is_short { page.len().max(1) } else { (limit * 2).min(PAGE) };
+            for observation in page {
+                if after.is_some() {
+                    text.push(',');
+                }
+                after = Some(observation.id);
+                text.push_str(&json!(ObservationRow::from(observation)).to_string());
+            }
+            if is_last {
+                text.push(']');
+                self.close_row(text);
+                return Ok(None);
+            }
+            if text.len() >= PIECE_BYTES {
+                return Ok(after);
+            }
+        }
+    }
+
+    fn relations(&mut self, view: &View, mut after: Option<MemoryId>) -> Result<(String, Stage), Problem> {
         let filter = RelationFilter {
             scopes: vec![self.scope.clone()],
             valid_at: self.valid_at,
@@ -211,29 +297,54 @@ impl Export {
             ..RelationFilter::default()
         };
         let page = view.graph().list_relations(&filter).map_err(|error| graph_failed(&error))?;
-        let (mut text, last, len) = (String::new(), page.last().map(|relation| relation.id), page.len());
-        self.relations += len;
-        for (index, row) in RelationRow::all(view, page)?.into_iter().enumerate() {
-            self.row(&mut text, json!(row), "relation", after.is_none() && index == 0);
+        let is_last = page.len() < PAGE;
+        let ends = Ends::of(view, &page)?;
+        let mut text = String::new();
+        for relation in page {
+            after = Some(relation.id);
+            if let Some(row) = ends.row(relation, &self.scope, self.valid_at) {
+                self.open_row(&mut text, json!(row), "relation", self.relations == 0);
+                self.close_row(&mut text);
+                self.relations += 1;
+            }
+            if text.len() >= PIECE_BYTES {
+                return Ok((text, Stage::Relations(after)));
+            }
         }
-        Ok((text, if len == PAGE { Stage::Relations(last) } else { Stage::Tail }))
+        Ok((text, if is_last { Stage::Tail } else { Stage::Relations(after) }))
     }
 }
 
-fn all_observations(
-    view: &View,
-    entity: MemoryId,
-    valid_at: Option<Timestamp>,
-) -> Result<Vec<ObservationRow>, Problem> {
-    let (mut rows, mut after) = (Vec::new(), None);
-    loop {
-        let page = observations(view, entity, after, valid_at, PAGE)?;
-        let (len, last) = (page.len(), page.last().map(|observation| observation.id));
-        rows.extend(page.into_iter().map(ObservationRow::from));
-        if len < PAGE {
-            return Ok(rows);
+/// The entities that relations connect.
+struct Ends {
+    entities: HashMap<MemoryId, Entity>,
+    names: HashMap<MemoryId, String>,
+}
+
+impl Ends {
+    fn of(view: &View, relations: &[Relation]) -> Result<Self, Problem> {
+        let mut ids: Vec<MemoryId> =
+            relations.iter().flat_map(|relation| [relation.from, relation.to]).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let entities = view.graph().entities(&ids).map_err(|error| graph_failed(&error))?;
+        let names = entities.iter().map(|entity| (entity.id, entity.name.clone())).collect();
+        Ok(Self { entities: entities.into_iter().map(|entity| (entity.id, entity)).collect(), names })
+    }
+
+    /// The row of a relation in an export of `scope`, with the scopes of its ends that live in another; `None` where not both
+    /// ends are true at `valid_at`.
+    fn row(&self, relation: Relation, scope: &Scope, valid_at: Option<Timestamp>) -> Option<RelationRow> {
+        let [from, to] = [relation.from, relation.to].map(|end| self.entities.get(&end));
+        let is_true = |end: Option<&Entity>, at| end.is_some_and(|end| end.validity.contains(at));
+        if valid_at.is_some_and(|at| !is_true(from, at) || !is_true(to, at)) {
+            return None;
         }
-        after = last;
+        let elsewhere =
+            |end: Option<&Entity>| end.filter(|end| end.scope != *scope).map(|end| end.scope.kind());
+        let mut row = RelationRow::new(relation, &self.names);
+        (row.from_scope, row.to_scope) = (elsewhere(from), elsewhere(to));
+        Some(row)
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::batch::millis;
 use super::call::{Call, ReadContext};
+use super::contents::Room;
 use super::entities::{must_be_true, observations};
 use super::ids::Row;
 use super::problem::Problem;
@@ -68,7 +69,7 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
         walk.root = root.id;
         let found = view.graph().walk(&walk).map_err(|error| graph_failed(&error))?;
         let reached = found.nodes.iter().map(|node| node.depth).max().unwrap_or(0);
-        let (nodes, edges) = shown(view, &found, with_observations.then_some(walk.valid_at))?;
+        let (nodes, edges, is_cut) = shown(view, &found, with_observations.then_some(walk.valid_at))?;
         let answer = json!({
             "root_entity": root.name,
             "root_entity_id": Row::Entity.show(root.id),
@@ -76,7 +77,7 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
                 "max_depth": reached,
                 "nodes_found": nodes.len(),
                 "edges_found": edges.len(),
-                "truncated": found.truncated,
+                "truncated": found.truncated || is_cut,
                 "traversal_time_ms": millis(started),
             },
             "graph": {"nodes": nodes, "edges": edges},
@@ -91,7 +92,8 @@ pub(super) async fn walk(State(api): State<Api>, call: Call) -> Result<Response,
     .await
 }
 
-/// The nodes and the edges; with observations, those that are true at the time given.
+/// The nodes and the edges, and whether observations were left out because there is no room for them in one answer; with
+/// observations, those that are true at the time given.
 #[expect(
     clippy::option_option,
     reason = "without observations, with all, with those of a time: three things"
@@ -100,12 +102,13 @@ fn shown(
     view: &View,
     walk: &Walk,
     with_observations: Option<Option<Timestamp>>,
-) -> Result<(Vec<Value>, Vec<Value>), Problem> {
+) -> Result<(Vec<Value>, Vec<Value>, bool), Problem> {
     let failed = |error| graph_failed(&error);
     let ids: Vec<MemoryId> = walk.nodes.iter().map(|node| node.id).collect();
     view.shown(ids.iter().copied());
     let entities = view.graph().entities(&ids).map_err(failed)?;
     let by_id: HashMap<MemoryId, _> = entities.into_iter().map(|entity| (entity.id, entity)).collect();
+    let (mut room, mut is_cut) = (Room::default(), false);
     let mut nodes = Vec::with_capacity(walk.nodes.len());
     for node in &walk.nodes {
         // One that was removed between the two reads is gone.
@@ -117,8 +120,12 @@ fn shown(
             "memory_scope": entity.scope.kind(),
             "depth": node.depth,
         });
-        if let Some(valid_at) = with_observations {
-            let observations = observations(view, node.id, None, valid_at, OBSERVATIONS_SHOWN)?;
+        if let Some(valid_at) = with_observations
+            && !is_cut
+        {
+            let (observations, is_short) =
+                observations(view, node.id, None, valid_at, OBSERVATIONS_SHOWN, &mut room)?;
+            is_cut = is_short;
             let observations: Vec<_> = observations.into_iter().map(ObservationRow::from).collect();
             shown["observations"] = json!(observations);
         }
@@ -137,5 +144,5 @@ fn shown(
             "confidence": edge.confidence,
         })
     });
-    Ok((nodes, edges.collect()))
+    Ok((nodes, edges.collect(), is_cut))
 }

@@ -14,44 +14,18 @@ use super::Api;
 use super::batch::{Tally, failed, millis};
 use super::call::{Call, WriteContext};
 use super::caller::CALLER;
-use super::entity_writes::{ENTITY, OBSERVATION, answer, new_entity};
+use super::entity_writes::answer;
 use super::export::EXPORT_VERSION_WITHOUT_END;
-use super::fields::Fields;
-use super::json::parse_line;
-use super::lines::{Lines, offered};
-use super::mcp_lines;
+use super::import_rows::{
+    ENTITY_ROW, Format, Imported, RELATION_ROW, ROWS_MAX, Strategy, entity, of_row, of_rows, relation, row,
+};
+use super::lines::{Lines, offered, patiently};
 use super::problem::{Complaint, Problem};
 use super::refusals;
-use super::relations::{RELATION, new_relation};
 use super::rows;
-use crate::commands::write::NewRelation;
-use crate::commands::{
-    EntityRef, OnExisting, Refusal, RefusalCode, Write, WriteStatus, Written, WrittenKind,
-};
-use crate::engine::Outcome;
+use crate::commands::{OnExisting, Refusal, RefusalCode, Write, WriteStatus, Written, WrittenKind};
+use crate::engine::{Outcome, Submission, SubmitError};
 
-/// Members that an export adds to its rows; they are read over, because numbers and times are drawn anew.
-const EXPORTED: &[&str] = &[
-    "type",
-    "entity_id",
-    "memory_scope",
-    "agent_id",
-    "workspace",
-    "version",
-    "created_at",
-    "updated_at",
-    "observation_count",
-    "seq",
-    "embedding",
-    "relation_id",
-    "from_entity_id",
-    "to_entity_id",
-    "created_by",
-    "observation_id",
-    "updated_seq",
-    "bidirectional",
-    "status",
-];
 const STRATEGIES: &[(&str, OnExisting)] = &[
     ("update_existing", OnExisting::Update),
     ("skip_existing", OnExisting::Skip),
@@ -63,41 +37,10 @@ const FORMATS: &[(&str, Format)] =
 const EARLY_ROWS: usize = 256;
 /// Failed lines that the answer lists.
 const FAILURES_SHOWN: usize = 100;
-/// Most rows of one JSON document.
-const ROWS_MAX: usize = 1_000_000;
-
-/// How lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    /// As an export of this server.
-    Caxton,
-    /// As the memory of the MCP reference server.
-    Mcp,
-}
 
 /// `POST /memory/import`.
 pub(super) async fn import(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     if call.is_lines() { by_lines(api, call).await } else { whole(api, call).await }
-}
-
-fn entity(fields: &mut Fields, context: &WriteContext, strategy: OnExisting) -> Write {
-    let mut wish = new_entity(fields, context.scope.clone(), &[OBSERVATION, EXPORTED]);
-    wish.on_existing = strategy;
-    Write::CreateEntity(wish)
-}
-
-/// Ends are names, whatever they look like: the numbers of an export mean nothing here.
-fn relation(fields: &mut Fields, context: &WriteContext, strategy: OnExisting) -> Write {
-    let ends = super::caller::from_upwards(&context.scope, &context.caller.visible());
-    let named = |fields: &mut Fields, name: &str| fields.peek_text(name).unwrap_or_default();
-    let (from, to) = (named(fields, "from_entity"), named(fields, "to_entity"));
-    let wish = NewRelation {
-        from: EntityRef::Named { name: from, scopes: ends.clone() },
-        to: EntityRef::Named { name: to, scopes: ends },
-        on_existing: strategy,
-        ..new_relation(fields, context)
-    };
-    Write::CreateRelation(wish)
 }
 
 /// One JSON document, written as one command.
@@ -106,7 +49,7 @@ async fn whole(api: Api, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(WriteContext::QUERY)?;
     let mut body = call.members(&[CALLER, &["merge_strategy", "data"]])?;
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut body));
-    let strategy = body.choice("merge_strategy", STRATEGIES).unwrap_or(OnExisting::Update);
+    let strategy = Strategy::from(body.choice("merge_strategy", STRATEGIES).unwrap_or(OnExisting::Update));
     let data = body.take("data").unwrap_or_else(|| {
         body.complain(
             "data",
@@ -120,36 +63,58 @@ async fn whole(api: Api, call: Call) -> Result<Response, Problem> {
     let (entities, relations) =
         (data.list("entities", false, ROWS_MAX), data.list("relations", false, ROWS_MAX));
     let entity_count = entities.len();
-    let mut writes = Vec::with_capacity(entity_count + relations.len());
+    let mut rows = Vec::with_capacity(entity_count + relations.len());
     for (index, item) in entities.into_iter().enumerate() {
-        let mut part = data.part(item, &format!("entities[{index}]"), &[ENTITY, EXPORTED]);
-        writes.push(entity(&mut part, &context, strategy));
+        let mut part = data.part(item, &format!("entities[{index}]"), ENTITY_ROW);
+        rows.push(entity(&mut part, &context, strategy));
         data.absorb(part);
     }
     for (index, item) in relations.into_iter().enumerate() {
-        let mut part = data.part(item, &format!("relations[{index}]"), &[RELATION, EXPORTED]);
-        writes.push(relation(&mut part, &context, strategy));
+        let mut part = data.part(item, &format!("relations[{index}]"), RELATION_ROW);
+        rows.push(relation(&mut part, &context, strategy));
         data.absorb(part);
     }
-    if writes.is_empty() {
+    if rows.is_empty() {
         data.complain("entities", None, "and relations are empty", "give at least one entity or relation");
     }
     body.absorb(data);
     body.absorb(query);
     body.finish()?;
-    let place = |index: usize| match index.checked_sub(entity_count) {
-        Some(relation) => format!("data.relations[{relation}]."),
-        None => format!("data.entities[{index}]."),
-    };
-    let outcome = api.write(&context, writes, true).await;
-    let outcome = outcome.map_err(|error| refusals::not_submitted(error, &place))?;
+    // Of each write its row, and the observations of the row that stand before its own.
+    let (mut writes, mut places) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    for (index, row) in rows.into_iter().enumerate() {
+        for (before, write) in row.writes(&api).await? {
+            writes.push(write);
+            places.push((index, before));
+        }
+    }
+    let mut outcome =
+        api.write(&context, writes, true).await.map_err(|error| not_written(error, &places, entity_count))?;
     let mut report = Report::default();
     report.note(&outcome);
-    for result in &outcome.results {
-        report.count(result.clone());
+    let results = std::mem::take(&mut outcome.results);
+    for result in of_rows(places.iter().map(|(_, before)| *before), results) {
+        report.count(result);
     }
     let body = report.body(started);
     answer(StatusCode::CREATED, &body, &outcome, None)
+}
+
+/// Why a document was not written, told of its rows.
+fn not_written(error: SubmitError, places: &[(usize, usize)], entity_count: usize) -> Problem {
+    let row_of = |index: usize| places.get(index).map_or(index, |(row, _)| *row);
+    let place = |index: usize| match row_of(index).checked_sub(entity_count) {
+        Some(relation) => format!("data.relations[{relation}]."),
+        None => format!("data.entities[{}].", row_of(index)),
+    };
+    let SubmitError::Refused(refused) = error else {
+        return refusals::not_submitted(error, &place);
+    };
+    let refused = refused.into_iter().map(|refusal| {
+        let before = places.get(refusal.index).map_or(0, |(_, before)| *before);
+        of_row(refusal, before)
+    });
+    refusals::refused(refused.collect(), &place)
 }
 
 /// One row a line, written a chunk at a time; a line that fails does not stop the others. A relation whose ends are not
@@ -162,11 +127,11 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
     let strategy = query.choice("merge_strategy", STRATEGIES);
     let format = query.choice("format", FORMATS).unwrap_or(Format::Caxton);
     query.finish()?;
-    let strategy = strategy.unwrap_or(match format {
-        Format::Caxton => OnExisting::Update,
-        // Its rows say nothing of metadata, confidence and validity, so these stay as they are.
-        Format::Mcp => OnExisting::Merge,
-    });
+    let strategy = match (strategy, format) {
+        (Some(asked), _) => Strategy::from(asked),
+        (None, Format::Caxton) => Strategy::from(OnExisting::Update),
+        (None, Format::Mcp) => Strategy::MCP,
+    };
     whole_lines(&call.body)?;
     let (mut lines, mut report) = (Lines::of(call.body.clone()), Report::default());
     let (mut early, mut chunk) = (Vec::new(), 0);
@@ -175,13 +140,18 @@ async fn by_lines(api: Api, call: Call) -> Result<Response, Problem> {
         if page.is_empty() {
             break;
         }
-        let mut rows = Vec::with_capacity(page.len());
+        let (mut rows, mut large) = (Vec::with_capacity(page.len()), Vec::new());
         for (number, line) in page {
             match row(&line, &context, strategy, format) {
-                Ok(Some(write)) => rows.push((number, write)),
+                Ok(Some(row)) if row.is_large() => large.push((number, row)),
+                Ok(Some(row)) => rows.push((number, row.write)),
                 Ok(None) => (),
                 Err(complaint) => report.fail(number, &complaint, StatusCode::UNPROCESSABLE_ENTITY),
             }
+        }
+        // First, so that relations beside them find them.
+        for row in large {
+            written_alone(&api, &context, row, &mut report).await?;
         }
         early.extend(written(&api, &context, (chunk, true), rows, &mut report).await?);
         chunk += 1;
@@ -239,16 +209,41 @@ async fn written(
             Ok(early)
         }
         Err(error) => {
-            let problem = refusals::not_submitted(error, &refusals::whole);
-            // What was written before stays: the answer says how far it came.
-            if report.written() == 0 {
-                return Err(problem);
-            }
-            for number in numbers {
-                report.fail(number, &problem.as_complaint(), problem.status());
-            }
+            report.stop(refusals::not_submitted(error, &refusals::whole), &numbers)?;
             Ok(Vec::new())
         }
+    }
+}
+
+/// Writes an entity that takes several writes as a command of its own, whole or not at all.
+async fn written_alone(
+    api: &Api,
+    context: &WriteContext,
+    (number, row): (usize, Imported),
+    report: &mut Report,
+) -> Result<(), Problem> {
+    let writes = match row.writes(api).await {
+        Ok(writes) => writes,
+        Err(problem) => return report.stop(problem, &[number]),
+    };
+    let (before, writes): (Vec<usize>, Vec<Write>) = writes.into_iter().unzip();
+    // Not the number of a chunk: rows that need no command of their own keep theirs.
+    let name = format!("L{number}");
+    let offer = || api.engine.submit(Submission { atomic: true, ..context.chunk(&name, writes.clone()) });
+    match patiently(offer, |error| matches!(error, SubmitError::Overloaded)).await {
+        Ok(mut outcome) => {
+            outcome.results = of_rows(before.into_iter(), std::mem::take(&mut outcome.results));
+            report.chunk(outcome, &[number]);
+            Ok(())
+        }
+        Err(SubmitError::Refused(refused)) => {
+            if let Some(refusal) = refused.into_iter().next() {
+                let before = before.get(refusal.index).copied().unwrap_or(0);
+                report.refuse(number, of_row(refusal, before));
+            }
+            Ok(())
+        }
+        Err(error) => report.stop(refusals::not_submitted(error, &refusals::whole), &[number]),
     }
 }
 
@@ -290,35 +285,6 @@ fn whole_lines(body: &Bytes) -> Result<(), Problem> {
     Err(cut(detail, "export again; or remove the lines of type metadata and end to import what is there"))
 }
 
-/// One line as a write; `None` for the lines around an export's rows.
-fn row(
-    line: &Bytes,
-    context: &WriteContext,
-    strategy: OnExisting,
-    format: Format,
-) -> Result<Option<Write>, Complaint> {
-    let mut value = parse_line(line).map_err(|problem| problem.as_complaint())?;
-    if format == Format::Mcp {
-        value = mcp_lines::translated(value)?;
-    }
-    let kind = value.get("type").and_then(Value::as_str).map(str::to_owned);
-    let is_relation = match kind.as_deref() {
-        Some("metadata" | "end") => return Ok(None),
-        Some("relation") => true,
-        Some("entity") => false,
-        Some(_) | None => value.get("relation_type").is_some(),
-    };
-    let known: &[&[&str]] = if is_relation { &[RELATION, EXPORTED] } else { &[ENTITY, EXPORTED] };
-    let mut fields = Fields::object(value, String::new(), known);
-    fields.choice("type", &[("entity", ()), ("relation", ()), ("metadata", ()), ("end", ())]);
-    let write = if is_relation {
-        relation(&mut fields, context, strategy)
-    } else {
-        entity(&mut fields, context, strategy)
-    };
-    fields.into_complaint().map_or(Ok(Some(write)), Err)
-}
-
 /// What became of the rows.
 #[derive(Default)]
 struct Report {
@@ -358,12 +324,26 @@ impl Report {
         for (result, number) in outcome.results.into_iter().zip(numbers) {
             match result {
                 Ok(written) => self.count(Ok(written)),
-                Err(refusal) => {
-                    let status = refusals::status_of(refusal.code);
-                    self.fail(*number, &refusals::complaint(refusal, &refusals::whole), status);
-                }
+                Err(refusal) => self.refuse(*number, refusal),
             }
         }
+    }
+
+    fn refuse(&mut self, line: usize, refusal: Refusal) {
+        let status = refusals::status_of(refusal.code);
+        self.fail(line, &refusals::complaint(refusal, &refusals::whole), status);
+    }
+
+    /// Notes that lines could not be written. What was written before stays, and the answer says how far it came; where
+    /// nothing was, the problem is the answer.
+    fn stop(&mut self, problem: Problem, lines: &[usize]) -> Result<(), Problem> {
+        if self.written() == 0 {
+            return Err(problem);
+        }
+        for line in lines {
+            self.fail(*line, &problem.as_complaint(), problem.status());
+        }
+        Ok(())
     }
 
     fn fail(&mut self, line: usize, complaint: &Complaint, status: StatusCode) {

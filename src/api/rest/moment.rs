@@ -164,9 +164,7 @@ fn at(
         // Asked before the query, so that the answer includes it.
         None => {
             let seq = view.positions().get(caxton_projections::view::Part::Graph).seq;
-            let mut response = query(view)?;
-            response.headers_mut().insert(HEADER, HeaderValue::from(seq.0));
-            Ok(response)
+            Ok(of_record(query(view)?, seq))
         }
         Some(moment) => match query(&view.as_of(moment.seq)) {
             Ok(response) => Ok(marked(response, moment)),
@@ -188,12 +186,17 @@ impl Moment {
     }
 }
 
-/// The answer with the record it is of in a header, and in another what was erased since.
-pub(super) fn marked(mut response: Response, moment: Moment) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(HEADER, HeaderValue::from(moment.seq.0));
+/// The answer with the record it is of in a header.
+pub(super) fn of_record(mut response: Response, seq: Seq) -> Response {
+    response.headers_mut().insert(HEADER, HeaderValue::from(seq.0));
+    response
+}
+
+/// The same, with what was erased since in another header.
+pub(super) fn marked(response: Response, moment: Moment) -> Response {
+    let mut response = of_record(response, moment.seq);
     if let Some(order) = moment.erased_since {
-        headers.insert(ERASED_SINCE, HeaderValue::from(order.0));
+        response.headers_mut().insert(ERASED_SINCE, HeaderValue::from(order.0));
     }
     response
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Api;
 use super::call::{Call, ReadContext, WriteContext};
 use super::caller::CALLER;
+use super::contents::Room;
 use super::entities::{Page, must_be_true, observations};
 use super::entity_writes::{OBSERVATION, answer, created_or_ok, new_observations, only, reference, shown};
 use super::ids::Row;
@@ -34,8 +35,11 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     api.query_at(moment, move |view| {
         let entity = find_entity(view, &text, &context.scopes)?;
         must_be_true(&entity, valid_at)?;
-        let mut observations = observations(view, entity.id, after, valid_at, page.limit + 1)?;
-        let next_cursor = page.cut(&mut observations, |observation| observation.id.0);
+        let (mut observations, is_short) =
+            observations(view, entity.id, after, valid_at, page.limit + 1, &mut Room::default())?;
+        let cut = page.cut(&mut observations, |observation| observation.id.0);
+        let last = observations.last().filter(|_| is_short);
+        let next_cursor = cut.or_else(|| last.map(|last| page.cursor_at(last.id.0)));
         let rows: Vec<_> = observations.into_iter().map(ObservationRow::from).collect();
         let answer = json!({
             "entity_id": Row::Entity.show(entity.id),

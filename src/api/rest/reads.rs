@@ -35,7 +35,7 @@ impl Turns {
         }
     }
 
-    async fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
+    pub(super) async fn take(&self) -> Result<OwnedSemaphorePermit, Problem> {
         if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
             return Ok(permit);
         }
@@ -125,6 +125,21 @@ impl Api {
             result
         })
         .await
+    }
+
+    /// What `read` finds, for the answer to a write that is recorded. A read that is refused or fails must not make it look as
+    /// if nothing were written: then the answer is without what would have been found.
+    pub(super) async fn read_behind_write<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
+    ) -> Option<T> {
+        match self.read(read).await {
+            Ok(found) => Some(found),
+            Err(problem) => {
+                tracing::debug!(code = problem.code(), "the answer to a write lacks what could not be read");
+                None
+            }
+        }
     }
 
     /// Waits until reads of the memory include `seq`, for at most `min_seq_timeout`.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::call::{Call, ReadContext, WriteContext};
 use super::caller::{CALLER, from_upwards};
+use super::contents::of_relation;
 use super::entities::Page;
 use super::entity_writes::{answer, created_or_ok, only, reference};
 use super::fields::Fields;
@@ -19,7 +20,7 @@ use super::problem::Problem;
 use super::refusals::{self, graph_failed, whole};
 use super::rows::{self, RelationRow, find_entity};
 use crate::commands::write::{NewRelation, RelationChange};
-use crate::commands::{EntityRef, OnExisting, Write};
+use crate::commands::{EntityRef, OnExisting, Write, WriteStatus};
 use crate::engine::Outcome;
 
 /// Members of a relation to be created.
@@ -97,10 +98,8 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     let bidirectional = wish.bidirectional;
     let outcome = api.write(&context, vec![Write::CreateRelation(wish)], true).await;
     let (written, outcome) = only(outcome.map_err(|error| refusals::not_submitted(error, &whole))?)?;
-    let mut shown = match present(&api, &context, written.id).await? {
-        Some(row) => row,
-        None => asked,
-    };
+    let shown = present(&api, &context, written.id).await;
+    let mut shown = shown.unwrap_or_else(|| known(asked, written.status));
     shown["relation_id"] = json!(Row::Relation.show(written.id));
     shown["bidirectional"] = json!(bidirectional);
     shown["status"] = json!(written.status);
@@ -109,19 +108,33 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     answer(created_or_ok(written.status), &shown, &outcome, Some(location))
 }
 
-/// The relation as it stands now; `None` when nobody waited for it or it is gone again.
-async fn present(api: &Api, context: &WriteContext, id: MemoryId) -> Result<Option<Value>, Problem> {
-    if context.wait == Wait::Durable {
-        return Ok(None);
+/// What a write knows of a relation that it asked for.
+fn known(mut asked: Value, status: WriteStatus) -> Value {
+    // Who made one that was there it does not know, nor what one says of itself that was left as it is.
+    let unknown: &[&str] = match status {
+        WriteStatus::Created => &[],
+        WriteStatus::Updated | WriteStatus::Unchanged | WriteStatus::Removed => &["created_by"],
+        WriteStatus::Skipped => &["created_by", "strength", "confidence"],
+    };
+    if let Some(members) = asked.as_object_mut() {
+        members.retain(|name, _| !unknown.contains(&name.as_str()));
     }
-    api.query(move |view| {
+    asked
+}
+
+/// The relation as it stands now; `None` when nobody waited for it, it cannot be read, or it is gone again.
+async fn present(api: &Api, context: &WriteContext, id: MemoryId) -> Option<Value> {
+    if context.wait == Wait::Durable {
+        return None;
+    }
+    let found = api.read_behind_write(move |view| {
         let Some(relation) = view.graph().relation(id).map_err(|error| graph_failed(&error))? else {
             return Ok(None);
         };
         let row = RelationRow::all(view, vec![relation])?.pop();
         serde_json::to_value(row).map(Some).map_err(|error| refusals::internal(&error))
-    })
-    .await
+    });
+    found.await.flatten()
 }
 
 /// Which relations a page lists.
@@ -161,7 +174,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             Some(text) => around(view, text, &listing)?,
             None => view.graph().list_relations(&listing.filter).map_err(|error| graph_failed(&error))?,
         };
-        let next_cursor = page.cut(&mut relations, |relation| relation.id.0);
+        let next_cursor = page.cut_to_room(&mut relations, |relation| relation.id.0, of_relation);
         let rows = RelationRow::all(view, relations)?;
         let answer = json!({"count": rows.len(), "relations": rows, "next_cursor": next_cursor});
         rows::shown(view, &answer)
@@ -214,7 +227,7 @@ pub(super) async fn patch(State(api): State<Api>, call: Call) -> Result<Response
     body.finish()?;
     let outcome = write_one(&api, &context, Write::UpdateRelation(change)).await?;
     let (written, outcome) = only(outcome)?;
-    let mut shown = present(&api, &context, id).await?.unwrap_or_else(|| json!({}));
+    let mut shown = present(&api, &context, id).await.unwrap_or_else(|| json!({}));
     shown["relation_id"] = json!(Row::Relation.show(id));
     shown["status"] = json!(written.status);
     shown["seq"] = json!(outcome.last);

@@ -139,6 +139,11 @@ pub(super) struct RelationRow {
     pub(super) from_entity_id: String,
     pub(super) to_entity: Option<String>,
     pub(super) to_entity_id: String,
+    /// In an export, where its ends live: those that are not in the scope that is exported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) from_scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) to_scope: Option<&'static str>,
     pub(super) relation_type: String,
     pub(super) strength: f64,
     pub(super) confidence: f64,
@@ -161,6 +166,8 @@ impl RelationRow {
             from_entity_id: Row::Entity.show(relation.from),
             to_entity: names.get(&relation.to).cloned(),
             to_entity_id: Row::Entity.show(relation.to),
+            from_scope: None,
+            to_scope: None,
             relation_type: relation.relation_type,
             strength: relation.strength,
             confidence: relation.confidence,

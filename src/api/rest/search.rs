@@ -278,6 +278,9 @@ struct HitRow {
     neighbours: Option<Vec<ObservationRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     relations: Option<Vec<RelationRow>>,
+    /// Something of this was left out, because one answer has no room for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
 }
 
 /// Why something was found.
@@ -372,5 +375,6 @@ fn shown(view: &View, hit: SearchHit, asked: &Asked, measure: Measure) -> Result
         },
         neighbours,
         relations,
+        truncated: hit.truncated,
     })
 }

@@ -91,8 +91,9 @@ pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response,
     match api.engine.undo(ask).await {
         Ok(outcome) => {
             let status = if outcome.is_recorded { "undone" } else { "unchanged" };
-            let body =
-                api.read(move |view| report((view, engine.log()), &outcome, later, status, listed)).await?;
+            let known = told(&outcome, later, status);
+            let shown = move |view: &View| report((view, engine.log()), &outcome, later, status, listed);
+            let body = api.read_behind_write(shown).await.unwrap_or(known);
             answer(StatusCode::OK, &body)
         }
         Err(UndoError::Blocked(outcome)) => {
@@ -155,23 +156,33 @@ fn report(
     let names = EndNames::of(view, &outcome.plan.changes, listed);
     let changes = outcome.plan.changes.iter().enumerate().take(listed);
     let changes: Vec<ChangeRow> = changes.map(|(index, change)| shown(change, &names, seq(index))).collect();
+    let mut body = told(outcome, later, status);
+    // The undo may be done: a log that fails behind it must not make it look as if it were not.
+    body["first_seq"] = json!(log.first().ok());
+    body["changes"] = json!(changes);
+    match facts(log, &outcome.plan.later_facts, listed) {
+        Ok(facts) => body["later_facts"] = json!(facts),
+        Err(_) if outcome.is_recorded => (),
+        Err(problem) => return Err(problem),
+    }
+    Ok(body)
+}
+
+/// What is known of an undo without reading anything: its figures and positions.
+fn told(outcome: &UndoOutcome, later: Later, status: &str) -> Value {
     let mut body = json!(outcome.summary);
     body["status"] = json!(status);
     body["later"] = json!(later.as_str());
-    // The undo may be done: a log that fails behind it must not make it look as if it were not.
-    body["first_seq"] = json!(log.first().ok());
     body["through_seq"] = json!(outcome.through);
     body["changes_total"] = json!(outcome.plan.changes.len());
-    body["changes"] = json!(changes);
     body["later_facts_total"] = json!(outcome.plan.later_facts.len());
-    body["later_facts"] = json!(facts(log, &outcome.plan.later_facts, listed)?);
     body["seq"] = json!(outcome.last);
     if outcome.is_recorded {
         body["undo_seq"] = json!(outcome.first);
         body["recorded_at"] = json!(outcome.recorded_at);
         body["replayed"] = json!(outcome.replayed);
     }
-    Ok(body)
+    body
 }
 
 /// Names of the ends of the relations that change.

@@ -18,6 +18,7 @@ pub mod receipt;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -26,7 +27,7 @@ use caxton_events::log::{
 };
 use caxton_events::{Draft, Event, Kind, MemoryId, Seq, Subject, SystemEvent};
 use caxton_projections::graph;
-use caxton_projections::shred::shred;
+use caxton_projections::shred::{shred, shred_in};
 use crossbeam_channel::{Sender, bounded};
 
 use super::Engine;
@@ -41,6 +42,8 @@ pub use receipt::{Receipt, ReceiptError};
 
 /// How long stages that readers hold up are tried again.
 const TRIES: usize = 10;
+/// The folder of the vectors.
+const VECTORS: &str = "vectors";
 
 /// An order to erase, as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,9 +289,11 @@ impl Engine {
             ("the file of conversations", ask(&keepers.talk_store, |answer| answer)),
             ("the graph", ask(&keepers.memory, MemoryWork::Scrub)),
         ];
-        if let Some(vectors) = &keepers.vectors {
-            stages.push(("the vectors", ask(vectors, |answer| (subjects.clone(), answer))));
-        }
+        let vectors = match &keepers.vectors {
+            Some(vectors) => ask(vectors, |answer| (subjects.clone(), answer)),
+            None => self.remove_vectors(subjects).map_err(|error| error.to_string()),
+        };
+        stages.push(("the vectors", vectors));
         let removed = self.remove_set_aside().map_err(|error| error.to_string());
         stages.push(("what was set aside", removed));
         if let Some(semantic) = self.view().semantic() {
@@ -302,6 +307,15 @@ impl Engine {
         stages.into_iter().try_for_each(|(stage, cleaned)| cleaned.map_err(|what| incomplete(stage, what)))
     }
 
+    /// Without a model nobody keeps the vectors of an earlier start, nor knows which are of what is erased: all go, and one that
+    /// is there again computes them. Conversations have none.
+    fn remove_vectors(&self, erased: &[Subject]) -> io::Result<()> {
+        if erased.iter().all(|subject| subject.scope().is_none()) {
+            return Ok(());
+        }
+        shred_in(&self.inner.data_dir.join(VECTORS), |_| true)
+    }
+
     /// Copies of files that were found damaged, which nothing reads, and what killed processes left half made.
     fn remove_set_aside(&self) -> io::Result<()> {
         let dir = &self.inner.data_dir;
@@ -312,24 +326,17 @@ impl Engine {
         copies::remove(dir)?;
         drop(copying);
         base::remove_unused(dir, self.log())?;
-        for folder in ["graph", "vectors", "talk"] {
-            for beside in ["damaged", "old", "rebuilding"] {
+        for folder in ["graph", VECTORS, "talk"] {
+            for beside in ["damaged", "old", "rebuilding", "tmp"] {
                 shred(&dir.join(format!("{folder}.{beside}")))?;
             }
-            let entries = match std::fs::read_dir(dir.join(folder)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries?,
-            };
-            for entry in entries {
-                let entry = entry?;
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.contains(".aside-") || name.ends_with(".damaged") || name.ends_with(".tmp") {
-                    shred(&entry.path())?;
-                }
+            // Those who keep the vectors look after theirs: one may be under way.
+            if folder != VECTORS {
+                let ends = |name: &str| [".damaged", ".tmp"].iter().any(|ending| name.ends_with(*ending));
+                shred_in(&dir.join(folder), |name| name.contains(".aside-") || ends(name))?;
             }
         }
-        Ok(())
+        File::open(dir)?.sync_all()
     }
 }
 

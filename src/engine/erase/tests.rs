@@ -95,3 +95,33 @@ fn what_a_drop_left_that_was_cut_short_goes_with_an_erasure_and_with_a_start() {
     base::remove_unused(dir.path(), &Log::open_read_only(dir.path()).unwrap()).unwrap();
     assert!(dir.path().join("base/2/graph/graph.db").exists() && !dir.path().join("base/3.new").exists());
 }
+
+#[test]
+fn vectors_of_an_earlier_start_go_where_there_is_no_model() {
+    for (subject, stays) in [("global", false), ("conversation:c-1", true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let order = SystemEvent::ErasureOrdered {
+            subjects: vec![subject.parse().unwrap()],
+            asked: "test".to_owned(),
+            keys: Vec::new(),
+            events: 2,
+            next_memory_id: 100,
+            reason: None,
+            by: "test".to_owned(),
+        };
+        leave(dir.path(), vec![SystemEvent::ServerStopped, order]);
+        let vectors = dir.path().join("vectors");
+        fs::create_dir(&vectors).unwrap();
+        for name in ["vectors.state", "0123456789abcdef.keys", "0123456789abcdef.vecs", "ab.hnsw"] {
+            fs::write(vectors.join(name), [7_u8; 5_000]).unwrap();
+        }
+        // A second name keeps the bytes, so that they can be looked at afterwards.
+        let kept = dir.path().join("kept");
+        fs::hard_link(vectors.join("0123456789abcdef.vecs"), &kept).unwrap();
+        let engine = start(dir.path());
+        assert!(pending(engine.log()).unwrap().is_empty(), "the start completes it");
+        engine.stop();
+        let left = fs::read_dir(&vectors).unwrap().count();
+        assert_eq!((left, fs::read(&kept).unwrap()[0]), if stays { (4, 7) } else { (0, 0) }, "{subject}");
+    }
+}

@@ -6,16 +6,22 @@ use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use caxton_events::MemoryId;
 use http_body_util::BodyExt as _;
 
 use crate::api::rest::fields::Fields;
+use crate::api::rest::ids::Row;
+use crate::commands::write::ExpectedVersion;
 
 /// Bodies above this are sent without a tag: hashing them costs more than sending them.
 const TAGGED_BYTES_MAX: u64 = 1 << 20;
 
-/// The version of the entity in a response; it becomes the front of the tag, so that `If-Match` can name it.
+/// The version of the entity in a response, and its number; they become the front of the tag, so that `If-Match` can name them.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::api::rest) struct Version(pub(in crate::api::rest) u32);
+pub(in crate::api::rest) struct Version {
+    pub(in crate::api::rest) version: u32,
+    pub(in crate::api::rest) id: MemoryId,
+}
 
 /// What a request says about its answer's tag.
 pub(super) struct Conditions {
@@ -55,7 +61,9 @@ pub(super) async fn tagged(response: Response, conditions: &Conditions) -> Respo
     let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let hash = blake3::hash(&bytes).to_hex();
     let tag = match parts.extensions.get::<Version>() {
-        Some(Version(version)) => format!("W/\"{version}-{}\"", &hash[..16]),
+        Some(Version { version, id }) => {
+            format!("W/\"{version}-{}-{}\"", Row::Entity.show(*id), &hash[..16])
+        }
         None => format!("W/\"{}\"", &hash[..16]),
     };
     let unchanged = conditions.none_match.as_deref().is_some_and(|given| matches_any(given, &tag));
@@ -77,21 +85,27 @@ fn matches_any(given: &str, tag: &str) -> bool {
     given.trim() == "*" || given.split(',').any(|one| bare(one) == bare(tag))
 }
 
-/// The version that `If-Match` names: the number at the front of a tag, as in `"3"` or `W/"3-9f86d081884c7d65"`.
+/// The version that `If-Match` names: the number at the front of a tag, as in `"3"` or `W/"3-ent_7-9f86d081884c7d65"`, and
+/// behind it which entity's it is, where the tag says that.
 ///
-/// Only the version counts, so a change by somebody else to the entity's observations does not stand in the way.
-pub(in crate::api::rest) fn expected_version(headers: &HeaderMap, fields: &mut Fields) -> Option<u32> {
+/// Only these count, so a change by somebody else to the entity's observations does not stand in the way.
+pub(in crate::api::rest) fn expected_version(
+    headers: &HeaderMap,
+    fields: &mut Fields,
+) -> Option<ExpectedVersion> {
     let text = headers.get(header::IF_MATCH)?.to_str().unwrap_or_default().trim();
     if text == "*" {
         return None;
     }
     let bare = text.trim_start_matches("W/").trim_matches('"');
-    let version = bare.split('-').next().and_then(|number| number.parse().ok());
+    let mut parts = bare.split('-');
+    let version: Option<u32> = parts.next().and_then(|number| number.parse().ok());
     if version.is_none() {
         let remedy = "send the ETag of GET /memory/entities/{id}, or the version in quotes";
         fields.complain("If-Match", Some(text), "names no version", remedy);
     }
-    version
+    let id = parts.next().and_then(|part| Row::Entity.parse(part));
+    version.map(|version| ExpectedVersion { version, id })
 }
 
 #[cfg(test)]

@@ -51,6 +51,9 @@ enum Stage {
     End,
 }
 
+/// An entity, and the vector of its header where that is asked for.
+type Pending = (Entity, Option<Vec<f32>>);
+
 struct Export {
     scope: Scope,
     agent: String,
@@ -63,7 +66,7 @@ struct Export {
     /// Whether the request names that record.
     is_past: bool,
     /// Entities that were read and are not written yet, with the vectors of their headers.
-    pending: VecDeque<(Entity, Option<Vec<f32>>)>,
+    pending: VecDeque<Pending>,
     /// The last entity that was read.
     read: Option<MemoryId>,
     /// Whether there are entities behind it.
@@ -224,7 +227,7 @@ impl Export {
     }
 
     /// The next entity; those behind it are read a page at a time.
-    fn next_entity(&mut self, view: &View) -> Result<Option<(Entity, Option<Vec<f32>>)>, Problem> {
+    fn next_entity(&mut self, view: &View) -> Result<Option<Pending>, Problem> {
         if self.pending.is_empty() && self.more {
             let filter = EntityFilter {
                 scopes: vec![self.scope.clone()],

@@ -140,7 +140,9 @@ pub(super) fn run(run: &mut Run<'_>, what: &BenchmarkScenario) -> Result<(), Fai
         ScenarioName::Burst => {
             let (figure, remark) = recovered(&part, scenario.lasts);
             run.figure(figure);
-            remark.into_iter().for_each(|text| run.remark(text));
+            if let Some(text) = remark {
+                run.remark(text);
+            }
         }
     }
     run.resident();

@@ -25,9 +25,9 @@ impl StreamEnds {
         if self.0.is_empty() {
             return;
         }
-        for (stream, index) in &prepared.streams {
+        for (stream, index) in prepared.streams.iter() {
             if let Some(end) = self.0.get_mut(stream) {
-                *end = Some(Seq(first.0 + *index as u64));
+                *end = Some(Seq(first.0 + index as u64));
             }
         }
     }
@@ -94,11 +94,12 @@ impl<'a> Group<'a> {
             }
         }
         let ring = &self.shared.keys;
-        if let Some(stream) = ring.held(prepared.streams.keys()) {
-            return Err(AppendError::BeingErased { stream: stream.clone() });
+        if let Some(stream) = ring.held(prepared.streams.iter().map(|(stream, _)| stream)) {
+            return Err(AppendError::BeingErased { stream: stream.to_owned() });
         }
         if ring.is_any_destroyed(&prepared.sealed_under, prepared.generation) {
-            let stream = prepared.streams.keys().next().cloned().unwrap_or_default();
+            let stream =
+                prepared.streams.iter().next().map(|(stream, _)| stream.to_owned()).unwrap_or_default();
             return Err(AppendError::BeingErased { stream });
         }
         Ok(self.place(prepared))
@@ -134,8 +135,8 @@ impl<'a> Group<'a> {
         let mut end = None;
         for prepared in self.placed.iter().rev() {
             after = Seq(after.0 - prepared.events.len() as u64);
-            if let Some(index) = prepared.streams.get(stream) {
-                end = Some(Seq(after.0 + *index as u64));
+            if let Some(index) = prepared.streams.last_of(stream) {
+                end = Some(Seq(after.0 + index as u64));
                 break;
             }
         }

@@ -59,6 +59,7 @@ pub mod sealing;
 mod shared;
 pub mod store;
 pub mod stored;
+mod streams;
 pub mod stretch;
 pub mod sweep;
 mod tails;
@@ -284,6 +285,7 @@ impl Log {
             unsynced: false,
             seed: Seed::of(&log_id),
             pending: Pending::after(stored),
+            body: Vec::new(),
             held: None,
             redactions: asked,
         };

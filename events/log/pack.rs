@@ -69,11 +69,13 @@ impl Cursor {
     }
 }
 
-/// Writes all events of `batches` as blocks at the end of the chain, in order.
+/// Writes all events of `batches` as blocks at the end of the chain, in order. `body` is memory to put them together in, which
+/// may hold whatever was there before.
 pub(crate) fn pack(
     transaction: &WriteTransaction,
     batches: &[Prepared],
     end: &mut ChainEnd,
+    body: &mut Vec<u8>,
 ) -> Result<Vec<BlockPlace>, StoreError> {
     let mut headers = transaction.open_table(HEADERS)?;
     let mut bodies = transaction.open_table(BODIES)?;
@@ -92,11 +94,14 @@ pub(crate) fn pack(
             (bytes, count) = (with_it, count + 1);
         }
         let first = Seq(end.frontier.count() + 1);
-        let cut = Cut { batches, from: cursor, until, count, bytes };
-        let header = {
-            let mut value = bodies.insert_reserve(first.0, cut.bytes)?;
-            cut.fill(value.as_mut(), first, end)
-        };
+        let cut = Cut { batches, from: cursor, until, count };
+        if body.len() < bytes {
+            body.resize(bytes, 0);
+        }
+        let body = &mut body[..bytes];
+        let header = cut.fill(body, first, end);
+        // Not reserved and filled in place: redb would make as much memory of zeros, and copy these into its page first.
+        bodies.insert(first.0, &*body)?;
         headers.insert(first.0, header.as_slice())?;
         places.push(BlockPlace { first, bytes });
         remaining -= bytes;
@@ -110,7 +115,7 @@ pub(crate) fn pack(
 pub(crate) fn pack_one(batches: &[Prepared], body: &mut [u8], end: &mut ChainEnd) -> Vec<u8> {
     let count = batches.iter().map(|batch| batch.events.len() as u32).sum();
     let until = Cursor { batch: batches.len(), ..Cursor::default() };
-    let cut = Cut { batches, from: Cursor::default(), until, count, bytes: body.len() };
+    let cut = Cut { batches, from: Cursor::default(), until, count };
     cut.fill(body, Seq(end.frontier.count() + 1), end)
 }
 
@@ -120,7 +125,6 @@ struct Cut<'a> {
     from: Cursor,
     until: Cursor,
     count: u32,
-    bytes: usize,
 }
 
 impl Cut<'_> {

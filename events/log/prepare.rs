@@ -1,6 +1,5 @@
 //! What is done on the caller's thread, so that the one writer need not: encode, compress, hash.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
@@ -13,6 +12,7 @@ use crate::log::bloom::{Item, Items};
 use crate::log::chain::{Hash, Tag};
 use crate::log::lanes::hash_each;
 use crate::log::sealing::{self, Key, KeyRing, NONCE_BYTES, OVERHEAD_BYTES, Sealer};
+use crate::log::streams::Streams;
 use crate::record::Draft;
 use crate::time::Timestamp;
 use crate::upcast;
@@ -33,8 +33,7 @@ pub(crate) struct Prepared {
     pub events: Vec<PreparedEvent>,
     /// The stored bodies, one after the other.
     pub bytes: Vec<u8>,
-    /// Each stream of the batch with the index of its last event.
-    pub streams: HashMap<String, usize>,
+    pub streams: Streams,
     pub key: Option<IdempotencyKey>,
     pub expected: Option<(String, Expected)>,
     /// When it was placed; the epoch before.
@@ -90,7 +89,7 @@ pub(crate) fn prepare_drafts(
     sealed_under.dedup();
     let mut events: Vec<PreparedEvent> = Vec::with_capacity(drafts.len());
     let mut bytes = Vec::new();
-    let mut streams: HashMap<String, usize> = HashMap::new();
+    let mut streams = Streams::with_capacity(drafts.len());
     let mut before: Option<&Draft> = None;
     let mut items = FilterItems { places: Vec::with_capacity(drafts.len()), fresh: Items::default() };
     let mut compressor = Compressor { above: how.compress_above, table: None, compressed: Vec::new() };
@@ -114,10 +113,7 @@ pub(crate) fn prepare_drafts(
             bytes.reserve((bytes.len() + bytes.len() / 8) * (drafts.len() - 1));
         }
         items.push(draft, before);
-        match streams.get_mut(&draft.stream) {
-            Some(last) => *last = index,
-            None => drop(streams.insert(draft.stream.clone(), index)),
-        }
+        streams.push(&draft.stream, index, before.is_some_and(|before| before.stream == draft.stream));
         events.push(PreparedEvent {
             tag,
             len: (bytes.len() - start) as u32,

@@ -1,6 +1,5 @@
 //! A log made anew of events as they are stored: the same leaves, the same root, in blocks of its own.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +19,7 @@ use crate::log::reader::Head;
 use crate::log::sealing::KeyRing;
 use crate::log::sealing::opened::{self, Placed, envelope_bytes};
 use crate::log::stored::{Body, KeptEvent};
+use crate::log::streams::Streams;
 use crate::log::stretch::StoredBlock;
 use crate::time::Timestamp;
 
@@ -145,7 +145,7 @@ impl Rebuild {
             None => self.waiting.push(Prepared {
                 events: vec![prepared],
                 bytes: stored,
-                streams: HashMap::new(),
+                streams: Streams::default(),
                 key: None,
                 expected: None,
                 recorded_at,

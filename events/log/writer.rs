@@ -60,6 +60,8 @@ pub(crate) struct Writer {
     /// Of the records in the write-ahead log.
     pub seed: Seed,
     pub pending: Pending,
+    /// Where the bodies of blocks are put together.
+    pub body: Vec<u8>,
     /// What was taken from the queue while a group was put together and does not belong to it.
     pub held: Option<Work>,
     pub redactions: Receiver<Redaction>,
@@ -288,11 +290,12 @@ impl Writer {
     ) -> Result<Option<Unsynced>, Failure> {
         let durable = self.options.durability == Durability::Always;
         let mut end = self.pending.stored.clone();
+        let mut body = std::mem::take(&mut self.body);
         let batches: Vec<Prepared> = self.pending.batches.drain(..).chain(placed).collect();
         let keys: Vec<(String, Vec<u8>)> = self.pending.keys.drain(..).chain(keys).collect();
         let (places, sealed) = self
             .write(durable, |transaction| {
-                let places = pack(transaction, &batches, &mut end)?;
+                let places = pack(transaction, &batches, &mut end, &mut body)?;
                 if !keys.is_empty() {
                     let mut table = transaction.open_table(KEYS)?;
                     for (key, row) in &keys {
@@ -311,6 +314,10 @@ impl Writer {
         self.pending = Pending::after(end.clone());
         self.end = end;
         self.unsynced = !durable;
+        // That of a single event that is larger than a block is not kept.
+        if body.len() <= BLOCK_BYTES_MAX {
+            self.body = body;
+        }
         for place in places {
             self.small.note(place);
         }

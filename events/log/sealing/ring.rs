@@ -166,7 +166,7 @@ impl KeyRing {
     }
 
     /// The first of these streams that takes no events now.
-    pub(crate) fn held<'a>(&self, mut streams: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    pub(crate) fn held<'a>(&self, mut streams: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         if !self.holding.load(Ordering::Acquire) {
             return None;
         }

@@ -24,6 +24,8 @@ const ITEM_BYTES: usize = 192;
 const BITS_PER_ITEM_MIN: usize = 4;
 /// Bits set for an item.
 const PROBES: u64 = 7;
+/// Places in which items of one sort are remembered, so that what comes again soon is hashed once.
+const PLACES: usize = 32;
 
 /// The 64 bits of an item that the filter is made from.
 pub(crate) fn item_hash(item: Item, text: &str) -> u64 {
@@ -69,6 +71,40 @@ fn first_bits(hash: &Hash) -> u64 {
     u64::from_le_bytes(array(&hash.0[..8]))
 }
 
+/// The items of a block's events. Neighbours mostly share them, so what was there shortly before is not taken in again.
+#[derive(Default)]
+pub(crate) struct BlockItems {
+    items: Items,
+    /// Where in the bytes of `items` the text of the last item of each place lies, for each sort of item. No text ends at 0,
+    /// where a tag stands before it.
+    places: [[(usize, usize); PLACES]; 3],
+}
+
+impl BlockItems {
+    #[inline]
+    pub(crate) fn push(&mut self, item: Item, text: &str) {
+        let place = &mut self.places[item as usize - 1][place_of(text)];
+        let (start, end) = *place;
+        if end > 0 && self.items.bytes[start..end] == *text.as_bytes() {
+            return;
+        }
+        self.items.push(item, text);
+        let end = self.items.bytes.len();
+        *place = (end - text.len(), end);
+    }
+
+    /// Whether this filter lets all of them pass.
+    pub(crate) fn may_be_in(&self, filter: &[u8]) -> bool {
+        filter.is_empty() || self.items.hashes().into_iter().all(|item| may_contain(filter, item))
+    }
+}
+
+/// The place of a text: names that are in use together mostly differ in how they end.
+fn place_of(text: &str) -> usize {
+    let [before, last] = text.as_bytes().last_chunk::<2>().copied().unwrap_or_default();
+    (usize::from(before) * 7 + usize::from(last) + text.len()) % PLACES
+}
+
 /// The filter over these items (repetitions are taken out). Empty when there are too many to tell apart.
 pub(crate) fn build(mut items: Vec<u64>) -> Vec<u8> {
     items.sort_unstable();
@@ -105,7 +141,9 @@ fn probes(item: u64, bytes: usize) -> impl Iterator<Item = usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Item, Items, build, is_well_formed, item_hash, may_contain};
+    use std::collections::BTreeSet;
+
+    use super::{BlockItems, Item, Items, build, is_well_formed, item_hash, may_contain};
 
     #[track_caller]
     fn check(count: usize, false_positives_max: usize) {
@@ -128,6 +166,32 @@ mod tests {
             }
             let alone: Vec<u64> = texts.iter().map(|text| item_hash(Item::Actor, text)).collect();
             assert_eq!(items.hashes(), alone);
+        }
+    }
+
+    #[test]
+    fn the_items_of_a_block_are_all_taken_in_however_often_they_come_again() {
+        let sorts = [Item::Stream, Item::Actor, Item::Correlation];
+        for count in [0, 1, 2, 31, 33, 300] {
+            // The empty text is an item like any other, and one text is three items.
+            let mut texts: Vec<String> =
+                (0..count).map(|n| format!("{}{}", "n".repeat(n % 3), n / 3)).collect();
+            texts.push(String::new());
+            let mut items = BlockItems::default();
+            for again in 0..3 {
+                for text in texts.iter().chain(texts.iter().take(again)) {
+                    for sort in sorts {
+                        items.push(sort, text);
+                    }
+                }
+            }
+            let all: Vec<u64> =
+                texts.iter().flat_map(|text| sorts.map(|sort| item_hash(sort, text))).collect();
+            let (taken, then): (BTreeSet<u64>, BTreeSet<u64>) =
+                (items.items.hashes().into_iter().collect(), all.iter().copied().collect());
+            assert_eq!(taken, then);
+            assert!(count > 2 || items.items.ends.len() == all.len(), "each is taken in once");
+            assert!(items.may_be_in(&build(all)) && items.may_be_in(&[]) && !items.may_be_in(&[0; 8]));
         }
     }
 

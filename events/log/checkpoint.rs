@@ -124,7 +124,8 @@ impl Checkpoint {
     }
 }
 
-fn name(log_id: &[u8; 16]) -> String {
+/// The name of the log with this id.
+pub(crate) fn name(log_id: &[u8; 16]) -> String {
     format!("{NAME}{:032x}", u128::from_be_bytes(*log_id))
 }
 

@@ -32,7 +32,7 @@ use crate::time::Clock;
 
 /// In the table about the log: it has encrypted payloads, so there must be a file of keys.
 const KEYS_ROW: &str = "keys";
-/// In the table about the log: events of it were erased, and the order may lie behind its end.
+/// In the table about the log: events of it were erased, and the order may not be in it.
 const GAPS_ROW: &str = "gaps";
 /// It is not known whether the log has erased events.
 pub(crate) const UNKNOWN: u8 = 0;
@@ -231,9 +231,17 @@ impl Reader {
     }
 
     fn looks_erased(&self) -> Result<bool, ReadError> {
-        // The order of a fork, or of a log restored up to a point, may lie behind its end.
-        let noted = self.meta(GAPS_ROW)?.is_some();
-        Ok(noted || has_order(&self.whole()?)?)
+        Ok(self.may_lack_orders()? || has_order(&self.whole()?)?)
+    }
+
+    /// Whether it is noted that events may have been erased by orders that are not in this log: of a fork, or a log that was
+    /// restored up to a point, they may lie behind where it began to go its own way. The note alone proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the log is closed or its file is damaged.
+    pub fn may_lack_orders(&self) -> Result<bool, StoreError> {
+        Ok(self.meta(GAPS_ROW)?.is_some())
     }
 
     /// Sealed files that a part of the log lies in. What lies there as it was written cannot be taken out of the log.

@@ -4,7 +4,7 @@
 //! Whoever reads them recomputes every leaf and every root, so the first line that is not what was written is known by
 //! its number. Hashes and stored bytes are base64, as in [`evidence`](crate::log::evidence).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Kind;
 use crate::id::Seq;
 use crate::log::chain::{Frontier, Hash, Tag};
-use crate::log::checkpoint::{NoteError, PublicKey, SignedCheckpoint};
+use crate::log::checkpoint::{NoteError, PublicKey, SignedCheckpoint, name};
 use crate::log::header::array;
 use crate::log::reader::Head;
 use crate::log::stored::{Body, KeptEvent};
@@ -36,6 +36,11 @@ pub struct LogLine {
     /// The last event that the log had dropped; what is left of it makes no log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped_through: Option<Seq>,
+    /// Whether events may have been erased by orders that are not among the lines, see [`Reader::may_lack_orders`].
+    ///
+    /// [`Reader::may_lack_orders`]: crate::log::Reader::may_lack_orders
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gaps: bool,
 }
 
 /// An event as it is stored.
@@ -130,11 +135,21 @@ pub enum LineError {
         /// The event.
         seq: Seq,
     },
-    /// An event says that it was erased by an event that is no order to erase.
-    #[error("events say that they were erased by {order}, which is no order to erase")]
+    /// An event says that it was erased by an event that is no order to erase, or stands before it.
+    #[error("events say that they were erased by {order}, which is no order to erase what stands before it")]
     NoOrder {
         /// What they name.
         order: Seq,
+    },
+    /// The head, or the key that is known, is that of another log than the first line names.
+    #[error(
+        "the first line is that of {found}, the key that of {expected}: one of them was changed, or is another log's"
+    )]
+    OtherLog {
+        /// Name of the log in the first line.
+        found: String,
+        /// Name of the log whose key it is.
+        expected: String,
     },
     /// The line has no root.
     #[error("event {seq} has no root: this is no whole log; export it without filters")]
@@ -185,7 +200,7 @@ impl LogLine {
     /// The line of a log with this id.
     pub fn new(log_id: [u8; 16], events: u64, complete: bool) -> Self {
         let log_id = format!("{:032x}", u128::from_be_bytes(log_id));
-        Self { version: EXCHANGE_VERSION, log_id, events, complete, dropped_through: None }
+        Self { version: EXCHANGE_VERSION, log_id, events, complete, dropped_through: None, gaps: false }
     }
 
     /// The id of the log.
@@ -248,12 +263,37 @@ impl HeadLine {
 #[derive(Debug, Clone, Default)]
 pub struct LineCheck {
     frontier: Frontier,
-    /// Orders that events say they were erased by, and those that were read.
-    named: BTreeSet<Seq>,
+    /// Orders that events say they were erased by, with how many do, and those that were read.
+    named: BTreeMap<Seq, u64>,
     orders: BTreeSet<Seq>,
+    /// Whether orders may lie elsewhere.
+    gaps: bool,
+    /// The log that the first line names.
+    log_id: Option<[u8; 16]>,
 }
 
 impl LineCheck {
+    /// Begins behind this first line. With `known`, the log must be the one whose key that is.
+    ///
+    /// # Errors
+    ///
+    /// [`LineError`] if the line names no log, or another.
+    pub fn begin(line: &LogLine, known: Option<&PublicKey>) -> Result<Self, LineError> {
+        let check = Self { gaps: line.gaps, log_id: Some(line.log_id()?), ..Self::default() };
+        known.map_or(Ok(()), |key| check.is_of(key))?;
+        Ok(check)
+    }
+
+    /// Whether the key is that of the log that the first line names.
+    fn is_of(&self, key: &PublicKey) -> Result<(), LineError> {
+        match self.log_id {
+            Some(log_id) if name(&log_id) != key.name() => {
+                Err(LineError::OtherLog { found: name(&log_id), expected: key.name() })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The event of the next line.
     ///
     /// # Errors
@@ -284,7 +324,9 @@ impl LineCheck {
             return Err(LineError::Root { seq });
         }
         match event.body {
-            Body::Erased(order) => drop(self.named.insert(order)),
+            // An order takes what stands before it.
+            Body::Erased(order) if order <= seq => return Err(LineError::NoOrder { order }),
+            Body::Erased(order) => *self.named.entry(order).or_default() += 1,
             Body::Stored(_) if tag.kind == Kind::ErasureOrdered.tag() => drop(self.orders.insert(seq)),
             Body::Stored(_) => (),
         }
@@ -294,6 +336,16 @@ impl LineCheck {
     /// Events read so far.
     pub fn count(&self) -> u64 {
         self.frontier.count()
+    }
+
+    /// Orders that events say they were erased by and that were not read, with how many do.
+    fn missing(&self) -> impl Iterator<Item = (&Seq, &u64)> {
+        self.named.iter().filter(|(order, _)| !self.orders.contains(order))
+    }
+
+    /// Events so far whose order was not read, which is right for a fork or a log that was restored up to a point alone.
+    pub fn erased_later(&self) -> u64 {
+        self.missing().map(|(_, events)| events).sum()
     }
 
     /// Checks the last line against what was read, and its signature against the key that it names, which is returned. With
@@ -311,7 +363,7 @@ impl LineCheck {
             (false, _) => Err(LineError::HeadPlace { expected: seq, found }),
         };
         named("head", line.seq, decode("root", &line.root)?)?;
-        if let Some(order) = self.named.difference(&self.orders).next() {
+        if let Some((order, _)) = self.missing().next().filter(|_| !self.gaps) {
             return Err(LineError::NoOrder { order: *order });
         }
         let (Some(checkpoint), Some(key)) = (&line.checkpoint, &line.public_key) else {
@@ -322,6 +374,7 @@ impl LineCheck {
             return Err(LineError::OtherKey { named: key.to_string(), expected: known.to_string() });
         }
         checkpoint.check(&key).map_err(LineError::Signature)?;
+        self.is_of(&key)?;
         let head = &checkpoint.checkpoint.head;
         named("signed head", head.seq, head.root)?;
         Ok(Some(key))

@@ -315,7 +315,7 @@ impl Reader {
     ///
     /// [`VerifyError`] names the first block that is not what was written.
     pub fn verify(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-        verify::verify(self.shared.whole_snapshot(), Extent::All, &self.shared.keys, progress)
+        self.verify_extent(Extent::All, progress)
     }
 
     /// The same for what lies in the log's own file, behind sealed ones.
@@ -324,7 +324,12 @@ impl Reader {
     ///
     /// As [`verify`](Self::verify).
     pub fn verify_own(&self, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-        verify::verify(self.shared.whole_snapshot(), Extent::Own, &self.shared.keys, progress)
+        self.verify_extent(Extent::Own, progress)
+    }
+
+    fn verify_extent(&self, extent: Extent, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
+        let noted = || self.may_lack_orders();
+        verify::verify(self.shared.whole_snapshot(), extent, &self.shared.keys, noted, progress)
     }
 }
 

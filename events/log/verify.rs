@@ -9,12 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::borrowed::EventRef;
-use crate::codec;
+use crate::codec::{self, Envelope};
 use crate::cursor;
 use crate::event::{Event, Kind};
 use crate::id::Seq;
 use crate::log::block::{Block, Entry, Stored};
 use crate::log::blocks::{Headers, Value, damaged, next_header, open_block, read_header};
+use crate::log::bloom::{BlockItems, Item};
 use crate::log::chain::{Hash, LeafBlocks, Tag};
 use crate::log::header::Header;
 use crate::log::keys;
@@ -41,7 +42,7 @@ pub struct Verified {
     pub blocks: u64,
     /// Of these, events whose content was erased.
     pub erased: u64,
-    /// Of the erased ones, those whose order lies behind the end of this log, which is a fork or was restored up to a point.
+    /// Of the erased ones, those whose order is not in this log, which is a fork or was restored up to a point.
     pub erased_later: u64,
     /// Of these, events that are encrypted under a key that is not here: their bytes are right, what they say was not read.
     pub unread: u64,
@@ -87,10 +88,12 @@ pub(crate) struct Findings {
     orders: BTreeSet<Seq>,
 }
 
+/// Checks the whole log. `noted` says whether the log has a note that orders of it may lie elsewhere; it is asked when one does.
 pub(crate) fn verify(
     snapshot: Result<Snapshot, StoreError>,
     extent: Extent,
     ring: &KeyRing,
+    noted: impl FnOnce() -> Result<bool, StoreError>,
     progress: &mut dyn FnMut(Seq),
 ) -> Result<Verified, VerifyError> {
     let at_start = |source: ReadError| VerifyError::Block { good: Seq::ZERO, source };
@@ -128,17 +131,9 @@ pub(crate) fn verify(
         }
     }
     let keys = verify_keys(&snapshot, extent, good).map_err(VerifyError::Key)?;
-    let Findings { erased, unread, named, orders } = findings;
-    let mut erased_later = 0;
-    for (order, events) in named.iter().filter(|(order, _)| !orders.contains(order)) {
-        if *order > good {
-            erased_later += events;
-            continue;
-        }
-        let what = format!("events say that they were erased by {order}, which is no order to erase");
-        return Err(VerifyError::Block { good, source: damaged(*order, what) });
-    }
-    let root = end.frontier.root();
+    let erased_later =
+        findings.erased_later(good, noted).map_err(|source| VerifyError::Block { good, source })?;
+    let (Findings { erased, unread, .. }, root) = (findings, end.frontier.root());
     Ok(Verified { events: good.0 - before, blocks, erased, erased_later, unread, keys, root })
 }
 
@@ -271,14 +266,52 @@ pub(crate) fn verify_block(
         return wrong("its time runs backwards");
     }
     let block = open_block(header, body)?;
-    verify_events(&block, header, end, ring, findings)?;
+    let contents = verify_events(&block, header, end, ring, findings)?;
     if end.frontier.root() != header.root || end.frontier != header.frontier().unwrap_or_default() {
         return wrong("its events do not lead to its root");
     }
     if end.recorded_at != header.last_at || end.bytes_through != header.bytes_through {
         return wrong("its header does not match its events");
     }
-    Ok(())
+    contents.left_out_by(header).map_or(Ok(()), wrong)
+}
+
+/// Kinds, streams, actors and correlations of a block's events. Its header must know them: whoever looks for one passes over
+/// a block whose header does not, and no hash is over what a header says of them.
+#[derive(Default)]
+struct Contents {
+    kinds: u128,
+    /// `None` where there is no filter to hold them to.
+    items: Option<BlockItems>,
+}
+
+impl Contents {
+    fn of_block(header: &Header<'_>) -> Self {
+        Self { kinds: 0, items: (!header.filter.is_empty()).then(BlockItems::default) }
+    }
+
+    /// Takes in the number of an event's kind. Headers have no place for those from 128 on, which no event can be read with.
+    fn note_kind(&mut self, kind: u8) {
+        self.kinds |= 1_u128.checked_shl(u32::from(kind)).unwrap_or(0);
+    }
+
+    fn note(&mut self, envelope: &Envelope<'_>) {
+        let Some(items) = &mut self.items else { return };
+        items.push(Item::Stream, envelope.stream);
+        items.push(Item::Actor, envelope.actor);
+        if let Some(correlation) = envelope.correlation {
+            items.push(Item::Correlation, correlation);
+        }
+    }
+
+    /// What is wrong with the header if it does not know all of it.
+    fn left_out_by(&self, header: &Header<'_>) -> Option<&'static str> {
+        if self.kinds & !header.kinds != 0 {
+            return Some("its header leaves out kinds of its events");
+        }
+        let all_in = self.items.as_ref().is_none_or(|items| items.may_be_in(header.filter));
+        (!all_in).then_some("its header leaves out streams, actors or correlations of its events")
+    }
 }
 
 fn verify_events(
@@ -287,7 +320,7 @@ fn verify_events(
     end: &mut ChainEnd,
     ring: &KeyRing,
     findings: &mut Findings,
-) -> Result<(), ReadError> {
+) -> Result<Contents, ReadError> {
     let of_block = |what: &str, seq: Seq| damaged(header.first, format!("{what} ({seq})"));
     let mut bodies = Vec::with_capacity(block.count());
     for (seq, (_, stored)) in (header.first.0..).map(Seq).zip(block.unchecked()) {
@@ -297,6 +330,7 @@ fn verify_events(
     }
     let hashes = hash_each(&bodies);
     let (mut leaves, mut room) = (LeafBlocks::with_capacity(block.count()), Vec::new());
+    let mut contents = Contents::of_block(header);
     let events = (header.first.0..).map(Seq).zip(block.unchecked()).zip(bodies.iter().zip(&hashes));
     for ((seq, (entry, _)), (stored, hash)) in events {
         let recorded_at = block.recorded_at(&entry);
@@ -305,25 +339,30 @@ fn verify_events(
         }
         end.recorded_at = recorded_at;
         leaves.push(seq, recorded_at, entry.tag, &entry.body_hash);
-        if *hash == entry.body_hash && is_read_in_place(stored, entry.tag) {
+        contents.note_kind(entry.tag.kind);
+        if *hash == entry.body_hash
+            && let Some(envelope) = read_in_place(stored, entry.tag)
+        {
+            contents.note(&envelope);
             continue;
         }
         let stored = Stored::of(stored, hash, &entry)
             .ok_or_else(|| of_block("an event does not match its hash", seq))?;
         let placed = Placed { seq, recorded_at, tag: entry.tag };
-        findings.note(header.first, stored, placed, ring, &mut room)?;
+        findings.note(header.first, stored, placed, ring, &mut room, &mut contents)?;
     }
     end.frontier.extend(leaves.hashes());
-    Ok(())
+    Ok(contents)
 }
 
-/// Whether these bytes, which are not compressed, are an event of those that are decoded where they lie. What is not is
-/// for [`Findings::note`], which takes all that can be there, and more time.
-fn is_read_in_place(stored: &[u8], tag: Tag) -> bool {
+/// The envelope of these bytes, which are not compressed, if they are an event of those that are decoded where they lie. What
+/// is not is for [`Findings::note`], which takes all that can be there, and more time.
+fn read_in_place(stored: &[u8], tag: Tag) -> Option<Envelope<'_>> {
     let current =
         Kind::from_tag(tag.kind).filter(|kind| tag.version == upcast::version(*kind) && tag.flags == 0);
-    let Some((kind, (envelope, payload))) = current.zip(cursor::envelope(stored)) else { return false };
-    envelope.subject_key.is_none() && codec::by_hand(kind, payload).is_some()
+    let (kind, (envelope, payload)) = current.zip(cursor::envelope(stored))?;
+    let is_read = envelope.subject_key.is_none() && codec::by_hand(kind, payload).is_some();
+    is_read.then_some(envelope)
 }
 
 /// Checks one event of the block at `first` against its own hash, and that it can be decoded.
@@ -337,11 +376,11 @@ pub(crate) fn check_event(
     let (seq, entry): (Seq, Entry) = (block.seq(index), block.entry(index));
     let stored = block.stored(index).map_err(|what| damaged(first, format!("{what} ({seq})")))?;
     let placed = Placed { seq, recorded_at: block.recorded_at(&entry), tag: entry.tag };
-    findings.note(first, stored, placed, ring, &mut Vec::new())
+    findings.note(first, stored, placed, ring, &mut Vec::new(), &mut Contents::default())
 }
 
 impl Findings {
-    /// Decodes an event of the block at `first` as far as that is possible.
+    /// Decodes an event of the block at `first` as far as that is possible, and notes what is around its content.
     #[inline(never)]
     fn note(
         &mut self,
@@ -350,11 +389,23 @@ impl Findings {
         placed: Placed,
         ring: &KeyRing,
         room: &mut Vec<u8>,
+        contents: &mut Contents,
     ) -> Result<(), ReadError> {
         if let Stored::Redacted(order) = stored {
+            let seq = placed.seq;
+            // An order takes what stands before it, whichever log has it: positions before a cut are the same in all of them.
+            if order <= seq {
+                let what = format!("it was not erased by {order}, which does not lie behind it ({seq})");
+                return Err(damaged(first, what));
+            }
             *self.named.entry(order).or_default() += 1;
         }
-        let found = opened::look(stored, placed, ring, room, |_| true);
+        let found = opened::look(stored, placed, ring, room, |envelope| {
+            if let Some(envelope) = envelope {
+                contents.note(envelope);
+            }
+            true
+        });
         match found.map_err(|error| unreadable(first, placed.seq, error))? {
             Some(FoundRef::Record(record)) => {
                 if let EventRef::Other(Event::System(SystemEvent::ErasureOrdered { .. })) = record.event()? {
@@ -366,6 +417,24 @@ impl Findings {
             None => (),
         }
         Ok(())
+    }
+
+    /// Events whose order is not in the log, which ends at `end`. What lies up to there can only be missing where the log was
+    /// `noted` to have lost its end once: as a fork, or restored up to a point. It has gone on since.
+    fn erased_later(
+        &self,
+        end: Seq,
+        noted: impl FnOnce() -> Result<bool, StoreError>,
+    ) -> Result<u64, ReadError> {
+        let missing = self.named.iter().filter(|(order, _)| !self.orders.contains(order));
+        let missing: Vec<(Seq, u64)> = missing.map(|(order, events)| (*order, *events)).collect();
+        if let Some((order, _)) = missing.iter().find(|(order, _)| *order <= end)
+            && !noted()?
+        {
+            let what = format!("events say that they were erased by {order}, which is no order to erase");
+            return Err(damaged(*order, what));
+        }
+        Ok(missing.iter().map(|(_, events)| events).sum())
     }
 
     fn add(&mut self, mut other: Self) {

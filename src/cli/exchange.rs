@@ -290,13 +290,20 @@ fn import_events(asked: &ImportEvents, common: &Common, out: &mut Output) -> Res
     if out.is_json() {
         return out.json(&imported);
     }
-    let Imported { events, encrypted, root, public_key, .. } = &imported;
+    let Imported { events, erased_later, encrypted, root, public_key, .. } = &imported;
     let signed = match public_key {
         Some(key) => format!("its head is signed by {key}"),
         None => "its head is not signed".to_owned(),
     };
     let (count, dir) = (counted(*events as usize, "event"), asked.to.display());
     out.line(format_args!("{count} in {dir}, every hash as exported; root {root}; {signed}"))?;
+    if *erased_later > 0 {
+        let count = counted(*erased_later as usize, "event");
+        out.line(format_args!(
+            "{count} erased by an order that is not in this log: right for a fork or a log that was restored up to a point, and \
+             for no other"
+        ))?;
+    }
     if *encrypted == 0 {
         return Ok(());
     }

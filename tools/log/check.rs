@@ -17,7 +17,7 @@ pub struct Intact {
     pub blocks: u64,
     /// Of these, events whose content was erased; their places and what stands before and after them are proved all the same.
     pub erased: u64,
-    /// Of the erased ones, those whose order lies behind the end of this log, as in a fork.
+    /// Of the erased ones, those whose order is not in this log, as in a fork.
     pub erased_later: u64,
     /// Of these, events encrypted under keys that are not at hand.
     pub unread: u64,
@@ -43,8 +43,8 @@ impl fmt::Display for Intact {
         if *erased_later > 0 {
             write!(
                 f,
-                "\n{erased_later} of them name an order behind the end of this log: right for a fork or a log that was restored \
-                 up to a point, and for no other"
+                "\n{erased_later} of them name an order that is not in this log: right for a fork or a log that was restored up \
+                 to a point, and for no other"
             )?;
         }
         if *unread > 0 {

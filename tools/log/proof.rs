@@ -138,7 +138,8 @@ pub fn prove(reader: &Reader, signer: &Signer, seq: Seq, size: Option<u64>) -> R
         UnreadableError::Decode(source) => ReadError::Decode { seq, source },
         UnreadableError::Unpack(what) => ReadError::Damaged { block: seq, what: what.to_owned() },
     })?;
-    let event = Box::new(Line::of_found(reader, found));
+    // As whoever checks it draws the id: an event that a fork shares had another in the log that recorded it.
+    let event = Box::new(Line::of_log_found(&evidence.checkpoint.checkpoint.log_id, found));
     Ok(ProofFile::Inclusion { event, evidence: Box::new(evidence) })
 }
 
@@ -233,7 +234,7 @@ mod tests {
 
     use std::sync::Arc;
 
-    use caxton_events::log::{Batch, Log, LogOptions, Signer};
+    use caxton_events::log::{Batch, ForkOptions, Log, LogOptions, Signer, fork_log};
     use caxton_events::{Clock, Draft, MemoryEvent, MemoryId, Seq, Timestamp};
 
     use super::{ProofFile, prove, prove_growth};
@@ -303,6 +304,20 @@ mod tests {
             error.starts_with("the proof does not hold for the head that was kept: that is #2 of "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_fork_proves_what_it_shares_with_the_log_that_it_was_forked_from() {
+        let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let options = ForkOptions { cut: Seq(4), log_id: [9; 16], at: Timestamp::EPOCH };
+        fork_log(&log(dir.path()).seal().unwrap(), &options, to.path(), None).unwrap();
+        let (fork, signer) = (Log::open_read_only(to.path()).unwrap(), Signer::new([9; 16], &[2; 32]));
+        for seq in 1..=4 {
+            let proof = prove(&fork, &signer, Seq(seq), None).unwrap();
+            let read: ProofFile = serde_json::from_str(&serde_json::to_string(&proof).unwrap()).unwrap();
+            let shown = read.check(Some(&signer.public_key()), None).unwrap().to_string();
+            assert!(shown.contains("is in caxton/log/09090909"), "{shown}");
+        }
     }
 
     #[test]

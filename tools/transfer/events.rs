@@ -91,6 +91,8 @@ struct Lines {
     head: Head,
     signer: Option<Signer>,
     begun: bool,
+    /// Orders to erase what is among them may lie elsewhere.
+    gaps: bool,
 }
 
 impl EventExport {
@@ -115,7 +117,10 @@ impl EventExport {
             EventFormat::Parquet => Form::Table(Box::new(Table::begin(SCHEMA)?)),
             EventFormat::Lines => {
                 let head = if complete { log.head_at(through.0)? } else { Head::default() };
-                Form::Lines(Box::new(Lines { frontier: Frontier::default(), head, signer, begun: false }))
+                // Those behind the last line are left out with what else is there.
+                let gaps = complete && (log.may_lack_orders()? || (through < end && log.has_gaps()));
+                let frontier = Frontier::default();
+                Form::Lines(Box::new(Lines { frontier, head, signer, begun: false, gaps }))
             }
         };
         let exported = Exported { events: 0, through, complete, without_content: 0, dropped_through };
@@ -144,7 +149,8 @@ impl EventExport {
             && !std::mem::replace(&mut lines.begun, true)
         {
             let Exported { through, complete, dropped_through, .. } = self.exported;
-            let line = LogLine { dropped_through, ..LogLine::new(self.log.log_id(), through.0, complete) };
+            let (gaps, line) = (lines.gaps, LogLine::new(self.log.log_id(), through.0, complete));
+            let line = LogLine { dropped_through, gaps, ..line };
             put(&mut piece, &Typed { r#type: "log", line: &line })?;
         }
         self.next = None;

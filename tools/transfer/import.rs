@@ -21,6 +21,9 @@ pub struct Imported {
     pub log_id: String,
     /// Events.
     pub events: u64,
+    /// How many were erased by an order that is not among them, which is right for a fork or a log that was restored up to a point
+    /// alone: no signature says so.
+    pub erased_later: u64,
     /// How many of them are encrypted: they are read with the file of keys of the other directory, `erasure.keys`.
     pub encrypted: u64,
     /// The root over them, hexadecimal.
@@ -124,7 +127,7 @@ enum InLine {
 
 /// Makes a log in `dir`, which must be empty, of these lines. `progress` hears each position with the bytes read.
 ///
-/// With `known`, the head must be signed by that key.
+/// With `known`, the log must be the one whose key that is, and its head signed by it.
 ///
 /// # Errors
 ///
@@ -143,7 +146,9 @@ pub fn import(
             return Err(ImportError::Malformed { line: 1, what });
         }
     };
-    let log_id = log.log_id().map_err(|source| ImportError::Line { line: lines.number, source })?;
+    let of_line = |source| ImportError::Line { line: lines.number, source };
+    let log_id = log.log_id().map_err(of_line)?;
+    let mut check = LineCheck::begin(&log, known).map_err(of_line)?;
     if let Some(through) = log.dropped_through {
         return Err(ImportError::Dropped { through });
     }
@@ -151,7 +156,7 @@ pub fn import(
         return Err(ImportError::Chosen);
     }
     let mut rebuild = Rebuild::begin(dir, log_id).map_err(ImportError::Log)?;
-    let (mut check, mut encrypted) = (LineCheck::default(), 0);
+    let mut encrypted = 0;
     let (head, public_key) = loop {
         let Some(line) = lines.next_line()? else {
             return Err(ImportError::Cut { last: Seq(check.count()) });
@@ -187,6 +192,7 @@ pub fn import(
     Ok(Imported {
         log_id: log.log_id,
         events: made.seq.0,
+        erased_later: check.erased_later(),
         encrypted,
         root: made.root.to_string(),
         public_key: public_key.map(|key| key.to_string()),

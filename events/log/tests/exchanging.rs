@@ -30,7 +30,7 @@ fn log_of(count: u64) -> (TempDir, Log) {
 }
 
 /// The lines of a log, as they are written.
-fn lines_of(log: &Log) -> (Vec<EventLine>, HeadLine) {
+pub(super) fn lines_of(log: &Log) -> (Vec<EventLine>, HeadLine) {
     let reader = log.reader();
     let mut frontier = Frontier::default();
     let mut lines = Vec::new();
@@ -203,4 +203,26 @@ fn the_first_line_says_which_log_it_is_and_which_version_wrote_it() {
         let wrong = LogLine { log_id: log_id.to_owned(), ..line.clone() };
         assert!(matches!(wrong.log_id(), Err(LineError::LogId { .. })), "{log_id}");
     }
+    let key = signer().public_key();
+    assert!(matches!(LineCheck::begin(&line, Some(&key)), Err(LineError::OtherLog { .. })));
+    LineCheck::begin(&LogLine::new([7; 16], 3, true), Some(&key)).unwrap();
+    // Without the key, the head says whose it is.
+    let (lines, head) = lines_of(&log_of(3).1);
+    let mut check = LineCheck::begin(&line, None).unwrap();
+    for line in &lines {
+        check.event(line).unwrap();
+    }
+    assert!(matches!(check.head(&head, None), Err(LineError::OtherLog { .. })));
+}
+
+#[test]
+fn the_first_line_of_before_says_of_no_gaps_and_is_written_as_it_was() {
+    let line = LogLine::new([7; 16], 3, true);
+    let text = r#"{"version":1,"log_id":"07070707070707070707070707070707","events":3,"complete":true}"#;
+    assert_eq!(serde_json::to_string(&line).unwrap(), text);
+    assert_eq!(serde_json::from_str::<LogLine>(text).unwrap(), line);
+    let gaps = LogLine { gaps: true, ..line };
+    let text = serde_json::to_string(&gaps).unwrap();
+    assert!(text.ends_with(r#","gaps":true}"#), "{text}");
+    assert_eq!(serde_json::from_str::<LogLine>(&text).unwrap(), gaps);
 }

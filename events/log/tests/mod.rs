@@ -20,6 +20,7 @@ mod salvaging;
 mod stretch;
 mod sweeping;
 mod trimming;
+mod verifying;
 mod wal;
 
 use std::sync::Arc;

@@ -23,6 +23,8 @@ pub struct View {
     positions: Arc<Positions>,
     moment: Option<Seq>,
     uses: Arc<Uses>,
+    /// Time since some fixed moment, never going back.
+    now: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
 /// What semantic search needs; absent in keyword-only operation.
@@ -42,7 +44,19 @@ impl View {
         talk: TalkReader,
         positions: Arc<Positions>,
     ) -> Self {
-        Self { graph, semantic, talk, positions, moment: None, uses: Arc::default() }
+        Self { graph, semantic, talk, positions, moment: None, uses: Arc::default(), now: None }
+    }
+
+    /// The same with a clock, which tells the time since some fixed moment and never goes back. Questions that could be asked on and on
+    /// stop by it; without one they do not.
+    #[must_use]
+    pub fn timed(self, now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { now: Some(Arc::new(now)), ..self }
+    }
+
+    /// What the clock says, if there is one.
+    pub(crate) fn now(&self) -> Duration {
+        self.now.as_ref().map_or(Duration::ZERO, |now| now())
     }
 
     /// The same with the memory as it was after the record `seq`, which its projections must include; wait for that first.

@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::id::Seq;
-use crate::log::beside::write_id;
+use crate::log::beside::{write_id, write_whole};
 use crate::log::erasure::Marks;
 use crate::log::keys;
-use crate::log::open::{LOG_FILE, NEW_FILE, create_at, write_through};
+use crate::log::open::{LOG_FILE, NEW_FILE, create_at, put_origin, write_through};
+use crate::log::origin::{ForkedFrom, ORIGIN_FILE, Origin};
 use crate::log::reader::Head;
 use crate::log::scan::ReadError;
 use crate::log::seal::sync_dir;
@@ -58,6 +59,7 @@ pub struct LogBuild {
     keys: Vec<(String, Vec<u8>)>,
     bytes: usize,
     marks: Marks,
+    forks: Vec<ForkedFrom>,
 }
 
 impl LogBuild {
@@ -88,7 +90,13 @@ impl LogBuild {
             keys,
             bytes: 0,
             marks: Marks::default(),
+            forks: Vec::new(),
         })
+    }
+
+    /// Says which logs its first events were recorded in, the oldest first: what lies behind its end is left out.
+    pub fn forked_from(&mut self, forks: Vec<ForkedFrom>) {
+        self.forks = forks;
     }
 
     /// Where it ends so far.
@@ -151,14 +159,29 @@ impl LogBuild {
         self.flush()?;
         let path = self.path.clone();
         let failed = |source| BuildError::Write { path: path.clone(), source };
+        let origin = self.origin();
         if let Some(target) = self.target.take() {
+            if let Some(origin) = &origin {
+                write_through(&target, |transaction| put_origin(transaction, origin)).map_err(failed)?;
+            }
             guarded(|| Ok(target.database.close()?)).map_err(failed)?;
         }
         let named = fs::rename(&self.path, self.dir.join(LOG_FILE)).and_then(|()| sync_dir(&self.dir));
         named.map_err(|source| failed(StoreError::Io(source)))?;
+        if let Some(origin) = &origin {
+            let written = write_whole(&self.dir, ORIGIN_FILE, origin.to_json().as_bytes());
+            written.map_err(|source| failed(StoreError::Io(source)))?;
+        }
         // Behind the log: alone it would say that one was lost. Where it cannot be written, the next opening does.
         let _ = write_id(&self.dir, self.log_id);
         Ok(self.end.head())
+    }
+
+    /// What lies before the first event that it recorded itself.
+    fn origin(&self) -> Option<Origin> {
+        let head = self.end.head();
+        let all = Origin { forks: self.forks.clone(), ..Origin::default() };
+        (!all.is_none()).then(|| all.shared(head.seq, &head.root))
     }
 
     fn flush_if_due(&mut self) -> Result<(), BuildError> {

@@ -3,8 +3,8 @@
 //! Reading order: [`options`] and [`batch`] (in), [`chain`] (what ties events together), `prepare` (on the caller's
 //! thread), `writer`, `admit`, `wal`, `pack` and `merge` (on the writer's), `flusher` (on its own), `header` and `block`
 //! (the bytes), [`sealing`] and [`erasure`] (what can be made unreadable), [`reader`], [`visit`], [`scan`], [`sweep`] and
-//! [`verify`] (out), [`reach`] (what is left of a range), [`salvage`] (out of a damaged one), [`stretch`] and
-//! [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for
+//! [`verify`] (out), [`reach`] (what is left of a range), [`salvage`] (out of a damaged one), [`stretch`], `key_page`
+//! and [`build`](mod@build) (carried away and put together again), [`proof`], [`prove`], [`checkpoint`] and [`evidence`] (for
 //! auditors), [`open`] (start) and [`beside`]. [`origin`] says where a log begins that does not begin in its own file, [`past`] reads the
 //! sealed files before it, [`seal`] makes one, [`fork`] shares them, [`copy`](mod@copy), [`trim`] and [`rewrite`] write a
 //! part of a log anew. `lanes` and `tails` hash many events at once.
@@ -33,6 +33,7 @@ mod flusher;
 pub mod fork;
 mod header;
 mod journal;
+mod key_page;
 mod keys;
 mod lanes;
 mod leaves;

@@ -191,6 +191,11 @@ impl Registry {
         self.agents.get(name).is_some_and(|agent| !agent.removed)
     }
 
+    /// The names of all agents, also of those that were removed, in no order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &AgentId> {
+        self.agents.keys()
+    }
+
     /// Every agent that was not removed, by name.
     pub fn agents(&self) -> Vec<&Agent> {
         let mut agents: Vec<&Agent> =

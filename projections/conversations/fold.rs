@@ -190,6 +190,13 @@ impl Conversations {
             if message.sender.as_str() != SYSTEM {
                 self.responded(record, message, &question, changes);
             }
+        } else if message.in_reply_to.is_some()
+            && let Some(question) = record.causation
+            && self.timers.get(&question).is_some_and(|timer| timer.conversation == message.conversation)
+        {
+            // So many others were asked since that the conversation does not keep the question any more: it is answered all the
+            // same. A fold from before this was so has the same rows once the deadline is recorded as overdue.
+            self.end_deadline(question, Deadline::Reply, changes);
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) fn entity(row: &Row<'_>) -> rusqlite::Result<Entity> {
         entity_type: row.get(3)?,
         metadata: row.get(4)?,
         confidence: row.get(5)?,
-        validity: Validity { from: time_or_none(row, 6)?, to: time_or_none(row, 7)? },
+        validity: validity(row, 6)?,
         version: row.get(8)?,
         created_at: time(row, 9)?,
         updated_at: time(row, 10)?,
@@ -46,7 +46,7 @@ pub(super) fn observation(row: &Row<'_>) -> rusqlite::Result<Observation> {
         id: id(row, 0)?,
         entity: id(row, 1)?,
         content: row.get(2)?,
-        validity: Validity { from: time_or_none(row, 3)?, to: time_or_none(row, 4)? },
+        validity: validity(row, 3)?,
         created_at: time(row, 5)?,
         created_seq: seq(row, 6)?,
         actor: row.get(7)?,
@@ -65,7 +65,7 @@ pub(super) fn relation(row: &Row<'_>) -> rusqlite::Result<Relation> {
         strength: row.get(5)?,
         confidence: row.get(6)?,
         metadata: row.get(7)?,
-        validity: Validity { from: time_or_none(row, 8)?, to: time_or_none(row, 9)? },
+        validity: validity(row, 8)?,
         created_at: time(row, 10)?,
         updated_at: time(row, 11)?,
         created_seq: seq(row, 12)?,
@@ -88,6 +88,11 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> 
 pub(super) fn time_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let micros: Option<i64> = row.get(column)?;
     Ok(micros.map(|micros| Timestamp::from_unix_micros(micros as u64)))
+}
+
+/// The validity of which the columns begin at this one.
+pub(super) fn validity(row: &Row<'_>, column: usize) -> rusqlite::Result<Validity> {
+    Ok(Validity { from: time_or_none(row, column)?, to: time_or_none(row, column + 1)? })
 }
 
 pub(super) fn scope(row: &Row<'_>, column: usize) -> rusqlite::Result<Scope> {

@@ -248,22 +248,36 @@ fn checkpoint_after_commits(connection: &mut Connection, options: &SqliteOptions
         CheckpointStrategy::Restart => CheckpointMode::RESTART,
     };
     let interval = c_int::try_from(interval).unwrap_or(c_int::MAX);
-    // Pages of the journal when readers kept a checkpoint from its end. The next try comes as many pages later as the first:
-    // at each commit, a read that goes on for minutes would hold every write up.
-    let mut given_up_at: c_int = 0;
+    let mut tries = Tries { interval, tried_at: 0 };
     // SQLite calls this when the commit is done and its lock is given back.
     let after_commit = move |wal: &mut Wal, pages: c_int| -> rusqlite::Result<()> {
-        if pages < given_up_at {
-            // The journal was begun anew.
-            given_up_at = 0;
+        if tries.are_due(pages) {
+            // Whatever kept the checkpoint from its end, the commit is done: an error here would deny that.
+            let _ = wal.checkpoint_v2(mode);
         }
-        if pages >= interval.saturating_add(given_up_at) {
-            given_up_at = if wal.checkpoint_v2(mode).is_ok() { 0 } else { pages };
-        }
-        // Whatever kept the checkpoint from its end, the commit is done: an error here would deny that.
         Ok(())
     };
     connection.wal_hook(Some(after_commit))
+}
+
+/// When commits try to move the pages of the journal into the file.
+struct Tries {
+    /// Pages of the journal from one to the next.
+    interval: c_int,
+    /// Pages of the journal at the last one.
+    tried_at: c_int,
+}
+
+impl Tries {
+    /// Whether a commit that leaves so many pages tries. The next one comes as many pages later as the first, whatever becomes of
+    /// this: the journal begins anew only when nobody reads in it, and at each commit readers would hold every write up.
+    const fn are_due(&mut self, pages: c_int) -> bool {
+        // Every commit adds some, so that it was begun anew where there are no more than before.
+        let last = if pages <= self.tried_at { 0 } else { self.tried_at };
+        let due = pages >= self.interval.saturating_add(last);
+        self.tried_at = if due { pages } else { last };
+        due
+    }
 }
 
 fn tune(connection: &Connection, options: &SqliteOptions, cache_mb: u32) -> rusqlite::Result<()> {
@@ -282,4 +296,19 @@ fn tune(connection: &Connection, options: &SqliteOptions, cache_mb: u32) -> rusq
 /// Names what a query asked for when SQLite fails.
 pub(super) fn unread(what: &'static str) -> impl FnOnce(rusqlite::Error) -> ReadError {
     move |source| ReadError::Sqlite { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tries;
+
+    #[test]
+    fn a_journal_that_cannot_begin_anew_is_moved_into_the_file_every_so_many_pages() {
+        let mut tries = Tries { interval: 10, tried_at: 0 };
+        let due: Vec<_> = [4, 9, 12, 13, 21, 22, 23, 31, 32, 3, 9, 10, 11, 10, 11]
+            .into_iter()
+            .filter(|pages| tries.are_due(*pages))
+            .collect();
+        assert_eq!(due, [12, 22, 32, 10, 10]);
+    }
 }

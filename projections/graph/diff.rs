@@ -28,6 +28,8 @@ pub struct DiffQuery {
     pub after: Seq,
     /// At most so many.
     pub limit: usize,
+    /// At most up to the one with which their texts take so many bytes.
+    pub bytes: u64,
 }
 
 /// A row that is not the same at both ends.
@@ -39,6 +41,13 @@ pub struct Difference {
     pub before: Option<Fact>,
     /// What it is at the end; `None`: it is not there any more.
     pub after: Option<Fact>,
+}
+
+impl Difference {
+    /// How many bytes its texts take.
+    pub fn text_bytes(&self) -> usize {
+        [&self.before, &self.after].into_iter().flatten().map(Fact::text_bytes).sum()
+    }
 }
 
 /// One page of differences.
@@ -60,15 +69,18 @@ impl GraphReader {
         self.snapshot("the differences between two records", |connection| {
             let scopes = serde_json::Value::from(scope_ids(connection, &query.scopes)?).to_string();
             let end = query.to.min(Seq(query.after.0.saturating_add(DIFF_RECORDS_MAX)));
-            let (mut found, mut place) = (Vec::new(), query.after);
+            let (mut found, mut place, mut bytes) = (Vec::new(), query.after, 0_u64);
             loop {
                 let window = Window { query, scopes: &scopes, after: place, end };
                 let candidates = window.candidates(connection)?;
                 let is_last = candidates.len() < CHUNK;
                 for candidate in candidates {
                     place = candidate.seq;
-                    found.extend(compared(connection, query, candidate)?);
-                    if found.len() >= query.limit {
+                    if let Some(difference) = compared(connection, query, &candidate)? {
+                        bytes = bytes.saturating_add(difference.text_bytes() as u64);
+                        found.push(difference);
+                    }
+                    if found.len() >= query.limit || bytes >= query.bytes {
                         return Ok(Diff { differences: found, through: place });
                     }
                 }
@@ -82,15 +94,24 @@ impl GraphReader {
 
 /// The three kinds of rows.
 #[derive(Clone, Copy)]
-enum Table {
+pub(super) enum Table {
     Entities,
     Observations,
     Relations,
 }
 
 impl Table {
+    /// What a statement calls it.
+    pub(super) const fn alias(self) -> &'static str {
+        match self {
+            Self::Entities => "e",
+            Self::Observations => "o",
+            Self::Relations => "r",
+        }
+    }
+
     /// Its name, its columns, how many they are, and what they are read with.
-    const fn parts(self) -> (&'static str, &'static str, usize, &'static str) {
+    pub(super) const fn parts(self) -> (&'static str, &'static str, usize, &'static str) {
         const SCOPES: &str = "CROSS JOIN scopes s ON s.id = e.scope_id";
         match self {
             Self::Entities => ("entities e", columns::ENTITY, columns::ENTITY_LEN, SCOPES),
@@ -104,7 +125,7 @@ impl Table {
         }
     }
 
-    fn fact(self, row: &Row<'_>) -> rusqlite::Result<Fact> {
+    pub(super) fn fact(self, row: &Row<'_>) -> rusqlite::Result<Fact> {
         Ok(match self {
             Self::Entities => Fact::Entity(columns::entity(row)?),
             Self::Observations => Fact::Observation(columns::observation(row)?),
@@ -113,13 +134,24 @@ impl Table {
     }
 }
 
-/// The last thing that happened to a row.
+/// The last thing that happened to a row. Its texts are read when it is compared: many rows are candidates.
 struct Candidate {
+    table: Table,
     seq: Seq,
+    /// The record that wrote the version.
+    written: i64,
     /// Whether the row was there at the beginning.
     was_there: bool,
     is_removed: bool,
-    fact: Fact,
+}
+
+impl Candidate {
+    /// The version that was made, or removed.
+    fn fact(&self, connection: &Connection) -> rusqlite::Result<Fact> {
+        let ((name, columns, _, join), alias) = (self.table.parts(), self.table.alias());
+        let sql = format!("SELECT {columns} FROM {name} {join} WHERE {alias}.created_seq = ?1");
+        connection.prepare_cached(&sql)?.query_row((self.written,), |row| self.table.fact(row))
+    }
 }
 
 /// The records that are looked through.
@@ -144,25 +176,24 @@ impl Window<'_> {
     }
 
     fn made(&self, connection: &Connection, table: Table) -> rusqlite::Result<Vec<Candidate>> {
-        let (name, columns, len, join) = table.parts();
-        let alias = &name[name.len() - 1..];
+        let ((name, ..), alias) = (table.parts(), table.alias());
         let sql = format!(
-            "SELECT {columns}, {alias}.created_seq, {alias}.first_seq <= :from FROM {name} {join}
+            "SELECT {alias}.created_seq, {alias}.created_seq, {alias}.first_seq <= :from FROM {name}
              WHERE {alias}.created_seq > :after AND {alias}.created_seq <= :end
                  AND ({alias}.removed_seq IS NULL OR {alias}.removed_seq > :to)
                  AND {alias}.scope_id IN (SELECT value FROM json_each(:scopes))
              ORDER BY {alias}.created_seq LIMIT :limit"
         );
-        self.rows(connection, &sql, false, table, len)
+        self.rows(connection, &sql, false, table)
     }
 
     fn removed(&self, connection: &Connection, table: Table) -> rusqlite::Result<Vec<Candidate>> {
-        let (name, columns, len, join) = table.parts();
-        let (alias, bare) = (&name[name.len() - 1..], &name[..name.len() - 2]);
+        let ((name, ..), alias) = (table.parts(), table.alias());
+        let bare = &name[..name.len() - 2];
         // A row of which there is a later version up to the end is that version's difference; one that came after the
         // beginning is none.
         let sql = format!(
-            "SELECT {columns}, {alias}.removed_seq, 1 FROM {name} INDEXED BY idx_{bare}_removed {join}
+            "SELECT {alias}.created_seq, {alias}.removed_seq, 1 FROM {name} INDEXED BY idx_{bare}_removed
              WHERE {alias}.removed_seq > :after AND {alias}.removed_seq <= :end AND {alias}.first_seq <= :from
                  AND {alias}.scope_id IN (SELECT value FROM json_each(:scopes))
                  AND NOT EXISTS (SELECT 1 FROM {bare} n WHERE n.id = {alias}.id AND n.removed_seq IS NULL
@@ -171,7 +202,7 @@ impl Window<'_> {
                      AND n.created_seq <= :to)
              ORDER BY {alias}.removed_seq LIMIT :limit"
         );
-        self.rows(connection, &sql, true, table, len)
+        self.rows(connection, &sql, true, table)
     }
 
     fn rows(
@@ -180,7 +211,6 @@ impl Window<'_> {
         sql: &str,
         is_removed: bool,
         table: Table,
-        len: usize,
     ) -> rusqlite::Result<Vec<Candidate>> {
         let (from, to) = (self.query.from.0 as i64, self.query.to.0 as i64);
         let (after, end) = (self.after.0 as i64, self.end.0 as i64);
@@ -194,10 +224,11 @@ impl Window<'_> {
         ];
         let read = |row: &Row<'_>| {
             Ok(Candidate {
-                seq: columns::seq(row, len)?,
-                was_there: row.get(len + 1)?,
+                table,
+                written: row.get(0)?,
+                seq: columns::seq(row, 1)?,
+                was_there: row.get(2)?,
                 is_removed,
-                fact: table.fact(row)?,
             })
         };
         connection.prepare_cached(sql)?.query_map(params, read)?.collect()
@@ -208,9 +239,10 @@ impl Window<'_> {
 fn compared(
     connection: &Connection,
     query: &DiffQuery,
-    candidate: Candidate,
+    candidate: &Candidate,
 ) -> rusqlite::Result<Option<Difference>> {
-    let Candidate { seq, was_there, is_removed, fact } = candidate;
+    let Candidate { seq, was_there, is_removed, .. } = *candidate;
+    let fact = candidate.fact(connection)?;
     let before = if was_there { version(connection, AsOf::seq(query.from), &fact)? } else { None };
     let after = (!is_removed).then_some(fact);
     let same = match (&before, &after) {

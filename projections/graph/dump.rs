@@ -6,6 +6,7 @@ use caxton_events::MemoryId;
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
+use super::as_of::Listed;
 use super::connection::{open_copier, unread};
 use super::{GraphReader, Observation, ReadError, columns};
 
@@ -30,14 +31,18 @@ impl GraphReader {
         after: Option<MemoryId>,
         max: PageMax,
     ) -> Result<Vec<Observation>, ReadError> {
-        let page = |selected: &str| {
-            let sql = self.as_of.sql("o", |alive| {
-                format!("SELECT {selected} FROM observations o WHERE o.id > :after AND {alive}")
-            });
-            format!("{sql} ORDER BY 1 LIMIT :limit")
-        };
         let after = after.unwrap_or_default().0 as i64;
         self.snapshot("a list of observations", |connection| {
+            let condition = "o.id > :after";
+            let listed =
+                Listed { table: "observations", alias: "o", condition, params: &[(":after", &after)] };
+            let sources = self.as_of.sources(connection, &listed)?;
+            let page = |selected: &str| {
+                let sql = self.as_of.list_sql("o", &sources, |source, alive| {
+                    format!("SELECT {selected} FROM {source} WHERE {condition} AND {alive}")
+                });
+                format!("{sql} ORDER BY 1 LIMIT :limit")
+            };
             // Sizes are read without the texts, so that sorting rows of the past takes none of these into memory either.
             let rows = max.rows as i64;
             let params: &[(&str, &dyn ToSql)] = &[(":after", &after), (":limit", &rows)];

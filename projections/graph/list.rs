@@ -6,9 +6,9 @@
 use caxton_events::{MemoryId, Timestamp};
 use rusqlite::{Connection, ToSql};
 
-use super::as_of::AsOf;
+use super::as_of::{AsOf, Listed};
 use super::in_scopes::InScopes;
-use super::reader::{relation_sql, scope_ids, type_list};
+use super::reader::{relation_from, relation_sql, scope_ids, type_list};
 use super::{Direction, Entity, EntityFilter, GraphReader, ReadError, Relation, RelationFilter, columns};
 
 /// That a row is true at `:at`, when it is given.
@@ -124,21 +124,25 @@ fn entities(
     if entity_type.is_some() {
         condition.push_str("e.entity_type = :type AND ");
     }
-    let sql = as_of.sql("e", |alive| {
-        format!(
-            "SELECT {} FROM entities e CROSS JOIN scopes s ON s.id = e.scope_id
-             WHERE {condition} e.id > :after AND {alive} AND {VALID_AT}",
-            columns::ENTITY
-        )
-    });
+    condition.push_str("e.id > :after");
     let (after, at, limit) = (number(filter.after), micros(filter.valid_at), filter.limit as i64);
-    let mut params: Vec<(&str, &dyn ToSql)> = vec![(":after", &after), (":at", &at), (":limit", &limit)];
+    let mut params: Vec<(&str, &dyn ToSql)> = vec![(":after", &after)];
     if let Some(scope) = &scope {
         params.push((":scope", scope));
     }
     if let Some(entity_type) = &entity_type {
         params.push((":type", entity_type));
     }
+    let listed = Listed { table: "entities", alias: "e", condition: &condition, params: &params };
+    let sql = as_of.list_sql("e", &as_of.sources(connection, &listed)?, |source, alive| {
+        format!(
+            "SELECT {} FROM {source} CROSS JOIN scopes s ON s.id = e.scope_id
+             WHERE {condition} AND {alive} AND {VALID_AT}",
+            columns::ENTITY
+        )
+    });
+    params.push((":at", &at));
+    params.push((":limit", &limit));
     as_of.rows(connection, &format!("{sql} ORDER BY 1 LIMIT :limit"), &params, columns::entity)
 }
 
@@ -194,15 +198,25 @@ fn relations(
     filter: &RelationFilter,
     scope: Option<i64>,
 ) -> rusqlite::Result<Vec<Relation>> {
+    let place = if scope.is_some() {
+        "r.scope_id = :scope AND r.id > :after"
+    } else {
+        "(:scope IS NULL) AND r.id > :after"
+    };
+    let after = number(filter.after);
+    let placed: &[(&str, &dyn ToSql)] = &[(":scope", &scope), (":after", &after)];
+    let listed = Listed { table: "relations", alias: "r", condition: place, params: placed };
     let condition = format!(
-        "{} r.id > :after AND r.strength >= :strength
-         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))) AND {VALID_AT}",
-        if scope.is_some() { "r.scope_id = :scope AND" } else { "(:scope IS NULL) AND" }
+        "{place} AND r.strength >= :strength
+         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))) AND {VALID_AT}"
     );
-    let sql = format!("{} ORDER BY 1 LIMIT :limit", relation_sql(as_of, &condition));
+    let sql = as_of.list_sql("r", &as_of.sources(connection, &listed)?, |source, alive| {
+        relation_from(source, &format!("{condition} AND {alive}"))
+    });
+    let sql = format!("{sql} ORDER BY 1 LIMIT :limit");
     let params: &[(&str, &dyn ToSql)] = &[
         (":scope", &scope),
-        (":after", &number(filter.after)),
+        (":after", &after),
         (":strength", &filter.min_strength),
         (":types", &type_list(&filter.relation_types)),
         (":at", &micros(filter.valid_at)),

@@ -41,6 +41,7 @@ pub use filter::{
     Direction, EntityFilter, RelationFilter, WALK_DEPTH_MAX, WALK_EDGES_MAX, WALK_NODES_MAX, Walk, WalkEdge,
     WalkNode, WalkQuery, WalkStrategy,
 };
+pub use history::{HistoryPage, HistoryQuery};
 pub use moment::GraphMoment;
 pub use options::{AutoVacuum, CheckpointStrategy, SqliteOptions, Synchronous, TempStore, VacuumStrategy};
 pub use past::RowRef;

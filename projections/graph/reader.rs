@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::as_of::AsOf;
+use super::as_of::{AsOf, Listed};
 use super::connection::unread;
 use super::list::VALID_AT;
 use super::pool::Pool;
@@ -215,31 +215,6 @@ impl GraphReader {
                 .as_of
                 .rows(connection, &sql, params, |row| row.get::<_, i64>(0).map(|count| count as u64));
             Ok(counts?.into_iter().sum())
-        })
-    }
-
-    /// Up to `before` and `after` observations written just before and after this one about the same entity, in the
-    /// order of their numbers, without itself. Nothing when it is not in the present.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`].
-    pub fn neighbours(
-        &self,
-        observation: MemoryId,
-        before: usize,
-        after: usize,
-    ) -> Result<Vec<Observation>, ReadError> {
-        self.snapshot("the neighbours of an observation", |connection| {
-            let as_of = self.as_of;
-            let Some(here) = observation_by_id(connection, as_of, observation)? else {
-                return Ok(Vec::new());
-            };
-            let (entity, id) = (here.entity, here.id);
-            let mut found = observations_beyond(connection, as_of, Side::Before, entity, id, before)?;
-            found.reverse();
-            found.extend(observations_beyond(connection, as_of, Side::After, entity, id, after)?);
-            Ok(found)
         })
     }
 
@@ -477,8 +452,13 @@ pub(super) fn relation_sql(as_of: AsOf, condition: &str) -> String {
 }
 
 fn relation_where(condition: &str) -> String {
+    relation_from("relations r", condition)
+}
+
+/// Reads relations from a source of them.
+pub(super) fn relation_from(source: &str, condition: &str) -> String {
     format!(
-        "SELECT {} FROM relations r CROSS JOIN scopes s ON s.id = r.scope_id WHERE {condition}",
+        "SELECT {} FROM {source} CROSS JOIN scopes s ON s.id = r.scope_id WHERE {condition}",
         columns::RELATION
     )
 }
@@ -549,12 +529,24 @@ pub(super) fn observations_beyond(
             AsOf::both("o", select).map(|sql| format!("{sql} ORDER BY 1 {order} LIMIT :limit"))
         })
     });
-    let [before, after] = &*SQL;
-    let sql = as_of.of(match side {
-        Side::Before => before,
-        Side::After => after,
-    });
+    let (entity, number, limit) = (entity.0 as i64, from.0 as i64, limit as i64);
     let params: &[(&str, &dyn rusqlite::ToSql)] =
-        &[(":entity", &(entity.0 as i64)), (":from", &(from.0 as i64)), (":limit", &(limit as i64))];
-    as_of.rows(connection, sql, params, columns::observation)
+        &[(":entity", &entity), (":from", &number), (":limit", &limit)];
+    let [before, after] = &*SQL;
+    let sql = match side {
+        Side::Before => before,
+        // Most entities have one page: what was removed of them is looked through once, whatever it is.
+        Side::After if from == MemoryId(0) || as_of.moment().is_none() => after,
+        Side::After => {
+            let condition = "o.entity_id = :entity AND o.id > :from";
+            let placed = &params[..2];
+            let listed = Listed { table: "observations", alias: "o", condition, params: placed };
+            let sql = as_of.list_sql("o", &as_of.sources(connection, &listed)?, |source, alive| {
+                format!("SELECT {} FROM {source} WHERE {condition} AND {alive}", columns::OBSERVATION)
+            });
+            let sql = format!("{sql} ORDER BY 1 LIMIT :limit");
+            return as_of.rows(connection, &sql, params, columns::observation);
+        }
+    };
+    as_of.rows(connection, as_of.of(sql), params, columns::observation)
 }

@@ -127,6 +127,15 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// How many bytes those of its texts take that may be long.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Entity(entity) => entity.name.len() + entity.metadata.as_ref().map_or(0, String::len),
+            Self::Observation(observation) => observation.content.len(),
+            Self::Relation(relation) => relation.metadata.as_ref().map_or(0, String::len),
+        }
+    }
+
     /// Whether both are the same. A row that says again what it said is, whenever and as whichever version that was written.
     pub fn is_as(&self, other: &Self) -> bool {
         match (self, other) {

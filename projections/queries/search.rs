@@ -1,6 +1,8 @@
 //! Search in the memory: by meaning, by words, or by both.
 
 mod room;
+mod showing;
+mod widening;
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,9 +10,10 @@ use caxton_events::memory::Validity;
 use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 
 use self::room::Room;
+use self::widening::Widening;
 use super::fusion::{Candidate, fuse};
 use crate::embedding::{EmbedError, QueryVector};
-use crate::graph::{Direction, Entity, GraphMoment, Observation, ReadError, Relation, RelationFilter};
+use crate::graph::{Entity, GraphMoment, Observation, ReadError, Relation};
 use crate::text::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit};
 use crate::vector::{Begun, VectorAnswer, VectorHit, VectorQuery, VectorSearchError};
 use crate::view::View;
@@ -31,10 +34,10 @@ const WORDS_ROWS_MAX: usize = 1_000;
 const FILTERED_ROWS_MAX: usize = KEYWORD_LIMIT_MAX;
 /// How often candidates are ranked again at the most, because rows that were found are not there any more.
 const RANKED_MAX: usize = 8;
-/// Entities, and observations of one, looked at together where a filter on them may refuse some.
-const PAGE_MIN: usize = 16;
-/// Relations listed with a hit.
-const RELATIONS_MAX: usize = 50;
+/// Entities looked at together where a filter on them may refuse some.
+const PAGE_ENTITIES: usize = 256;
+/// Observations of one entity read together.
+const PAGE_ROWS: usize = 16;
 
 /// What ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -125,7 +128,7 @@ pub struct SearchHit {
     pub neighbours: Vec<Observation>,
     /// Its relations, if asked for.
     pub relations: Vec<Relation>,
-    /// Whether something of this was left out because an answer has no room for it.
+    /// Whether something of this was left out because an answer has no room for it, or may have been: behind that nothing is read.
     pub truncated: bool,
 }
 
@@ -202,12 +205,13 @@ impl Search {
             SearchMode::Keyword | SearchMode::Hybrid => (ROWS_PER_HIT, ROWS_MIN),
         };
         let mut rows = (self.limit * per_hit).clamp(least, ROWS_MAX);
-        let (rows_max, precision) = (self.rows_max(), self.precision_of(mode));
-        let (mut counts, mut refused) = (self.counting(view), Refused::default());
+        let precision = self.precision_of(mode);
+        let (mut known, mut refused) = (HashMap::new(), Refused::default());
         // While the model is at the question, this thread looks for its words.
         let meanwhile = asked.as_ref().is_some_and(QueryVector::is_under_way);
         let mut words = if meanwhile { Some(self.by_words(view, mode, rows)?) } else { None };
         let query = asked.map(QueryVector::vector).transpose().map_err(SearchError::Embed)?;
+        let mut widening = Widening::new(self.rows_max(), self.is_filtered(), view.now());
         loop {
             // The threads that stand by for the vectors begin with them while this one looks for the words.
             let by_meaning = self.by_meaning(view, query.as_deref(), rows)?;
@@ -219,17 +223,20 @@ impl Search {
             let all = semantic.len() < rows && keyword.len() < self.words_rows(rows);
             let last = semantic.last().map(|hit| hit.similarity);
             if self.valid_between.is_some() {
-                retain(&mut semantic, |hit| counts(hit.entity, hit.row))?;
-                retain(&mut keyword, |hit| counts(hit.entity, hit.row))?;
+                view.graph().at_once(|graph| {
+                    retain(&mut semantic, |hit| self.counts(graph, (hit.entity, hit.row), &mut known))?;
+                    retain(&mut keyword, |hit| self.counts(graph, (hit.entity, hit.row), &mut known))
+                })?;
             }
             let (hits, settled) = self.settled(view, (semantic, keyword), mode, &mut refused)?;
             let torn = is_torn(hits.last().map(|hit| hit.score), last, precision);
             let complete = settled && (all || (hits.len() >= self.limit && !torn));
-            if complete || rows >= rows_max {
+            let wider = if complete { None } else { widening.behind(rows, view.now()) };
+            let Some(wider) = wider else {
                 view.shown(hits.iter().map(|hit| hit.entity.id));
                 return Ok(SearchAnswer { hits, mode, exact: exact && complete, seq });
-            }
-            rows = (rows * 8).min(rows_max);
+            };
+            rows = wider;
         }
     }
 
@@ -354,7 +361,7 @@ impl Search {
         let (mut ranked, mut room) = (ranked.into_iter(), Room::new());
         while hits.len() < self.limit {
             let missing = self.limit - hits.len();
-            let page = ranked.by_ref().take(if filtered { missing.max(PAGE_MIN) } else { missing });
+            let page = ranked.by_ref().take(if filtered { missing.max(PAGE_ENTITIES) } else { missing });
             let page: Vec<_> = page.collect();
             if page.is_empty() {
                 break;
@@ -381,153 +388,70 @@ impl Search {
             if rows.len() == limit {
                 break;
             }
-            let Some(entity) = graph.entity(*id)?.filter(|entity| self.admits(entity)) else {
+            let Some(entity) = self.admitted(graph, *id)? else {
                 refused.entities.insert(*id);
                 continue;
             };
-            let (observations, mut truncated) = self.shown(graph, *id, room)?;
+            let (observations, is_cut) = self.shown(graph, *id, room)?;
             let gone = refused.rows.len();
-            let mut matched = self.matched(graph, (*id, found), &observations, refused)?;
+            let (matched, lacks) = self.matched(graph, (*id, found), &observations, (refused, room))?;
             if refused.rows.len() > gone {
                 continue;
             }
-            if matched.as_ref().is_some_and(|matched| !room.takes_matched(matched.content.len())) {
-                (matched, truncated) = (None, true);
-            }
-            rows.push(HitRow { entity, found, observations, matched, truncated });
+            rows.push(HitRow { entity, found, observations, matched, truncated: is_cut || lacks });
         }
         Ok(rows)
     }
 
-    /// The observation to show as the reason: the semantic ranking's row before the keyword's, `None` for a header. What is not
-    /// shown is noted.
-    fn matched(
+    /// Whether a row was true at some time that is asked for; whether its entity was is judged with the entity.
+    fn counts(
         &self,
         graph: &GraphMoment<'_>,
-        (entity, found): (MemoryId, &Candidate),
-        observations: &[Observation],
-        refused: &mut Refused,
-    ) -> Result<Option<Observation>, ReadError> {
-        let rows = [found.semantic_row, found.keyword_row].into_iter().flatten();
-        for row in rows.filter(|row| *row != entity) {
-            let observation = match observations.iter().find(|observation| observation.id == row) {
-                Some(observation) => Some(observation.clone()),
-                None => graph.observation(row)?.filter(|observation| self.shows(observation)),
-            };
-            if observation.is_some() {
-                return Ok(observation);
-            }
-            refused.rows.insert(row);
+        (entity, row): (MemoryId, MemoryId),
+        known: &mut HashMap<MemoryId, bool>,
+    ) -> Result<bool, ReadError> {
+        if entity == row {
+            return Ok(true);
         }
-        Ok(None)
-    }
-
-    /// Whether a row was true at some time that is asked for; whether its entity was is judged with the entity.
-    fn counting<'a>(
-        &'a self,
-        view: &'a View,
-    ) -> impl FnMut(MemoryId, MemoryId) -> Result<bool, ReadError> + 'a {
-        let mut known: HashMap<MemoryId, bool> = HashMap::new();
-        move |entity, row| {
-            if entity == row {
-                return Ok(true);
-            }
-            if let Some(&counts) = known.get(&row) {
-                return Ok(counts);
-            }
-            let observation = view.graph().observation(row)?;
-            let counts = observation.is_some_and(|observation| self.shows(&observation));
-            known.insert(row, counts);
-            Ok(counts)
+        if let Some(&counts) = known.get(&row) {
+            return Ok(counts);
         }
+        let extent = graph.observation_extent(row)?;
+        let counts = extent.is_some_and(|(validity, _)| self.shows(validity));
+        known.insert(row, counts);
+        Ok(counts)
     }
 
     /// Whether an observation was true at the time that is asked for.
-    fn shows(&self, observation: &Observation) -> bool {
-        self.valid_at.is_none_or(|at| observation.validity.contains(at))
-            && self.valid_between.is_none_or(|(from, to)| overlaps(observation.validity, from, to))
+    fn shows(&self, validity: Validity) -> bool {
+        self.valid_at.is_none_or(|at| validity.contains(at))
+            && self.valid_between.is_none_or(|(from, to)| overlaps(validity, from, to))
     }
 
-    /// The first observations of an entity that were true at the time that is asked for, as many as are shown and as there is
-    /// room for; and whether there is none for one of them.
-    fn shown(
-        &self,
-        graph: &GraphMoment<'_>,
-        entity: MemoryId,
-        room: &mut Room,
-    ) -> Result<(Vec<Observation>, bool), ReadError> {
-        let filtered = self.valid_at.is_some() || self.valid_between.is_some();
-        // Each has up to 1 MiB: nobody holds many of them before it is known how large they are.
-        let page_rows = if filtered { PAGE_MIN } else { self.observations.min(PAGE_MIN) };
-        let (mut shown, mut after, mut more) = (Vec::new(), MemoryId::default(), true);
-        while more && shown.len() < self.observations {
-            let page = graph.observations_of(entity, after, page_rows)?;
-            more = page.len() == page_rows;
-            after = page.last().map_or(after, |last| last.id);
-            for observation in page {
-                if shown.len() == self.observations {
-                    break;
-                }
-                if self.shows(&observation) {
-                    if !room.takes(observation.content.len()) {
-                        return Ok((shown, true));
-                    }
-                    shown.push(observation);
-                }
+    /// An entity that passes every filter. Of others no more is read than what tells them apart.
+    fn admitted(&self, graph: &GraphMoment<'_>, id: MemoryId) -> Result<Option<Entity>, ReadError> {
+        if self.is_filtered() {
+            let standing = graph.entity_standing(id)?;
+            if standing.is_none_or(|(owner, validity)| !self.passes(&owner, validity)) {
+                return Ok(None);
             }
         }
-        Ok((shown, false))
+        Ok(graph.entity(id)?.filter(|entity| self.admits(entity)))
+    }
+
+    /// Whether an entity passes the filters that the rankings cannot judge.
+    fn passes(&self, owner: &str, validity: Validity) -> bool {
+        self.owner.as_ref().is_none_or(|wanted| wanted.as_str() == owner)
+            && self.valid_between.is_none_or(|(from, to)| overlaps(validity, from, to))
     }
 
     /// Whether an entity passes every filter. The rankings have judged most of them, but may be behind the graph.
     fn admits(&self, entity: &Entity) -> bool {
         let typed = self.entity_types.is_empty() || self.entity_types.contains(&entity.entity_type);
-        let owned = self.owner.as_ref().is_none_or(|owner| entity.owner == owner.as_str());
         typed
-            && owned
+            && self.passes(&entity.owner, entity.validity)
             && self.scopes.contains(&entity.scope)
             && self.valid_at.is_none_or(|at| entity.validity.contains(at))
-            && self.valid_between.is_none_or(|(from, to)| overlaps(entity.validity, from, to))
-    }
-
-    fn hit(&self, view: &View, row: HitRow<'_>, room: &mut Room) -> Result<SearchHit, SearchError> {
-        let HitRow { entity, found, observations, matched, mut truncated } = row;
-        let mut neighbours = match &matched {
-            Some(observation) if self.neighbours > 0 => {
-                view.graph().neighbours(observation.id, self.neighbours, self.neighbours)?
-            }
-            _ => Vec::new(),
-        };
-        neighbours.retain(|observation| self.shows(observation));
-        truncated |= room.cuts(&mut neighbours, |observation| observation.content.len());
-        let mut relations = if self.include_relations {
-            let scopes = self.scopes.clone();
-            let visible = RelationFilter { scopes, limit: RELATIONS_MAX, ..RelationFilter::default() };
-            view.graph().relations_around(entity.id, Direction::Both, &visible)?
-        } else {
-            Vec::new()
-        };
-        truncated |= room.cuts(&mut relations, |relation| relation.metadata.as_ref().map_or(0, String::len));
-        let mut matched_by = Vec::with_capacity(2);
-        if found.similarity.is_some() {
-            matched_by.push("semantic");
-        }
-        if found.keyword_score.is_some() {
-            matched_by.push("keyword");
-        }
-        Ok(SearchHit {
-            entity,
-            score: found.score,
-            similarity: found.similarity,
-            keyword_score: found.keyword_score,
-            matched,
-            observations,
-            matched_by,
-            matched_name: found.keyword_in_name,
-            neighbours,
-            relations,
-            truncated,
-        })
     }
 }
 

@@ -253,7 +253,8 @@ fn write(connection: &Connection, changes: &Changes, checkpoint: Seq) -> rusqlit
             &row.distances,
         ))?;
     }
-    let mut statement = transaction.prepare_cached("INSERT OR IGNORE INTO message_ids VALUES (?1, ?2)")?;
+    // A number that is there already is of a message that the log does not have any more: the one that has it now counts.
+    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO message_ids VALUES (?1, ?2)")?;
     // In their order, so that neighbours land on one page.
     let mut ids: Vec<_> = changes.ids.iter().collect();
     ids.sort_unstable();

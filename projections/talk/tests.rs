@@ -342,6 +342,46 @@ fn numbers_of_messages_are_found_before_and_after_they_are_stored() {
 }
 
 #[test]
+fn a_number_that_is_used_again_is_of_the_later_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut talk, mut store) = TalkStore::open(dir.path()).unwrap();
+    let first = message(3, Performative::Inform, 1, 2, 0);
+    // As after the log has dropped the first one.
+    for seq in [3, 9] {
+        talk.fold(&[record(seq, None, sent(first.clone()))], Seq(seq)).unwrap();
+        store.flush().unwrap();
+        assert_eq!(talk.reader().message(first.id).unwrap(), Some(Seq(seq)));
+    }
+    drop((talk, store));
+    let (talk, _store) = TalkStore::open(dir.path()).unwrap();
+    assert_eq!(talk.reader().message(first.id).unwrap(), Some(Seq(9)));
+}
+
+#[test]
+fn an_answer_ends_the_wait_for_it_however_many_others_are_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut talk, _store) = TalkStore::open(dir.path()).unwrap();
+    let asked = |seq, reply_by| {
+        let question = Message { reply_by, ..message(seq, Performative::Request, 1, 2, 0) };
+        record(seq, None, sent(question))
+    };
+    let mut records = vec![record(1, None, opened(0)), asked(2, Some(at(1_000)))];
+    records.extend((3..=66).map(|seq| asked(seq, None)));
+    talk.fold(&records, Seq(66)).unwrap();
+    let reader = talk.reader();
+    let due = || reader.read().conversations.due(at(2_000)).count();
+    assert_eq!(due(), 1);
+    let in_reply_to = Some("q".to_owned());
+    let elsewhere =
+        Message { in_reply_to: in_reply_to.clone(), ..message(67, Performative::Inform, 2, 1, 1) };
+    let answer = Message { in_reply_to, ..message(68, Performative::Inform, 2, 1, 0) };
+    for (seq, message, left) in [(67, elsewhere, 1), (68, answer, 0)] {
+        talk.fold(&[record(seq, Some(Seq(2)), sent(message))], Seq(seq)).unwrap();
+        assert_eq!(due(), left, "{seq}");
+    }
+}
+
+#[test]
 fn a_changed_offer_is_the_one_that_routing_sees() {
     let dir = tempfile::tempdir().unwrap();
     let (mut talk, _store) = TalkStore::open(dir.path()).unwrap();

@@ -14,7 +14,7 @@ use crate::graph::{GraphReader, ReadError};
 use crate::projection::ApplyError;
 use crate::shred::{shred, shred_in};
 use crate::vector::Vectors;
-use crate::vector::fold::{Changes, FoldError, Plan};
+use crate::vector::fold::{Changes, FoldError, Pace, Plan};
 use crate::vector::shared::Cell;
 use crate::vector::state::{SaveError, index_path, state_path};
 
@@ -40,7 +40,9 @@ impl Vectors {
     pub(super) fn fold_part(&mut self, records: &[Record]) -> Result<Vec<Arc<Cell>>, ApplyError> {
         let panicked = |what| Err(self.not_stored(FoldError::Panicked { what }));
         // Nothing is changed before all of it is ready, so that a panic leaves nothing half done.
-        let changes = guarded(|| self.planned(records)).unwrap_or_else(panicked)?;
+        let changes = guarded(|| self.planned(records)).unwrap_or_else(panicked);
+        self.pace = if changes.is_ok() { Pace::AtOnce } else { Pace::Careful };
+        let changes = changes?;
         Ok(changes.make(&mut self.entities, self.shared.options.index_from))
     }
 
@@ -53,7 +55,7 @@ impl Vectors {
                 added => added?,
             }
         }
-        plan.resolve().map_err(|source| self.not_stored(source))
+        plan.resolve(self.pace).map_err(|source| self.not_stored(source))
     }
 
     fn not_stored(&self, source: FoldError) -> ApplyError {

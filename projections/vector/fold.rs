@@ -80,6 +80,19 @@ pub(crate) struct Plan<'a> {
     seq: Seq,
 }
 
+/// Texts that go through the model together while it fails over some: the vectors of those before them are in the store by then, and
+/// need no model at the next try.
+const CAREFUL_TEXTS: usize = 64;
+
+/// How many texts go through the model together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// All, so that those of a length share passes and every thread has some.
+    AtOnce,
+    /// [`CAREFUL_TEXTS`].
+    Careful,
+}
+
 /// A text, and the place of its vector where that was looked up and found.
 type Piece<'a> = (Cow<'a, str>, Option<Slot>);
 
@@ -206,8 +219,8 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// [`FoldError`]; vectors that were computed are kept for the next try, nothing else has changed.
-    pub(crate) fn resolve(self) -> Result<Changes, FoldError> {
-        let vectors = vectors_of(&self.pieces, &self.shared.store, self.embedder)?;
+    pub(crate) fn resolve(self, pace: Pace) -> Result<Changes, FoldError> {
+        let vectors = vectors_of(&self.pieces, &self.shared.store, self.embedder, pace)?;
         Ok(Changes { entities: self.changed, steps: self.steps, vectors })
     }
 }
@@ -217,6 +230,7 @@ fn vectors_of(
     texts: &[Piece<'_>],
     store: &VectorStore,
     embedder: &dyn Embedder,
+    pace: Pace,
 ) -> Result<Vec<(Slot, Quantised)>, FoldError> {
     let slots: Vec<Option<Slot>> =
         texts.iter().map(|(text, known)| known.or_else(|| store.get_slot(text))).collect();
@@ -233,24 +247,39 @@ fn vectors_of(
         });
     }
     if !missing.is_empty() {
-        let texts_len = missing.len();
-        let vectors =
-            embedder.embed(&missing).map_err(|source| FoldError::Embed { texts: texts_len, source })?;
-        if vectors.len() != texts_len {
-            return Err(FoldError::Count { texts: texts_len, vectors: vectors.len() });
-        }
-        let mut made = Vec::with_capacity(texts_len);
-        for (text, vector) in missing.iter().zip(&vectors) {
-            let slot = store.put(text, vector)?;
-            // Read back rather than taken from the model: the code belongs to what the slot holds.
-            let vector = store.view().vector(slot).copied().unwrap_or_else(|| exactly(vector));
-            made.push((slot, quantise(&vector)));
+        let together = match pace {
+            Pace::AtOnce => missing.len(),
+            Pace::Careful => CAREFUL_TEXTS,
+        };
+        let mut made = Vec::with_capacity(missing.len());
+        for texts in missing.chunks(together) {
+            made.extend(embedded(texts, store, embedder)?);
         }
         for ((text, _), found) in texts.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
             *found = numbers.get(text.as_ref()).map(|&number| made[number].clone());
         }
     }
     Ok(found.into_iter().flatten().collect())
+}
+
+/// Place and 8-bit form of the vector of each of `texts`, which the model makes and the store keeps.
+fn embedded(
+    texts: &[&str],
+    store: &VectorStore,
+    embedder: &dyn Embedder,
+) -> Result<Vec<(Slot, Quantised)>, FoldError> {
+    let vectors = embedder.embed(texts).map_err(|source| FoldError::Embed { texts: texts.len(), source })?;
+    if vectors.len() != texts.len() {
+        return Err(FoldError::Count { texts: texts.len(), vectors: vectors.len() });
+    }
+    let mut made = Vec::with_capacity(texts.len());
+    for (text, vector) in texts.iter().zip(&vectors) {
+        let slot = store.put(text, vector)?;
+        // Read back rather than taken from the model: the code belongs to what the slot holds.
+        let vector = store.view().vector(slot).copied().unwrap_or_else(|| exactly(vector));
+        made.push((slot, quantise(&vector)));
+    }
+    Ok(made)
 }
 
 /// `numbers`, which the store accepted, as an array.

@@ -43,7 +43,7 @@ use crate::embedding::Embedder;
 use crate::embedding::store::VectorStore;
 use crate::projection::{ApplyError, Projection};
 use crate::vector::builder::{Builder, wants_work};
-use crate::vector::fold::EntityRow;
+use crate::vector::fold::{EntityRow, Pace};
 use crate::vector::shared::{Kinds, Shared};
 use crate::vector::state::{Loaded, load, state_path};
 
@@ -145,6 +145,8 @@ pub struct Vectors {
     unsaved: u64,
     /// Records may speak of what was erased.
     gaps: bool,
+    /// Careful while the last fold failed.
+    pace: Pace,
 }
 
 impl Vectors {
@@ -191,6 +193,7 @@ impl Vectors {
             opened,
             unsaved: 0,
             gaps: false,
+            pace: Pace::AtOnce,
         })
     }
 

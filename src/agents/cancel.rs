@@ -102,11 +102,10 @@ impl Requests {
     /// Takes back what `cancel` names, or, where it names nothing, whatever its sender has asked before in this conversation.
     pub fn take_back(&self, lane: &Lane, cancel: &Delivery) {
         let message = &cancel.message;
+        let id = message.in_reply_to.as_ref().and_then(|word| word.parse::<MessageId>().ok());
         let is_named = |request: &Request| {
-            message
-                .in_reply_to
-                .as_ref()
-                .is_none_or(|word| request.word.as_ref() == Some(word) || request.id.to_string() == *word)
+            let is_it = |word: &String| request.word.as_ref() == Some(word) || id == Some(request.id);
+            message.in_reply_to.as_ref().is_none_or(is_it)
         };
         let is_meant = |request: &&Request| {
             request.seq < cancel.seq

@@ -72,7 +72,9 @@ impl AgentLog for EngineLog {
 
     fn is_external(&self, agent: &AgentId) -> bool {
         let talk = self.0.view().talk().read();
-        talk.registry.agent(agent).is_some_and(|agent| !agent.removed && agent.config.is_none())
+        let known = talk.registry.agent(agent).filter(|agent| !agent.removed && agent.config.is_none());
+        // A name that a file has had is free for a file, whoever has written or sent something under it since.
+        known.is_some_and(|agent| agent.versions.is_empty())
     }
 }
 
@@ -94,12 +96,13 @@ mod tests {
 
     use super::EngineLog;
     use crate::agents::{AgentDirectory, AgentLog as _, DirectoryOptions};
+    use crate::commands::talk::Upkeep;
     use crate::config::Config;
     use crate::engine::fork::Cut;
     use crate::engine::trim::{DropOptions, drop_events};
     use crate::engine::{Engine, EngineOptions};
     use caxton_events::agent::ConfigProblem;
-    use caxton_events::{AgentEvent, Seq};
+    use caxton_events::{AgentEvent, AgentId, Seq};
 
     const TEXT: &str =
         "---\nname: Librarian\nversion: 1.0.0\ncapabilities: [answer]\n---\nAnswer from memory.\n";
@@ -149,6 +152,33 @@ mod tests {
             let log = EngineLog::of(engine.clone());
             let text = log.read(loaded).unwrap();
             assert!(matches!(text, Some(AgentEvent::ConfigLoaded { .. })), "{text:?}");
+            directory.stop();
+            engine.stop();
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_file_has_had_is_free_for_a_file_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agents/librarian.md");
+        fs::create_dir_all(dir.path().join("agents")).unwrap();
+        let name: AgentId = "Librarian".parse().unwrap();
+        for has_file in [true, false, true] {
+            if has_file {
+                fs::write(&path, TEXT).unwrap();
+            } else {
+                fs::remove_file(&path).unwrap();
+            }
+            let (engine, directory) = start(dir.path());
+            assert_eq!(directory.roster().get("Librarian").is_some(), has_file);
+            assert_eq!(engine.view().talk().read().registry.is_known(&name), has_file);
+            if !has_file {
+                // Somebody registers under the name that is free now.
+                let registers =
+                    Upkeep::RegisterAgent { agent: name.clone(), workspace: "lab".parse().unwrap() };
+                engine.upkeep_blocking(&name, registers).unwrap();
+                assert!(engine.view().talk().read().registry.is_known(&name));
+            }
             directory.stop();
             engine.stop();
         }

@@ -167,6 +167,9 @@ pub trait TurnLog: Send + Sync + fmt::Debug {
     /// [`PortError`] when it is not known whether they are recorded; of [`TooLarge`] when they cannot be.
     fn record(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Seq>, PortError>>;
 
+    /// Whether the message still waits for the agent to be done with it: it may expire while its turn is under way.
+    fn is_open(&self, agent: &AgentId, message: Seq) -> bool;
+
     /// What is recorded of the agent's turns over this message, the oldest first.
     ///
     /// # Errors

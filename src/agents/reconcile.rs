@@ -108,6 +108,13 @@ pub fn reconcile(registry: &Registry, files: &Files, rules: &mut Rules<'_>) -> V
     events
 }
 
+/// Whether an agent is one of those beyond the limit, which are not run.
+pub fn is_beyond(registry: &Registry, files: &Files, agent: &AgentId, agents_max: usize) -> bool {
+    let owners = owners(registry, files);
+    let kept = registry.agents.keys().filter(|name| owners.contains_key(*name));
+    kept.skip(agents_max).any(|name| name == agent)
+}
+
 /// What becomes of agents that were loaded while there was room for more: of those with a file, the ones beyond the limit,
 /// in order of name, are not run, and come back where there is room for them. They keep texts, versions and offers.
 fn by_room(

@@ -1,5 +1,6 @@
 //! One turn with the world attached: does what [`turn`](super::turn) says is next, and records it before it is used.
 
+mod give_up;
 mod keep;
 mod prepare;
 mod take_back;
@@ -11,11 +12,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_events::conversation::DeadLetterReason;
 use caxton_events::turn::{ToolCall, Usage};
-use caxton_events::{
-    AgentId, Clock, ConversationEvent, ConversationId, Draft, Event, Seq, Timestamp, TurnEvent, TurnId,
-};
+use caxton_events::{AgentId, Clock, ConversationId, Draft, Event, Seq, Timestamp, TurnEvent, TurnId};
 use futures::FutureExt as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Semaphore;
@@ -107,7 +105,11 @@ pub enum Outcome {
     Failed {
         /// Why.
         reason: String,
+        /// Whether that says something about the agent, and not about what was asked of it or where.
+        blame: bool,
     },
+    /// There was nothing to do about it any more: it expired, was erased, or somebody else has seen to it.
+    Gone,
     /// Its sender took it back, and was told so.
     TakenBack,
     /// It is taken up again.
@@ -146,7 +148,7 @@ pub async fn run_turn(world: &World, agent: &Agent, delivery: &Delivery, prepare
             Err(error) if error.is_for_good() => {
                 let reason = failure::chain(&error);
                 let reply = failure_reply(delivery.message.performative, &reason);
-                turn.fail(reason, reply).await
+                turn.fail(reason, reply, true).await
             }
             ended => ended,
         }
@@ -169,7 +171,7 @@ async fn after_panic(world: &World, agent: &Agent, delivery: &Delivery) -> Resul
         return turn.retry(reason).await;
     }
     let reply = failure_reply(delivery.message.performative, &reason);
-    turn.fail(reason, reply).await
+    turn.fail(reason, reply, true).await
 }
 
 struct Turn<'a> {
@@ -245,7 +247,7 @@ impl<'a> Turn<'a> {
                     self.begin(attempt).await?;
                     if let Some(reason) = self.one_too_many().await? {
                         let reply = failure_reply(self.delivery.message.performative, &reason);
-                        return self.fail(reason, reply).await;
+                        return self.fail(reason, reply, false).await;
                     }
                 }
                 Action::PrepareContext => self.prepare_context().await?,
@@ -274,7 +276,7 @@ impl<'a> Turn<'a> {
                     Err(ReplyError::Refused(reason)) => {
                         let reason = format!("the answer was refused: {reason}");
                         let reply = failure_reply(self.rules.performative, &reason);
-                        return self.fail(reason, reply).await;
+                        return self.fail(reason, reply, false).await;
                     }
                     Err(ReplyError::Unavailable(error)) => return Err(error),
                 },
@@ -283,10 +285,11 @@ impl<'a> Turn<'a> {
                     self.note(TurnEvent::Finished { turn: self.id, reply: None }).await?;
                 }
                 Action::Retry { reason } => return self.retry(reason).await,
-                Action::Fail { reason, reply } => return self.fail(reason, reply).await,
+                Action::Fail { reason, reply } => return self.fail(reason, reply, true).await,
                 Action::Done(Ended::Finished(_)) => return Ok(Outcome::Finished),
                 Action::Done(Ended::Failed) => {
-                    return Ok(Outcome::Failed { reason: "an earlier attempt was the last".to_owned() });
+                    let reason = "an earlier attempt was the last".to_owned();
+                    return Ok(Outcome::Failed { reason, blame: true });
                 }
             }
         }
@@ -481,62 +484,6 @@ impl<'a> Turn<'a> {
     fn waits(&self, reason: String) -> Outcome {
         let wait = self.provider_wait.unwrap_or_default().max(self.world.retry.first_wait);
         Outcome::Waits { not_before: later(self.world.clock.now(), wait), reason }
-    }
-
-    async fn retry(&mut self, reason: String) -> Result<Outcome, PortError> {
-        let attempts = self.state.attempts();
-        let wait = self.world.retry.wait(attempts).max(self.provider_wait.unwrap_or_default());
-        let not_before = later(self.world.clock.now(), wait);
-        let retried = ConversationEvent::DeliveryRetried {
-            sent: self.delivery.seq,
-            message: self.delivery.message.id,
-            receiver: self.delivery.agent.clone(),
-            attempts,
-            not_before,
-            error: reason.clone(),
-        };
-        self.give_up(reason.clone(), true, retried).await?;
-        Ok(Outcome::Retry { not_before, reason })
-    }
-
-    async fn fail(&mut self, reason: String, reply: Option<Reply>) -> Result<Outcome, PortError> {
-        let passed_on = match self.world.replies.pass_on(self.delivery, self.id).await {
-            Ok(passed_on) => passed_on,
-            Err(ReplyError::Refused(_)) => false,
-            Err(ReplyError::Unavailable(error)) => return Err(error),
-        };
-        if let Some(reply) = reply.filter(|_| !passed_on) {
-            match self.send(reply).await {
-                Ok(()) | Err(ReplyError::Refused(_)) => (),
-                Err(ReplyError::Unavailable(error)) => return Err(error),
-            }
-        }
-        let attempts = self.state.attempts();
-        let exhausted = attempts >= self.world.retry.attempts_max;
-        let dead = ConversationEvent::MessageDeadLettered {
-            sent: self.delivery.seq,
-            message: self.delivery.message.id,
-            receiver: Some(self.delivery.agent.clone()),
-            reason: if exhausted { DeadLetterReason::RetriesExhausted } else { DeadLetterReason::GivenUp },
-            attempts,
-            detail: reason.clone(),
-        };
-        self.give_up(reason.clone(), false, dead).await?;
-        Ok(Outcome::Failed { reason })
-    }
-
-    /// Records the end of an attempt and what becomes of the message, both or neither.
-    async fn give_up(
-        &mut self,
-        reason: String,
-        will_retry: bool,
-        delivery: ConversationEvent,
-    ) -> Result<(), PortError> {
-        let failed = TurnEvent::Failed { turn: self.id, reason, will_retry };
-        let drafts = vec![self.draft(Event::Turn(failed.clone())), self.draft(Event::Conversation(delivery))];
-        self.world.log.record(drafts).await?;
-        self.state.apply(&failed);
-        Ok(())
     }
 
     async fn note(&mut self, event: TurnEvent) -> Result<(), PortError> {

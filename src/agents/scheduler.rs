@@ -174,6 +174,18 @@ fn lane_of(delivery: &Delivery) -> Lane {
 /// A message that is being handled, and who handles it.
 type Taken = (Picked<Delivery>, Arc<Agent>);
 
+/// What the end of a turn says about its agent.
+enum Verdict {
+    Worked,
+    Broke,
+    /// Nothing: it was about what was asked, or about nothing any more.
+    None,
+    /// Nothing before this moment.
+    Later(Timestamp),
+    /// Nothing could be recorded or sent.
+    Stuck,
+}
+
 /// What a task ends with.
 enum Step {
     /// A batch is prepared.
@@ -336,19 +348,24 @@ impl Work<'_> {
             }
         }
         let (word, verdict) = match &outcome {
-            Outcome::Finished => (TurnOutcome::Finished, Some(true)),
-            Outcome::Retry { .. } => (TurnOutcome::Retried, Some(false)),
-            Outcome::Waits { .. } => (TurnOutcome::Retried, None),
-            Outcome::Failed { .. } => (TurnOutcome::Failed, Some(false)),
-            Outcome::TakenBack => (TurnOutcome::Cancelled, None),
-            Outcome::Stuck(_) => (TurnOutcome::Stuck, None),
+            Outcome::Finished => (TurnOutcome::Finished, Verdict::Worked),
+            Outcome::Gone => (TurnOutcome::Finished, Verdict::None),
+            Outcome::Retry { .. } => (TurnOutcome::Retried, Verdict::Broke),
+            Outcome::Waits { not_before, .. } => (TurnOutcome::Retried, Verdict::Later(*not_before)),
+            Outcome::Failed { blame: true, .. } => (TurnOutcome::Failed, Verdict::Broke),
+            Outcome::Failed { blame: false, .. } => (TurnOutcome::Failed, Verdict::None),
+            Outcome::TakenBack => (TurnOutcome::Cancelled, Verdict::None),
+            Outcome::Stuck(_) => (TurnOutcome::Stuck, Verdict::Stuck),
         };
         telemetry::turn_ended(word, took);
         if !self.quick.remove(&(agent.clone(), picked.item.seq)) {
-            if let Outcome::Waits { not_before, .. } = &outcome {
-                self.put_off_circuit(&agent, *not_before);
-            } else {
-                self.end_circuit(&agent, verdict);
+            match verdict {
+                Verdict::Worked => self.end_circuit(&agent, Some(true)),
+                Verdict::Broke => self.end_circuit(&agent, Some(false)),
+                Verdict::Stuck => self.end_circuit(&agent, None),
+                // The next one may show at once how the agent does.
+                Verdict::None => self.put_off_circuit(&agent, scheduler.world.clock.now()),
+                Verdict::Later(not_before) => self.put_off_circuit(&agent, not_before),
             }
         }
         if !matches!(outcome, Outcome::Retry { .. } | Outcome::Waits { .. } | Outcome::Stuck(_)) {
@@ -356,12 +373,12 @@ impl Work<'_> {
         }
         let now = scheduler.now();
         match outcome {
-            Outcome::Finished => scheduler.queues().done(&picked.lane),
+            Outcome::Finished | Outcome::Gone => scheduler.queues().done(&picked.lane),
             Outcome::TakenBack => {
                 tracing::info!(%agent, message = %picked.item.seq, "a message was taken back");
                 scheduler.queues().done(&picked.lane);
             }
-            Outcome::Failed { reason } => {
+            Outcome::Failed { reason, .. } => {
                 tracing::warn!(%agent, message = %picked.item.seq, reason, "a message is given up");
                 scheduler.queues().done(&picked.lane);
             }
@@ -379,7 +396,7 @@ impl Work<'_> {
         }
     }
 
-    /// A turn waits for its model, which says nothing about the agent.
+    /// A turn said nothing about the agent, such as one that waits for its model.
     fn put_off_circuit(&mut self, agent: &AgentId, until: Timestamp) {
         let changed = self
             .breakers
@@ -506,13 +523,13 @@ async fn handle(
 ) -> Outcome {
     // A tool of an earlier turn may have waited for this message, and it may have been erased.
     let outcome = if inbox.is_done(&delivery.agent, delivery.seq) {
-        Outcome::Finished
+        Outcome::Gone
     } else if delivery.message.performative == Performative::Cancel {
         answer_cancel(world, agent, delivery).await
     } else {
         run_turn(world, agent, delivery, prepared).await
     };
-    if !matches!(outcome, Outcome::Finished | Outcome::Failed { .. } | Outcome::TakenBack) {
+    if matches!(outcome, Outcome::Retry { .. } | Outcome::Waits { .. } | Outcome::Stuck(_)) {
         return outcome;
     }
     let acknowledged = AssertUnwindSafe(inbox.done(&delivery.agent, delivery.seq)).catch_unwind().await;

@@ -125,6 +125,8 @@ pub(super) const TOO_LARGE: &str = "(more than an event has room for)";
 pub(super) struct Records {
     pub(super) drafts: Mutex<Vec<Draft>>,
     pub(super) full_at: AtomicUsize,
+    /// Messages that have expired.
+    pub(super) expired: Mutex<Vec<Seq>>,
 }
 
 impl Records {
@@ -174,6 +176,10 @@ impl TurnLog for Records {
         all.extend(drafts);
         let seqs = vec![Seq(1_000 + all.len() as u64)];
         async move { Ok(seqs) }.boxed()
+    }
+
+    fn is_open(&self, _: &AgentId, message: Seq) -> bool {
+        !self.expired.lock().unwrap().contains(&message)
     }
 
     fn recorded<'a>(
@@ -469,6 +475,8 @@ pub(super) struct Letters {
     waiting: Mutex<VecDeque<Delivery>>,
     pub(super) done: Mutex<Vec<u64>>,
     pub(super) given_back: Mutex<Vec<u64>>,
+    /// Messages that somebody else has seen to.
+    pub(super) gone: Mutex<Vec<u64>>,
     classifier: Classifier,
     changed: Notify,
 }
@@ -479,6 +487,7 @@ impl Letters {
             waiting: Mutex::default(),
             done: Mutex::default(),
             given_back: Mutex::default(),
+            gone: Mutex::default(),
             classifier,
             changed: Notify::new(),
         })
@@ -531,8 +540,8 @@ impl Inbox for Letters {
         async { Ok(()) }.boxed()
     }
 
-    fn is_done(&self, _: &AgentId, _: Seq) -> bool {
-        false
+    fn is_done(&self, _: &AgentId, seq: Seq) -> bool {
+        self.gone.lock().unwrap().contains(&seq.0)
     }
 
     fn put_back(&self, delivery: Delivery) {

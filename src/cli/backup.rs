@@ -7,8 +7,8 @@ use std::sync::Arc;
 use caxton_events::log::{Log, LogOptions, OpenError};
 use caxton_events::{Clock as _, Seq};
 use caxton_tools::backup::{
-    Added, CheckError, Frames, ManifestError, Places, ReceiveError, RestoreError, RestoreOptions, Until,
-    Wanted, begin, check, extras, restore, signing_key, source,
+    Added, CheckError, Frames, ManifestError, Places, ReceiveError, RestoreError, RestoreOptions,
+    SourceError, Until, Wanted, begin, check, extras, restore, signing_key, source,
 };
 
 use super::args::{Backup, BackupCommand, Common, Restore};
@@ -63,7 +63,18 @@ fn open(wanted: &Wanted, common: &Common) -> Result<Frames, Failure> {
     let places = Places { data_dir, agents: Some(agents), config: common.config.clone() };
     let extras = extras(&places).map_err(|error| Failure::of(Exit::Failed, &error))?;
     let signer = proofs::signer(&reader, common).ok();
-    source(&reader, wanted, extras, signer.as_ref()).map_err(|error| Failure::of(Exit::Failed, &error))
+    source(&reader, wanted, extras, signer.as_ref()).map_err(|error| not_begun(&error))
+}
+
+/// Ends as with a running server, which refuses what is no failure of its own.
+fn not_begun(error: &SourceError) -> Failure {
+    let exit = match error {
+        SourceError::OtherHistory { .. } | SourceError::Beyond { .. } | SourceError::Dropped { .. } => {
+            Exit::Refused
+        }
+        SourceError::Read(_) => Exit::Failed,
+    };
+    Failure::of(exit, error)
 }
 
 /// Opens and closes a log that was not closed in order: what was acknowledged before a crash belongs into a backup, and
@@ -195,6 +206,7 @@ pub(super) fn into_directory(
 pub(super) fn not_restored(error: &RestoreError) -> Failure {
     let exit = match error {
         RestoreError::Manifest(error) => return no_backup(error),
+        RestoreError::Unnamable { .. } => Exit::Usage,
         RestoreError::NotEmpty { .. } => Exit::Refused,
         RestoreError::Lock(OpenError::Locked { .. }) | RestoreError::Underway { .. } => Exit::Unreachable,
         RestoreError::Beyond { .. } | RestoreError::Before { .. } => Exit::NotFound,
@@ -208,4 +220,25 @@ pub(super) fn not_restored(error: &RestoreError) -> Failure {
     };
     // What is damaged is the backup, of which nothing can be salvaged.
     Failure::new(exit, chain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_events::Seq;
+    use caxton_events::log::ReadError;
+
+    use super::{Exit, SourceError, not_begun};
+
+    #[test]
+    fn what_a_server_refuses_is_refused_where_none_runs() {
+        for (error, exit) in [
+            (SourceError::OtherHistory { after: Seq(3) }, Exit::Refused),
+            (SourceError::Beyond { after: Seq(3), head: Seq(2) }, Exit::Refused),
+            (SourceError::Dropped { first: Seq(4) }, Exit::Refused),
+            (SourceError::Read(ReadError::Key { key: "k".to_owned() }), Exit::Failed),
+        ] {
+            let failure = not_begun(&error);
+            assert_eq!(failure.exit, Some(exit), "{failure}");
+        }
+    }
 }

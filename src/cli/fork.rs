@@ -65,6 +65,9 @@ fn ask(server: &Backend, at: Option<&str>) -> Result<(Seq, SealedLog), Failure> 
 }
 
 fn unmade(error: &ForkDirError) -> Failure {
+    if matches!(error, ForkDirError::Unnamable { .. }) {
+        return Failure::of(Exit::Usage, error);
+    }
     let refused = matches!(
         error,
         ForkDirError::NotEmpty { .. }

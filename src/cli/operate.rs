@@ -203,7 +203,7 @@ pub(super) fn key(command: &KeyCommand, out: &mut Output) -> Result<(), Failure>
 /// Adds a line to a file that only its owner may read. A second key of the same name is refused: it would hide the first.
 fn add_line(path: &Path, name: &str, line: &str) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::file("write", path, &error);
-    match std::fs::read_to_string(path) {
+    let before = match std::fs::read_to_string(path) {
         Ok(text)
             if text.lines().any(|line| line.split(':').next().is_some_and(|known| known.trim() == name)) =>
         {
@@ -211,13 +211,15 @@ fn add_line(path: &Path, name: &str, line: &str) -> Result<(), Failure> {
                 format!("{} has a key named {name:?}; remove its line or use another name", path.display());
             return Err(Failure::new(Exit::Refused, message));
         }
-        Ok(_) => (),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+        // What is put behind a line without an end would be read as part of it.
+        Ok(text) if !text.is_empty() && !text.ends_with('\n') => "\n",
+        Ok(_) => "",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "",
         Err(error) => return Err(failed(error)),
-    }
+    };
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     let mut file = file.map_err(failed)?;
-    writeln!(file, "{line}").and_then(|()| file.sync_all()).map_err(failed)
+    writeln!(file, "{before}{line}").and_then(|()| file.sync_all()).map_err(failed)
 }
 
 /// `caxton completions`.
@@ -262,5 +264,9 @@ mod tests {
         assert_eq!(failure.exit, Some(Exit::Refused));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "ada: sha256:1\nbob: sha256:2\n");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // A file that somebody wrote by hand may end without a line end.
+        std::fs::write(&path, "eve: sha256:4").unwrap();
+        add_line(&path, "ada", "ada: sha256:1").expect("another line");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "eve: sha256:4\nada: sha256:1\n");
     }
 }

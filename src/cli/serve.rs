@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use super::args::{Common, Serve};
 use super::backend::ENDPOINT_FILE;
 use super::failure::{Exit, Failure};
+use super::feed::INTERRUPTED;
 use super::progress::Progress;
 use super::setup;
 use super::threads;
@@ -43,11 +44,17 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     config.check_exposure(&keys).map_err(|error| Failure::of(Exit::Usage, &error))?;
     let models = setup::language_models(config)?;
     let runtime = runtime(config)?;
-    let doors = Doors::open(&runtime, config)?;
-    let engine = {
+    let (doors, signals) = Doors::open(&runtime, config)?;
+    let (engine, mut signals, is_stopping) = heeding(&runtime, signals, || {
         let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
-        setup::serving_engine(&loaded, common, &mut progress)?
-    };
+        setup::serving_engine(&loaded, common, &mut progress)
+    });
+    let engine = engine?;
+    if is_stopping {
+        runtime.spawn(async move { signals.second().await });
+        engine.stop();
+        return ended_in_order(&engine);
+    }
     let caretakers = caretakers(config, &engine).inspect_err(|_| engine.stop())?;
     let (agents, turns) = start_agents(config, models, &engine).inspect_err(|_| engine.stop())?;
     let served = Endpoint::write(&config.server.data_dir, doors.address).and_then(|endpoint| {
@@ -61,7 +68,8 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
             ..setup::rest_options(config, Some(keys))
         };
         let orphaned = input_closed(serve.until_input_closes);
-        let served = runtime.block_on(until_stopped((doors, orphaned), &engine, options, telemetry));
+        let asked = (signals, orphaned);
+        let served = runtime.block_on(until_stopped(doors, asked, &engine, options, telemetry));
         drop(endpoint);
         served
     });
@@ -156,11 +164,11 @@ struct Doors {
     rest: TcpListener,
     address: SocketAddr,
     metrics: Option<(TcpListener, SocketAddr)>,
-    signals: [Signal; 3],
 }
 
 impl Doors {
-    fn open(runtime: &Runtime, config: &Config) -> Result<Self, Failure> {
+    /// The sockets, and the signals, which from then on do not end the process by themselves.
+    fn open(runtime: &Runtime, config: &Config) -> Result<(Self, Signals), Failure> {
         let _inside = runtime.enter();
         let (rest, address) = bind(runtime, config.http_server.bind_address, "--port")?;
         let metrics = match config.server.metrics_port {
@@ -175,9 +183,57 @@ impl Doors {
         };
         let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
         let [terminate, interrupt, hangup] = signals;
-        let signals = [terminate?, interrupt?, hangup?];
-        Ok(Self { rest, address, metrics, signals })
+        let signals = Signals { terminate: terminate?, interrupt: interrupt?, hangup: hangup? };
+        Ok((Self { rest, address, metrics }, signals))
     }
+}
+
+/// What asks the server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Done when the server shall stop in order.
+    async fn first(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+            _ = self.hangup.recv() => (),
+        }
+    }
+
+    /// Ends the process at the next one: the log is as safe as after a crash.
+    async fn second(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => (), _ = self.interrupt.recv() => () }
+        tracing::warn!("stopping at once");
+        std::process::exit(INTERRUPTED);
+    }
+}
+
+/// Does what cannot be broken off without leaving it half done, and heeds signals meanwhile: what came of it, the signals to go on
+/// with, and whether one came.
+fn heeding<T>(runtime: &Runtime, signals: Signals, work: impl FnOnce() -> T) -> (T, Signals, bool) {
+    let (done, is_done) = oneshot::channel();
+    let heeded = runtime.spawn(heed(signals, is_done));
+    let worked = work();
+    // Who listens waits for this, and for nothing else.
+    let _ = done.send(());
+    match runtime.block_on(heeded) {
+        Ok((signals, came)) => (worked, signals, came),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+async fn heed(mut signals: Signals, mut is_done: oneshot::Receiver<()>) -> (Signals, bool) {
+    let came = tokio::select! { _ = &mut is_done => false, () = signals.first() => true };
+    if came {
+        tracing::warn!("stopping as soon as the log is open; a second signal does not wait");
+        tokio::select! { _ = is_done => (), () = signals.second() => () }
+    }
+    (signals, came)
 }
 
 fn bind(runtime: &Runtime, address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), Failure> {
@@ -207,21 +263,16 @@ async fn input_closed(awaited: bool) {
 
 /// Serves until a signal comes, or `orphaned` does. A second signal ends the process at once: the log is as safe as after a crash.
 async fn until_stopped(
-    (doors, orphaned): (Doors, impl Future<Output = ()> + Send + 'static),
+    doors: Doors,
+    (mut signals, orphaned): (Signals, impl Future<Output = ()> + Send + 'static),
     engine: &Engine,
     options: RestOptions,
     telemetry: Telemetry,
 ) -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
-    let [mut terminate, mut interrupt, mut hangup] = doors.signals;
     let turns = options.turns.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => (),
-            _ = interrupt.recv() => (),
-            _ = hangup.recv() => (),
-            () = orphaned => (),
-        }
+        tokio::select! { () = signals.first() => (), () = orphaned => () }
         tracing::info!("stopping: no new connections, finishing what is under way");
         // The receivers are gone only when the server has ended for another reason.
         let _ = stop.send(true);
@@ -229,9 +280,7 @@ async fn until_stopped(
         if let Some(turns) = turns {
             turns.begin_stop();
         }
-        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
-        tracing::warn!("stopping at once");
-        std::process::exit(130);
+        signals.second().await;
     });
     if let Some((listener, _)) = doors.metrics {
         let stopped = until(stopped.clone());

@@ -45,10 +45,12 @@ const MIB: usize = 1 << 20;
 /// The configuration: flags over variables over the file over the preset.
 pub(super) fn load(common: &Common, mut flags: Vec<Flag>) -> Result<Loaded, Failure> {
     if let Some(dir) = &common.data_dir {
-        flags.push(Flag::text("--data-dir", "server.data_dir", dir.to_string_lossy()));
+        let dir = as_text("--data-dir (or CAXTON_DATA_DIR)", dir)?;
+        flags.push(Flag::text("--data-dir", "server.data_dir", dir));
     }
     if let Some(dir) = &common.model_path {
-        flags.push(Flag::text("--model-path", "memory.embedding_config.model_path", dir.to_string_lossy()));
+        let dir = as_text("--model-path", dir)?;
+        flags.push(Flag::text("--model-path", "memory.embedding_config.model_path", dir));
     }
     if common.keyword_only {
         flags.push(Flag::new("--keyword-only", "embedding.keyword_only", "true"));
@@ -60,6 +62,17 @@ pub(super) fn load(common: &Common, mut flags: Vec<Flag>) -> Result<Loaded, Fail
         flags,
     };
     config::load(&sources).map_err(|error| Failure::of(Exit::Usage, &error))
+}
+
+/// A folder as the configuration has it. A name that is no text would silently become that of another folder.
+fn as_text<'a>(flag: &str, dir: &'a Path) -> Result<&'a str, Failure> {
+    dir.to_str().ok_or_else(|| {
+        let message = format!(
+            "{flag}: the name of the folder {} is not UTF-8, as it must be; rename the folder, or name a symbolic link to it",
+            dir.display()
+        );
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 /// The data directory, whether it exists or not.
@@ -479,6 +492,7 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
 /// What a search does unless the request says otherwise.
 fn search_defaults(config: &Config) -> SearchDefaults {
     let (search, similarity) = (&config.memory.search, &config.advanced_memory_tuning.vector_similarity);
+    let semantic_weight = search.semantic_weight as f32;
     SearchDefaults {
         mode: match search.mode {
             config::SearchMode::Semantic => SearchMode::Semantic,
@@ -486,9 +500,10 @@ fn search_defaults(config: &Config) -> SearchDefaults {
             config::SearchMode::Hybrid => SearchMode::Hybrid,
         },
         fusion: match search.fusion {
-            config::Fusion::Weighted => Fusion::Weighted { semantic_weight: search.semantic_weight as f32 },
+            config::Fusion::Weighted => Fusion::Weighted { semantic_weight },
             config::Fusion::ReciprocalRank => Fusion::ReciprocalRank,
         },
+        semantic_weight,
         limit: search.limit,
         limit_max: search.max_limit,
         neighbours: search.neighbours,

@@ -21,7 +21,8 @@ use super::whole_output::WholeFile;
 /// Version of exports whose last line does not count their rows.
 const EXPORT_VERSION_WITHOUT_END: &str = "1.0";
 
-/// A request ends after so many bytes, however few lines it has: half of what a server takes by default.
+/// A request ends before the line with which it would have more bytes than this, half of what a server takes by default. A
+/// longer line is a request of its own.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
 
 /// Whether a path means a standard stream.
@@ -209,7 +210,7 @@ fn send<R: BufRead>(
             failure.told(message)
         })?;
         totals.add(&answer, first);
-        let (file, count) = (import.file.clone(), lines.line);
+        let (file, count) = (import.file.clone(), lines.given());
         told.say(move || taken(&file, what, count));
         progress.set(done, size);
     }
@@ -260,7 +261,11 @@ pub(super) struct Chunk {
 pub(super) struct Chunks<R> {
     reader: R,
     lines_max: usize,
+    bytes_max: usize,
+    /// Lines read so far.
     line: u64,
+    /// The last of them, where the next chunk begins with it.
+    held: Vec<u8>,
     /// Rows read so far.
     rows: u64,
     /// Whether the first line says that the last one counts the rows.
@@ -279,7 +284,9 @@ impl<R: BufRead> Chunks<R> {
         Self {
             reader,
             lines_max,
+            bytes_max: CHUNK_BYTES_MAX,
             line: 0,
+            held: Vec::new(),
             rows: 0,
             counts_rows: false,
             counted: None,
@@ -291,27 +298,30 @@ impl<R: BufRead> Chunks<R> {
     /// The next chunk; `None` at the end.
     pub(super) fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
         loop {
-            let (first_line, mut bytes) = (self.line + 1, Vec::new());
-            for _ in 0..self.lines_max {
-                let start = bytes.len();
-                if self.reader.read_until(b'\n', &mut bytes)? == 0 {
+            let first_line = self.given() + 1;
+            let mut bytes = std::mem::take(&mut self.held);
+            let held_lines = usize::from(!bytes.is_empty());
+            for _ in held_lines..self.lines_max {
+                let mut line = Vec::new();
+                if self.reader.read_until(b'\n', &mut line)? == 0 {
                     break;
                 }
                 self.line += 1;
-                self.is_empty &= bytes[start..].iter().all(u8::is_ascii_whitespace);
-                if self.line == 1 && opens_document(&bytes) {
-                    self.reader.read_to_end(&mut bytes)?;
-                    return Ok(Some(Chunk { first_line, bytes, is_document: true }));
+                self.is_empty &= line.iter().all(u8::is_ascii_whitespace);
+                if self.line == 1 && opens_document(&line) {
+                    self.reader.read_to_end(&mut line)?;
+                    return Ok(Some(Chunk { first_line, bytes: line, is_document: true }));
                 }
-                if self.note(&bytes[start..]) || self.is_cut {
+                if self.note(&line) || self.is_cut {
                     // An empty line in its place keeps the numbers of the others. Half a line is no row; what is missing is told
                     // at the end.
-                    bytes.truncate(start);
-                    bytes.push(b'\n');
+                    line = b"\n".to_vec();
                 }
-                if bytes.len() >= CHUNK_BYTES_MAX {
+                if !bytes.is_empty() && bytes.len() + line.len() > self.bytes_max {
+                    self.held = line;
                     break;
                 }
+                bytes.append(&mut line);
             }
             if !bytes.iter().all(u8::is_ascii_whitespace) {
                 return Ok(Some(Chunk { first_line, bytes, is_document: false }));
@@ -320,6 +330,11 @@ impl<R: BufRead> Chunks<R> {
                 return Ok(None);
             }
         }
+    }
+
+    /// How many lines the chunks so far have.
+    fn given(&self) -> u64 {
+        self.line - u64::from(!self.held.is_empty())
     }
 
     /// Counts a line; whether it stands at an end of an export and is for this reader alone: the requests are pieces.
@@ -422,6 +437,29 @@ mod tests {
         check("", 2, &[]);
         check("\n \n", 2, &[]);
         check("{}\n\n\n\n{}\n", 1, &[(1, "{}\n", false), (5, "{}\n", false)]);
+    }
+
+    #[test]
+    fn a_line_that_would_make_a_request_too_large_begins_the_next_one() {
+        let text = "{\"a\":1}\n{\"b\":22}\n\n{\"c\":3}\n{\"long\":44444444444444}\n{}\n";
+        let mut chunks = Chunks::new(text.as_bytes(), 100);
+        chunks.bytes_max = 16;
+        let mut found = Vec::new();
+        while let Some(chunk) = chunks.next_chunk().expect("memory is readable") {
+            found.push((chunk.first_line, chunks.given(), String::from_utf8(chunk.bytes).unwrap()));
+        }
+        let found: Vec<_> =
+            found.iter().map(|(first, given, text)| (*first, *given, text.as_str())).collect();
+        let long = "{\"long\":44444444444444}\n";
+        let then = [
+            (1, 1, "{\"a\":1}\n"),
+            (2, 3, "{\"b\":22}\n\n"),
+            (4, 4, "{\"c\":3}\n"),
+            (5, 5, long),
+            (6, 6, "{}\n"),
+        ];
+        assert_eq!(found, then);
+        assert_eq!(chunks.missing(), None);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! that build on each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasher as _;
 
 use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope};
+use caxton_projections::by_name::ByName;
 use caxton_projections::graph::ReadError;
 
 use super::present::{Present, PresentEntity, PresentObservation, PresentRelation};
@@ -18,6 +20,10 @@ pub struct Overlay<'below> {
     /// Rows of this layer by the entity they belong to.
     observations_by_entity: HashMap<MemoryId, BTreeSet<MemoryId>>,
     relations_by_entity: HashMap<MemoryId, BTreeSet<MemoryId>>,
+    /// Observations of this layer by their entity and the hash of their text, relations by their ends: an import looks for each
+    /// of the many rows that one entity may get.
+    observations_by_text: ByName<(MemoryId, u64), Vec<MemoryId>>,
+    relations_by_ends: HashMap<(MemoryId, MemoryId), BTreeSet<MemoryId>>,
     agents: HashSet<AgentId>,
 }
 
@@ -32,6 +38,8 @@ impl<'below> Overlay<'below> {
             relations: HashMap::new(),
             observations_by_entity: HashMap::new(),
             relations_by_entity: HashMap::new(),
+            observations_by_text: ByName::default(),
+            relations_by_ends: HashMap::new(),
             agents: HashSet::new(),
         }
     }
@@ -67,12 +75,12 @@ impl<'below> Overlay<'below> {
                     content: content.clone(),
                     validity: *validity,
                 };
-                self.observations.insert(*id, Some(row));
                 self.observations_by_entity.entry(*entity).or_default().insert(*id);
+                self.put_observation(*id, Some(row));
                 Ok(())
             }
             MemoryEvent::ObservationRemoved { id, .. } => {
-                self.observations.insert(*id, None);
+                self.put_observation(*id, None);
                 Ok(())
             }
             MemoryEvent::RelationCreated { .. }
@@ -159,6 +167,37 @@ impl<'below> Overlay<'below> {
         }
     }
 
+    /// Notes what an observation is now, and finds it by its text from here on.
+    fn put_observation(&mut self, id: MemoryId, row: Option<PresentObservation>) {
+        let place = row.as_ref().map(|row| self.place_of_text(row.entity, &row.content));
+        if let Some(before) = self.observations.insert(id, row).flatten() {
+            let place = self.place_of_text(before.entity, &before.content);
+            if let Some(ids) = self.observations_by_text.get_mut(&place) {
+                ids.retain(|other| *other != id);
+            }
+        }
+        if let Some(place) = place {
+            self.observations_by_text.entry(place).or_default().push(id);
+        }
+    }
+
+    fn place_of_text(&self, entity: MemoryId, content: &str) -> (MemoryId, u64) {
+        (entity, self.observations_by_text.hasher().hash_one(content))
+    }
+
+    /// Observations of this layer that may read `content`: only their hash is the same for sure.
+    fn likely_readings(&self, entity: MemoryId, content: &str) -> &[MemoryId] {
+        self.observations_by_text.get(&self.place_of_text(entity, content)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Lists a relation of this layer with its ends.
+    fn list_relation(&mut self, id: MemoryId, from: MemoryId, to: MemoryId) {
+        for end in [from, to] {
+            self.relations_by_entity.entry(end).or_default().insert(id);
+        }
+        self.relations_by_ends.entry((from, to)).or_default().insert(id);
+    }
+
     #[expect(clippy::wildcard_enum_match_arm, reason = "apply_memory sends relation events only")]
     fn apply_relation(&mut self, event: &MemoryEvent) -> Result<(), ReadError> {
         match event {
@@ -197,9 +236,7 @@ impl<'below> Overlay<'below> {
                     validity: *validity,
                 };
                 self.relations.insert(*id, Some(row));
-                for end in [*from, *to] {
-                    self.relations_by_entity.entry(end).or_default().insert(*id);
-                }
+                self.list_relation(*id, *from, *to);
             }
             MemoryEvent::RelationUpdated { id, strength, confidence, metadata, validity } => {
                 if let Some(mut row) = self.relation(*id)? {
@@ -208,9 +245,7 @@ impl<'below> Overlay<'below> {
                     row.metadata.clone_from(metadata);
                     row.validity = *validity;
                     // The row may come from below: list it here too, so that a look-up by its ends sees this version.
-                    for end in [row.from, row.to] {
-                        self.relations_by_entity.entry(end).or_default().insert(*id);
-                    }
+                    self.list_relation(*id, row.from, row.to);
                     self.relations.insert(*id, Some(row));
                 }
             }
@@ -266,12 +301,10 @@ impl Present for Overlay<'_> {
     }
 
     fn observation_reading(&self, entity: MemoryId, content: &str) -> Result<Option<MemoryId>, ReadError> {
-        let here = self.observations_by_entity.get(&entity).and_then(|ids| {
-            ids.iter().find(|id| {
-                self.observations.get(id).and_then(Option::as_ref).is_some_and(|row| row.content == content)
-            })
-        });
-        if let Some(id) = here {
+        let reads = |id: &&MemoryId| {
+            self.observations.get(*id).and_then(Option::as_ref).is_some_and(|row| row.content == content)
+        };
+        if let Some(id) = self.likely_readings(entity, content).iter().filter(reads).min() {
             return Ok(Some(*id));
         }
         let below = self.below.observation_reading(entity, content)?;
@@ -299,10 +332,9 @@ impl Present for Overlay<'_> {
         to: MemoryId,
         relation_type: &str,
     ) -> Result<Option<PresentRelation>, ReadError> {
-        let here = self.relations_by_entity.get(&from).into_iter().flatten().find_map(|id| {
+        let here = self.relations_by_ends.get(&(from, to)).into_iter().flatten().find_map(|id| {
             let row = self.relations.get(id)?.as_ref()?;
-            let same =
-                row.scope == *scope && row.from == from && row.to == to && row.relation_type == relation_type;
+            let same = row.scope == *scope && row.relation_type == relation_type;
             same.then(|| row.clone())
         });
         if here.is_some() {
@@ -336,5 +368,72 @@ impl Present for Overlay<'_> {
 
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {
         if self.agents.contains(agent) { Ok(true) } else { self.below.agent_known(agent) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use caxton_events::memory::Validity;
+    use caxton_events::{Event, MemoryEvent, MemoryId};
+
+    use super::super::tests::{Nothing, added, connected, created};
+    use super::{Overlay, Present as _};
+
+    const BOB: MemoryId = MemoryId(1);
+
+    fn of(events: &[Event]) -> Overlay<'static> {
+        let mut overlay = Overlay::over(&Nothing);
+        for event in events {
+            overlay.apply(event).unwrap();
+        }
+        overlay
+    }
+
+    fn changed(id: u64, content: &str) -> Event {
+        let (id, content) = (MemoryId(id), content.to_owned());
+        MemoryEvent::ObservationUpdated { id, entity: BOB, content, validity: Validity::default() }.into()
+    }
+
+    #[test]
+    fn a_text_or_a_relation_is_compared_with_those_alone_that_are_likely_the_same() {
+        let mut events = vec![created(1, "Bob")];
+        for number in 0..1_000 {
+            events.push(added(10 + number, 1, &format!("note {number}")));
+            events.push(connected(10_000 + number, 1, 5_000 + number));
+        }
+        let overlay = of(&events);
+        for number in 0..1_000 {
+            let text = format!("note {number}");
+            assert_eq!(overlay.likely_readings(BOB, &text), [MemoryId(10 + number)]);
+            assert_eq!(overlay.observation_reading(BOB, &text).unwrap(), Some(MemoryId(10 + number)));
+            assert_eq!(overlay.relations_by_ends[&(BOB, MemoryId(5_000 + number))].len(), 1);
+        }
+        assert_eq!(overlay.likely_readings(MemoryId(2), "note 1"), []);
+        assert_eq!(overlay.observation_reading(BOB, "another note").unwrap(), None);
+    }
+
+    #[test]
+    fn an_observation_is_found_by_what_it_reads_now() {
+        let removed =
+            |id| -> Event { MemoryEvent::ObservationRemoved { id: MemoryId(id), entity: BOB }.into() };
+        let given = [created(1, "Bob"), added(2, 1, "tea"), changed(2, "coffee"), added(4, 1, "tea")];
+        let mut overlay = of(&given);
+        let reading = |overlay: &Overlay<'_>, text: &str| {
+            overlay.observation_reading(BOB, text).unwrap().map(|id| id.0)
+        };
+        assert_eq!((reading(&overlay, "tea"), reading(&overlay, "coffee")), (Some(4), Some(2)));
+        // An undo may bring a text back that another one has by then.
+        overlay.apply(&changed(2, "tea")).unwrap();
+        assert_eq!((reading(&overlay, "tea"), reading(&overlay, "coffee")), (Some(2), None));
+        // However often it changes, it is listed once.
+        overlay.apply(&changed(2, "tea")).unwrap();
+        assert_eq!(overlay.likely_readings(BOB, "tea").len(), 2);
+        overlay.apply(&removed(2)).unwrap();
+        assert_eq!(reading(&overlay, "tea"), Some(4));
+        overlay.apply(&removed(4)).unwrap();
+        assert_eq!(reading(&overlay, "tea"), None);
+        assert_eq!(overlay.likely_readings(BOB, "tea"), []);
     }
 }

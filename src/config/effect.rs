@@ -1,7 +1,7 @@
 //! Keys that change nothing, each with its reason: mostly because of what others are set to. A start names those that were set.
 
 use super::table::value_of;
-use super::{Allocator, AutoVacuum, Config, Durability, EmbeddingEngine, Fusion, VacuumStrategy};
+use super::{Allocator, AutoVacuum, Config, Durability, EmbeddingEngine, VacuumStrategy};
 
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -32,7 +32,10 @@ const fn when(name: &'static str, applies: fn(&Config) -> bool, reason: &'static
     Rule { name, reason, applies, works: true }
 }
 
-const NO_MODEL: &str = "embedding.keyword_only is true: no model is loaded, and there are no vectors";
+const NO_MODEL: &str = "embedding.keyword_only is true: the server loads no model, and there are no vectors";
+
+/// `caxton model pull` and `caxton embed` use it too, whatever the server loads.
+const MODEL_PATH: &str = "memory.embedding_config.model_path";
 
 const NO_WAL: &str = "memory.sqlite_config.wal_mode is false: there is no write-ahead log";
 
@@ -163,11 +166,6 @@ const RULES: &[Rule] = &[
     when("memory.search.fusion", without_model, NO_MODEL),
     when("memory.search.semantic_weight", without_model, NO_MODEL),
     when(
-        "memory.search.semantic_weight",
-        |config| config.memory.search.fusion == Fusion::ReciprocalRank,
-        "it is for memory.search.fusion: weighted",
-    ),
-    when(
         "advanced_memory_tuning.embedding_advanced.prefetch_batches",
         runs_candle,
         "embedding.engine: candle cuts each text where it embeds it",
@@ -216,7 +214,8 @@ const RULES: &[Rule] = &[
 /// The rules about the key `name` (canonical).
 fn about(name: &str) -> impl Iterator<Item = &'static Rule> {
     let below = move |rule: &&Rule| {
-        name.strip_prefix(rule.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        let rest = name.strip_prefix(rule.name);
+        rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('.') && name != MODEL_PATH))
     };
     RULES.iter().filter(below)
 }
@@ -338,8 +337,8 @@ mod tests {
         ),
         (
             "memory.search.semantic_weight",
+            "embedding: {keyword_only: true}\nmemory: {search: {semantic_weight: 0.5}}",
             "memory: {search: {semantic_weight: 0.5, fusion: reciprocal_rank}}",
-            "memory: {search: {semantic_weight: 0.5, fusion: weighted}}",
         ),
         (
             "memory.search.fusion",
@@ -411,6 +410,14 @@ mod tests {
             assert!(known(rule.name).is_some(), "{}", rule.name);
             assert!(!rule.reason.is_empty() && !rule.reason.ends_with('.'), "{}", rule.reason);
         }
+    }
+
+    #[test]
+    fn where_the_model_lies_is_told_to_commands_too_that_load_it() {
+        let mut config = Config::default();
+        config.embedding.keyword_only = true;
+        assert_eq!(reason(&config, MODEL_PATH), None);
+        assert_eq!(reason(&config, "memory.embedding_config.batch_size"), Some(NO_MODEL));
     }
 
     #[test]

@@ -25,9 +25,9 @@ section! {
         pub default: String = EXTRACTIVE.to_owned(), Limits::NotEmpty;
         /// Providers that are asked, in this order, when the one an agent names does not answer.
         pub chain: Vec<String> = Vec::new();
-        /// Answers of each provider kept at most, for `agents.response_cache_ttl`.
+        /// Answers of all providers together kept at most, for `agents.response_cache_ttl`.
         pub cache_entries: usize = 1_000, whole(1, 1_000_000);
-        /// Size of the answers of each provider kept at most, in bytes.
+        /// Size of the answers of all providers together kept at most, in bytes.
         pub cache_size: Bytes = Bytes(32 << 20), whole(4_096, 16 << 30);
         /// The providers.
         pub providers: Rows<LlmProvider> = Rows::default();

@@ -1,6 +1,6 @@
 //! The time of the machine, and whether it is behind that of the log.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use caxton_events::{Clock, Timestamp};
 
@@ -18,6 +18,12 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_unix_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
+}
+
+/// A clock that never goes back: the time since this call.
+pub(super) fn stopwatch() -> impl Fn() -> Duration + Send + Sync + 'static {
+    let begun = Instant::now();
+    move || begun.elapsed()
 }
 
 impl Engine {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -98,6 +98,16 @@ impl From<StoreError> for SealLogError {
 /// Why there is no fork. The directory that was to be forked is as it was, and nothing is left of the fork.
 #[derive(Debug, thiserror::Error)]
 pub enum ForkDirError {
+    /// A directory that is whole cannot get this name.
+    #[error(
+        "{} is a mount point, a symbolic link or no name, and a fork is put in its place by renaming it; fork to a directory in \
+         it, or to another one",
+        to.display()
+    )]
+    Unnamable {
+        /// The directory.
+        to: PathBuf,
+    },
     /// There is something already.
     #[error("{} is not empty; fork to a directory that does not exist, or is empty", to.display())]
     NotEmpty {
@@ -209,8 +219,12 @@ fn absolute(dir: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// [`ForkDirError::NotEmpty`], [`ForkDirError::Inside`], or [`ForkDirError::Io`] where that could not be seen.
+/// [`ForkDirError::Unnamable`], [`ForkDirError::NotEmpty`], [`ForkDirError::Inside`], or [`ForkDirError::Io`] where that could not
+/// be seen.
 pub fn check_place(to: &Path) -> Result<(), ForkDirError> {
+    if !can_be_named(to) {
+        return Err(ForkDirError::Unnamable { to: to.to_owned() });
+    }
     match fs::read_dir(to).map(|mut entries| entries.next().is_none()) {
         Ok(true) => (),
         Ok(false) => return Err(ForkDirError::NotEmpty { to: to.to_owned() }),
@@ -218,6 +232,14 @@ pub fn check_place(to: &Path) -> Result<(), ForkDirError> {
         Err(source) => return Err(io_error(to)(source)),
     }
     data_dir_around(to).map_or(Ok(()), |data_dir| Err(ForkDirError::Inside { to: to.to_owned(), data_dir }))
+}
+
+/// Whether a directory that is made beside can get this name: `.`, `..` and the root are none, a mount point keeps its own, and a
+/// link is no directory.
+fn can_be_named(to: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
+    let is_apart = device(to).zip(device(&to.join(".."))).is_some_and(|(here, above)| here != above);
+    to.file_name().is_some() && !to.is_symlink() && !is_apart
 }
 
 /// Makes a data directory at `to`, which must not exist or be empty, that shares the events of `parent` up to `cut`. With
@@ -368,9 +390,27 @@ fn copy_vectors(from: &Path, beside: &Path, to: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::path::Path;
+
     use caxton_events::{Seq, Timestamp};
 
-    use super::Cut;
+    use super::{Cut, ForkDirError, check_place};
+
+    #[test]
+    fn a_place_whose_name_no_fork_can_get_is_refused_before_anything_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, link) = (folder.path().join("empty"), folder.path().join("link"));
+        std::fs::create_dir(&empty).unwrap();
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        for to in [Path::new("/proc"), Path::new("."), Path::new("/"), &empty.join(".."), &link] {
+            let refused = check_place(to);
+            assert!(matches!(refused, Err(ForkDirError::Unnamable { .. })), "{}: {refused:?}", to.display());
+        }
+        check_place(&empty).unwrap();
+        check_place(&folder.path().join("none")).unwrap();
+    }
 
     #[test]
     fn a_cut_is_a_position_or_a_time() {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use caxton_events::log::{AppendError, Appended, Batch, Head, IdempotencyKey};
-use caxton_events::{Draft, Record, Seq};
+use caxton_events::{AgentEvent, Draft, Event, Record, Seq};
 use caxton_projections::view::Part;
 use tokio::sync::oneshot;
 
@@ -24,8 +24,9 @@ type Answer = oneshot::Sender<Result<Outcome, SubmitError>>;
 /// A command that was decided and now waits for the commit.
 struct Decided {
     pending: Pending,
-    results: Vec<Result<Written, Refusal>>,
-    /// Its batch; none where everything asked for is there when those before it are.
+    /// What is said of it once those before it are recorded, which it may rest on.
+    answer: Result<Vec<Result<Written, Refusal>>, Vec<Refusal>>,
+    /// Its batch; none where it is refused, or everything asked for is there when those before it are.
     drafts: Vec<Draft>,
 }
 
@@ -88,14 +89,14 @@ impl MemoryWriter {
         let folded = self.fold(&records);
         self.positions.memory_changed();
         self.show_agents(&records);
-        for (answer, outcome) in waiting {
-            let _ = answer.send(match &folded {
-                Ok(()) => Ok(outcome),
-                Err(error) => Err(SubmitError::ProjectionStopped {
+        for (answer, told) in waiting {
+            let _ = answer.send(match (&folded, told) {
+                (Err(error), Ok(outcome)) => Err(SubmitError::ProjectionStopped {
                     name: Part::Graph.name(),
                     error: error.clone(),
                     last: outcome.last,
                 }),
+                (_, told) => told,
             });
         }
         again
@@ -129,7 +130,11 @@ impl MemoryWriter {
                         drafts.clone_from(&batch.drafts);
                         batches.push(batch);
                     }
-                    decided.push(Decided { pending, results, drafts });
+                    decided.push(Decided { pending, answer: Ok(results), drafts });
+                }
+                Err(SubmitError::Refused(refusals)) if !batches.is_empty() => {
+                    self.ids = ids;
+                    decided.push(Decided { pending, answer: Err(refusals), drafts: Vec::new() });
                 }
                 Err(error) => {
                     self.ids = ids;
@@ -161,10 +166,15 @@ impl MemoryWriter {
         }
         let Submission { actor, workspace, named, writes, atomic, .. } = submission;
         let caller = Caller { actor, workspace, named: named.as_ref(), everywhere: *everywhere };
-        let decision =
+        let mut decision =
             commands::decide(layer, caller, writes, *atomic, &mut self.ids).map_err(SubmitError::Graph)?;
         if submission.atomic && decision.results.iter().any(Result::is_err) {
             return Err(SubmitError::Refused(decision.results.into_iter().filter_map(Result::err).collect()));
+        }
+        if submission.causation.is_some() && self.is_removed(actor) {
+            let registers =
+                |event: &Event| matches!(event, Event::Agent(AgentEvent::ExternalRegistered { .. }));
+            decision.events.retain(|happened| !registers(&happened.event));
         }
         if decision.events.is_empty() {
             return Ok(Verdict::Decided { results: decision.results, batch: None });
@@ -189,8 +199,8 @@ impl MemoryWriter {
 /// What became of a group.
 #[derive(Default)]
 struct Placed {
-    /// Who is answered once it is folded.
-    waiting: Vec<(Answer, Outcome)>,
+    /// Who is answered once it is folded, and what.
+    waiting: Vec<(Answer, Result<Outcome, SubmitError>)>,
     /// Behind a command that was not recorded as it was decided.
     again: Vec<Pending>,
 }
@@ -203,7 +213,7 @@ fn placed(
     records: &mut Vec<Record>,
 ) -> Placed {
     let (mut placed, mut results, mut is_whole) = (Placed::default(), results.into_iter(), true);
-    for Decided { pending, results: written, drafts } in decided {
+    for Decided { pending, answer, drafts } in decided {
         let result = if !drafts.is_empty() {
             results.next().unwrap_or(Err(AppendError::SeriesBroken))
         } else if is_whole {
@@ -215,11 +225,11 @@ fn placed(
         match result {
             Ok(appended) => {
                 note(drafts, &appended, records);
-                let outcome = outcome(&appended, written);
+                let told = answer.map(|results| outcome(&appended, results)).map_err(SubmitError::Refused);
                 if pending.submission.wait == Wait::Durable {
-                    let _ = pending.answer.send(Ok(outcome));
+                    let _ = pending.answer.send(told);
                 } else {
-                    placed.waiting.push((pending.answer, outcome));
+                    placed.waiting.push((pending.answer, told));
                 }
             }
             Err(AppendError::SeriesBroken) => placed.again.push(pending),

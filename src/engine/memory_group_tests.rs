@@ -12,6 +12,7 @@ use caxton_events::{Draft, Event, Kind, MemoryEvent, MemoryId, Scope, Seq, Subje
 use caxton_projections::driver::catch_up;
 use caxton_projections::graph::{Graph, SqliteOptions};
 use caxton_projections::swap::Place;
+use caxton_projections::talk::TalkStore;
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{bounded, never};
 use tempfile::TempDir;
@@ -46,6 +47,7 @@ impl Desk {
         // Nobody waits until agents are known.
         positions.advance(Part::Talk, Seq(u64::MAX));
         let (nudge, _) = bounded(1);
+        let (talk, _) = TalkStore::open(&dir.path().join("talk")).unwrap();
         let writer = MemoryWriter {
             log: Arc::clone(&log),
             graph: Some(graph),
@@ -62,6 +64,7 @@ impl Desk {
             steps: Steps::new(StepLimits::default()),
             deferred: Vec::new(),
             undo_next: None,
+            talk: talk.reader(),
             nudge,
             damaged: Arc::new(AtomicBool::new(false)),
         };
@@ -174,6 +177,30 @@ fn what_was_decided_on_a_command_that_the_log_refused_is_decided_again() {
     let mut anew = Graph::open(&desk.dir.path().join("anew"), &SqliteOptions::default()).unwrap();
     catch_up(&desk.log.reader(), &mut anew, &mut |_, _| ()).unwrap();
     assert_eq!(anew.reader().digest().unwrap(), desk.writer.reader.digest().unwrap());
+}
+
+#[test]
+fn a_refusal_is_told_when_what_it_rests_on_is_recorded() {
+    let only_new = |name: &str| {
+        let Write::CreateEntity(entity) = create("global", name) else { panic!("it is another") };
+        Write::CreateEntity(NewEntity { on_existing: OnExisting::Refuse, ..entity })
+    };
+    let mut desk = Desk::new();
+    let (held, mut of_held) = asked("ada", vec![create("global", "tea"), create("agent:ada", "diary")]);
+    let (tea, mut of_tea) = asked("bob", vec![only_new("tea")]);
+    let (rain, mut of_rain) = asked("eve", vec![create("global", "rain")]);
+    let (again, mut of_again) = asked("joe", vec![only_new("rain")]);
+    desk.commit_while_held("agent:ada", vec![held, tea, rain, again]);
+    told(&mut of_held).unwrap_err();
+    // There is no tea of ada's that bob's could be one too many beside.
+    assert_eq!(status(&told(&mut of_tea).unwrap()), WriteStatus::Created);
+    assert_eq!(status(&told(&mut of_rain).unwrap()), WriteStatus::Created);
+    let refused = told(&mut of_again);
+    assert!(
+        matches!(&refused, Err(SubmitError::Refused(refusals)) if refusals[0].code == RefusalCode::AlreadyExists),
+        "{refused:?}"
+    );
+    assert_eq!(desk.recorded(), ["tea", "rain"]);
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use caxton_events::log::{Log, LogClosed};
-use caxton_events::{Event, Record, Seq};
+use caxton_events::{AgentId, Event, Record, Seq};
 use caxton_projections::driver::catch_up;
 use caxton_projections::graph::{Graph, GraphReader, SqliteOptions};
 use caxton_projections::projection::Projection;
 use caxton_projections::swap::Place;
+use caxton_projections::talk::TalkReader;
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, Sender, never, select};
 use tokio::sync::oneshot;
@@ -82,6 +83,8 @@ pub(super) struct MemoryWriter {
     pub(super) deferred: Vec<Pending>,
     /// An undo that ended the group before it.
     pub(super) undo_next: Option<Box<PendingUndo>>,
+    /// Who is an agent.
+    pub(super) talk: TalkReader,
     /// Tells the fold of agents that the log holds something for it.
     pub(super) nudge: Sender<()>,
     /// The graph's file was found damaged by a reader: nothing may be decided on it.
@@ -249,6 +252,11 @@ impl MemoryWriter {
             }
         }
         group
+    }
+
+    /// Whether the file of this agent is gone: what its last turn writes does not make it an agent again.
+    pub(super) fn is_removed(&self, agent: &AgentId) -> bool {
+        self.talk.read().registry.agent(agent).is_some_and(|agent| agent.removed)
     }
 
     /// Waits until whoever wrote for the first time can get messages: it is told that it is registered.

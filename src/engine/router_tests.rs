@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use caxton_events::conversation::{Content, ConversationEnd, Performative, Strategy};
 use caxton_events::log::{AppendError, Filter, Log, LogOptions, Series};
-use caxton_events::{AgentId, Clock as _, ConversationId, Draft, Kind, Seq, Subject, SystemEvent, Timestamp};
+use caxton_events::{AgentId, Clock, ConversationId, Draft, Kind, Seq, Subject, SystemEvent, Timestamp};
 use caxton_projections::talk::{TalkReader, TalkStore};
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Sender, bounded, never};
@@ -40,8 +40,13 @@ struct Desk {
 impl Desk {
     /// With the agent bob and the conversations x and y.
     fn new() -> Self {
+        Self::with(Arc::new(SystemClock))
+    }
+
+    /// The same, by another clock of the log.
+    fn with(clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), LogOptions::new([7; 16]), Arc::new(SystemClock)).unwrap();
+        let log = Log::open(dir.path(), LogOptions::new([7; 16]), clock).unwrap();
         let log = Arc::new(log);
         let (talk, store) = TalkStore::open(&dir.path().join("talk")).unwrap();
         let reader = talk.reader();
@@ -328,6 +333,48 @@ fn deadlines_that_could_not_be_recorded_are_recorded_later_and_once() {
     desk.router.look_at_deadlines(in_seconds(7_500));
     desk.fold_all();
     assert_eq!(desk.recorded(&KINDS), each_once(&["x", "y"]));
+}
+
+/// Ten hours behind.
+#[derive(Debug)]
+struct Slow;
+
+const HOUR_MILLIS: u64 = 3_600_000;
+
+impl Clock for Slow {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(SystemClock.now().unix_micros() - 10 * HOUR_MILLIS * 1_000)
+    }
+}
+
+#[test]
+fn other_timeouts_count_from_the_last_message_and_end_a_conversation_once() {
+    let mut desk = Desk::with(Arc::new(Slow));
+    let id: ConversationId = "z".parse().unwrap();
+    let wish = NewConversation { id: Some(id.clone()), ..NewConversation::default() };
+    let (opening, mut opened) = upkeep(Upkeep::Open(wish));
+    desk.router.decide(vec![opening]);
+    desk.fold_all();
+    told(&mut opened).unwrap();
+    // Each ends it earlier than the one before, the last one twelve hours after it was opened: in two hours.
+    let extends = (0..=2_000).rev().map(|more| {
+        let (conversation, idle) = (id.clone(), 12 * HOUR_MILLIS + more);
+        let idle_timeout_millis = Some(idle);
+        upkeep(Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis: None }).0
+    });
+    desk.router.decide(extends.collect());
+    desk.fold_all();
+    assert!(desk.router.deadlines.kept() < 1_200, "{}", desk.router.deadlines.kept());
+    let now = SystemClock.now().unix_micros();
+    let closed = |desk: &mut Desk, minutes: u64| {
+        desk.router.look_at_deadlines(Timestamp::from_unix_micros(now + minutes * 60_000_000));
+        desk.fold_all();
+        let closed = desk.recorded(&[Kind::ConversationClosed]);
+        closed.into_iter().find(|((stream, _), _)| stream == "z").map(|(_, count)| count)
+    };
+    assert_eq!(closed(&mut desk, 60), None);
+    assert_eq!(closed(&mut desk, 180), Some(1));
+    assert_eq!(closed(&mut desk, 20_000), Some(1));
 }
 
 #[test]

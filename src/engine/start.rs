@@ -21,6 +21,7 @@ use caxton_projections::embedding::{
 };
 use caxton_projections::graph::{self, GraphError, GraphReader, SqliteOptions};
 use caxton_projections::projection::{ApplyError, Projection};
+use caxton_projections::shred::shred;
 use caxton_projections::swap::Place;
 use caxton_projections::talk::OpenTalkError;
 use caxton_projections::vector::{OpenVectorsError, VectorOptions, Vectors};
@@ -30,6 +31,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::advice::{Said, Watched};
 use super::audit_fold;
 use super::base::{self, RestoreError, lacks_events};
+use super::clock::stopwatch;
 use super::copies;
 use super::erase::{self, EraseError, Erasing, Keepers};
 use super::fork::inherit_vectors;
@@ -41,7 +43,7 @@ use super::signing::{self, SigningKeyError};
 use super::start_graph::{Ends, StartedGraph, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
 use super::steps::StepLimits;
-use super::vector_fold::{VectorFold, fold_beside};
+use super::vector_fold::{Retry, VectorFold, fold_beside};
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
 use crate::commands::talk::Settings;
 use crate::failure;
@@ -277,10 +279,10 @@ impl Engine {
         let (reader, log) = (log.reader(), Arc::new(log));
         let (sealer, wakers) = (Arc::downgrade(&log), Arc::new(Wakers::new()));
         let talking = start_talk(options, &log, (talk, store), (&positions, offers.talk), &wakers)?;
-        let (sender, commands) = bounded(options.commands_max);
         let (damaged, awaited) = (Arc::new(AtomicBool::new(false)), graph.awaited().map(str::to_owned));
-        let (order, erasures) = bounded(0);
-        let ends = Ends { commands, erasures, offers: offers.graph, nudge: talking.nudge };
+        let ((sender, commands), (order, erasures)) = (bounded(options.commands_max), bounded(0));
+        let (nudge, talk) = (talking.nudge, view.talk().clone());
+        let ends = Ends { commands, erasures, offers: offers.graph, nudge, talk };
         let memory = start_memory(options, log, graph, (positions, Arc::clone(&damaged)), ends)?;
         let threads = Threads {
             memory,
@@ -298,7 +300,7 @@ impl Engine {
         let postings = audit_fold::start(&options.data_dir, &reader, &rebuilds, &stopping)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                view,
+                view: view.timed(stopwatch()),
                 rebuilds,
                 sealer,
                 postings,
@@ -423,8 +425,8 @@ fn record_start(log: &Log, embedding: Option<&EmbeddingService>) -> Result<(), S
     Ok(())
 }
 
-/// Cleans up after a crash in the middle of a rebuild, an export or a drop, and puts in place what was saved for a log that lost
-/// events.
+/// Cleans up after a crash in the middle of a rebuild, a comparison, an export or a drop, and puts in place what was saved for a
+/// log that lost events.
 fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
     let data_dir = &options.data_dir;
     for part in [Part::Graph, Part::Vectors, Part::Talk] {
@@ -439,6 +441,9 @@ fn settle(options: &EngineOptions, log: &Reader) -> Result<(), StartError> {
                 "a rebuild did not end; what was half built was removed"
             );
         }
+        // What a comparison folds afresh holds everything that is erased later.
+        let scratch = data_dir.join(format!("{}.verifying", part.name()));
+        shred(&scratch).map_err(|source| StartError::Directory { path: scratch, source })?;
     }
     let copies = copies::remove(data_dir);
     copies.map_err(|source| StartError::Directory { path: data_dir.clone(), source })?;
@@ -477,6 +482,7 @@ fn start_vectors(
         save_every: options.save_vectors_every,
         records_max: options.vector_records_max.max(1),
         offers,
+        retry: Retry::default(),
     };
     let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());
     let thread = Some(thread.map_err(StartError::Thread)?);

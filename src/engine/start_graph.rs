@@ -13,6 +13,7 @@ use caxton_projections::driver::{CatchUpError, catch_up};
 use caxton_projections::graph::{self, Graph, GraphReader};
 use caxton_projections::projection::Projection as _;
 use caxton_projections::swap::Place;
+use caxton_projections::talk::TalkReader;
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Receiver, Sender};
 
@@ -74,6 +75,7 @@ pub(super) struct Ends {
     pub(super) erasures: Receiver<MemoryWork>,
     pub(super) offers: Receiver<Offer<Graph>>,
     pub(super) nudge: Sender<()>,
+    pub(super) talk: TalkReader,
 }
 
 /// Starts the thread that keeps the graph.
@@ -82,7 +84,7 @@ pub(super) fn start_memory(
     log: Arc<Log>,
     graph: StartedGraph,
     (positions, damaged): (Arc<Positions>, Arc<AtomicBool>),
-    Ends { commands, erasures, offers, nudge }: Ends,
+    Ends { commands, erasures, offers, nudge, talk }: Ends,
 ) -> Result<JoinHandle<Arc<Log>>, StartError> {
     let reader = graph.reader();
     let (graph, awaited) = match graph {
@@ -112,6 +114,7 @@ pub(super) fn start_memory(
         steps: Steps::new(options.steps),
         deferred: Vec::new(),
         undo_next: None,
+        talk,
         nudge,
         damaged,
     };

@@ -17,7 +17,7 @@ pub struct Idempotency {
 /// A command with its sender.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// Who asks. An unknown agent is registered by this.
+    /// Who asks. An unknown agent is registered by this, unless an event led to it.
     pub actor: AgentId,
     /// The workspace it works in.
     pub workspace: WorkspaceId,
@@ -25,7 +25,8 @@ pub struct Submission {
     pub named: Option<Scope>,
     /// Ties together what one request caused; the request id of an edge.
     pub correlation: Option<String>,
-    /// The event that led to it, where there is one: the call of a tool.
+    /// The event that led to it, where there is one: the call of a tool. What a turn writes makes nobody known: its agent is, or
+    /// was removed meanwhile.
     pub causation: Option<Seq>,
     /// The client's own key.
     pub idempotency: Option<Idempotency>,

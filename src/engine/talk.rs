@@ -11,7 +11,8 @@ use crossbeam_channel::TrySendError;
 use tokio::sync::oneshot;
 
 use super::Engine;
-use crate::commands::talk::{Answered, Outgoing, Upkeep};
+use crate::commands::talk::routing::version_in;
+use crate::commands::talk::{Answered, Outgoing, To, Upkeep};
 use crate::commands::{Refusal, RefusalCode};
 use crate::telemetry;
 
@@ -413,16 +414,18 @@ pub(super) fn no_dead_letter(seq: Seq) -> TalkError {
 
 /// The wish to send a message again, to one receiver or to who can be found now.
 fn again(message: Message, receiver: Option<AgentId>) -> Outgoing {
-    use crate::commands::talk::To;
     let plain = matches!(message.content, Content::Text(_));
     let to = match (receiver, message.routing) {
         (Some(receiver), _) => To::Agents(vec![receiver]),
         (None, Some(routing)) => {
-            To::Capability { name: routing.capability, version: None, strategy: routing.strategy }
+            let version = version_in(&routing.reason).map(str::to_owned);
+            To::Capability { name: routing.capability, version, strategy: routing.strategy }
         }
         (None, None) => To::Agents(message.receivers),
     };
     Outgoing {
+        // Its sender may have been removed since.
+        registers: false,
         plain,
         conversation: Some(message.conversation),
         priority: message.priority,

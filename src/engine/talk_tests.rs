@@ -219,6 +219,62 @@ fn a_capability_that_nobody_offers_fails_back_and_can_be_replayed() {
 }
 
 #[test]
+fn a_dead_letter_is_sent_again_to_the_version_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    register(&engine, "bob");
+    offer(&engine, "bob", "work");
+    let to = To::Capability {
+        name: "work".parse().unwrap(),
+        version: Some("2".to_owned()),
+        strategy: Strategy::BestMatch,
+    };
+    let sent = engine.send_blocking(Outgoing { to, ..capability("ada", "work") }).unwrap();
+    assert!(sent.receivers.is_empty());
+    let letter = *engine.view().talk().read().conversations.dead_letters().keys().next().unwrap();
+    let again = engine.replay_blocking(letter, false).unwrap();
+    assert!(again.receivers.is_empty(), "{again:?}");
+    register(&engine, "eve");
+    let offer = NewCapability {
+        agent: name("eve"),
+        capability: "work".parse().unwrap(),
+        version: "2.1.0".to_owned(),
+        priority: 50,
+        metadata: None,
+        health_check_url: None,
+    };
+    engine.upkeep_blocking(&name("eve"), Upkeep::Offer(offer)).unwrap();
+    assert_eq!(engine.replay_blocking(letter, true).unwrap().receivers, [name("eve")]);
+    engine.stop();
+}
+
+#[test]
+fn names_like_an_unknown_one_are_looked_for_among_a_thousand_at_the_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    register(&engine, "bob");
+    let remedy = || match engine.send_blocking(text("ada", "bobb", "hi")) {
+        Err(TalkError::Refused(refusals)) => refusals[0].remedy.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(remedy(), "did you mean bob?");
+    let others = (0..1_000).map(|number| Draft {
+        stream: "agents".to_owned(),
+        actor: "system".to_owned(),
+        correlation: None,
+        causation: None,
+        event: AgentEvent::ExternalRegistered {
+            agent: name(&format!("someone-{number}")),
+            workspace: "lab".parse().unwrap(),
+        }
+        .into(),
+    });
+    engine.record(others.collect()).unwrap();
+    assert_eq!(remedy(), "register it with POST /agents, or send to a capability");
+    engine.stop();
+}
+
+#[test]
 fn an_atomic_batch_is_all_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path());

@@ -5,15 +5,19 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use caxton_events::log::{Batch, IdempotencyKey, Log, LogOptions};
-use caxton_events::memory::Validity;
+use caxton_events::memory::{Chosen, Later, Validity};
 use caxton_events::{Draft, Scope, Seq, SystemEvent, Timestamp};
 use caxton_projections::graph::EntityFilter;
 use caxton_projections::queries::{Search, SearchError, SearchMode};
+use caxton_projections::view::Part;
 
 use super::{
-    Engine, EngineOptions, Idempotency, Outcome, StartError, Submission, SubmitError, SystemClock, Wait,
+    Engine, EngineOptions, Idempotency, Outcome, StartError, Submission, SubmitError, SystemClock, UndoAsk,
+    Wait,
 };
 use crate::commands::{
     EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, Refusal, RefusalCode, Write,
@@ -298,6 +302,28 @@ fn a_graph_found_damaged_while_running_is_rebuilt_at_the_next_start() {
 }
 
 #[test]
+fn caches_learn_of_a_graph_that_an_undo_brought_up_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    submit(&engine, vec![create("a", "x")]);
+    let positions = engine.view().positions();
+    let changes = positions.memory_changes();
+    positions.stop(Part::Graph, "database or disk is full".to_owned());
+    let of_nobody = UndoAsk {
+        chosen: Chosen { agent: Some("nobody".parse().unwrap()), ..Chosen::default() },
+        later: Later::Refuse,
+        by: None,
+        correlation: None,
+        idempotency: None,
+        wait: Wait::Applied,
+    };
+    let outcome = tokio::runtime::Runtime::new().unwrap().block_on(engine.undo(of_nobody)).unwrap();
+    assert!(!outcome.is_recorded);
+    assert!(positions.get(Part::Graph).stopped.is_none() && positions.memory_changes() > changes);
+    engine.stop();
+}
+
+#[test]
 fn two_engines_do_not_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path());
@@ -359,10 +385,15 @@ fn what_one_agent_owns_is_found_behind_any_number_of_others() {
         limit: 3,
         ..Search::default()
     };
-    let answer = search.ask(engine.view()).unwrap();
+    let untimed = engine.view().clone().timed(|| Duration::ZERO);
+    let answer = search.ask(&untimed).unwrap();
     let found: Vec<_> = answer.hits.iter().map(|hit| hit.entity.name.as_str()).collect();
     assert_eq!((found, answer.exact), (vec!["mine"], true));
-    let more = Search { owner: None, limit: 1_100, ..search }.ask(engine.view()).unwrap();
+    let hours = AtomicU64::new(0);
+    let late = move || Duration::from_secs(3_600 * hours.fetch_add(1, Ordering::Relaxed));
+    let answer = search.ask(&engine.view().clone().timed(late)).unwrap();
+    assert!(answer.hits.is_empty() && !answer.exact, "there was no time to look further, and that is said");
+    let more = Search { owner: None, limit: 1_100, ..search }.ask(&untimed).unwrap();
     assert!(more.hits.len() < 1_100 && !more.exact, "some are lacking, and that is said");
     engine.stop();
 }

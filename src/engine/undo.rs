@@ -324,7 +324,7 @@ impl MemoryWriter {
         if let (None, Some(reason)) = (&self.graph, &self.awaited) {
             return Err(SubmitError::Rebuilding { name, reason: reason.clone() }.into());
         }
-        self.fold_to_head().map_err(|error| SubmitError::Unavailable { name, error })?;
+        self.follow_log().map_err(|error| SubmitError::Unavailable { name, error })?;
         let key = ask.idempotency.as_ref().map(|asked| asked.scoped(&actor(ask)));
         if let (Some(key), Some(asked)) = (&key, &ask.idempotency)
             && let Some(known) = self.log.reader().key(key)?

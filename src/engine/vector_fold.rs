@@ -21,7 +21,9 @@ use crate::{failure, telemetry};
 /// How long the thread waits for records before it looks whether it should stop.
 const IDLE: Duration = Duration::from_millis(200);
 /// How long it waits after a failure before it tries again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The same after many: what fails each time may cost the model as much as what goes well.
+const RETRY_MAX: Duration = Duration::from_mins(1);
 /// Records folded at a time while something else is waited for, which may wait as long for the last of them.
 const BESIDE_RECORDS: usize = 128;
 /// Records behind the log from which vectors are folded beside the graph.
@@ -41,6 +43,29 @@ pub(super) struct VectorFold {
     pub(super) records_max: usize,
     /// Another fold to take in place of the one in use.
     pub(super) offers: Receiver<Offer<Vectors>>,
+    pub(super) retry: Retry,
+}
+
+/// When a fold that failed is tried again: after twice as long each time.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    waits: Duration,
+    at: Option<Instant>,
+}
+
+impl Retry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.at.is_none_or(|at| at <= now)
+    }
+
+    fn note(&mut self, went_well: bool, now: Instant) {
+        if went_well {
+            *self = Self::default();
+        } else {
+            self.waits = (self.waits * 2).clamp(RETRY_MIN, RETRY_MAX);
+            self.at = now.checked_add(self.waits);
+        }
+    }
 }
 
 /// Folds the next records, `max` at the most; how many there were.
@@ -109,13 +134,12 @@ impl VectorFold {
                 let _ = answer.send(self.scrub(&erased));
             }
             let head = self.log.wait_beyond(self.vectors.checkpoint(), IDLE);
-            if head > self.vectors.checkpoint()
-                && let Err(error) = self.fold_next()
-            {
+            let is_due = head > self.vectors.checkpoint() && self.retry.is_due(Instant::now());
+            if is_due && let Err(error) = self.fold_next() {
                 self.stopped(error);
-                thread::sleep(RETRY);
-            } else if self.log.closed().is_some() {
-                // Who waits for a closed log is woken at once, every time.
+            }
+            if self.retry.at.is_some() || self.log.closed().is_some() {
+                // Who waits for what is there, or for a closed log, is woken at once, every time.
                 thread::sleep(IDLE);
             }
             if let Ok(offer) = self.offers.try_recv() {
@@ -158,6 +182,7 @@ impl VectorFold {
                 self.vectors.replace(fold).map_err(|fold| format!("it is at {}", fold.checkpoint()))
             });
         if adopted.is_ok() {
+            self.retry.note(true, Instant::now());
             self.positions.advance(Part::Vectors, checkpoint);
             self.positions.memory_changed();
             self.save();
@@ -180,7 +205,9 @@ impl VectorFold {
     }
 
     fn fold_next(&mut self) -> Result<(), String> {
-        let folded = fold_some(&mut self.vectors, &self.log, self.records_max)?;
+        let folded = fold_some(&mut self.vectors, &self.log, self.records_max);
+        self.retry.note(folded.is_ok(), Instant::now());
+        let folded = folded?;
         self.positions.advance(Part::Vectors, self.vectors.checkpoint());
         if folded > 0 {
             self.positions.memory_changed();
@@ -193,5 +220,28 @@ impl VectorFold {
             let error = failure::chain(&error);
             tracing::warn!(%error, "could not save the vectors; the next start folds them again from the log");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Retry;
+
+    #[test]
+    fn what_fails_again_and_again_is_tried_after_twice_as_long_each_time() {
+        let (mut retry, mut now) = (Retry::default(), Instant::now());
+        assert!(retry.is_due(now));
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            retry.note(false, now);
+            assert!(!retry.is_due(now + Duration::from_millis(seconds * 1_000 - 1)), "{seconds}");
+            now += Duration::from_secs(seconds);
+            assert!(retry.is_due(now), "{seconds}");
+        }
+        retry.note(true, now);
+        assert!(retry.is_due(now));
+        retry.note(false, now);
+        assert!(retry.is_due(now + Duration::from_secs(1)), "as after the first");
     }
 }

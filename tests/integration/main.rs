@@ -45,6 +45,7 @@ mod retention;
 mod said;
 mod search;
 mod server;
+mod starting;
 mod streams;
 mod system;
 mod talk_state;

@@ -339,6 +339,22 @@ fn an_entity_with_more_than_one_write_takes_comes_in_whole_and_counts_once() {
 }
 
 #[test]
+fn an_import_that_is_repeated_with_its_key_is_counted_as_the_first_time() {
+    let server = Server::start();
+    let relation = json!({"from_entity": "many", "to_entity": "long", "relation_type": "precedes"});
+    let data = json!({"entities": large_entities(), "relations": [relation]});
+    let body = json!({"agent_id": "ada", "merge_strategy": "skip_existing", "data": data});
+    let import = || {
+        let ask = server.ask("POST", "/memory/import").header("Idempotency-Key", "one").json(&body);
+        let answer = ask.send().expect(201).json();
+        ["entities_imported", "entities_skipped", "relations_imported", "relations_skipped"]
+            .map(|name| answer[name].as_u64().unwrap())
+    };
+    assert_eq!(import(), [2, 0, 1, 0]);
+    assert_eq!(import(), [2, 0, 1, 0], "the entities are there by now");
+}
+
+#[test]
 fn a_large_entity_that_is_refused_leaves_nothing_and_says_which_text_it_is() {
     let mut many = large_entities().swap_remove(0);
     many["observations"][10_000] = json!("a\u{0}b");

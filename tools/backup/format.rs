@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use caxton_events::log::Head;
+use caxton_events::log::{ForkedFrom, Head};
 use caxton_events::{Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,9 @@ pub struct Manifest {
     pub checkpoint: Option<String>,
     /// The key that signed it.
     pub public_key: Option<String>,
+    /// The logs that it was forked from, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forks: Vec<ForkedFrom>,
     /// Every time it was made, the first one first.
     pub made: Vec<Made>,
     /// Every file, runs first and in order.
@@ -194,6 +197,7 @@ impl Manifest {
             head: BackupHead { seq: Seq::ZERO, root: String::new(), recorded_at: Timestamp::EPOCH },
             checkpoint: None,
             public_key: None,
+            forks: Vec::new(),
             made: Vec::new(),
             parts: Vec::new(),
         }

@@ -11,6 +11,7 @@
 //! files as frames), [`begin()`] (frames to a folder), [`check()`], [`restore()`].
 
 mod check;
+mod disk;
 mod extras;
 pub mod format;
 mod frames;

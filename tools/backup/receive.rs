@@ -8,6 +8,7 @@ use caxton_events::log::{End, ReadError, open::data_dir_around};
 use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
+use super::disk::{create_private, is_plain, remove_unnamed, sync_tree, write_private};
 use super::format::{
     BackupHead, FILES_DIR, LOCK_FILE, LOG_DIR, MANIFEST_FILE, MANIFEST_PART, Made, Manifest, ManifestError,
     Part, PartKind, Run, read_manifest,
@@ -18,6 +19,8 @@ use crate::counted::counted;
 
 /// Bytes after which a run goes on in another file.
 const RUN_BYTES: u64 = 256 << 20;
+/// Files that are named to people at the most.
+const KEPT_SHOWN: usize = 5;
 
 /// Why a backup was not made or added to. What was there before is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -121,11 +124,13 @@ pub struct Added {
     pub bytes_in_all: u64,
     /// Files of agents, the configuration and so on in it.
     pub files: usize,
+    /// Those of them that are as they were the last time, because this time brought none of their kind.
+    pub kept: Vec<String>,
 }
 
 impl std::fmt::Display for Added {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { dir, after, head, events, bytes, bytes_in_all, files } = self;
+        let Self { dir, after, head, events, bytes, bytes_in_all, files, kept } = self;
         write!(
             f,
             "{}: {} behind {after} up to {}, {bytes} bytes written, read back and verified; {bytes_in_all} bytes and {} in all\n\
@@ -135,7 +140,14 @@ impl std::fmt::Display for Added {
             head.seq,
             counted(*files as u64, "file"),
             head.root
-        )
+        )?;
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let shown = kept.iter().take(KEPT_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        write!(f, "\nkept from the time before, because this time brought none of the kind: {shown}")?;
+        let more = kept.len().saturating_sub(KEPT_SHOWN);
+        if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
     }
 }
 
@@ -357,10 +369,9 @@ impl Receiver {
     fn finish(&mut self, taken: Taken, after: Seq, at: Timestamp, by: &str) -> Result<Added, ReceiveError> {
         let Taken { begin, extras, runs, mut bytes } = taken;
         let mut manifest = self.manifest.clone().unwrap_or_else(|| Manifest::empty(begin.log_id.clone()));
-        manifest.parts.retain(|part| part.kind == PartKind::Log);
-        manifest.parts.extend(runs);
+        let kept = replace_parts(&mut manifest.parts, runs, &extras);
         let number = manifest.made.len() + 1;
-        let files = extras.len();
+        let files = extras.len() + kept.len();
         for extra in extras {
             let part = self.write_file(number, extra)?;
             bytes += part.bytes;
@@ -368,6 +379,10 @@ impl Receiver {
         }
         manifest.head = self.end.head().into();
         (manifest.checkpoint, manifest.public_key) = (begin.checkpoint, begin.public_key);
+        // An older server does not say them.
+        if !begin.forks.is_empty() {
+            manifest.forks = begin.forks;
+        }
         manifest.made.push(Made { at, after, until: self.end.seq(), by: by.to_owned() });
         let failed = |source| ReceiveError::Io { path: self.dir.join(MANIFEST_FILE), source };
         for folder in [LOG_DIR, FILES_DIR] {
@@ -388,6 +403,7 @@ impl Receiver {
             bytes,
             bytes_in_all: manifest.parts.iter().map(|part| part.bytes).sum(),
             files,
+            kept,
         })
     }
 
@@ -421,6 +437,20 @@ impl Receiver {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Puts new runs behind those that are there, and makes way for new files. A kind of which none came stays: without a configuration
+/// at hand, without the key asked for, or where agents are not looked for, nothing says that they are gone. The names of what stays.
+fn replace_parts(parts: &mut Vec<Part>, runs: Vec<Part>, extras: &[Extra]) -> Vec<String> {
+    let (mut all, others): (Vec<Part>, Vec<Part>) =
+        parts.drain(..).partition(|part| part.kind == PartKind::Log);
+    all.extend(runs);
+    let is_kept = |part: &Part| extras.iter().all(|extra| extra.kind != part.kind);
+    let kept: Vec<Part> = others.into_iter().filter(is_kept).collect();
+    let names = kept.iter().map(|part| part.name.clone()).collect();
+    all.extend(kept);
+    *parts = all;
+    names
 }
 
 /// What came, before it is part of the backup.
@@ -527,54 +557,4 @@ impl<S: Read> Read for Hashed<S> {
         self.hasher.update(&bytes[..read]);
         Ok(read)
     }
-}
-
-/// Whether a name stands for a file right there, or below in folders of plain names.
-pub(super) fn is_plain(name: &str) -> bool {
-    let path = Path::new(name);
-    !name.is_empty()
-        && !name.contains('\\')
-        && path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
-}
-
-/// Makes a file that only its owner may read: a backup holds what everybody wrote.
-fn create_private(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
-}
-
-/// Writes such a file and waits until it is on disk.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = create_private(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-/// Makes the names in `dir` and below last.
-pub(super) fn sync_tree(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            sync_tree(&path)?;
-        }
-    }
-    File::open(dir)?.sync_all()
-}
-
-fn remove_unnamed(dir: &Path, named: &dyn Fn(&Path) -> bool) -> io::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            remove_unnamed(&path, named)?;
-            // One that still holds something stays.
-            let _ = fs::remove_dir(&path);
-        } else if !named(&path) {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }

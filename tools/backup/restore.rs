@@ -16,9 +16,9 @@ use caxton_events::{Clock, Seq, Timestamp};
 use serde::Serialize;
 
 use super::check::{Problem, missing, walk};
+use super::disk::{can_be_named, is_plain, sync_tree, write_private};
 use super::format::{BackupHead, Manifest, ManifestError, PartKind, read_manifest};
 use super::frames::Frame;
-use super::receive::{is_plain, sync_tree, write_private};
 use crate::counted::counted;
 
 /// Name of the file that says where a directory came from.
@@ -137,6 +137,16 @@ pub enum RestoreError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A directory that is whole cannot get this name.
+    #[error(
+        "{} is a mount point, a symbolic link or no name, and a restored directory is put in its place by renaming it; name a \
+         directory in it, or another one",
+        to.display()
+    )]
+    Unnamable {
+        /// The directory.
+        to: PathBuf,
+    },
     /// Somebody uses the directory that is to be moved aside, or a lock cannot be taken.
     #[error(transparent)]
     Lock(#[from] OpenError),
@@ -224,6 +234,10 @@ pub fn restore(
         Until::End => true,
     };
     let taken = is_taken(to).map_err(|source| RestoreError::Io { path: to.to_owned(), source })?;
+    // A link to a directory with something in it can be moved aside; what is behind any other is not replaced.
+    if !can_be_named(to) || (!taken && to.is_symlink()) {
+        return Err(RestoreError::Unnamable { to: to.to_owned() });
+    }
     if taken && !options.force {
         return Err(RestoreError::NotEmpty { dir: to.to_owned() });
     }
@@ -320,6 +334,7 @@ fn build_log(
     progress: &mut dyn FnMut(Seq, Seq),
 ) -> Result<(Head, bool), RestoreError> {
     let mut log = LogBuild::begin(dir, log_id)?;
+    log.forked_from(manifest.forks.clone());
     let mut last = match until {
         Until::Seq(until) => until,
         Until::End | Until::Time(_) => manifest.head.seq,

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 
 use caxton_events::Seq;
-use caxton_events::log::{End, Head, ProveError, ReadError, Reader, Signer, Stretch};
+use caxton_events::log::{End, ForkedFrom, Head, ProveError, ReadError, Reader, Signer, Stretch};
 use serde::{Deserialize, Serialize};
 
 use super::format::PartKind;
 use super::frames::Frame;
+
+/// Idempotency keys that are in memory at the most.
+const KEYS_MAX: usize = 4_096;
 
 /// What is to follow: the end of the backup that is added to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,6 +88,8 @@ pub(super) struct Begin {
     pub(super) root: String,
     pub(super) checkpoint: Option<String>,
     pub(super) public_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) forks: Vec<ForkedFrom>,
 }
 
 /// What a file is.
@@ -101,7 +106,10 @@ pub struct Frames {
     after: Seq,
     front: VecDeque<Vec<u8>>,
     stretch: Option<Stretch>,
-    keys: Option<VecDeque<Vec<u8>>>,
+    /// The next idempotency keys with their rows.
+    keys: VecDeque<(String, Vec<u8>)>,
+    /// The last key that was read.
+    key: Option<String>,
     ended: bool,
 }
 
@@ -133,13 +141,15 @@ pub fn source(
         root: head.root.to_string(),
         checkpoint: signer.map(|signer| signer.sign(head).to_string()),
         public_key: signer.map(|signer| signer.public_key().to_string()),
+        forks: reader.origin().map_err(ReadError::from)?.forks,
     };
     let mut front = VecDeque::from([Frame::Begin(json(&begin)).encode()]);
     for Extra { kind, name, content } in extras {
         front.push_back(Frame::File(json(&FileHead { kind, name }), content).encode());
     }
     let stretch = Some(reader.stretch(end, head.seq));
-    Ok(Frames { reader: reader.clone(), head, after, front, stretch, keys: None, ended: false })
+    let (reader, keys) = (reader.clone(), VecDeque::new());
+    Ok(Frames { reader, head, after, front, stretch, keys, key: None, ended: false })
 }
 
 /// A struct of texts and numbers, which is always JSON.
@@ -160,18 +170,15 @@ impl Frames {
         if let Some(block) = self.stretch.as_mut().and_then(Iterator::next) {
             return Ok(Some(Frame::Block(block?).encode()));
         }
-        if self.stretch.take().is_some() {
-            // Read in one go: the table is in the order of keys, and one that is added meanwhile must not be missed or met
-            // twice.
-            let mut keys = VecDeque::new();
-            self.reader.keys_of::<ReadError>(self.after, self.head.seq, &mut |key, row| {
-                keys.push_back(Frame::Key(key.to_owned(), row.to_vec()).encode());
-                Ok(())
-            })?;
-            self.keys = Some(keys);
+        self.stretch = None;
+        if self.keys.is_empty() {
+            // One that is added meanwhile is of an event behind the head, and not asked for.
+            let stretch = (self.after, self.head.seq);
+            self.keys = self.reader.keys_behind(self.key.as_deref(), stretch, KEYS_MAX)?.into();
+            self.key = self.keys.back().map(|(key, _)| key.clone());
         }
-        if let Some(frame) = self.keys.as_mut().and_then(VecDeque::pop_front) {
-            return Ok(Some(frame));
+        if let Some((key, row)) = self.keys.pop_front() {
+            return Ok(Some(Frame::Key(key, row).encode()));
         }
         self.ended = true;
         Ok(Some(Frame::End(self.head.seq).encode()))
@@ -188,5 +195,57 @@ impl Iterator for Frames {
         let frame = self.step();
         self.ended |= frame.is_err();
         frame.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::sync::Arc;
+
+    use caxton_events::log::{Batch, IdempotencyKey, Log, LogOptions};
+    use caxton_events::{Clock, Draft, SystemEvent, Timestamp};
+
+    use super::{Frame, KEYS_MAX, Wanted, source};
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix_micros(43_200_000_000)
+        }
+    }
+
+    #[test]
+    fn no_more_keys_than_a_page_are_in_memory_and_none_is_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), LogOptions::new([7; 16]), Arc::new(Noon)).unwrap();
+        let batch = |number: usize| {
+            let draft = Draft {
+                stream: "system".to_owned(),
+                actor: "ada".to_owned(),
+                correlation: None,
+                causation: None,
+                event: SystemEvent::ServerStopped.into(),
+            };
+            let (key, answer) = (format!("key {number:05}"), Vec::new());
+            let key = IdempotencyKey { key, fingerprint: [1; 32], answer };
+            Batch { key: Some(key), ..Batch::of(vec![draft]) }
+        };
+        let count = 2 * KEYS_MAX + 1;
+        for appended in log.append((0..count).map(batch).collect()).unwrap() {
+            appended.unwrap();
+        }
+        let mut frames = source(&log.reader(), &Wanted::default(), Vec::new(), None).unwrap();
+        let mut found = 0;
+        while let Some(frame) = frames.next() {
+            assert!(frames.keys.len() < KEYS_MAX);
+            if let Some(Frame::Key(key, _)) = Frame::read(&mut frame.unwrap().as_slice()).unwrap() {
+                assert_eq!(key, format!("key {found:05}"));
+                found += 1;
+            }
+        }
+        assert_eq!(found, count);
     }
 }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod forks;
+mod kept;
+mod places;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

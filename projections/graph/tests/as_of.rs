@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::model::{SCOPES, WORDS, steps, tell};
 use super::{Fixture, Story};
 use crate::graph::{
-    DIFF_RECORDS_MAX, DiffQuery, Difference, Direction, EntityFilter, Fact, GraphReader, RelationFilter,
-    WalkQuery, WalkStrategy,
+    DIFF_RECORDS_MAX, DiffQuery, Difference, Direction, EntityFilter, Fact, GraphReader, HistoryQuery,
+    RelationFilter, WalkQuery, WalkStrategy,
 };
 use crate::projection::Projection as _;
 use crate::text::KeywordQuery;
@@ -93,7 +93,14 @@ fn assert_rows_alike(past: &GraphReader, present: &GraphReader, id: MemoryId) {
         |reader: &GraphReader| reader.observation_count_at(id, Timestamp::from_unix_micros(500)).unwrap();
     assert_eq!(true_at(past), true_at(present));
     assert_eq!(past.observations_of(id, None, 3).unwrap(), present.observations_of(id, None, 3).unwrap());
-    assert_eq!(past.neighbours(id, 2, 2).unwrap(), present.neighbours(id, 2, 2).unwrap());
+    let parts = |reader: &GraphReader| {
+        let parts = reader.at_once(|graph| {
+            let before = graph.observations_before(id, MemoryId(u64::from(u32::MAX)), 2)?;
+            Ok((before, graph.entity_standing(id)?, graph.observation_extent(id)?))
+        });
+        parts.unwrap()
+    };
+    assert_eq!(parts(past), parts(present));
     assert_eq!(past.history(id).unwrap(), present.history(id).unwrap());
     let around =
         |reader: &GraphReader| reader.relations_of(id, Direction::Both, &[], 0.2, None, 100).unwrap();
@@ -131,7 +138,7 @@ fn number(fact: &Fact) -> MemoryId {
 /// All differences between two records, page by page.
 fn differences(reader: &GraphReader, from: u64, to: u64, limit: usize) -> Vec<Difference> {
     let (from, to) = (Seq(from), Seq(to));
-    let mut query = DiffQuery { scopes: Vec::new(), from, to, after: from, limit };
+    let mut query = DiffQuery { scopes: Vec::new(), from, to, after: from, limit, bytes: u64::MAX };
     let mut found = Vec::new();
     loop {
         let page = reader.diff(&query).unwrap();
@@ -237,6 +244,7 @@ fn a_difference_is_what_became_of_a_row_and_not_each_step() {
         to: Seq(story.records.len() as u64),
         after: Seq(from),
         limit: 100,
+        bytes: u64::MAX,
     };
     let own = reader.diff(&query).unwrap().differences;
     assert_eq!(own.iter().map(|one| one.seq.0).collect::<Vec<_>>(), [from + 7]);
@@ -273,7 +281,8 @@ fn a_page_of_differences_looks_through_a_bounded_stretch_of_the_log() {
     let mut fixture = Fixture::told(&story, 1);
     let end = Seq(DIFF_RECORDS_MAX * 2 + 7);
     fixture.graph.fold(&[], end).unwrap();
-    let query = DiffQuery { scopes: Vec::new(), from: Seq::ZERO, to: end, after: Seq::ZERO, limit: 10 };
+    let (from, after, bytes) = (Seq::ZERO, Seq::ZERO, u64::MAX);
+    let query = DiffQuery { scopes: Vec::new(), from, to: end, after, limit: 10, bytes };
     let reader = fixture.graph.reader();
     let page = reader.diff(&query).unwrap();
     assert_eq!((page.differences.len(), page.through), (1, Seq(DIFF_RECORDS_MAX)));
@@ -281,6 +290,49 @@ fn a_page_of_differences_looks_through_a_bounded_stretch_of_the_log() {
     assert_eq!((page.differences.len(), page.through), (0, Seq(DIFF_RECORDS_MAX * 2)));
     let page = reader.diff(&DiffQuery { after: page.through, ..query }).unwrap();
     assert_eq!((page.differences.len(), page.through), (0, end));
+}
+
+#[test]
+fn a_page_of_differences_or_of_a_history_ends_where_its_texts_take_too_much() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "person");
+    let bob = story.entity("agent:bob", "bob", "person");
+    for number in 0..10 {
+        story.note(ada, &format!("{number}{}", "x".repeat(99)));
+    }
+    story.relate(ada, bob, "knows", 0.5);
+    story.rename(ada, "augusta");
+    let (to, from) = (Seq(story.records.len() as u64), Seq(2));
+    let reader = Fixture::told(&story, 3).graph.reader();
+    let query = DiffQuery { scopes: Vec::new(), from, to, after: from, limit: 100, bytes: 250 };
+    let page = reader.diff(&query).unwrap();
+    assert_eq!((page.differences.len(), page.through), (3, Seq(5)));
+
+    let all = reader.history(ada).unwrap();
+    assert_eq!(all.len(), 13);
+    for (limit, bytes, most) in [(100, 250, 4), (2, 250, 2), (100, 1, 1), (100, u64::MAX, 13)] {
+        let (entity, scopes) = (ada, scopes(&["global"]));
+        let mut query = HistoryQuery { entity, scopes, after: Seq::ZERO, limit, bytes };
+        let (mut found, mut longest) = (Vec::new(), 0);
+        loop {
+            let page = reader.history_page(&query).unwrap();
+            longest = longest.max(page.rows.len());
+            query.after = page.rows.last().unwrap().created_seq;
+            found.extend(page.rows);
+            if page.is_last {
+                break;
+            }
+        }
+        assert_eq!((&found, longest), (&all, most), "{limit} {bytes}");
+    }
+    let (entity, scopes_of_bob) = (ada, scopes(&["agent:bob"]));
+    let (after, limit, bytes) = (Seq::ZERO, 100, u64::MAX);
+    let theirs = HistoryQuery { entity, scopes: scopes_of_bob.clone(), after, limit, bytes };
+    let page = reader.history_page(&theirs).unwrap();
+    assert_eq!(page.rows.len(), 10, "observations are of no scope of their own");
+    let was_bobs = |reader: &GraphReader, id| reader.entity_was_in(id, &scopes_of_bob).unwrap();
+    assert!(was_bobs(&reader, bob) && !was_bobs(&reader, ada));
+    assert!(!was_bobs(&reader.as_of(Seq(1)), bob), "not yet");
 }
 
 #[test]

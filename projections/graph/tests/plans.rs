@@ -1,9 +1,10 @@
 //! The indexes: the seed's names are there, and every hot query uses one.
 
 use super::{Fixture, Story};
+use crate::graph::as_of::Listed;
 use crate::graph::reader::relation_sql;
-use crate::graph::{AsOf, FILE_NAME, columns};
-use caxton_events::{MemoryEvent, Seq};
+use crate::graph::{AsOf, FILE_NAME, GraphReader, PageMax, columns};
+use caxton_events::{MemoryEvent, MemoryId, Seq};
 
 const SEED: [&str; 13] = [
     "idx_embeddings_similarity",
@@ -308,5 +309,80 @@ fn every_hot_query_uses_its_index() {
             let sorted = plan.contains("TEMP B-TREE") && !plan.contains("idx_relations_from");
             assert!(!sorted && !plan.contains("SCAN"), "{sql}\n{plan}");
         }
+    }
+}
+
+/// What pages of lists, behind the number 5, read rows from that were removed since `seq`.
+fn sources_of_the_removed(reader: &GraphReader, seq: u64) -> [String; 4] {
+    let lists = [
+        ("entities", "e", "e.scope_id = 1 AND e.id > :after"),
+        ("entities", "e", "e.entity_type = 'a' AND e.scope_id = 1 AND e.id > :after"),
+        ("observations", "o", "o.id > :after"),
+        ("relations", "r", "(r.scope_id = 1 OR r.scope_id = 2) AND r.id > :after"),
+    ];
+    lists.map(|(table, alias, condition)| {
+        let read = |connection: &rusqlite::Connection| {
+            let listed = Listed { table, alias, condition, params: &[(":after", &5)] };
+            AsOf::seq(Seq(seq)).sources(connection, &listed)
+        };
+        reader.with("a plan", read).unwrap().gone
+    })
+}
+
+#[test]
+fn a_list_near_the_head_looks_for_what_was_removed_since_and_not_through_the_whole_past() {
+    let fixture = with_past();
+    let reader = fixture.graph.reader();
+    let head = reader.checkpoint().unwrap().0;
+    let by_removal = ["entities e", "entities e", "observations o", "relations r"]
+        .map(|source| format!("{source} INDEXED BY idx_{}_removed", &source[..source.len() - 2]));
+    for seq in [head, head - 3] {
+        assert_eq!(sources_of_the_removed(&reader, seq), by_removal, "{seq}");
+    }
+    let by_place = ["entities e", "entities e", "observations o", "relations r"];
+    assert_eq!(sources_of_the_removed(&reader, 500), by_place, "more was written since than is removed");
+    let never = Fixture::told(&Story::default(), 1);
+    assert_eq!(sources_of_the_removed(&never.graph.reader(), 0), by_place, "there is no past");
+    let sql = AsOf::seq(Seq(500)).sql("e", |alive| {
+        let index = if alive.contains("IS NULL") { "" } else { "INDEXED BY idx_entities_removed" };
+        format!("SELECT e.id FROM entities e {index} WHERE e.scope_id = 1 AND e.id > 5 AND {alive}")
+    });
+    let plan = plan(&fixture, &(sql + " ORDER BY 1 LIMIT 9"));
+    assert!(plan.contains("idx_entities_scope (") && plan.contains("idx_entities_removed ("), "{plan}");
+}
+
+#[test]
+fn pages_are_the_same_whichever_way_the_removed_are_found() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "person");
+    let notes: Vec<MemoryId> = (0..40).map(|number| story.note(ada, &format!("note {number}"))).collect();
+    let told = |story: &mut Story, what: &str| {
+        for id in notes.iter().step_by(2) {
+            let (content, validity) = (format!("{what} {id}"), caxton_events::memory::Validity::default());
+            story.tell(MemoryEvent::ObservationUpdated { id: *id, entity: ada, content, validity });
+        }
+    };
+    told(&mut story, "once");
+    let moment = Seq(story.records.len() as u64);
+    let then = Fixture::told(&story, 7);
+    // Few records behind the moment, and then many.
+    story.tell(MemoryEvent::ObservationRemoved { id: notes[31], entity: ada });
+    let near = Fixture::told(&story, 7);
+    told(&mut story, "twice");
+    let far = Fixture::told(&story, 7);
+    let all = |reader: &GraphReader| {
+        let (mut pages, mut list, mut after) = (Vec::new(), Vec::new(), None);
+        loop {
+            let page = reader.observations_of(ada, after, 6).unwrap();
+            let Some(last) = page.last() else { return (pages, list) };
+            list.extend(reader.list_observations(after, PageMax { rows: 6, bytes: 1 << 20 }).unwrap());
+            after = Some(last.id);
+            pages.extend(page);
+        }
+    };
+    let expected = all(&then.graph.reader());
+    assert_eq!(expected.0.len(), notes.len());
+    for fixture in [near, far] {
+        assert_eq!(all(&fixture.graph.reader().as_of(moment)), expected);
     }
 }

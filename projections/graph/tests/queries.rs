@@ -97,9 +97,17 @@ fn rows_are_found_by_number_and_by_name() {
         |found: Vec<crate::graph::Observation>| found.into_iter().map(|one| one.content).collect::<Vec<_>>();
     assert_eq!(text(reader.observations_of(ada, Some(notes[0]), 2).unwrap()), ["two", "three"]);
     assert_eq!(text(reader.observations(&[notes[3], notes[0]]).unwrap()), ["four", "one"]);
-    assert_eq!(text(reader.neighbours(notes[2], 1, 9).unwrap()), ["two", "four", "five"]);
-    assert_eq!(text(reader.neighbours(notes[2], 9, 0).unwrap()), ["one", "two"]);
-    assert_eq!(text(reader.neighbours(MemoryId(77), 1, 1).unwrap()), Vec::<String>::new());
+    reader
+        .at_once(|graph| {
+            assert_eq!(text(graph.observations_of(ada, notes[2], 9)?), ["four", "five"]);
+            assert_eq!(text(graph.observations_before(ada, notes[2], 9)?), ["two", "one"]);
+            assert_eq!(text(graph.observations_before(ada, notes[2], 1)?), ["two"]);
+            assert_eq!(graph.entity_standing(ada)?, Some(("ada".to_owned(), Validity::default())));
+            assert_eq!(graph.observation_extent(notes[2])?, Some((Validity::default(), "three".len())));
+            assert_eq!((graph.entity_standing(notes[2])?, graph.observation_extent(ada)?), (None, None));
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(reader.observation_count(ada).unwrap(), 5);
     assert_eq!(reader.observation_by_content(ada, "three").unwrap().unwrap().id, notes[2]);
     assert_eq!(reader.observation_by_content(ada, "six").unwrap(), None);

@@ -5,6 +5,8 @@ use caxton_events::limits::{CONTENTS_BYTES_MAX, OBSERVATION_BYTES_MAX};
 /// Room for the texts that are shown with all hits of an answer, in bytes.
 pub(super) struct Room {
     left: usize,
+    /// There was a text too many.
+    is_shut: bool,
 }
 
 impl Room {
@@ -12,21 +14,36 @@ impl Room {
     const KEPT: usize = OBSERVATION_BYTES_MAX;
 
     pub(super) const fn new() -> Self {
-        Self { left: CONTENTS_BYTES_MAX as usize }
+        Self { left: CONTENTS_BYTES_MAX as usize, is_shut: false }
     }
 
-    /// Whether there is room for the text of an observation that matched, which is taken then.
+    /// Whether there may be room for texts that did not match. Where there is none they need not be read; where there is, every
+    /// observation that matched has room.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.is_shut && self.left > Self::KEPT
+    }
+
+    /// Whether there is room for the text of an observation that matched.
+    pub(super) const fn fits_matched(&self, bytes: usize) -> bool {
+        bytes <= self.left
+    }
+
+    /// The same, and takes it then.
     pub(super) const fn takes_matched(&mut self, bytes: usize) -> bool {
-        let fits = bytes <= self.left;
+        let fits = self.fits_matched(bytes);
         if fits {
             self.left -= bytes;
         }
         fits
     }
 
-    /// The same for any other text.
+    /// The same for any other text. Behind the first that there is no room for there is none for any.
     pub(super) const fn takes(&mut self, bytes: usize) -> bool {
-        bytes.saturating_add(Self::KEPT) <= self.left && self.takes_matched(bytes)
+        if self.is_shut || bytes.saturating_add(Self::KEPT) > self.left {
+            self.is_shut = true;
+            return false;
+        }
+        self.takes_matched(bytes)
     }
 
     /// Leaves the items from the first one on that there is no room for out; whether there are such.
@@ -42,9 +59,10 @@ impl Room {
 mod tests {
     use super::Room;
 
+    const MIB: usize = 1 << 20;
+
     #[test]
     fn the_last_of_the_room_is_for_what_matched() {
-        const MIB: usize = 1 << 20;
         let mut room = Room::new();
         let mut texts = vec![MIB; 20];
         assert!(room.cuts(&mut texts, |bytes| *bytes));
@@ -53,5 +71,17 @@ mod tests {
         assert!(room.takes_matched(MIB) && !room.takes_matched(1));
         let mut none: Vec<usize> = Vec::new();
         assert!(!room.cuts(&mut none, |bytes| *bytes));
+    }
+
+    #[test]
+    fn no_more_is_read_behind_the_first_text_without_room() {
+        let mut room = Room::new();
+        assert!(room.takes(14 * MIB) && room.is_open());
+        assert!(!room.takes(MIB + 1) && !room.is_open());
+        assert!(!room.takes(1), "what is smaller would be read for nothing mostly");
+        assert!(room.fits_matched(2 * MIB) && !room.fits_matched(2 * MIB + 1));
+        // It may be full without one too many.
+        let mut room = Room::new();
+        assert!(room.takes(15 * MIB) && !room.is_open());
     }
 }

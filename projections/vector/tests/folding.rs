@@ -187,6 +187,33 @@ fn a_model_that_panics_leaves_the_state_as_it_was_and_says_so() {
 }
 
 #[test]
+fn a_fold_that_fails_again_and_again_does_not_compute_again_what_it_has() {
+    for text in [POISON, CRASHES[0]] {
+        let mut house = House::new();
+        house.log([entity(1, "global", "Ada", "person")]);
+        house.log((2..200).map(|id| observation(id, 1, &format!("fact {id}"))));
+        house.log([observation(200, 1, text)]);
+        house.log((201..300).map(|id| observation(id, 1, &format!("fact {id}"))));
+        let asked = |house: &mut House| {
+            let before = house.model.embedded();
+            house.fold_by(1_000).unwrap_err();
+            house.model.embedded() - before
+        };
+        asked(&mut house);
+        assert!(asked(&mut house) >= 3 * 64, "{text}: those before it");
+        for _ in 0..3 {
+            assert!(asked(&mut house) <= 64, "{text}: only those that went with it");
+        }
+        check(&mut house, "fact 2", &[]);
+        house.log.truncate(199);
+        house.fold_by(1_000).unwrap();
+        check(&mut house, "fact 2", &[2]);
+        let mut rebuilt = house.rebuilt();
+        assert_eq!(house.vectors().part(), rebuilt.vectors().part());
+    }
+}
+
+#[test]
 fn a_batch_with_an_order_to_erase_that_fails_goes_on_where_it_failed() {
     let mut house = House::new();
     house.log([

@@ -8,8 +8,8 @@ use caxton_events::{AgentId, Clock as _, Seq};
 use super::super::definition::Definition;
 use super::super::fault::whole_file;
 use super::super::files::{self, EXTENSION};
-use super::super::reconcile::{Loading, Seen, loaded, removal};
-use super::super::registry::Registered;
+use super::super::reconcile::{Loading, Seen, is_beyond, loaded, removal};
+use super::super::registry::{Registered, too_many};
 use super::super::validator::{Checked, sha256_hex};
 use super::super::wish::{Answer, DirectoryError, Earlier, Wish};
 use super::{BeginError, Keeper, draw};
@@ -167,7 +167,8 @@ impl Keeper {
     }
 
     fn restart(&mut self, name: &AgentId) -> Result<Option<AgentId>, DirectoryError> {
-        if self.registered(name)?.is_kept_out() {
+        // Stopped agents have a place among the others, too.
+        if self.registered(name)?.is_kept_out() || self.is_beyond(name) {
             return Err(DirectoryError::Full(self.options.agents.max_agents));
         }
         let shown = self.shown(name);
@@ -192,9 +193,16 @@ impl Keeper {
         let source = ConfigSource::Rollback { to: seq, file_sha256 };
         let (sha256, content) = (checked.sha256.as_str(), content.as_str());
         let loading = Loading { source, path: &path, sha256, content, start: true };
-        let events = events_of(Some(&before), &definition, &loading);
+        let mut events = events_of(Some(&before), &definition, &loading);
+        if self.is_beyond(name) {
+            keep_out(&mut events, self.options.agents.max_agents);
+        }
         self.record(&events)?;
         Ok(Some(name.clone()))
+    }
+
+    fn is_beyond(&self, name: &AgentId) -> bool {
+        is_beyond(&self.registry, &self.files, name, self.options.agents.max_agents)
     }
 
     /// An earlier text and where it stands.
@@ -234,4 +242,13 @@ impl Keeper {
 fn events_of(before: Option<&Registered>, definition: &Definition, loading: &Loading<'_>) -> Vec<AgentEvent> {
     let at = SystemClock.now();
     loaded(before, definition, loading, &mut || draw(at))
+}
+
+/// Has an agent for which there is no room not started by `events`.
+fn keep_out(events: &mut [AgentEvent], agents_max: usize) {
+    for event in events {
+        if let AgentEvent::StatusChanged { status: status @ AgentStatus::Running, reason, .. } = event {
+            (*status, *reason) = (AgentStatus::Error, too_many(agents_max));
+        }
+    }
 }

@@ -40,6 +40,10 @@ const FILE_ACCESS: &[(&str, ())] = &[("none", ()), ("readonly", ()), ("readwrite
 struct Granted {
     /// The narrowest that any of them says.
     network: Option<Network>,
+    /// Whether each of them that says something about private networks opens them.
+    private_addresses: Option<bool>,
+    /// The fewest calls of a turn that any of them says.
+    calls_max: Option<u32>,
     /// Tools that are taken away again: place, field, name.
     restricted: Vec<(Spot, String, String)>,
 }
@@ -56,7 +60,6 @@ pub(super) fn permissions(
         result_bytes_max: RESULT_BYTES_DEFAULT,
         memory_results_max: MEMORY_RESULTS_DEFAULT,
         memory_writes: true,
-        calls_max: CALLS_DEFAULT,
         ..Permissions::default()
     };
     let mut granted = Granted::default();
@@ -91,6 +94,8 @@ pub(super) fn permissions(
         }
         restrict(&mut permissions, name);
     }
+    permissions.private_addresses = granted.private_addresses.unwrap_or(false);
+    permissions.calls_max = granted.calls_max.unwrap_or(CALLS_DEFAULT);
     let network = granted.network.unwrap_or(Network::Restricted);
     limit(&mut permissions, network);
     (permissions, network)
@@ -164,7 +169,8 @@ fn no_tool(name: &str, around: &Surroundings) -> (String, String) {
     (format!("there is no tool {name:?}"), remedy)
 }
 
-/// What one map of permissions grants. Only those that hold for `http_client` say anything about the network.
+/// What one map of permissions grants: no more than any other map leaves open. Only those that hold for `http_client` say anything
+/// about the network.
 fn grant(
     mut section: Section<'_>,
     asks_hosts: bool,
@@ -205,14 +211,15 @@ fn grant(
         }
     }
     if let Some(private) = section.flag("private_addresses") {
-        permissions.private_addresses = private;
+        if asks_hosts {
+            granted.private_addresses = Some(granted.private_addresses.unwrap_or(true) && private);
+        } else {
+            no_hosts(&section, "private_addresses");
+        }
     }
-    if let Some(writes) = section.flag("memory_writes") {
-        permissions.memory_writes = writes;
-    }
-    if let Some(calls) = section.whole("max_tool_calls", 1..=1_000) {
-        permissions.calls_max = calls as u32;
-    }
+    permissions.memory_writes &= section.flag("memory_writes").unwrap_or(true);
+    let calls = section.whole("max_tool_calls", 1..=1_000).map(|calls| calls as u32);
+    granted.calls_max = granted.calls_max.into_iter().chain(calls).min();
     if section.choice("file_access", FILE_ACCESS).is_some() {
         section.warn("file_access", "no tool reads or writes files", "remove it, or leave it as a note");
     }

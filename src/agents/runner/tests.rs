@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use caxton_events::conversation::{Content, Message, Performative};
+use caxton_events::conversation::{Content, DeadLetterReason, Message, Performative};
 use caxton_events::turn::ContextKind;
 use futures::future::BoxFuture;
 
@@ -268,8 +268,10 @@ async fn what_cannot_get_better_is_not_tried_again() {
         let stage = Stage::new(lines);
         let mut spec = spec("ada");
         change(&mut spec);
-        let Outcome::Failed { reason } = handle(&stage, spec, message("go")).await else { panic!("{words}") };
-        assert!(reason.contains(words), "{reason}");
+        let Outcome::Failed { reason, blame } = handle(&stage, spec, message("go")).await else {
+            panic!("{words}")
+        };
+        assert!(blame && reason.contains(words), "{reason}");
         assert!(stage.sent.lines()[0].starts_with("ada to bob: FAILURE "), "{:?}", stage.sent.lines());
     }
 }
@@ -338,8 +340,11 @@ async fn only_a_clear_word_decides_about_a_proposal_and_the_model_is_asked_for_o
 async fn an_answer_that_is_refused_ends_the_turn_and_one_that_is_not_sent_waits() {
     let stage = Stage::new(vec![Line::Text("done")]);
     *stage.sent.refuse.lock().unwrap() = Some("the conversation is closed".to_owned());
-    let Outcome::Failed { reason } = handle(&stage, spec("ada"), message("go")).await else { panic!() };
+    let Outcome::Failed { reason, blame } = handle(&stage, spec("ada"), message("go")).await else {
+        panic!()
+    };
     assert_eq!(reason, "the answer was refused: the conversation is closed");
+    assert!(!blame, "it is no fault of the agent");
 
     let stage = Stage::new(vec![Line::Text("done")]);
     *stage.sent.refuse.lock().unwrap() = Some("it is too long".to_owned());
@@ -398,6 +403,38 @@ async fn the_message_and_its_fields_are_in_reach_of_templates() {
     handle(&stage, spec, json).await;
     let asks = stage.model.asks.lock().unwrap();
     assert_eq!(asks[0].messages[0].content, "bob wants bees at 2023-11-14T22:13:20.000000Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expired_during_its_turn_is_given_up_without_a_word() {
+    use ModelErrorKind::{Failed, Refused};
+    for (kind, attempts) in [(Refused, 0), (Failed, 0), (Failed, 3)] {
+        let stage = Stage::new(vec![Line::Error(kind)]);
+        for _ in 0..attempts {
+            assert!(matches!(handle(&stage, spec("ada"), message("go")).await, Outcome::Retry { .. }));
+        }
+        stage.log.expired.lock().unwrap().push(Seq(9));
+        let outcome = handle(&stage, spec("ada"), message("go")).await;
+        assert!(matches!(outcome, Outcome::Failed { blame: true, .. }), "{outcome:?}");
+        assert!(stage.sent.lines().is_empty(), "its sender is sent nothing");
+        assert_eq!(stage.log.reason(), None, "it is a dead letter already");
+        let retried =
+            stage.log.words().iter().filter(|word| **word == "conversation.delivery_retried").count();
+        assert_eq!((retried, stage.log.words().last()), (attempts, Some(&"turn.failed")));
+        let TurnEvent::Failed { will_retry, .. } = stage.log.turns().pop().unwrap() else { panic!() };
+        assert!(!will_retry);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_too_often_is_told_and_the_agent_is_not_to_blame() {
+    let known = scripted::Known { said: 5, ..scripted::Known::default() };
+    let stage = Stage::knowing(vec![Line::Text("done")], known);
+    let mut spec = spec("ada");
+    spec.limits.turns_max = 5;
+    let outcome = handle(&stage, spec, message("go")).await;
+    assert!(matches!(outcome, Outcome::Failed { blame: false, .. }), "{outcome:?}");
+    assert!(stage.sent.lines()[0].contains("conversation.max_turns"), "{:?}", stage.sent.lines());
 }
 
 #[test]

@@ -182,6 +182,10 @@ impl TurnLog for std::sync::Arc<Journal> {
         })
     }
 
+    fn is_open(&self, agent: &AgentId, message: Seq) -> bool {
+        is_open(&self.engine.view().talk().read(), agent, message)
+    }
+
     fn recorded<'a>(
         &'a self,
         agent: &'a AgentId,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_events::conversation::{Content, Message, Performative, Strategy};
-use caxton_events::{AgentId, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, TurnId};
+use caxton_events::{
+    AgentId, Clock as _, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, TurnId,
+};
 use futures::future::BoxFuture;
 
 use crate::agents::ports::{Delivery, OutgoingReply, PortError, Replies, ReplyError};
 use crate::commands::talk::{Answered, Outgoing, To, Upkeep, may_answer};
 use crate::commands::{Refusal, RefusalCode};
-use crate::engine::{Engine, SentOutcome, TalkError};
+use crate::engine::{Engine, SentOutcome, SystemClock, TalkError};
 use crate::failure;
 use crate::toolbox::ToolError;
 use crate::toolbox::message::{AgentMessage, Answer, Asked, Messages, Recipient, SentMessage};
@@ -48,6 +50,7 @@ impl Out {
         // What only informs has no answer by the rules: what is said to it is a message of its own.
         let answers = may_answer(asked.performative, reply.reply.performative);
         let wish = Outgoing {
+            registers: false,
             workspace: reply.workspace,
             id: Some(reply.id),
             conversation: Some(asked.conversation.clone()),
@@ -84,13 +87,16 @@ impl Out {
         let among = Some(routing.candidates.iter().map(|candidate| candidate.agent.clone()).collect());
         let to =
             To::Capability { name: routing.capability.clone(), version: None, strategy: Strategy::Failover };
+        let now = SystemClock.now();
         let wish = Outgoing {
+            registers: false,
             plain: matches!(message.content, Content::Text(_)),
             id: Some(passed_on_id(turn)),
             conversation: Some(message.conversation),
             priority: message.priority,
             reply_with: message.reply_with.or_else(|| Some(message.id.to_string())),
-            reply_by: message.reply_by,
+            // One that is over would be refused; that it passed is recorded with the first message.
+            reply_by: message.reply_by.filter(|at| *at > now),
             expires_at: message.expires_at,
             extras: message.extras,
             causation: Some(delivery.seq),
@@ -227,6 +233,7 @@ impl Messages for Out {
             }
         };
         let wish = Outgoing {
+            registers: false,
             workspace: message.workspace,
             id: Some(message.id),
             conversation: Some(message.conversation),
@@ -305,5 +312,5 @@ pub(super) fn came_behind(
 fn answers(message: &Message, asked: Asked<'_>) -> bool {
     message.conversation == *asked.conversation
         && message.performative != Performative::Agree
-        && message.in_reply_to.as_deref() == Some(asked.id.to_string().as_str())
+        && message.in_reply_to.as_ref().and_then(|word| word.parse::<MessageId>().ok()) == Some(asked.id)
 }

@@ -26,8 +26,6 @@ const FACTS_OF_HIT: usize = 3;
 const CAPABILITIES_MAX: usize = 100;
 /// Longest question to memory, in bytes: a message may be much longer, and what it is about is said at its beginning.
 const QUERY_BYTES_MAX: usize = 16 << 10;
-/// How long an answer is kept at most: what begins to be true meanwhile is not in it.
-const KEPT_MAX: Duration = Duration::from_mins(1);
 
 /// The engine as turns see it.
 pub(super) struct Known {
@@ -101,11 +99,12 @@ fn cut(query: &mut String) {
     }
 }
 
-/// How long an answer is kept of which so much is asked, and something ends to be true at `until`.
+/// How long an answer is kept of which so much is asked, and something ends to be true at `until`. What begins to be true meanwhile
+/// is not in it.
 fn kept_for(asked: Duration, until: Option<Timestamp>, now: Timestamp) -> Duration {
     let left =
         |until: Timestamp| Duration::from_micros(until.unix_micros().saturating_sub(now.unix_micros()));
-    asked.min(KEPT_MAX).min(until.map_or(Duration::MAX, left))
+    asked.min(until.map_or(Duration::MAX, left))
 }
 
 /// When the first of these ends that were true at `at`.
@@ -259,9 +258,7 @@ mod tests {
     use caxton_events::Timestamp;
     use caxton_events::memory::Validity;
 
-    use super::{
-        KEPT_MAX, MemoryAsk, QUERY_BYTES_MAX, Ranking, cut, first_end, groups, kept_for, search_for,
-    };
+    use super::{MemoryAsk, QUERY_BYTES_MAX, Ranking, cut, first_end, groups, kept_for, search_for};
 
     #[test]
     fn a_turn_searches_as_the_server_is_set_to() {
@@ -288,13 +285,13 @@ mod tests {
             (20, vec![None, Some(130), Some(110)], Duration::from_secs(10)),
             (20, vec![Some(130), None], Duration::from_secs(20)),
             (20, vec![Some(90)], Duration::from_secs(20)),
-            (300, vec![], KEPT_MAX),
+            (300, vec![], Duration::from_mins(5)),
         ] {
             let shown = ends.iter().map(|end| Validity { from: None, to: end.map(at) });
             let until = first_end(shown, at(100));
             assert_eq!(kept_for(Duration::from_secs(asked), until, at(100)), then, "{asked} {ends:?}");
         }
-        assert_eq!(kept_for(KEPT_MAX, Some(at(99)), at(100)), Duration::ZERO);
+        assert_eq!(kept_for(Duration::from_mins(5), Some(at(99)), at(100)), Duration::ZERO);
     }
 
     #[test]

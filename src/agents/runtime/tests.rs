@@ -5,6 +5,7 @@
 mod backlog;
 mod erasing;
 mod large;
+mod outgoing;
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The scheduler in a scripted world, with time standing still.
 
-use caxton_events::Seq;
 use caxton_events::conversation::{Message, Performative, Priority};
+use caxton_events::{MessageId, Seq};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -201,17 +201,50 @@ async fn a_circuit_opens_is_tried_after_its_time_and_closes() {
     assert_eq!(show.letters.done(6).await, [1, 2, 3, 4, 5, 6]);
     assert_eq!(started.elapsed().as_secs(), 60);
     sleep(Duration::from_millis(1)).await;
-    let drafts = show.stage.log.drafts.lock().unwrap();
-    let circuits: Vec<(Circuit, u32)> = drafts
-        .iter()
-        .filter_map(|draft| {
-            let Event::Agent(AgentEvent::CircuitChanged { circuit, failures, .. }) = &draft.event else {
-                return None;
-            };
-            Some((*circuit, *failures))
-        })
-        .collect();
-    assert_eq!(circuits, [(Circuit::Open, 3), (Circuit::HalfOpen, 3), (Circuit::Closed, 0)]);
+    assert_eq!(circuits(&show.stage), [(Circuit::Open, 3), (Circuit::HalfOpen, 3), (Circuit::Closed, 0)]);
+}
+
+/// The states of circuits that were recorded, with their failures in a row.
+fn circuits(stage: &Stage) -> Vec<(Circuit, u32)> {
+    let drafts = stage.log.drafts.lock().unwrap();
+    let circuits = drafts.iter().filter_map(|draft| {
+        let Event::Agent(AgentEvent::CircuitChanged { circuit, failures, .. }) = &draft.event else {
+            return None;
+        };
+        Some((*circuit, *failures))
+    });
+    circuits.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_gone_says_nothing_about_an_agent_that_is_broken() {
+    let stage = Stage::new(vec![Line::Error(ModelErrorKind::Refused)]);
+    let before = (1..=5).map(|seq| told(seq, "one")).collect();
+    let show = Show::new(stage, vec![spec("ada")], settings(), before);
+    show.letters.gone.lock().unwrap().push(4);
+    assert_eq!(show.letters.done(5).await, [1, 2, 3, 4, 5]);
+    sleep(Duration::from_millis(1)).await;
+    let then = [
+        (Circuit::Open, 3),
+        (Circuit::HalfOpen, 3),
+        // The fourth was no trial: the fifth is, and fails.
+        (Circuit::Open, 3),
+        (Circuit::HalfOpen, 3),
+        (Circuit::Open, 4),
+    ];
+    assert_eq!(circuits(&show.stage), then);
+    assert_eq!(show.stage.model.asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clients_do_opens_no_circuit() {
+    let stage = Stage::new(vec![Line::Text("done")]);
+    *stage.sent.refuse.lock().unwrap() = Some("the conversation is closed".to_owned());
+    let before = (1..=5).map(|seq| told(seq, "one")).collect();
+    let show = Show::new(stage, vec![spec("ada")], settings(), before);
+    assert_eq!(show.letters.done(5).await, [1, 2, 3, 4, 5]);
+    sleep(Duration::from_millis(1)).await;
+    assert!(circuits(&show.stage).is_empty(), "{:?}", circuits(&show.stage));
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,6 +367,18 @@ async fn a_request_under_way_stops_before_its_next_step() {
     ];
     assert_eq!(sent, then, "each CANCEL has one answer, and the requests have none");
     assert_eq!(show.stage.log.words().last(), Some(&"turn.failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_taken_back_by_its_number_in_any_spelling() {
+    let stage = Stage::new(vec![Line::Hang]);
+    let id = MessageId::from_bytes([0xab; 16]);
+    let request = delivery("ada", 1, Message { id, ..said_in("one", Priority::Normal, "go") });
+    let show = Show::new(stage, vec![spec("ada")], settings(), vec![request]);
+    sleep(Duration::from_millis(500)).await;
+    show.letters.add(cancel(2, "one", Some(&id.to_string().to_uppercase())));
+    assert_eq!(show.letters.done(2).await, [1, 2]);
+    assert_eq!(show.stage.sent.lines(), ["ada to bob: INFORM #1 is taken back; nothing of it was done"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use caxton_events::agent::{AgentEvent, AgentStatus};
 
 use super::super::{
-    AgentDirectory, AgentLog as _, DirectoryError, DirectoryOptions, MemoryLog, Noticing, Roster,
+    AgentDirectory, AgentLog as _, DirectoryError, DirectoryOptions, Earlier, MemoryLog, Noticing, Roster,
 };
 use super::file;
 use crate::config::Config;
@@ -210,6 +210,44 @@ async fn agents_beyond_a_lowered_limit_are_not_run_until_there_is_room() {
     assert_eq!(states(&world), [Running, Error]);
     let world = world.again(|_| ());
     assert_eq!(states(&world), [Running, Running]);
+}
+
+#[tokio::test]
+async fn neither_a_restart_nor_an_earlier_version_passes_the_limit() {
+    use AgentStatus::{Error, Running, Stopped};
+    let id = |name: &str| -> caxton_events::AgentId { name.parse().unwrap() };
+    let state = |world: &World, name: &str| {
+        let registered = world.directory.roster().get(name).unwrap().registered.clone();
+        (registered.version, registered.status, registered.reason)
+    };
+    let too_many = "there are 1 agents already, which is the limit";
+    let world = start(&[("ada.md", &file("Ada", "1.0.0")), ("bob.md", &file("Bob", "1.0.0"))], |_| ());
+    let doubtful = file("Bob", "2.0.0").replace("capabilities", "hobby: chess\ncapabilities");
+    world.directory.replace(id("Bob"), doubtful, false).await.unwrap();
+    world.directory.create(id("Cyd"), file("Cyd", "1.0.0"), false).await.unwrap();
+    let world = world.again(|options| {
+        options.agents.max_agents = 1;
+        options.surroundings.strict = true;
+    });
+    let (version, status, reason) = state(&world, "Bob");
+    assert!(version == "2.0.0" && status == Error && reason.contains("valid no longer"), "{reason}");
+    assert_eq!(state(&world, "Cyd").1, Stopped);
+
+    let events = world.log.events().len();
+    assert!(matches!(world.directory.restart(id("Cyd")).await, Err(DirectoryError::Full(1))));
+    assert_eq!((state(&world, "Cyd").1, world.log.events().len()), (Stopped, events));
+    let back = world.directory.roll_back(id("Bob"), Earlier::Previous).await.unwrap();
+    assert_eq!((back.registered.version.as_str(), back.registered.status), ("1.0.0", Error));
+    assert_eq!(state(&world, "Bob"), ("1.0.0".to_owned(), Error, too_many.to_owned()));
+    let events = world.log.events().len();
+    world.directory.reload().await.unwrap();
+    assert_eq!(world.log.events().len(), events, "nothing is left to be done");
+
+    // With room there is nothing in the way.
+    world.directory.remove(id("Ada"), false).await.unwrap();
+    assert_eq!(state(&world, "Bob").1, Running);
+    world.directory.remove(id("Bob"), false).await.unwrap();
+    assert_eq!(world.directory.restart(id("Cyd")).await.unwrap().registered.status, Running);
 }
 
 #[tokio::test]

@@ -89,12 +89,13 @@ fn doubtful_parts_are_told_and_refused_only_when_asked() {
 
 #[test]
 fn permissions_without_effect_are_doubtful() {
-    let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [a]\ntools:\n  - {name: memory, permissions: {network: none}}\n\
+    let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [a]\ntools:\n  - {name: memory, permissions: {network: none, private_addresses: true}}\n\
                 security:\n  restricted_tools: [memry]\n---\nHi\n";
     let told_of = told(&judge(text.as_bytes(), &Surroundings::default()).warnings);
     let lines: Vec<&str> = told_of.lines().collect();
-    let [network, memry] = &lines[..] else { panic!("{told_of}") };
+    let [network, private, memry] = &lines[..] else { panic!("{told_of}") };
     assert!(network.starts_with("6:34 tools[0].permissions.network: has no effect here"), "{network}");
+    assert!(private.contains(" tools[0].permissions.private_addresses: has no effect here"), "{private}");
     assert!(memry.starts_with("8:22 security.restricted_tools[0]: there is no tool \"memry\""), "{memry}");
     assert!(memry.ends_with("did you mean memory?"), "{memry}");
 }
@@ -170,6 +171,38 @@ fn the_narrowest_word_about_the_network_holds() {
     let beside = "tools:\n  - http_client\n  - {name: mcp:files, permissions: {network: none, allowed_hosts: [x.y]}}\n\
                   permissions: {allowed_hosts: [a.b]}";
     assert_eq!(allowed(beside).allowed_hosts, ["a.b"]);
+}
+
+#[test]
+fn no_map_opens_what_another_one_closes() {
+    let http = |said: &str| format!("  - {{name: http_client, permissions: {{private_addresses: {said}}}}}");
+    let files = |said: &str| format!("  - {{name: mcp:files, permissions: {{private_addresses: {said}}}}}");
+    let private = |key: &str, said: &str| format!("{key}: {{private_addresses: {said}}}");
+    for (tools, more, then) in [
+        (http("true"), String::new(), true),
+        (http("false"), private("security", "true"), false),
+        (files("true"), String::new(), false),
+        (files("false"), private("permissions", "true"), true),
+        ("  - message".to_owned(), private("permissions", "true"), true),
+        (
+            "  - message".to_owned(),
+            private("permissions", "false") + "\n" + &private("security", "true"),
+            false,
+        ),
+        ("  - message".to_owned(), String::new(), false),
+    ] {
+        let lines = format!("tools:\n{tools}\n  - memory\n{more}");
+        assert_eq!(allowed(&lines).private_addresses, then, "{lines}");
+    }
+    for (lines, writes, calls) in [
+        ("", true, 20),
+        ("security: {max_tool_calls: 50}", true, 50),
+        ("permissions: {memory_writes: false, max_tool_calls: 5}\nsecurity: {memory_writes: true}", false, 5),
+        ("permissions: {max_tool_calls: 5}\nsecurity: {max_tool_calls: 50, memory_writes: false}", false, 5),
+    ] {
+        let permissions = allowed(lines);
+        assert_eq!((permissions.memory_writes, permissions.calls_max), (writes, calls), "{lines}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How much of the memory one answer holds: up to 16 MiB of contents, as of messages and events, and at least one row.
 
 use caxton_events::limits::CONTENTS_BYTES_MAX;
-use caxton_projections::graph::{Entity, Fact, Relation};
+use caxton_projections::graph::{Entity, Relation};
 
 /// Room for contents in an answer.
 #[derive(Debug)]
@@ -48,15 +48,6 @@ pub(super) fn of_entity(entity: &Entity) -> usize {
 /// The texts of a relation, in bytes.
 pub(super) fn of_relation(relation: &Relation) -> usize {
     relation.metadata.as_ref().map_or(0, String::len)
-}
-
-/// The texts of a version of a row, in bytes.
-pub(super) fn of_fact(fact: &Fact) -> usize {
-    match fact {
-        Fact::Entity(entity) => of_entity(entity),
-        Fact::Observation(observation) => observation.content.len(),
-        Fact::Relation(relation) => of_relation(relation),
-    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use caxton_events::limits::CONTENTS_BYTES_MAX;
 use caxton_events::memory::Validity;
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
-use caxton_projections::graph::{Entity, EntityFilter, Fact, HistoryRow, Observation, Relation};
+use caxton_projections::graph::{
+    Entity, EntityFilter, Fact, HistoryQuery, HistoryRow, Observation, Relation,
+};
 use caxton_projections::view::{View, Wait};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::call::{Call, ReadContext};
-use super::contents::{Room, of_entity, of_fact};
+use super::contents::{Room, of_entity};
 use super::fields::Fields;
 use super::ids::{Row, cursor_after, cursor_place};
 use super::middleware::Version;
@@ -323,24 +326,22 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
     let context = ReadContext::take(&call, &mut query);
     let page = Page::take(&api, &call, &mut query);
     query.finish()?;
-    let after = page.after()?.unwrap_or(0) as usize;
+    let after = page.after()?.map_or(Seq::ZERO, Seq);
     let moment = api.moment(&context, Wait::Applied).await?;
     let text = call.path("entity").to_owned();
     api.query_at(moment, move |view| {
-        let (id, versions) = versions_of(view, &text, &context.scopes)?;
-        let visible = |row: &HistoryRow| match &row.fact {
-            Fact::Entity(entity) => context.scopes.contains(&entity.scope),
-            Fact::Relation(relation) => context.scopes.contains(&relation.scope),
-            Fact::Observation(_) => true,
+        let id = once_entity(view, &text, &context.scopes)?;
+        let query = HistoryQuery {
+            entity: id,
+            scopes: context.scopes,
+            after,
+            limit: page.limit,
+            bytes: CONTENTS_BYTES_MAX,
         };
-        let versions = versions.into_iter().filter(visible).enumerate().skip(after).take(page.limit + 1);
-        let mut versions: Vec<(usize, HistoryRow)> = versions.collect();
-        let next_cursor = page.cut_to_room(
-            &mut versions,
-            |(index, _)| *index as u64 + 1,
-            |(_, version)| of_fact(&version.fact),
-        );
-        let versions = versions.into_iter().map(|(_, row)| VersionRow::new(view, row));
+        let found = view.graph().history_page(&query).map_err(|error| graph_failed(&error))?;
+        let last = found.rows.last().filter(|_| !found.is_last);
+        let next_cursor = last.map(|last| page.cursor_at(last.created_seq.0));
+        let versions = found.rows.into_iter().map(|row| VersionRow::new(view, row));
         let versions = versions.collect::<Result<Vec<_>, _>>()?;
         let answer = json!({
             "entity_id": Row::Entity.show(id),
@@ -352,16 +353,15 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
     .await
 }
 
-fn versions_of(view: &View, text: &str, scopes: &[Scope]) -> Result<(MemoryId, Vec<HistoryRow>), Problem> {
-    let history = |id| view.graph().history(id).map_err(|error| graph_failed(&error));
+/// The number of an entity that is there, or once was.
+fn once_entity(view: &View, text: &str, scopes: &[Scope]) -> Result<MemoryId, Problem> {
     let missing = match find_entity(view, text, scopes) {
-        Ok(entity) => return Ok((entity.id, history(entity.id)?)),
+        Ok(entity) => return Ok(entity.id),
         Err(problem) => problem,
     };
     let Some(id) = Row::Entity.parse(text).filter(|_| missing.status() == StatusCode::NOT_FOUND) else {
         return Err(missing);
     };
-    let versions = history(id)?;
-    let seen = |row: &HistoryRow| matches!(&row.fact, Fact::Entity(entity) if scopes.contains(&entity.scope));
-    if versions.iter().any(seen) { Ok((id, versions)) } else { Err(missing) }
+    let was_there = view.graph().entity_was_in(id, scopes).map_err(|error| graph_failed(&error))?;
+    if was_there { Ok(id) } else { Err(missing) }
 }

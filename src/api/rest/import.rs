@@ -83,7 +83,8 @@ async fn whole(api: Api, call: Call) -> Result<Response, Problem> {
     // Of each write its row, and the observations of the row that stand before its own.
     let (mut writes, mut places) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for (index, row) in rows.into_iter().enumerate() {
-        for (before, write) in row.writes(&api).await? {
+        let is_there = row.is_there(&api).await?;
+        for (before, write) in row.writes(is_there) {
             writes.push(write);
             places.push((index, before));
         }
@@ -222,8 +223,8 @@ async fn written_alone(
     (number, row): (usize, Imported),
     report: &mut Report,
 ) -> Result<(), Problem> {
-    let writes = match row.writes(api).await {
-        Ok(writes) => writes,
+    let writes = match row.is_there(api).await {
+        Ok(is_there) => row.writes(is_there),
         Err(problem) => return report.stop(problem, &[number]),
     };
     let (before, writes): (Vec<usize>, Vec<Write>) = writes.into_iter().unzip();

@@ -11,9 +11,10 @@ use super::caller::{ScopeKind, from_upwards};
 use super::entity_writes::{ENTITY, OBSERVATION, OBSERVATIONS_MAX, new_entity, read_observations};
 use super::fields::Fields;
 use super::json::parse_line;
+use super::lines::patiently;
 use super::mcp_lines;
 use super::problem::{Complaint, Problem};
-use super::refusals::graph_failed;
+use super::refusals::{OVERLOADED, graph_failed};
 use super::relations::{RELATION, new_relation};
 use crate::commands::write::{EntityChange, NewRelation};
 use crate::commands::{EntityRef, NewObservation, OnExisting, Refusal, Write, WriteStatus, Written};
@@ -92,40 +93,54 @@ impl Imported {
         !self.rest.is_empty()
     }
 
-    /// The writes, each with the number of observations of the row that stand before its own.
-    ///
-    /// An entity that takes several of them and is to be left as it is where it exists is looked for first. Whether it still
-    /// is there, or still is not, is checked by what is written: it is refused otherwise.
+    /// Whether the row is an entity that takes several writes, is there, and is to be left as it is then: it is looked for
+    /// before they are made, as patiently as they are offered. Whether it still is there, or still is not, is checked by what
+    /// is written: it is refused otherwise.
     ///
     /// # Errors
     ///
     /// A [`Problem`] when it cannot be looked for.
-    pub(super) async fn writes(self, api: &Api) -> Result<Vec<(usize, Write)>, Problem> {
+    pub(super) async fn is_there(&self, api: &Api) -> Result<bool, Problem> {
+        let Write::CreateEntity(wish) = &self.write else { return Ok(false) };
+        if self.rest.is_empty() || wish.on_existing != OnExisting::Skip {
+            return Ok(false);
+        }
+        let look = || {
+            let (scope, name) = (wish.scope.clone(), wish.name.clone());
+            api.query(move |view| {
+                view.graph().entity_by_name(&scope, &name).map_err(|error| graph_failed(&error))
+            })
+        };
+        let found = patiently(look, |problem: &Problem| problem.code() == OVERLOADED).await?;
+        Ok(found.is_some())
+    }
+
+    /// The writes, each with the number of observations of the row that stand before its own. They are as many whether the
+    /// entity [is there](Self::is_there) or not: to a request that is repeated with its key, the results are given that were kept
+    /// of the first one.
+    pub(super) fn writes(self, is_there: bool) -> Vec<(usize, Write)> {
         if self.rest.is_empty() {
-            return Ok(vec![(0, self.write)]);
+            return vec![(0, self.write)];
         }
         let Write::CreateEntity(mut wish) = self.write else {
-            return Ok(vec![(0, self.write)]);
+            return vec![(0, self.write)];
         };
-        let (scope, name) = (wish.scope.clone(), wish.name.clone());
-        let entity = EntityRef::Named { name: name.clone(), scopes: vec![scope.clone()] };
         if wish.on_existing == OnExisting::Skip {
-            let found = api.query(move |view| {
-                view.graph().entity_by_name(&scope, &name).map_err(|error| graph_failed(&error))
-            });
-            if found.await?.is_some() {
-                return Ok(vec![(0, Write::UpdateEntity(unchanged(entity)))]);
-            }
             wish.on_existing = OnExisting::Refuse;
         }
-        let mut before = wish.observations.len();
-        let mut writes = vec![(0, Write::CreateEntity(wish))];
-        for observations in self.rest {
-            let count = observations.len();
-            writes.push((before, Write::AddObservations { entity: entity.clone(), observations }));
+        let entity = EntityRef::Named { name: wish.name.clone(), scopes: vec![wish.scope.clone()] };
+        let mut before = 0;
+        let mut writes = Vec::with_capacity(1 + self.rest.len());
+        let mut add = |count: usize, write: Write| {
+            let write = if is_there { Write::UpdateEntity(unchanged(entity.clone())) } else { write };
+            writes.push((before, write));
             before += count;
+        };
+        add(wish.observations.len(), Write::CreateEntity(wish));
+        for observations in self.rest {
+            add(observations.len(), Write::AddObservations { entity: entity.clone(), observations });
         }
-        Ok(writes)
+        writes
     }
 }
 
@@ -248,11 +263,72 @@ pub(super) fn of_row(refusal: Refusal, before: usize) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::time::Duration;
+
+    use caxton_events::Scope;
     use caxton_events::limits::ENTITY_BYTES_MAX;
     use caxton_events::memory::Validity;
 
-    use super::{NewObservation, OBSERVATIONS_MAX, of_row, parts};
-    use crate::commands::{Refusal, RefusalCode};
+    use super::{
+        Api, Imported, NewObservation, OBSERVATIONS_MAX, OVERLOADED, OnExisting, Write, of_row, parts,
+    };
+    use crate::api::rest::RestOptions;
+    use crate::commands::{NewEntity, Refusal, RefusalCode};
+    use crate::engine::{Engine, EngineOptions};
+
+    /// An entity with three texts in two parts, to be left as it is where it is there.
+    fn split() -> Imported {
+        let texts = |count: usize| {
+            let text = NewObservation { content: "x".to_owned(), validity: Validity::default() };
+            vec![text; count]
+        };
+        let wish = NewEntity {
+            scope: Scope::Global,
+            name: "tea".to_owned(),
+            entity_type: "T".to_owned(),
+            observations: texts(2),
+            metadata: None,
+            confidence: 1.0,
+            validity: Validity::default(),
+            on_existing: OnExisting::Skip,
+        };
+        Imported { write: Write::CreateEntity(wish), rest: vec![texts(1)] }
+    }
+
+    #[test]
+    fn a_row_has_as_many_writes_whether_it_is_there_or_not() {
+        let [created, skipped] = [false, true].map(|is_there| split().writes(is_there));
+        let before = |writes: &[(usize, Write)]| writes.iter().map(|(before, _)| *before).collect::<Vec<_>>();
+        assert_eq!((before(&created), before(&skipped)), (vec![0, 2], vec![0, 2]));
+        assert!(matches!(&created[0].1, Write::CreateEntity(wish) if wish.on_existing == OnExisting::Refuse));
+        assert!(matches!(&created[1].1, Write::AddObservations { .. }));
+        assert!(skipped.iter().all(|(_, write)| matches!(write, Write::UpdateEntity(_))));
+    }
+
+    #[test]
+    fn a_row_is_looked_for_again_while_too_many_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).unwrap();
+        let options = RestOptions { reads_max: 1, reads_waiting_max: 0, ..RestOptions::default() };
+        let api = Api::new(engine.clone(), options, false);
+        // Its clock goes on where everybody waits.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let turn = api.turns.take().await.unwrap();
+            let refused = api.turns.take().await.unwrap_err();
+            assert_eq!(refused.code(), OVERLOADED);
+            let row = split();
+            let other = async {
+                tokio::time::sleep(Duration::from_millis(15)).await;
+                drop(turn);
+            };
+            let (found, ()) = tokio::join!(row.is_there(&api), other);
+            assert!(!found.unwrap());
+        });
+        engine.stop();
+    }
 
     #[test]
     fn observations_are_cut_into_what_one_write_takes() {

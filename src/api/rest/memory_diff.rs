@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use caxton_events::limits::CONTENTS_BYTES_MAX;
 use caxton_events::{MemoryId, Seq};
 use caxton_projections::graph::{Diff, DiffQuery, Difference, Fact};
 use caxton_projections::view::{Part, View, Wait};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::call::{Call, READ_QUERY};
 use super::caller::{CALLER, Caller};
-use super::contents::{Room, of_fact};
+use super::contents::Room;
 use super::entities::Page;
 use super::moment::{Moment, Named, marked};
 use super::problem::Problem;
@@ -68,7 +69,14 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     }
     api.caught_up(Some(to.seq), Wait::Applied).await?;
     let after = cursor.map_or(from.seq, |(place, _)| Seq(place));
-    let diff = DiffQuery { scopes: caller.reads(), from: from.seq, to: to.seq, after, limit: page.limit };
+    let diff = DiffQuery {
+        scopes: caller.reads(),
+        from: from.seq,
+        to: to.seq,
+        after,
+        limit: page.limit,
+        bytes: CONTENTS_BYTES_MAX,
+    };
     api.query(move |view| {
         let found = fitting(view.graph().diff(&diff).map_err(|error| graph_failed(&error))?);
         let next_cursor = (found.through < diff.to).then(|| page.cursor_bound(found.through.0, diff.to.0));
@@ -89,9 +97,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
 
 /// Those of the differences that one answer has room for.
 fn fitting(mut found: Diff) -> Diff {
-    let bytes =
-        |one: &Difference| [&one.before, &one.after].into_iter().flatten().map(of_fact).sum::<usize>();
-    let fitting = Room::default().takes_first(&found.differences, bytes);
+    let fitting = Room::default().takes_first(&found.differences, Difference::text_bytes);
     if fitting < found.differences.len() {
         found.differences.truncate(fitting);
         found.through = found.differences.last().map_or(found.through, |last| last.seq);

@@ -11,6 +11,9 @@ use super::caller::ScopeKind;
 use super::middleware::Formats;
 use crate::agents::{AgentDirectory, AgentRuntime};
 
+/// Time for the body of an import to arrive, where others have less: it may be as large as a body can be.
+const IMPORT_BODY_TIMEOUT_MIN: Duration = Duration::from_secs(30);
+
 /// Checks a key that a client sends and names its owner; it must take the same time for every wrong key.
 type Verify = dyn Fn(&str) -> Option<String> + Send + Sync;
 
@@ -64,7 +67,7 @@ pub struct RestOptions {
     pub connection_timeout: Duration,
     /// Time an idle connection stays open. Default: 60 s.
     pub keep_alive_timeout: Duration,
-    /// Time for a request's body to arrive; then 408. Default: 30 s.
+    /// Time for a request's body to arrive, that of an import at least 30 s; then 408. Default: 30 s.
     pub body_timeout: Duration,
     /// Time for the answer once the request is there; then 504. Default: 30 s.
     pub request_timeout: Duration,
@@ -121,6 +124,13 @@ pub struct RestOptions {
     pub backup: BackupFiles,
 }
 
+impl RestOptions {
+    /// Time for the body of an import to arrive.
+    pub(super) fn import_body_timeout(&self) -> Duration {
+        self.body_timeout.max(IMPORT_BODY_TIMEOUT_MIN)
+    }
+}
+
 /// What a search does unless the request says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchDefaults {
@@ -128,6 +138,8 @@ pub struct SearchDefaults {
     pub mode: SearchMode,
     /// How two rankings become one. Default: weighted, 0.6 for meaning.
     pub fusion: Fusion,
+    /// The weight of meaning where a request asks for the weighted fusion and says none. Default: 0.6.
+    pub semantic_weight: f32,
     /// Hits. Default: 10.
     pub limit: usize,
     /// The largest `limit`. Default: 100.
@@ -179,6 +191,7 @@ impl Default for SearchDefaults {
         Self {
             mode,
             fusion,
+            semantic_weight: 0.6,
             limit: 10,
             limit_max: 100,
             neighbours: 0,

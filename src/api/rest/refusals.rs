@@ -291,9 +291,12 @@ pub(super) fn begins_at(log: &Reader, given: &[(&str, Option<Seq>)]) -> Result<S
     }
 }
 
+/// The code of what [`overloaded`] answers: it goes again after a while.
+pub(super) const OVERLOADED: &str = "OVERLOADED";
+
 /// More is asked than can be done.
 pub(super) fn overloaded(detail: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", detail)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, detail)
         .remedy("nothing was done: try again after the time in Retry-After")
         .retry_after(1)
 }

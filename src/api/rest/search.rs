@@ -95,7 +95,7 @@ fn asked(defaults: &SearchDefaults, context: ReadContext, fields: &mut Fields) -
         fields.complain("query", None, &message, "shorten it: the model reads the first 256 tokens");
     }
     let mode = fields.choice("mode", MODES).unwrap_or(defaults.mode);
-    let fusion = fusion(defaults.fusion, mode, fields);
+    let fusion = fusion(defaults, mode, fields);
     let min_similarity = min_similarity(mode, fields);
     let TimeFilter { valid_at, valid_between, current } = time_filter(fields);
     let search = Search {
@@ -123,7 +123,7 @@ fn asked(defaults: &SearchDefaults, context: ReadContext, fields: &mut Fields) -
 }
 
 /// How meaning and words are fused. Where one of them ranks alone there is nothing to fuse, and who says how is told so.
-fn fusion(default: Fusion, mode: SearchMode, fields: &mut Fields) -> Fusion {
+fn fusion(defaults: &SearchDefaults, mode: SearchMode, fields: &mut Fields) -> Fusion {
     let alone = match mode {
         SearchMode::Hybrid => None,
         SearchMode::Semantic => Some("does not go with mode=semantic, which ranks by meaning alone"),
@@ -141,7 +141,7 @@ fn fusion(default: Fusion, mode: SearchMode, fields: &mut Fields) -> Fusion {
                 fields.complain(name, value.as_deref(), message, "leave it out, or search with mode=hybrid");
             }
         }
-        return default;
+        return defaults.fusion;
     }
     match (reciprocal, weight) {
         (Some(true), Some(_)) => {
@@ -155,8 +155,8 @@ fn fusion(default: Fusion, mode: SearchMode, fields: &mut Fields) -> Fusion {
         }
         (Some(true), None) => Fusion::ReciprocalRank,
         (_, Some(weight)) => Fusion::Weighted { semantic_weight: weight as f32 },
-        (Some(false), None) if default == Fusion::ReciprocalRank => Fusion::default(),
-        (Some(false) | None, None) => default,
+        (Some(false), None) => Fusion::Weighted { semantic_weight: defaults.semantic_weight },
+        (None, None) => defaults.fusion,
     }
 }
 
@@ -377,4 +377,32 @@ fn shown(view: &View, hit: SearchHit, asked: &Asked, measure: Measure) -> Result
         relations,
         truncated: hit.truncated,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Fields, Fusion, SEARCH, SearchDefaults, SearchMode, fusion};
+
+    #[test]
+    fn a_weighted_fusion_has_the_weight_that_the_server_is_told() {
+        let weighted = |semantic_weight| Fusion::Weighted { semantic_weight };
+        for default in [Fusion::ReciprocalRank, weighted(0.3)] {
+            let defaults =
+                SearchDefaults { fusion: default, semantic_weight: 0.3, ..SearchDefaults::default() };
+            for (asked, then) in [
+                (json!({"fusion": "weighted"}), weighted(0.3)),
+                (json!({"fusion": "weighted", "semantic_weight": 0.9}), weighted(0.9)),
+                (json!({"semantic_weight": 0.9}), weighted(0.9)),
+                (json!({"fusion": "rrf"}), Fusion::ReciprocalRank),
+                (json!({}), default),
+            ] {
+                let shown = asked.to_string();
+                let mut fields = Fields::object(asked, String::new(), &[SEARCH]);
+                assert_eq!(fusion(&defaults, SearchMode::Hybrid, &mut fields), then, "{shown}");
+                assert!(fields.into_complaint().is_none(), "{shown}");
+            }
+        }
+    }
 }

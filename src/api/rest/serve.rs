@@ -185,6 +185,18 @@ impl Drop for Place {
     }
 }
 
+/// How long a connection may do nothing. In the middle of a request that is longer than any of them may take: an import
+/// moves no byte from the end of its body to the beginning of its answer.
+fn limits(options: &RestOptions) -> Limits {
+    let answer = options.request_timeout.max(options.import_timeout);
+    let body = options.body_timeout.max(options.import_body_timeout());
+    Limits {
+        first_request: options.connection_timeout,
+        idle: options.keep_alive_timeout,
+        stalled: answer + body + options.keep_alive_timeout,
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     router: Router,
@@ -209,12 +221,7 @@ async fn connection(
         .max_buf_size(options.request_buffer_bytes.max(BUFFER_BYTES_MIN));
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
     let mut served = pin!(http.serve_connection(stream, service));
-    let limits = Limits {
-        first_request: options.connection_timeout,
-        idle: options.keep_alive_timeout,
-        stalled: options.request_timeout + options.body_timeout + options.keep_alive_timeout,
-    };
-    let mut expired = pin!(activity.expired(limits));
+    let mut expired = pin!(activity.expired(limits(&options)));
     let mut leaving = false;
     loop {
         tokio::select! {
@@ -244,4 +251,29 @@ async fn turn_away(stream: TcpStream, _place: OwnedSemaphorePermit) {
     let served = http.serve_connection(TokioIo::new(stream), service);
     // Whether the client heard it or not, the connection ends here.
     let _ = tokio::time::timeout(TURN_AWAY_TIMEOUT, served).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{RestOptions, limits};
+
+    #[test]
+    fn a_connection_is_not_stalled_while_its_request_has_time() {
+        for (request, import) in [(1, 600), (700, 600)] {
+            let options = RestOptions {
+                request_timeout: Duration::from_secs(request),
+                body_timeout: Duration::from_secs(request),
+                import_timeout: Duration::from_secs(import),
+                ..RestOptions::default()
+            };
+            let longest = [
+                options.body_timeout + options.request_timeout,
+                options.import_body_timeout() + options.import_timeout,
+            ];
+            let stalled = limits(&options).stalled;
+            assert!(longest.iter().all(|longest| stalled > *longest), "{stalled:?}, {longest:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::io::{Cursor, Read as _};
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::http::Uri;
+use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use super::{Answer, Request};
@@ -53,12 +53,22 @@ pub(in crate::cli) fn is_address(url: &str, flag: &str) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, message))
 }
 
+/// Where an answer points instead of giving what was asked for, if it does.
+///
+/// Nobody follows it: on the way a request that writes becomes one that reads, and is taken for done.
+pub(in crate::cli) fn pointed_to(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    let to = headers.get("location").map_or(&b""[..], HeaderValue::as_bytes);
+    let to = String::from_utf8_lossy(to).into_owned();
+    status.is_redirection().then(|| if to.is_empty() { "another place".to_owned() } else { to })
+}
+
 impl Http {
     /// The server at `url`, as in `http://127.0.0.1:8080`.
     pub(in crate::cli) fn new(url: &str, key: Option<String>) -> Result<Self, Failure> {
         is_address(url, "")?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
+            .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .proxy(None)
@@ -90,8 +100,9 @@ impl Http {
         &self.base
     }
 
-    /// Sends a request.
+    /// Sends a request. An answer that points elsewhere is a refusal.
     pub(super) fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let asked = format!("{} {}", request.method, request.path.split('?').next().unwrap_or_default());
         let mut builder = ureq::http::Request::builder()
             .method(request.method)
             .uri(format!("{}{}", self.base, request.path))
@@ -116,6 +127,13 @@ impl Http {
         })?;
         let (parts, body): (_, Body) = response.into_parts();
         let status = parts.status.as_u16();
+        if let Some(to) = pointed_to(parts.status, &parts.headers) {
+            let message = format!(
+                "{} answers {asked} with {status} and points to {to}, where nothing was asked; name the server itself with --url",
+                self.base
+            );
+            return Err(Failure::new(Exit::Refused, message));
+        }
         let body: Box<dyn std::io::Read> =
             if status == 204 { Box::new(Cursor::new(b"null")) } else { Box::new(body.into_reader()) };
         Ok(Answer { status, body })
@@ -128,14 +146,16 @@ mod tests {
 
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
-    use std::thread;
+    use std::thread::{self, JoinHandle};
 
-    use super::{Found, Http};
+    use serde_json::json;
+
+    use super::{Exit, Found, Http, Request};
 
     const ID: &str = "0123456789abcdef0123456789abcdef";
 
-    /// Who is found where these answers are given, one to each request, and to which paths.
-    fn found(answers: Vec<String>) -> (Found, Vec<String>) {
+    /// Where these answers are given, one to each request, and to which paths.
+    fn serve(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = thread::spawn(move || {
@@ -148,11 +168,23 @@ mod tests {
                     head.push(byte[0]);
                 }
                 let head = String::from_utf8(head).unwrap();
+                // What is not read may take the answer with it.
+                let length = head.lines().find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length: ")?.trim().parse().ok()
+                });
+                let mut body = vec![0_u8; length.unwrap_or(0)];
+                stream.read_exact(&mut body).unwrap();
                 asked.push(head.split(' ').nth(1).unwrap().to_owned());
                 stream.write_all(answer.as_bytes()).unwrap();
             }
             asked
         });
+        (url, serving)
+    }
+
+    /// Who is found where these answers are given, and to which paths.
+    fn found(answers: Vec<String>) -> (Found, Vec<String>) {
+        let (url, serving) = serve(answers);
         let found = Http::new(&url, None).unwrap().who_answers();
         (found, serving.join().unwrap())
     }
@@ -177,6 +209,25 @@ mod tests {
             |body: &str| found(vec![answer("404 Not Found", "", body), answer("404 Not Found", "", body)]).0;
         assert_eq!(other("<html>"), Found::Stranger);
         assert_eq!(other("{}"), Found::Stranger);
+    }
+
+    #[test]
+    fn an_answer_that_points_elsewhere_is_a_refusal_and_is_not_followed() {
+        for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"] {
+            let (other, elsewhere) = serve(Vec::new());
+            elsewhere.join().unwrap();
+            let header = format!("location: {other}/there\r\n");
+            let (url, serving) = serve(vec![answer(status, &header, "gone")]);
+            let request = Request::post("/api/v1/memory/entities", &json!({"a": 1})).with("again", "true");
+            let refused = Http::new(&url, None).unwrap().send(request).err().unwrap();
+            assert_eq!(refused.exit, Some(Exit::Refused), "{refused}");
+            let code = &status[..3];
+            let told = format!(
+                "{url} answers POST /api/v1/memory/entities with {code} and points to {other}/there, where nothing was asked"
+            );
+            assert!(refused.to_string().starts_with(&told), "{refused}");
+            assert_eq!(serving.join().unwrap(), ["/api/v1/memory/entities?again=true"]);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! REST router as those over HTTP, without a socket.
 
 use std::fs;
-use std::io::{self, Cursor, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use caxton_projections::view::Part;
@@ -69,11 +69,11 @@ impl Local {
     /// Sends a request.
     pub(super) fn send(&self, request: Request) -> Result<Answer, Failure> {
         let (kind, body) = request.body.unwrap_or_default();
-        let (status, bytes) = self
+        let (status, body) = self
             .door
             .call(request.method, &request.path, kind, body)
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
-        Ok(Answer { status, body: Box::new(Cursor::new(bytes)) })
+        Ok(Answer { status, body: Box::new(body) })
     }
 }
 

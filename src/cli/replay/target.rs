@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use caxton_events::Timestamp;
 use caxton_events::log::Reader;
 use caxton_tools::replay::{Pace, Range, Watch, due};
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::Agent;
 
 use super::load::{Load, Report, Server};
 use super::plan::Planner;
 use super::wish::Sent;
-use crate::cli::backend::is_address;
+use crate::cli::backend::{is_address, pointed_to};
 use crate::cli::failure::{Exit, Failure};
 use crate::failure::chain;
 
@@ -56,6 +56,7 @@ impl Http {
         is_address(url, "--target: ")?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
+            .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(ANSWER_TIMEOUT))
             .max_idle_connections(target.in_flight)
@@ -86,6 +87,9 @@ impl Server for Http {
         };
         let mut response = response.map_err(|error| chain(&error))?;
         let status = response.status().as_u16();
+        if let Some(to) = pointed_to(response.status(), response.headers()) {
+            return Ok((status, json!({ POINTED_TO: to })));
+        }
         let body = response.body_mut().read_to_vec().map_err(|error| chain(&error))?;
         Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
@@ -96,6 +100,8 @@ impl Server for Http {
     }
 }
 
+/// What the body of an answer that points elsewhere is taken for: where to.
+const POINTED_TO: &str = "pointed_to";
 /// Where a server says what it is.
 const HEALTH: &str = "/api/v1/health";
 
@@ -114,6 +120,13 @@ pub(super) fn recognise(server: &dyn Server, url: &str) -> Result<(), Failure> {
         401 | 403 => {
             format!("--target: {url} does not take the key ({status}); give one that it takes with --api-key")
         }
+        300..=399 => {
+            let to = body.get(POINTED_TO).and_then(Value::as_str).unwrap_or_default();
+            format!(
+                "--target: {url} answers GET {HEALTH} with {status} and points to {to}, where nothing was asked; name the address \
+                 of the server itself"
+            )
+        }
         _ => match code {
             Some(code) => {
                 format!("--target: {url} answers {code}; wait until GET {HEALTH} is answered with 200")
@@ -123,7 +136,8 @@ pub(super) fn recognise(server: &dyn Server, url: &str) -> Result<(), Failure> {
             ),
         },
     };
-    Err(Failure::new(if matches!(status, 401 | 403) { Exit::Refused } else { Exit::Usage }, message))
+    let refused = matches!(status, 300..=399 | 401 | 403);
+    Err(Failure::new(if refused { Exit::Refused } else { Exit::Usage }, message))
 }
 
 /// Sends what the events of the range imply. `progress` hears the last position that was read, and the last there is.
@@ -188,5 +202,35 @@ pub(super) fn timing(speed: Option<Pace>, rate: Option<f64>) -> Timing {
         (None, Some(Pace::Full)) => Timing::AtOnce,
         (None, Some(Pace::Times(times))) => Timing::Recorded(times),
         (None, None) => Timing::Recorded(1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::{Exit, Http, Target, Timing, recognise};
+
+    #[test]
+    fn a_target_that_points_elsewhere_is_refused_and_not_followed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while !lines.next().unwrap().unwrap().is_empty() {}
+            let head = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/there\r\n";
+            write!(stream, "{head}content-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        });
+        let target = Target { url: &url, key: None, timing: Timing::AtOnce, in_flight: 1 };
+        let refused = recognise(&Http::new(&target).unwrap(), &url).unwrap_err();
+        serving.join().unwrap();
+        assert_eq!(refused.exit, Some(Exit::Refused), "{refused}");
+        let told = "with 302 and points to http://127.0.0.1:1/there, where nothing was asked";
+        assert!(refused.to_string().contains(told), "{refused}");
     }
 }

@@ -2,13 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 
+use clap::Parser as _;
+
+use crate::cli::args::Args;
+use crate::cli::failure::Exit;
 use crate::config::{Config, load_text};
 use crate::engine::cleanup::First;
 
 use super::{
-    cleanup, engine_options, model_options, ranking, rest_options, service_options, sqlite_options,
+    cleanup, engine_options, load, model_options, ranking, rest_options, service_options, sqlite_options,
     vector_options,
 };
 
@@ -140,6 +146,7 @@ const ROWS: &[Row] = &[
         First::Largest => "size".to_owned(),
     }),
     ("advanced_memory_tuning.cleanup_advanced.cleanup_thread_count", "4", |c| cleanup(c).threads.to_string()),
+    ("memory.search.semantic_weight", "0.5", |c| rest_options(c, None).search.semantic_weight.to_string()),
     ("memory.search.semantic_weight", "0.5", |c| match rest_options(c, None).search.fusion {
         super::Fusion::Weighted { semantic_weight } => semantic_weight.to_string(),
         super::Fusion::ReciprocalRank => String::new(),
@@ -170,5 +177,18 @@ fn each_key_reaches_the_option_of_its_part() {
     for (key, value, seen) in ROWS {
         assert_ne!(seen(&Config::default()), *value, "{key} is so by default: this shows nothing");
         assert_eq!(seen(&file(key, value)), *value, "{key}");
+    }
+}
+
+#[test]
+fn a_folder_whose_name_is_no_text_is_refused_and_not_taken_for_another() {
+    let folder = OsStr::from_bytes(b"/no/d\xff");
+    for flag in ["--data-dir", "--model-path"] {
+        let typed = [OsStr::new("caxton"), OsStr::new("status"), OsStr::new(flag), folder];
+        let args = Args::try_parse_from(typed).unwrap();
+        let refused = load(&args.common, Vec::new()).err().unwrap();
+        assert_eq!(refused.exit, Some(Exit::Usage), "{refused}");
+        let told = refused.to_string();
+        assert!(told.starts_with(flag) && told.contains("is not UTF-8, as it must be; rename"), "{told}");
     }
 }

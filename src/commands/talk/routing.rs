@@ -188,6 +188,17 @@ pub fn fits(version: &str, wanted: Option<&str>) -> bool {
     })
 }
 
+/// What a reason says of the version that was asked for; [`version_in`] reads it again.
+pub fn in_version(version: Option<&str>) -> String {
+    version.map_or_else(String::new, |version| format!(" in version {version}"))
+}
+
+/// The version that was asked for, out of the recorded reason for which nobody was found: the message is sent again to providers
+/// of the same one.
+pub fn version_in(reason: &str) -> Option<&str> {
+    reason.split_once(" in version ")?.1.split(' ').next()
+}
+
 /// Whether `text` is a version or the beginning of one: one to three numbers, and behind three of them what semantic
 /// versioning allows, as in `1.0.0-rc.1+b7`.
 pub fn is_version(text: &str) -> bool {

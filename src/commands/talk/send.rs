@@ -13,11 +13,14 @@ use serde::de::IgnoredAny;
 
 use super::draft;
 use super::protocol::{answers_to, may_answer, may_cancel};
-use super::routing::{NoChoice, choose, similar};
+use super::routing::{NoChoice, choose, in_version, similar};
 use super::situation::{Ask, Overlay, Situation, Standing};
 use super::wish::{Outgoing, To, begins_like_json};
 use crate::commands::check::{excerpt, refuse};
 use crate::commands::{Refusal, RefusalCode};
+
+/// Agents among which names like an unknown one are looked for at the most.
+const COMPARED_MAX: usize = 1_000;
 
 /// New numbers: an endless stream of bytes out of one seed.
 pub struct Numbers {
@@ -93,7 +96,7 @@ pub fn decide_send(
     let addressed = address(situation, own, &wish, standing.as_ref())?;
     let joining = check_room(situation, own, &wish, &addressed.receivers, standing.as_ref())?;
     let first = drafts.len();
-    if !situation.is_known(own, &wish.sender) {
+    if wish.registers && !situation.is_known(own, &wish.sender) {
         drafts.push(introduced(own, &wish));
     }
     let conversation = match wish.conversation {
@@ -349,7 +352,8 @@ fn address(
             failure: None,
         }),
         Err(NoChoice::AllUnavailable { candidates }) => {
-            let reason = format!("none of {} providers can take a message", candidates.len());
+            let wanted = in_version(version);
+            let reason = format!("none of {} providers{wanted} can take a message", candidates.len());
             let why: Vec<String> =
                 candidates.iter().map(|row| format!("{}: {}", row.agent, row.because)).collect();
             let detail = format!("{reason} of {name} now ({})", why.join("; "));
@@ -373,7 +377,7 @@ fn address(
                 detail.push_str("; similar capabilities: ");
                 detail.push_str(&near.join(", "));
             }
-            let routing = routing(Vec::new(), "nobody offers it".to_owned());
+            let routing = routing(Vec::new(), format!("nobody offers it{}", in_version(version)));
             let failure = Some((DeadLetterReason::NoProvider, detail));
             Ok(Addressed { receivers: Vec::new(), routing, failure })
         }
@@ -416,12 +420,14 @@ fn check_receivers(
     Ok(())
 }
 
-/// Up to three names that look like `wanted`.
+/// Up to three names that look like `wanted`; none where there are too many to compare all of them while everybody waits.
 pub(super) fn nearest(situation: &Situation<'_>, wanted: &AgentId) -> Vec<String> {
-    let agents = situation.state.registry.agents();
-    let scored = agents
-        .iter()
-        .map(|agent| (strsim::jaro_winkler(wanted.as_str(), agent.name.as_str()), agent.name.as_str()));
+    let names = situation.state.registry.names();
+    if names.len() > COMPARED_MAX {
+        return Vec::new();
+    }
+    let known = names.filter(|name| situation.state.registry.is_known(name)).map(AgentId::as_str);
+    let scored = known.map(|name| (strsim::jaro_winkler(wanted.as_str(), name), name));
     let mut near: Vec<(f64, &str)> = scored.filter(|(score, _)| *score > 0.8).collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
     near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()

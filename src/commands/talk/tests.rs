@@ -8,7 +8,7 @@ use caxton_events::{AgentId, Seq, Timestamp};
 use caxton_projections::talk::TalkState;
 
 use super::protocol::{may_answer, may_cancel};
-use super::routing::{NoChoice, Provider, choose, fits};
+use super::routing::{NoChoice, Provider, choose, fits, in_version, version_in};
 use super::{Answered, Numbers, Outgoing, Overlay, Settings, Situation, To, decide_send};
 use crate::commands::RefusalCode;
 
@@ -16,6 +16,18 @@ const NOW: Timestamp = Timestamp::from_unix_micros(1_700_000_000_000_000);
 
 fn agent(name: &str) -> AgentId {
     name.parse().unwrap()
+}
+
+#[test]
+fn the_version_that_was_asked_for_is_read_out_of_the_reason() {
+    for version in [None, Some("2"), Some("2.0"), Some("1.0.0-rc.1+b7")] {
+        let wanted = in_version(version);
+        for reason in
+            [format!("nobody offers it{wanted}"), format!("none of 3 providers{wanted} can take a message")]
+        {
+            assert_eq!(version_in(&reason), version, "{reason}");
+        }
+    }
 }
 
 /// What a message with these changes to a valid one becomes: the field and the code of its refusal.

@@ -316,7 +316,8 @@ fn acknowledge(
     head: Seq,
     drafts: &mut Vec<Draft>,
 ) -> Result<(), Refusal> {
-    if !situation.is_known(own, agent) {
+    // One that was removed has its inbox still: what it had begun is done with, and what waits can be cleared away.
+    if !situation.is_known(own, agent) && situation.state.registry.agent(agent).is_none() {
         return Err(no_agent(situation, "agent", agent));
     }
     let mut named = std::iter::once(("through", &through)).chain(also.iter().map(|seq| ("seqs", seq)));

@@ -39,8 +39,11 @@ pub struct Answered {
 /// A message on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Who sends it. An unknown agent is registered by this.
+    /// Who sends it.
     pub sender: AgentId,
+    /// A sender that is not known becomes known by this, as an agent outside of the server. What a turn says makes nobody known:
+    /// its agent is not known any more when it was removed meanwhile.
+    pub registers: bool,
     /// The workspace of the sender.
     pub workspace: WorkspaceId,
     /// What it does.
@@ -90,6 +93,7 @@ impl Outgoing {
     pub fn new(sender: AgentId, performative: Performative, to: To, content: Content) -> Self {
         Self {
             sender,
+            registers: true,
             workspace: default_workspace(),
             performative,
             to,

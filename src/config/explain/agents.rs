@@ -173,12 +173,12 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "llm.cache_entries",
-        "So many answers of each provider are kept at most; the ones unused for longest go first.",
+        "So many answers of all providers together are kept at most; the ones unused for longest go first.",
         "caxton_llm_cache_hits_total, caxton_llm_cache_misses_total",
     ),
     entry(
         "llm.cache_size",
-        "The answers of each provider that are kept take so many bytes at most.",
+        "The answers of all providers that are kept take so many bytes together at most.",
         "caxton_llm_cache_hits_total, caxton_llm_cache_misses_total",
     ),
     entry(

@@ -185,7 +185,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory.search.semantic_weight",
-        "In the weighted fusion meaning counts this share and words the rest.",
+        "In the weighted fusion, by default or asked for with fusion=weighted, meaning counts this share and words the rest.",
         "the order and scores of GET /api/v1/memory/search",
     ),
     entry(

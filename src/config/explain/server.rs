@@ -25,9 +25,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "server.request_timeout",
-        "A request whose body does not arrive within this time gets 408 BODY_TIMEOUT; one that is not answered within the same time \
-         again gets 504 TIMEOUT, imports and exports as tables after 10 minutes. A search that has begun is answered, and a stream \
-         sent to its end, however long it takes.",
+        "A request whose body does not arrive within this time, an import in no less than 30 seconds, gets 408 BODY_TIMEOUT; one \
+         that is not answered within the same time again gets 504 TIMEOUT, imports and exports as tables after 10 minutes. A search \
+         that has begun is answered, and a stream sent to its end, however long it takes.",
         "caxton_api_request_duration_seconds{status=\"504\"}",
     ),
     entry(

@@ -327,7 +327,7 @@ impl Engine {
         drop(copying);
         base::remove_unused(dir, self.log())?;
         for folder in ["graph", VECTORS, "talk"] {
-            for beside in ["damaged", "old", "rebuilding", "tmp"] {
+            for beside in ["damaged", "old", "rebuilding", "tmp", "verifying"] {
                 shred(&dir.join(format!("{folder}.{beside}")))?;
             }
             // Those who keep the vectors look after theirs: one may be under way.

@@ -97,6 +97,38 @@ fn what_a_drop_left_that_was_cut_short_goes_with_an_erasure_and_with_a_start() {
 }
 
 #[test]
+fn what_a_comparison_left_that_was_cut_short_goes_with_an_erasure_and_with_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["graph", "talk", "vectors"].map(|name| format!("{name}.verifying"));
+    // Second names keep the bytes, so that they can be looked at afterwards.
+    let kept = |name: &String| dir.path().join(format!("{name}.kept"));
+    let leave_scratch = || {
+        for name in &names {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            let file = dir.path().join(name).join("file.db");
+            fs::write(&file, [7_u8; 5_000]).unwrap();
+            let _ = fs::remove_file(kept(name));
+            fs::hard_link(&file, kept(name)).unwrap();
+        }
+    };
+    let check_gone = || {
+        for name in &names {
+            assert!(!dir.path().join(name).exists(), "{name}");
+            assert_eq!(fs::read(kept(name)).unwrap(), [0_u8; 5_000], "{name}");
+        }
+    };
+    let engine = start(dir.path());
+    leave_scratch();
+    engine.remove_set_aside().unwrap();
+    check_gone();
+    engine.stop();
+    drop(engine);
+    leave_scratch();
+    start(dir.path()).stop();
+    check_gone();
+}
+
+#[test]
 fn vectors_of_an_earlier_start_go_where_there_is_no_model() {
     for (subject, stays) in [("global", false), ("conversation:c-1", true)] {
         let dir = tempfile::tempdir().unwrap();

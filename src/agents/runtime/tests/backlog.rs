@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caxton_events::conversation::Message;
+use caxton_events::conversation::{Content, Message};
 use caxton_events::{AgentId, Seq};
 
 use super::super::backlog::Backlog;
@@ -12,6 +12,12 @@ use crate::agents::scripted;
 
 fn said(conversation: &str) -> Arc<Message> {
     Arc::new(Message { conversation: conversation.parse().unwrap(), ..scripted::message("x") })
+}
+
+/// A message of 40 MiB.
+fn large(conversation: &str) -> Arc<Message> {
+    let content = Content::Text("y".repeat(40 << 20));
+    Arc::new(Message { content, ..Message::clone(&said(conversation)) })
 }
 
 /// Takes what there is room for, with no places of agents' own.
@@ -97,18 +103,73 @@ fn what_has_to_be_read_keeps_its_place() {
 #[test]
 fn what_is_not_kept_is_read_when_its_turn_comes() {
     let mut backlog = Backlog::new(1);
-    let large = |conversation: &str| {
-        let content = caxton_events::conversation::Content::Text("y".repeat(40 << 20));
-        Arc::new(Message { content, ..Message::clone(&said(conversation)) })
-    };
     for (seq, conversation) in [(1, "a"), (2, "b"), (3, "c")] {
         backlog.add(&name("ada"), Seq(seq), large(conversation), 0);
     }
     assert_eq!(seqs(&take(&mut backlog, &[9], |_, _| true)), [1, 2]);
+    backlog.done(&name("ada"), Seq(1));
+    assert!(take(&mut backlog, &[9], |_, _| true).is_empty());
     let keys = backlog.to_read(10);
     assert_eq!(keys, [(Seq(3), name("ada"))]);
     backlog.read(&name("ada"), Seq(3), &large("c"), 0, None);
     assert_eq!(seqs(&take(&mut backlog, &[9], |_, _| true)), [3]);
+}
+
+#[test]
+fn what_is_given_out_has_a_bound_in_bytes_and_each_agent_a_place_of_its_own() {
+    let mut backlog = Backlog::new(1);
+    for (seq, conversation) in [(1, "a"), (2, "b"), (3, "c")] {
+        backlog.add(&name("ada"), Seq(seq), large(conversation), 0);
+    }
+    assert_eq!(seqs(&take(&mut backlog, &[9], |_, _| true)), [1, 2]);
+    assert!(take(&mut backlog, &[9], |_, _| true).is_empty(), "there is room for its number, but not for it");
+    assert!(backlog.to_read(9).is_empty(), "so it is not read either");
+    backlog.add(&name("sue"), Seq(4), said("d"), 0);
+    let sue_is_idle = |_: usize, agent: &AgentId| *agent == name("sue");
+    let room = Room { queues: vec![9], own: &sue_is_idle };
+    assert_eq!(seqs(&backlog.take(&room, |_, _| true)), [4]);
+    backlog.put_back(scripted::delivery("ada", 2, Message::clone(&large("b"))), 0);
+    assert_eq!(seqs(&take(&mut backlog, &[9], |_, _| true)), [2], "what comes back is out no longer");
+    for seq in [1, 2] {
+        backlog.done(&name("ada"), Seq(seq));
+    }
+    take(&mut backlog, &[9], |_, _| true);
+    assert_eq!(backlog.to_read(9), [(Seq(3), name("ada"))]);
+}
+
+#[test]
+fn no_more_is_read_than_there_is_room_for() {
+    let (ada, sue) = (name("ada"), name("sue"));
+    let mut backlog = Backlog::new(2);
+    // They are kept, and nothing beside them.
+    for (seq, conversation) in [(1, "a"), (2, "b")] {
+        backlog.add(&sue, Seq(seq), large(conversation), 1);
+    }
+    for seq in 3..=9 {
+        backlog.add(&ada, Seq(seq), said(&format!("c{seq}")), 0);
+    }
+    let wanted =
+        |backlog: &Backlog| -> Vec<u64> { backlog.to_read(100).iter().map(|(seq, _)| seq.0).collect() };
+    let ada_is_idle = |_: usize, agent: &AgentId| *agent == name("ada");
+    let full = Room { queues: vec![0, 0], own: &ada_is_idle };
+    for _ in 0..2 {
+        assert!(backlog.take(&full, |_, _| true).is_empty());
+        assert_eq!(wanted(&backlog), [3], "one for the place of its own");
+        backlog.done(&ada, Seq(100));
+    }
+    for _ in 0..2 {
+        assert!(take(&mut backlog, &[3, 0], |_, _| true).is_empty());
+        assert_eq!(wanted(&backlog), [3, 4, 5], "what is read already has its place");
+    }
+    for seq in [3, 5] {
+        backlog.read(&ada, Seq(seq), &said(&format!("c{seq}")), 0, None);
+    }
+    assert_eq!(seqs(&take(&mut backlog, &[3, 0], |_, _| true)), [3, 5]);
+    assert_eq!(wanted(&backlog), [4]);
+    backlog.lost(&(Seq(4), ada.clone()));
+    assert!(take(&mut backlog, &[1, 0], |_, _| true).is_empty());
+    assert_eq!(wanted(&backlog), [6], "what is not there takes no place");
+    assert_eq!(seqs(&take(&mut backlog, &[0, 9], |_, _| true)), [1, 2]);
 }
 
 #[test]

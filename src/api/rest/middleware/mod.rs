@@ -92,7 +92,9 @@ async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
         hosts::check(&api.options.allowed_hosts, &request)?;
     }
     auth::check(api.options.api_keys.as_ref(), &request)?;
-    let limits = body::Limits { bytes_max: api.options.body_bytes_max, time: api.options.body_timeout };
+    let is_import = request.uri().path() == IMPORT;
+    let time = if is_import { api.options.import_body_timeout() } else { api.options.body_timeout };
+    let limits = body::Limits { bytes_max: api.options.body_bytes_max, time };
     let request = body::read(request, &api.bodies, limits).await?;
     api.options.formats.as_json(request).await
 }
@@ -134,4 +136,49 @@ fn rendered(mut response: Response, id: &str, told: Told) -> Response {
         }
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::Request;
+    use futures::stream;
+    use tower::ServiceExt as _;
+
+    use super::{Api, IMPORT};
+    use crate::api::rest::{RestOptions, routes};
+    use crate::engine::{Engine, EngineOptions};
+
+    #[test]
+    fn an_import_has_time_to_arrive_however_little_others_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).unwrap();
+        let options = RestOptions { body_timeout: Duration::from_secs(1), ..RestOptions::default() };
+        let api = Api::new(engine.clone(), options, false);
+        // Its clock goes on where everybody waits.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = runtime.unwrap();
+        // A blank line came, and there is nothing in it to import.
+        for (path, status) in [(IMPORT, 422), ("/api/v1/memory/entities/batch", 408)] {
+            let late = stream::once(async {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Ok::<_, Infallible>("\n")
+            });
+            let request = Request::builder()
+                .method("POST")
+                .uri(path)
+                .header("host", "localhost")
+                .header("content-type", "application/x-ndjson")
+                .body(Body::from_stream(late))
+                .unwrap();
+            let response = runtime.block_on(routes::with_layers(&api).oneshot(request)).unwrap();
+            assert_eq!(response.status().as_u16(), status, "{path}");
+        }
+        engine.stop();
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, HashMap};
 use caxton_events::conversation::ConversationEvent;
 use caxton_events::{Clock as _, ConversationId, Draft, Event, Seq, Timestamp};
 use caxton_projections::by_name::ByName;
-use caxton_projections::conversations::Deadline;
+use caxton_projections::conversations::{Deadline, SYSTEM};
 use caxton_projections::view::Part;
 
 use super::SystemClock;
@@ -92,8 +92,10 @@ impl MessageRouter {
             ) = &draft.event
             {
                 let is_new = matches!(draft.event, Event::Conversation(ConversationEvent::Opened { .. }));
+                // A turn that sets the idle time is about to answer: what its message waited before does not end the conversation.
+                let is_of_turn = draft.actor == SYSTEM;
                 let timeouts = (*idle_timeout_millis, *life_timeout_millis);
-                let at = (!is_new).then(|| self.ends_with(conversation, timeouts)).flatten();
+                let at = (!is_new && !is_of_turn).then(|| self.ends_with(conversation, timeouts)).flatten();
                 let at = at.unwrap_or_else(|| {
                     let millis = timeouts.0.min(timeouts.1);
                     let now = SystemClock.now().unix_micros();
@@ -146,7 +148,11 @@ impl MessageRouter {
                 None if self.under_way.is_empty() => (),
                 None => later.push((again, id)),
                 Some(row) if !row.is_open() => (),
-                Some(row) if row.deadline() > now => later.push((row.deadline(), id)),
+                Some(row) if row.deadline() > now => {
+                    // Other timeouts may be under way.
+                    let is_settled = self.under_way.is_empty();
+                    later.push((if is_settled { row.deadline() } else { row.deadline().min(again) }, id));
+                }
                 Some(row) => {
                     if !own.ends(&id) && !self.under_way.iter().any(|layer| layer.ends(&id)) {
                         own.close(&id);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use caxton_events::conversation::{Content, ConversationEnd, Performative, Strategy};
+use caxton_events::conversation::{Content, ConversationEnd, ConversationEvent, Performative, Strategy};
 use caxton_events::log::{AppendError, Filter, Log, LogOptions, Series};
 use caxton_events::{AgentId, Clock, ConversationId, Draft, Kind, Seq, Subject, SystemEvent, Timestamp};
 use caxton_projections::talk::{TalkReader, TalkStore};
@@ -18,7 +18,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::SystemClock;
 use super::deadlines::Deadlines;
 use super::inboxes::Wakers;
-use super::message_router::MessageRouter;
+use super::message_router::{MessageRouter, system};
 use super::talk::{Answer, Answered1, Done, Request, SentOutcome, SentResults, TalkError};
 use super::talk_fold::TalkFold;
 use super::talk_redo::Lost;
@@ -375,6 +375,30 @@ fn other_timeouts_count_from_the_last_message_and_end_a_conversation_once() {
     assert_eq!(closed(&mut desk, 60), None);
     assert_eq!(closed(&mut desk, 180), Some(1));
     assert_eq!(closed(&mut desk, 20_000), Some(1));
+}
+
+#[test]
+fn a_turn_that_sets_the_idle_time_has_it_to_answer() {
+    let mut desk = Desk::with(Arc::new(Slow));
+    let conversation: ConversationId = "z".parse().unwrap();
+    let wish = NewConversation { id: Some(conversation.clone()), ..NewConversation::default() };
+    let (opening, mut opened) = upkeep(Upkeep::Open(wish));
+    desk.router.decide(vec![opening]);
+    desk.fold_all();
+    told(&mut opened).unwrap();
+    // By the log's clock it is ten hours old, as one whose message waited for so long.
+    let (idle_timeout_millis, life_timeout_millis) = (HOUR_MILLIS / 2, 100 * HOUR_MILLIS);
+    let event = ConversationEvent::Extended { conversation, idle_timeout_millis, life_timeout_millis };
+    let (answer, _told) = oneshot::channel();
+    desk.router.decide(vec![Request::Record { drafts: vec![system("z".to_owned(), event)], answer }]);
+    desk.fold_all();
+    let now = SystemClock.now().unix_micros();
+    for (minutes, is_closed) in [(5, false), (40, true)] {
+        desk.router.look_at_deadlines(Timestamp::from_unix_micros(now + minutes * 60_000_000));
+        desk.fold_all();
+        let closed = desk.recorded(&[Kind::ConversationClosed]);
+        assert_eq!(closed.keys().any(|(stream, _)| stream == "z"), is_closed, "{minutes}");
+    }
 }
 
 #[test]

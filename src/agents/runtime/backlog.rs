@@ -199,6 +199,8 @@ impl Backlog {
         let Some((_, conversation)) = self.wanted.remove(key) else { return };
         self.give_back(key);
         self.known.remove(key);
+        // It had the agent's own place.
+        self.awaited.insert(key.1.clone());
         let lane = (key.1.clone(), conversation);
         let Some(waiting) = self.lanes.get_mut(&lane) else { return };
         let was_first = waiting.front().is_some_and(|first| first.seq == key.0);

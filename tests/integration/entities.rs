@@ -341,6 +341,25 @@ fn a_change_keeps_what_it_does_not_name_and_a_replacement_does_not() {
 }
 
 #[test]
+fn a_condition_that_nothing_looks_at_is_refused() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let path = "/memory/observations/obs_2?agent_id=ada";
+    let tag = server.get(path).expect(200).header("etag").unwrap().to_owned();
+    let change = json!({"content": "likes coffee"});
+    for (method, path, body) in [
+        ("PATCH", path, &change),
+        ("DELETE", path, &json!({})),
+        ("POST", "/memory/entities/Ada/observations?agent_id=ada", &json!({"observations": ["x"]})),
+    ] {
+        let told = server.ask(method, path).header("If-Match", &tag).json(body).send();
+        let told = told.problem(422, "VALIDATION_ERROR");
+        assert_eq!((&told["field"], &told["value"]), (&json!("If-Match"), &json!(tag)), "{method}");
+    }
+    server.ask("PATCH", path).header("If-Match", "*").json(&change).send().expect(200);
+}
+
+#[test]
 fn a_stale_change_is_refused() {
     let server = Server::start();
     server.entity("Ada", "Person", &["likes tea"]);

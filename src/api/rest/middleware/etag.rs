@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::body::HttpBody as _;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use caxton_events::MemoryId;
@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 
 use crate::api::rest::fields::Fields;
 use crate::api::rest::ids::Row;
+use crate::api::rest::problem::Problem;
 use crate::commands::write::ExpectedVersion;
 
 /// Bodies above this are sent without a tag: hashing them costs more than sending them.
@@ -45,6 +46,30 @@ impl Conditions {
     pub(super) const fn reads(&self) -> bool {
         self.reads
     }
+}
+
+/// Where `If-Match` is heeded.
+const MATCHED: &str = "/api/v1/memory/entities/{entity}";
+
+/// Refuses `If-Match` of a change that does not look at it: who sends it relies on it.
+///
+/// # Errors
+///
+/// 422 about the field `If-Match`.
+pub(super) fn check(request: &Request) -> Result<(), Problem> {
+    let Some(tag) = request.headers().get(header::IF_MATCH).filter(|_| !request.method().is_safe()) else {
+        return Ok(());
+    };
+    let is_heeded = request.method() != Method::POST
+        && request.extensions().get::<MatchedPath>().is_none_or(|route| route.as_str() == MATCHED);
+    if is_heeded || tag == "*" {
+        return Ok(());
+    }
+    let detail =
+        "If-Match: is for PATCH, PUT and DELETE of /memory/entities/{id} alone: other rows have no versions";
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", detail);
+    let problem = problem.field("If-Match").value(tag.to_str().unwrap_or_default());
+    Err(problem.remedy("leave it out, and read the row again before you change it"))
 }
 
 /// The response with its tag, or 304 when the client has it. Streams are left as they are.

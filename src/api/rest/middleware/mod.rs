@@ -92,6 +92,7 @@ async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
         hosts::check(&api.options.allowed_hosts, &request)?;
     }
     auth::check(api.options.api_keys.as_ref(), &request)?;
+    etag::check(&request)?;
     let is_import = request.uri().path() == IMPORT;
     let time = if is_import { api.options.import_body_timeout() } else { api.options.body_timeout };
     let limits = body::Limits { bytes_max: api.options.body_bytes_max, time };

@@ -103,6 +103,41 @@ pub(super) fn listen<T>(
     });
 }
 
+/// Asks `server`, and where that is gone whichever runs in its place, for about a minute; it stands in `server` then.
+///
+/// # Errors
+///
+/// What `ask` met last, or at once where it will not be better another time.
+pub(super) fn persistently<T>(
+    common: &Common,
+    server: &mut Backend,
+    mut ask: impl FnMut(&Backend) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (mut answer, mut failed, mut wait) = (ask(server), 0, FIRST_WAIT);
+    while failed < ATTEMPTS_MAX && answer.as_ref().err().is_some_and(may_pass) {
+        failed += 1;
+        thread::sleep(wait);
+        wait = (wait * 2).min(WAIT_MAX);
+        answer = match backend::running(common) {
+            Ok(Some(found)) => {
+                *server = Backend::Http(found);
+                ask(server)
+            }
+            Ok(None) => Err(Failure::new(Exit::Unreachable, "the server is gone")),
+            Err(failure) => Err(failure),
+        };
+    }
+    answer
+}
+
+/// Whether it may be better another time.
+fn may_pass(failure: &Failure) -> bool {
+    match failure.exit {
+        Some(Exit::Failed | Exit::Unreachable) | None => true,
+        Some(Exit::Usage | Exit::NotFound | Exit::Refused) => false,
+    }
+}
+
 /// One connection. Its thread ends with it, or when nobody listens any more.
 fn connect(common: Common, request: Request) -> Receiver<Heard> {
     let (heard, listener) = sync_channel(AHEAD_MAX);
@@ -113,10 +148,8 @@ fn connect(common: Common, request: Request) -> Receiver<Heard> {
         });
         let last = match body {
             Ok(body) => read(body, &heard),
-            Err(failure) => Some(match failure.exit {
-                Some(Exit::Failed | Exit::Unreachable) | None => Heard::Broken(failure),
-                Some(Exit::Usage | Exit::NotFound | Exit::Refused) => Heard::Refused(failure),
-            }),
+            Err(failure) if may_pass(&failure) => Some(Heard::Broken(failure)),
+            Err(failure) => Some(Heard::Refused(failure)),
         };
         if let Some(last) = last {
             let _ = heard.send(last);

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::args::{Common, LogCommand, LogTail};
 use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure, SALVAGE};
+use super::feed;
 use super::fork;
 use super::output::Output;
 use super::progress::Progress;
@@ -47,7 +48,7 @@ pub(super) fn run(command: &LogCommand, common: &Common, out: &mut Output) -> Re
     );
     let server = if reads_files { backend::holding_files(common) } else { backend::running(common) }?;
     match (server, command) {
-        (Some(server), LogCommand::Tail(what)) => tail_server(&Backend::Http(server), what, out),
+        (Some(server), LogCommand::Tail(what)) => tail_server(common, Backend::Http(server), what, out),
         (Some(server), LogCommand::Head { kinds: false, checkpoint }) => {
             proofs::head_of_server(&Backend::Http(server), *checkpoint, out)
         }
@@ -190,16 +191,25 @@ struct Page {
     head_seq: Seq,
 }
 
-/// Shows events of a server and, with `--follow`, those to come.
-fn tail_server(server: &Backend, what: &LogTail, out: &mut Output) -> Result<(), Failure> {
+/// Shows events of a server and, with `--follow`, those to come, also when it is started again meanwhile.
+fn tail_server(
+    common: &Common,
+    mut server: Backend,
+    what: &LogTail,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let lines_max = what.lines as usize;
     let mut from = match what.from {
         Some(from) => Seq(from.max(1)),
-        None => newest(server, what, lines_max, out)?,
+        None => newest(&server, what, lines_max, out)?,
     };
     let mut shown = 0;
     while what.follow || (what.from.is_some() && shown < lines_max) {
-        let page = page(server, what, from, if what.follow { FOLLOW_SECONDS } else { "0" })?;
+        let page = if what.follow {
+            feed::persistently(common, &mut server, |server| page(server, what, from, FOLLOW_SECONDS))?
+        } else {
+            page(&server, what, from, "0")?
+        };
         let wanted = if what.follow { page.events.len() } else { lines_max - shown };
         for line in page.events.iter().take(wanted) {
             show(line, out)?;

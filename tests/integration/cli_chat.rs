@@ -44,14 +44,18 @@ fn following_and_chatting_go_on_where_they_were_after_the_server_was_killed() {
         Running::start(&[&["conversations", "show", "plan", "--follow"][..], &place].concat());
     let mut chatting =
         Running::start(&[&["chat", "bob", "--as", "carl", "--conversation", "plan"][..], &place].concat());
+    let mut tailing = Running::start(&[&["--json", "log", "tail", "--follow"][..], &place].concat());
+    tailing.line_with("\"one\"");
     following.line_with("  one");
     chatting.type_line("first");
     following.line_with("  first");
+    tailing.line_with("\"first\"");
     server.kill().unwrap();
     server.wait().unwrap();
     let mut server = served(dir.path());
     send("bob", "two");
     assert_eq!(following.line_with("  two"), "  two");
+    tailing.line_with("\"two\"");
     // The chat still waits for its answer, on a connection that is made anew.
     let bob = json!({"performative": "INFORM", "sender": "bob", "receiver": "carl", "conversation_id": "plan",
         "content": "first is answered"});
@@ -59,6 +63,9 @@ fn following_and_chatting_go_on_where_they_were_after_the_server_was_killed() {
     assert_eq!(chatting.line(), "bob: first is answered");
     chatting.type_line("second");
     following.line_with("  second");
+    tailing.line_with("\"second\"");
+    tailing.signal("-KILL");
+    tailing.end();
     following.signal("-TERM");
     chatting.signal("-INT");
     let (rest, status) = following.end();

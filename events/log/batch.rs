@@ -11,7 +11,7 @@ use crate::log::scan::ReadError;
 use crate::log::sealing::KeysError;
 use crate::log::shared::ClosedReason;
 use crate::log::store::StoreError;
-use crate::record::Draft;
+use crate::record::{Draft, Record};
 use crate::time::Timestamp;
 
 /// Events that are written together or not at all.
@@ -63,6 +63,22 @@ pub struct Appended {
     pub recorded_at: Timestamp,
     /// The stored answer, when the key was known: nothing was written, the rest says where the first batch is.
     pub replayed: Option<Vec<u8>>,
+}
+
+impl Appended {
+    /// The records that the batch's `drafts` became.
+    pub fn records(&self, drafts: Vec<Draft>) -> impl Iterator<Item = Record> + use<> {
+        let recorded_at = self.recorded_at;
+        drafts.into_iter().zip(self.first.0..).map(move |(draft, seq)| Record {
+            seq: Seq(seq),
+            recorded_at,
+            stream: draft.stream,
+            actor: draft.actor,
+            correlation: draft.correlation,
+            causation: draft.causation,
+            event: draft.event,
+        })
+    }
 }
 
 /// Why a batch was not appended. Other batches of the same call are not touched by it, except after

@@ -224,7 +224,9 @@ fn placed(
         is_whole &= matches!(&result, Ok(Appended { replayed: None, .. }));
         match result {
             Ok(appended) => {
-                note(drafts, &appended, records);
+                if appended.replayed.is_none() {
+                    records.extend(appended.records(drafts));
+                }
                 let told = answer.map(|results| outcome(&appended, results)).map_err(SubmitError::Refused);
                 if pending.submission.wait == Wait::Durable {
                     let _ = pending.answer.send(told);
@@ -239,24 +241,6 @@ fn placed(
         }
     }
     placed
-}
-
-/// The records that drafts became at the place the log gave.
-fn note(drafts: Vec<Draft>, appended: &Appended, records: &mut Vec<Record>) {
-    if appended.replayed.is_some() {
-        return;
-    }
-    for (draft, seq) in drafts.into_iter().zip(appended.first.0..) {
-        records.push(Record {
-            seq: Seq(seq),
-            recorded_at: appended.recorded_at,
-            stream: draft.stream,
-            actor: draft.actor,
-            correlation: draft.correlation,
-            causation: draft.causation,
-            event: draft.event,
-        });
-    }
 }
 
 /// The place of a command that changes nothing.

@@ -132,7 +132,7 @@ impl TalkFold {
 
     /// Folds a batch that is durable, and wakes who waits for messages.
     pub(super) fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, mark: u64) -> Vec<Record> {
-        let records = records(drafts, appended);
+        let records: Vec<Record> = appended.records(drafts).collect();
         telemetry::talk_recorded(&records);
         let checkpoint = self.talk.checkpoint();
         if checkpoint.next() < appended.first
@@ -199,22 +199,6 @@ impl TalkFold {
             self.positions.stop(Part::Talk, closed.to_string());
         }
     }
-}
-
-/// Gives drafts their places.
-fn records(drafts: Vec<Draft>, appended: &Appended) -> Vec<Record> {
-    let placed = drafts.into_iter().zip(appended.first.0..);
-    placed
-        .map(|(draft, seq)| Record {
-            seq: Seq(seq),
-            recorded_at: appended.recorded_at,
-            stream: draft.stream,
-            actor: draft.actor,
-            correlation: draft.correlation,
-            causation: draft.causation,
-            event: draft.event,
-        })
-        .collect()
 }
 
 /// Answers a request whose drafts these records were.

@@ -424,18 +424,7 @@ impl MemoryWriter {
         telemetry::log_appended(self.log.head().seq.0, started.elapsed());
         let Some(result) = results.into_iter().next() else { return Ok(()) };
         let appended = result.map_err(SubmitError::Log)?;
-        let records: Vec<Record> = (appended.first.0..)
-            .zip(drafts)
-            .map(|(seq, draft)| Record {
-                seq: Seq(seq),
-                recorded_at: appended.recorded_at,
-                stream: draft.stream,
-                actor: draft.actor,
-                correlation: draft.correlation,
-                causation: draft.causation,
-                event: draft.event,
-            })
-            .collect();
+        let records: Vec<Record> = appended.records(drafts).collect();
         let undone = records.iter().find(|record| record.event.kind() == Kind::MemoryUndone);
         outcome.first = undone.map_or(appended.first, |record| record.seq);
         (outcome.last, outcome.recorded_at, outcome.is_recorded) =

@@ -160,6 +160,8 @@ pub struct SearchAnswer {
     /// Whether every vector was considered, so that no nearer one was missed; where hits are lacking, or may be equal to the
     /// last one, every row that a ranking has.
     pub exact: bool,
+    /// Whether the look went far enough: no hit is lacking because rows behind those that were looked at might pass the filters.
+    pub complete: bool,
     /// The answer includes the memory up to this record.
     pub seq: Seq,
 }
@@ -234,7 +236,7 @@ impl Search {
             let wider = if complete { None } else { widening.behind(rows, view.now()) };
             let Some(wider) = wider else {
                 view.shown(hits.iter().map(|hit| hit.entity.id));
-                return Ok(SearchAnswer { hits, mode, exact: exact && complete, seq });
+                return Ok(SearchAnswer { hits, mode, exact: exact && complete, complete, seq });
             };
             rows = wider;
         }

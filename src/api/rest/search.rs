@@ -250,6 +250,9 @@ struct Answer<'a> {
     search_time_ms: f64,
     seq: Seq,
     events_behind: u64,
+    /// Hits may be lacking: a filter kept so little that the look was ended before all rows were seen.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
     #[serde(flatten)]
     past: Option<Past>,
 }
@@ -335,6 +338,7 @@ async fn answer(api: &Api, mut asked: Asked) -> Result<Response, Problem> {
             search_time_ms: millis(started),
             seq: found.seq,
             events_behind: if past.is_some() { 0 } else { head.saturating_sub(found.seq.0) },
+            incomplete: !found.complete,
             past,
         };
         let mut response = rows::shown(view, &body)?;

@@ -77,6 +77,19 @@ pub(super) fn keyed(batch: Batch, key: &str, fingerprint: u8) -> Batch {
     Batch { key: Some(key), ..batch }
 }
 
+/// Waits until merging has left fewer than `blocks`.
+///
+/// The writer merges when nothing waits for it, and not at all once the log is being closed. Appends of nothing are answered
+/// between its turns.
+pub(super) fn until_merged(log: &Log, blocks: u64) {
+    let left = || log.reader().stats().unwrap().blocks;
+    let merged = (0..100_000).any(|_| {
+        log.append(vec![]).unwrap();
+        left() < blocks
+    });
+    assert!(merged, "{} blocks are left", left());
+}
+
 /// Appends one batch that must be taken.
 #[track_caller]
 pub(super) fn append(log: &Log, batch: Batch) -> super::Appended {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use server::{Server, get, post};
+use server::{Server, get, get_with, post};
 
 /// Rows in one request.
 const BATCH: usize = 100;
@@ -125,11 +125,11 @@ fn hits(answer: &Value) -> Vec<String> {
 }
 
 fn search(server: &Server, name: &str, filter: &str, queries: usize) {
-    let ask = |index: usize, more: &str| {
+    let ask = |index: usize, more: &str, headers: &[(&str, &str)]| {
         let query = corpus::query(index);
         let path = format!("/api/v1/memory/search?agent_id=bench&query={query}&limit=10{filter}{more}");
         let started = Instant::now();
-        let (status, answer) = get(server.base(), &path).expect("the server answers");
+        let (status, answer) = get_with(server.base(), &path, headers).expect("the server answers");
         let elapsed = started.elapsed();
         assert_eq!(status, 200, "{answer}");
         let inside = answer["search_time_ms"].as_f64().expect("a number") / 1e3;
@@ -141,21 +141,21 @@ fn search(server: &Server, name: &str, filter: &str, queries: usize) {
     let (mut fresh, answers): (Vec<_>, Vec<_>) = indexes
         .clone()
         .map(|index| {
-            let (elapsed, _, hits) = ask(index, "");
+            let (elapsed, _, hits) = ask(index, "", &[]);
             (elapsed, hits)
         })
         .unzip();
-    let (mut cached, mut inside): (Vec<_>, Vec<_>) = indexes
-        .clone()
-        .map(|index| {
-            let (elapsed, inside, _) = ask(index, "");
-            (elapsed, inside)
-        })
-        .unzip();
+    let again = |headers: &[(&str, &str)]| -> (Vec<_>, Vec<_>) {
+        let answers = indexes.clone().map(|index| ask(index, "", headers));
+        answers.map(|(elapsed, inside, _)| (elapsed, inside)).unzip()
+    };
+    // With the vector of the question at hand, and then with the answer.
+    let (mut cached, mut inside) = again(&[("cache-control", "no-cache")]);
+    let (mut kept, mut kept_inside) = again(&[]);
     let (mut found, mut wanted) = (0_u32, 0_u32);
     if filter.contains("mode=semantic") {
-        for (index, ids) in indexes.zip(&answers) {
-            let (_, _, exact) = ask(index, "&exact=true");
+        for (index, ids) in indexes.clone().zip(&answers) {
+            let (_, _, exact) = ask(index, "&exact=true", &[]);
             wanted += exact.len() as u32;
             found += exact.iter().filter(|id| ids.contains(id)).count() as u32;
         }
@@ -164,7 +164,11 @@ fn search(server: &Server, name: &str, filter: &str, queries: usize) {
     let recall = if wanted > 0 { recall.as_str() } else { "" };
     let (fresh, cached, inside) =
         (percentiles(&mut fresh), percentiles(&mut cached), percentiles(&mut inside));
-    println!("search {name}: fresh {fresh}; cached {cached}; these in the server {inside}{recall}");
+    let (kept, kept_inside) = (percentiles(&mut kept), percentiles(&mut kept_inside));
+    println!(
+        "search {name}: fresh {fresh}; cached {cached}; these in the server {inside}; kept answers {kept}; these in the server \
+         {kept_inside}{recall}"
+    );
 }
 
 fn start(data_dir: &Path, options: &Options, what: &str) -> Server {

@@ -216,9 +216,7 @@ impl EmbeddingService {
     ///
     /// [`EmbedError::Busy`] when too many queries wait already.
     pub fn begin_query<'a>(&'a self, text: &'a str) -> Result<QueryVector<'a>, EmbedError> {
-        if let Some(mut frequent) = self.counted() {
-            frequent.count(text);
-        }
+        self.note_query(text);
         if let Some(vector) = self.cache().get(text, (self.now)()) {
             return Ok(QueryVector { service: self, text, state: QueryState::Known(vector) });
         }
@@ -230,6 +228,13 @@ impl EmbeddingService {
             TrySendError::Disconnected(_) => EmbedError::Stopped,
         })?;
         Ok(QueryVector { service: self, text, state: QueryState::Asked(answers) })
+    }
+
+    /// Counts a query as asked that was answered without its vector.
+    pub fn note_query(&self, text: &str) {
+        if let Some(mut frequent) = self.counted() {
+            frequent.count(text);
+        }
     }
 
     /// Forgets the queries that were asked so far.

@@ -1,8 +1,8 @@
 //! Entities, observations and relations in SQLite, with their history, and the index of their words beside the file.
 //!
 //! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
-//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`past`], [`diff`], [`victims`] and [`keyword`] (the
-//! queries), [`compare`] and [`replace`] (two files).
+//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`past`], [`diff`], [`victims`], [`turns`] and [`keyword`]
+//! (the queries), [`compare`] and [`replace`] (two files).
 
 mod as_of;
 mod columns;
@@ -27,6 +27,7 @@ mod reader;
 mod replace;
 mod rows;
 mod schema;
+mod turns;
 mod victims;
 mod walk;
 mod writer;

@@ -154,6 +154,16 @@ CREATE INDEX IF NOT EXISTS idx_entities_updated ON entities(updated_at) WHERE re
 CREATE INDEX IF NOT EXISTS idx_observations_entity ON observations(entity_id, id, removed_seq) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_observations_content ON observations(substr(CAST(content AS BLOB), 1, 64))
     WHERE removed_seq IS NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_valid_from ON entities(valid_from)
+    WHERE removed_seq IS NULL AND valid_from IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_entities_valid_to ON entities(valid_to) WHERE removed_seq IS NULL AND valid_to IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_observations_valid_from ON observations(valid_from)
+    WHERE removed_seq IS NULL AND valid_from IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_observations_valid_to ON observations(valid_to)
+    WHERE removed_seq IS NULL AND valid_to IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_valid_from ON relations(valid_from)
+    WHERE removed_seq IS NULL AND valid_from IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_relations_valid_to ON relations(valid_to) WHERE removed_seq IS NULL AND valid_to IS NOT NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_scope ON relations(scope_id, id) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_relations_from
     ON relations(from_entity, to_entity, relation_type, id, strength, confidence, scope_id, removed_seq)

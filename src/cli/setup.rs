@@ -302,6 +302,7 @@ pub(super) fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingSer
         talk: talk_settings(config),
         requests_max: config.messaging.max_pending_requests,
         watched: watched(config),
+        search_cache_bytes: config.memory.search.cache_size.0,
         ..EngineOptions::new(&config.server.data_dir)
     }
 }

@@ -189,6 +189,8 @@ section! {
         pub max_limit: usize = 100, whole(1, 1_000);
         /// Observations before and after each matched one that are returned with it.
         pub neighbours: usize = 0, whole(0, 20);
+        /// Size of the answers that are kept until memory changes, in bytes; 0: none is.
+        pub cache_size: Bytes = Bytes(4 << 20), whole(0, 16 << 30);
     }
 }
 

@@ -124,7 +124,7 @@ impl Engine {
         let cache = self.view().semantic().map(|semantic| semantic.embedding.stats().cache);
         // Until a vector was forgotten, each miss is a question that was never asked before: no cache would have had it.
         let forgetful = cache.filter(|cache| cache.evicted + cache.expired > 0);
-        let asked = forgetful.map(|cache| (cache.hits, cache.hits + cache.misses));
+        let asked = forgetful.map(|_| self.known_questions());
         Measured {
             entities: counted.entities,
             relations: counted.relations,

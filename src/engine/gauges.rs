@@ -9,6 +9,7 @@ use caxton_projections::embedding::{EmbedError, Embedder, ModelIdentity};
 use caxton_projections::view::Part;
 use crossbeam_channel::Sender;
 
+use super::searches::SearchStats;
 use super::{Engine, SystemClock};
 use crate::telemetry::{self, TalkMeasured};
 
@@ -37,10 +38,11 @@ impl Engine {
             telemetry::embedding_cut_ahead(stats.cut_ahead);
             let cache = stats.cache;
             let all = cache.hits + cache.misses;
-            // One cache serves both: the vectors of recent questions are what a search of the memory reuses.
             telemetry::embedding_cache_counted(cache.entries, cache.hits, all);
-            telemetry::search_cache_counted(cache.hits, all);
         }
+        let (known, asked) = self.known_questions();
+        let SearchStats { hits, bytes, .. } = self.search_stats();
+        telemetry::search_cache_counted((known, asked), hits, bytes);
         telemetry::writes_pending(self.pending());
         self.watch();
         self.gauge_talk();

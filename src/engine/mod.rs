@@ -7,7 +7,7 @@
 //! `audit_fold` (what makes audits quick), [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
 //! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
 //! its oldest events), [`erase`] (what must not stay), `standstill` (what keeps rebuilds from bringing it back), [`copies`] (the
-//! graph's file for who exports it).
+//! graph's file for who exports it), [`searches`] and [`kept`] (questions, and answers as long as they hold).
 
 mod adopt;
 pub mod advice;
@@ -26,6 +26,7 @@ pub mod erase;
 pub mod fork;
 mod gauges;
 pub mod inboxes;
+pub mod kept;
 pub mod lost_end;
 mod memory_group;
 #[cfg(test)]
@@ -40,6 +41,7 @@ mod rebuild_tests;
 mod refold;
 #[cfg(test)]
 mod router_tests;
+pub mod searches;
 pub mod signing;
 mod standstill;
 mod start;
@@ -124,6 +126,7 @@ struct Inner {
     erasing: erase::Erasing,
     watched: advice::Watched,
     said: advice::Said,
+    searches: searches::Searches,
 }
 
 struct Threads {

@@ -39,6 +39,7 @@ use super::inboxes::{Leases, Wakers};
 use super::lost_end::{self, LostEnd};
 use super::rebuild::{Offer, Rebuilds, VectorParts};
 use super::refold::{RefoldError, refold};
+use super::searches::Searches;
 use super::signing::{self, SigningKeyError};
 use super::start_graph::{Ends, StartedGraph, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
@@ -94,6 +95,8 @@ pub struct EngineOptions {
     pub requests_max: usize,
     /// Limits that are watched; passing one changes nothing and is told.
     pub watched: Watched,
+    /// Answers to searches that are kept at most, in bytes; 0: none is.
+    pub search_cache_bytes: usize,
 }
 
 impl EngineOptions {
@@ -119,6 +122,7 @@ impl EngineOptions {
             talk: Settings::default(),
             requests_max: 10_000,
             watched: Watched::default(),
+            search_cache_bytes: 4 << 20,
         }
     }
 }
@@ -292,10 +296,7 @@ impl Engine {
             talk_store: talking.store,
             stop_store: talking.stop_store,
         };
-        if let Some(Err(refused)) = awaited.map(|reason| rebuilds.begin(Part::Graph, reason)) {
-            // Nobody else can have begun one; what is left is that the system gave no thread.
-            view.positions().stop(Part::Graph, refused.to_string());
-        }
+        begin_awaited(awaited, &rebuilds, &view);
         // Behind that, which it makes way for.
         let postings = audit_fold::start(&options.data_dir, &reader, &rebuilds, &stopping)?;
         Ok(Self {
@@ -327,9 +328,18 @@ impl Engine {
                 erasing: Erasing::default(),
                 watched: options.watched,
                 said: Said::default(),
+                searches: Searches::new(options.search_cache_bytes),
                 log: reader,
             }),
         })
+    }
+}
+
+/// Begins the rebuild of a graph that is awaited.
+fn begin_awaited(reason: Option<String>, rebuilds: &Arc<Rebuilds>, view: &View) {
+    if let Some(Err(refused)) = reason.map(|reason| rebuilds.begin(Part::Graph, reason)) {
+        // Nobody else can have begun one; what is left is that the system gave no thread.
+        view.positions().stop(Part::Graph, refused.to_string());
     }
 }
 

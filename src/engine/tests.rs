@@ -15,6 +15,7 @@ use caxton_projections::graph::EntityFilter;
 use caxton_projections::queries::{Search, SearchError, SearchMode};
 use caxton_projections::view::Part;
 
+use super::searches::Asking;
 use super::{
     Engine, EngineOptions, Idempotency, Outcome, StartError, Submission, SubmitError, SystemClock, UndoAsk,
     Wait,
@@ -449,4 +450,76 @@ fn more_writes_than_may_wait_are_refused_at_once() {
         }
         engine.stop();
     }
+}
+
+/// Searches for words of today that somebody asks at `at`, and how many answers of those that are kept there were so far.
+fn found_at(engine: &Engine, text: &str, at: u64) -> (Vec<String>, u64) {
+    let search = Search {
+        text: text.to_owned(),
+        scopes: vec![Scope::Global],
+        valid_at: Some(Timestamp::from_unix_micros(at)),
+        limit: 5,
+        ..Search::default()
+    };
+    let asking = Asking { at_present: true, afresh: false };
+    let answer = engine.search(engine.view(), &search, asking).unwrap();
+    (answer.hits.into_iter().map(|hit| hit.entity.name).collect(), engine.search_stats().hits)
+}
+
+#[test]
+fn an_answer_is_kept_until_memory_changes_or_something_begins_or_ends_to_be_true() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    let with = |name: &str, from: u64, to: u64| {
+        let Write::CreateEntity(mut entity) = create(name, "curves") else { panic!("it is none") };
+        let at = |micros: u64| Some(Timestamp::from_unix_micros(micros)).filter(|_| micros > 0);
+        entity.observations[0].validity = Validity { from: at(from), to: at(to) };
+        Write::CreateEntity(entity)
+    };
+    submit(&engine, vec![with("gnuplot", 0, 300), with("octave", 200, 0)]);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let (first, both, second) = (names(&["gnuplot"]), names(&["gnuplot", "octave"]), names(&["octave"]));
+    assert_eq!(found_at(&engine, "curves", 100), (first.clone(), 0));
+    assert_eq!(found_at(&engine, "curves", 199), (first.clone(), 1));
+    assert_eq!(found_at(&engine, "curves", 99), (first, 1), "the clock was set back");
+    assert_eq!(found_at(&engine, "curves", 200), (both.clone(), 1), "the second is true from then on");
+    assert_eq!(found_at(&engine, "curves", 299), (both, 2));
+    assert_eq!(found_at(&engine, "curves", 300), (second.clone(), 2), "the first no more");
+    assert_eq!(found_at(&engine, "curves", 9_000), (second, 3));
+    submit(&engine, vec![create("matplotlib", "curves")]);
+    let (after, hits) = found_at(&engine, "curves", 9_000);
+    assert!(after.contains(&"matplotlib".to_owned()) && hits == 3, "{after:?}");
+    assert_eq!(found_at(&engine, "curves", 9_001).1, 4);
+    assert!(engine.search_stats().bytes > 0);
+    let global = super::erase::Asked::Scope(Scope::Global);
+    engine.erase(&global, None, (None, "test".to_owned())).unwrap();
+    assert_eq!(engine.search_stats().bytes, 0, "nothing of what was erased stays in memory");
+    engine.stop();
+}
+
+#[test]
+fn an_answer_of_before_is_not_given_to_who_waited_for_a_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    submit(&engine, vec![create("n0", "curves")]);
+    // 0: no more.
+    let current = AtomicU64::new(1);
+    std::thread::scope(|scope| {
+        // Somebody who asks for it all the time has answers of every moment kept.
+        scope.spawn(|| {
+            let next = || Some(current.load(Ordering::Relaxed)).filter(|n| *n > 0);
+            while let Some(n) = next() {
+                found_at(&engine, &format!("n{n}"), 9_000);
+            }
+        });
+        for n in 1..200 {
+            current.store(n, Ordering::Relaxed);
+            let outcome = engine.submit_blocking(submission(vec![create(&format!("n{n}"), "note")])).unwrap();
+            engine.view().wait_for(outcome.last, Wait::Applied, Duration::from_mins(1)).unwrap();
+            let (found, _) = found_at(&engine, &format!("n{n}"), 9_000);
+            assert_eq!(found, [format!("n{n}")]);
+        }
+        current.store(0, Ordering::Relaxed);
+    });
+    engine.stop();
 }

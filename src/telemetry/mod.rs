@@ -143,9 +143,12 @@ pub fn search_finished(took: Duration) {
     memory::search_took(took);
 }
 
-/// Searches of memory whose query was found in the cache, and all of them, since the start.
-pub fn search_cache_counted(hits: u64, all: u64) {
-    gauge!(names::MEMORY_CACHE_HIT_RATE).set(share(hits, all));
+/// Searches of memory whose question was known, and all of them; how many were answered with what is kept, since the start; and
+/// what is kept, in bytes.
+pub fn search_cache_counted((known, all): (u64, u64), hits: u64, bytes: usize) {
+    gauge!(names::MEMORY_CACHE_HIT_RATE).set(share(known, all));
+    counter!(names::MEMORY_SEARCH_CACHE_HITS).absolute(hits);
+    gauge!(names::MEMORY_SEARCH_CACHE_BYTES).set(bytes as f64);
 }
 
 /// Size of the SQLite files, in bytes.
@@ -337,7 +340,7 @@ mod tests {
             search_finished(Duration::from_millis(12));
             sqlite_measured(104_857_600);
             words_measured(2_048);
-            search_cache_counted(87, 100);
+            search_cache_counted((87, 100), 40, 4_096);
             embedding_finished(1, Duration::from_millis(5));
             embedding_cut_ahead(64);
             embedding_cache_counted(8_934, 92, 100);
@@ -349,6 +352,8 @@ mod tests {
             "caxton_text_index_bytes 2048",
             "caxton_memory_sqlite_size_bytes 104857600",
             "caxton_memory_cache_hit_rate 0.87",
+            "caxton_memory_search_cache_hits_total 40",
+            "caxton_memory_search_cache_bytes 4096",
             "caxton_embedding_texts_tokenized_ahead_total 64",
             "caxton_embedding_cache_size 8934",
             "caxton_embedding_cache_hit_rate 0.92",

@@ -9,6 +9,8 @@ pub(super) const MEMORY_SEARCH_LATENCY_TABLE: &str = "caxton_memory_search_laten
 pub(super) const MEMORY_SQLITE_SIZE: &str = "caxton_memory_sqlite_size_bytes";
 pub(super) const TEXT_INDEX_BYTES: &str = "caxton_text_index_bytes";
 pub(super) const MEMORY_CACHE_HIT_RATE: &str = "caxton_memory_cache_hit_rate";
+pub(super) const MEMORY_SEARCH_CACHE_HITS: &str = "caxton_memory_search_cache_hits_total";
+pub(super) const MEMORY_SEARCH_CACHE_BYTES: &str = "caxton_memory_search_cache_bytes";
 pub(super) const MEMORY_PENDING_WRITES: &str = "caxton_memory_pending_writes";
 pub(super) const EMBEDDING_DURATION: &str = "caxton_embedding_generation_duration_seconds";
 pub(super) const EMBEDDING_LATENCY_TABLE: &str = "caxton_embedding_latency";
@@ -92,7 +94,12 @@ fn describe_gauges() {
         (MEMORY_RELATIONS, Unit::Count, "Relations in memory now."),
         (MEMORY_SQLITE_SIZE, Unit::Bytes, "Size of the SQLite files."),
         (TEXT_INDEX_BYTES, Unit::Bytes, "Memory that the words of all texts take."),
-        (MEMORY_CACHE_HIT_RATE, Unit::Count, "Share of searches whose query was in the cache."),
+        (
+            MEMORY_CACHE_HIT_RATE,
+            Unit::Count,
+            "Share of searches that were answered with a kept answer or a kept vector of the query.",
+        ),
+        (MEMORY_SEARCH_CACHE_BYTES, Unit::Bytes, "Memory that kept answers to searches take."),
         (MEMORY_PENDING_WRITES, Unit::Count, "Writes under way."),
         (EMBEDDING_CACHE_SIZE, Unit::Count, "Query vectors kept in memory."),
         (EMBEDDING_CACHE_HIT_RATE, Unit::Count, "Share of query vectors found in memory."),
@@ -142,6 +149,7 @@ fn describe_times_and_counts() {
     for (name, help) in [
         (EMBEDDING_TEXTS, "Texts that the model turned into vectors."),
         (EMBEDDING_CUT_AHEAD, "Texts that were cut into tokens while the model was at others."),
+        (MEMORY_SEARCH_CACHE_HITS, "Searches that were answered with a kept answer."),
         (API_AUTHENTICATION_FAILURES, "Requests without a known key."),
         (LLM_REQUESTS, "Requests to language models, by provider and outcome."),
         (LLM_ERRORS, "Requests to language models that gave no answer, by provider and kind."),

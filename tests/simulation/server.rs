@@ -100,7 +100,16 @@ thread_local! {
 
 /// Status and JSON of a GET, `None` when the transport failed.
 pub(crate) fn get(base: &str, path: &str) -> Option<(u16, Value)> {
-    let mut answer = AGENT.with(|agent| agent.get(format!("{base}{path}")).call()).ok()?;
+    get_with(base, path, &[])
+}
+
+/// The same with these headers.
+pub(crate) fn get_with(base: &str, path: &str, headers: &[(&str, &str)]) -> Option<(u16, Value)> {
+    let request = |agent: &ureq::Agent| {
+        let request = agent.get(format!("{base}{path}"));
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).call()
+    };
+    let mut answer = AGENT.with(request).ok()?;
     let status = answer.status().as_u16();
     Some((status, serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()?))
 }

@@ -386,3 +386,33 @@ fn pages_are_the_same_whichever_way_the_removed_are_found() {
         assert_eq!(all(&fixture.graph.reader().as_of(moment)), expected);
     }
 }
+
+#[test]
+fn the_next_turn_is_the_first_row_of_an_index_each() {
+    let at = caxton_events::Timestamp::from_unix_micros;
+    let mut story = Story::default();
+    let ada = story.entity("agent:ada", "ada", "person");
+    let mut note = |from, to| {
+        let (id, content) = (story.id(), format!("{from:?} to {to:?}"));
+        let validity = caxton_events::memory::Validity { from, to };
+        story.tell(MemoryEvent::ObservationAdded { id, entity: ada, content, validity });
+        id
+    };
+    note(Some(at(100)), Some(at(300)));
+    note(None, Some(at(200)));
+    let removed = note(Some(at(150)), None);
+    story.tell(MemoryEvent::ObservationRemoved { id: removed, entity: ada });
+    let fixture = Fixture::told(&story, 1000);
+    let next = |after| {
+        fixture.graph.reader().next_turn(at(after)).unwrap().map(caxton_events::Timestamp::unix_micros)
+    };
+    let turns = [0, 99, 100, 199, 200, 299, 300].map(next);
+    assert_eq!(turns, [Some(100), Some(100), Some(200), Some(200), Some(300), Some(300), None]);
+    let plan = plan(&fixture, &crate::graph::turns::NEXT_TURN.replace("?1", "5"));
+    for table in ["entities", "observations", "relations"] {
+        for end in ["from", "to"] {
+            let index = format!("idx_{table}_valid_{end} (valid_{end}>?)");
+            assert!(plan.contains(&index), "{index}\n{plan}");
+        }
+    }
+}

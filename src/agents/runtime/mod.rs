@@ -2,9 +2,8 @@
 //!
 //! Reading order: this file (starting, following the directory, stopping), [`load`] (from a file's text to what runs),
 //! [`mail`] over [`backlog`] (inboxes), [`journal`] (turns in the log), [`replies`] (what agents say), [`sources`] over
-//! [`past`] and [`answers`] (what they are told), [`tools`].
+//! [`past`] (what they are told), [`tools`].
 
-mod answers;
 mod backlog;
 mod journal;
 mod load;

@@ -8,13 +8,13 @@ use caxton_events::memory::Validity;
 use caxton_events::{AgentId, Clock as _, ConversationId, Scope, Seq, Timestamp, WorkspaceId};
 use caxton_projections::graph::{Observation, Relation};
 use caxton_projections::queries::{Fusion, Search, SearchHit};
-use caxton_projections::view::View;
 use futures::future::{BoxFuture, join_all};
 
-use super::answers::{Answers, Asked, key};
 use super::past::Past;
 use crate::agents::context::{Offered, Said};
 use crate::agents::ports::{Found, MemoryAsk, PortError, Sources};
+use crate::engine::kept::{Asked, Kept, Key, Room};
+use crate::engine::searches::Asking;
 use crate::engine::{Engine, SystemClock};
 use crate::llm::Fact;
 use crate::telemetry;
@@ -26,6 +26,10 @@ const FACTS_OF_HIT: usize = 3;
 const CAPABILITIES_MAX: usize = 100;
 /// Longest question to memory, in bytes: a message may be much longer, and what it is about is said at its beginning.
 const QUERY_BYTES_MAX: usize = 16 << 10;
+/// Answers that are kept.
+const KEPT: Room = Room { answers: 10_000, bytes: 16 << 20 };
+
+type Answers = Kept<Vec<Fact>, Instant>;
 
 /// The engine as turns see it.
 pub(super) struct Known {
@@ -46,7 +50,7 @@ impl std::fmt::Debug for Known {
 impl Known {
     /// What `engine` knows. Of several questions at once, so many go through the model together.
     pub(super) fn new(engine: Engine, ranking: Ranking, past: Arc<Past>, asks_max: usize) -> Self {
-        Self { engine, ranking, past, asks_max: asks_max.max(1), answers: Mutex::default() }
+        Self { engine, ranking, past, asks_max: asks_max.max(1), answers: Mutex::new(Kept::new(KEPT)) }
     }
 
     /// Forgets what was found: something of it was erased.
@@ -67,7 +71,7 @@ impl Known {
             return Ok(facts);
         }
         let (engine, ranking) = (self.engine.clone(), self.ranking);
-        let found = tokio::task::spawn_blocking(move || facts(engine.view(), ranking, &ask)).await;
+        let found = tokio::task::spawn_blocking(move || facts(&engine, ranking, &ask)).await;
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| PortError {
             tried: "could not search memory",
             source,
@@ -76,10 +80,21 @@ impl Known {
         let (facts, until) = found.map_err(|error| failed(error.into()))?;
         let (now, keep_for) = (Instant::now(), kept_for(keep_for, until, SystemClock.now()));
         if let (Some(key), Some(end)) = (key, now.checked_add(keep_for)) {
-            self.answers().put(key, asked, &facts, (now, end));
+            self.answers().put(key, asked, (facts.clone(), size(&facts)), (now, end));
         }
         Ok(facts)
     }
+}
+
+/// The key of a question.
+fn key(ask: &MemoryAsk) -> Key {
+    *blake3::hash(format!("{ask:?}").as_bytes()).as_bytes()
+}
+
+/// Bytes that an answer takes.
+fn size(facts: &[Fact]) -> usize {
+    let texts: usize = facts.iter().map(|fact| fact.source.len() + fact.entity.len() + fact.text.len()).sum();
+    texts + size_of_val(facts)
 }
 
 /// The items in their order, `max` together.
@@ -136,13 +151,13 @@ fn search_for(ask: &MemoryAsk, ranking: Ranking) -> Search {
 
 /// What is found, and when the first of it ends to be true.
 fn facts(
-    view: &View,
+    engine: &Engine,
     ranking: Ranking,
     ask: &MemoryAsk,
 ) -> Result<(Vec<Fact>, Option<Timestamp>), caxton_projections::queries::SearchError> {
     let search = search_for(ask, ranking);
     let started = Instant::now();
-    let answer = search.ask(view)?;
+    let answer = engine.search(engine.view(), &search, Asking { at_present: true, afresh: false })?;
     telemetry::search_finished(started.elapsed());
     let names: HashMap<_, _> =
         answer.hits.iter().map(|hit| (hit.entity.id, hit.entity.name.clone())).collect();

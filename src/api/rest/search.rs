@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use caxton_events::{Clock as _, Seq, Timestamp};
 use caxton_projections::queries::{Fusion, Search, SearchHit, SearchMode};
@@ -20,6 +21,7 @@ use super::problem::Problem;
 use super::refusals::search_failed;
 use super::rows::{self, EntityRow, ObservationRow, RelationRow};
 use crate::engine::SystemClock;
+use crate::engine::searches::Asking;
 
 /// Longest question, in bytes. The model reads its first 256 tokens only.
 const QUERY_BYTES_MAX: usize = 16 << 10;
@@ -63,6 +65,8 @@ struct Asked {
     search: Search,
     /// Only what is true when it is asked: now, or as of the moment that is asked about.
     current: bool,
+    /// The client wants none of the answers that are kept.
+    afresh: bool,
 }
 
 /// `GET /memory/search`.
@@ -71,7 +75,7 @@ pub(super) async fn by_query(State(api): State<Api>, call: Call) -> Result<Respo
     let context = ReadContext::take(&call, &mut query);
     let asked = asked(&api.options.search, context, &mut query);
     query.finish()?;
-    answer(&api, asked).await
+    answer(&api, Asked { afresh: wants_afresh(call.headers()), ..asked }).await
 }
 
 /// `POST /memory/search`: the same members as a JSON object. Who asks may stand in the query string as well, as of a write.
@@ -82,7 +86,7 @@ pub(super) async fn by_body(State(api): State<Api>, call: Call) -> Result<Respon
     let asked = asked(&api.options.search, context, &mut body);
     body.absorb(query);
     body.finish()?;
-    answer(&api, asked).await
+    answer(&api, Asked { afresh: wants_afresh(call.headers()), ..asked }).await
 }
 
 fn asked(defaults: &SearchDefaults, context: ReadContext, fields: &mut Fields) -> Asked {
@@ -119,7 +123,16 @@ fn asked(defaults: &SearchDefaults, context: ReadContext, fields: &mut Fields) -
         exact: exact(mode, fields).unwrap_or(defaults.exact),
         precision: defaults.precision,
     };
-    Asked { context, search, current }
+    Asked { context, search, current, afresh: false }
+}
+
+/// Whether `Cache-Control` says that the answer is not to be one that is kept (RFC 9111, section 5.2.1).
+fn wants_afresh(headers: &HeaderMap) -> bool {
+    let said = headers.get_all(header::CACHE_CONTROL).into_iter().filter_map(|value| value.to_str().ok());
+    said.flat_map(|value| value.split(',')).any(|directive| {
+        let directive = directive.trim();
+        ["no-cache", "no-store", "max-age=0"].iter().any(|known| directive.eq_ignore_ascii_case(known))
+    })
 }
 
 /// How meaning and words are fused. Where one of them ranks alone there is nothing to fuse, and who says how is told so.
@@ -312,7 +325,9 @@ async fn answer(api: &Api, mut asked: Asked) -> Result<Response, Problem> {
     api.read_at(moment, move |view| {
         let searched = Instant::now();
         let head = meter.engine.log().head().seq.0;
-        let found = asked.search.ask(view).map_err(|error| search_failed(&error))?;
+        let asking = Asking { at_present: asked.current, afresh: asked.afresh };
+        let found =
+            meter.engine.search(view, &asked.search, asking).map_err(|error| search_failed(&error))?;
         meter.meter.search_finished(searched.elapsed());
         let measure = meter.options.search.measure;
         let mut results = Vec::with_capacity(found.hits.len());
@@ -343,10 +358,9 @@ async fn answer(api: &Api, mut asked: Asked) -> Result<Response, Problem> {
         };
         let mut response = rows::shown(view, &body)?;
         // The time it took differs each time, so a tag would never match.
-        response.headers_mut().insert(
-            axum::http::header::CACHE_CONTROL,
-            axum::http::HeaderValue::from_static("private, no-store"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, axum::http::HeaderValue::from_static("private, no-store"));
         Ok(response)
     })
     .await

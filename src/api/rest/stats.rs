@@ -65,10 +65,8 @@ fn global(view: &View, stats: &GraphStats) -> Value {
 fn performance(api: &Api, view: &View) -> Value {
     let embedding = view.semantic().map(|semantic| semantic.embedding.stats());
     let seconds = api.started.elapsed().as_secs_f64();
-    let hit_rate = embedding.and_then(|stats| {
-        let all = stats.cache.hits + stats.cache.misses;
-        (all > 0).then(|| stats.cache.hits as f64 / all as f64)
-    });
+    let (known, asked) = api.engine.known_questions();
+    let hit_rate = (asked > 0).then(|| known as f64 / asked as f64);
     json!({
         "avg_search_time_ms": api.meter.search_millis(),
         "avg_storage_time_ms": api.meter.store_millis(),

@@ -204,6 +204,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         "the hits of GET /api/v1/memory/search",
     ),
     entry(
+        "memory.search.cache_size",
+        "The same question with the same filters is answered with what was found the last time, as long as memory is as it was and \
+         nothing of it began or ended to be true. Answers take so many bytes at most: those that came first go first. \
+         Cache-Control: no-cache in a request passes them over.",
+        "caxton_memory_search_cache_hits_total, caxton_memory_search_cache_bytes; caxton_memory_cache_hit_rate",
+    ),
+    entry(
         "memory_writes.entity_batch_size",
         "The graph folds new records in steps, each one transaction; a step ends before it would hold more about entities \
          than this. A rebuild takes larger ones.",

@@ -299,6 +299,7 @@ impl Engine {
         if let Some(semantic) = self.view().semantic() {
             semantic.embedding.clear_cache();
         }
+        self.inner.searches.forget();
         for forget in &*self.inner.erasing.forgets.lock().unwrap_or_else(PoisonError::into_inner) {
             forget();
         }

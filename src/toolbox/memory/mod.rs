@@ -23,6 +23,7 @@ use super::arguments::{Arguments, cut};
 use super::{Caller, Permissions, ToolError, ToolProvider};
 use crate::commands::{EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, Write, Written};
 use crate::config::MemoryScope;
+use crate::engine::searches::Asking;
 use crate::engine::{Engine, Idempotency, Outcome, Submission, SubmitError, SystemClock};
 use crate::llm::ToolSpec;
 use crate::{failure, telemetry};
@@ -90,9 +91,10 @@ impl Memory {
         let search = self.asked(caller, arguments)?;
         let timeout = caller.permissions.memory_search_timeout.unwrap_or(Duration::MAX).min(caller.timeout);
         let limit = search.limit;
+        let engine = self.engine.clone();
         let read = self.read(move |view| {
             let started = Instant::now();
-            let found = search.ask(view)?;
+            let found = engine.search(view, &search, Asking { at_present: true, afresh: false })?;
             telemetry::search_finished(started.elapsed());
             Ok(found)
         });

@@ -87,6 +87,27 @@ fn a_search_is_bounded_and_widened_as_the_file_says() {
 }
 
 #[test]
+fn answers_are_kept_as_the_file_says() {
+    for (size, kept) in [("1MB", 2), ("0", 0)] {
+        let program = Program::start(&format!("memory: {{search: {{cache_size: {size}}}}}"));
+        entities(&program, &["a"]);
+        let path = "/memory/search?agent_id=ada&query=kettle";
+        let found = || program.get(path).expect(200).json();
+        let first = found();
+        for again in
+            [found(), program.ask("GET", path).header("Cache-Control", "no-cache").send().json(), found()]
+        {
+            assert_eq!(again["results"], first["results"]);
+        }
+        let metrics = program.metrics();
+        let hits = format!("caxton_memory_search_cache_hits_total {kept}\n");
+        assert!(metrics.contains(&hits), "{size}: {metrics}");
+        entities(&program, &["b"]);
+        assert_eq!(rows(&found(), "results"), 2, "{size}");
+    }
+}
+
+#[test]
 fn a_body_is_bounded_by_the_file() {
     let program = Program::start("server: {max_body_size: 2KB}");
     let body = |bytes: usize| {

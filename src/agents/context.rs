@@ -54,6 +54,15 @@ pub struct Gathered {
     pub tools_missing: Option<String>,
 }
 
+/// Tokens that there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// For everything.
+    pub all: u32,
+    /// Of these, what instructions and message take.
+    pub prompts: u32,
+}
+
 /// What was chosen.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Context {
@@ -65,6 +74,8 @@ pub struct Context {
     pub facts: Vec<Fact>,
     /// Tools in the context.
     pub tools: Vec<ToolSpec>,
+    /// Names of tools that there is no room for.
+    pub tools_left_out: Vec<String>,
 }
 
 /// One thing that a source knows.
@@ -78,7 +89,7 @@ struct Item {
 /// The items of a source, in the order in which they are taken.
 struct Shelf {
     kind: ContextKind,
-    /// Percent of the budget that no other source takes from it.
+    /// Percent of what tools and prompts leave that no other source takes from it.
     share: u32,
     /// Whether nothing is taken behind an item that does not fit.
     contiguous: bool,
@@ -87,12 +98,13 @@ struct Shelf {
     tokens: u32,
 }
 
-/// Chooses what fits into `budget` tokens.
+/// Chooses what fits into `budget`.
 ///
-/// Each source has a share that is its own; what one leaves goes to the others in their order: the conversation, then
-/// memory, capabilities and tools. Items are taken whole. Of the conversation the newest messages are taken, without
-/// gaps.
-pub fn assemble(gathered: Gathered, budget: u32) -> Context {
+/// Tools come first, out of all of it: an agent without a tool that it may call does something else than its file says. Of
+/// what they and the prompts leave, each other source has a share that is its own; what one leaves goes to the others in
+/// their order: the conversation, then memory and capabilities. Items are taken whole. Of the conversation the newest
+/// messages are taken, without gaps.
+pub fn assemble(gathered: Gathered, budget: Budget) -> Context {
     let history = shelf(ContextKind::History, 45, gathered.history.as_ref(), |said| {
         (said.seq.to_string(), format!("{} ({}): {}\n", said.sender, said.performative, said.text))
     });
@@ -103,21 +115,23 @@ pub fn assemble(gathered: Gathered, budget: u32) -> Context {
         let agents = offer.agents.join(", ");
         (format!("capability:{}", offer.capability), format!("- {}: {agents}\n", offer.capability))
     });
-    let mut tools = shelf(ContextKind::Tools, 10, gathered.tools.as_ref(), |tool| {
+    let mut tools = shelf(ContextKind::Tools, 0, gathered.tools.as_ref(), |tool| {
         (format!("tool:{}", tool.name), format!("{} {} {}", tool.name, tool.description, tool.parameters))
     });
     if let (Some(tools), Some(missing)) = (&mut tools, &gathered.tools_missing) {
         tools.unavailable = Some(missing.clone());
     }
-    let mut shelves: Vec<Shelf> = [history, memory, capabilities, tools].into_iter().flatten().collect();
+    let by_tools = tools.as_mut().map_or(0, |tools| tools.take(budget.all));
+    let room = budget.all.saturating_sub(by_tools).saturating_sub(budget.prompts);
+    let mut shelves: Vec<Shelf> = [history, memory, capabilities].into_iter().flatten().collect();
     for shelf in &mut shelves {
         if shelf.kind == ContextKind::History {
             shelf.items.reverse();
         }
     }
-    let mut left = budget;
+    let mut left = room;
     for shelf in &mut shelves {
-        let share = (u64::from(budget) * u64::from(shelf.share) / 100) as u32;
+        let share = (u64::from(room) * u64::from(shelf.share) / 100) as u32;
         left -= shelf.take(share.min(left));
     }
     for shelf in &mut shelves {
@@ -128,6 +142,7 @@ pub fn assemble(gathered: Gathered, budget: u32) -> Context {
             shelf.items.reverse();
         }
     }
+    shelves.extend(tools);
     chosen(&shelves, gathered)
 }
 
@@ -216,8 +231,13 @@ fn chosen(shelves: &[Shelf], gathered: Gathered) -> Context {
     let tools = gathered.tools.and_then(Result::ok).unwrap_or_default().into_iter();
     context.facts =
         facts.zip(taken(ContextKind::Memory)).filter_map(|(fact, taken)| taken.then_some(fact)).collect();
-    context.tools =
-        tools.zip(taken(ContextKind::Tools)).filter_map(|(tool, taken)| taken.then_some(tool)).collect();
+    for (tool, taken) in tools.zip(taken(ContextKind::Tools)) {
+        if taken {
+            context.tools.push(tool);
+        } else {
+            context.tools_left_out.push(tool.name);
+        }
+    }
     context
 }
 
@@ -257,13 +277,18 @@ mod tests {
         }
     }
 
+    fn tool(name: &str, description: &str) -> ToolSpec {
+        let (name, description) = (name.to_owned(), description.to_owned());
+        ToolSpec { name, description, parameters: serde_json::json!({}) }
+    }
+
+    const fn room(all: u32) -> Budget {
+        Budget { all, prompts: 0 }
+    }
+
     #[test]
     fn everything_is_used_and_named_while_it_fits() {
-        let tool = ToolSpec {
-            name: "memory".to_owned(),
-            description: "Search.".to_owned(),
-            parameters: serde_json::json!({}),
-        };
+        let tool = tool("memory", "Search.");
         let offered = Offered { capability: "summarise".to_owned(), agents: vec!["sue".to_owned()] };
         let context = assemble(
             Gathered {
@@ -273,7 +298,7 @@ mod tests {
                 tools: Some(Ok(vec![tool.clone()])),
                 tools_missing: None,
             },
-            1_000,
+            room(1_000),
         );
         let used: Vec<&[String]> = context.parts.iter().map(|part| part.used.as_slice()).collect();
         assert_eq!(used, [&["#7", "#9"][..], &["obs_5"], &["capability:summarise"], &["tool:memory"]]);
@@ -289,8 +314,8 @@ mod tests {
     #[test]
     fn a_source_that_fails_is_named_and_passed_over() {
         let memory = Some(Err("the index is being rebuilt".to_owned()));
-        let context =
-            assemble(Gathered { history: Some(Ok(vec![said(7, "x")])), memory, ..Gathered::default() }, 99);
+        let gathered = Gathered { history: Some(Ok(vec![said(7, "x")])), memory, ..Gathered::default() };
+        let context = assemble(gathered, room(99));
         assert_eq!(part(&context, ContextKind::History).used, ["#7"]);
         let memory = part(&context, ContextKind::Memory);
         assert_eq!(memory.unavailable.as_deref(), Some("the index is being rebuilt"));
@@ -301,7 +326,7 @@ mod tests {
     fn the_newest_messages_are_taken_without_gaps() {
         let long = "x".repeat(4_000);
         let history = vec![said(1, "a"), said(2, &long), said(3, "b"), said(4, "c")];
-        let context = assemble(Gathered { history: Some(Ok(history)), ..Gathered::default() }, 200);
+        let context = assemble(Gathered { history: Some(Ok(history)), ..Gathered::default() }, room(200));
         let part = part(&context, ContextKind::History);
         assert_eq!((part.used.as_slice(), part.left_out), (&["#3".to_owned(), "#4".to_owned()][..], 2));
     }
@@ -312,11 +337,31 @@ mod tests {
         let memory = (1..=100).map(|n| fact(&format!("obs_{n}"), &"z".repeat(100))).collect();
         let context = assemble(
             Gathered { history: Some(Ok(history)), memory: Some(Ok(memory)), ..Gathered::default() },
-            1_000,
+            room(1_000),
         );
         let (history, memory) = (part(&context, ContextKind::History), part(&context, ContextKind::Memory));
         assert!(memory.tokens >= 300 && history.tokens >= 450, "{history:?} {memory:?}");
         assert_eq!(memory.used.first().map(String::as_str), Some("obs_1"));
+    }
+
+    #[test]
+    fn tools_have_their_place_before_everything_else_and_one_that_alone_is_too_much_is_named() {
+        let words = "w".repeat(400);
+        let tools = vec![tool("first", &words), tool("huge", &words.repeat(11)), tool("last", &words)];
+        for (prompts, memories) in [(0, 7), (300, 4), (5_000, 0)] {
+            let memory = (1..=100).map(|n| fact(&format!("obs_{n}"), &"z".repeat(380))).collect();
+            let gathered =
+                Gathered { memory: Some(Ok(memory)), tools: Some(Ok(tools.clone())), ..Gathered::default() };
+            let context = assemble(gathered, Budget { all: 1_000, prompts });
+            let names: Vec<&str> = context.tools.iter().map(|tool| tool.name.as_str()).collect();
+            assert_eq!(
+                (names.as_slice(), context.facts.len()),
+                (&["first", "last"][..], memories),
+                "{prompts}"
+            );
+            assert_eq!(context.tools_left_out, ["huge"]);
+            assert_eq!(part(&context, ContextKind::Tools).left_out, 1);
+        }
     }
 
     proptest! {
@@ -333,7 +378,7 @@ mod tests {
                     memory: Some(Ok(memory.iter().map(|len| fact("obs_1", &"m".repeat(*len))).collect())),
                     ..Gathered::default()
                 },
-                budget,
+                room(budget),
             );
             let used: u32 = context.parts.iter().map(|part| part.tokens).sum();
             prop_assert!(used <= budget);

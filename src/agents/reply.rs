@@ -16,7 +16,8 @@ pub struct Reply {
 /// What a model's answer to a message with `asked` becomes; `None` when such a message gets no answer.
 ///
 /// A model chooses the performative by answering with one JSON object, `{"performative": "REFUSE", "content": …}`. One
-/// that does not answer such a message, and plain text, become what [`usual`] says.
+/// that does not answer such a message, and plain text, become what [`usual`] says. An empty content becomes the
+/// performative's name: a message says something, and that word is all that the model had to say.
 pub fn reply_to(asked: Performative, auto_respond: bool, text: &str) -> Option<Reply> {
     let usual = usual(asked, auto_respond)?;
     if text.trim().is_empty() {
@@ -24,7 +25,11 @@ pub fn reply_to(asked: Performative, auto_respond: bool, text: &str) -> Option<R
     }
     let Some((wish, content)) = structured(text) else { return Some(plain(usual, text)) };
     let wish = wish.map(|wish| meant(asked, wish)).filter(|wish| answers(asked).contains(wish));
-    Some(Reply { performative: wish.unwrap_or(usual), content })
+    let performative = wish.unwrap_or(usual);
+    if content.as_str().is_empty() {
+        return Some(plain(performative, performative.as_str()));
+    }
+    Some(Reply { performative, content })
 }
 
 /// What a model is told beside its prompt about a message whose answer a plain text cannot be.
@@ -189,6 +194,9 @@ mod tests {
         check(Cfp, false, r#"{"performative":"REFUSE","content":{"why":1}}"#, Some((Refuse, r#"{"why":1}"#)));
         check(Query, false, r#"{"performative":"SING","content":"la"}"#, Some((Inform, "la")));
         check(Inform, false, r#"{"performative":"INFORM","content":"x"}"#, None);
+        let bare = r#"{"performative":"ACCEPT_PROPOSAL","content":""}"#;
+        check(Propose, false, bare, Some((AcceptProposal, "ACCEPT_PROPOSAL")));
+        check(Request, false, bare, Some((Inform, "INFORM")));
         for text in [r#"{"performative":"REFUSE"}"#, r#"{"content":"x"}"#, r#"["REFUSE"]"#, "{", "7"] {
             check(Request, false, text, Some((Inform, text)));
         }

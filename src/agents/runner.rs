@@ -38,6 +38,9 @@ use crate::toolbox::{Caller, ToolError};
 /// Tools whose calls are recognised by turn and call, or only read: repeated, they have the effect of one.
 const REPEATABLE: &[&str] = &["memory", "message"];
 
+/// How much earlier than its turn a request to a model ends, at most: whoever makes it knows whether anybody was asked.
+const REQUEST_ENDS_BEFORE: Duration = Duration::from_millis(100);
+
 /// Hears the text of an answer while it is being made.
 pub type Heard = Arc<dyn Fn(&AgentId, &ConversationId, &str) + Send + Sync>;
 
@@ -318,6 +321,9 @@ impl<'a> Turn<'a> {
         };
         let provider = Arc::clone(provider);
         let known = self.known().await;
+        let started = Instant::now();
+        let left = self.deadline.saturating_duration_since(started);
+        let until = started + left.saturating_sub(REQUEST_ENDS_BEFORE.min(left / 10));
         let ask = Ask {
             model: model.model.clone(),
             system: self.state.prompts().map(|prompts| prompts.system.clone()).unwrap_or_default(),
@@ -332,13 +338,14 @@ impl<'a> Turn<'a> {
             frequency_penalty: model.frequency_penalty,
             presence_penalty: model.presence_penalty,
             reuse: spec.performance.cache_responses,
+            until: Some(until),
+            first_word_by: None,
         };
         let heard = |piece: &str| {
             if let Some(heard) = &self.world.heard {
                 heard(&self.delivery.agent, &self.delivery.message.conversation, piece);
             }
         };
-        let started = Instant::now();
         let asked = tokio::select! {
             biased;
             // The request ends with its future.
@@ -348,7 +355,7 @@ impl<'a> Turn<'a> {
         let name = provider.provider().to_owned();
         match asked {
             Ok(Ok(answer)) => self.model_answered(step, name, &ask, answer, started.elapsed()).await,
-            Ok(Err(error)) => {
+            Ok(Err(error)) if error.kind != ModelErrorKind::Timeout || Instant::now() < until => {
                 if let ModelErrorKind::RateLimited { retry_after } = error.kind {
                     self.provider_wait = retry_after;
                 }
@@ -361,7 +368,8 @@ impl<'a> Turn<'a> {
                     error.kind.is_transient() && self.state.attempts() < self.world.retry.attempts_max;
                 self.model_failed(step, name, error.to_string(), again).await
             }
-            Err(_) => {
+            // Time that is used up does not come back with another attempt.
+            Ok(Err(_)) | Err(_) => {
                 let limit = self.agent.spec.limits.response_timeout;
                 self.model_failed(step, name, format!("no answer within {limit:?}"), false).await
             }
@@ -505,8 +513,15 @@ impl<'a> Turn<'a> {
 
     fn draft(&self, event: Event) -> Draft {
         let conversation = &self.delivery.message.conversation;
+        // By its stream an event is found when the conversation is erased.
+        let stream = match &event {
+            Event::Conversation(_) => conversation.to_string(),
+            Event::Memory(_) | Event::Agent(_) | Event::Turn(_) | Event::System(_) => {
+                format!("conversation:{conversation}")
+            }
+        };
         Draft {
-            stream: format!("conversation:{conversation}"),
+            stream,
             actor: self.delivery.agent.to_string(),
             correlation: Some(conversation.to_string()),
             causation: Some(self.cause),

@@ -29,6 +29,7 @@ use super::spec::Agent;
 use crate::config::Config;
 use crate::failure;
 use crate::telemetry::{self, TurnOutcome};
+use crate::toolbox::Waits;
 
 /// Wait before a turn that could not be recorded goes on.
 const STUCK_WAIT: Duration = Duration::from_secs(1);
@@ -36,7 +37,7 @@ const STUCK_WAIT: Duration = Duration::from_secs(1);
 /// How turns are scheduled.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Turns at a time.
+    /// Turns at a time; one that waits for another agent's answer is not counted while it does.
     pub turns_max: usize,
     /// The queues.
     pub queues: Vec<QueueRule>,
@@ -74,15 +75,22 @@ pub struct Scheduler {
     inbox: Arc<dyn Inbox>,
     agents: Arc<Agents>,
     settings: Settings,
+    waits: Arc<Waits>,
     queues: Mutex<Queues<Delivery>>,
     epoch: Instant,
 }
 
 impl Scheduler {
-    /// A scheduler that has not begun.
-    pub fn new(world: Arc<World>, inbox: Arc<dyn Inbox>, agents: Arc<Agents>, settings: Settings) -> Self {
+    /// A scheduler that has not begun. `waits` are of the turns that it will run.
+    pub fn new(
+        world: Arc<World>,
+        inbox: Arc<dyn Inbox>,
+        agents: Arc<Agents>,
+        settings: Settings,
+        waits: Arc<Waits>,
+    ) -> Self {
         let queues = Mutex::new(Queues::new(settings.queues.clone()));
-        Self { world, inbox, agents, settings, queues, epoch: Instant::now() }
+        Self { world, inbox, agents, settings, waits, queues, epoch: Instant::now() }
     }
 
     /// Whether there is room for a message like this to these agents, or to anybody when they are not known yet: asked
@@ -145,6 +153,8 @@ impl Scheduler {
                 }
                 taken = self.inbox.next(&room) => work.queue(taken),
                 () = self.agents.changed() => work.let_go(),
+                // There is room for another turn.
+                () = self.waits.begun() => (),
                 () = sleep_until(wake.unwrap_or(self.epoch)), if wake.is_some() => (),
             }
         }
@@ -259,7 +269,7 @@ impl Work<'_> {
     fn begin_what_can(&mut self) {
         let scheduler = self.scheduler;
         loop {
-            while self.turns < scheduler.settings.turns_max && !self.batch.is_full() {
+            while self.has_room() && !self.batch.is_full() {
                 let Some(taken) = self.pick() else { break };
                 let urgent = taken.0.queue == 0 && scheduler.settings.queues.len() > 1;
                 self.batch.add(taken, urgent, scheduler.now());
@@ -270,6 +280,13 @@ impl Work<'_> {
             let (world, inbox) = (Arc::clone(&scheduler.world), Arc::clone(&scheduler.inbox));
             self.tasks.spawn(prepare(world, inbox, batch, scheduler.settings.batch));
         }
+    }
+
+    /// Whether there is room for another turn. One that waits for another agent's answer leaves its place to others: that
+    /// agent's turn may be among them.
+    fn has_room(&self) -> bool {
+        let Scheduler { settings, waits, .. } = self.scheduler;
+        self.turns.saturating_sub(waits.turns()) < settings.turns_max
     }
 
     fn pick(&mut self) -> Option<Taken> {

@@ -76,7 +76,8 @@ pub struct ModelSettings {
 /// What a turn may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests to the model in one turn. The last one is made without tools, so that it is an answer. Default: 8.
+    /// Requests to the model in one turn. The last one is made without tools, so that it is an answer. Default: 8; an agent
+    /// of a file has one more than it may call tools, where that is more.
     pub steps_max: u32,
     /// Time for a whole answer; then the sender is told that there is none. Default: 30 s.
     pub response_timeout: Duration,

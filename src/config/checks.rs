@@ -239,6 +239,10 @@ impl Checks<'_> {
                 self.warn(key, &message, "write an https address");
             }
         }
+        for row in llm.providers.iter().filter(|row| row.needs_a_model() && llm.chain.contains(&row.name)) {
+            let message = format!("{} has no model, and those of agents mean nothing there", row.name);
+            self.warn("llm.chain", &message, "name its model in its row of llm.providers");
+        }
         let named = llm.chain.iter().map(|name| ("llm.chain", name));
         for (key, name) in named.chain([("llm.default", &llm.default)]) {
             if !names.contains(name.as_str()) {

@@ -151,6 +151,11 @@ impl LlmProvider {
         }
     }
 
+    /// Whether it can answer only those who name a model: whoever comes by `llm.chain` names none.
+    pub(crate) fn needs_a_model(&self) -> bool {
+        self.kind.base_url().is_some() && self.model.is_none()
+    }
+
     /// Whether its key would cross a network unencrypted.
     pub(crate) fn exposes_key(&self) -> bool {
         let keyed = self.api_key_env.is_some() || self.api_key_file.is_some();
@@ -262,6 +267,22 @@ llm:
         for text in ["llm: {default: nobody}", "llm: {chain: [extractive, nobody]}"] {
             let told = check(text).to_string();
             assert!(told.contains("\"nobody\"") && told.contains("extractive, local"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_provider_of_the_chain_that_nobody_can_ask_for_a_model_is_told() {
+        for (row, warned) in [
+            ("{name: a}", true),
+            ("{name: a, kind: anthropic}", true),
+            ("{name: a, model: m}", false),
+            ("{name: a, kind: extractive}", false),
+            ("{name: b}\n    - {name: a, model: m}", false),
+        ] {
+            let report = check(&format!("llm:\n  chain: [a]\n  providers:\n    - {row}\n"));
+            assert!(report.is_ok(), "{report}");
+            assert_eq!(report.warnings.len(), usize::from(warned), "{row}: {report}");
+            assert_eq!(report.to_string().contains("a has no model"), warned, "{report}");
         }
     }
 

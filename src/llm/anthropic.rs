@@ -1,5 +1,7 @@
 //! Anthropic's messages.
 
+use std::collections::BTreeSet;
+
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
@@ -43,6 +45,9 @@ impl Dialect for Messages {
                 json!({ "name": tool.name, "description": tool.description, "input_schema": tool.parameters })
             });
             body["tools"] = tools.collect();
+        } else if let Some(tools) = used(ask) {
+            body["tools"] = tools;
+            body["tool_choice"] = json!({ "type": "none" });
         }
         // Here the scale ends at 1, and newer models refuse both numbers together.
         if let Some(temperature) = ask.temperature {
@@ -89,6 +94,15 @@ impl Dialect for Messages {
         }
         Ok(())
     }
+}
+
+/// The tools that the messages call, by name alone: a request that shows calls and names no tools is refused there. `None`:
+/// they call none.
+fn used(ask: &Ask) -> Option<Value> {
+    let calls = ask.messages.iter().flat_map(|message| &message.tool_calls);
+    let names: BTreeSet<&str> = calls.map(|call| call.tool.as_str()).collect();
+    let tools = names.iter().map(|name| json!({ "name": name, "input_schema": { "type": "object" } }));
+    (!names.is_empty()).then(|| tools.collect())
 }
 
 /// The messages, with what one side says in a row put together: results of tools belong to the user.

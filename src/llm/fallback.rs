@@ -1,11 +1,12 @@
-//! Providers that are asked one after the other until one answers.
+//! Providers that are asked one after the other until one answers, each in its part of the time.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::resilient::Once;
-use super::{Answer, Ask, LanguageModel, ModelError, Pieces};
+use super::{Answer, Ask, LanguageModel, ModelError, Pieces, part_of};
 
 /// A provider with others that stand in for it.
 #[derive(Debug)]
@@ -30,25 +31,38 @@ impl LanguageModel for Fallback {
         Box::pin(async move {
             let once = Once::new(pieces);
             let hear = |piece: &str| once.hear(piece);
-            let mut error = match self.first.ask(ask, &hear).await {
+            let mut ask = Ask { first_word_by: share(ask, self.others.len()), ..ask.clone() };
+            let mut error = match self.first.ask(&ask, &hear).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             // The name of a model means nothing at another provider.
-            let ask = Ask { model: String::new(), ..ask.clone() };
-            for other in &self.others {
+            ask.model.clear();
+            for (number, other) in self.others.iter().enumerate() {
                 once.attempt_broke();
+                ask.first_word_by = share(&ask, self.others.len() - 1 - number);
                 tracing::warn!(%error, next = other.provider(), "the next model is asked");
                 match other.ask(&ask, &hear).await {
                     Ok(answer) => return Ok(answer),
-                    Err(next) => {
-                        let message =
-                            format!("{} (before it, {}: {})", next.message, error.provider, error.message);
-                        error = ModelError { message, asked: error.asked || next.asked, ..next };
-                    }
+                    Err(next) => error = together(error, next),
                 }
             }
             Err(error)
         })
     }
+}
+
+/// When the one who is asked now is given up if it has said nothing: the `others` behind it have as much of the time.
+fn share(ask: &Ask, others: usize) -> Option<Instant> {
+    ask.until.map(|until| part_of(until, others as u32 + 1))
+}
+
+/// The error of `first` and of `next`, which was asked in its place. What may pass is not made final by one who refuses.
+fn together(first: ModelError, next: ModelError) -> ModelError {
+    if first.kind.is_transient() && !next.kind.is_transient() {
+        let message = format!("{} (after it, {}: {})", first.message, next.provider, next.message);
+        return ModelError { message, ..first };
+    }
+    let message = format!("{} (before it, {}: {})", next.message, first.provider, first.message);
+    ModelError { message, asked: first.asked || next.asked, ..next }
 }

@@ -18,6 +18,10 @@ use crate::failure::chain;
 
 /// Bytes of an error's body that are looked at.
 const ERROR_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a stream for each byte of the largest answer: each piece of a word is an event with much around it.
+const STREAM_BYTES_PER_BYTE: usize = 256;
+/// Bytes of one event of a stream that may be, however small the largest answer is.
+const EVENT_BYTES_MIN: usize = 64 << 10;
 /// Longest wait that a provider may ask for; more is taken as this.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 /// Idle connections kept for each provider.
@@ -44,7 +48,7 @@ pub struct HttpOptions {
     pub read_timeout: Duration,
     /// Time for a whole answer.
     pub total_timeout: Duration,
-    /// Largest answer, in bytes.
+    /// Largest answer, in bytes: of a stream what is said and called, else the whole response.
     pub answer_bytes_max: usize,
 }
 
@@ -154,6 +158,8 @@ impl<D: Dialect> LanguageModel for HttpModel<D> {
 async fn stream<D: Dialect>(intake: &mut Intake, draft: &mut Draft, pieces: Pieces<'_>) -> Result<(), Fault> {
     let mut parser = sse::Parser::default();
     let mut events = Vec::new();
+    let answer_max = intake.answer_bytes_max;
+    intake.bytes_max = answer_max.saturating_mul(STREAM_BYTES_PER_BYTE);
     while !draft.ended {
         let chunk = match intake.next().await {
             Ok(chunk) => chunk,
@@ -173,6 +179,9 @@ async fn stream<D: Dialect>(intake: &mut Intake, draft: &mut Draft, pieces: Piec
                 pieces(piece);
             }
         }
+        if draft.bytes() > answer_max || parser.held() > answer_max.max(EVENT_BYTES_MIN) {
+            return Err(intake.too_large());
+        }
         if last {
             break;
         }
@@ -185,11 +194,13 @@ struct Intake {
     response: Response,
     bytes: usize,
     bytes_max: usize,
+    /// Largest answer, as it was configured.
+    answer_bytes_max: usize,
 }
 
 impl Intake {
-    const fn of(response: Response, bytes_max: usize) -> Self {
-        Self { response, bytes: 0, bytes_max }
+    const fn of(response: Response, answer_bytes_max: usize) -> Self {
+        Self { response, bytes: 0, bytes_max: answer_bytes_max, answer_bytes_max }
     }
 
     fn is_stream(&self) -> bool {
@@ -197,11 +208,11 @@ impl Intake {
         kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"text/event-stream"))
     }
 
+    /// An answer that is too large is so for good: it would be as large the next time, and is paid for each time.
     fn too_large(&self) -> Fault {
-        let limit = self.bytes_max;
-        Fault::garbled(format!(
-            "the answer takes more than {limit} bytes (`max_answer_size` of the provider)"
-        ))
+        let limit = self.answer_bytes_max;
+        let message = format!("the answer takes more than {limit} bytes (`max_answer_size` of the provider)");
+        Fault::new(ModelErrorKind::Refused, message)
     }
 
     async fn next(&mut self) -> Result<Option<Vec<u8>>, Fault> {

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use caxton_events::turn::{ToolCall, Usage};
 use futures::future::BoxFuture;
+use tokio::time::{Instant, timeout_at};
 
 pub use registry::{Registry, RegistryError, Surroundings, unusable};
 pub use secret::{KeyError, Secret};
@@ -113,6 +114,10 @@ pub struct Ask {
     pub presence_penalty: Option<f32>,
     /// An answer that was kept from exactly the same request will do.
     pub reuse: bool,
+    /// When nobody waits for the answer any more; `None`: it is waited for as long as it takes.
+    pub until: Option<Instant>,
+    /// When a provider that has said nothing yet is given up for the next one of its chain; `None`: at `until`.
+    pub first_word_by: Option<Instant>,
 }
 
 /// What a model answered.
@@ -200,6 +205,17 @@ impl Ask {
         1 + since.filter(|message| message.role == Role::Assistant).count()
     }
 
+    /// When a provider that has said nothing yet is given up.
+    fn patience(&self) -> Option<Instant> {
+        self.first_word_by.or(self.until)
+    }
+
+    /// When a request that waits for its turn at a provider is turned away. Half of the time is the provider's: who is asked
+    /// at the last moment cannot answer.
+    fn turn_by(&self) -> Option<Instant> {
+        self.patience().map(|until| part_of(until, 2))
+    }
+
     /// Every text that a provider is sent.
     fn texts(&self) -> impl Iterator<Item = &str> {
         let said = self.messages.iter().flat_map(|message| {
@@ -224,6 +240,18 @@ impl Ask {
 /// Tokens that `text` takes, about: a quarter of its characters.
 pub fn estimate_tokens(text: &str) -> u32 {
     u32::try_from(text.chars().count().div_ceil(4)).unwrap_or(u32::MAX)
+}
+
+/// When the first of so many equal parts of the time up to `until` is over.
+fn part_of(until: Instant, parts: u32) -> Instant {
+    let now = Instant::now();
+    now + until.saturating_duration_since(now) / parts
+}
+
+/// What `future` gives, unless it takes longer than `until`.
+async fn by<T>(until: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    let Some(until) = until else { return Some(future.await) };
+    timeout_at(until, future).await.ok()
 }
 
 /// Hears the pieces of an answer while it is being made.

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use super::breaker::{Breaker, Outcome};
 use super::cache::fingerprint;
 use super::clock::{Chance, Clock};
-use super::{Answer, Ask, LanguageModel, ModelError, ModelErrorKind, Pieces};
+use super::{Answer, Ask, LanguageModel, ModelError, ModelErrorKind, Pieces, by};
 use crate::telemetry;
 
 pub use super::breaker::BreakerOptions;
 
 /// What a caller is told to wait when the queue before a provider is full.
 const QUEUE_FULL_WAIT: Duration = Duration::from_secs(1);
+/// Silence that counts as a failure of the provider. What had less time to answer says nothing about it: the turn may have
+/// had little left.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
 
 /// How hard a provider is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +78,15 @@ impl Resilient {
         Failure::TurnedAway(ModelError { asked: false, ..self.error(kind, message) })
     }
 
+    /// An error of a request that is dropped, and so does not count itself.
+    fn late(&self, took: Duration) -> ModelError {
+        let kind = ModelErrorKind::Timeout;
+        telemetry::model_failed(self.provider(), kind.as_str(), took);
+        self.error(kind, format!("no answer within {took:.1?}"))
+    }
+
     /// A place among those who ask at once.
-    async fn enter(&self) -> Result<SemaphorePermit<'_>, Failure> {
+    async fn enter(&self, ask: &Ask) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(place) = self.places.try_acquire() {
             return Ok(place);
         }
@@ -84,15 +95,33 @@ impl Resilient {
             self.turned_away("queue_full", QUEUE_FULL_WAIT, message)
         })?;
         let closed = |_| self.error(ModelErrorKind::Unreachable, "the provider was shut down");
-        self.places.acquire().await.map_err(|error| Failure::TurnedAway(closed(error)))
+        let place = by(ask.turn_by(), self.places.acquire()).await.ok_or_else(|| {
+            let message = format!("all {} places were taken (`max_concurrent`)", self.options.concurrent_max);
+            self.turned_away("no_place", QUEUE_FULL_WAIT, message)
+        })?;
+        place.map_err(|error| Failure::TurnedAway(closed(error)))
     }
 
     /// One attempt: a place, the breaker, the request.
     async fn attempt(&self, ask: &Ask, pieces: Pieces<'_>) -> Result<Answer, Failure> {
-        let _place = self.enter().await?;
+        let _place = self.enter(ask).await?;
         let mut ticket = Ticket::take(self, ask)?;
-        let answered = self.inner.ask(ask, pieces).await;
+        let (began, spoke) = (Instant::now(), AtomicBool::new(false));
+        let hear = |piece: &str| {
+            spoke.store(true, Ordering::Relaxed);
+            pieces(piece);
+        };
+        let mut asking = self.inner.ask(ask, &hear);
+        let mut in_time = by(ask.patience(), &mut asking).await;
+        // Who speaks is not given up for another one.
+        if in_time.is_none() && spoke.load(Ordering::Relaxed) {
+            in_time = by(ask.until, &mut asking).await;
+        }
+        let took = began.elapsed();
+        let says_nothing = in_time.is_none() && (spoke.load(Ordering::Relaxed) || took < SILENCE_MIN);
+        let answered = in_time.unwrap_or_else(|| Err(self.late(took)));
         ticket.outcome = match &answered {
+            _ if says_nothing => Outcome::Neither,
             Ok(_) => Outcome::Success,
             Err(error) => match error.kind {
                 ModelErrorKind::Timeout | ModelErrorKind::Unreachable | ModelErrorKind::Failed => {
@@ -125,15 +154,25 @@ impl Resilient {
     }
 
     /// How long to wait before repetition `number`, from 0; `None` when asking again cannot help.
-    fn wait_before(&self, number: u32, error: &ModelError) -> Option<Duration> {
+    fn wait_before(&self, number: u32, error: &ModelError, ask: &Ask) -> Option<Duration> {
         if number >= self.options.retries || !error.kind.is_transient() {
             return None;
         }
         let longest = self.options.retry_delay_max;
         let full = self.options.retry_delay.saturating_mul(1 << number.min(20)).min(longest);
         let spread = full / 2 + (full / 2).mul_f64(self.chance.draw().clamp(0.0, 1.0));
-        let ModelErrorKind::RateLimited { retry_after: Some(wait) } = error.kind else { return Some(spread) };
-        (wait <= longest).then(|| wait.max(spread))
+        let asked_for = match error.kind {
+            ModelErrorKind::RateLimited { retry_after } => retry_after.unwrap_or_default(),
+            ModelErrorKind::Timeout
+            | ModelErrorKind::Unreachable
+            | ModelErrorKind::Failed
+            | ModelErrorKind::Garbled
+            | ModelErrorKind::Refused => Duration::ZERO,
+        };
+        let wait = asked_for.max(spread);
+        // Later nobody would hear it, and a stand-in needs the time that is left.
+        let in_time = ask.patience().is_none_or(|until| Instant::now() + wait < until);
+        (asked_for <= longest && in_time).then_some(wait)
     }
 }
 
@@ -153,7 +192,7 @@ impl LanguageModel for Resilient {
                     Err(Failure::TurnedAway(error)) => return Err(last.unwrap_or(error)),
                     Err(Failure::Provider(error)) => error,
                 };
-                let Some(wait) = self.wait_before(number, &error) else { return Err(error) };
+                let Some(wait) = self.wait_before(number, &error, ask) else { return Err(error) };
                 telemetry::model_retried(self.provider());
                 tracing::debug!(provider = self.provider(), %error, ?wait, "the model is asked again");
                 once.attempt_broke();

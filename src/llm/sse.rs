@@ -37,6 +37,11 @@ impl Parser {
         }
     }
 
+    /// Bytes of the event that is not whole yet.
+    pub(super) fn held(&self) -> usize {
+        self.line.len() + self.event.name.len() + self.event.data.len()
+    }
+
     /// The stream has ended. An event whose last line is whole counts, though its empty line is missing; a line that
     /// broke off does not.
     pub(super) fn finish(mut self) -> Option<Event> {

@@ -100,6 +100,14 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Bytes of what was said and called so far.
+    pub(super) fn bytes(&self) -> usize {
+        let calls = self.calls.iter();
+        let calls =
+            calls.map(|call| call.id.len() + call.tool.len() + call.arguments.len() + size_of::<DraftCall>());
+        self.text.len() + calls.sum::<usize>()
+    }
+
     /// The answer, when it is whole.
     pub(super) fn finish(self, ask: &Ask, provider: &str, model: &str) -> Result<Answer, Fault> {
         if self.stop.is_none() && !self.ended {
@@ -156,14 +164,12 @@ impl Draft {
 /// says so, and the model mends it.
 fn checked(arguments: &str, cut: bool) -> Result<String, Fault> {
     let text = arguments.trim();
-    if text.is_empty() {
-        return Ok("{}".to_owned());
-    }
+    // A call that was cut before its arguments is not one that has none.
     if cut && object(text).is_none() {
         let message = "max_tokens were used up in the middle of a call of a tool; raise max_tokens";
         return Err(Fault::new(ModelErrorKind::Refused, message));
     }
-    Ok(text.to_owned())
+    Ok(if text.is_empty() { "{}" } else { text }.to_owned())
 }
 
 /// The arguments of an earlier call, when they are a JSON object: others are not sent back, since providers refuse a whole

@@ -147,6 +147,22 @@ pub(super) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
+/// The longest start of `text` that takes at most `bytes` as a JSON string, without its quotes.
+pub(super) fn fitting(text: &str, bytes: usize) -> &str {
+    let mut taken = 0;
+    for (at, sign) in text.char_indices() {
+        taken += match sign {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            '\0'..='\u{1f}' => 6,
+            _ => sign.len_utf8(),
+        };
+        if taken > bytes {
+            return &text[..at];
+        }
+    }
+    text
+}
+
 const fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

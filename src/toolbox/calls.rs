@@ -152,8 +152,8 @@ impl Toolbox {
             tracing::error!(tool, agent = %caller.agent, "a tool panicked; its call failed, nothing else");
             Err(ToolError::Failed("the tool broke in the middle; the server's log has the place".to_owned()))
         })?;
-        if result.len() > permissions.result_bytes_max {
-            let (bytes, max) = (result.len(), permissions.result_bytes_max);
+        let (bytes, max) = (result.len(), permissions.bytes_max(tool));
+        if bytes > max {
             return Err(ToolError::Failed(format!(
                 "the result takes {bytes} bytes, the limit is {max}; ask for less"
             )));

@@ -11,12 +11,15 @@ use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, Seq, Tur
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::arguments::Arguments;
-use super::{Caller, ToolError, ToolProvider};
+use super::arguments::{Arguments, fitting};
+use super::{Caller, ToolError, ToolProvider, Wait, Waits};
 use crate::llm::ToolSpec;
 
 /// The tool's name.
 pub const NAME: &str = "message";
+
+/// Room for the names of an answer and of the mark that it was cut.
+const MARKS_BYTES_MAX: usize = 64;
 
 const ARGUMENTS: &[&str] = &[
     "to",
@@ -131,12 +134,13 @@ pub trait Messages: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone)]
 pub struct MessageTool {
     messages: Arc<dyn Messages>,
+    waits: Arc<Waits>,
 }
 
 impl MessageTool {
-    /// A tool that sends by `messages`.
-    pub fn new(messages: Arc<dyn Messages>) -> Self {
-        Self { messages }
+    /// A tool that sends by `messages`, and notes in `waits` whose answer is waited for.
+    pub fn new(messages: Arc<dyn Messages>, waits: Arc<Waits>) -> Self {
+        Self { messages, waits }
     }
 }
 
@@ -179,6 +183,11 @@ impl ToolProvider for MessageTool {
         Box::pin(async move {
             let (message, waits) = read(caller, arguments)?;
             let (id, conversation) = (message.id, message.conversation.clone());
+            let _waiting = waits.then(|| {
+                let elsewhere = (conversation != caller.conversation).then(|| conversation.clone());
+                let (agent, turn) = (caller.agent.clone(), caller.turn);
+                self.waits.begin(Wait { agent, turn, message: id, elsewhere })
+            });
             let sent = self.messages.send(message).await?;
             let mut shown = json!({ "message_id": id, "seq": sent.seq, "receivers": sent.receivers });
             if !sent.reason.is_empty() {
@@ -187,16 +196,31 @@ impl ToolProvider for MessageTool {
             if waits {
                 let asked = Asked { sender: &caller.agent, conversation: &conversation, seq: sent.seq, id };
                 let answer = self.messages.answer(asked).await?;
-                shown["answer"] = json!({
-                    "seq": answer.seq,
-                    "sender": answer.sender,
-                    "performative": answer.performative.as_str(),
-                    "content": answer.content.as_str(),
-                });
+                let room = caller.permissions.bytes_max(NAME).saturating_sub(shown.to_string().len());
+                shown["answer"] = told(&answer, room);
             }
             Ok(shown.to_string())
         })
     }
+}
+
+/// An answer as JSON, with as much of its content as `bytes` have room for: its receiver is done with it, so a result that
+/// fails for its size would be the loss of it.
+fn told(answer: &Answer, bytes: usize) -> Value {
+    let mut told = json!({
+        "seq": answer.seq,
+        "sender": answer.sender,
+        "performative": answer.performative.as_str(),
+        "content": "",
+    });
+    let head = told.to_string().len() + MARKS_BYTES_MAX;
+    let content = answer.content.as_str();
+    let fits = fitting(content, bytes.saturating_sub(head));
+    told["content"] = json!(fits);
+    if fits.len() < content.len() {
+        told["truncated"] = json!(true);
+    }
+    told
 }
 
 /// The message, and whether its answer is waited for.
@@ -270,6 +294,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::toolbox::Toolbox;
     use crate::toolbox::stub::caller;
 
     /// Messages that end in a list.
@@ -287,7 +312,9 @@ mod tests {
         }
 
         fn answer<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Answer, ToolError>> {
-            let content = Content::Text(format!("to {}", asked.seq));
+            // Says what it was asked.
+            let content = self.0.lock().unwrap().last().unwrap().content.clone();
+            assert_eq!(asked.seq, Seq(7));
             let (sender, performative) = ("bob".parse().unwrap(), Performative::Inform);
             Box::pin(async move { Ok(Answer { seq: Seq(9), sender, performative, content }) })
         }
@@ -295,7 +322,7 @@ mod tests {
 
     async fn send(caller: &Caller, arguments: Value) -> (Result<Value, ToolError>, Vec<AgentMessage>) {
         let kept = Arc::new(Kept::default());
-        let tool = MessageTool::new(Arc::clone(&kept) as Arc<dyn Messages>);
+        let tool = MessageTool::new(Arc::clone(&kept) as Arc<dyn Messages>, Arc::default());
         let result = tool.call(caller, NAME, &arguments).await;
         let kept = kept.0.lock().unwrap().clone();
         (result.map(|text| serde_json::from_str(&text).unwrap()), kept)
@@ -327,8 +354,24 @@ mod tests {
     async fn an_answer_that_is_waited_for_is_the_result() {
         let wish = json!({"to": "bob", "content": "hi", "performative": "REQUEST", "wait": true});
         let (result, kept) = send(&caller(), wish).await;
-        let answer = json!({"seq": 9, "sender": "bob", "performative": "INFORM", "content": "to #7"});
+        let answer = json!({"seq": 9, "sender": "bob", "performative": "INFORM", "content": "hi"});
         assert_eq!((result.unwrap()["answer"].clone(), kept.len()), (answer, 1));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_room_in_the_result_is_cut_and_not_lost() {
+        let long = "ä\"\n".repeat(50_000);
+        let wish = json!({"to": "bob", "content": long, "performative": "REQUEST", "wait": true}).to_string();
+        let messages = Arc::new(Kept::default()) as Arc<dyn Messages>;
+        let tool = Arc::new(MessageTool::new(messages, Arc::default()));
+        let mut caller = caller();
+        caller.permissions.http_bytes_max = 1_000;
+        let result = Toolbox::new().with(NAME, tool).call(&caller, NAME, &wish).await.unwrap();
+        let max = caller.permissions.result_bytes_max;
+        assert!((max - 200..=max).contains(&result.len()), "{}", result.len());
+        let answer = serde_json::from_str::<Value>(&result).unwrap()["answer"].clone();
+        assert_eq!((&answer["seq"], &answer["truncated"]), (&json!(9), &json!(true)));
+        assert!(long.starts_with(answer["content"].as_str().unwrap()));
     }
 
     #[tokio::test]

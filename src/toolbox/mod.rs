@@ -1,7 +1,7 @@
 //! What an agent may call.
 //!
 //! Reading order: this file (what a tool is), [`Toolbox`] (who may call what, within which bounds), then one module a
-//! provider of tools: [`memory`], [`http_client`], [`message`], [`mcp`].
+//! provider of tools: [`memory`], [`http_client`], [`message`] with [`Waits`] (turns that wait for an answer), [`mcp`].
 
 mod arguments;
 mod calls;
@@ -15,6 +15,7 @@ mod stub;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod waits;
 
 use std::fmt;
 use std::time::Duration;
@@ -29,6 +30,8 @@ use crate::llm::ToolSpec;
 pub use calls::{Offer, Toolbox, Unavailable};
 pub(crate) use names::family;
 pub use names::model_name;
+pub(crate) use waits::answered;
+pub use waits::{Wait, Waiting, Waits};
 
 /// Who calls a tool, and what it may do.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +68,11 @@ pub struct Permissions {
     pub private_addresses: bool,
     /// HTTP requests in a row that an answer may redirect to.
     pub redirects_max: u32,
-    /// Bytes of an answer at most.
+    /// Time for one HTTP request with its redirects; `None`: as long as the call.
+    pub http_timeout: Option<Duration>,
+    /// Bytes of a result of `http_client` at most.
+    pub http_bytes_max: usize,
+    /// Bytes of a result of any other tool at most.
     pub result_bytes_max: usize,
     /// Results of one memory search at most.
     pub memory_results_max: usize,
@@ -85,6 +92,11 @@ impl Permissions {
     /// Whether the tool `name` may be called, under either of its names.
     pub fn allow(&self, name: &str) -> bool {
         names::has(&self.tools, name) && !names::has(&self.denied_tools, name)
+    }
+
+    /// Bytes of a result of the tool `name` at most.
+    pub fn bytes_max(&self, name: &str) -> usize {
+        if name == http_client::NAME { self.http_bytes_max } else { self.result_bytes_max }
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn caller() -> Caller {
         permissions: Permissions {
             tools: vec!["memory".to_owned(), "http_client".to_owned(), "message".to_owned()],
             redirects_max: 3,
+            http_bytes_max: 64 << 10,
             result_bytes_max: 64 << 10,
             memory_results_max: 10,
             memory_writes: true,

@@ -1,6 +1,8 @@
-//! The pages about the API name every word that a choice takes.
+//! The pages about the API name every word that a choice takes, and every code of a problem.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -81,6 +83,48 @@ fn every_word_of_a_choice_is_told() {
     let lines = server.ask("POST", "/memory/import?format=qqq").lines("{}").send();
     let words = words(&lines.problem(422, "VALIDATION_ERROR"), "format");
     assert!(are_told("format", &words), "the pages do not name all of {words:?}");
+}
+
+/// Words that are written as codes are, and name methods.
+const METHODS: &[&str] = &["DELETE", "HEAD", "NONE", "OPTIONS", "PATCH", "POST"];
+
+fn is_code(word: &str) -> bool {
+    let is_in_capitals = word.bytes().all(|sign| sign.is_ascii_uppercase() || sign == b'_');
+    word.len() > 3 && is_in_capitals && !METHODS.contains(&word)
+}
+
+/// The files of a folder and of those in it, without those that are tests.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if !path.to_str().unwrap().ends_with("tests.rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_code_of_a_problem_is_told() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = sources(&root.join("src/api"));
+    files.push(root.join("src/commands/refusal.rs"));
+    let mut codes: BTreeSet<String> = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        codes.extend(text.split('"').filter(|word| is_code(word)).map(str::to_owned));
+    }
+    let (_, rest) = PAGES.split_once("| status | codes |").unwrap();
+    let (table, _) = rest.split_once("\n\n").unwrap();
+    let told: BTreeSet<String> = table.split('`').filter(|word| is_code(word)).map(str::to_owned).collect();
+    let missing: Vec<&String> = codes.difference(&told).collect();
+    assert!(missing.is_empty(), "docs/api.md does not name {missing:?}");
+    let gone: Vec<&String> = told.difference(&codes).collect();
+    assert!(gone.is_empty(), "docs/api.md names {gone:?}, which no problem has");
 }
 
 /// The words of a command as a shell makes them of it.

@@ -117,7 +117,7 @@ fn a_connection_too_many_is_told_so() {
 #[test]
 fn an_answer_that_takes_too_long_is_a_timeout() {
     let server = Server::with(RestOptions { request_timeout: SHORT, ..RestOptions::default() });
-    server.get("/events?from_seq=999&wait_seconds=20").problem(504, "TIMEOUT");
+    server.get("/memory/entities?agent_id=ada&min_seq=999").problem(504, "TIMEOUT");
 }
 
 #[test]

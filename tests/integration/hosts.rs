@@ -44,6 +44,23 @@ fn a_page_from_elsewhere_starts_nothing_with_a_post_that_has_no_body() {
 }
 
 #[test]
+fn a_page_from_elsewhere_has_no_effect_with_a_get_that_does_not_name_it() {
+    let server = Server::start();
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    let body = json!({"performative": "INFORM", "sender": "ada", "receiver": "bob", "content": "hi"});
+    server.post("/messages", &body).expect(201);
+    let lease = "/agents/bob/inbox?consumer=picture&lease=3600";
+    for path in [lease, "/memory/export/tables?format=sqlite", "/memory/stats"] {
+        let problem = server.ask("GET", path).header("Sec-Fetch-Site", "cross-site").send();
+        let problem = problem.problem(403, "ORIGIN_NOT_ALLOWED");
+        let named = (&problem["field"], &problem["value"]);
+        assert_eq!(named, (&json!("Sec-Fetch-Site"), &json!("cross-site")), "{path}");
+    }
+    let own = server.ask("GET", lease).header("Sec-Fetch-Site", "same-origin").send().expect(200).json();
+    assert_eq!(own["count"], 1, "nobody has it: {own}");
+}
+
+#[test]
 fn where_keys_decide_no_name_of_a_host_does() {
     let keys = ApiKeys::new(|key| (key == "secret").then(|| "ada".to_owned()));
     let server = Server::with(RestOptions { api_keys: Some(keys), ..RestOptions::default() });

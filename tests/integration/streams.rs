@@ -94,6 +94,40 @@ fn the_log_is_told_as_it_grows_and_goes_on_after_the_last_event() {
 }
 
 #[test]
+fn nothing_is_lost_when_the_connection_breaks_before_the_first_event() {
+    let server = Server::start();
+    server.post("/agents", &json!({"agent_id": "ada"})).expect(201);
+    let path = "/events/stream?kinds=agent.external_registered";
+    let events = Events::open(&server, path, &[]);
+    let id =
+        events.text.lines().find_map(|line| line.strip_prefix("id: ")).expect("the place of the opening");
+    let head = server.engine.log().head().seq.0;
+    assert_eq!(id, head.to_string());
+    let id = id.to_owned();
+    drop(events);
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    let missed = Events::open(&server, path, &[("Last-Event-ID", &id)]).next(1);
+    assert_eq!((missed.len(), &missed[0].2["data"]["agent_id"]), (1, &json!("bob")));
+}
+
+#[test]
+fn a_place_beyond_the_log_is_no_place_to_go_on_from() {
+    let server = Server::start();
+    server.post("/agents", &json!({"agent_id": "ada"})).expect(201);
+    let head = server.engine.log().head().seq.0;
+    let beyond = (head + 1).to_string();
+    let problem = server.ask("GET", "/events/stream").header("Last-Event-ID", &beyond).send();
+    assert_eq!(problem.problem(422, "VALIDATION_ERROR")["field"], "Last-Event-ID");
+    let problem = server.get(&format!("/events/stream?from_seq={}", head + 2));
+    let problem = problem.problem(422, "VALIDATION_ERROR");
+    assert_eq!((&problem["field"], &problem["value"]), (&json!("from_seq"), &json!((head + 2).to_string())));
+    // The next event has this one.
+    let mut events = Events::open(&server, &format!("/events/stream?from_seq={beyond}"), &[]);
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    assert_eq!(events.next(1)[0].0, head + 1);
+}
+
+#[test]
 fn the_log_tells_what_concerns_one_agent() {
     let server = Server::start();
     for agent in ["ada", "bob", "eve"] {

@@ -46,8 +46,8 @@ impl Format {
     }
 
     /// The format that an `Accept` header asks for: the first it names that there is, by their weights. `None` when it
-    /// takes none of them.
-    pub fn accepted(accept: &str) -> Option<Self> {
+    /// takes none of them. `out_of_json` are media types that somebody else makes of JSON.
+    pub fn accepted(accept: &str, out_of_json: &[&str]) -> Option<Self> {
         let mut wishes: Vec<(f32, usize, &str)> = Vec::new();
         for (index, range) in accept.split(',').enumerate() {
             let mut parts = range.split(';').map(str::trim);
@@ -62,7 +62,7 @@ impl Format {
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Some(Self::JsonLines),
             "text/csv" | "text/*" => Some(Self::Csv),
             "application/cloudevents-batch+json" => Some(Self::CloudEvents),
-            _ => None,
+            range => out_of_json.contains(&range).then_some(Self::Json),
         })
     }
 
@@ -385,7 +385,14 @@ mod tests {
             ("text/html", None),
             ("text/csv;q=0", None),
         ] {
-            assert_eq!(Format::accepted(accept), then, "{accept}");
+            assert_eq!(Format::accepted(accept, &[]), then, "{accept}");
+        }
+        for (accept, then) in [
+            ("Application/MsgPack", Some(Format::Json)),
+            ("application/msgpack;q=0.2, text/csv", Some(Format::Csv)),
+            ("application/x-msgpack", None),
+        ] {
+            assert_eq!(Format::accepted(accept, &["application/msgpack"]), then, "{accept}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use caxton_events::limits::EVENT_BYTES_MAX;
 use serde_json::{Map, Value};
 
 use super::super::fault::{Faults, Phase, Spot};
@@ -16,8 +17,10 @@ const HTTP_CLIENT: &str = http_client::NAME;
 
 /// Redirects that an HTTP request follows unless the file says otherwise.
 const REDIRECTS_DEFAULT: u32 = 3;
-/// Bytes of a tool's answer unless the file says otherwise.
+/// Bytes of a tool's result, which for `http_client` a file may say otherwise.
 const RESULT_BYTES_DEFAULT: usize = 1 << 20;
+/// Bytes of an answer to an HTTP request that a file may allow: it is recorded in one event, and there is more in that.
+const HTTP_BYTES_MAX: u64 = (EVENT_BYTES_MAX - (1 << 20)) as u64;
 /// Results of one search of memory unless the file says otherwise.
 const MEMORY_RESULTS_DEFAULT: usize = 100;
 /// Calls of one turn unless the file says otherwise.
@@ -57,6 +60,7 @@ pub(super) fn permissions(
 ) -> (Permissions, Network) {
     let mut permissions = Permissions {
         redirects_max: REDIRECTS_DEFAULT,
+        http_bytes_max: RESULT_BYTES_DEFAULT,
         result_bytes_max: RESULT_BYTES_DEFAULT,
         memory_results_max: MEMORY_RESULTS_DEFAULT,
         memory_writes: true,
@@ -278,10 +282,10 @@ pub(super) fn config(
         if let Some(redirects) = http.whole("max_redirects", 0..=20) {
             permissions.redirects_max = redirects as u32;
         }
-        if let Some(bytes) = http.count("max_response_size", 1..=(64 << 20)) {
-            permissions.result_bytes_max = bytes;
+        if let Some(bytes) = http.count("max_response_size", 1..=HTTP_BYTES_MAX) {
+            permissions.http_bytes_max = bytes;
         }
-        http.time("timeout");
+        permissions.http_timeout = http.time("timeout");
     }
     let open = permissions.allowed_hosts.is_empty();
     if open && permissions.tools.iter().any(|tool| tool == HTTP_CLIENT) {

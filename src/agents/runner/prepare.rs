@@ -7,7 +7,7 @@ use caxton_events::TurnEvent;
 use tokio::time::timeout;
 
 use super::Turn;
-use crate::agents::context::{Context, Gathered, assemble, tokens};
+use crate::agents::context::{Budget, Context, Gathered, assemble, tokens};
 use crate::agents::ports::{Delivery, MemoryAsk, PortError};
 use crate::agents::prompt::{PromptError, Rendered, Values, values};
 use crate::agents::reply::instruction;
@@ -85,6 +85,14 @@ impl Turn<'_> {
             // Templates are checked when they are loaded, so this is a value that the engine refuses.
             Err(error) => return self.model_failed(1, String::new(), failure::chain(&error), false).await,
         };
+        if !context.tools_left_out.is_empty() {
+            let left_out = context.tools_left_out.join(", ");
+            tracing::warn!(
+                agent = %self.agent.spec.agent,
+                left_out,
+                "a turn does without tools that take more than max_context_length has room for"
+            );
+        }
         let mut missing = system.missing;
         missing.extend(user.missing);
         self.known = Some(Known { facts: context.facts, tools: context.tools });
@@ -129,7 +137,7 @@ impl Turn<'_> {
         Gathered { history, memory, capabilities, tools: tools.map(Ok), tools_missing }
     }
 
-    /// The prompts with as much context as the budget has room for behind instructions and message.
+    /// The prompts with as much context as the budget has room for behind tools, instructions and message.
     fn rendered(
         &self,
         gathered: Gathered,
@@ -140,7 +148,7 @@ impl Turn<'_> {
         let now = self.world.clock.now().to_string();
         let bare = values(spec, &self.delivery.message, &now, &Values::new());
         let fixed = tokens(&prompts.system(&bare)?.text) + tokens(&prompts.user(performative, &bare)?.text);
-        let context = assemble(gathered, budget.saturating_sub(fixed));
+        let context = assemble(gathered, Budget { all: budget, prompts: fixed });
         let values = values(spec, &self.delivery.message, &now, &context.texts);
         let mut system = prompts.system(&values)?;
         let user = prompts.user(performative, &values)?;
@@ -175,7 +183,10 @@ impl Turn<'_> {
             facts
         };
         let (facts, tools) = tokio::join!(facts, offered(world, &spec.permissions, within));
-        let known = Known { facts, tools: tools.map(|(tools, _)| tools).unwrap_or_default() };
+        // Tools come first, so those that had room then have it again.
+        let gathered = Gathered { tools: tools.map(|(tools, _)| Ok(tools)), ..Gathered::default() };
+        let budget = Budget { all: spec.limits.context_tokens_max, prompts: 0 };
+        let known = Known { facts, tools: assemble(gathered, budget).tools };
         self.known = Some(known.clone());
         known
     }

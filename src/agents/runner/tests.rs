@@ -10,6 +10,8 @@ use super::*;
 use crate::agents::context::Said;
 use crate::agents::scripted::{self, Line, Stage, call, delivery, message, spec};
 use crate::agents::spec::AgentSpec;
+use crate::llm::clock::{SystemChance, SystemClock};
+use crate::llm::resilient::{BreakerOptions, Resilience, Resilient};
 use crate::llm::{Fact, Role, ToolSpec};
 use crate::toolbox::{ToolProvider, Toolbox};
 
@@ -151,6 +153,24 @@ async fn a_server_of_tools_that_hangs_takes_no_other_tool_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_fills_the_context_takes_no_tool_away_and_a_restart_gives_none_back() {
+    let stage = Stage::knowing(vec![Line::Text("x")], knowing());
+    stage.model.first.lock().unwrap().push_back(Line::Error(ModelErrorKind::Unreachable));
+    let mut spec = spec("ada");
+    // More than there is room for.
+    spec.permissions.tools.push("n".repeat(20_000));
+    for _ in 0..2 {
+        handle(&stage, spec.clone(), message(&"go ".repeat(10_000))).await;
+    }
+    let asks = stage.model.asks.lock().unwrap();
+    for ask in asks.iter() {
+        let offered: Vec<&str> = ask.tools.iter().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(offered, ["memory", "http_client", "message"]);
+    }
+    assert_eq!((asks.len(), stage.log.turns().len()), (2, 7), "the second goes on with the first's context");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_no_event_has_room_for_is_given_up_at_once_and_told() {
     let stage = Stage::new(vec![Line::Text(scripted::TOO_LARGE)]);
     let outcome = handle(&stage, spec("ada"), message("go")).await;
@@ -229,6 +249,9 @@ async fn a_model_that_fails_for_a_while_is_asked_again_later() {
         words[words.len() - 3..],
         ["turn.model_failed", "turn.failed", "conversation.delivery_retried"]
     );
+    let streams: Vec<String> =
+        stage.log.drafts.lock().unwrap().iter().rev().take(2).map(|draft| draft.stream.clone()).collect();
+    assert_eq!(streams, ["c1", "conversation:c1"], "what is about the message lies where the message does");
     let Outcome::Retry { not_before, .. } = handle(&stage, spec("ada"), message("go")).await else {
         panic!()
     };
@@ -274,6 +297,48 @@ async fn what_cannot_get_better_is_not_tried_again() {
         assert!(blame && reason.contains(words), "{reason}");
         assert!(stage.sent.lines()[0].starts_with("ada to bob: FAILURE "), "{:?}", stage.sent.lines());
     }
+}
+
+/// The world of `stage` with what a configuration puts around its model, which is asked once at a time.
+fn guarded(stage: &Stage) -> World {
+    let second = Duration::from_secs(1);
+    let options = Resilience {
+        retries: 3,
+        retry_delay: second,
+        retry_delay_max: second,
+        concurrent_max: 1,
+        waiting_max: 9,
+        breaker: BreakerOptions { failures: 5, pause: second, successes: 1 },
+    };
+    let (clock, chance) = (Arc::new(SystemClock::default()), Arc::new(SystemChance));
+    let model = Resilient::new(stage.model.clone(), options, clock, chance);
+    World { models: Models::new(Arc::new(model)), ..World::clone(&stage.world) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_only_waits_for_its_provider_is_not_given_up() {
+    let stage = Stage::new(vec![Line::After(Duration::from_secs(20), "done")]);
+    let (world, agent) = (guarded(&stage), Agent::new(spec("ada")).unwrap());
+    let [first, second] = [9, 10].map(|seq| delivery("ada", seq, message("go")));
+    let run = |delivery| run_turn(&world, &agent, delivery, Prepared::default());
+    let (answered, waits) = tokio::join!(run(&first), run(&second));
+    assert!(matches!(answered, Outcome::Finished), "{answered:?}");
+    assert!(matches!(waits, Outcome::Waits { .. }), "{waits:?}");
+    assert_eq!(stage.model.asked(), 1);
+    let outcome = run(&second).await;
+    assert!(matches!(outcome, Outcome::Finished), "{outcome:?}");
+    assert_eq!(stage.sent.lines(), ["ada to bob: INFORM done"; 2]);
+    assert!(!stage.log.words().contains(&"turn.model_failed"), "nothing has failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_that_a_silent_provider_used_up_does_not_come_back_with_another_attempt() {
+    let stage = Stage::new(vec![Line::Hang]);
+    let (world, agent) = (guarded(&stage), Agent::new(spec("ada")).unwrap());
+    let outcome = run_turn(&world, &agent, &delivery("ada", 9, message("go")), Prepared::default()).await;
+    assert!(matches!(outcome, Outcome::Failed { blame: true, .. }), "{outcome:?}");
+    assert_eq!(stage.sent.lines(), ["ada to bob: FAILURE no answer within 30s"]);
+    assert_eq!(stage.model.asked(), 1);
 }
 
 #[tokio::test(start_paused = true)]

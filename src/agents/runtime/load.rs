@@ -54,6 +54,8 @@ pub(super) fn agent(
             ..definition.permissions.clone()
         },
         limits: Limits {
+            // A model may call one tool at a time.
+            steps_max: definition.permissions.calls_max.saturating_add(1).max(usual.steps_max),
             response_timeout: held.response_timeout,
             tool_call_timeout: held.tool_call_timeout,
             memory_search_timeout: held.memory_search_timeout,
@@ -61,7 +63,6 @@ pub(super) fn agent(
             conversations_max: held.max_conversations,
             turns_max: definition.conversation.max_turns,
             idle_timeout: definition.conversation.timeout,
-            ..usual
         },
         memory: MemorySettings {
             enabled: memory.enabled,

@@ -13,11 +13,13 @@ use tokio::sync::Notify;
 use super::backlog::{Backlog, Key};
 use super::journal::Journal;
 use super::past::Past;
+use super::replies::Read;
 use crate::agents::ports::{Delivery, Inbox, PortError, Room};
 use crate::agents::queues::Classifier;
 use crate::commands::talk::Upkeep;
-use crate::engine::Engine;
+use crate::engine::{Engine, TalkError};
 use crate::failure;
+use crate::toolbox::Waits;
 
 /// Messages that are read at a time.
 const READ_MAX: usize = 512;
@@ -30,6 +32,7 @@ pub(super) struct Mail {
     classifier: Classifier,
     journal: Arc<Journal>,
     past: Arc<Past>,
+    waits: Arc<Waits>,
     state: Mutex<State>,
     /// Something was read.
     ready: Notify,
@@ -40,6 +43,8 @@ pub(super) struct Mail {
 struct State {
     backlog: Backlog,
     served: HashSet<AgentId>,
+    /// Taken, and not given out: answers that turns wait for, and what came behind them in their conversations.
+    held: Vec<Delivery>,
 }
 
 impl std::fmt::Debug for Mail {
@@ -56,9 +61,12 @@ impl Mail {
         queues: usize,
         journal: Arc<Journal>,
         past: Arc<Past>,
+        waits: Arc<Waits>,
     ) -> Self {
-        let state = Mutex::new(State { backlog: Backlog::new(queues), served: HashSet::new() });
-        Self { engine, classifier, journal, past, state, ready: Notify::new(), to_read: Notify::new() }
+        let (backlog, served, held) = (Backlog::new(queues), HashSet::new(), Vec::new());
+        let state = Mutex::new(State { backlog, served, held });
+        let (ready, to_read) = (Notify::new(), Notify::new());
+        Self { engine, classifier, journal, past, waits, state, ready, to_read }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,6 +102,11 @@ impl Mail {
 
     /// Reads what has to be read, for as long as the server runs.
     pub(super) async fn read(&self) {
+        self.read_by(Engine::messages).await;
+    }
+
+    /// The same by `look`, which a test lets fail.
+    pub(super) async fn read_by(&self, look: fn(&Engine, &[Seq]) -> Result<Vec<Read>, TalkError>) {
         loop {
             let keys = self.state().backlog.to_read(READ_MAX);
             if keys.is_empty() {
@@ -104,7 +117,7 @@ impl Mail {
                 (keys.iter().map(|(seq, _)| *seq).collect(), self.engine.clone());
             seqs.sort_unstable();
             seqs.dedup();
-            match tokio::task::spawn_blocking(move || engine.messages(&seqs)).await {
+            match tokio::task::spawn_blocking(move || look(&engine, &seqs)).await {
                 Ok(Ok(messages)) => {
                     self.were_read(&keys, &messages);
                     self.ready.notify_one();
@@ -114,8 +127,10 @@ impl Mail {
                     tracing::error!(error, "messages could not be read; they are tried again");
                     tokio::time::sleep(READ_AGAIN).await;
                 }
-                // The server stops.
-                Err(_) => return,
+                Err(error) => {
+                    tracing::error!(%error, "reading messages broke; it is tried again");
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
             }
         }
     }
@@ -166,7 +181,9 @@ impl Mail {
                 Some(_) | None => state.backlog.note(&agent, seq),
             }
         }
-        let taken = state.backlog.take(room, |agent, seq| is_open(&talk, agent, seq));
+        self.release(&talk, &mut state);
+        let mut taken = state.backlog.take(room, |agent, seq| is_open(&talk, agent, seq));
+        self.hold_back(&mut state, &mut taken);
         if !state.backlog.to_read(1).is_empty() {
             self.to_read.notify_one();
         }
@@ -179,10 +196,49 @@ impl Mail {
         taken
     }
 
+    /// Whether a turn waits for a message, or for one before it in the same conversation.
+    fn is_held(&self, held: &[Delivery], delivery: &Delivery) -> bool {
+        let Delivery { agent, message, .. } = delivery;
+        self.waits.holds(agent, message)
+            || held.iter().any(|one| one.agent == *agent && one.message.conversation == message.conversation)
+    }
+
+    /// Takes out of `taken` what turns wait for: given out, it would be handled twice.
+    fn hold_back(&self, state: &mut State, taken: &mut Vec<Delivery>) {
+        let before = state.held.len();
+        for delivery in std::mem::take(taken) {
+            let to = if self.is_held(&state.held, &delivery) { &mut state.held } else { &mut *taken };
+            to.push(delivery);
+        }
+        if state.held.len() > before {
+            // It took the room of others, for which is looked again.
+            self.ready.notify_one();
+        }
+    }
+
+    /// Takes out of what is held what nobody waits for any more: the turn is done with it, or it goes the way of every message.
+    fn release(&self, talk: &TalkState, state: &mut State) {
+        let mut held = Vec::new();
+        for delivery in std::mem::take(&mut state.held) {
+            if !is_open(talk, &delivery.agent, delivery.seq) || !state.served.contains(&delivery.agent) {
+                state.backlog.done(&delivery.agent, delivery.seq);
+            } else if self.is_held(&held, &delivery) {
+                held.push(delivery);
+            } else {
+                let queue = self.queue(&delivery.message);
+                state.backlog.put_back(delivery, queue);
+            }
+        }
+        state.held = held;
+    }
+
     /// Forgets what is kept of messages that were erased, wherever they wait.
     pub(super) fn forget_erased(&self) {
         let talk = self.engine.view().talk().read();
-        self.state().backlog.forget_closed(|agent, seq| is_open(&talk, agent, seq));
+        let mut state = self.state();
+        state.backlog.forget_closed(|agent, seq| is_open(&talk, agent, seq));
+        self.release(&talk, &mut state);
+        drop(state);
         drop(talk);
         self.journal.forget_closed();
         self.past.forget();
@@ -207,6 +263,7 @@ impl Inbox for Mail {
                 tokio::select! {
                     () = self.ready.notified() => (),
                     () = self.engine.more_handed_over() => (),
+                    () = self.waits.ended() => (),
                 }
             }
         })

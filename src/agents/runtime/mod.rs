@@ -43,10 +43,10 @@ use crate::config::Config;
 use crate::engine::{Engine, SystemClock};
 use crate::failure;
 use crate::llm::{Registry, RegistryError};
-use crate::toolbox::Toolbox;
 use crate::toolbox::http_client::{self, HttpClient};
 use crate::toolbox::memory::{self, Memory, Ranking};
 use crate::toolbox::message::{self, MessageTool};
+use crate::toolbox::{Toolbox, Waits};
 
 /// Pieces of answers that a slow listener may be behind.
 const PIECES_MAX: usize = 1_024;
@@ -86,19 +86,22 @@ pub struct Equipment {
     pub tools: Toolbox,
     /// How memory is searched.
     pub ranking: Ranking,
+    /// Turns that wait for the answer to a message.
+    waits: Arc<Waits>,
 }
 
 impl Equipment {
     /// The tools that every server has, over `engine`, and those of the MCP servers of `config`.
     pub fn new(config: &Config, engine: &Engine, models: Registry, ranking: Ranking) -> Self {
         let out = Arc::new(Out::new(engine.clone(), Strategy::BestMatch));
+        let waits = Arc::new(Waits::default());
         let tools = Toolbox::new()
             .with(memory::NAME, Arc::new(Memory::new(engine.clone(), ranking)))
             .with(http_client::NAME, Arc::new(HttpClient::new()))
-            .with(message::NAME, Arc::new(MessageTool::new(out)))
+            .with(message::NAME, Arc::new(MessageTool::new(out, Arc::clone(&waits))))
             .with_servers(&config.mcp_servers);
         engine.when_erased(models.forgetting());
-        Self { models, tools, ranking }
+        Self { models, tools, ranking, waits }
     }
 }
 
@@ -157,6 +160,7 @@ impl AgentRuntime {
             settings.queues.len(),
             Arc::clone(&journal),
             Arc::clone(&past),
+            Arc::clone(&equipment.waits),
         ));
         let known =
             Arc::new(Known::new(engine.clone(), equipment.ranking, past, processing.embedding_batch_size));
@@ -174,7 +178,8 @@ impl AgentRuntime {
         });
         let agents = Arc::new(Agents::new());
         let inbox = Arc::clone(&mail);
-        let scheduler = Arc::new(Scheduler::new(world, inbox, Arc::clone(&agents), settings));
+        let scheduler =
+            Arc::new(Scheduler::new(world, inbox, Arc::clone(&agents), settings, equipment.waits));
         let (stop, stopped) = watch::channel(false);
         let follower = Follower {
             directory: directory.clone(),

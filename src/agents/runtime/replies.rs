@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_events::conversation::{Content, Message, Performative, Strategy};
+use caxton_events::conversation::{Content, Message, Strategy};
 use caxton_events::{
     AgentId, Clock as _, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, TurnId,
 };
@@ -14,8 +14,8 @@ use crate::commands::talk::{Answered, Outgoing, To, Upkeep, may_answer};
 use crate::commands::{Refusal, RefusalCode};
 use crate::engine::{Engine, SentOutcome, SystemClock, TalkError};
 use crate::failure;
-use crate::toolbox::ToolError;
 use crate::toolbox::message::{AgentMessage, Answer, Asked, Messages, Recipient, SentMessage};
+use crate::toolbox::{ToolError, answered};
 
 /// Messages that are looked through at a time for an answer.
 const READ_MAX: usize = 512;
@@ -174,7 +174,28 @@ fn sent(result: Result<SentOutcome, TalkError>) -> Result<(), ReplyError> {
 }
 
 fn said(refusal: Option<&Refusal>) -> String {
-    refusal.map_or_else(|| "without a reason".to_owned(), |refusal| refusal.message.clone())
+    let told = |refusal: &Refusal| format!("{}: {}", refusal.field, refusal.message);
+    refusal.map_or_else(|| "without a reason".to_owned(), told)
+}
+
+/// A refusal in the words of the tool `message`, whose caller named the receiver by the argument `to`.
+fn refused(refusal: Refusal, to: &str) -> ToolError {
+    let Refusal { code, field, message, remedy, .. } = refusal;
+    let (field, remedy) = match (field.as_str(), code) {
+        ("receiver", RefusalCode::AgentNotFound) if !remedy.starts_with("did you mean") => {
+            (to, "name an agent that there is, or give a capability")
+        }
+        ("receiver", RefusalCode::LimitReached) => {
+            (to, "send it in a conversation that has room for one more")
+        }
+        ("receiver", _) => (to, remedy.as_str()),
+        ("conversation_id", RefusalCode::ConversationNotFound) => {
+            ("conversation", "name one that there is, or leave it out to stay in this one")
+        }
+        ("conversation_id", _) => ("conversation", "name one that is open and has room"),
+        (field, _) => (field, remedy.as_str()),
+    };
+    ToolError::argument(field, message, remedy)
 }
 
 impl Replies for Out {
@@ -226,10 +247,11 @@ impl Replies for Out {
 
 impl Messages for Out {
     fn send(&self, message: AgentMessage) -> BoxFuture<'_, Result<SentMessage, ToolError>> {
-        let to = match message.to {
-            Recipient::Agent(agent) => To::Agents(vec![agent]),
+        let (to, named_by) = match message.to {
+            Recipient::Agent(agent) => (To::Agents(vec![agent]), "to"),
             Recipient::Capability { name, strategy } => {
-                To::Capability { name, version: None, strategy: strategy.unwrap_or(self.strategy) }
+                let strategy = strategy.unwrap_or(self.strategy);
+                (To::Capability { name, version: None, strategy }, "capability")
             }
         };
         let wish = Outgoing {
@@ -252,7 +274,7 @@ impl Messages for Out {
                     reason: outcome.routing.map(|routing| routing.reason).unwrap_or_default(),
                 }),
                 Err(TalkError::Refused(refusals)) => Err(match refusals.into_iter().next() {
-                    Some(refusal) => ToolError::argument(&refusal.field, refusal.message, refusal.remedy),
+                    Some(refusal) => refused(refusal, named_by),
                     None => ToolError::Failed("the message was refused".to_owned()),
                 }),
                 Err(error) => Err(ToolError::Failed(failure::chain(&error))),
@@ -308,9 +330,7 @@ pub(super) fn came_behind(
     Ok((came, through))
 }
 
-/// Whether a message ends the wait for an answer: one that only says that there will be one does not.
+/// Whether a message ends the wait for an answer.
 fn answers(message: &Message, asked: Asked<'_>) -> bool {
-    message.conversation == *asked.conversation
-        && message.performative != Performative::Agree
-        && message.in_reply_to.as_ref().and_then(|word| word.parse::<MessageId>().ok()) == Some(asked.id)
+    message.conversation == *asked.conversation && answered(message) == Some(asked.id)
 }

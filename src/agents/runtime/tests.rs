@@ -6,6 +6,7 @@ mod backlog;
 mod erasing;
 mod large;
 mod outgoing;
+mod waiting;
 
 use std::fs;
 use std::path::Path;
@@ -48,6 +49,11 @@ rules:
     calls:
       - {tool: message, arguments: {capability: other, performative: REQUEST, content: "what now?", wait: true}}
   - when: {contains: ask the other}
+    answer: "it says: {{result.answer.content}}"
+  - when: {matches: "aside in (?<where>\\S+)", step: 1}
+    calls:
+      - {tool: message, arguments: {to: sue, performative: REQUEST, content: "what now?", conversation: "{{where}}", wait: true}}
+  - when: {contains: aside}
     answer: "it says: {{result.answer.content}}"
   - when: {contains: cite}
     answer: "[1] According to the docs, yes."
@@ -528,6 +534,22 @@ fn an_agent_asks_another_and_uses_its_answer() {
     wait(|| life.engine.inbox(&name("ada"), Seq::ZERO, 1).is_empty());
     let turns = life.turns().into_iter().filter(|event| matches!(event, TurnEvent::Started { .. }));
     assert_eq!(turns.count(), 2, "what a tool waited for is not taken up again as a message");
+    life.end();
+}
+
+#[test]
+fn a_turn_may_ask_its_model_once_more_than_it_may_call_tools() {
+    let dir = TempDir::new().unwrap();
+    for (agent, calls) in [("ada", 40), ("sue", 2)] {
+        let more = format!("permissions: {{max_tool_calls: {calls}}}\n");
+        put(dir.path(), agent, &file(agent, "talk", &more, "You talk."));
+    }
+    let life = Life::begin(dir.path());
+    for (agent, steps) in [("ada", 41), ("sue", 8)] {
+        let running = || life.runtime.inner.agents.get(&name(agent));
+        wait(|| running().is_some());
+        assert_eq!(running().unwrap().spec.limits.steps_max, steps, "{agent}");
+    }
     life.end();
 }
 

@@ -49,8 +49,13 @@ impl Show {
             letters.add(delivery);
         }
         let agents = running(specs);
-        let scheduler =
-            Arc::new(Scheduler::new(stage.world.clone(), letters.clone(), agents.clone(), settings));
+        let scheduler = Arc::new(Scheduler::new(
+            stage.world.clone(),
+            letters.clone(),
+            agents.clone(),
+            settings,
+            Arc::default(),
+        ));
         let (stop, stopped) = oneshot::channel::<()>();
         let on_stage = scheduler.clone();
         let run =

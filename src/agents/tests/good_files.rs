@@ -125,7 +125,7 @@ fn tools_and_permissions_add_up() {
     let text = "---\nname: Ada\nversion: 1.0.0\ncapabilities: [ocr:v2, b.c]\nrequires: [other]\ncapability_metadata:\n  ocr: {priority: 900, languages: [de]}\n\
                 tools:\n  - name: http_client\n    permissions: {allowed_hosts: [API.example.com]}\n  - memory\n  - mcp:files/read\n\
                 permissions:\n  allowed_domains: ['*.b.c']\n  restricted_tools: [memory]\n  max_tool_calls: 5\n  memory_writes: false\n\
-                tool_config:\n  http_client: {max_redirects: 0, max_response_size: 1000, headers: {a: b}}\n---\nHi\n";
+                tool_config:\n  http_client: {max_redirects: 0, max_response_size: 1000, timeout: 2s, headers: {a: b}}\n---\nHi\n";
     let mut around = Surroundings::default();
     around.tools.insert("mcp:files".to_owned());
     let judgement = judge(text.as_bytes(), &around);
@@ -133,10 +133,9 @@ fn tools_and_permissions_add_up() {
     let permissions = &definition.permissions;
     assert_eq!(permissions.tools, ["http_client", "mcp:files/read"]);
     assert_eq!(permissions.allowed_hosts, ["api.example.com", "*.b.c"]);
-    assert_eq!(
-        (permissions.redirects_max, permissions.result_bytes_max, permissions.calls_max),
-        (0, 1_000, 5)
-    );
+    assert_eq!((permissions.redirects_max, permissions.http_bytes_max, permissions.calls_max), (0, 1_000, 5));
+    assert_eq!(permissions.http_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(permissions.result_bytes_max, 1 << 20, "what limits HTTP limits no other tool");
     assert!(!permissions.memory_writes && !permissions.private_addresses);
     assert_eq!(definition.tool_config["http_client"]["headers"]["a"], "b");
     let offers: Vec<_> =

@@ -15,6 +15,8 @@ use super::problem::Problem;
 use super::refusals::{embedding_failed, no_model};
 use super::rows;
 
+/// Requests that are answered at a time. Each keeps a thread until the model is done; their texts share its passes.
+pub(super) const AT_ONCE_MAX: usize = 8;
 /// Most texts of one request.
 const TEXTS_MAX: usize = 2_048;
 /// Longest text, in bytes. The model reads its first 256 tokens.
@@ -33,7 +35,7 @@ pub(super) async fn create(State(api): State<Api>, call: Call) -> Result<Respons
     body.text("user");
     body.absorb(query);
     body.finish()?;
-    api.read(move |view| {
+    api.embed(move |view| {
         let semantic = view.semantic().ok_or_else(no_model)?;
         let identity = semantic.embedding.identity();
         // Clients name a model with its publisher in front, or without.

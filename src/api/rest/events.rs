@@ -41,7 +41,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let wanted = wanted(&mut query);
     query.finish()?;
     let first = begins_at(api.engine.log(), &[("from_seq", given)])?;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait).min(api.options.wait_max());
     while api.engine.log().head().seq < from && tokio::time::Instant::now() < deadline {
         if api.is_leaving() {
             break;

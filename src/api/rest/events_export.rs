@@ -1,5 +1,6 @@
 //! `GET /events/export`, `/memory/export/tables` and `/conversations/export`: files that are made while they are sent, piece by piece.
 
+use std::fs::File;
 use std::io::Read as _;
 
 use axum::body::{Body, Bytes};
@@ -13,6 +14,7 @@ use caxton_tools::transfer::events::{EventExport, EventFormat, Wanted};
 use caxton_tools::transfer::memory::{Embed, MemoryExport, MemoryTable};
 use caxton_tools::transfer::talk::{TalkExport, TalkTable};
 use futures::{StreamExt as _, stream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::call::{Call, ReadContext};
@@ -112,17 +114,29 @@ pub(super) async fn tables(State(api): State<Api>, call: Call) -> Result<Respons
 
 /// The file of the graph as it is, compacted: it is made beside the graph first, and has no name any more while it is sent.
 async fn sqlite(api: Api) -> Result<Response, Problem> {
+    let turn = api.copies.take().await?;
     let engine = api.engine.clone();
     let begin = move |_: &View| {
-        let mut file = engine.copy_graph().map_err(|error| not_copied(&error))?;
-        Ok(move |_: &View| {
-            let mut piece = vec![0; PIECE_BYTES];
-            let read = file.read(&mut piece).map_err(|error| internal(&error))?;
-            piece.truncate(read);
-            Ok((read > 0).then_some(piece))
-        })
+        let file = engine.copy_graph().map_err(|error| not_copied(&error))?;
+        let mut copy = Copied { file, _turn: turn };
+        Ok(move |_: &View| copy.next_piece())
     };
     sent(api, "application/vnd.sqlite3", begin).await
+}
+
+/// A copy of the graph that is being sent. It takes room on the disk until it is, and so long no other is made.
+struct Copied {
+    file: File,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Copied {
+    fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Problem> {
+        let mut piece = vec![0; PIECE_BYTES];
+        let read = self.file.read(&mut piece).map_err(|error| internal(&error))?;
+        piece.truncate(read);
+        Ok((read > 0).then_some(piece))
+    }
 }
 
 fn not_copied(error: &CopyError) -> Problem {

@@ -10,13 +10,17 @@ use serde_json::{Map, Value};
 
 use super::problem::{Complaint, Problem, shortened};
 
+/// Most values of one document, those within others counted. Each takes tens of bytes in memory, an object hundreds: `[0,0,…]` as
+/// large as a body may be would take many times its size.
+const VALUES_MAX: usize = 4_000_000;
+
 /// A JSON value out of bytes.
 ///
 /// # Errors
 ///
-/// A [`Problem`] with the place where it ends being one.
+/// A [`Problem`] with the place where it ends being one, or with status 413 when it is made of too many values.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
-    parsed(bytes, Document::Body)
+    parsed(bytes, Document::Body, VALUES_MAX)
 }
 
 /// The same out of one line of a body; places are told within it, for its number stands beside them.
@@ -25,7 +29,7 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
 ///
 /// As [`parse_json`].
 pub(super) fn parse_line(bytes: &[u8]) -> Result<Value, Problem> {
-    parsed(bytes, Document::Line)
+    parsed(bytes, Document::Line, VALUES_MAX)
 }
 
 /// What a JSON document is in the request.
@@ -44,7 +48,7 @@ impl Document {
     }
 }
 
-fn parsed(bytes: &[u8], document: Document) -> Result<Value, Problem> {
+fn parsed(bytes: &[u8], document: Document, values_max: usize) -> Result<Value, Problem> {
     let name = document.name();
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let of_line = if document == Document::Line { " of it" } else { "" };
@@ -53,12 +57,13 @@ fn parsed(bytes: &[u8], document: Document) -> Result<Value, Problem> {
             .field("body")
             .remedy(format!("encode the {name} as UTF-8"))
     })?;
-    let (doubled, huge) = (RefCell::new(None), Cell::new(false));
+    let (doubled, huge, left) = (RefCell::new(None), Cell::new(false), Cell::new(Some(values_max)));
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Reading { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
+    let value = Reading { doubled: &doubled, huge: &huge, left: &left }.deserialize(&mut reader);
     let value =
         value.and_then(|value| reader.end().map(|()| value)).map_err(|error| match doubled.take() {
             Some(field) => given_twice(&field),
+            None if left.get().is_none() => too_many(name, values_max),
             None => malformed(text, &error, document),
         })?;
     match huge.get().then(|| rounded_integer(text)).flatten() {
@@ -79,11 +84,15 @@ const FLATTEN: &str = "flatten it, or give what lies deeper as a text";
 ///
 /// A [`Problem`] with what is wrong.
 pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Value, Problem> {
-    let (doubled, huge) = (RefCell::new(None), Cell::new(false));
+    unpacked(bytes, VALUES_MAX)
+}
+
+fn unpacked(bytes: &[u8], values_max: usize) -> Result<Value, Problem> {
+    let (doubled, huge, left) = (RefCell::new(None), Cell::new(false), Cell::new(Some(values_max)));
     let mut reader = rmp_serde::Deserializer::new(Cursor::new(bytes));
     // The level that this names is the first that is refused.
     reader.set_max_depth(DEPTH_MAX + 1);
-    let value = Reading { doubled: &doubled, huge: &huge }.deserialize(&mut reader);
+    let value = Reading { doubled: &doubled, huge: &huge, left: &left }.deserialize(&mut reader);
     let read = reader.get_ref().position();
     let mut remedy = "send one map whose names are texts; binary, extensions and NaN have no place in it";
     let detail = match value {
@@ -92,6 +101,7 @@ pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Value, Problem> {
             format!("the body goes on behind its first value, which takes {read} of {} bytes", bytes.len())
         }
         Err(_) if doubled.borrow().is_some() => return Err(given_twice(&doubled.take().unwrap_or_default())),
+        Err(_) if left.get().is_none() => return Err(too_many("body", values_max)),
         Err(_) if bytes.is_empty() => "the body is empty".to_owned(),
         Err(rmp_serde::decode::Error::DepthLimitExceeded) => {
             remedy = FLATTEN;
@@ -100,6 +110,15 @@ pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Value, Problem> {
         Err(error) => format!("the body is no MessagePack of what JSON can say, near byte {read}: {error}"),
     };
     Err(Problem::new(StatusCode::BAD_REQUEST, "MALFORMED_MSGPACK", detail).field("body").remedy(remedy))
+}
+
+/// `name` is made of more values than are read.
+fn too_many(name: &str, values_max: usize) -> Problem {
+    let detail = format!("the {name} has more than {values_max} values");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
+        .field("body")
+        .detail("limit_values", values_max)
+        .remedy("send it in several requests, or as NDJSON in parts")
 }
 
 /// The first integer of a JSON document, written without fraction and exponent, that no 64 bits hold.
@@ -204,12 +223,13 @@ fn given_twice(field: &str) -> Problem {
     Problem::complaints(StatusCode::UNPROCESSABLE_ENTITY, vec![complaint])
 }
 
-/// Reads a value and notes the path of a member that comes twice, which ends the reading, and whether there is a number
-/// so large that it may be a rounded integer.
+/// Reads a value and notes the path of a member that comes twice, which ends the reading, as do more values than are `left`
+/// (`None` then), and whether there is a number so large that it may be a rounded integer.
 #[derive(Clone, Copy)]
 struct Reading<'place> {
     doubled: &'place RefCell<Option<String>>,
     huge: &'place Cell<bool>,
+    left: &'place Cell<Option<usize>>,
 }
 
 impl Reading<'_> {
@@ -226,6 +246,10 @@ impl<'de> DeserializeSeed<'de> for Reading<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.left.set(self.left.get().and_then(|left| left.checked_sub(1)));
+        if self.left.get().is_none() {
+            return Err(D::Error::custom("there are too many values"));
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -310,7 +334,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{parse_json, parse_line, parse_msgpack};
+    use super::{Document, parse_json, parse_line, parse_msgpack, parsed, unpacked};
 
     #[test]
     fn what_is_read_is_what_serde_json_reads() {
@@ -381,6 +405,24 @@ mod tests {
             assert!(complaint.message.contains("is nested deeper than 127 levels"), "{complaint:?}");
             assert!(complaint.remedy.starts_with("flatten it"), "{complaint:?}");
         }
+    }
+
+    #[test]
+    fn no_more_values_are_read_than_there_is_room_for() {
+        let value = json!({"a": [1, null], "b": {"c": "d"}});
+        let (text, packed) = (value.to_string(), rmp_serde::to_vec_named(&value).unwrap());
+        for (values_max, then) in [(5, None), (6, Some(&value)), (7, Some(&value))] {
+            let json = parsed(text.as_bytes(), Document::Body, values_max);
+            for read in [json, unpacked(&packed, values_max)] {
+                assert_eq!(read.as_ref().ok(), then, "{values_max}");
+                if let Err(problem) = read {
+                    assert_eq!((problem.status().as_u16(), problem.code()), (413, "BODY_TOO_LARGE"));
+                }
+            }
+        }
+        // Where the last one is cut off, that is what is wrong.
+        let cut = parsed(b"[1, 2", Document::Body, 3).err().unwrap();
+        assert_eq!(cut.code(), "MALFORMED_JSON");
     }
 
     #[test]

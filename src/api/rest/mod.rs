@@ -51,6 +51,8 @@ mod stats;
 mod stream;
 mod talk;
 mod undo;
+#[cfg(test)]
+mod waiting_tests;
 mod wanted;
 mod watch;
 
@@ -84,6 +86,10 @@ struct Shared {
     /// Whether requests are taken by where they come from: nobody needs a key, and only this machine reaches the door.
     guards_hosts: bool,
     turns: Turns,
+    /// Of requests for embeddings.
+    embeddings: Turns,
+    /// Of exports of the whole graph as a file, each of which takes the graph's room on the disk once more.
+    copies: Turns,
     bodies: Bodies,
     request_ids: RequestIds,
     meter: Meter,
@@ -100,7 +106,14 @@ impl Api {
     fn new(engine: Engine, options: RestOptions, is_local: bool) -> Self {
         buffers::keep(options.buffers_max);
         let api = Self(Arc::new(Shared {
-            turns: Turns::new(options.reads_max, options.reads_waiting_max),
+            turns: Turns::new(options.reads_max, options.reads_waiting_max, "too many reads are waiting"),
+            // No more than read: of the threads for both, one is left in any case.
+            embeddings: Turns::new(
+                embeddings::AT_ONCE_MAX.min(options.reads_max),
+                options.reads_waiting_max,
+                "too many requests for embeddings are waiting",
+            ),
+            copies: Turns::new(1, 0, "another export as an SQLite file is under way"),
             bodies: Bodies::new(options.bodies_bytes_max),
             request_ids: RequestIds::new(),
             meter: Meter::default(),

@@ -129,6 +129,11 @@ impl RestOptions {
     pub(super) fn import_body_timeout(&self) -> Duration {
         self.body_timeout.max(IMPORT_BODY_TIMEOUT_MIN)
     }
+
+    /// Longest time that a request waits for something to happen: its answer must be there before its time is over.
+    pub(super) fn wait_max(&self) -> Duration {
+        self.request_timeout.mul_f64(0.8)
+    }
 }
 
 /// What a search does unless the request says otherwise.

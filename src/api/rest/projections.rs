@@ -43,7 +43,7 @@ pub(super) async fn get(
     let seconds = query.integer("wait_seconds", 0..=WAIT_SECONDS_MAX).unwrap_or(0);
     query.finish()?;
     let part = part(&name)?;
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(seconds).min(api.options.wait_max());
     let running = |api: &Api| {
         let last = api.engine.last_rebuild(part);
         last.is_some_and(|rebuild| rebuild.state == RebuildState::Running)

@@ -18,20 +18,22 @@ use super::problem::Problem;
 use super::refusals;
 use crate::telemetry;
 
-/// Whose turn it is to read.
+/// Whose turn it is to read, or to do something else of which not much is done at a time.
 pub(super) struct Turns {
     running: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_max: usize,
+    full: &'static str,
 }
 
 impl Turns {
-    /// `running_max` reads at a time, `waiting_max` behind them.
-    pub(super) fn new(running_max: usize, waiting_max: usize) -> Self {
+    /// `running_max` at a time, `waiting_max` behind them; `full` is said to who finds no place.
+    pub(super) fn new(running_max: usize, waiting_max: usize, full: &'static str) -> Self {
         Self {
             running: Arc::new(Semaphore::new(running_max.max(1))),
             waiting: AtomicUsize::new(0),
             waiting_max,
+            full,
         }
     }
 
@@ -41,7 +43,7 @@ impl Turns {
         }
         let place = Place::behind(&self.waiting);
         if place.before >= self.waiting_max {
-            return Err(refusals::overloaded("too many reads are waiting"));
+            return Err(refusals::overloaded(self.full));
         }
         Arc::clone(&self.running).acquire_owned().await.map_err(|_| refusals::stopping())
     }
@@ -71,7 +73,17 @@ impl Api {
         &self,
         read: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let work = self.in_turn(read).await?;
+        let work = self.in_turn(&self.turns, read).await?;
+        tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
+    }
+
+    /// The same for what the model has to do first, which may take minutes: it has turns of its own, so that nobody who reads waits
+    /// for it.
+    pub(super) async fn embed<T: Send + 'static>(
+        &self,
+        embed: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let work = self.in_turn(&self.embeddings, embed).await?;
         tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
     }
 
@@ -82,7 +94,7 @@ impl Api {
         &self,
         read: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let work = self.in_turn(read).await?;
+        let work = self.in_turn(&self.turns, read).await?;
         match Handle::current().runtime_flavor() {
             RuntimeFlavor::MultiThread => {
                 tokio::task::block_in_place(|| catch_unwind(AssertUnwindSafe(work)))
@@ -97,9 +109,10 @@ impl Api {
     /// What reads, once its turn has come.
     async fn in_turn<T, R: FnOnce(&View) -> Result<T, Problem>>(
         &self,
+        turns: &Turns,
         read: R,
     ) -> Result<impl FnOnce() -> Result<T, Problem> + use<T, R>, Problem> {
-        let turn = self.turns.take().await?;
+        let turn = turns.take().await?;
         let engine = self.engine.clone();
         Ok(move || {
             let result = read(engine.view());
@@ -204,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_of_reads_refuses_and_a_free_place_serves() {
-        let turns = Turns::new(1, 0);
+        let turns = Turns::new(1, 0, "too many reads are waiting");
         let first = turns.take().await.unwrap();
         assert_eq!(turns.take().await.unwrap_err().code(), "OVERLOADED");
         drop(first);

@@ -51,18 +51,30 @@ pub(super) enum Source {
 /// `GET /events/stream`: events behind `Last-Event-ID`, from `from_seq` on, or from now on.
 pub(super) async fn events(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
     let mut query = call.query(&[FILTER, &["from_seq"]])?;
-    let from = query.integer("from_seq", 1..=u64::MAX).map(|from| Seq(from - 1));
+    let given = query.integer("from_seq", 1..=u64::MAX).map(Seq);
     let wanted = wanted(&mut query);
     let resumed = last_event_id(&call, &mut query);
+    let head = api.engine.log().head().seq;
+    within(&mut query, "from_seq", given, head.next());
+    within(&mut query, "Last-Event-ID", resumed, head);
     query.finish()?;
-    let behind = |after: Option<Seq>| after.map(|after| Seq(after.0.saturating_add(1)));
-    let given = match resumed {
-        Some(_) => ("Last-Event-ID", behind(resumed)),
-        None => ("from_seq", behind(from)),
+    let from = given.map(Seq::previous);
+    let begins = match resumed {
+        Some(_) => ("Last-Event-ID", resumed.map(Seq::next)),
+        None => ("from_seq", given),
     };
-    begins_at(api.engine.log(), &[given])?;
-    let after = resumed.or(from).unwrap_or_else(|| api.engine.log().head().seq);
+    begins_at(api.engine.log(), &[begins])?;
+    let after = resumed.or(from).unwrap_or(head);
     Ok(answer(api, Source::Log(wanted), after, None))
+}
+
+/// A place behind the next event is one of another log, or none: who goes on there would pass over what comes.
+fn within(query: &mut Fields, name: &str, given: Option<Seq>, last: Seq) {
+    if let Some(given) = given.filter(|given| *given > last) {
+        let message = format!("is beyond the end of the log: the last place is {}", last.0);
+        let remedy = "give a position that this server answered, or nothing for what comes from now on";
+        query.complain(name, Some(&given.0.to_string()), &message, remedy);
+    }
 }
 
 /// Where a client that lost its connection goes on.
@@ -93,7 +105,8 @@ pub(super) fn answer(
     };
     let streaming =
         Streaming { api, source, after, pieces, ended: false, _open: telemetry::stream_opened(what) };
-    let opened = stream::once(async { Ok(Bytes::from_static(b": open\n\n")) });
+    let opened = streaming.sign("open");
+    let opened = stream::once(async move { Ok(opened) });
     let events = stream::unfold(streaming, |mut streaming| async move {
         let bytes = streaming.next().await?;
         Some((Ok::<_, std::convert::Infallible>(bytes), streaming))
@@ -141,7 +154,7 @@ impl Streaming {
                 }
             }
             if Instant::now() >= alive {
-                return Some(Bytes::from_static(b": here\n\n"));
+                return Some(self.sign("here"));
             }
             match &self.source {
                 // So much of the log is still to be looked through that the next read is as long as this one.
@@ -169,6 +182,15 @@ impl Streaming {
                 }
             }
         }
+    }
+
+    /// A sign of life. One of the log says how far it was looked through: a client that loses its connection before the next
+    /// event goes on there. What of an inbox is not acknowledged comes again anyway.
+    fn sign(&self, word: &str) -> Bytes {
+        Bytes::from(match self.source {
+            Source::Log(_) => format!("id: {}\n: {word}\n\n", self.after.0),
+            Source::Inbox(_) => format!(": {word}\n\n"),
+        })
     }
 
     /// Pieces that came since the last look.
@@ -312,6 +334,8 @@ mod tests {
             }
             assert_eq!(places[..2], [4, 8]);
             assert_eq!(text.matches("event: agent.").count(), found, "{text}");
+            // Who loses the connection here goes on behind what was looked through.
+            assert_eq!(streaming.sign("here"), format!("id: {}\n: here\n\n", head.0));
         }
         engine.stop();
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use caxton_events::log::{Filter, Holdings, ReadError};
 use caxton_events::{AgentId, ConversationId, Event, Kind, Scope, Seq, Subject, SystemEvent};
 use caxton_projections::graph;
+use caxton_projections::talk::TalkState;
 
 use crate::engine::Engine;
 
@@ -110,12 +111,17 @@ pub(super) fn plan(engine: &Engine, asked: &Asked) -> Result<Plan, PlanError> {
     let mut stays = Vec::new();
     match asked {
         Asked::Scope(scope) => drop(subjects.insert(Subject::Scope(scope.clone()))),
-        Asked::Conversation(id) => drop(subjects.insert(Subject::Conversation(id.clone()))),
+        Asked::Conversation(id) => {
+            subjects.insert(Subject::Conversation(id.clone()));
+            subjects.extend(misnamed(&engine.view().talk().read(), id));
+        }
         Asked::Agent(agent) => {
             let own = Scope::Agent(agent.clone());
             let state = engine.view().talk().read();
-            let its = state.conversations.iter().filter(|row| row.participants.contains(agent));
-            subjects.extend(its.map(|row| Subject::Conversation(row.id.clone())));
+            for row in state.conversations.iter().filter(|row| row.participants.contains(agent)) {
+                subjects.insert(Subject::Conversation(row.id.clone()));
+                subjects.extend(misnamed(&state, &row.id));
+            }
             drop(state);
             stays = engine.view().graph().written_elsewhere(agent, &own)?;
             subjects.insert(Subject::Scope(own));
@@ -136,6 +142,14 @@ pub(super) fn plan(engine: &Engine, asked: &Asked) -> Result<Plan, PlanError> {
         Some(order) => Err(PlanError::Gone { asked: asked.to_string(), order }),
         None => Err(PlanError::Unknown { asked: asked.to_string() }),
     }
+}
+
+/// The subject that dead letters and retries of a turn have which earlier versions recorded in the stream of turns: the name of
+/// that stream is taken for a conversation's. None where there is a conversation of this name, from whose facts they cannot be
+/// told apart, and where no conversation can have so long a name.
+fn misnamed(state: &TalkState, id: &ConversationId) -> Option<Subject> {
+    let name: ConversationId = Subject::Conversation(id.clone()).to_string().parse().ok()?;
+    state.conversations.get(&name).is_none().then_some(Subject::Conversation(name))
 }
 
 /// The last order that erased one of these.

@@ -6,10 +6,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use caxton_events::log::{Log, LogOptions, TrimOptions, drop_before};
-use caxton_events::{Scope, Seq, Subject, SystemEvent, Timestamp};
+use caxton_events::conversation::DeadLetterReason;
+use caxton_events::log::{Encrypt, Filter, Log, LogOptions, TrimOptions, drop_before};
+use caxton_events::{
+    ConversationEvent, Draft, Event, Kind, MessageId, Scope, Seq, Subject, SystemEvent, Timestamp,
+};
 
 use super::pending;
+use super::plan::Asked;
+use crate::commands::talk::{NewConversation, Upkeep};
 use crate::engine::fork::{Cut, SealLogError, seal_stopped};
 use crate::engine::start::system_batch;
 use crate::engine::trim::{DropError, DropOptions, drop_events, would_drop};
@@ -155,5 +160,51 @@ fn vectors_of_an_earlier_start_go_where_there_is_no_model() {
         engine.stop();
         let left = fs::read_dir(&vectors).unwrap().count();
         assert_eq!((left, fs::read(&kept).unwrap()[0]), if stays { (4, 7) } else { (0, 0) }, "{subject}");
+    }
+}
+
+/// A dead letter of a turn as earlier versions recorded it: in the stream of turns.
+fn misnamed_letter(conversation: &str) -> Draft {
+    let letter = ConversationEvent::MessageDeadLettered {
+        sent: Seq::FIRST,
+        message: MessageId::from_bytes([7; 16]),
+        receiver: None,
+        reason: DeadLetterReason::GivenUp,
+        attempts: 1,
+        detail: "it quotes what was said".to_owned(),
+    };
+    Draft {
+        stream: format!("conversation:{conversation}"),
+        actor: "ada".to_owned(),
+        correlation: Some(conversation.to_owned()),
+        causation: None,
+        event: Event::Conversation(letter),
+    }
+}
+
+#[test]
+fn dead_letters_in_the_stream_of_turns_go_with_their_conversation() {
+    for encrypt in [Encrypt::None, Encrypt::All] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = EngineOptions { encrypt, ..EngineOptions::new(dir.path()) };
+        let engine = Engine::start(&options, &mut |_| {}).unwrap();
+        for id in ["c1", "c2", "conversation:c2"] {
+            let wish = NewConversation { id: Some(id.parse().unwrap()), ..NewConversation::default() };
+            engine.upkeep_blocking(&"ada".parse().unwrap(), Upkeep::Open(wish)).unwrap();
+        }
+        engine.record(vec![misnamed_letter("c1"), misnamed_letter("c2")]).unwrap();
+        let erase = |id: &str| -> Vec<String> {
+            let asked = Asked::Conversation(id.parse().unwrap());
+            let (plan, _) = engine.erase(&asked, None, (None, "test".to_owned())).unwrap();
+            plan.subjects.iter().map(|planned| planned.subject.to_string()).collect()
+        };
+        assert_eq!(erase("c1"), ["conversation:c1", "conversation:conversation:c1"]);
+        // Of a conversation that has the name of that stream nothing is taken.
+        assert_eq!(erase("c2"), ["conversation:c2"]);
+        let kinds = Some(vec![Kind::MessageDeadLettered]);
+        let left = engine.log().scan(Seq::FIRST, &Filter { kinds, ..Filter::default() });
+        let left: Vec<String> = left.map(|record| record.unwrap().stream).collect();
+        assert_eq!(left, ["conversation:c2"]);
+        engine.stop();
     }
 }

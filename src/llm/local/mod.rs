@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::{Answer, Ask, LanguageModel, ModelError, ModelErrorKind, Pieces, extractive};
+use super::{Answer, Ask, LanguageModel, ModelError, ModelErrorKind, Pieces, by, extractive};
 
 /// Name of the model in answers that are its own words.
 pub const MODEL: &str = "SmolLM2-135M-Instruct";
@@ -45,6 +45,8 @@ struct Job {
     question: String,
     facts: Vec<String>,
     tokens_max: u32,
+    /// Hears that it is this question's turn.
+    begins: oneshot::Sender<()>,
     reply: oneshot::Sender<Result<String, String>>,
 }
 
@@ -83,6 +85,12 @@ impl Local {
         ModelError::new(&self.provider, kind, message)
     }
 
+    /// An error of this side: the model has not seen the question.
+    fn turned_away(&self, message: impl Into<String>) -> ModelError {
+        let kind = ModelErrorKind::RateLimited { retry_after: Some(QUEUE_FULL_WAIT) };
+        ModelError { asked: false, ..self.error(kind, message) }
+    }
+
     /// Hands a job to the thread, which is started by the first and again after it ended.
     fn hand_over(&self, job: Job) -> Result<(), ModelError> {
         let Some(load) = &self.load else {
@@ -94,10 +102,7 @@ impl Local {
             Some(running) => running.clone(),
             None => self.start(load)?,
         };
-        let full = || {
-            let kind = ModelErrorKind::RateLimited { retry_after: Some(QUEUE_FULL_WAIT) };
-            self.error(kind, format!("{WAITING_MAX} questions wait already"))
-        };
+        let full = || self.turned_away(format!("{WAITING_MAX} questions wait already"));
         match running.try_send(job) {
             Ok(()) => *worker = Some(running),
             Err(TrySendError::Full(_)) => return Err(full()),
@@ -126,12 +131,16 @@ impl Local {
         let (text, model) = if facts.is_empty() {
             quoted()
         } else {
-            let (reply, answer) = oneshot::channel();
+            let ((begins, turn), (reply, answer)) = (oneshot::channel(), oneshot::channel());
             let told = facts.iter().map(|fact| format!("{}: {}", fact.entity, fact.text)).collect();
             let tokens_max = ask.max_tokens.map_or(TOKENS_MAX, |max| max.clamp(1, TOKENS_MAX));
-            self.hand_over(Job { question: ask.question.clone(), facts: told, tokens_max, reply })?;
-            let said =
-                answer.await.map_err(|_| self.error(ModelErrorKind::Failed, "the model's thread ended"))?;
+            self.hand_over(Job { question: ask.question.clone(), facts: told, tokens_max, begins, reply })?;
+            let ended = |_| self.error(ModelErrorKind::Failed, "the model's thread ended");
+            let turn = by(ask.turn_by(), turn).await;
+            turn.ok_or_else(|| self.turned_away("other questions took too long"))?.map_err(ended)?;
+            let answer = by(ask.patience(), answer).await;
+            let late = || self.error(ModelErrorKind::Timeout, "no answer in time");
+            let said = answer.ok_or_else(late)?.map_err(ended)?;
             let said = said.map_err(|reason| self.error(ModelErrorKind::Failed, reason))?;
             grounding::cited(&said, &facts).map_or_else(quoted, |text| (text, MODEL))
         };
@@ -155,20 +164,20 @@ impl LanguageModel for Local {
 /// The thread: loads the model, then answers until nobody can ask any more.
 fn work(load: &Load, jobs: &Receiver<Job>) {
     let mut model: Option<Box<dyn Reworder>> = None;
-    for job in jobs {
-        let gone = || job.reply.is_closed();
-        if gone() {
+    for Job { question, facts, tokens_max, begins, reply } in jobs {
+        // Whoever asked may have gone.
+        if begins.send(()).is_err() {
             continue;
         }
+        let gone = || reply.is_closed();
         let reworded = match &mut model {
-            Some(model) => model.reword(&job.question, &job.facts, job.tokens_max, &gone),
+            Some(model) => model.reword(&question, &facts, tokens_max, &gone),
             // A model that cannot be loaded is tried again by the next question: its file may have come.
-            none => load().and_then(|loaded| {
-                none.insert(loaded).reword(&job.question, &job.facts, job.tokens_max, &gone)
-            }),
+            none => {
+                load().and_then(|loaded| none.insert(loaded).reword(&question, &facts, tokens_max, &gone))
+            }
         };
-        // Whoever asked may have gone.
-        drop(job.reply.send(reworded));
+        drop(reply.send(reworded));
     }
 }
 

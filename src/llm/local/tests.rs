@@ -107,6 +107,7 @@ async fn a_full_queue_turns_away_and_those_who_left_are_passed_over() {
         }
     };
     assert!(matches!(error.kind, ModelErrorKind::RateLimited { retry_after: Some(_) }), "{error:?}");
+    assert!(!error.asked, "it waits for its time, and that is no failure");
     // One may be in the model's hands beside those in the queue.
     assert!((WAITING_MAX..=WAITING_MAX + 1).contains(&waiting.len()), "{}", waiting.len());
     let last = waiting.pop().unwrap();
@@ -115,4 +116,19 @@ async fn a_full_queue_turns_away_and_those_who_left_are_passed_over() {
     turn.send(()).unwrap();
     turn.send(()).unwrap();
     assert!(last.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_whose_turn_does_not_come_in_time_is_turned_away() {
+    let (turn, turns) = mpsc::channel();
+    let model = local(Ok("Tea is ready."), Some(turns));
+    let first = asked();
+    let mut first = model.ask(&first, &|_| ());
+    assert!((&mut first).now_or_never().is_none());
+    let until = Some(tokio::time::Instant::now() + Duration::from_secs(10));
+    let error = ask(&model, &Ask { until, ..asked() }).await.0.unwrap_err();
+    assert!(matches!(error.kind, ModelErrorKind::RateLimited { retry_after: Some(_) }), "{error:?}");
+    assert!(!error.asked, "{error}");
+    turn.send(()).unwrap();
+    assert!(first.await.is_ok());
 }

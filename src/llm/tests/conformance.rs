@@ -141,7 +141,7 @@ impl Dialect {
         let mut options = options(&stub.url, self.stream);
         match scene {
             Scene::Hang => options.read_timeout = Duration::from_millis(30),
-            Scene::TooLarge => options.answer_bytes_max = 64,
+            Scene::TooLarge => options.answer_bytes_max = TEXT.len() - 1,
             // Port 1 is nobody's.
             Scene::Nobody => options.base_url = "http://127.0.0.1:1/v1".to_owned(),
             Scene::Plain
@@ -178,10 +178,10 @@ async fn check(who: &str, model: &dyn LanguageModel, scene: Scene) {
             return assert_eq!(answer.tool_calls, calls, "{context}");
         }
         Scene::Failure | Scene::Half => ModelErrorKind::Failed,
-        Scene::Garbage | Scene::TooLarge | Scene::Nothing => ModelErrorKind::Garbled,
+        Scene::Garbage | Scene::Nothing => ModelErrorKind::Garbled,
         Scene::Hang => ModelErrorKind::Timeout,
         Scene::RateLimit => ModelErrorKind::RateLimited { retry_after: seven },
-        Scene::WrongKey => ModelErrorKind::Refused,
+        Scene::WrongKey | Scene::TooLarge => ModelErrorKind::Refused,
         Scene::Nobody => ModelErrorKind::Unreachable,
     };
     let error = answered.expect_err(&context);
@@ -212,10 +212,10 @@ async fn a_scripted_model_keeps_the_contract() {
             r#"{calls: [{tool: memory, arguments: {q: 'tea {"green"}'}}, {tool: message}]}"#.to_owned()
         }
         Scene::Failure | Scene::Half => "{error: {kind: failed}}".to_owned(),
-        Scene::Garbage | Scene::TooLarge | Scene::Nothing => "{error: {kind: garbled}}".to_owned(),
+        Scene::Garbage | Scene::Nothing => "{error: {kind: garbled}}".to_owned(),
         Scene::Hang => "{delay: 1h, error: {kind: timeout}}".to_owned(),
         Scene::RateLimit => "{error: {kind: rate_limited, retry_after: 7s}}".to_owned(),
-        Scene::WrongKey => "{error: {kind: refused}}".to_owned(),
+        Scene::WrongKey | Scene::TooLarge => "{error: {kind: refused}}".to_owned(),
         Scene::Nobody => "{error: {kind: unreachable}}".to_owned(),
     };
     for scene in SCENES.into_iter().filter(|scene| *scene != Scene::Tools) {
@@ -250,6 +250,26 @@ async fn a_stream_that_trickles_has_a_time_in_all() {
     let options = HttpOptions { total_timeout: Duration::from_millis(30), ..options(&stub.url, true) };
     let answered = ask(&*http::openai(options).unwrap(), &question("tea")).await.0;
     assert_eq!(answered.unwrap_err().kind, ModelErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn the_limit_of_a_stream_is_for_what_is_said_and_not_for_what_is_around_it() {
+    for dialect in DIALECTS.iter().filter(|dialect| dialect.stream) {
+        let stub = Stub::start(vec![dialect.good(dialect.plain), dialect.good(dialect.tools)]).await;
+        let options = HttpOptions { answer_bytes_max: TEXT.len(), ..options(&stub.url, true) };
+        let model = (dialect.make)(options).unwrap();
+        assert_eq!(ask(&*model, &question("tea")).await.0.unwrap().text, TEXT, "{}", dialect.name);
+        let error = ask(&*model, &question("tea")).await.0.unwrap_err();
+        assert_eq!(error.kind, ModelErrorKind::Refused, "arguments count: {error}");
+    }
+    // What says nothing ends all the same: as events, or as one that does not end.
+    for endless in [": ping\n\n".repeat(40_000), "x".repeat(70_000)] {
+        let stub = Stub::start(vec![Reply::stream(&endless, 10_000).then_hangs()]).await;
+        let options = HttpOptions { answer_bytes_max: 1_024, ..options(&stub.url, true) };
+        let error = ask(&*http::openai(options).unwrap(), &question("tea")).await.0.unwrap_err();
+        assert_eq!(error.kind, ModelErrorKind::Refused, "{error}");
+        assert!(error.message.contains("more than 1024 bytes"), "{error}");
+    }
 }
 
 #[tokio::test]

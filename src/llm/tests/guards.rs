@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::{Always, ManualClock, ask, call, question, said};
 use crate::llm::cache::{Cache, CacheOptions, Cached};
@@ -267,6 +268,100 @@ async fn more_than_the_queue_holds_are_turned_away_at_once_and_who_leaves_makes_
     assert_eq!(clock.slept(), []);
 }
 
+/// A question of somebody who waits so many seconds.
+fn within(seconds: u64, text: &str) -> Ask {
+    Ask { until: Some(Instant::now() + Duration::from_secs(seconds)), ..question(text) }
+}
+
+/// `model`, left alone after its first failure.
+fn fused(model: Arc<dyn LanguageModel>) -> Resilient {
+    let breaker = BreakerOptions { failures: 1, ..RESILIENCE.breaker };
+    let options = Resilience { breaker, ..RESILIENCE };
+    Resilient::new(model, options, Arc::new(ManualClock::default()), Arc::new(Always(0.0)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_place_is_turned_away_while_there_is_time() {
+    let guarded = fused(Arc::new(Gated(Semaphore::new(0))));
+    let first = question("1");
+    let mut first = guarded.ask(&first, &|_| ());
+    assert!(step(&mut first).is_none());
+    let began = Instant::now();
+    let error = ask(&guarded, &within(10, "2")).await.0.unwrap_err();
+    let wait = ModelErrorKind::RateLimited { retry_after: Some(Duration::from_secs(1)) };
+    assert_eq!((error.asked, error.kind, began.elapsed().as_secs()), (false, wait, 5));
+    assert!(error.message.contains("max_concurrent"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_provider_leaves_time_for_the_next_one_and_is_left_alone() {
+    let silent = Arc::new(fused(Arc::new(Gated(Semaphore::new(0)))));
+    // Who had little time says nothing about it.
+    for _ in 0..2 {
+        let error = ask(&*silent, &within(4, "tea")).await.0.unwrap_err();
+        assert_eq!((error.asked, error.kind), (true, ModelErrorKind::Timeout));
+    }
+    let chain = Fallback::new(silent, vec![Planned::new("b", &[])]);
+    for seconds in [15, 0] {
+        let began = Instant::now();
+        let answer = ask(&chain, &within(30, "tea")).await.0.unwrap();
+        assert_eq!((answer.provider.as_str(), began.elapsed().as_secs()), ("b", seconds));
+    }
+}
+
+/// A model that says a word at once, and the rest after so many seconds.
+#[derive(Debug)]
+struct Slow(u64);
+
+impl LanguageModel for Slow {
+    fn provider(&self) -> &'static str {
+        "slow"
+    }
+
+    fn ask<'a>(&'a self, _: &'a Ask, pieces: Pieces<'a>) -> BoxFuture<'a, Result<Answer, ModelError>> {
+        Box::pin(async move {
+            pieces("do");
+            tokio::time::sleep(Duration::from_secs(self.0)).await;
+            pieces("ne");
+            Ok(Answer { provider: "slow".to_owned(), ..Answer::default() })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_is_not_given_up_for_the_next_one_nor_left_alone_for_being_slow() {
+    for (takes, who, seconds) in [(20, "slow", 20), (40, "b", 30)] {
+        let slow = Arc::new(fused(Arc::new(Slow(takes))));
+        let chain = Fallback::new(slow.clone(), vec![Planned::new("b", &[])]);
+        let began = Instant::now();
+        let answer = ask(&chain, &within(30, "tea")).await.0.unwrap();
+        assert_eq!((answer.provider.as_str(), began.elapsed().as_secs()), (who, seconds));
+        assert_eq!(ask(&*slow, &within(60, "tea")).await.0.unwrap().provider, "slow");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_repeated_that_would_come_too_late() {
+    let (clock, model) = (Arc::new(ManualClock::default()), Planned::new("p", &[FAILED; 3]));
+    let error = ask(&resilient(model.clone(), &clock, 1.0), &within(2, "tea")).await.0.unwrap_err();
+    assert_eq!((error.kind, model.asked()), (ModelErrorKind::Failed, 2));
+    assert_eq!(clock.slept(), [Duration::from_secs(1)]);
+}
+
+#[tokio::test]
+async fn a_stand_in_that_refuses_makes_nothing_final() {
+    let refuses = || Planned::new("b", &[("", ModelErrorKind::Refused)]);
+    let firsts: [(Arc<dyn LanguageModel>, bool); 2] =
+        [(Planned::new("a", &[FAILED]), true), (Arc::new(AwayModel), false)];
+    for (first, asked) in firsts {
+        let name = first.provider().to_owned();
+        let error = ask(&Fallback::new(first, vec![refuses()]), &question("tea")).await.0.unwrap_err();
+        assert!(error.kind.is_transient(), "{error}");
+        assert_eq!((error.asked, error.provider), (asked, name));
+        assert!(error.message.contains("b: refused"), "{}", error.message);
+    }
+}
+
 #[tokio::test]
 async fn the_next_provider_answers_under_its_own_model() {
     let refused = ("", ModelErrorKind::Refused);
@@ -388,4 +483,5 @@ async fn everything_that_determines_an_answer_tells_two_requests_apart() {
     for asked in &asks {
         assert!(kept(&model, asked).await, "{asked:?}");
     }
+    assert!(kept(&model, &within(30, "tea")).await, "how long it is waited for determines nothing");
 }

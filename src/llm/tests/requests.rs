@@ -101,6 +101,21 @@ async fn messages_are_asked_as_they_are_documented() {
     assert_eq!(second.body["messages"][0], json!({ "role": "user", "content": [text("tea?")] }));
 }
 
+#[tokio::test]
+async fn tools_that_were_called_are_named_where_no_more_may_be() {
+    let stub = Stub::start(vec![Reply::json(MESSAGE)]).await;
+    let model = http::anthropic(options(&stub.url, false)).unwrap();
+    let (last, plain) =
+        (Ask { tools: Vec::new(), ..conversation() }, Ask { tools: Vec::new(), ..question("tea") });
+    for asked in [last, plain] {
+        ask(&*model, &asked).await.0.unwrap();
+    }
+    let [last, plain] = &stub.requests()[..] else { panic!("two requests") };
+    assert_eq!(last.body["tools"], json!([{ "name": "memory", "input_schema": { "type": "object" } }]));
+    assert_eq!(last.body["tool_choice"], json!({ "type": "none" }));
+    assert!(plain.body["tools"].is_null() && plain.body["tool_choice"].is_null(), "{}", plain.body);
+}
+
 /// Given this answer of a server of chat completions, this comes of the question.
 async fn answered(reply: Reply) -> Result<Answer, ModelError> {
     let stub = Stub::start(vec![reply]).await;
@@ -202,6 +217,7 @@ async fn every_odd_answer_has_its_kind() {
         (Reply::stream("data: {\"error\": {\"message\": \"dead\"}}\n\n", 9), ModelErrorKind::Failed, "dead"),
         (Reply::stream("", 1), ModelErrorKind::Failed, "in the middle"),
         (choice(&called("{"), "length"), ModelErrorKind::Refused, "raise max_tokens"),
+        (choice(&called(""), "length"), ModelErrorKind::Refused, "raise max_tokens"),
         (choice(r#"{"content": ""}"#, "length"), ModelErrorKind::Refused, "raise max_tokens"),
         (choice(r#"{"content": "x"}"#, "content_filter"), ModelErrorKind::Refused, "other words"),
         (choice(r#"{"tool_calls": [{"id": "x"}]}"#, "stop"), ModelErrorKind::Garbled, "without a name"),

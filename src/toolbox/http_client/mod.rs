@@ -7,6 +7,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use serde_json::{Map, Value, json};
 pub(crate) use self::hosts::is_host;
 use self::hosts::{Blocked, Checked, LookUp, Reach};
 use self::request::{METHODS, Request};
+use super::arguments::fitting;
 use super::{Caller, Permissions, ToolError, ToolProvider, tls};
 use crate::failure;
 use crate::llm::ToolSpec;
@@ -176,7 +178,12 @@ impl ToolProvider for HttpClient {
         _tool: &'a str,
         arguments: &'a Value,
     ) -> BoxFuture<'a, Result<String, ToolError>> {
-        Box::pin(async move { self.fetch(&caller.permissions, Request::read(arguments)?).await })
+        Box::pin(async move {
+            let request = Request::read(arguments)?;
+            let timeout = caller.permissions.http_timeout.unwrap_or(Duration::MAX).min(caller.timeout);
+            let fetched = tokio::time::timeout(timeout, self.fetch(&caller.permissions, request)).await;
+            fetched.unwrap_or(Err(ToolError::Timeout(timeout)))
+        })
     }
 }
 
@@ -202,7 +209,7 @@ fn without_query(url: &reqwest::Url) -> String {
     url.as_str().split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// The answer as JSON of at most `result_bytes_max`: a body that is too long is cut and says so.
+/// The answer as JSON of at most `http_bytes_max`: a body that is too long is cut and says so.
 async fn answer(
     permissions: &Permissions,
     mut response: Response,
@@ -217,7 +224,9 @@ async fn answer(
     shown.insert("headers".to_owned(), headers(response.headers()));
     // Room for the members that come after the body is known.
     let head = Value::Object(shown.clone()).to_string().len() + 64;
-    let room = permissions.result_bytes_max.saturating_sub(head).min(BODY_BYTES_MAX);
+    let room = permissions.http_bytes_max.saturating_sub(head).min(BODY_BYTES_MAX);
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
     let mut body = Vec::new();
     let mut more = false;
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -228,8 +237,8 @@ async fn answer(
             break;
         }
     }
-    if let Some(text) = text(&body, more) {
-        let fits = fitting(text, room);
+    if let Some(text) = text(&body, more, &kind) {
+        let fits = fitting(&text, room);
         shown.insert("truncated".to_owned(), json!(more || fits.len() < text.len()));
         shown.insert("body".to_owned(), json!(fits));
     } else {
@@ -247,30 +256,26 @@ fn headers(headers: &HeaderMap) -> Value {
     Value::Object(shown.collect())
 }
 
-/// `body` as text, without the half character that a cut may leave at its end; `None` when it is something else.
-fn text(body: &[u8], is_cut: bool) -> Option<&str> {
+/// `body` as text, without the half character that a cut may leave at its end; `None` when it is something else. `kind` is
+/// its content type in small letters: what that calls text is one in every charset, if with holes.
+fn text<'a>(body: &'a [u8], is_cut: bool, kind: &str) -> Option<Cow<'a, str>> {
     let text = match std::str::from_utf8(body) {
-        Ok(text) => text,
+        Ok(text) => Cow::Borrowed(text),
         Err(error) if is_cut && error.error_len().is_none() => {
-            std::str::from_utf8(&body[..error.valid_up_to()]).ok()?
+            Cow::Borrowed(std::str::from_utf8(&body[..error.valid_up_to()]).ok()?)
         }
+        // The bytes of this one are the first characters of Unicode.
+        Err(_) if charset(kind) == Some("iso-8859-1") => {
+            Cow::Owned(body.iter().copied().map(char::from).collect())
+        }
+        Err(_) if kind.starts_with("text/") || charset(kind).is_some() => String::from_utf8_lossy(body),
         Err(_) => return None,
     };
     (!text.contains('\0')).then_some(text)
 }
 
-/// The longest start of `text` that takes at most `bytes` as a JSON string.
-fn fitting(text: &str, bytes: usize) -> &str {
-    let mut taken = 0;
-    for (at, sign) in text.char_indices() {
-        taken += match sign {
-            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-            '\0'..='\u{1f}' => 6,
-            _ => sign.len_utf8(),
-        };
-        if taken > bytes {
-            return &text[..at];
-        }
-    }
-    text
+/// The charset that a content type names.
+fn charset(kind: &str) -> Option<&str> {
+    let named = kind.split(';').skip(1).find_map(|part| part.trim().strip_prefix("charset="));
+    named.map(|name| name.trim_matches('"'))
 }

@@ -35,7 +35,7 @@ fn permissions(hosts: &[&str]) -> Permissions {
 async fn ask(client: &HttpClient, permissions: &Permissions, arguments: Value) -> Result<Value, ToolError> {
     let caller = Caller { permissions: permissions.clone(), ..caller() };
     let text = client.call(&caller, NAME, &arguments).await?;
-    assert!(text.len() <= permissions.result_bytes_max, "{} bytes", text.len());
+    assert!(text.len() <= permissions.http_bytes_max, "{} bytes", text.len());
     Ok(serde_json::from_str(&text).unwrap())
 }
 
@@ -239,8 +239,38 @@ async fn fifty_megabytes_are_cut_to_what_the_agent_may_have() {
     assert!(
         answer["truncated"] == json!(true) && answer["binary_bytes"].is_u64() && answer["body"].is_null()
     );
-    let none = Permissions { result_bytes_max: 400, ..permissions };
+    let none = Permissions { http_bytes_max: 400, ..permissions };
     assert!(ask(&client(&[]), &none, json!({"url": text.url("/")})).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_called_text_is_one_in_every_charset() {
+    let latin = b"caf\xe9 \x80";
+    for (kind, body) in [
+        ("text/html; charset=ISO-8859-1", Some("café \u{80}")),
+        ("text/html; x=y; charset=\"iso-8859-1\"", Some("café \u{80}")),
+        ("application/xml; charset=windows-1252", Some("caf\u{fffd} \u{fffd}")),
+        ("text/plain", Some("caf\u{fffd} \u{fffd}")),
+        ("image/png", None),
+    ] {
+        let server = Server::start(move |_| reply(200, &[("content-type", kind)], latin)).await;
+        let answer = ask(&client(&[]), &permissions(&["127.0.0.1"]), json!({"url": server.url("/")})).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer["body"].as_str(), &answer["truncated"]), (body, &json!(false)), "{kind}");
+        assert_eq!(answer["binary_bytes"].is_u64(), body.is_none(), "{kind}");
+    }
+    let zeros = Server::start(|_| reply(200, &[("content-type", "text/plain")], b"\0\xff")).await;
+    let answer = ask(&client(&[]), &permissions(&["127.0.0.1"]), json!({"url": zeros.url("/")})).await;
+    assert_eq!(answer.unwrap()["binary_bytes"], json!(2));
+}
+
+#[tokio::test]
+async fn a_request_ends_at_the_time_that_the_file_gives_it() {
+    let server = Server::start(|_| Reply::Silence).await;
+    let limit = Duration::from_millis(20);
+    let permissions = Permissions { http_timeout: Some(limit), ..permissions(&["127.0.0.1"]) };
+    let result = ask(&client(&[]), &permissions, json!({"url": server.url("/")})).await;
+    assert_eq!(result, Err(ToolError::Timeout(limit)));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One MCP server: opened at its first use, opened again when it died, left alone for a while when it keeps dying.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ const TOOLS_MAX: usize = 256;
 const PAGES_MAX: usize = 64;
 /// Longest rest between two starts.
 const REST_MAX: Duration = Duration::from_mins(1);
+/// Shortest value of a variable that may be a secret, in bytes: a shorter one may be any word.
+const SECRET_BYTES_MIN: usize = 8;
 /// Time to connect to a server by HTTP.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -176,12 +179,14 @@ impl Connection {
         ToolError::Failed(format!("MCP server {} {}", self.server.name, self.without_secrets(reason)))
     }
 
-    /// `text` without the server's token, which it may repeat, and the query of its URL, which may hold a key.
+    /// `text` without the server's token and the variables it was given, which it may repeat, and the query of its URL,
+    /// which may hold a key.
     pub(super) fn without_secrets(&self, text: &str) -> String {
         let text = match token(&self.server) {
             Ok(Some(token)) => token.scrub(text),
             Ok(None) | Err(_) => text.to_owned(),
         };
+        let text = given(&self.server.env).fold(text, |text, value| text.replace(&value, "…"));
         let query = self.server.url.as_ref().and_then(|url| url.split_once('?')).map(|(_, query)| query);
         match query.filter(|query| !query.is_empty()) {
             Some(query) => text.replace(query, "…"),
@@ -320,6 +325,16 @@ fn http(server: &McpServer, url: &str) -> Result<StreamableHttpClientTransport<r
 fn token(server: &McpServer) -> Result<Option<Secret>, KeyError> {
     let read = |variable: &String| Secret::from_variable(variable, &|name| std::env::var(name).ok());
     server.token_variable.as_ref().map(read).transpose()
+}
+
+/// Values of the variables that a server is given, where they may be secrets. A path is what its tools work on, and what
+/// they say would be of no use without it.
+fn given(env: &[String]) -> impl Iterator<Item = String> {
+    let values = env.iter().filter_map(|entry| match entry.split_once('=') {
+        Some((_, value)) => Some(value.to_owned()),
+        None => std::env::var(entry).ok(),
+    });
+    values.filter(|value| value.len() >= SECRET_BYTES_MIN && !Path::new(value).is_absolute())
 }
 
 /// The tools of a server, page by page; a list without end is cut.

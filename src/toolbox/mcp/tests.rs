@@ -152,6 +152,21 @@ async fn an_error_of_the_tool_is_told_and_the_environment_is_only_what_was_given
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "so the child could have had it");
 }
 
+#[tokio::test]
+async fn what_a_server_was_given_is_left_out_of_what_it_says_unless_it_is_a_path() {
+    let script = SCRIPT
+        .replace("$CARGO_PKG_NAME $CARGO_MANIFEST_DIR", "$CARGO_PKG_DESCRIPTION $STARTS")
+        .replace("no luck", "no luck with '\"$GIVEN\"'");
+    let (tools, dir) = written(&script, LONG);
+    let mut server = tools.connection.server.clone();
+    server.env.extend(["GIVEN=hush-hush".to_owned(), "CARGO_PKG_DESCRIPTION".to_owned()]);
+    let tools = McpTools::new(server);
+    let path = dir.path().join("starts").display().to_string();
+    assert_eq!(call(&tools, "mcp:stub/env", LONG).await, Ok(format!("… … {path}")));
+    let sorry = call(&tools, "mcp:stub/sorry", LONG).await;
+    assert_eq!(sorry, Err(ToolError::Failed("no luck with …".to_owned())));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_server_is_killed_when_its_tools_are_dropped() {

@@ -43,6 +43,9 @@ fn bodies_have_the_format_that_the_file_offers() {
     let asked = program.ask("GET", path).header("Accept", MSGPACK).header("If-None-Match", tag);
     asked.send().expect(304);
 
+    let audit = program.ask("GET", "/audit").header("Accept", MSGPACK).send().expect(200);
+    assert!(unpacked(&audit)["events"].is_array());
+
     let missing = program.ask("GET", "/memory/entities/none").header("Accept", MSGPACK).send().expect(404);
     assert_eq!(unpacked(&missing)["code"], "ENTITY_NOT_FOUND");
     let broken = program.ask("POST", "/memory/entities").header("Content-Type", MSGPACK).raw(&[0xc1]).send();

@@ -51,7 +51,8 @@ fn what_was_erased_while_it_waited_is_given_to_nobody_and_kept_nowhere() {
     let journal = Arc::new(Journal::new(engine.clone()));
     let past = Arc::new(Past::new(engine.clone(), 10, 0));
     let (own_journal, own_past) = (Arc::clone(&journal), Arc::clone(&past));
-    let mail = Arc::new(Mail::new(engine.clone(), classifier, queues.len(), own_journal, own_past));
+    let waits = Arc::default();
+    let mail = Arc::new(Mail::new(engine.clone(), classifier, queues.len(), own_journal, own_past, waits));
     let known = Arc::new(Known::new(engine.clone(), Ranking::default(), Arc::clone(&past), 1));
     forget_when_erased(&engine, &mail, &known);
     mail.serve(&ada);

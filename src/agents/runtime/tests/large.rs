@@ -1,6 +1,7 @@
 //! Messages that are larger than what is read at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use caxton_events::conversation::{Content, Performative};
 use caxton_events::limits::EVENT_BYTES_MAX;
@@ -12,13 +13,13 @@ use tokio::time::timeout;
 use super::super::journal::Journal;
 use super::super::mail::Mail;
 use super::super::past::Past;
-use super::super::replies::came_behind;
+use super::super::replies::{Read, came_behind};
 use super::{PATIENCE, name};
 use crate::agents::ports::{Inbox as _, Room, TurnLog as _};
 use crate::agents::queues::Classifier;
 use crate::commands::talk::{Outgoing, To, Upkeep};
 use crate::config::Config;
-use crate::engine::{Engine, EngineOptions, SentOutcome};
+use crate::engine::{Engine, EngineOptions, SentOutcome, TalkError};
 
 /// Three messages of bob to ada in one conversation, of which two are as much as is read at a time.
 fn sent(engine: &Engine) -> Vec<SentOutcome> {
@@ -78,7 +79,7 @@ fn large_messages_are_read_a_few_at_a_time_and_all_given_out() {
     let (queues, classifier) = Classifier::new(&Config::default().request_handling);
     let journal = Arc::new(Journal::new(engine.clone()));
     let past = Arc::new(Past::new(engine.clone(), 0, 0));
-    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past);
+    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past, Arc::default());
     mail.serve(&name("ada"));
     let room = Room { queues: vec![9; queues.len()], own: &|_, _| false };
     let all = async {
@@ -95,6 +96,35 @@ fn large_messages_are_read_a_few_at_a_time_and_all_given_out() {
         }
     });
     assert_eq!(taken, seqs);
+    engine.stop();
+}
+
+/// Reads, but for the first time.
+fn breaks_once(engine: &Engine, seqs: &[Seq]) -> Result<Vec<Read>, TalkError> {
+    static BROKE: AtomicBool = AtomicBool::new(false);
+    assert!(BROKE.swap(true, Ordering::Relaxed), "as the test wants it");
+    engine.messages(seqs)
+}
+
+#[test]
+fn inboxes_are_read_on_after_reading_them_broke() {
+    let dir = TempDir::new().unwrap();
+    let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| ()).unwrap();
+    let first = sent(&engine)[0].seq;
+    let (queues, classifier) = Classifier::new(&Config::default().request_handling);
+    let journal = Arc::new(Journal::new(engine.clone()));
+    let past = Arc::new(Past::new(engine.clone(), 0, 0));
+    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past, Arc::default());
+    mail.serve(&name("ada"));
+    let room = Room { queues: vec![9; queues.len()], own: &|_, _| false };
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let taken = runtime.block_on(async {
+        tokio::select! {
+            () = mail.read_by(breaks_once) => Vec::new(),
+            taken = mail.next(&room) => taken,
+        }
+    });
+    assert_eq!(taken.first().map(|delivery| delivery.seq), Some(first));
     engine.stop();
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use caxton_events::agent::ConfigSource;
-use caxton_events::conversation::{Content, Message, Performative, Strategy};
+use caxton_events::conversation::{Content, ConversationEnd, Message, Performative, Priority, Strategy};
 use caxton_events::log::Filter;
 use caxton_events::memory::Validity;
 use caxton_events::{AgentEvent, Draft, Kind, MessageId, Scope, Seq, Timestamp, TurnId};
@@ -25,7 +25,7 @@ use crate::commands::talk::{NewCapability, Outgoing, To, Upkeep};
 use crate::commands::{NewEntity, OnExisting, Write};
 use crate::config::Config;
 use crate::engine::{Engine, EngineOptions, SentOutcome, Submission, Wait};
-use crate::toolbox::message::{Asked, Messages};
+use crate::toolbox::message::{AgentMessage, Asked, Messages, Recipient};
 
 const TURN: TurnId = TurnId::from_bytes([7; 16]);
 
@@ -123,7 +123,7 @@ fn an_agent_that_is_removed_during_its_turn_ends_the_turn_and_stays_removed() {
     let (queues, classifier) = Classifier::new(&Config::default().request_handling);
     let journal = Arc::new(Journal::new(engine.clone()));
     let past = Arc::new(Past::new(engine.clone(), 0, 0));
-    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past);
+    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past, Arc::default());
     runtime().block_on(async {
         Replies::send(&out, reply).await.unwrap();
         mail.done(&ada, sent.seq).await.unwrap();
@@ -193,5 +193,76 @@ fn an_answer_names_its_question_in_any_spelling() {
     let out = Out::new(engine.clone(), Strategy::BestMatch);
     let heard = runtime().block_on(async { timeout(PATIENCE, Messages::answer(&out, asked)).await });
     assert_eq!(heard.unwrap().unwrap().seq, answer.seq);
+    engine.stop();
+}
+
+#[test]
+fn a_refused_answer_is_told_with_what_is_wrong_with_it() {
+    let dir = TempDir::new().unwrap();
+    let engine = start(&dir);
+    register(&engine, "ada");
+    let sent = send(&engine, To::Agents(vec![name("ada")]));
+    let reply = OutgoingReply {
+        id: MessageId::from_bytes([9; 16]),
+        agent: name("ada"),
+        workspace: "lab".parse().unwrap(),
+        answers: message(&engine, sent.seq),
+        answers_seq: sent.seq,
+        turn: TURN,
+        reply: Reply { performative: Performative::Inform, content: Content::Text(String::new()) },
+    };
+    let out = Out::new(engine.clone(), Strategy::BestMatch);
+    let refused = runtime().block_on(Replies::send(&out, reply)).unwrap_err();
+    assert_eq!(refused.to_string(), "the answer was refused: content: is empty");
+    engine.stop();
+}
+
+#[test]
+fn a_refused_message_is_told_in_the_words_of_the_tool() {
+    let dir = TempDir::new().unwrap();
+    let engine = start(&dir);
+    register(&engine, "ada");
+    let (open, closed) =
+        (send(&engine, To::Agents(vec![name("ada")])), send(&engine, To::Agents(vec![name("ada")])));
+    let end = ConversationEnd::Completed;
+    let close = Upkeep::Close { conversation: closed.conversation.clone(), end };
+    engine.upkeep_blocking(&name("bob"), close).unwrap();
+    let (open, closed) = (open.conversation.to_string(), closed.conversation.to_string());
+    let out = Out::new(engine.clone(), Strategy::BestMatch);
+    let runtime = runtime();
+    for (to, conversation, words) in [
+        (
+            "zoe",
+            open.as_str(),
+            "to: there is no agent zoe; name an agent that there is, or give a capability",
+        ),
+        ("adaa", open.as_str(), "to: there is no agent adaa; did you mean ada?"),
+        (
+            "ada",
+            "nowhere",
+            "conversation: there is no conversation nowhere; name one that there is, or leave it out to stay in this one",
+        ),
+        (
+            "ada",
+            &closed,
+            &format!("conversation: conversation {closed} has ended; name one that is open and has room"),
+        ),
+    ] {
+        let message = AgentMessage {
+            id: MessageId::from_bytes([5; 16]),
+            sender: name("bob"),
+            workspace: "lab".parse().unwrap(),
+            performative: Performative::Inform,
+            to: Recipient::Agent(name(to)),
+            content: Content::Text("x".to_owned()),
+            conversation: conversation.parse().unwrap(),
+            priority: Priority::Normal,
+            in_reply_to: None,
+            turn: TURN,
+            cause: Seq::FIRST,
+        };
+        let refused = runtime.block_on(Messages::send(&out, message)).unwrap_err();
+        assert_eq!(refused.to_string(), words);
+    }
     engine.stop();
 }

@@ -17,6 +17,7 @@ use super::Api;
 use super::call::Call;
 use super::fields::Fields;
 use super::ids::{cursor_after, cursor_place};
+use super::middleware::Formats;
 use super::problem::Problem;
 use super::refusals::{events_dropped, log_unreadable};
 use crate::telemetry;
@@ -42,7 +43,7 @@ pub(super) async fn query(State(api): State<Api>, call: Call) -> Result<Response
     let Ok(mut question) = question else { return Err(acceptable()) };
     let format = match format {
         Some(format) => format,
-        None => accepted(call.headers())?,
+        None => accepted(call.headers(), api.options.formats)?,
     };
     let page_query = call.page_query();
     if let Some(cursor) = cursor {
@@ -97,10 +98,10 @@ fn asked(query: &mut Fields) -> Asked {
 }
 
 /// The format that the client takes.
-fn accepted(headers: &HeaderMap) -> Result<Format, Problem> {
+fn accepted(headers: &HeaderMap, formats: Formats) -> Result<Format, Problem> {
     let Some(accept) = headers.get(header::ACCEPT) else { return Ok(Format::Json) };
     let accept = accept.to_str().unwrap_or_default();
-    Format::accepted(accept).ok_or_else(|| acceptable().value(accept))
+    Format::accepted(accept, formats.out_of_json()).ok_or_else(|| acceptable().value(accept))
 }
 
 fn acceptable() -> Problem {

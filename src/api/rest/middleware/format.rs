@@ -1,5 +1,7 @@
 //! Which format a body has: JSON, or MessagePack where it is offered. Handlers know JSON alone.
 
+use std::io;
+
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -65,12 +67,17 @@ impl Formats {
         Ok(if msgpack > json { Format::MessagePack } else { Format::Json })
     }
 
-    /// The request with its body as JSON.
+    /// Media types of answers that this layer makes of JSON.
+    pub(in crate::api::rest) const fn out_of_json(self) -> &'static [&'static str] {
+        if self.msgpack { ALSO_MSGPACK } else { &[] }
+    }
+
+    /// The request with its body as JSON of at most `bytes_max`.
     ///
     /// # Errors
     ///
-    /// A [`Problem`]: 415 when MessagePack is not offered, 400 for what is none.
-    pub(super) async fn as_json(self, request: Request) -> Result<Request, Problem> {
+    /// A [`Problem`]: 415 when MessagePack is not offered, 400 for what is none, 413 for what is larger as JSON.
+    pub(super) async fn as_json(self, request: Request, bytes_max: usize) -> Result<Request, Problem> {
         let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let Some(given) = given.filter(|given| is_msgpack(given)) else { return Ok(request) };
         if !self.msgpack {
@@ -87,8 +94,10 @@ impl Formats {
         // A layer in front has read it into memory already.
         let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let value = parse_msgpack(&bytes)?;
-        // A value that was read is one that can be written.
-        let json = serde_json::to_vec(&value).unwrap_or_default();
+        let mut json = Bounded { bytes: Vec::with_capacity(bytes.len()), bytes_max };
+        // A value that was read is one that can be written, if there is room.
+        serde_json::to_writer(&mut json, &value).map_err(|_| too_large(bytes_max))?;
+        let json = json.bytes;
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(json.len()));
         Ok(Request::from_parts(parts, Body::from(json)))
@@ -117,6 +126,34 @@ impl Formats {
         parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(packed))
     }
+}
+
+/// Bytes up to a number: what is written beyond it is an error.
+struct Bounded {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + part.len() > self.bytes_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("the body takes more than {bytes_max} bytes as JSON");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
+        .field("body")
+        .detail("limit_bytes", bytes_max)
+        .remedy("send it in several requests, or as NDJSON in parts")
 }
 
 fn is_msgpack(given: &str) -> bool {
@@ -189,6 +226,31 @@ mod tests {
         ] {
             check(offered, accept, Some(usual));
             check(first, accept, Some(when_first));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_as_json_than_a_body_may_be_is_refused() {
+        let offered = Formats { msgpack: true, msgpack_first: false };
+        // Each of them is one byte, and five and a comma as JSON.
+        let value = [false; 10];
+        let (packed, json) = (rmp_serde::to_vec_named(&value).unwrap(), serde_json::to_vec(&value).unwrap());
+        for (bytes_max, fits) in [(json.len() - 1, false), (json.len(), true)] {
+            let request = axum::http::Request::builder().header(header::CONTENT_TYPE, MSGPACK);
+            let request = request.body(Body::from(packed.clone())).unwrap();
+            match offered.as_json(request, bytes_max).await {
+                Ok(request) => {
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    assert!(fits && body == json, "{bytes_max}");
+                }
+                Err(problem) => {
+                    assert_eq!(
+                        (problem.status(), problem.code()),
+                        (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE")
+                    );
+                    assert!(!fits, "{bytes_max}");
+                }
+            }
         }
     }
 

@@ -2,18 +2,22 @@
 //!
 //! Whoever runs a browser on this machine lets every page in it send requests to 127.0.0.1. A page cannot read the answers, unless
 //! it gives its own name that address (DNS rebinding): then `Host` has that name. Nor can it hide that it sent a request that
-//! changes something: then `Origin` is there.
+//! changes something: then `Origin` is there. With a picture, a frame or a link it has a GET sent without one, and some GETs have
+//! effects too: of these the browser says in `Sec-Fetch-Site` that another site sent them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::body::HttpBody as _;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::api::rest::problem::{Problem, shortened};
 
+/// Where what had a browser send a request came from.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
 /// Refuses a request for a host that is neither this machine nor among `allowed`, and one of a page from elsewhere. What a client
-/// does not send is not asked for: programs send no `Origin`.
+/// does not send is not asked for: programs send neither `Origin` nor `Sec-Fetch-Site`.
 ///
 /// # Errors
 ///
@@ -25,9 +29,13 @@ pub(super) fn check(allowed: &[String], request: &Request) -> Result<(), Problem
     let problem = match (foreign, headers.get(header::ORIGIN)) {
         (Some(host), _) => misdirected(host),
         (None, Some(origin)) if !is_ours(origin.to_str().ok().and_then(of_origin), allowed) => {
-            cross_site(origin)
+            cross_site("Origin", origin)
         }
-        (None, _) => return Ok(()),
+        (None, None) => match elsewhere(headers) {
+            Some(site) => cross_site("Sec-Fetch-Site", site),
+            None => return Ok(()),
+        },
+        (None, Some(_)) => return Ok(()),
     };
     Err(if request.body().is_end_stream() { problem } else { problem.close() })
 }
@@ -59,6 +67,20 @@ fn of_origin(origin: &str) -> Option<&str> {
     origin.split_once("://").map(|(_, authority)| of_authority(authority))
 }
 
+/// The word by which a browser says that a page from elsewhere had it send the request. It does not say which page: one of the
+/// same site is one of this machine where the host is, and may be any neighbour of another host.
+fn elsewhere(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let is_local =
+        |host: &HeaderValue| host.to_str().is_ok_and(|host| is_of_this_machine(of_authority(host)));
+    let site = headers.get(SEC_FETCH_SITE)?;
+    let is_foreign = match site.as_bytes() {
+        b"cross-site" => true,
+        b"same-site" => !headers.get_all(header::HOST).iter().all(is_local),
+        _ => false,
+    };
+    is_foreign.then_some(site)
+}
+
 fn told(value: &HeaderValue) -> String {
     shortened(value.to_str().unwrap_or("(not ASCII)"))
 }
@@ -74,12 +96,14 @@ fn misdirected(host: &HeaderValue) -> Problem {
     )
 }
 
-fn cross_site(origin: &HeaderValue) -> Problem {
-    let origin = told(origin);
+/// `header` says with `value` that the page is from elsewhere.
+fn cross_site(header: &str, value: &HeaderValue) -> Problem {
+    let value = told(value);
     let detail = format!(
-        "a page of {origin:?} sent the request; without API keys the server takes none from pages of other hosts"
+        "a page from elsewhere sent the request ({header}: {value}); without API keys the server takes none from pages of \
+         other hosts"
     );
-    Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", detail).field("Origin").value(&origin).remedy(
+    Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", detail).field(header).value(&value).remedy(
         "send it from a program or from a page of this machine; for a page of your own, add its host to \
          server.allowed_hosts, or configure API keys (auth.keys_file)",
     )
@@ -165,5 +189,25 @@ mod tests {
             assert_eq!(refused(&from(foreign), &[]), Some("ORIGIN_NOT_ALLOWED"), "{foreign}");
         }
         assert_eq!(refused(&from("https://desk.example:8443"), &["desk.example"]), None);
+    }
+
+    #[test]
+    fn a_page_from_elsewhere_that_does_not_say_which_one_it_is_sends_nothing_either() {
+        let from = |host, site| [("host", host), ("sec-fetch-site", site)];
+        for host in ["localhost:8080", "127.0.0.1:8080", "caxton.example"] {
+            for (site, then) in
+                [("cross-site", Some("ORIGIN_NOT_ALLOWED")), ("same-origin", None), ("none", None)]
+            {
+                assert_eq!(refused(&from(host, site), &["caxton.example"]), then, "{host} {site}");
+            }
+        }
+        // Of the same site are all ports of this machine, and all neighbours of another name.
+        assert_eq!(refused(&from("localhost:8080", "same-site"), &[]), None);
+        let neighbour = refused(&from("caxton.example", "same-site"), &["caxton.example"]);
+        assert_eq!(neighbour, Some("ORIGIN_NOT_ALLOWED"));
+        // Where it says which page it is, that decides.
+        let own =
+            [("host", "localhost"), ("origin", "http://127.0.0.1:3000"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(refused(&own, &[]), None);
     }
 }

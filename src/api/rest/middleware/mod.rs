@@ -29,6 +29,8 @@ use super::refusals::GRAPH_DAMAGED;
 const IMPORT: &str = "/api/v1/memory/import";
 /// May take long too: a file of the whole graph is made before the first byte of the answer.
 const EXPORT_TABLES: &str = "/api/v1/memory/export/tables";
+/// May take long as well: the model reads up to thousands of texts.
+const EMBEDDINGS: [&str; 2] = ["/v1/embeddings", "/api/v1/embeddings"];
 
 /// Answers that stay the same while the server runs.
 const STATIC: &[&str] =
@@ -97,11 +99,12 @@ async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
     let time = if is_import { api.options.import_body_timeout() } else { api.options.body_timeout };
     let limits = body::Limits { bytes_max: api.options.body_bytes_max, time };
     let request = body::read(request, &api.bodies, limits).await?;
-    api.options.formats.as_json(request).await
+    api.options.formats.as_json(request, limits.bytes_max).await
 }
 
 async fn answered(api: &Api, request: Request, next: Next) -> Response {
-    let takes_long = [IMPORT, EXPORT_TABLES].contains(&request.uri().path());
+    let path = request.uri().path();
+    let takes_long = [IMPORT, EXPORT_TABLES].contains(&path) || EMBEDDINGS.contains(&path);
     let limit = if takes_long { api.options.import_timeout } else { api.options.request_timeout };
     let changes = !request.method().is_safe();
     if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {

@@ -39,7 +39,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(agent: AgentId, query: &mut Fields, limit_max: Duration, head: Seq) -> Self {
+    fn take(agent: AgentId, query: &mut Fields, wait_max: Duration, head: Seq) -> Self {
         let after = query.integer("after", 0..=u64::MAX);
         within(query, "after", after.map(Seq), head);
         let limit = query.integer("limit", 1..=LEASES_MAX as u64).unwrap_or(LIMIT_DEFAULT) as usize;
@@ -66,7 +66,7 @@ impl Reading {
             agent,
             after: Seq(after.unwrap_or(0)),
             limit,
-            wait: wait.min(limit_max),
+            wait: wait.min(wait_max),
             consumer: consumer.map(|name| (name, lease)),
         }
     }
@@ -114,13 +114,8 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let min_seq = call.min_seq(&mut query);
     api.talk_caught_up(min_seq).await?;
     let agent = inbox_owner(&api, &call)?;
-    // The answer must be there before the time for the request is over.
-    let reading = Reading::take(
-        agent,
-        &mut query,
-        api.options.request_timeout.mul_f64(0.8),
-        api.engine.log().head().seq,
-    );
+    let head = api.engine.log().head().seq;
+    let reading = Reading::take(agent, &mut query, api.options.wait_max(), head);
     query.finish()?;
     let found = reading.found(&api).await;
     let engine = api.engine.clone();

@@ -1,0 +1,174 @@
+//! Requests that wait, and requests that take long: what they hold up meanwhile and what they do not.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use caxton_projections::embedding::{
+    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
+};
+use caxton_projections::view::Part;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tower::ServiceExt as _;
+
+use super::{Api, RestOptions, routes};
+use crate::engine::{Engine, EngineOptions};
+
+/// A model that tells when it is asked, and answers when nobody holds it any more.
+struct Held {
+    identity: ModelIdentity,
+    asked: Sender<()>,
+    hold: Mutex<Receiver<()>>,
+}
+
+impl Embedder for Held {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        // Not every test listens.
+        let _ = self.asked.send(());
+        // Nothing is ever sent: this comes back when the other end is gone.
+        assert!(self.hold.lock().unwrap().recv().is_err());
+        let mut vector = vec![0.0; DIMENSIONS];
+        vector[0] = 1.0;
+        Ok(vec![vector; texts.len()])
+    }
+
+    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        std::iter::once(0..text.len()).filter(|range| !range.is_empty()).collect()
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        text.len()
+    }
+}
+
+/// A door that no connection leads to.
+struct Door {
+    api: Api,
+    engine: Engine,
+    _dir: TempDir,
+}
+
+impl Door {
+    /// With what is told when the model is asked, and what holds the model. That is dropped first, and a runtime last: it waits
+    /// for its threads, and they for the model.
+    fn open(options: RestOptions) -> (Self, Receiver<()>, Sender<()>) {
+        let ((asked, is_asked), (hold, held)) = (channel(), channel());
+        let identity = ModelIdentity {
+            name: "held".to_owned(),
+            weights_sha256: "0".repeat(64),
+            dimensions: DIMENSIONS,
+            precision: Precision::Fp32,
+        };
+        let started = Instant::now();
+        let service = EmbeddingService::start(
+            Arc::new(Held { identity, asked, hold: Mutex::new(held) }),
+            ServiceOptions::new(Arc::new(move || started.elapsed())),
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let embedding = Some(Arc::new(service.unwrap()));
+        let engine_options = EngineOptions { embedding, ..EngineOptions::new(dir.path()) };
+        let engine = Engine::start(&engine_options, &mut |_| {}).unwrap();
+        let api = Api::new(engine.clone(), options, false);
+        (Self { api, engine, _dir: dir }, is_asked, hold)
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.engine.stop();
+    }
+}
+
+/// Its clock goes on where everybody waits.
+fn paused() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+async fn sent(api: &Api, method: &str, path: &str, body: &Value) -> Response {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(if body.is_null() { Body::empty() } else { Body::from(body.to_string()) })
+        .unwrap();
+    routes::with_layers(api).oneshot(request).await.unwrap()
+}
+
+async fn ask(api: &Api, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let response = sent(api, method, path, body).await;
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap())
+}
+
+#[test]
+fn embeddings_have_the_time_they_need_and_take_none_from_who_reads() {
+    for path in ["/v1/embeddings", "/api/v1/embeddings"] {
+        let runtime = paused();
+        let options = RestOptions { reads_max: 1, reads_waiting_max: 0, ..RestOptions::default() };
+        let (door, asked, hold) = Door::open(options);
+        let texts = json!({"model": "held", "input": "x"});
+        let (api, body) = (door.api.clone(), texts.clone());
+        let slow = runtime.spawn(async move { ask(&api, "POST", path, &body).await });
+        let begun = runtime.block_on(async { tokio::task::spawn_blocking(move || asked.recv()).await });
+        begun.unwrap().unwrap();
+        let (status, stats) = runtime.block_on(async {
+            tokio::time::advance(door.api.options.request_timeout * 2).await;
+            ask(&door.api, "GET", "/api/v1/memory/stats", &Value::Null).await
+        });
+        assert_eq!(status, 200, "{path}: {stats}");
+        let (status, refused) = runtime.block_on(ask(&door.api, "POST", path, &texts));
+        assert_eq!((status, &refused["code"]), (503, &json!("OVERLOADED")), "{path}");
+        assert!(!slow.is_finished(), "{path}");
+        drop(hold);
+        let (status, answer) = runtime.block_on(slow).unwrap();
+        assert_eq!((status, &answer["data"][0]["index"]), (200, &json!(0)), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn who_waits_is_answered_before_the_time_for_it_is_over() {
+    let runtime = paused();
+    let options = RestOptions { request_timeout: Duration::from_secs(10), ..RestOptions::default() };
+    let (door, _asked, hold) = Door::open(options);
+    // The vectors are being rebuilt for as long as nobody says what the vector of this one is.
+    let entity = json!({"entity_name": "kettle", "entity_type": "thing", "observations": ["it boils"]});
+    let plain = Builder::new_current_thread().enable_all().build().unwrap();
+    let made = plain.block_on(ask(&door.api, "POST", "/api/v1/memory/entities?agent_id=ada", &entity));
+    assert_eq!(made.0, 201, "{}", made.1);
+    door.engine.rebuild(Part::Vectors).unwrap();
+    let get = |path: &str| runtime.block_on(ask(&door.api, "GET", path, &Value::Null));
+    let (status, page) = get("/api/v1/events?from_seq=1000&wait_seconds=25");
+    assert_eq!((status, &page["count"]), (200, &json!(0)), "{page}");
+    let (status, vectors) = get("/api/v1/projections/vectors?wait_seconds=25");
+    assert_eq!((status, &vectors["status"]), (200, &json!("rebuilding")), "{vectors}");
+    drop(hold);
+}
+
+#[test]
+fn one_copy_of_the_graph_is_sent_at_a_time() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (door, _asked, _hold) = Door::open(RestOptions::default());
+    let path = "/api/v1/memory/export/tables?format=sqlite";
+    let first = runtime.block_on(sent(&door.api, "GET", path, &Value::Null));
+    assert_eq!(first.status(), 200);
+    let (status, refused) = runtime.block_on(ask(&door.api, "GET", path, &Value::Null));
+    assert_eq!((status, &refused["code"]), (503, &json!("OVERLOADED")), "{refused}");
+    drop(first);
+    let again = runtime.block_on(sent(&door.api, "GET", path, &Value::Null));
+    assert_eq!(again.status(), 200);
+}

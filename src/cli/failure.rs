@@ -36,7 +36,7 @@ pub(super) enum Exit {
 /// A command that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// The exit code; `None` when whoever read the output has gone, which is no fault.
+    /// The exit code; `None` for what is no fault: whoever read the output has gone, or asked for the end.
     pub(super) exit: Option<Exit>,
     message: String,
 }
@@ -59,6 +59,11 @@ impl Failure {
     /// The same failure, told with more of what was going on.
     pub(super) fn told(self, message: String) -> Self {
         Self { exit: self.exit, message }
+    }
+
+    /// The end of a command that was asked to end before it was done.
+    pub(super) fn asked_for() -> Self {
+        Self { exit: None, message: String::new() }
     }
 
     /// What could not be done to a file.

@@ -8,6 +8,9 @@ use super::failure::Failure;
 use super::output::{Output, cell, counted, items, shortened};
 use super::talk::print_next;
 
+/// What may change of a row and is not in the words for it.
+const BESIDE: [&str; 5] = ["metadata", "confidence", "strength", "valid_from", "valid_to"];
+
 /// Asks for the differences and prints them.
 pub(super) fn run(backend: &Backend, diff: &MemoryDiff, out: &mut Output) -> Result<(), Failure> {
     let request = Request::get("/api/v1/memory/diff")
@@ -28,8 +31,17 @@ pub(super) fn run(backend: &Backend, diff: &MemoryDiff, out: &mut Output) -> Res
 
 fn row(difference: &Value) -> Vec<String> {
     let kind = cell(difference, "kind");
-    let side = |name: &str| shortened(&words(&kind, difference, &difference[name]));
-    vec![cell(difference, "seq"), cell(difference, "change"), kind.clone(), side("before"), side("after")]
+    let (before, after) = (&difference["before"], &difference["after"]);
+    let is_changed = !before.is_null() && !after.is_null();
+    let changed = BESIDE.into_iter().filter(|name| is_changed && before[*name] != after[*name]);
+    let changed: Vec<&str> = changed.collect();
+    let side = |row: &Value| {
+        let mut parts = vec![shortened(&words(&kind, difference, row))];
+        // As the answer has them: that is how they are written, too.
+        parts.extend(changed.iter().map(|name| shortened(&format!("{name}={}", row[*name]))));
+        parts.join(" ")
+    };
+    vec![cell(difference, "seq"), cell(difference, "change"), kind.clone(), side(before), side(after)]
 }
 
 /// A row of the memory in words; nothing where there is none.
@@ -49,7 +61,7 @@ fn words(kind: &str, difference: &Value, row: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::row;
 
@@ -65,5 +77,22 @@ mod tests {
         let added = json!({"seq": 11, "change": "added", "kind": "relation", "before": null,
             "after": {"from_entity": "Ada", "relation_type": "knows", "to_entity": "Charles"}});
         assert_eq!(row(&added), ["11", "added", "relation", "", "Ada knows Charles"]);
+    }
+
+    #[test]
+    fn what_changed_beside_the_words_is_shown_and_nothing_else() {
+        let side = |metadata: Value, confidence: f64| {
+            json!({"entity_name": "Ada", "entity_type": "person", "metadata": metadata, "confidence": confidence,
+                "valid_from": null, "updated_at": "2026-01-01T00:00:00Z", "version": 1})
+        };
+        let changed = |before: Value, after: Value| {
+            row(&json!({"seq": 9, "change": "changed", "kind": "entity", "before": before, "after": after}))
+        };
+        let shown = changed(side(json!({"city": "London"}), 0.5), side(Value::Null, 0.5));
+        assert_eq!(shown[3..], ["Ada (person) metadata={\"city\":\"London\"}", "Ada (person) metadata=null"]);
+        let shown = changed(side(Value::Null, 0.5), side(Value::Null, 1.0));
+        assert_eq!(shown[3..], ["Ada (person) confidence=0.5", "Ada (person) confidence=1.0"]);
+        let shown = changed(Value::Null, side(json!({"city": "London"}), 0.5));
+        assert_eq!(shown[3..], ["", "Ada (person)"]);
     }
 }

@@ -20,6 +20,7 @@ use super::progress::Progress;
 use super::{backup, log, setup};
 use crate::config::Loaded;
 use crate::engine::SystemClock;
+use crate::model::PullOptions;
 
 /// How long the server may hold back an answer about a rebuild that goes on.
 const FOLLOW_SECONDS: &str = "20";
@@ -102,7 +103,8 @@ impl Place {
                     "the vectors need the model, and --keyword-only does without it; leave one of them out";
                 return Err(Failure::new(Exit::Usage, message));
             }
-            let found = model::find_or_pull(&loaded, common, Missing::RefuseConfigured)?;
+            let options = PullOptions::default();
+            let found = model::find_or_pull(&loaded, common, Missing::RefuseConfigured, &options)?;
             Some(setup::embedding_service(&loaded.config, &found)?)
         } else {
             None

@@ -98,9 +98,15 @@ impl Wanted<'_> {
 pub(super) fn signer(reader: &Reader, common: &Common) -> Result<Signer, Failure> {
     let dir = setup::existing_data_dir(common)?;
     signing::open(&dir, reader.log_id()).map_err(|error| {
-        let exit =
-            if matches!(error, SigningKeyError::Missing { .. }) { Exit::NotFound } else { Exit::Failed };
-        Failure::of(exit, &error)
+        if !matches!(error, SigningKeyError::Missing { .. }) {
+            return Failure::of(Exit::Failed, &error);
+        }
+        let message = format!(
+            "{error}, or when a command opens the directory, as `caxton memory stats --data-dir {}` does; until then no head of \
+             this log is signed, and nothing of it can be proved: a fork has a key of its own",
+            dir.display()
+        );
+        Failure::new(Exit::NotFound, message)
     })
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -45,9 +47,9 @@ pub(super) fn run(serve: &Serve, common: &Common) -> Result<(), Failure> {
     let models = setup::language_models(config)?;
     let runtime = runtime(config)?;
     let (doors, signals) = Doors::open(&runtime, config)?;
-    let (engine, mut signals, is_stopping) = heeding(&runtime, signals, || {
+    let (engine, mut signals, is_stopping) = heeding(&runtime, signals, |stop| {
         let mut progress = Progress::new("catching up with the log", "events", !common.no_progress);
-        setup::serving_engine(&loaded, common, &mut progress)
+        setup::serving_engine(&loaded, common, &mut progress, stop)
     });
     let engine = engine?;
     if is_stopping {
@@ -213,12 +215,17 @@ impl Signals {
     }
 }
 
-/// Does what cannot be broken off without leaving it half done, and heeds signals meanwhile: what came of it, the signals to go on
-/// with, and whether one came.
-fn heeding<T>(runtime: &Runtime, signals: Signals, work: impl FnOnce() -> T) -> (T, Signals, bool) {
+/// Does what cannot be broken off everywhere without leaving it half done, and heeds signals meanwhile, the first of which `work` is
+/// told: what came of it, the signals to go on with, and whether one came.
+fn heeding<T>(
+    runtime: &Runtime,
+    signals: Signals,
+    work: impl FnOnce(&Arc<AtomicBool>) -> T,
+) -> (T, Signals, bool) {
     let (done, is_done) = oneshot::channel();
-    let heeded = runtime.spawn(heed(signals, is_done));
-    let worked = work();
+    let stop = Arc::new(AtomicBool::new(false));
+    let heeded = runtime.spawn(heed(signals, is_done, Arc::clone(&stop)));
+    let worked = work(&stop);
     // Who listens waits for this, and for nothing else.
     let _ = done.send(());
     match runtime.block_on(heeded) {
@@ -227,10 +234,17 @@ fn heeding<T>(runtime: &Runtime, signals: Signals, work: impl FnOnce() -> T) -> 
     }
 }
 
-async fn heed(mut signals: Signals, mut is_done: oneshot::Receiver<()>) -> (Signals, bool) {
+async fn heed(
+    mut signals: Signals,
+    mut is_done: oneshot::Receiver<()>,
+    stop: Arc<AtomicBool>,
+) -> (Signals, bool) {
     let came = tokio::select! { _ = &mut is_done => false, () = signals.first() => true };
     if came {
-        tracing::warn!("stopping as soon as the log is open; a second signal does not wait");
+        tracing::warn!(
+            "stopping: a download is broken off, a log is closed once it is open; a second signal does not wait"
+        );
+        stop.store(true, Ordering::Relaxed);
         tokio::select! { _ = is_done => (), () = signals.second() => () }
     }
     (signals, came)

@@ -5,6 +5,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use caxton_events::log::open::LOG_FILE;
@@ -37,6 +38,7 @@ use crate::engine::cleanup::{Cleanup, First};
 use crate::engine::steps::StepLimits;
 use crate::engine::{Engine, EngineOptions, StartError, StartStep, Timed};
 use crate::llm;
+use crate::model::PullOptions;
 use crate::telemetry;
 use crate::toolbox::memory::Ranking;
 
@@ -141,7 +143,7 @@ pub(super) fn engine(
     progress: &mut Progress,
 ) -> Result<(Engine, Open), Failure> {
     // A model may be fetched first, which a signal ends at once.
-    let embedding = embedding(loaded, common)?;
+    let embedding = embedding(loaded, common, &PullOptions::default())?;
     let opening = Opening::begin();
     let engine = start(loaded, embedding, false, progress)?;
     let stopped = engine.clone();
@@ -155,23 +157,30 @@ pub(super) fn engine(
     Ok((engine, open))
 }
 
-/// The same for a server: a graph that must be built anew is built while everything else is answered.
+/// The same for a server: a graph that must be built anew is built while everything else is answered. A model that is fetched first
+/// is given up when `stop` is set.
 pub(super) fn serving_engine(
     loaded: &Loaded,
     common: &Common,
     progress: &mut Progress,
+    stop: &Arc<AtomicBool>,
 ) -> Result<Engine, Failure> {
-    start(loaded, embedding(loaded, common)?, true, progress)
+    let options = PullOptions { stop: Arc::clone(stop), ..PullOptions::default() };
+    start(loaded, embedding(loaded, common, &options)?, true, progress)
 }
 
 /// What turns texts into vectors, if anything does.
-fn embedding(loaded: &Loaded, common: &Common) -> Result<Option<Arc<EmbeddingService>>, Failure> {
+fn embedding(
+    loaded: &Loaded,
+    common: &Common,
+    options: &PullOptions,
+) -> Result<Option<Arc<EmbeddingService>>, Failure> {
     // Before anything large is loaded.
     allocator::give_back_after(loaded.config.memory_allocation.purge_delay);
     if loaded.config.embedding.keyword_only {
         return Ok(None);
     }
-    let found = model::find_or_pull(loaded, common, Missing::RefuseConfigured)?;
+    let found = model::find_or_pull(loaded, common, Missing::RefuseConfigured, options)?;
     embedding_service(&loaded.config, &found).map(Some)
 }
 

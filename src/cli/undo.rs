@@ -61,7 +61,11 @@ fn in_flags(failure: Failure) -> Failure {
 pub(super) fn undo(backend: &Backend, asked: &Undo, out: &mut Output) -> Result<(), Failure> {
     let answer = backend.ask(Request::post("/api/v1/memory/undo", &body(asked))).map_err(in_flags)?;
     if out.is_json() {
-        return out.json(&answer);
+        out.json(&answer)?;
+        return ended(&answer);
+    }
+    if is_refused(&answer) {
+        out.line("What would change if it were not refused, with what builds on it (--later undo):")?;
     }
     let rows = items(&answer, "changes").iter().map(change).collect();
     out.table(&["row", "change", "scope", "before", "after", "undoes"], rows)?;
@@ -74,11 +78,26 @@ pub(super) fn undo(backend: &Backend, asked: &Undo, out: &mut Output) -> Result<
         rest(&answer, "later_facts", out)?;
     }
     out.line(format_args!("{}", sentence(&answer)))?;
-    match answer["first_seq"].as_u64().filter(|first| *first > 1 && asked.from_seq.is_none()) {
-        Some(first) => out
-            .line(format_args!("the log begins at #{first}: what was written before can no more be undone")),
-        None => Ok(()),
+    if let Some(first) = answer["first_seq"].as_u64().filter(|first| *first > 1 && asked.from_seq.is_none()) {
+        out.line(format_args!("the log begins at #{first}: what was written before can no more be undone"))?;
     }
+    ended(&answer)
+}
+
+fn is_refused(answer: &Value) -> bool {
+    answer["status"] == "would_be_refused"
+}
+
+/// A preview of what would be refused ends as the refusal does: scripts look at the one before they do the other.
+fn ended(answer: &Value) -> Result<(), Failure> {
+    if !is_refused(answer) {
+        return Ok(());
+    }
+    let facts = counted(answer["later_facts_total"].as_u64().unwrap_or_default() as usize, "later fact");
+    let message = format!(
+        "the undo would be refused for {facts}, which build on what would be undone; choose --later keep or --later undo"
+    );
+    Err(Failure::new(Exit::Refused, message))
 }
 
 fn body(asked: &Undo) -> Value {
@@ -170,9 +189,9 @@ fn sentence(answer: &Value) -> String {
             let [first, last] = ["undo_seq", "seq"].map(|name| cell(answer, name));
             format!("{parts}; to take it back: caxton memory undo --from-seq {first} --to-seq {last}")
         }
-        Some("would_be_refused") => format!(
-            "{parts} with those that build on them; nothing was done: choose --later keep or --later undo"
-        ),
+        Some("would_be_refused") => {
+            format!("{parts} with those that build on them, if it were not refused; nothing was done")
+        }
         Some("would_be_undone") => format!("{parts}; nothing was done"),
         _ => format!("{parts}; there was nothing to do"),
     }
@@ -182,7 +201,8 @@ fn sentence(answer: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{change, sentence};
+    use super::{change, ended, sentence};
+    use crate::cli::failure::Exit;
 
     #[test]
     fn a_change_shows_what_was_and_what_will_be() {
@@ -216,5 +236,22 @@ mod tests {
         assert_eq!(sentence(&done), then);
         let nothing = json!({"status": "unchanged", "selected": 0});
         assert_eq!(sentence(&nothing), "0 facts chosen, 0 undone; there was nothing to do");
+    }
+
+    #[test]
+    fn a_preview_of_what_would_be_refused_ends_as_the_refusal_does() {
+        let preview =
+            |status: &str| json!({"status": status, "selected": 1, "undone": 2, "later_facts_total": 1});
+        for status in ["would_be_undone", "undone", "unchanged"] {
+            assert!(ended(&preview(status)).is_ok(), "{status}");
+        }
+        let refused = preview("would_be_refused");
+        let then =
+            "1 fact chosen, 2 undone with those that build on them, if it were not refused; nothing was done";
+        assert_eq!(sentence(&refused), then);
+        let failure = ended(&refused).unwrap_err();
+        assert_eq!(failure.exit, Some(Exit::Refused));
+        let told = failure.to_string();
+        assert!(told.starts_with("the undo would be refused for 1 later fact, which"), "{told}");
     }
 }

@@ -220,6 +220,9 @@ impl Checks<'_> {
     fn models(&mut self, config: &Config) {
         let llm = &config.llm;
         let key = "llm.providers";
+        // Names that nobody could read may be those that are asked for: what was told of the rows is told once.
+        let is_told = self.problems.iter().any(|problem| problem.key.starts_with(key));
+        let is_unknown = is_told || llm.providers.iter().any(|row| row.name.is_empty());
         let mut names = BTreeSet::from([EXTRACTIVE, LOCAL]);
         for (index, row) in llm.providers.iter().enumerate() {
             let place = format!("row {}", index + 1);
@@ -245,7 +248,7 @@ impl Checks<'_> {
         }
         let named = llm.chain.iter().map(|name| ("llm.chain", name));
         for (key, name) in named.chain([("llm.default", &llm.default)]) {
-            if !names.contains(name.as_str()) {
+            if !is_unknown && !names.contains(name.as_str()) {
                 let known: Vec<&str> = names.iter().copied().collect();
                 let message = format!("there is no provider {name:?}");
                 self.problem(key, &message, &format!("the providers are {}", known.join(", ")));
@@ -264,6 +267,25 @@ impl Checks<'_> {
                 let message = format!("two servers are called {}", server.name);
                 self.problem("mcp_servers", &message, "give each its own name");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+
+    #[test]
+    fn a_provider_that_could_not_be_read_is_told_once_and_not_that_it_is_missing() {
+        for (providers, told) in [
+            ("[{name: a, retries: 21}]", "llm.providers[0].retries"),
+            ("{name: a}", "is not a list of maps"),
+            ("[{kind: anthropic}]", "row 1 has no name"),
+            ("[{name: b}]", "there is no provider \"a\""),
+        ] {
+            let report = check(&format!("llm: {{default: a, chain: [extractive], providers: {providers}}}"));
+            assert_eq!(report.problems.len(), 1, "{report}");
+            assert!(report.to_string().contains(told), "{report}");
         }
     }
 }

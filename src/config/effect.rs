@@ -1,7 +1,9 @@
 //! Keys that change nothing, each with its reason: mostly because of what others are set to. A start names those that were set.
 
 use super::table::value_of;
-use super::{Allocator, AutoVacuum, Config, Durability, EmbeddingEngine, VacuumStrategy};
+use super::{
+    Allocator, AutoVacuum, CleanupStrategy, Config, Durability, EmbeddingEngine, ThreadClass, VacuumStrategy,
+};
 
 /// A key that was set and changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -56,6 +58,21 @@ const fn without_wal(config: &Config) -> bool {
 
 const fn keeps_no_answer(config: &Config) -> bool {
     config.agents.response_cache_ttl.is_zero() || !config.conversation_processing.response_cache_enabled
+}
+
+const NO_LIMIT: &str =
+    "neither memory.cleanup.entity_limit nor relation_limit beside it is set: sweeps choose nothing";
+
+const NO_SWEEP: &str = "sweeps do nothing: memory.cleanup.orphan_cleanup is false, and neither entity_limit nor relation_limit \
+                        beside it is set";
+
+const fn without_limit(config: &Config) -> bool {
+    let cleanup = &config.memory.cleanup;
+    cleanup.entity_limit.is_none() && cleanup.relation_limit.is_none()
+}
+
+const fn without_sweep(config: &Config) -> bool {
+    without_limit(config) && !config.memory.cleanup.orphan_cleanup
 }
 
 fn runs_candle(config: &Config) -> bool {
@@ -188,6 +205,31 @@ const RULES: &[Rule] = &[
         },
         "it is for the weights of embedding.engine: fused, which are not loaded; only false changes something",
     ),
+    when(
+        "runtime.cpu_optimization.high_priority_threads",
+        |config| {
+            let classes = &config.runtime.cpu_optimization.high_priority_threads;
+            let of_model =
+                |class: &ThreadClass| matches!(class, ThreadClass::Embedding | ThreadClass::MemorySearch);
+            without_model(config) && !classes.is_empty() && classes.iter().all(of_model)
+        },
+        "embedding.keyword_only is true: there are no threads of these classes",
+    ),
+    // Sweeps.
+    when("advanced_memory_tuning.cleanup_advanced.cleanup_strategy", without_limit, NO_LIMIT),
+    when(
+        "advanced_memory_tuning.cleanup_advanced.cleanup_thread_count",
+        |config| {
+            let strategy = config.advanced_memory_tuning.cleanup_advanced.cleanup_strategy;
+            let finds_largest =
+                strategy == CleanupStrategy::Size && config.memory.cleanup.entity_limit.is_some();
+            !finds_largest && !config.memory.cleanup.orphan_cleanup
+        },
+        "no sweep looks through all rows: memory.cleanup.orphan_cleanup is false, and entity_limit beside it is not set or \
+         cleanup_strategy is not size",
+    ),
+    when("memory.cleanup.batch_size", without_sweep, NO_SWEEP),
+    when("memory.cleanup.interval", without_sweep, NO_SWEEP),
     // Agents.
     when(
         "conversation_processing.response_cache_enabled",
@@ -364,6 +406,42 @@ mod tests {
             "memory_allocation.embedding_model.huge_pages",
             "embedding: {engine: candle}\nmemory_allocation: {embedding_model: {huge_pages: true}}",
             "embedding: {engine: candle}\nmemory_allocation: {embedding_model: {huge_pages: false}}",
+        ),
+        (
+            "runtime.cpu_optimization.high_priority_threads",
+            "embedding: {keyword_only: true}\n\
+             runtime: {cpu_optimization: {high_priority_threads: [embedding, memory_search]}}",
+            "embedding: {keyword_only: true}\n\
+             runtime: {cpu_optimization: {high_priority_threads: [embedding, agents]}}",
+        ),
+        (
+            "runtime.cpu_optimization.high_priority_threads",
+            "embedding: {keyword_only: true}\nruntime: {cpu_optimization: {high_priority_threads: [embedding]}}",
+            "runtime: {cpu_optimization: {high_priority_threads: [embedding]}}",
+        ),
+        (
+            "advanced_memory_tuning.cleanup_advanced.cleanup_strategy",
+            "advanced_memory_tuning: {cleanup_advanced: {cleanup_strategy: age}}",
+            "advanced_memory_tuning: {cleanup_advanced: {cleanup_strategy: age}}\n\
+             memory: {cleanup: {relation_limit: 9}}",
+        ),
+        (
+            "advanced_memory_tuning.cleanup_advanced.cleanup_thread_count",
+            "advanced_memory_tuning: {cleanup_advanced: {cleanup_thread_count: 2}}\n\
+             memory: {cleanup: {orphan_cleanup: false, entity_limit: 9}}",
+            "advanced_memory_tuning: {cleanup_advanced: {cleanup_thread_count: 2, cleanup_strategy: size}}\n\
+             memory: {cleanup: {orphan_cleanup: false, entity_limit: 9}}",
+        ),
+        (
+            "advanced_memory_tuning.cleanup_advanced.cleanup_batch_size",
+            "advanced_memory_tuning: {cleanup_advanced: {cleanup_batch_size: 9}}\n\
+             memory: {cleanup: {orphan_cleanup: false}}",
+            "advanced_memory_tuning: {cleanup_advanced: {cleanup_batch_size: 9}}",
+        ),
+        (
+            "memory.cleanup.interval",
+            "memory: {cleanup: {interval: 1m, orphan_cleanup: false}}",
+            "memory: {cleanup: {interval: 1m, orphan_cleanup: false, entity_limit: 9}}",
         ),
         (
             "conversation_processing.response_cache_enabled",

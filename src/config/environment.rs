@@ -1,5 +1,7 @@
 //! `CAXTON_*` variables: which key each one names.
 
+use std::ffi::OsString;
+
 use super::table::all_keys;
 
 /// What the name of every variable begins with.
@@ -10,9 +12,9 @@ const OF_THE_COMMAND_LINE: &[&str] =
     &["CONFIG", "PRESET", "DATA_DIR", "MODEL_DIR", "URL", "API_KEY", "AGENT", "WORKSPACE", "NO_PROGRESS"];
 
 /// The `CAXTON_*` variables of this process, in order of their names.
-pub fn environment() -> Vec<(String, String)> {
-    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
-    let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+pub fn environment() -> Vec<(String, OsString)> {
+    // A name that is no text is that of no key.
+    let all = std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value));
     let mut ours: Vec<_> = all.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     ours.sort_unstable();
     ours
@@ -60,7 +62,9 @@ fn flat(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::os::unix::ffi::OsStringExt as _;
 
+    use super::super::{Sources, load};
     use super::*;
 
     #[test]
@@ -93,5 +97,20 @@ mod tests {
         let typo = variable("CAXTON_SERVER_PROT");
         assert_eq!(typo, Variable::Unknown(Some("CAXTON_SERVER__PORT".to_owned())));
         assert_eq!(variable("CAXTON_XYZZY"), Variable::Unknown(None));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_refused_and_not_taken_for_another() {
+        let value = OsString::from_vec(b"/srv/d\xff".to_vec());
+        let loaded = |name: &str| {
+            let environment = vec![(name.to_owned(), value.clone())];
+            load(&Sources { environment, ..Sources::default() }).map_err(|error| error.to_string())
+        };
+        let told = loaded("CAXTON_SERVER__DATA_DIR").map(|loaded| loaded.config.server.data_dir).unwrap_err();
+        let then =
+            "the variable CAXTON_SERVER__DATA_DIR: server.data_dir: the value is not UTF-8, as it must be; ";
+        assert!(told.starts_with(then), "{told}");
+        // The command line reads that one itself.
+        assert!(loaded("CAXTON_DATA_DIR").is_ok());
     }
 }

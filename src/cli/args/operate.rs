@@ -184,7 +184,7 @@ pub(in crate::cli) struct LogTail {
 /// Commands about the models that run in this process.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ModelCommand {
-    /// Download a model's files and check them, unless they are here
+    /// Download a model's files and check them, unless they are here and whole
     Pull {
         /// Which model
         #[arg(value_enum, default_value_t = ModelName::Minilm)]
@@ -204,7 +204,7 @@ pub(in crate::cli) enum ModelName {
 /// `caxton embed`
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EmbedText {
-    /// The text, `-` to read it from standard input
+    /// The text, `-` to read it from standard input, 1 MiB at most
     #[arg(value_name = "TEXT")]
     pub(in crate::cli) text: String,
 }

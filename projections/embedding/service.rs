@@ -1,7 +1,7 @@
 //! One door to the model for everybody: texts of many callers share passes, and queries go before bulk.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use super::query_cache::{CacheOptions, CacheStats, QueryCache};
 pub struct ServiceOptions {
     /// Threads for bulk and queries. One more serves queries alone, so that none waits behind bulk. Default: 1.
     pub threads: usize,
-    /// Texts of all callers that one thread takes together. Default: 32. At least 1.
+    /// Texts of all callers that one thread takes together, of queries no more than its share while other threads have nothing to
+    /// do. Default: 32. At least 1.
     pub batch_size: usize,
     /// Batches of bulk that their caller cuts into tokens while the model is at others. Default: 2; 0: the model's threads cut
     /// all.
@@ -101,6 +102,8 @@ struct Counts {
     texts: AtomicU64,
     batches: AtomicU64,
     cut_ahead: AtomicU64,
+    /// Threads that have nothing to do.
+    idle: AtomicUsize,
 }
 
 /// Some texts of one caller.
@@ -373,42 +376,64 @@ struct Worker {
 
 impl Worker {
     fn serve_queries(&self) {
-        while let Ok(job) = self.queues.queries.recv() {
-            self.run_with_waiting(job, &self.queues.queries);
+        while let Ok(job) = self.idle(|| self.queues.queries.recv()) {
+            self.run_queries(job);
         }
     }
 
     fn serve_all(&self) {
+        let Queues { queries, bulk } = &self.queues;
         loop {
-            if let Ok(job) = self.queues.queries.try_recv() {
-                self.run_with_waiting(job, &self.queues.queries);
+            if let Ok(job) = queries.try_recv() {
+                self.run_queries(job);
                 continue;
             }
-            select! {
-                recv(self.queues.queries) -> job => match job {
-                    Ok(job) => self.run_with_waiting(job, &self.queues.queries),
-                    // The service is being dropped: what is left is bulk.
-                    Err(_) => match self.queues.bulk.recv() {
-                        Ok(job) => self.run_with_waiting(job, &self.queues.bulk),
-                        Err(_) => return,
-                    },
+            let (is_query, job) = self.idle(|| {
+                select! {
+                    recv(queries) -> job => (true, job),
+                    recv(bulk) -> job => (false, job),
+                }
+            });
+            match (is_query, job) {
+                (true, Ok(job)) => self.run_queries(job),
+                (false, Ok(job)) => self.run_bulk(job),
+                // The service is being dropped: what is left is in the other queue.
+                (true, Err(_)) => match bulk.recv() {
+                    Ok(job) => self.run_bulk(job),
+                    Err(_) => return,
                 },
-                recv(self.queues.bulk) -> job => match job {
-                    Ok(job) => self.run_with_waiting(job, &self.queues.bulk),
-                    Err(_) => match self.queues.queries.recv() {
-                        Ok(job) => self.run_with_waiting(job, &self.queues.queries),
-                        Err(_) => return,
-                    },
+                (false, Err(_)) => match queries.recv() {
+                    Ok(job) => self.run_queries(job),
+                    Err(_) => return,
                 },
             }
         }
     }
 
-    /// Runs `first` together with what waits in `queue`, up to a batch.
-    fn run_with_waiting(&self, first: Job, queue: &Receiver<Job>) {
+    /// Waits, and counts as idle meanwhile.
+    fn idle<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.counts.idle.fetch_add(1, Ordering::Relaxed);
+        let came = wait();
+        self.counts.idle.fetch_sub(1, Ordering::Relaxed);
+        came
+    }
+
+    /// Runs `first` together with its share of the queries that wait: threads that have nothing to do are about to take theirs.
+    fn run_queries(&self, first: Job) {
+        let queries = &self.queues.queries;
+        let share = (queries.len() + 1).div_ceil(self.counts.idle.load(Ordering::Relaxed) + 1);
+        self.run_with_waiting(first, queries, share.min(self.batch_size));
+    }
+
+    fn run_bulk(&self, first: Job) {
+        self.run_with_waiting(first, &self.queues.bulk, self.batch_size);
+    }
+
+    /// Runs `first` together with what waits in `queue`, up to so many texts.
+    fn run_with_waiting(&self, first: Job, queue: &Receiver<Job>, texts_max: usize) {
         let mut texts = first.texts.len();
         let mut jobs = vec![first];
-        while texts < self.batch_size
+        while texts < texts_max
             && let Ok(job) = queue.try_recv()
         {
             texts += job.texts.len();

@@ -13,7 +13,7 @@
 //!
 //! Slot n is record n and vector n. Checks are the first bytes of a BLAKE3 hash. Records are only appended. Writes
 //! are not synced one by one, because every vector can be computed again; [`VectorStore::sync`] raises `synced`, and
-//! opening verifies every vector behind that mark and cuts the tail off at the last good one.
+//! opening verifies every vector behind that mark, cuts the tail off at the last good one, and lowers the mark to it.
 
 mod erase;
 
@@ -142,6 +142,8 @@ struct Catalogue {
     slots: HashMap<u128, Slot, BuildHasherDefault<KeyHasher>>,
     /// By slot: the check of its vector.
     checks: Vec<u64>,
+    /// One bit a slot: record and vector were emptied, on disk. Slots behind the last word were not.
+    emptied: Vec<u64>,
 }
 
 struct Writer {
@@ -234,6 +236,12 @@ impl VectorStore {
             .map_err(io_error("cut the tail off", &keys_path))?;
         let mut header = header;
         header.copy_from_slice(&bytes[..HEADER_BYTES]);
+        if synced as usize > catalogue.checks.len() {
+            // What takes the places of those that were lost is not on disk because they were.
+            set_synced(&mut header, catalogue.checks.len());
+            keys.write_all_at(&header, 0).map_err(io_error("write", &keys_path))?;
+            keys.sync_data().map_err(io_error("sync", &keys_path))?;
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 keys_path,
@@ -364,8 +372,7 @@ impl VectorStore {
         let mut writer = lock(&self.inner.writer);
         let (keys_path, vecs_path) = (&self.inner.keys_path, &self.inner.vecs_path);
         let mut header = writer.header;
-        header[48..52].copy_from_slice(&(self.len() as u32).to_le_bytes());
-        seal_header(&mut header);
+        set_synced(&mut header, self.len());
         if header == writer.header {
             return Ok(());
         }
@@ -424,7 +431,9 @@ fn read_records(
     catalogue.checks.reserve(kept);
     for (index, record) in found.into_iter().take(kept).enumerate() {
         if let Some((key, check)) = record {
-            if (key, check) != (EMPTY_KEY, EMPTY) {
+            if (key, check) == (EMPTY_KEY, EMPTY) {
+                catalogue.note_emptied(index);
+            } else {
                 catalogue.slots.insert(key, Slot(index as u32));
             }
             catalogue.checks.push(check);
@@ -489,6 +498,12 @@ fn header_of(key: &str) -> Result<[u8; HEADER_BYTES], StoreError> {
     }
     seal_header(&mut header);
     Ok(header)
+}
+
+/// Raises or lowers the mark up to which vectors are believed to be on disk.
+fn set_synced(header: &mut [u8; HEADER_BYTES], synced: usize) {
+    header[48..52].copy_from_slice(&(synced as u32).to_le_bytes());
+    seal_header(header);
 }
 
 fn seal_header(header: &mut [u8; HEADER_BYTES]) {

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -266,6 +267,79 @@ fn vectors_behind_the_last_record_go_with_those_that_are_not_kept() {
     store.put("text 3", &axis(3)).unwrap();
     drop(store);
     assert!(holds(&open(&dir), 1) && holds(&open(&dir), 3));
+}
+
+#[test]
+fn what_takes_the_place_of_lost_records_is_synced_and_verified_as_any_other() {
+    let dir = filled(3, true);
+    let synced = || fs::read(file(&dir, "keys")).unwrap()[48..52].to_vec();
+    assert_eq!(synced(), 3_u32.to_le_bytes());
+    let keys = fs::read(file(&dir, "keys")).unwrap();
+    fs::write(file(&dir, "keys"), &keys[..keys.len() - RECORD_BYTES]).unwrap();
+    let store = open(&dir);
+    assert_eq!((store.len(), synced()), (2, 2_u32.to_le_bytes().to_vec()));
+    store.put("text 2", &axis(2)).unwrap();
+    drop(store);
+    // Its vector never reached the disk.
+    let mut vectors = fs::read(file(&dir, "vecs")).unwrap();
+    vectors[2 * VECTOR_BYTES..].fill(0);
+    fs::write(file(&dir, "vecs"), vectors).unwrap();
+    let store = open(&dir);
+    assert_eq!((store.len(), store.opened().cut), (2, 1));
+    store.put("text 2", &axis(2)).unwrap();
+    store.sync().unwrap();
+    assert_eq!(synced(), 3_u32.to_le_bytes());
+}
+
+#[test]
+fn what_is_taken_out_goes_in_runs_and_what_stays_stays() {
+    let count = 1_500;
+    let dir = filled(count, true);
+    let stays = |number: usize| [0, 5, 1_400].contains(&number);
+    let keep: HashSet<Slot> = (0..count).filter(|&n| stays(n)).map(|n| Slot(n as u32)).collect();
+    let store = open(&dir);
+    store.keep_only(&keep).unwrap();
+    let digest = store.digest(count);
+    let vectors = fs::read(file(&dir, "vecs")).unwrap();
+    for (number, vector) in vectors.chunks(VECTOR_BYTES).take(count).enumerate() {
+        assert_eq!(vector.iter().any(|byte| *byte != 0), stays(number), "{number}");
+        assert_eq!(holds(&store, number), stays(number), "{number}");
+        assert_eq!(store.get_slot(&format!("text {number}")).is_some(), stays(number), "{number}");
+    }
+    drop(store);
+    let store = open(&dir);
+    assert_eq!((store.len(), store.opened().damaged, store.opened().cut), (count, 0, 0));
+    assert_eq!((store.opened().vectors, store.digest(count)), (keep.len(), digest));
+}
+
+#[test]
+fn what_was_emptied_once_is_left_alone_and_what_is_damaged_is_emptied() {
+    let dir = filled(4, true);
+    let mut keys = fs::read(file(&dir, "keys")).unwrap();
+    keys[HEADER_BYTES + RECORD_BYTES] ^= 1;
+    fs::write(file(&dir, "keys"), keys).unwrap();
+    // Nobody but this test writes to a slot that was emptied: what it wrote stays where the slot is left alone.
+    let write = |slot: usize| {
+        let vectors = fs::File::options().write(true).open(file(&dir, "vecs")).unwrap();
+        vectors.write_all_at(&[7; VECTOR_BYTES], (slot * VECTOR_BYTES) as u64).unwrap();
+    };
+    let left = || {
+        let vectors = fs::read(file(&dir, "vecs")).unwrap();
+        [0, 1, 2].map(|slot| vectors[slot * VECTOR_BYTES..][..VECTOR_BYTES].iter().any(|byte| *byte != 0))
+    };
+    let store = open(&dir);
+    assert_eq!(store.opened().damaged, 1);
+    store.keep_only(&HashSet::from([Slot(2), Slot(3)])).unwrap();
+    assert_eq!(left(), [false, false, true]);
+    write(0);
+    store.keep_only(&HashSet::from([Slot(3)])).unwrap();
+    assert_eq!(left(), [true, false, false], "in the same process");
+    drop(store);
+    write(1);
+    let store = open(&dir);
+    store.keep_only(&HashSet::from([Slot(3)])).unwrap();
+    assert_eq!(left(), [true, true, false], "and in the next one");
+    assert!(holds(&store, 3));
 }
 
 #[test]

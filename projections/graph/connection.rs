@@ -15,8 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::is_damage;
 use super::options::{CheckpointStrategy, SqliteOptions, Synchronous};
-use super::schema;
-use super::{GraphError, ReadError};
+use super::{GraphError, ReadError, schema, upgrade};
 
 /// Largest memory map SQLite makes, in MiB.
 const MMAP_MB_MAX: u32 = 2_047;
@@ -179,8 +178,8 @@ fn is_ours(path: &Path, connection: &Connection) -> Result<bool, GraphError> {
         return Err(GraphError::Foreign { path: path.to_owned() });
     }
     let mut found = read("PRAGMA user_version")? as u32;
-    if found == schema::UPGRADED {
-        connection.execute_batch(schema::UPGRADE).map_err(|source| failed("upgrade", path, source))?;
+    if upgrade::UPGRADED.contains(&found) {
+        upgrade::upgrade(connection).map_err(|source| failed("upgrade", path, source))?;
         found = schema::VERSION;
     }
     if found != schema::VERSION {

@@ -31,6 +31,8 @@ pub struct RelationFilter {
     pub min_strength: f64,
     /// Only true then.
     pub valid_at: Option<Timestamp>,
+    /// Only true at some time from the first moment on and before the second.
+    pub valid_between: Option<(Timestamp, Timestamp)>,
     /// Only after this one: the last of the page before.
     pub after: Option<MemoryId>,
     /// At most so many.

@@ -15,6 +15,10 @@ use super::{Direction, Entity, EntityFilter, GraphReader, ReadError, Relation, R
 pub(super) const VALID_AT: &str =
     "(:at IS NULL OR (valid_from IS NULL OR valid_from <= :at) AND (valid_to IS NULL OR valid_to > :at))";
 
+/// That a row is true at some time from `:since` on and before `:until`, to stand behind another condition.
+const VALID_BETWEEN: &str =
+    " AND (valid_from IS NULL OR valid_from < :until) AND (valid_to IS NULL OR valid_to > :since)";
+
 impl GraphReader {
     /// The entities that pass the filter, in the order of their numbers.
     ///
@@ -105,7 +109,7 @@ pub(super) fn micros(at: Option<Timestamp>) -> Option<i64> {
     at.map(|at| at.unix_micros() as i64)
 }
 
-fn number(after: Option<MemoryId>) -> i64 {
+pub(super) fn number(after: Option<MemoryId>) -> i64 {
     after.unwrap_or_default().0 as i64
 }
 
@@ -206,23 +210,36 @@ fn relations(
     let after = number(filter.after);
     let placed: &[(&str, &dyn ToSql)] = &[(":scope", &scope), (":after", &after)];
     let listed = Listed { table: "relations", alias: "r", condition: place, params: placed };
+    let between = if filter.valid_between.is_some() { VALID_BETWEEN } else { "" };
     let condition = format!(
         "{place} AND r.strength >= :strength
-         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))) AND {VALID_AT}"
+         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))) AND {VALID_AT}{between}"
     );
     let sql = as_of.list_sql("r", &as_of.sources(connection, &listed)?, |source, alive| {
         relation_from(source, &format!("{condition} AND {alive}"))
     });
     let sql = format!("{sql} ORDER BY 1 LIMIT :limit");
-    let params: &[(&str, &dyn ToSql)] = &[
+    let (types, limit) = (type_list(&filter.relation_types), filter.limit as i64);
+    let (at, [since, until]) = (micros(filter.valid_at), bounds(filter));
+    let mut params: Vec<(&str, &dyn ToSql)> = vec![
         (":scope", &scope),
         (":after", &after),
         (":strength", &filter.min_strength),
-        (":types", &type_list(&filter.relation_types)),
-        (":at", &micros(filter.valid_at)),
-        (":limit", &(filter.limit as i64)),
+        (":types", &types),
+        (":at", &at),
+        (":limit", &limit),
     ];
-    as_of.rows(connection, &sql, params, columns::relation)
+    if since.is_some() {
+        params.push((":since", &since));
+        params.push((":until", &until));
+    }
+    as_of.rows(connection, &sql, &params, columns::relation)
+}
+
+/// The ends of the stretch that a filter asks for.
+fn bounds(filter: &RelationFilter) -> [Option<i64>; 2] {
+    let (since, until) = filter.valid_between.unzip();
+    [micros(since), micros(until)]
 }
 
 /// One page of the relations at one end of an entity. What is not asked for is no part of the statement.
@@ -233,13 +250,15 @@ fn relations_at(
     (filter, scopes): (&RelationFilter, &InScopes),
 ) -> rusqlite::Result<Vec<Relation>> {
     let valid = if filter.valid_at.is_some() { format!(" AND {VALID_AT}") } else { String::new() };
+    let between = if filter.valid_between.is_some() { VALID_BETWEEN } else { "" };
     let condition = format!(
         "{end} AND r.id > :after AND r.strength >= :strength
-         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))){}{valid}",
+         AND (:types IS NULL OR r.relation_type IN (SELECT value FROM json_each(:types))){}{valid}{between}",
         scopes.condition("r")
     );
     let sql = format!("{} ORDER BY 1 LIMIT :limit", relation_sql(as_of, &condition));
     let (entity, after, at) = (entity.0 as i64, number(filter.after), micros(filter.valid_at));
+    let [since, until] = bounds(filter);
     let (types, limit) = (type_list(&filter.relation_types), filter.limit as i64);
     let mut params: Vec<(&str, &dyn ToSql)> = vec![
         (":entity", &entity),
@@ -250,6 +269,10 @@ fn relations_at(
     ];
     if at.is_some() {
         params.push((":at", &at));
+    }
+    if since.is_some() {
+        params.push((":since", &since));
+        params.push((":until", &until));
     }
     params.extend(scopes.params());
     as_of.rows(connection, &sql, &params, columns::relation)

@@ -1,8 +1,8 @@
 //! Entities, observations and relations in SQLite, with their history, and the index of their words beside the file.
 //!
 //! Reading order: [`schema`] (what is stored), [`writer`] and [`fold`] (how it gets there), [`rows`] and [`filter`] (what
-//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`walk`], [`history`], [`past`], [`diff`], [`victims`], [`turns`] and [`keyword`]
-//! (the queries), [`compare`] and [`replace`] (two files).
+//! is answered and asked), [`as_of`] (the past), [`reader`], [`list`], [`ids`], [`walk`], [`history`], [`past`], [`diff`], [`victims`],
+//! [`turns`] and [`keyword`] (the queries), [`compare`] and [`replace`] (two files), [`upgrade`] (files of earlier versions).
 
 mod as_of;
 mod columns;
@@ -16,6 +16,7 @@ mod error;
 mod filter;
 mod fold;
 mod history;
+mod ids;
 mod in_scopes;
 mod keyword;
 mod list;
@@ -28,6 +29,7 @@ mod replace;
 mod rows;
 mod schema;
 mod turns;
+mod upgrade;
 mod victims;
 mod walk;
 mod writer;

@@ -34,12 +34,13 @@ impl fmt::Display for RowRef {
 }
 
 impl GraphMoment<'_> {
-    /// Every version of a row, the oldest first; empty when there was never such a row.
+    /// Every version of a row, the oldest first; empty when there was never such a row. `None`: their texts take more than
+    /// `bytes_max`, behind which nothing is read.
     ///
     /// # Errors
     ///
     /// [`ReadError`].
-    pub fn versions(&self, row: RowRef) -> Result<Vec<HistoryRow>, ReadError> {
+    pub fn versions(&self, row: RowRef, bytes_max: usize) -> Result<Option<Vec<HistoryRow>>, ReadError> {
         static SQL: LazyLock<[String; 3]> = LazyLock::new(|| {
             [
                 format!(
@@ -61,9 +62,18 @@ impl GraphMoment<'_> {
             .map(|select| both(&select))
         });
         let read = |sql: &str, id: MemoryId, fact: fn(&Row<'_>) -> rusqlite::Result<HistoryRow>| {
-            let mut found = rows(self.connection(), sql, (id.0 as i64,), fact)?;
+            let mut statement = self.connection().prepare_cached(sql)?;
+            let (mut found, mut bytes) = (Vec::new(), 0_usize);
+            for version in statement.query_map((id.0 as i64,), fact)? {
+                let version = version?;
+                bytes = bytes.saturating_add(version.fact.text_bytes());
+                if bytes > bytes_max {
+                    return Ok(None);
+                }
+                found.push(version);
+            }
             found.sort_by_key(|version| version.created_seq);
-            Ok(found)
+            Ok(Some(found))
         };
         let [entities, observations, relations] = &*SQL;
         let found = match row {

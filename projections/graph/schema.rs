@@ -19,27 +19,14 @@
 //! | `idx_relations_from` | one hop and walks, without touching the rows; the relation of a triple |
 //! | `idx_relations_to` | one hop and walks against the direction, without touching the rows |
 //! | `idx_observations_entity` | observations of an entity, their neighbours and their number |
-//! | `idx_observations_content` | an observation by its text, over the first 64 bytes |
+//! | `idx_observations_content` | an observation by its text, over the first 64 bytes, and its entity: many begin with the same words |
 //! | `idx_entities_owner` (ours) | how many entities an agent has, without touching the rows |
 //! | `idx_…_past…` (ours) | the same questions as of a record, for rows that were replaced or removed since |
 //! | `idx_…_removed` (ours) | what was removed between two records |
 //! | `idx_embeddings_vector`, `_similarity` | other programs' SQL; `embeddings` stays empty unless an export fills it: vectors live in their own store beside this file |
 
 /// Grows when an older file must not be read.
-pub const VERSION: u32 = 3;
-
-/// The version before, which differs by a full-text index in the file.
-pub(super) const UPGRADED: u32 = 2;
-
-/// Makes the one of the other.
-pub(super) const UPGRADE: &str = "
-BEGIN IMMEDIATE;
-DROP TABLE IF EXISTS texts_words; DROP TABLE IF EXISTS texts;
-DROP TABLE IF EXISTS texts_past_words; DROP TABLE IF EXISTS texts_past;
-UPDATE meta SET version = 3;
-PRAGMA user_version = 3;
-COMMIT;
-";
+pub const VERSION: u32 = 4;
 
 /// `CXTN`: marks the file as ours.
 pub(super) const APPLICATION_ID: i32 = 0x4358_544E;
@@ -152,7 +139,7 @@ CREATE INDEX IF NOT EXISTS idx_entities_type_name ON entities(entity_type, name)
 CREATE INDEX IF NOT EXISTS idx_entities_created ON entities(created_at) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_entities_updated ON entities(updated_at) WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_observations_entity ON observations(entity_id, id, removed_seq) WHERE removed_seq IS NULL;
-CREATE INDEX IF NOT EXISTS idx_observations_content ON observations(substr(CAST(content AS BLOB), 1, 64))
+CREATE INDEX IF NOT EXISTS idx_observations_content ON observations(substr(CAST(content AS BLOB), 1, 64), entity_id)
     WHERE removed_seq IS NULL;
 CREATE INDEX IF NOT EXISTS idx_entities_valid_from ON entities(valid_from)
     WHERE removed_seq IS NULL AND valid_from IS NOT NULL;

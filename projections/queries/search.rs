@@ -30,8 +30,9 @@ const SEMANTIC_ROWS_MIN: usize = 32;
 const ROWS_MAX: usize = 8_192;
 /// The same of words.
 const WORDS_ROWS_MAX: usize = 1_000;
-/// The same of both where a filter is judged behind the ranking and may throw nearly everything away.
-const FILTERED_ROWS_MAX: usize = KEYWORD_LIMIT_MAX;
+/// The same of both where a filter is judged behind the ranking and may throw nearly everything away, and of words that rank alone:
+/// there one entity may have all the first rows.
+const FAR_ROWS_MAX: usize = KEYWORD_LIMIT_MAX;
 /// How often candidates are ranked again at the most, because rows that were found are not there any more.
 const RANKED_MAX: usize = 8;
 /// Entities looked at together where a filter on them may refuse some.
@@ -86,7 +87,7 @@ pub struct Search {
     pub owner: Option<AgentId>,
     /// Only what was true then.
     pub valid_at: Option<Timestamp>,
-    /// Only entities that were true at some time from the first moment on and before the second.
+    /// Only what was true at some time from the first moment on and before the second.
     pub valid_between: Option<(Timestamp, Timestamp)>,
     /// Only hits with at least this cosine, −1 to 1.
     pub min_similarity: Option<f32>,
@@ -126,9 +127,10 @@ pub struct SearchHit {
     pub matched_name: bool,
     /// Observations written just before and after the matched one, in their order.
     pub neighbours: Vec<Observation>,
-    /// Its relations, if asked for.
+    /// Its first relations that are true at the time that is asked for, if asked for.
     pub relations: Vec<Relation>,
-    /// Whether something of this was left out because an answer has no room for it, or may have been: behind that nothing is read.
+    /// Whether something of this was left out because an answer has no room for it or an entity too many relations, or may have
+    /// been: behind what there is no room for nothing is read.
     pub truncated: bool,
 }
 
@@ -213,7 +215,7 @@ impl Search {
         let meanwhile = asked.as_ref().is_some_and(QueryVector::is_under_way);
         let mut words = if meanwhile { Some(self.by_words(view, mode, rows)?) } else { None };
         let query = asked.map(QueryVector::vector).transpose().map_err(SearchError::Embed)?;
-        let mut widening = Widening::new(self.rows_max(), self.is_filtered(), view.now());
+        let mut widening = Widening::new(self.rows_max(mode), self.looks_far(mode), view.now());
         loop {
             // The threads that stand by for the vectors begin with them while this one looks for the words.
             let by_meaning = self.by_meaning(view, query.as_deref(), rows)?;
@@ -222,7 +224,7 @@ impl Search {
                 None => self.by_words(view, mode, rows)?,
             };
             let VectorAnswer { hits: mut semantic, exact } = by_meaning.finish();
-            let all = semantic.len() < rows && keyword.len() < self.words_rows(rows);
+            let all = semantic.len() < rows && keyword.len() < self.words_rows(rows, mode);
             let last = semantic.last().map(|hit| hit.similarity);
             if self.valid_between.is_some() {
                 view.graph().at_once(|graph| {
@@ -269,13 +271,18 @@ impl Search {
         self.owner.is_some() || self.valid_between.is_some()
     }
 
-    const fn rows_max(&self) -> usize {
-        if self.is_filtered() { FILTERED_ROWS_MAX } else { ROWS_MAX }
+    /// Whether rows that lead to no further hit may be very many: then more are looked at, for a time.
+    const fn looks_far(&self, mode: SearchMode) -> bool {
+        self.is_filtered() || matches!(mode, SearchMode::Keyword)
+    }
+
+    const fn rows_max(&self, mode: SearchMode) -> usize {
+        if self.looks_far(mode) { FAR_ROWS_MAX } else { ROWS_MAX }
     }
 
     /// Rows asked of the words where so many are asked for.
-    fn words_rows(&self, rows: usize) -> usize {
-        rows.min(if self.is_filtered() { FILTERED_ROWS_MAX } else { WORDS_ROWS_MAX })
+    fn words_rows(&self, rows: usize, mode: SearchMode) -> usize {
+        rows.min(if self.looks_far(mode) { FAR_ROWS_MAX } else { WORDS_ROWS_MAX })
     }
 
     /// The step within which scores are equal.
@@ -314,7 +321,7 @@ impl Search {
             scopes: self.scopes.clone(),
             entity_types: self.entity_types.clone(),
             valid_at: self.valid_at,
-            limit: self.words_rows(rows),
+            limit: self.words_rows(rows, mode),
         };
         Ok(view.graph().keyword(&query)?)
     }

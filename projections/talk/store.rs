@@ -83,6 +83,8 @@ pub struct TalkStore {
     pub(super) connection: Connection,
     /// The checkpoint in the file.
     stored: Seq,
+    /// What was taken out of the state up to a checkpoint and could not be written.
+    pending: Option<(Changes, Seq)>,
 }
 
 impl TalkStore {
@@ -112,7 +114,7 @@ impl TalkStore {
         state.known = Arc::new(Known::for_numbers(ids.roughly().map_err(failed)?));
         let stored = state.checkpoint;
         let shared = Arc::new(Shared { state: RwLock::new(state), ids: Mutex::new(ids) });
-        Ok((Talk { shared: Arc::clone(&shared) }, Self { shared, connection, stored }))
+        Ok((Talk { shared: Arc::clone(&shared) }, Self { shared, connection, stored, pending: None }))
     }
 
     /// Reads the numbers of all messages in the file, so that it need not be asked about new ones. Until then it is.
@@ -140,9 +142,11 @@ impl TalkStore {
     ///
     /// # Errors
     ///
-    /// What SQLite said. What was taken out is then missing from the file: do not flush again in this run; the next
-    /// start folds it from the log.
+    /// What SQLite said. What was taken out is then kept, and written first the next time; what this run never writes, the next
+    /// start folds from the log.
     pub fn flush(&mut self) -> rusqlite::Result<()> {
+        // Nothing is taken out beside it: its numbers are on their way to the file until it is written.
+        self.write_pending()?;
         let (taken, checkpoint) = {
             let mut state = self.shared.write();
             if state.checkpoint == self.stored && !state.changes.reset {
@@ -150,9 +154,15 @@ impl TalkStore {
             }
             (state.take_changes(), state.checkpoint)
         };
-        let changes = taken.rows();
-        write(&self.connection, &changes, checkpoint)?;
-        self.stored = checkpoint;
+        self.pending = Some((taken.rows(), checkpoint));
+        self.write_pending()
+    }
+
+    fn write_pending(&mut self) -> rusqlite::Result<()> {
+        let Some((changes, checkpoint)) = &self.pending else { return Ok(()) };
+        write(&self.connection, changes, *checkpoint)?;
+        self.stored = *checkpoint;
+        self.pending = None;
         self.shared.write().storing = Arc::default();
         Ok(())
     }

@@ -342,6 +342,43 @@ fn numbers_of_messages_are_found_before_and_after_they_are_stored() {
 }
 
 #[test]
+fn what_could_not_be_stored_is_stored_first_the_next_time() {
+    let records = walk(7_919, 3_000);
+    let (live, rebuilt) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut talk, mut store) = TalkStore::open(live.path()).unwrap();
+    let given = records.iter().find_map(|record| match &record.event {
+        Event::Conversation(ConversationEvent::MessageSent(message)) if message.id_given => {
+            Some((message.id, record.seq))
+        }
+        Event::Conversation(_) | Event::Memory(_) | Event::Agent(_) | Event::Turn(_) | Event::System(_) => {
+            None
+        }
+    });
+    let (number, seq) = given.unwrap();
+    for (turn, chunk) in records.chunks(500).enumerate() {
+        talk.apply(chunk).unwrap();
+        // The disk takes nothing at first, and then again in the middle.
+        let is_full = matches!(turn, 0 | 1 | 3);
+        store.connection.pragma_update(None, "query_only", is_full).unwrap();
+        let before = store.stored();
+        assert_eq!(store.flush().is_err(), is_full, "{turn}");
+        assert_eq!(store.stored(), if is_full { before } else { talk.checkpoint() });
+        assert_eq!(talk.reader().message(number).unwrap(), Some(seq), "it is found on its way, too");
+    }
+    let (mut whole, mut other) = TalkStore::open(rebuilt.path()).unwrap();
+    whole.apply(&records).unwrap();
+    assert_eq!(store.digest().unwrap(), other.digest().unwrap());
+    // A fold that begins anew meanwhile is stored behind what waits, and takes its place.
+    talk.fold(&[record(3_001, None, opened(99))], Seq(3_001)).unwrap();
+    store.connection.pragma_update(None, "query_only", true).unwrap();
+    assert!(store.flush().is_err());
+    talk.reset().unwrap();
+    talk.apply(&records).unwrap();
+    store.connection.pragma_update(None, "query_only", false).unwrap();
+    assert_eq!(store.digest().unwrap(), other.digest().unwrap());
+}
+
+#[test]
 fn a_number_that_is_used_again_is_of_the_later_message() {
     let dir = tempfile::tempdir().unwrap();
     let (mut talk, mut store) = TalkStore::open(dir.path()).unwrap();

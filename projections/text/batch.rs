@@ -6,7 +6,7 @@ use caxton_events::memory::Validity;
 use caxton_events::{Event, MemoryEvent, MemoryId, Record};
 
 use super::TextHitKind;
-use super::words::{each_word, is_stop_word};
+use super::words::{Piece, each_piece, is_stop_word};
 
 /// How often a word of a name counts.
 pub(super) const NAME_WEIGHT: u8 = 3;
@@ -85,9 +85,9 @@ impl<'a> Text<'a> {
     }
 
     /// How many words it has.
-    fn words(self) -> i64 {
+    pub(crate) fn words(self) -> i64 {
         let mut words = 0;
-        self.each(|_, _| words += 1);
+        self.each(|_, _, piece| words += i64::from(piece == Piece::Word));
         words
     }
 }
@@ -100,18 +100,18 @@ impl Text<'_> {
         }
     }
 
-    /// Calls `each` with every word that is indexed, and how much it counts.
-    fn each(self, mut each: impl FnMut(&str, u8)) {
-        let body = |text: &str, each: &mut dyn FnMut(&str, u8)| {
-            each_word(text, |word| {
+    /// Calls `each` with all that is indexed, and how much it counts.
+    fn each(self, mut each: impl FnMut(&str, u8, Piece)) {
+        let body = |text: &str, each: &mut dyn FnMut(&str, u8, Piece)| {
+            each_piece(text, |word, piece| {
                 if !is_stop_word(word) {
-                    each(word, 1);
+                    each(word, 1, piece);
                 }
             });
         };
         match self {
             Self::Header { name, entity_type } => {
-                each_word(name, |word| each(word, NAME_WEIGHT));
+                each_piece(name, |word, piece| each(word, NAME_WEIGHT, piece));
                 body(entity_type, &mut each);
             }
             Self::Content(content) => body(content, &mut each),
@@ -206,8 +206,8 @@ impl TextBatch {
             return counts.get(at.created as u64).unwrap_or_else(|| text.words());
         }
         let mut len = 0;
-        text.each(|word, weight| {
-            len += 1;
+        text.each(|word, weight, piece| {
+            len += u32::from(piece == Piece::Word);
             self.bytes.push_str(word);
             self.ends.push((self.bytes.len(), weight));
         });

@@ -24,16 +24,16 @@ use super::words::{each_word, is_stop_word};
 use super::{KeywordQuery, TextHit, TextHitKind};
 use crate::graph::AsOf;
 
-/// Words of a query that count; the rest is not looked at.
+/// Words of a query that count: those that the fewest texts hold, or, as of an earlier record, the first ones.
 const TERMS_MAX: usize = 24;
+/// Words of a query that they are chosen from, the first ones; the rest is not looked at.
+const CANDIDATES_MAX: usize = 256;
 /// Observations are marked where at most one entity in so many has a header with a word of the query.
 const FEW: usize = 8;
 
 /// A word of the query.
 struct Term {
     word: String,
-    /// Stop words are indexed in names only, and count only when the query has no other words.
-    stop: bool,
     /// How the index knows it.
     number: u32,
     /// Texts that hold it.
@@ -60,17 +60,21 @@ pub(crate) fn ask(
     scopes: &[i64],
     query: &KeywordQuery,
 ) -> rusqlite::Result<Option<Vec<TextHit>>> {
-    let mut terms = terms(&query.text);
-    if terms.is_empty() || scopes.is_empty() || query.limit == 0 {
+    let name = query.text.trim();
+    if name.is_empty() || scopes.is_empty() || query.limit == 0 {
         return Ok(Some(Vec::new()));
     }
+    // Who held a word in the past is counted text by text: nothing is counted for words that would not be chosen.
+    let candidates_max = if as_of.moment().is_some() { TERMS_MAX } else { CANDIDATES_MAX };
+    let mut terms = terms(name, candidates_max);
     let through: i64 =
         connection.prepare_cached("SELECT checkpoint FROM meta")?.query_row((), |row| row.get(0))?;
     let corpus = corpus(connection, as_of, scopes)?;
-    let named = named(connection, as_of, scopes, query.text.trim())?;
+    let named = named(connection, as_of, scopes, name)?;
     let Some(texts) = index.at(through as u64, as_of.limit().min(through) as u64) else { return Ok(None) };
     let places: Vec<&ScopeTexts> = scopes.iter().filter_map(|scope| texts.scope(*scope)).collect();
     weigh_terms(&mut terms, &texts, &places, corpus);
+    terms.truncate(TERMS_MAX);
     let types = match query.entity_types.as_slice() {
         [] => None,
         wanted => Some(wanted.iter().filter_map(|name| texts.entity_type(name)).collect()),
@@ -114,18 +118,16 @@ fn named(
     Ok(found)
 }
 
-fn terms(text: &str) -> Vec<Term> {
-    let mut terms: Vec<Term> = Vec::new();
+/// The first `most` different words of a query. Stop words are indexed in names only, and count only when it has no other words.
+fn terms(text: &str, most: usize) -> Vec<Term> {
+    let (mut terms, mut stop_words): (Vec<Term>, Vec<Term>) = (Vec::new(), Vec::new());
     each_word(text, |word| {
-        if terms.len() < TERMS_MAX && !terms.iter().any(|term| term.word == word) {
-            let stop = is_stop_word(word);
-            terms.push(Term { word: word.to_owned(), stop, number: 0, rows: 0.0, idf: 0.0 });
+        let terms = if is_stop_word(word) { &mut stop_words } else { &mut terms };
+        if terms.len() < most && !terms.iter().any(|term| term.word == word) {
+            terms.push(Term { word: word.to_owned(), number: 0, rows: 0.0, idf: 0.0 });
         }
     });
-    if terms.iter().any(|term| !term.stop) {
-        terms.retain(|term| !term.stop);
-    }
-    terms
+    if terms.is_empty() { stop_words } else { terms }
 }
 
 fn corpus(connection: &Connection, as_of: AsOf, scopes: &[i64]) -> rusqlite::Result<Corpus> {

@@ -1,5 +1,8 @@
 //! Text to words: the same for what is indexed and for what is asked.
 
+use unicode_normalization::char::is_combining_mark;
+use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick};
+
 /// Longest word kept, in bytes; the rest of a longer one is cut off.
 const WORD_BYTES_MAX: usize = 64;
 
@@ -15,41 +18,64 @@ const STOP_WORDS: &[&str] = &[
     "with", "would", "you", "your",
 ];
 
-/// Calls `each` with every word of `text`: runs of letters and digits in lower case, English plurals in the singular.
+/// Singulars that end as plurals do and have plurals of their own.
+const SINGULARS_IN_S: &[&str] = &["alias", "atlas", "bias", "canvas", "chaos", "cosmos", "lens", "pancreas"];
+
+/// What a text has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// A word.
+    Word,
+    /// A character of a script without spaces, beside the pairs that are the words of its text: so that it is found alone.
+    Character,
+}
+
+/// Calls `each` with every word of `text`: runs of letters and digits in lower case, English plurals as their singulars.
 /// Scripts without spaces between words give pairs of characters.
 pub(crate) fn each_word(text: &str, mut each: impl FnMut(&str)) {
+    each_piece(text, |piece, kind| {
+        if kind == Piece::Word {
+            each(piece);
+        }
+    });
+}
+
+/// The same with every character that a pair is made of.
+pub(crate) fn each_piece(text: &str, each: impl FnMut(&str, Piece)) {
+    // A letter may be typed together with its marks or apart from them. Nearly every text is as it should be.
+    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+        each_of(text.chars(), each);
+    } else {
+        each_of(text.nfc(), each);
+    }
+}
+
+fn each_of(text: impl Iterator<Item = char>, mut each: impl FnMut(&str, Piece)) {
     let mut word = String::with_capacity(WORD_BYTES_MAX);
-    let mut last_unspaced = None;
-    let mut unspaced_run = 0_usize;
-    let mut pair = String::with_capacity(8);
-    for c in text.chars() {
+    let mut run = Run::default();
+    for c in text {
         if is_unspaced(c) {
             end_of_word(&mut word, &mut each);
-            if let Some(last) = last_unspaced {
-                pair.clear();
-                pair.extend([last, c]);
-                each(&pair);
-            }
-            last_unspaced = Some(c);
-            unspaced_run += 1;
-            continue;
-        }
-        end_of_run(&mut last_unspaced, &mut unspaced_run, &mut each);
-        if c.is_ascii_alphanumeric() {
+            run.add(c, &mut each);
+        } else if c.is_ascii_alphanumeric() {
+            run.end(&mut each);
             if word.len() < WORD_BYTES_MAX {
                 word.push(c.to_ascii_lowercase());
             }
         } else if c.is_alphanumeric() {
+            run.end(&mut each);
             for lower in c.to_lowercase() {
                 if word.len() + lower.len_utf8() <= WORD_BYTES_MAX && lower.is_alphanumeric() {
                     word.push(lower);
                 }
             }
-        } else {
+        } else if c.is_ascii() || !is_combining_mark(c) {
+            // A mark that is no part of a letter ends no word all the same.
+            run.end(&mut each);
             end_of_word(&mut word, &mut each);
         }
     }
-    end_of_run(&mut last_unspaced, &mut unspaced_run, &mut each);
+    run.end(&mut each);
     end_of_word(&mut word, &mut each);
 }
 
@@ -79,55 +105,103 @@ const fn starts() -> [usize; 27] {
     starts
 }
 
-fn end_of_word(word: &mut String, each: &mut impl FnMut(&str)) {
+fn end_of_word(word: &mut String, each: &mut impl FnMut(&str, Piece)) {
     if !word.is_empty() {
         if !is_stop_word(word) {
             singular(word);
         }
-        each(word);
+        each(word, Piece::Word);
         word.clear();
     }
 }
 
-/// A lone character of such a script is a word; in a run the pairs are.
-fn end_of_run(last: &mut Option<char>, run: &mut usize, each: &mut impl FnMut(&str)) {
-    if let Some(c) = last.take()
-        && *run == 1
-    {
-        each(c.encode_utf8(&mut [0; 4]));
-    }
-    *run = 0;
+/// Characters of scripts without spaces that follow one another.
+#[derive(Default)]
+struct Run {
+    last: Option<char>,
+    len: usize,
+    pair: String,
 }
 
-/// Chinese, Japanese and Korean characters.
+impl Run {
+    fn add(&mut self, c: char, each: &mut impl FnMut(&str, Piece)) {
+        if let Some(last) = self.last.replace(c) {
+            self.pair.clear();
+            self.pair.extend([last, c]);
+            each(&self.pair, Piece::Word);
+            each(last.encode_utf8(&mut [0; 4]), Piece::Character);
+        }
+        self.len += 1;
+    }
+
+    /// A lone character is a word; in a run the pairs are.
+    fn end(&mut self, each: &mut impl FnMut(&str, Piece)) {
+        if let Some(last) = self.last.take() {
+            let piece = if self.len == 1 { Piece::Word } else { Piece::Character };
+            each(last.encode_utf8(&mut [0; 4]), piece);
+            self.len = 0;
+        }
+    }
+}
+
+/// Letters of scripts without spaces between words: Chinese, Japanese and Korean, Thai and Lao, Burmese, Khmer.
 fn is_unspaced(c: char) -> bool {
     matches!(
         u32::from(c),
-        0x3041..=0x30FF | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xAC00..=0xD7A3 | 0xF900..=0xFAFF | 0x2_0000..=0x3_FFFF
-    ) && c.is_alphanumeric()
+        0x0E00..=0x0EFF
+            | 0x1000..=0x109F
+            | 0x1780..=0x17FF
+            | 0x3041..=0x30FF
+            | 0x3400..=0x4DBF
+            | 0x4E00..=0x9FFF
+            | 0xA9E0..=0xA9FF
+            | 0xAA60..=0xAA7F
+            | 0xAC00..=0xD7A3
+            | 0xF900..=0xFAFF
+            | 0x2_0000..=0x3_FFFF
+    ) && c.is_alphabetic()
 }
 
-/// D. Harman's S-stemmer ("How effective is suffixing?", 1991): plurals only, so that few different words become one.
+/// D. Harman's S-stemmer ("How effective is suffixing?", 1991): plurals only, so that few different words become one. Where a plural
+/// may be of a singular with an `e` at its end or of one without, as those of `cache` and `match`, both lose it; of `y` and `ie`
+/// both are `y`.
 fn singular(word: &mut String) {
-    if word.len() <= 3 || !word.is_ascii() || !word.ends_with('s') {
+    if word.len() <= 3 || !word.is_ascii() {
         return;
     }
+    let (end, instead) = end_of_singular(word);
+    if end.is_empty() {
+        return;
+    }
+    let kept = word.len() - end.len();
+    word.truncate(kept);
+    word.push_str(instead);
+    // Nobody who looks for "cans" means a word that is left out.
+    if is_stop_word(word) {
+        word.truncate(kept);
+        word.push_str(end);
+    }
+}
+
+/// How a word of more than three letters ends, and how it should.
+fn end_of_singular(word: &str) -> (&'static str, &'static str) {
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| word.ends_with(suffix));
-    if ends(&["ies"]) {
-        if !ends(&["eies", "aies"]) {
-            word.truncate(word.len() - 3);
-            word.push('y');
-        }
-    } else if ends(&["xes", "ches", "shes", "sses"]) {
-        word.truncate(word.len() - 2);
-    } else if !ends(&["us", "ss", "is"]) {
-        word.truncate(word.len() - 1);
+    // Singulars of three letters stay as they are, so that plurals of four lose an `s` alone: "tie", "use".
+    let is_long = word.len() > 4;
+    match word.as_bytes().last() {
+        Some(b'e') if ends(&["ie"]) && !ends(&["aie", "eie"]) => ("ie", "y"),
+        Some(b'e') if ends(&["se", "xe", "ze", "che", "she", "oe"]) => ("e", ""),
+        Some(b's') if ends(&["us", "ss", "is"]) || SINGULARS_IN_S.contains(&word) => ("", ""),
+        Some(b's') if is_long && ends(&["ies"]) && !ends(&["aies", "eies"]) => ("ies", "y"),
+        Some(b's') if is_long && ends(&["ses", "xes", "zes", "ches", "shes", "oes"]) => ("es", ""),
+        Some(b's') => ("s", ""),
+        Some(_) | None => ("", ""),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{STOP_WORDS, each_word, is_stop_word};
+    use super::{Piece, SINGULARS_IN_S, STOP_WORDS, each_piece, each_word, is_stop_word};
 
     #[track_caller]
     fn check(text: &str, then: &[&str]) {
@@ -153,9 +227,69 @@ mod tests {
     }
 
     #[test]
+    fn a_plural_and_its_singular_are_one_word() {
+        for (one, many) in [
+            ("cache", "caches"),
+            ("headache", "headaches"),
+            ("match", "matches"),
+            ("movie", "movies"),
+            ("cookie", "cookies"),
+            ("library", "libraries"),
+            ("tie", "ties"),
+            ("use", "uses"),
+            ("case", "cases"),
+            ("bus", "buses"),
+            ("class", "classes"),
+            ("size", "sizes"),
+            ("waltz", "waltzes"),
+            ("box", "boxes"),
+            ("deluxe", "deluxes"),
+            ("wish", "wishes"),
+            ("hero", "heroes"),
+            ("shoe", "shoes"),
+            ("alias", "aliases"),
+            ("lens", "lenses"),
+            ("schema", "schemas"),
+            ("database", "databases"),
+        ] {
+            let mut words = Vec::new();
+            each_word(&format!("{one} {many}"), |word| words.push(word.to_owned()));
+            assert!(matches!(words.as_slice(), [a, b] if a == b), "{words:?}");
+        }
+        // What none of them is stays apart, and nothing becomes a word that is left out.
+        check(
+            "plea please era erase lens ten tense",
+            &["plea", "pleas", "era", "eras", "lens", "ten", "tens"],
+        );
+        check("cans these wills", &["cans", "these", "wills"]);
+        assert!(SINGULARS_IN_S.iter().all(|word| word.ends_with('s')));
+    }
+
+    #[test]
     fn scripts_without_spaces_give_pairs() {
         check("東京都 x 山", &["東京", "京都", "x", "山"]);
         check("abc東京", &["abc", "東京"]);
+        check("ภาษาไทย ๑๒ ລາວ", &["ภา", "าษ", "ษา", "าไ", "ไท", "ทย", "๑๒", "ລາ", "າວ"]);
+        // A tone is no letter, and ends no run.
+        check("น้ำ", &["นำ"]);
+    }
+
+    #[test]
+    fn each_character_of_a_pair_is_found_alone_and_counts_as_no_word() {
+        let mut pieces = Vec::new();
+        each_piece("東京都 山 x", |piece, kind| pieces.push((piece.to_owned(), kind)));
+        let characters: Vec<&str> =
+            pieces.iter().filter(|(_, kind)| *kind == Piece::Character).map(|(piece, _)| &**piece).collect();
+        assert_eq!(characters, ["東", "京", "都"]);
+        check("東京都 山 x", &["東京", "京都", "山", "x"]);
+    }
+
+    #[test]
+    fn letters_are_the_same_however_their_marks_were_typed() {
+        check("Cafe\u{301} caf\u{e9}s A\u{308}O\u{308}", &["caf\u{e9}", "caf\u{e9}s", "\u{e4}\u{f6}"]);
+        check("か\u{3099}き", &["がき"]);
+        // No letter has this mark.
+        check("x\u{304}y z", &["xy", "z"]);
     }
 
     #[test]

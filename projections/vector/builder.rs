@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::vector::VectorOptions;
 use crate::vector::index::{Hnsw, IndexError, IndexSettings};
-use crate::vector::shared::{Cell, Links, Shared, View};
+use crate::vector::shared::{Cell, IndexFailure, Links, Shared, View};
 use crate::vector::slab::{Filter, Slab};
 use crate::vector::state::load_index;
 
@@ -37,9 +37,14 @@ impl VectorOptions {
     }
 }
 
+/// Rows by which a scope of so many must have changed to be worth another build.
+fn many_of(rows: u32) -> u32 {
+    TAIL_ROWS_MIN.max(rows / 16)
+}
+
 /// Living rows from which on a scope is looked after. An index stays down to half of what makes one, and with it the numbers of
 /// rows: until then nobody else frees the room of those that were removed.
-const fn least_rows(has_index: bool, options: &VectorOptions) -> u32 {
+pub(crate) const fn least_rows(has_index: bool, options: &VectorOptions) -> u32 {
     if has_index { options.index_from / 2 } else { options.index_from }
 }
 
@@ -55,7 +60,7 @@ fn work_on(view: &View, options: &VectorOptions) -> Option<Work> {
         None => Some(Work::Build),
         Some(index) => {
             let tail = slab.rows - index.rows();
-            (tail > TAIL_ROWS_MIN.max(index.rows() / 16)).then_some(Work::Extend)
+            (tail > many_of(index.rows())).then_some(Work::Extend)
         }
     }
 }
@@ -138,7 +143,9 @@ fn load_all(dir: &std::path::Path, shared: &Shared) {
             }
             Ok(None) => (),
             // It is built anew; what was wrong with the file is kept for the operator.
-            Err(error) => shared.set_index_failure(Some(with_causes(&error))),
+            Err(error) => {
+                cell.set_index_failure(Some(IndexFailure { what: with_causes(&error), rows: None }));
+            }
         }
     }
 }
@@ -165,10 +172,18 @@ fn serve(shared: &Shared, cell: &Cell, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let view = cell.view();
         let Some(work) = work_on(&view, &shared.options) else { return };
+        let failed_over = cell.index_failure().and_then(|failure| failure.rows);
+        if failed_over.is_some_and(|rows| view.slab.rows.abs_diff(rows) <= many_of(rows)) {
+            // It may have taken an hour, and with every fold the next one would begin.
+            return;
+        }
         match build(shared, cell, &view, work, stop) {
-            Ok(()) => shared.set_index_failure(None),
+            Ok(()) => cell.set_index_failure(None),
             Err(IndexError::Stopped) => return,
-            Err(error) => return shared.set_index_failure(Some(with_causes(&error))),
+            Err(error) => {
+                let failure = IndexFailure { what: with_causes(&error), rows: Some(view.slab.rows) };
+                return cell.set_index_failure(Some(failure));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use caxton_events::{Record, Subject};
+use caxton_events::{Record, Seq, Subject};
 
 use crate::embedding::embedder::guarded;
 use crate::embedding::store::{Slot, StoreError};
@@ -62,8 +62,10 @@ impl Vectors {
         ApplyError::Store { after: self.shared.checkpoint(), source: Box::new(source) }
     }
 
-    /// Takes the scopes among `subjects` out, and the names of types that nothing else has.
-    pub(super) fn forget(&mut self, subjects: &[Subject]) {
+    /// Takes the scopes among `subjects` out, and the names of types that nothing else has, as folding the order to erase them
+    /// does. It need not be folded before: where the log shows nothing of them up to the order, there is nothing left to take out
+    /// when it is.
+    pub fn forget(&mut self, subjects: &[Subject]) {
         let mut any = false;
         for scope in subjects.iter().filter_map(Subject::scope) {
             any |= self.shared.remove(scope).is_some();
@@ -84,8 +86,8 @@ impl Vectors {
         }
     }
 
-    /// Leaves in the files only what the present and the past in `graph` have, of which `erased` are no part any more.
-    /// Blocks; searches go on.
+    /// Leaves in the files only what the present and the past in `graph` have, of which `erased` are no part any more, and what the
+    /// rows here have. Texts of the graph that are not folded yet keep their vectors. Blocks; searches go on.
     ///
     /// # Errors
     ///
@@ -118,6 +120,8 @@ impl Vectors {
                 }));
             }
         }
+        // What was saved before does not fit the store from here on.
+        (self.saved, self.unsaved) = (Seq::ZERO, self.unsaved.max(1));
         store.keep_only(&keep).map_err(ScrubError::Store)?;
         for scope in erased.iter().filter_map(Subject::scope) {
             // Also where the scope was written again since: the file may still be the one over what is erased.

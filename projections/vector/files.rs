@@ -98,6 +98,14 @@ pub(crate) fn write_sealed(
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync", dir))
 }
 
+/// Removes a file, if there is one.
+pub(crate) fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(source)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Gives `content` the bytes of `path` to read and returns its result if they are what was written.
 /// `None` when there is no such file.
 ///

@@ -80,14 +80,16 @@ pub(crate) struct Plan<'a> {
     seq: Seq,
 }
 
-/// Texts that go through the model together while it fails over some: the vectors of those before them are in the store by then, and
-/// need no model at the next try.
+/// Texts that go through the model together: the vectors of those before them are in the store by then, and need no model at the next
+/// try, whatever cuts this one short.
+const TOGETHER_TEXTS: usize = 1_024;
+/// The same while the model fails over some.
 const CAREFUL_TEXTS: usize = 64;
 
 /// How many texts go through the model together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// All, so that those of a length share passes and every thread has some.
+    /// [`TOGETHER_TEXTS`]: those of a length share passes, and every thread has some.
     AtOnce,
     /// [`CAREFUL_TEXTS`].
     Careful,
@@ -128,11 +130,14 @@ impl<'a> Plan<'a> {
                 self.changed.insert(*id, Some(entity));
             }
             MemoryEvent::EntityUpdated { id, name, entity_type, validity, .. } => {
-                let cell = self.entity(seq, *id)?.cell;
+                let before = self.entity(seq, *id)?;
                 let (kind, span) = (self.shared.kind(entity_type), Span::from(*validity));
-                let entity = EntityRow { cell, kind, span };
+                let entity = EntityRow { cell: before.cell, kind, span };
                 self.put_header(*id, &entity, name, entity_type);
-                self.step(&entity.cell, Step::Describe { entity: *id, kind, span });
+                // Its rows are as it was: where that stays, none of all that it ever had need be looked at.
+                if (before.kind, before.span) != (kind, span) {
+                    self.step(&entity.cell, Step::Describe { entity: *id, kind, span });
+                }
                 self.changed.insert(*id, Some(entity));
             }
             MemoryEvent::EntityRestored { id, scope, name, entity_type, validity, .. } => {
@@ -214,6 +219,13 @@ impl<'a> Plan<'a> {
         start..self.pieces.len()
     }
 
+    /// How often it looks at all rows of an entity.
+    #[cfg(test)]
+    pub(crate) fn described(&self) -> usize {
+        let steps = self.steps.values().flat_map(|(_, steps)| steps);
+        steps.filter(|(_, step)| matches!(step, Step::Describe { .. })).count()
+    }
+
     /// Gets the vectors, from the store or from the model, and makes the changes ready.
     ///
     /// # Errors
@@ -248,7 +260,7 @@ fn vectors_of(
     }
     if !missing.is_empty() {
         let together = match pace {
-            Pace::AtOnce => missing.len(),
+            Pace::AtOnce => TOGETHER_TEXTS,
             Pace::Careful => CAREFUL_TEXTS,
         };
         let mut made = Vec::with_capacity(missing.len());

@@ -42,7 +42,7 @@ use caxton_events::{Event, Family, Kind, MemoryId, Record, Seq, SystemEvent};
 use crate::embedding::Embedder;
 use crate::embedding::store::VectorStore;
 use crate::projection::{ApplyError, Projection};
-use crate::vector::builder::{Builder, wants_work};
+use crate::vector::builder::{Builder, least_rows, wants_work};
 use crate::vector::fold::{EntityRow, Pace};
 use crate::vector::shared::{Kinds, Shared};
 use crate::vector::state::{Loaded, load, state_path};
@@ -142,6 +142,8 @@ pub struct Vectors {
     embedder: Arc<dyn Embedder>,
     entities: HashMap<MemoryId, EntityRow>,
     opened: OpenedVectors,
+    /// The checkpoint of the file.
+    saved: Seq,
     unsaved: u64,
     /// Records may speak of what was erased.
     gaps: bool,
@@ -167,10 +169,11 @@ impl Vectors {
             .map_err(|source| OpenVectorsError::Directory { path: dir.to_path_buf(), source })?;
         let loaded = load(dir, embedder.identity(), &store);
         let shared = Arc::new(Shared::new(options, store));
-        let (mut entities, mut opened) = (HashMap::new(), OpenedVectors::default());
+        let (mut entities, mut opened, mut saved) = (HashMap::new(), OpenedVectors::default(), Seq::ZERO);
         match loaded {
             Ok(None) => (),
             Ok(Some(Loaded { checkpoint, past_from, kinds, cells, entities: rows })) => {
+                saved = checkpoint;
                 opened.rows = cells.iter().map(|cell| u64::from(cell.view().slab.alive())).sum();
                 let scopes: Vec<_> = cells.iter().map(|cell| cell.scope.clone()).collect();
                 shared.restore(cells, kinds, (past_from, checkpoint));
@@ -191,6 +194,7 @@ impl Vectors {
             embedder,
             entities,
             opened,
+            saved,
             unsaved: 0,
             gaps: false,
             pace: Pace::AtOnce,
@@ -228,6 +232,11 @@ impl Vectors {
         self.unsaved
     }
 
+    /// The checkpoint that was saved last, or that the file had when it was opened; [`Seq::ZERO`] where there is none to go on from.
+    pub const fn saved(&self) -> Seq {
+        self.saved
+    }
+
     /// This moment, to be written on any thread while folding goes on.
     pub fn snapshot(&mut self) -> Snapshot {
         self.unsaved = 0;
@@ -241,6 +250,7 @@ impl Vectors {
             kinds: self.shared.kinds(),
             views,
             entities: self.entities.clone(),
+            indexed_from: least_rows(true, &self.shared.options),
         }
     }
 
@@ -251,7 +261,10 @@ impl Vectors {
     /// [`SaveError`]; what was saved before is still there.
     pub fn save(&mut self) -> Result<(), SaveError> {
         let unsaved = self.unsaved;
-        self.snapshot().write().inspect_err(|_| self.unsaved = unsaved)
+        let snapshot = self.snapshot();
+        snapshot.write().inspect_err(|_| self.unsaved = unsaved)?;
+        self.saved = snapshot.checkpoint();
+        Ok(())
     }
 }
 
@@ -309,7 +322,7 @@ impl Projection for Vectors {
         }
         self.entities.clear();
         self.shared.restore(Vec::new(), Kinds::default(), (Seq::ZERO, Seq::ZERO));
-        self.unsaved = 0;
+        (self.saved, self.unsaved) = (Seq::ZERO, 0);
         Ok(())
     }
 }

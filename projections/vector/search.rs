@@ -96,11 +96,13 @@ pub struct VectorStats {
     pub scopes: Vec<ScopeStats>,
     /// Vectors in the store beside, used or not.
     pub stored: u64,
-    /// How often a stored vector was met that does not fit its row: the store's file is damaged.
+    /// Stored vectors that were found damaged: records that were of no use when the store was opened, and how often a search
+    /// met a vector that does not fit its row since. A text whose vector is gone is embedded again when it is folded again.
     pub damaged: u64,
     /// The instructions that scan.
     pub kernel: String,
-    /// Why the last build of an index failed, if it did; searches scan meanwhile.
+    /// Why the last build of an index failed, of a scope that has had none since; searches scan meanwhile. It is tried again
+    /// once the scope has changed by many rows.
     pub index_failure: Option<String>,
 }
 
@@ -220,9 +222,8 @@ impl VectorReader {
 
     /// How much there is, and what is indexed.
     pub fn stats(&self) -> VectorStats {
-        let scopes: Vec<ScopeStats> = self
-            .shared
-            .cells()
+        let cells = self.shared.cells();
+        let scopes: Vec<ScopeStats> = cells
             .iter()
             .map(|cell| {
                 let view = cell.view();
@@ -239,7 +240,7 @@ impl VectorReader {
                 }
             })
             .collect();
-        let failure = self.shared.index_failure.lock().map(|failure| failure.clone());
+        let failure = cells.iter().find_map(|cell| cell.index_failure());
         VectorStats {
             checkpoint: self.checkpoint(),
             rows: scopes.iter().map(|scope| scope.rows).sum(),
@@ -247,7 +248,7 @@ impl VectorReader {
             stored: self.shared.store.len() as u64,
             damaged: self.shared.damaged.load(Ordering::Relaxed),
             kernel: format!("{:?}", self.shared.kernel),
-            index_failure: failure.unwrap_or_default(),
+            index_failure: failure.map(|failure| failure.what),
         }
     }
 }
@@ -324,6 +325,7 @@ fn by_index(
     rows_per_candidate: u32,
 ) -> Option<(Vec<u32>, u32)> {
     let (slab, covered) = (&view.slab, f64::from(index.rows()));
+    let filter = &filter.on(slab);
     let index_cost = |count: usize| index.expansion(count) as f64 * f64::from(rows_per_candidate);
     if index_cost(limit) >= covered {
         return None;
@@ -337,8 +339,7 @@ fn by_index(
     if passing == 0 || index_cost(count) / share >= scan_cost {
         return None;
     }
-    let all = filter.kinds.is_none() && filter.valid_at.is_none() && filter.as_of.is_none();
-    let whole = all && slab.dead == 0;
+    let whole = filter.passes_all() && slab.dead == 0;
     let wanted = |row: u32| {
         row < slab.rows && {
             let (block, at) = slab.locate(row);

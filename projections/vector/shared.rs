@@ -33,6 +33,15 @@ pub(crate) struct Cell {
     pub(crate) scope: Scope,
     view: RwLock<Arc<View>>,
     links: Mutex<Links>,
+    index_failure: Mutex<Option<IndexFailure>>,
+}
+
+/// Why a scope has not the index that it should have.
+#[derive(Debug, Clone)]
+pub(crate) struct IndexFailure {
+    pub(crate) what: String,
+    /// Rows that were to be indexed; `None`: it was a saved index that could not be read.
+    pub(crate) rows: Option<u32>,
 }
 
 const NONE: u32 = u32::MAX;
@@ -92,7 +101,8 @@ impl Links {
 impl Cell {
     pub(crate) fn new(scope: Scope, slab: Slab, closed: Slab) -> Self {
         let links = Mutex::new(Links::of(&slab));
-        Self { scope, view: RwLock::new(Arc::new(View { slab, closed, index: None })), links }
+        let view = RwLock::new(Arc::new(View { slab, closed, index: None }));
+        Self { scope, view, links, index_failure: Mutex::default() }
     }
 
     /// The scope as it is now. The lock is held for the copy of a pointer.
@@ -108,6 +118,14 @@ impl Cell {
     /// Shows searches another view.
     pub(crate) fn publish(&self, _editing: &MutexGuard<'_, Links>, view: View) {
         *write(&self.view) = Arc::new(view);
+    }
+
+    pub(crate) fn index_failure(&self) -> Option<IndexFailure> {
+        self.index_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_index_failure(&self, failure: Option<IndexFailure>) {
+        *self.index_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 }
 
@@ -165,14 +183,14 @@ pub(crate) struct Shared {
     pub(crate) buffers: Arc<Buffers>,
     known: RwLock<Known>,
     checkpoint: AtomicU64,
-    /// Stored vectors that did not fit their code, counted each time one was met.
+    /// Stored vectors that were lost when the store was opened, and those that did not fit their code, counted each time one
+    /// was met.
     pub(crate) damaged: AtomicU64,
-    /// Why the last build of an index failed.
-    pub(crate) index_failure: Mutex<Option<String>>,
 }
 
 impl Shared {
     pub(crate) fn new(options: VectorOptions, store: VectorStore) -> Self {
+        let damaged = AtomicU64::new(store.opened().damaged as u64);
         Self {
             options,
             kernel: Kernel::detect(),
@@ -181,8 +199,7 @@ impl Shared {
             buffers: Arc::default(),
             known: RwLock::default(),
             checkpoint: AtomicU64::new(0),
-            damaged: AtomicU64::new(0),
-            index_failure: Mutex::new(None),
+            damaged,
         }
     }
 
@@ -261,10 +278,6 @@ impl Shared {
     /// Called after the views that include it were published.
     pub(crate) fn set_checkpoint(&self, checkpoint: Seq) {
         self.checkpoint.store(checkpoint.0, Ordering::Release);
-    }
-
-    pub(crate) fn set_index_failure(&self, failure: Option<String>) {
-        *self.index_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 }
 

@@ -128,6 +128,18 @@ pub(crate) struct Filter {
     pub(crate) as_of: Option<u64>,
 }
 
+impl Filter {
+    /// Whether every row of the present passes.
+    pub(crate) const fn passes_all(&self) -> bool {
+        self.kinds.is_none() && self.valid_at.is_none() && self.as_of.is_none()
+    }
+
+    /// This filter as far as it tells rows of `slab` apart: where none has a time, each is true at any.
+    pub(crate) fn on(&self, slab: &Slab) -> Self {
+        Self { valid_at: self.valid_at.filter(|_| slab.spanned > 0), ..self.clone() }
+    }
+}
+
 impl Block {
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
@@ -297,6 +309,8 @@ pub(crate) struct Slab {
     pub(crate) rows: u32,
     /// Rows that were removed and still take room.
     pub(crate) dead: u32,
+    /// Blocks with rows that may not always be true.
+    pub(crate) spanned: u32,
     /// Grows when rows get other numbers.
     pub(crate) generation: u64,
 }
@@ -311,9 +325,12 @@ impl Slab {
         (&self.blocks[row as usize / BLOCK_ROWS], row as usize % BLOCK_ROWS)
     }
 
-    /// As [`locate`](Self::locate), with a block of the writer's own.
-    fn locate_mut(&mut self, row: u32) -> (&mut Block, usize) {
-        (Arc::make_mut(&mut self.blocks[row as usize / BLOCK_ROWS]), row as usize % BLOCK_ROWS)
+    /// Has `change` change the block of `row`, of the writer's own, at the place of it.
+    fn change(&mut self, row: u32, change: impl FnOnce(&mut Block, usize)) {
+        let block = Arc::make_mut(&mut self.blocks[row as usize / BLOCK_ROWS]);
+        let had_spans = block.spans.is_some();
+        change(block, row as usize % BLOCK_ROWS);
+        self.spanned += u32::from(block.spans.is_some() && !had_spans);
     }
 
     pub(crate) fn push(&mut self, row: &Row) -> u32 {
@@ -321,42 +338,49 @@ impl Slab {
         if number as usize / BLOCK_ROWS == self.blocks.len() {
             self.blocks.push(Arc::default());
         }
-        self.locate_mut(number).0.push(row);
+        self.change(number, |block, _| block.push(row));
         self.rows += 1;
         number
+    }
+
+    /// Adds a block that is whole behind others that are full.
+    pub(crate) fn push_block(&mut self, block: Block) {
+        self.rows += block.len() as u32;
+        self.spanned += u32::from(block.spans.is_some());
+        self.blocks.push(Arc::new(block));
     }
 
     /// Takes `row` out of the present.
     pub(crate) fn remove(&mut self, row: u32) {
         if self.locate(row).0.is_alive(row as usize % BLOCK_ROWS) {
-            let (block, at) = self.locate_mut(row);
-            block.alive[at / 64] &= !(1 << (at % 64));
+            self.change(row, |block, at| block.alive[at / 64] &= !(1 << (at % 64)));
             self.dead += 1;
         }
     }
 
     /// Gives `row` a time of its own, as the record `seq` says.
     pub(crate) fn set_own_span(&mut self, row: u32, own: Span, seq: u64) {
-        let (block, at) = self.locate_mut(row);
-        block.set_spans(at, Spans { own, ..block.spans_of(at) });
-        block.set_created(at, seq);
+        self.change(row, |block, at| {
+            block.set_spans(at, Spans { own, ..block.spans_of(at) });
+            block.set_created(at, seq);
+        });
     }
 
     /// Gives `row` its entity's type and time, as the record `seq` says.
     pub(crate) fn set_entity(&mut self, row: u32, kind: u32, entity: Span, seq: u64) {
-        let (block, at) = self.locate_mut(row);
-        let spans = block.spans_of(at);
-        block.kinds[at] = kind;
-        if spans.entity != entity {
-            block.set_spans(at, Spans { entity, ..spans });
-        }
-        block.set_created(at, seq);
+        self.change(row, |block, at| {
+            let spans = block.spans_of(at);
+            block.kinds[at] = kind;
+            if spans.entity != entity {
+                block.set_spans(at, Spans { entity, ..spans });
+            }
+            block.set_created(at, seq);
+        });
     }
 
     /// How many rows below `end` pass `filter`.
     pub(crate) fn count(&self, filter: &Filter, end: u32) -> u32 {
-        let all = filter.kinds.is_none() && filter.valid_at.is_none() && filter.as_of.is_none();
-        if all && end == self.rows {
+        if filter.passes_all() && end == self.rows {
             return self.alive();
         }
         let mut left = end as usize;
@@ -410,30 +434,60 @@ impl Slab {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK_ROWS, Block, Filter, MemoryId, Row, RowKey, Slot, Span, Spans};
+    use super::{BLOCK_ROWS, Block, Filter, MemoryId, Row, RowKey, Slab, Slot, Span, Spans};
     use crate::embedding::DIMENSIONS;
     use crate::vector::quantise::{Code, Quantised};
+
+    const SPAN: Span = Span { from: 10, to: 20 };
+
+    fn row(at: u64, own: Span) -> Row {
+        Row {
+            key: RowKey::new(MemoryId(at), 0),
+            entity: MemoryId(at),
+            kind: 0,
+            spans: Spans { own, entity: Span::ALWAYS },
+            slot: Slot(at as u32),
+            vector: Quantised { code: Code([1; DIMENSIONS]), scale: 1.0, error: 0.0 },
+            created: 0,
+            closed: None,
+        }
+    }
 
     fn block(rows: usize, closed: bool) -> Block {
         let mut block = Block::default();
         for at in 0..rows as u64 {
             let chance = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-            let span = if chance % 8 == 0 { Span { from: 10, to: 20 } } else { Span::ALWAYS };
             block.push(&Row {
-                key: RowKey::new(MemoryId(at), 0),
-                entity: MemoryId(at),
                 kind: (chance >> 3 & 15) as u32 / 5,
-                spans: Spans { own: span, entity: Span::ALWAYS },
-                slot: Slot(at as u32),
-                vector: Quantised { code: Code([1; DIMENSIONS]), scale: 1.0, error: 0.0 },
                 created: chance >> 7 & 63,
                 closed: closed.then_some(64 + (chance >> 13 & 63)),
+                ..row(at, if chance % 8 == 0 { SPAN } else { Span::ALWAYS })
             });
             if (chance >> 20) % 4 == 0 {
                 block.alive[at as usize / 64] &= !(1 << (at % 64));
             }
         }
         block
+    }
+
+    #[test]
+    fn a_moment_tells_rows_apart_only_where_some_have_a_time() {
+        let now = Filter { valid_at: Some(5), ..Filter::default() };
+        let mut slab = Slab::default();
+        for at in 0..600 {
+            slab.push(&row(at, Span::ALWAYS));
+        }
+        slab.set_entity(20, 1, Span::ALWAYS, 700);
+        assert!(now.on(&slab).passes_all());
+        let of_kind = Filter { kinds: Some(vec![1]), ..now.clone() }.on(&slab);
+        assert_eq!((of_kind.kinds, of_kind.valid_at), (Some(vec![1]), None));
+        slab.set_own_span(300, SPAN, 701);
+        slab.set_own_span(301, SPAN, 702);
+        assert_eq!((slab.spanned, now.on(&slab).valid_at), (1, Some(5)));
+        slab.set_entity(10, 1, SPAN, 703);
+        slab.push(&row(600, SPAN));
+        assert_eq!(slab.spanned, 3);
+        assert_eq!(slab.compacted(|row| row != 10 && row != 600).spanned, 1);
     }
 
     #[test]

@@ -24,7 +24,8 @@ use crate::embedding::{DIMENSIONS, ModelIdentity};
 use crate::projection::Stored;
 use crate::vector::PROJECTION_VERSION;
 use crate::vector::files::{
-    Content, FileError, Sink, array, nonsense, put_text, read_sealed, text_of, u32_of, u64_of, write_sealed,
+    Content, FileError, Sink, array, nonsense, put_text, read_sealed, remove, text_of, u32_of, u64_of,
+    write_sealed,
 };
 use crate::vector::fold::EntityRow;
 use crate::vector::index::{Hnsw, IndexError, IndexSettings};
@@ -105,6 +106,8 @@ pub struct Snapshot {
     pub(crate) kinds: Kinds,
     pub(crate) views: Vec<(Scope, Arc<View>)>,
     pub(crate) entities: HashMap<MemoryId, EntityRow>,
+    /// Living rows of a scope below which it has no index.
+    pub(crate) indexed_from: u32,
 }
 
 /// Where the state of a projection in `dir` is.
@@ -124,7 +127,8 @@ impl Snapshot {
         self.checkpoint
     }
 
-    /// Writes the state, and each index that no file holds yet. A crash leaves the old files or the new ones.
+    /// Writes the state, and each index that no file holds yet, and removes those of scopes that have become too small for one. A
+    /// crash leaves the old files or the new ones.
     ///
     /// # Errors
     ///
@@ -145,8 +149,13 @@ impl Snapshot {
             self.put_content(sink)
         })?;
         for (scope, view) in &self.views {
-            if let Some(index) = view.index.as_ref().filter(|index| !index.saved.load(Ordering::Relaxed)) {
-                self.write_index(scope, &view.slab, index)?;
+            match &view.index {
+                Some(index) if !index.saved.load(Ordering::Relaxed) => {
+                    self.write_index(scope, &view.slab, index)?;
+                }
+                // That of a larger scope is about to be read, after a start.
+                None if view.slab.alive() < self.indexed_from => remove(&index_path(&self.dir, scope))?,
+                Some(_) | None => (),
             }
         }
         Ok(())
@@ -275,14 +284,14 @@ fn slab_of(source: &mut Content, file_bytes: u64, kinds: u32, slots: u64) -> io:
     if u64::from(rows) * ROW_BYTES > file_bytes {
         return Err(nonsense("there are more rows than bytes"));
     }
-    let mut slab = Slab { rows, ..Slab::default() };
+    let mut slab = Slab::default();
     let mut left = rows as usize;
     while left > 0 {
         let len = left.min(BLOCK_ROWS);
         let block = block_of(source, len, kinds, slots)?;
         let alive = (0..BLOCK_ROWS).filter(|&at| block.is_alive(at)).count();
         slab.dead += (len.checked_sub(alive).ok_or(nonsense("more rows live than there are"))?) as u32;
-        slab.blocks.push(Arc::new(block));
+        slab.push_block(block);
         left -= len;
     }
     Ok(slab)

@@ -55,8 +55,8 @@ impl MemoryWriter {
         self.damaged.store(false, Ordering::Relaxed);
         self.awaited = None;
         let seq = self.checkpoint();
-        self.positions.advance(Part::Graph, seq);
         self.positions.memory_changed();
+        self.positions.advance(Part::Graph, seq);
         Ok(seq)
     }
 

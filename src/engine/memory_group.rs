@@ -61,7 +61,7 @@ impl MemoryWriter {
             }
             return Vec::new();
         }
-        if let Err(error) = self.follow_log() {
+        if let Err(error) = self.fold_to_head() {
             for pending in group {
                 let name = Part::Graph.name();
                 let _ = pending.answer.send(Err(SubmitError::Unavailable { name, error: error.clone() }));
@@ -87,7 +87,6 @@ impl MemoryWriter {
         let mut records = Vec::new();
         let Placed { waiting, again } = placed(decided, results, self.log.head(), &mut records);
         let folded = self.fold(&records);
-        self.positions.memory_changed();
         self.show_agents(&records);
         for (answer, told) in waiting {
             let _ = answer.send(match (&folded, told) {

@@ -209,19 +209,9 @@ impl MemoryWriter {
         let is_due = self.is_behind() || self.may_go_on();
         if is_due {
             // A failure has been made visible; the next command says it again.
-            let _ = self.follow_log();
+            let _ = self.fold_to_head();
         }
         is_due
-    }
-
-    /// Brings the graph up to the log's head. Where it had stopped, that may be more of the memory than readers know of.
-    pub(super) fn follow_log(&mut self) -> Result<(), String> {
-        let had_stopped = self.positions.get(Part::Graph).stopped.is_some();
-        self.fold_to_head()?;
-        if had_stopped {
-            self.positions.memory_changed();
-        }
-        Ok(())
     }
 
     /// Refreshes the statistics of the database and gives free pages back, while nobody waits.
@@ -276,9 +266,10 @@ impl MemoryWriter {
         let Some(graph) = self.graph.as_mut().filter(|_| contiguous) else {
             return self.fold_to_head();
         };
-        if let Err(error) = Stepwise::new(graph, &mut self.steps).apply(records) {
-            return Err(self.stopped(&error));
-        }
+        let folded = Stepwise::new(graph, &mut self.steps).apply(records);
+        // Before anybody hears that it is there. What fails may be there in part.
+        self.positions.memory_changed();
+        folded.map_err(|error| self.stopped(&error))?;
         // A reader may have met damage meanwhile, which only the next start mends.
         if !self.damaged.load(Ordering::Relaxed) {
             self.positions.advance(Part::Graph, self.checkpoint());
@@ -299,7 +290,15 @@ impl MemoryWriter {
             return Err("there is none; restart the server to rebuild it from the log".to_owned());
         };
         // What others appended meanwhile, as agents that talk do, makes no step larger.
-        match catch_up(&reader, &mut Stepwise::new(graph, &mut self.steps), &mut |_, _| {}) {
+        let mut stepwise = Stepwise::new(graph, &mut self.steps);
+        let folded = catch_up(&reader, &mut stepwise, &mut |_, _| {});
+        // Before anybody hears that it is there. A graph that had stopped may have more of the memory than readers know of; over
+        // messages only its checkpoint moves.
+        let had_stopped = self.positions.get(Part::Graph).stopped.is_some();
+        if stepwise.has_folded() || (folded.is_ok() && had_stopped) {
+            self.positions.memory_changed();
+        }
+        match folded {
             Ok(seq) => {
                 self.positions.advance(Part::Graph, seq);
                 Ok(())

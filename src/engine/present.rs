@@ -1,9 +1,7 @@
 //! The graph as decisions read it.
 
 use caxton_events::{AgentId, MemoryId, Scope};
-use caxton_projections::graph::{
-    Direction, Entity, EntityFilter, GraphReader, Observation, ReadError, Relation, RelationFilter,
-};
+use caxton_projections::graph::{Entity, GraphReader, Observation, ReadError, Relation};
 
 use crate::commands::{Present, PresentEntity, PresentObservation, PresentRelation};
 
@@ -69,16 +67,7 @@ impl Present for Folded {
     }
 
     fn entities_of(&self, scope: &Scope, entity_types: &[String]) -> Result<Vec<MemoryId>, ReadError> {
-        all_pages(|after| {
-            let filter = EntityFilter {
-                scopes: vec![scope.clone()],
-                entity_types: entity_types.to_vec(),
-                after,
-                limit: PAGE_ROWS,
-                ..EntityFilter::default()
-            };
-            Ok(self.0.list_entities(&filter)?.into_iter().map(|row| row.id).collect())
-        })
+        all_pages(|after| self.0.entity_ids_in(scope, entity_types, after, PAGE_ROWS))
     }
 
     fn observation(&self, id: MemoryId) -> Result<Option<PresentObservation>, ReadError> {
@@ -90,9 +79,7 @@ impl Present for Folded {
     }
 
     fn observations_of(&self, entity: MemoryId) -> Result<Vec<MemoryId>, ReadError> {
-        all_pages(|after| {
-            Ok(self.0.observations_of(entity, after, PAGE_ROWS)?.into_iter().map(|row| row.id).collect())
-        })
+        all_pages(|after| self.0.observation_ids_of(entity, after, PAGE_ROWS))
     }
 
     fn relation(&self, id: MemoryId) -> Result<Option<PresentRelation>, ReadError> {
@@ -113,9 +100,9 @@ impl Present for Folded {
         let mut all: Vec<(MemoryId, Scope)> = Vec::new();
         loop {
             let after = all.last().map(|(id, _)| *id);
-            let rows = self.0.relations_of(entity, Direction::Both, &[], 0.0, after, PAGE_ROWS)?;
-            let last_page = rows.len() < PAGE_ROWS;
-            all.extend(rows.into_iter().map(|row| (row.id, row.scope)));
+            let page = self.0.relation_ids_of(entity, after, PAGE_ROWS)?;
+            let last_page = page.len() < PAGE_ROWS;
+            all.extend(page);
             if last_page {
                 return Ok(all);
             }
@@ -123,15 +110,7 @@ impl Present for Folded {
     }
 
     fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError> {
-        all_pages(|after| {
-            let filter = RelationFilter {
-                scopes: vec![scope.clone()],
-                after,
-                limit: PAGE_ROWS,
-                ..RelationFilter::default()
-            };
-            Ok(self.0.list_relations(&filter)?.into_iter().map(|row| row.id).collect())
-        })
+        all_pages(|after| self.0.relation_ids_in(scope, after, PAGE_ROWS))
     }
 
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {

@@ -31,10 +31,12 @@ use crate::{failure, telemetry};
 const STEP_RECORDS: u64 = 20_000;
 /// The same for the graph, whose records take microseconds: each step begins with nothing read ahead.
 const STEP_RECORDS_GRAPH: u64 = 60_000;
+/// The same for vectors: the model may have to go over each of them, while an erasure or the end of the server waits.
+const STEP_RECORDS_VECTORS: u64 = 1_000;
 /// Records behind the log at which a new one is handed over: its keeper folds the rest while others wait.
 const NEAR_RECORDS: u64 = 1_000;
 /// Why nothing more is built at the end.
-const STOPS: &str = "the server stops";
+pub(super) const STOPS: &str = "the server stops";
 /// So often the new one runs after a log that grows; then its keeper folds what is left.
 const ROUNDS_MAX: u32 = 16;
 
@@ -359,7 +361,11 @@ impl Rebuilds {
 
     /// Folds until the projection is near the end of the log.
     fn follow(&self, part: Part, projection: &mut dyn Projection) -> Result<(), Failed> {
-        let records = if part == Part::Graph { STEP_RECORDS_GRAPH } else { STEP_RECORDS };
+        let records = match part {
+            Part::Graph => STEP_RECORDS_GRAPH,
+            Part::Talk => STEP_RECORDS,
+            Part::Vectors => STEP_RECORDS_VECTORS,
+        };
         for _ in 0..ROUNDS_MAX {
             let head = self.log.head().seq;
             while projection.checkpoint() < head {

@@ -29,6 +29,14 @@ pub(super) fn refold(graph: &GraphReader, vectors: &mut Vectors) -> Result<(), R
     let (mut records, mut after) = (Vec::with_capacity(ROWS_MAX), None);
     // A row was at least one event, so there are at least as many positions as batches.
     let mut batch = Seq::ZERO;
+    let mut fold_full = |records: &mut Vec<Record>| -> Result<(), ApplyError> {
+        if records.len() >= ROWS_MAX {
+            batch = batch.next();
+            vectors.fold(records, batch.min(checkpoint))?;
+            records.clear();
+        }
+        Ok(())
+    };
     loop {
         let filter = EntityFilter { after, limit: ROWS_MAX, ..EntityFilter::default() };
         let entities = graph.list_entities(&filter)?;
@@ -36,17 +44,14 @@ pub(super) fn refold(graph: &GraphReader, vectors: &mut Vectors) -> Result<(), R
         for entity in entities {
             let id = entity.id;
             records.push(created(entity));
+            fold_full(&mut records)?;
             let mut last: Option<MemoryId> = None;
             loop {
                 let observations = graph.observations_of(id, last, ROWS_MAX)?;
                 let Some(newest) = observations.last().map(|observation| observation.id) else { break };
                 records.extend(observations.into_iter().map(added));
                 last = Some(newest);
-                if records.len() >= ROWS_MAX {
-                    batch = batch.next();
-                    vectors.fold(&records, batch.min(checkpoint))?;
-                    records.clear();
-                }
+                fold_full(&mut records)?;
             }
         }
         after = Some(last);
@@ -80,26 +85,4 @@ fn record(seq: Seq, event: MemoryEvent) -> Record {
 }
 
 #[cfg(test)]
-mod tests {
-    use caxton_events::memory::Validity;
-    use caxton_events::{MemoryId, Seq, Timestamp};
-    use caxton_projections::graph::Observation;
-
-    use super::added;
-
-    #[test]
-    fn a_text_counts_from_the_record_that_made_it_what_it_is() {
-        let observation = Observation {
-            id: MemoryId(2),
-            entity: MemoryId(1),
-            content: "as it is now".to_owned(),
-            validity: Validity::default(),
-            created_at: Timestamp::EPOCH,
-            created_seq: Seq(5),
-            actor: "ada".to_owned(),
-            updated_at: Timestamp::EPOCH,
-            updated_seq: Seq(50),
-        };
-        assert_eq!(added(observation).seq, Seq(50));
-    }
-}
+mod tests;

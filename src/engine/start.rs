@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caxton_events::log::{
     self, AppendError, Batch, Durability, Encrypt, Filter, Log, LogClosed, LogOptions, OpenError, ReadError,
@@ -16,6 +16,7 @@ use caxton_events::log::{
 use caxton_events::{Draft, Event, Kind, Seq, SystemEvent};
 use caxton_projections::base::BASE_DIR;
 use caxton_projections::driver::CatchUpError;
+use caxton_projections::embedding::store::Opened;
 use caxton_projections::embedding::{
     Embedder, EmbeddingService, ModelIdentity, Precision, StoreError, VectorStore,
 };
@@ -44,7 +45,7 @@ use super::signing::{self, SigningKeyError};
 use super::start_graph::{Ends, StartedGraph, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
 use super::steps::StepLimits;
-use super::vector_fold::{Retry, VectorFold, fold_beside};
+use super::vector_fold::{Retry, Saving, VectorFold, fold_beside};
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
 use crate::commands::talk::Settings;
 use crate::failure;
@@ -83,11 +84,12 @@ pub struct EngineOptions {
     pub group_writes_max: usize,
     /// What is folded into the graph in one transaction.
     pub steps: StepLimits,
-    /// Records folded into the vectors in one step. At least 1.
+    /// Records folded into the vectors in one step, which ends earlier with 1 MiB of their contents. At least 1.
     pub vector_records_max: usize,
     /// How long a write with `wait=indexed` waits for the vectors.
     pub index_timeout: Duration,
-    /// How often vectors are saved, so that a crash replays little.
+    /// The least time between two saves of the vectors, so that a crash replays little. It is 30 times as long as the last one took
+    /// where that is more, and an hour where nothing came that they fold.
     pub save_vectors_every: Duration,
     /// Limits of messages and conversations.
     pub talk: Settings,
@@ -489,7 +491,7 @@ fn start_vectors(
         log: log.clone(),
         positions: Arc::clone(positions),
         stopping: Arc::clone(stopping),
-        save_every: options.save_vectors_every,
+        saving: Saving::every(options.save_vectors_every, Instant::now()),
         records_max: options.vector_records_max.max(1),
         offers,
         retry: Retry::default(),
@@ -537,6 +539,7 @@ fn open_vectors(
     let dir = options.data_dir.join("vectors");
     inherit_vectors(&options.data_dir, log);
     let store = VectorStore::open(&dir, embedding.identity()).map_err(StartError::Store)?;
+    tell_damage(store.opened());
     let embedder: Arc<dyn Embedder> = Arc::clone(embedding) as Arc<dyn Embedder>;
     let mut vectors = Vectors::open(&dir, options.vectors, store, embedder).map_err(StartError::Vectors)?;
     if let Some(refused) = &vectors.opened().refused {
@@ -552,4 +555,19 @@ fn open_vectors(
         vectors.reset().map_err(StartError::Rebuild)?;
     }
     Ok(Some((vectors, Arc::clone(embedding))))
+}
+
+/// Says what of the store of vectors is of no use any more.
+fn tell_damage(Opened { cut, damaged, set_aside, .. }: &Opened) {
+    if let Some(aside) = set_aside {
+        let aside = aside.display();
+        tracing::warn!(%aside, "the store of vectors could not be used and was set aside; texts are embedded anew");
+    }
+    if *cut > 0 || *damaged > 0 {
+        tracing::warn!(
+            cut,
+            damaged,
+            "vectors of the store are damaged or were cut off; their texts are embedded again when needed"
+        );
+    }
 }

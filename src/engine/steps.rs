@@ -105,11 +105,17 @@ impl Steps {
 pub(super) struct Stepwise<'a> {
     projection: &'a mut dyn Projection,
     steps: &'a mut Steps,
+    has_folded: bool,
 }
 
 impl<'a> Stepwise<'a> {
     pub(super) fn new(projection: &'a mut dyn Projection, steps: &'a mut Steps) -> Self {
-        Self { projection, steps }
+        Self { projection, steps, has_folded: false }
+    }
+
+    /// Whether it was given records, of which some may be folded also where that failed.
+    pub(super) const fn has_folded(&self) -> bool {
+        self.has_folded
     }
 }
 
@@ -137,6 +143,7 @@ impl Projection for Stepwise<'_> {
 
     fn fold(&mut self, records: &[Record], through: Seq) -> Result<(), ApplyError> {
         let mut rest = records;
+        self.has_folded |= !records.is_empty();
         while !rest.is_empty() {
             let (step, behind) = rest.split_at(self.steps.next(rest));
             let last = step.last().filter(|_| !behind.is_empty());
@@ -276,6 +283,16 @@ mod tests {
         stepwise.fold(&[], Seq(12)).unwrap();
         assert_eq!(stepwise.checkpoint(), Seq(12));
         assert_eq!(folded.0, [(3, 3), (3, 6), (1, 9), (0, 12)]);
+    }
+
+    #[test]
+    fn a_checkpoint_that_moves_alone_is_told_from_records() {
+        let (mut folded, mut steps) = (Folded::default(), Steps::new(StepLimits::default()));
+        let mut stepwise = Stepwise::new(&mut folded, &mut steps);
+        stepwise.fold(&[], Seq(3)).unwrap();
+        assert!(!stepwise.has_folded());
+        stepwise.fold(&records("ss"), Seq(9)).unwrap();
+        assert!(stepwise.has_folded());
     }
 
     #[test]

@@ -239,11 +239,18 @@ pub(super) fn answer(waiting: Waiting, records: &mut [Record]) {
 pub(super) fn store(mut store: TalkStore, stop: &Receiver<()>, scrubs: &Receiver<Scrub>) {
     let mut going_on = true;
     let mut knows_numbers = false;
+    let mut fails = false;
     loop {
         let started = Instant::now();
-        if let Err(error) = store.flush() {
-            tracing::error!(error = %failure::chain(&error), "could not store agents and conversations; the next start folds them from the log");
-            return;
+        match store.flush() {
+            // It is tried again after each pause, and told once.
+            Err(error) if !std::mem::replace(&mut fails, true) => {
+                tracing::warn!(error = %failure::chain(&error), "could not store agents and conversations; it is tried again, and what is not stored in the end is folded from the log at the next start");
+            }
+            Ok(()) if std::mem::take(&mut fails) => {
+                tracing::info!("agents and conversations are stored again");
+            }
+            Ok(()) | Err(_) => (),
         }
         if !going_on {
             break;

@@ -12,7 +12,7 @@ use caxton_events::log::{Batch, IdempotencyKey, Log, LogOptions};
 use caxton_events::memory::{Chosen, Later, Validity};
 use caxton_events::{Draft, Scope, Seq, SystemEvent, Timestamp};
 use caxton_projections::graph::EntityFilter;
-use caxton_projections::queries::{Search, SearchError, SearchMode};
+use caxton_projections::queries::{Search, SearchAnswer, SearchError, SearchMode};
 use caxton_projections::view::Part;
 
 use super::searches::Asking;
@@ -398,7 +398,31 @@ fn what_one_agent_owns_is_found_behind_any_number_of_others() {
         "there was no time to look further, and that is said"
     );
     let more = Search { owner: None, limit: 1_100, ..search }.ask(&untimed).unwrap();
-    assert!(more.hits.len() < 1_100 && !more.exact && !more.complete, "some are lacking, and that is said");
+    assert_eq!((more.hits.len(), more.exact, more.complete), (1_100, true, true));
+    engine.stop();
+}
+
+#[test]
+fn what_others_know_is_found_behind_any_number_of_rows_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    for hundred in 0..12 {
+        submit(&engine, (0..100).map(|n| create("talkative", &format!("curves {hundred}x{n}"))).collect());
+    }
+    submit(
+        &engine,
+        vec![create("quiet", "curves, of which there is so much more to be told than by anybody else")],
+    );
+    let search =
+        Search { text: "curves".to_owned(), scopes: vec![Scope::Global], limit: 2, ..Search::default() };
+    let found =
+        |answer: &SearchAnswer| answer.hits.iter().map(|hit| hit.entity.name.clone()).collect::<Vec<_>>();
+    let answer = search.ask(&engine.view().clone().timed(|| Duration::ZERO)).unwrap();
+    assert_eq!((found(&answer), answer.complete), (vec!["talkative".to_owned(), "quiet".to_owned()], true));
+    let hours = AtomicU64::new(0);
+    let late = move || Duration::from_secs(3_600 * hours.fetch_add(1, Ordering::Relaxed));
+    let answer = search.ask(&engine.view().clone().timed(late)).unwrap();
+    assert_eq!((found(&answer), answer.complete), (vec!["talkative".to_owned()], false), "and that is said");
     engine.stop();
 }
 

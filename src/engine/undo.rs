@@ -324,7 +324,7 @@ impl MemoryWriter {
         if let (None, Some(reason)) = (&self.graph, &self.awaited) {
             return Err(SubmitError::Rebuilding { name, reason: reason.clone() }.into());
         }
-        self.follow_log().map_err(|error| SubmitError::Unavailable { name, error })?;
+        self.fold_to_head().map_err(|error| SubmitError::Unavailable { name, error })?;
         let key = ask.idempotency.as_ref().map(|asked| asked.scoped(&actor(ask)));
         if let (Some(key), Some(asked)) = (&key, &ask.idempotency)
             && let Some(known) = self.log.reader().key(key)?
@@ -430,7 +430,6 @@ impl MemoryWriter {
         (outcome.last, outcome.recorded_at, outcome.is_recorded) =
             (appended.last, appended.recorded_at, true);
         let folded = self.fold(&records);
-        self.positions.memory_changed();
         self.show_agents(&records);
         let (name, last) = (Part::Graph.name(), appended.last);
         folded.map_err(|error| SubmitError::ProjectionStopped { name, error, last })?;

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use caxton_events::log::{Filter, Reader};
-use caxton_events::{Record, Subject};
-use caxton_projections::driver::catch_up_to;
+use caxton_events::{Event, Kind, Record, Seq, Subject, SystemEvent};
+use caxton_projections::driver::CatchUpError;
 use caxton_projections::graph::GraphReader;
 use caxton_projections::projection::Projection;
 use caxton_projections::vector::Vectors;
@@ -15,7 +15,7 @@ use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::Receiver;
 
 use super::erase::ScrubVectors;
-use super::rebuild::Offer;
+use super::rebuild::{Offer, STOPS};
 use crate::{failure, telemetry};
 
 /// How long the thread waits for records before it looks whether it should stop.
@@ -24,10 +24,17 @@ const IDLE: Duration = Duration::from_millis(200);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The same after many: what fails each time may cost the model as much as what goes well.
 const RETRY_MAX: Duration = Duration::from_mins(1);
+/// Content of the records that are folded at a time, in bytes: whoever stops the thread, or has something erased, waits until the
+/// model has been at it.
+const STEP_BYTES_MAX: u64 = 1 << 20;
 /// Records folded at a time while something else is waited for, which may wait as long for the last of them.
 const BESIDE_RECORDS: usize = 128;
 /// Records behind the log from which vectors are folded beside the graph.
 const BESIDE_MIN: u64 = 2_000;
+/// So many times as long as a save took, the next one is waited for: all of the state is written, and nothing folded meanwhile.
+const SAVE_SHARE: u32 = 30;
+/// How often the state is saved where only its checkpoint has moved, over messages mostly: passing over them again takes no time.
+const SAVE_CHECKPOINT_EVERY: Duration = Duration::from_hours(1);
 
 pub(super) struct VectorFold {
     pub(super) vectors: Vectors,
@@ -37,8 +44,7 @@ pub(super) struct VectorFold {
     pub(super) log: Reader,
     pub(super) positions: Arc<Positions>,
     pub(super) stopping: Arc<AtomicBool>,
-    /// How often unsaved vectors are saved while the thread runs.
-    pub(super) save_every: Duration,
+    pub(super) saving: Saving,
     /// Records folded at a time: more would keep `wait=indexed` waiting, fewer would starve the batching of the model.
     pub(super) records_max: usize,
     /// Another fold to take in place of the one in use.
@@ -68,21 +74,59 @@ impl Retry {
     }
 }
 
-/// Folds the next records, `max` at the most; how many there were.
-fn fold_some(vectors: &mut Vectors, log: &Reader, max: usize) -> Result<usize, String> {
-    let head = log.head().seq;
+/// When vectors are saved while the thread runs.
+#[derive(Debug)]
+pub(super) struct Saving {
+    /// The least time between two saves.
+    every: Duration,
+    /// When the last one ended, well or not.
+    at: Instant,
+    took: Duration,
+}
+
+impl Saving {
+    pub(super) fn every(every: Duration, now: Instant) -> Self {
+        Self { every, at: now, took: Duration::ZERO }
+    }
+
+    fn is_due(&self, now: Instant, unsaved: u64, has_moved: bool) -> bool {
+        let wait = self.every.max(self.took.saturating_mul(SAVE_SHARE));
+        let wait = if unsaved > 0 { wait } else { wait.max(SAVE_CHECKPOINT_EVERY) };
+        (unsaved > 0 || has_moved) && now.saturating_duration_since(self.at) >= wait
+    }
+
+    fn note(&mut self, began: Instant, ended: Instant) {
+        (self.at, self.took) = (ended, ended.saturating_duration_since(began));
+    }
+}
+
+/// Folds the next records up to `until`, which lies behind the checkpoint, `max` at the most; how many there were.
+fn fold_some(vectors: &mut Vectors, log: &Reader, until: Seq, max: usize) -> Result<usize, String> {
     if log.has_gaps() {
         vectors.expect_gaps();
     }
-    let filter = Filter { until: Some(head), kinds: Some(vectors.kinds()), ..Filter::default() };
-    let records: Vec<Record> = log
-        .scan(vectors.checkpoint().next(), &filter)
-        .take(max)
-        .collect::<Result<_, _>>()
-        .map_err(|error| failure::chain(&error))?;
-    let through = records.last().filter(|_| records.len() == max).map_or(head, |last| last.seq);
+    let filter = Filter { until: Some(until), kinds: Some(vectors.kinds()), ..Filter::default() };
+    let mut scan = log.scan(vectors.checkpoint().next(), &filter);
+    let mut records: Vec<Record> = Vec::new();
+    let through = loop {
+        let is_full = records.len() >= max || scan.content_bytes() >= STEP_BYTES_MAX;
+        if let Some(last) = records.last().filter(|_| is_full) {
+            break last.seq;
+        }
+        match scan.next() {
+            Some(record) => records.push(record.map_err(|error| failure::chain(&error))?),
+            None => break reached(scan.stats().reached, until)?,
+        }
+    };
+    // Its snapshot is not kept while the model works.
+    drop(scan);
     vectors.fold(&records, through).map_err(|error| failure::chain(&error))?;
     Ok(records.len())
+}
+
+/// `until`, if a scan that ended came so far: what it did not see must not count as folded.
+fn reached(found: Seq, until: Seq) -> Result<Seq, String> {
+    if found < until { Err(CatchUpError::Short { found, head: until }.to_string()) } else { Ok(until) }
 }
 
 /// Does `work` while vectors that are far behind the log are folded on a thread of their own, until `work` is done or they
@@ -97,7 +141,7 @@ pub(super) fn fold_beside<T>(vectors: Option<&mut Vectors>, log: &Reader, work: 
     thread::scope(|scope| {
         let fold = || {
             while !done.load(Ordering::Relaxed) && vectors.checkpoint() < head {
-                if let Err(error) = fold_some(vectors, log, BESIDE_RECORDS) {
+                if let Err(error) = fold_some(vectors, log, head, BESIDE_RECORDS) {
                     tracing::warn!(%error, "could not fold the vectors beside the graph; they are folded behind it");
                     return;
                 }
@@ -126,8 +170,6 @@ impl VectorFold {
     /// Works until the engine stops; then saves. What is not folded by then is folded at the next start.
     pub(super) fn run(mut self) {
         let _told = Told(Arc::clone(&self.positions));
-        let mut saved_at = Instant::now();
-        let mut saved = self.vectors.checkpoint();
         while !self.stopping.load(Ordering::Relaxed) {
             if let Ok((erased, answer)) = self.scrubs.try_recv() {
                 // Who asked may have gone; the next start asks again.
@@ -146,13 +188,18 @@ impl VectorFold {
                 self.adopt(offer);
             }
             telemetry::projection_lagged(Part::Vectors.name(), self.lag());
-            if self.vectors.checkpoint() > saved && saved_at.elapsed() >= self.save_every {
+            if self.saving.is_due(Instant::now(), self.vectors.unsaved(), self.has_moved()) {
                 self.save();
-                saved_at = Instant::now();
-                saved = self.vectors.checkpoint();
             }
         }
-        self.save();
+        if self.vectors.unsaved() > 0 || self.has_moved() {
+            self.save();
+        }
+    }
+
+    /// Whether the checkpoint is another one than that on disk.
+    fn has_moved(&self) -> bool {
+        self.vectors.checkpoint() != self.vectors.saved()
     }
 
     /// Makes visible why the vectors do not go on. They are tried again all the same, so that it is told once, and again when it
@@ -168,35 +215,60 @@ impl VectorFold {
     }
 
     /// Folds what another fold lacks, or the one in use does, and takes it in place of that.
-    fn adopt(&mut self, Offer { mut fold, answer }: Offer<Vectors>) {
-        while fold.checkpoint() > self.vectors.checkpoint() {
-            if let Err(error) = self.fold_next() {
-                let _ = answer.send(Err(error));
-                return;
-            }
-        }
-        let checkpoint = self.vectors.checkpoint();
-        let adopted = catch_up_to(&self.log, &mut fold, checkpoint, &mut |_, _| ())
-            .map_err(|error| failure::chain(&error))
-            .and_then(|_| {
-                self.vectors.replace(fold).map_err(|fold| format!("it is at {}", fold.checkpoint()))
-            });
-        if adopted.is_ok() {
-            self.retry.note(true, Instant::now());
-            self.positions.advance(Part::Vectors, checkpoint);
-            self.positions.memory_changed();
-            self.save();
-        }
-        let _ = answer.send(adopted.map(|()| checkpoint));
+    fn adopt(&mut self, Offer { fold, answer }: Offer<Vectors>) {
+        let adopted = self.take(fold);
+        let _ = answer.send(adopted);
     }
 
-    /// Folds the order and leaves nothing of what it erases in the files.
-    fn scrub(&mut self, erased: &[Subject]) -> Result<(), String> {
-        let head = self.log.head().seq;
-        while self.vectors.checkpoint() < head {
+    fn take(&mut self, mut fold: Vectors) -> Result<Seq, String> {
+        while fold.checkpoint() > self.vectors.checkpoint() {
+            self.goes_on()?;
             self.fold_next()?;
         }
+        let checkpoint = self.vectors.checkpoint();
+        while fold.checkpoint() < checkpoint {
+            self.goes_on()?;
+            fold_some(&mut fold, &self.log, checkpoint, self.records_max)?;
+        }
+        self.vectors.replace(fold).map_err(|fold| format!("it is at {}", fold.checkpoint()))?;
+        self.retry.note(true, Instant::now());
+        self.positions.memory_changed();
+        self.positions.advance(Part::Vectors, checkpoint);
+        self.save();
+        Ok(checkpoint)
+    }
+
+    /// An error when the engine stops: what many steps would take is not begun any more.
+    fn goes_on(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Relaxed) { Err(STOPS.to_owned()) } else { Ok(()) }
+    }
+
+    /// Leaves nothing of what is erased in the files. What lies before the order need not be folded for that: it may be much, and
+    /// the model may fail over it.
+    fn scrub(&mut self, erased: &[Subject]) -> Result<(), String> {
+        self.forget(erased)?;
         self.vectors.scrub(&self.graph, erased).map_err(|error| failure::chain(&error))
+    }
+
+    /// Takes out what orders behind the checkpoint are about to: up to there the log shows nothing more of it. What the scopes of an
+    /// order hold that is folded already was written since.
+    fn forget(&mut self, erased: &[Subject]) -> Result<(), String> {
+        let (head, after) = (self.log.head().seq, self.vectors.checkpoint());
+        if after >= head {
+            return Ok(());
+        }
+        let kinds = Some(vec![Kind::ErasureOrdered]);
+        let mut orders =
+            self.log.scan(after.next(), &Filter { until: Some(head), kinds, ..Filter::default() });
+        for order in orders.by_ref() {
+            let order = order.map_err(|error| failure::chain(&error))?;
+            if let Event::System(SystemEvent::ErasureOrdered { mut subjects, .. }) = order.event {
+                subjects.retain(|subject| erased.contains(subject));
+                self.vectors.forget(&subjects);
+                self.positions.memory_changed();
+            }
+        }
+        reached(orders.stats().reached, head).map(drop)
     }
 
     /// Records that are in the log and not in the vectors.
@@ -205,43 +277,27 @@ impl VectorFold {
     }
 
     fn fold_next(&mut self) -> Result<(), String> {
-        let folded = fold_some(&mut self.vectors, &self.log, self.records_max);
+        let (head, before) = (self.log.head().seq, self.vectors.checkpoint());
+        let folded = fold_some(&mut self.vectors, &self.log, head, self.records_max);
         self.retry.note(folded.is_ok(), Instant::now());
-        let folded = folded?;
-        self.positions.advance(Part::Vectors, self.vectors.checkpoint());
-        if folded > 0 {
+        // Before anybody hears how far they are. Where one behind an order to erase fails, those before it are folded.
+        if self.vectors.checkpoint() > before && folded != Ok(0) {
             self.positions.memory_changed();
         }
+        folded?;
+        self.positions.advance(Part::Vectors, self.vectors.checkpoint());
         Ok(())
     }
 
     fn save(&mut self) {
+        let began = Instant::now();
         if let Err(error) = self.vectors.save() {
             let error = failure::chain(&error);
-            tracing::warn!(%error, "could not save the vectors; the next start folds them again from the log");
+            tracing::warn!(%error, "could not save the vectors; that is tried again, and a start folds them again from the log");
         }
+        self.saving.note(began, Instant::now());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::Retry;
-
-    #[test]
-    fn what_fails_again_and_again_is_tried_after_twice_as_long_each_time() {
-        let (mut retry, mut now) = (Retry::default(), Instant::now());
-        assert!(retry.is_due(now));
-        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            retry.note(false, now);
-            assert!(!retry.is_due(now + Duration::from_millis(seconds * 1_000 - 1)), "{seconds}");
-            now += Duration::from_secs(seconds);
-            assert!(retry.is_due(now), "{seconds}");
-        }
-        retry.note(true, now);
-        assert!(retry.is_due(now));
-        retry.note(false, now);
-        assert!(retry.is_due(now + Duration::from_secs(1)), "as after the first");
-    }
-}
+mod tests;

@@ -84,6 +84,46 @@ fn a_relation_to_nothing_is_refused() {
 }
 
 #[test]
+fn an_end_in_a_workspace_that_is_not_the_callers_has_no_name() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &[]);
+    let tea = json!({
+        "agent_id": "ada", "workspace": "lab", "memory_scope": "workspace", "entity_name": "secret tea",
+        "entity_type": "Drink",
+    });
+    let tea = server.post("/memory/entities", &tea).expect(201).json();
+    let likes = json!({
+        "agent_id": "ada", "workspace": "lab", "from_entity": "Ada", "to_entity": "secret tea",
+        "relation_type": "likes",
+    });
+    let likes = server.post("/memory/relations", &likes).expect(201).json();
+    assert_eq!(likes["to_entity"], "secret tea");
+    let one = format!("/memory/relations/{}?", likes["relation_id"].as_str().unwrap());
+    for (workspace, name) in [("lab", json!("secret tea")), ("office", Value::Null)] {
+        let get =
+            |path: &str| server.get(&format!("{path}agent_id=ada&workspace={workspace}")).expect(200).json();
+        let of_kind = |rows: &Value| {
+            rows.as_array().unwrap().iter().find(|row| row["kind"] == "relation").cloned().unwrap()
+        };
+        for row in [
+            &get("/memory/relations?")["relations"][0],
+            &get(&one),
+            &get("/memory/search?query=Ada&include_relations=true&")["results"][0]["relations"][0],
+            &of_kind(&get("/memory/entities/Ada/history?")["versions"])["relation"],
+            &of_kind(&get("/memory/diff?from=0&")["differences"])["after"],
+            &get("/memory/export?")["relations"][0],
+        ] {
+            assert_eq!(
+                (&row["from_entity"], &row["to_entity"]),
+                (&json!("Ada"), &name),
+                "{workspace}: {row}"
+            );
+            assert_eq!(row["to_entity_id"], tea["entity_id"]);
+        }
+    }
+}
+
+#[test]
 fn relations_are_listed_by_end_type_and_strength() {
     let server = Server::start();
     family(&server);

@@ -87,15 +87,56 @@ fn relations_of_others_do_not_hide_ones_own() {
         let body = json!({"agent_id": agent, "query": "hub", "include_relations": true});
         let answer = server.post("/memory/search", &body).expect(200).json();
         assert_eq!(names(&answer), ["hub"]);
-        answer["results"][0]["relations"].as_array().unwrap().clone()
+        answer["results"][0].clone()
     };
-    assert_eq!(found("bob").len(), 50);
-    let own = found("ada");
+    let relations = |hit: &Value| hit["relations"].as_array().unwrap().clone();
+    let (others, own) = (found("bob"), found("ada"));
+    assert_eq!((relations(&others).len(), &others["truncated"]), (50, &json!(true)), "ten are not shown");
+    assert_eq!(own.get("truncated"), None);
+    let own = relations(&own);
     assert_eq!(own.iter().map(|row| &row["to_entity"]).collect::<Vec<_>>(), [&json!("part 7")]);
     let listed = server.get("/memory/relations?agent_id=ada&entity=hub&limit=10").expect(200).json();
     assert_eq!(listed["count"], 1);
     let walk = server.get("/memory/graph/hub?agent_id=ada").expect(200).json();
     assert_eq!(walk["traversal_stats"]["edges_found"], 1);
+}
+
+#[test]
+fn relations_of_a_hit_are_those_of_the_time_that_is_asked_for() {
+    let server = Server::start();
+    tools(&server);
+    for (relation_type, time) in [
+        ("used", json!({"valid_from": "1990-01-01", "valid_to": "2000-01-01"})),
+        ("will_use", json!({"valid_from": "2200-01-01"})),
+    ] {
+        let mut body = json!({
+            "agent_id": "ada", "from_entity": "Ada", "to_entity": "htop", "relation_type": relation_type,
+        });
+        for (name, value) in time.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        server.post("/memory/relations", &body).expect(201);
+    }
+    let find = |time: &str| -> Vec<String> {
+        let path = format!("/memory/search?agent_id=ada&query=Ada&include_relations=true{time}");
+        let answer = server.get(&path).expect(200).json();
+        let relations = answer["results"][0]["relations"].as_array().unwrap().clone();
+        relations.iter().map(|row| row["relation_type"].as_str().unwrap().to_owned()).collect()
+    };
+    let seq = server.get("/memory/search?agent_id=ada&query=Ada").expect(200).json()["seq"].clone();
+    let range = |from: &str, to: &str| format!("&temporal_filter=date_range&start_date={from}&end_date={to}");
+    for (time, then) in [
+        (String::new(), &["uses"][..]),
+        (format!("&as_of={seq}"), &["uses"]),
+        ("&temporal_filter=all".to_owned(), &["uses", "used", "will_use"]),
+        ("&valid_at=1995-05-05".to_owned(), &["uses", "used"]),
+        (range("1980-01-01", "1990-01-02"), &["uses", "used"]),
+        (range("2000-01-01", "2001-01-01"), &["uses"]),
+        (range("2150-01-01", "2250-01-01"), &["uses", "will_use"]),
+        (format!("{}&as_of={seq}", range("1980-01-01", "1990-01-02")), &["uses", "used"]),
+    ] {
+        assert_eq!(find(&time), then, "{time}");
+    }
 }
 
 #[test]

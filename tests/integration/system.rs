@@ -1,5 +1,6 @@
 //! Health, figures, configuration, and the log as it can be read.
 
+use std::fs;
 use std::sync::Arc;
 
 use caxton::api::rest::RestOptions;
@@ -47,6 +48,27 @@ fn a_healthy_server_says_so_in_every_detail() {
     );
     assert_eq!(checks["status"], "healthy");
     assert!(checks["last_check"].is_string() && checks["next_check"].is_string());
+}
+
+#[test]
+fn damage_in_the_store_of_vectors_is_told() {
+    let server = Server::with_model();
+    let seq = server.entity("Ada", "Person", &["likes tea"])["seq"].as_u64().unwrap();
+    let search = format!("/memory/search?agent_id=ada&query=tea&mode=semantic&min_seq={seq}");
+    server.get(&search).expect(200);
+    let damaged = |server: &Server| {
+        server.get("/health/detailed").expect(200).json()["components"]["vectors"]["damaged"].clone()
+    };
+    assert_eq!(damaged(&server), 0);
+    let dir = server.leave();
+    let mut files = fs::read_dir(dir.path().join("vectors")).unwrap().map(|file| file.unwrap().path());
+    let keys = files.find(|path| path.extension().is_some_and(|extension| extension == "keys")).unwrap();
+    let mut bytes = fs::read(&keys).unwrap();
+    // The first record begins behind 64 bytes.
+    bytes[64] ^= 1;
+    fs::write(&keys, bytes).unwrap();
+    let server = Server::beside(dir, |_| ());
+    assert_eq!(damaged(&server), 1);
 }
 
 /// Three days, in microseconds.

@@ -318,3 +318,52 @@ fn too_many_waiting_queries_are_refused_at_once() {
         }
     });
 }
+
+/// Waits until so many threads have nothing to do.
+fn wait_for_idle(service: &EmbeddingService, count: usize) {
+    while service.counts.idle.load(Ordering::Relaxed) != count {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn threads_that_have_nothing_to_do_are_counted() {
+    let (go_sender, go) = unbounded();
+    let (model, seen) = scripted(Some(go));
+    let service = EmbeddingService::start(model, ServiceOptions { threads: 2, ..options() }).unwrap();
+    wait_for_idle(&service, 3);
+    std::thread::scope(|scope| {
+        let bulk = scope.spawn(|| service.embed(&["bulk"]).unwrap());
+        seen.recv().unwrap();
+        wait_for_idle(&service, 2);
+        let query = scope.spawn(|| service.embed_query("query").unwrap());
+        seen.recv().unwrap();
+        wait_for_idle(&service, 1);
+        for _ in 0..2 {
+            go_sender.send(()).unwrap();
+        }
+        bulk.join().unwrap();
+        query.join().unwrap();
+    });
+    wait_for_idle(&service, 3);
+}
+
+#[test]
+fn a_thread_leaves_those_that_have_nothing_to_do_their_share_of_the_queries() {
+    for (waiting, idle, then) in
+        [(0, 3, 1), (3, 0, 4), (3, 1, 2), (3, 3, 1), (4, 1, 3), (20, 0, 8), (20, 2, 7)]
+    {
+        let (model, seen) = scripted(None);
+        let (sender, queries) = bounded(100);
+        let (answer, _answers) = bounded(100);
+        let job =
+            || Job { texts: vec!["query".to_owned()], tokens: None, places: vec![0], answer: answer.clone() };
+        (0..waiting).for_each(|_| sender.send(job()).unwrap());
+        let counts = Arc::new(Counts { idle: AtomicUsize::new(idle), ..Counts::default() });
+        let queues = Queues { queries, bulk: never() };
+        let worker = Worker { embedder: model, queues, batch_size: 8, counts };
+        worker.run_queries(job());
+        assert_eq!(seen.recv().unwrap().len(), then, "{waiting} wait, {idle} are idle");
+        assert_eq!(worker.queues.queries.len(), waiting + 1 - then);
+    }
+}

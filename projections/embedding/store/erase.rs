@@ -3,23 +3,27 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::{
-    EMPTY, EMPTY_KEY, HEADER_BYTES, RECORD_BYTES, Slot, StoreError, VECTOR_BYTES, VectorStore, io_error,
-    lock, record_of, write,
+    Catalogue, EMPTY, EMPTY_KEY, HEADER_BYTES, RECORD_BYTES, Slot, StoreError, VECTOR_BYTES, VectorStore,
+    io_error, lock, read, record_of, write,
 };
 use crate::shred::shred_in;
 
 /// Bytes looked at together behind the last vector.
 const EMPTIED_BYTES: usize = 1 << 20;
+/// Vectors overwritten together.
+const RUN_ROWS_MAX: usize = EMPTIED_BYTES / VECTOR_BYTES;
 /// How names of files end that hold vectors, or say where they are.
 const ENDINGS: [&str; 3] = [".keys", ".vecs", ".damaged"];
 
 impl VectorStore {
     /// Overwrites every vector and its record but those in `keep`, and what lies behind the last one, on disk when this returns.
-    /// Their slots stay empty; whoever keeps slots must save anew, because [`digest`](Self::digest) has changed.
+    /// Their slots stay empty; whoever keeps slots must save anew, because [`digest`](Self::digest) has changed. What was emptied
+    /// before is left alone. Nothing is put meanwhile; who looks for a vector does not wait.
     ///
     /// # Errors
     ///
@@ -28,30 +32,47 @@ impl VectorStore {
         self.sync()?;
         let (keys_path, vecs_path) = (&self.inner.keys_path, &self.inner.vecs_path);
         let writer = lock(&self.inner.writer);
-        let mut catalogue = write(&self.inner.catalogue);
-        for slot in (0..catalogue.checks.len()).map(|index| Slot(index as u32)) {
-            if keep.contains(&slot) {
-                continue;
-            }
-            let at = u64::from(slot.0);
+        let runs = self.leaving(keep);
+        let zeros = vec![0; RUN_ROWS_MAX * VECTOR_BYTES];
+        for run in &runs {
             writer
                 .vecs
-                .write_all_at(&[0; VECTOR_BYTES], at * VECTOR_BYTES as u64)
+                .write_all_at(&zeros[..run.len() * VECTOR_BYTES], (run.start * VECTOR_BYTES) as u64)
                 .map_err(io_error("write", vecs_path))?;
+        }
+        empty_from(&writer.vecs, (self.len() * VECTOR_BYTES) as u64).map_err(io_error("write", vecs_path))?;
+        // Before the records: one that is empty says that its vector is.
+        writer.vecs.sync_data().map_err(io_error("sync", vecs_path))?;
+        for run in &runs {
+            let records: Vec<u8> =
+                run.clone().flat_map(|index| record_of(EMPTY_KEY, EMPTY, Slot(index as u32))).collect();
             writer
                 .keys
-                .write_all_at(
-                    &record_of(EMPTY_KEY, EMPTY, slot),
-                    HEADER_BYTES as u64 + at * RECORD_BYTES as u64,
-                )
+                .write_all_at(&records, (HEADER_BYTES + run.start * RECORD_BYTES) as u64)
                 .map_err(io_error("write", keys_path))?;
-            catalogue.checks[slot.0 as usize] = EMPTY;
+            write(&self.inner.catalogue).checks[run.clone()].fill(EMPTY);
         }
+        writer.keys.sync_data().map_err(io_error("sync", keys_path))?;
+        let mut catalogue = write(&self.inner.catalogue);
         catalogue.slots.retain(|_, slot| keep.contains(slot));
-        let end = (catalogue.checks.len() * VECTOR_BYTES) as u64;
-        empty_from(&writer.vecs, end).map_err(io_error("write", vecs_path))?;
-        writer.vecs.sync_data().map_err(io_error("sync", vecs_path))?;
-        writer.keys.sync_data().map_err(io_error("sync", keys_path))
+        runs.into_iter().flatten().for_each(|index| catalogue.note_emptied(index));
+        Ok(())
+    }
+
+    /// Slots that are not kept and were not emptied yet, in runs of neighbours.
+    fn leaving(&self, keep: &HashSet<Slot>) -> Vec<Range<usize>> {
+        let catalogue = read(&self.inner.catalogue);
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for index in 0..catalogue.checks.len() {
+            if catalogue.is_emptied(index) || keep.contains(&Slot(index as u32)) {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if run.end == index && run.len() < RUN_ROWS_MAX => run.end += 1,
+                Some(_) | None => runs.push(index..index + 1),
+            }
+        }
+        runs
     }
 
     /// Overwrites and removes what lies beside the files of this store: vectors of other models and precisions, and files that
@@ -66,6 +87,19 @@ impl VectorStore {
         let dir = self.inner.keys_path.parent().unwrap_or(Path::new("."));
         shred_in(dir, |name| ENDINGS.iter().any(|ending| name.ends_with(*ending)) && !is_own(name))
             .map_err(io_error("remove vectors of other models from", dir))
+    }
+}
+
+impl Catalogue {
+    fn is_emptied(&self, index: usize) -> bool {
+        self.emptied.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    pub(super) fn note_emptied(&mut self, index: usize) {
+        if self.emptied.len() <= index / 64 {
+            self.emptied.resize(index / 64 + 1, 0);
+        }
+        self.emptied[index / 64] |= 1 << (index % 64);
     }
 }
 

@@ -143,6 +143,55 @@ fn a_name_is_found_however_frequent_its_word_is() {
     assert_eq!(rows(&ask(&reader, "python library")).len(), 10);
 }
 
+#[test]
+fn the_telling_words_of_a_long_question_count_wherever_they_stand() {
+    let mut story = Story::default();
+    let talk = story.entity("global", "talk", "thing");
+    let common: Vec<String> = (0..60).map(|number| format!("w{number}x")).collect();
+    let common = common.join(" ");
+    for _ in 0..3 {
+        story.note(talk, &common);
+    }
+    let turbine = story.note(talk, "the turbine");
+    let reader = Fixture::told(&story, 100).graph.reader();
+    assert!(rows(&ask(&reader, &format!("{common} turbine"))).contains(&turbine), "behind frequent words");
+    let stop_words = "if I were to be there and you could not have been with them after all of this as it was for her or his";
+    assert_eq!(rows(&ask(&reader, &format!("{stop_words} turbine"))), [turbine]);
+}
+
+#[test]
+fn a_name_without_letters_is_found() {
+    let mut story = Story::default();
+    let crab = story.entity("global", "🦀", "animal");
+    let reader = Fixture::told(&story, 100).graph.reader();
+    for reader in [reader.as_of(Seq(1)), reader] {
+        let hits = ask(&reader, " 🦀 ");
+        assert_eq!(rows(&hits), [crab]);
+        assert!(hits.iter().all(|hit| hit.score > 0.0));
+        assert_eq!(rows(&ask(&reader, "🐙")), []);
+    }
+}
+
+#[test]
+fn a_character_is_found_in_a_script_without_spaces() {
+    let mut story = Story::default();
+    let tokyo = story.entity("global", "東京都", "city");
+    let osaka = story.entity("global", "大阪", "city");
+    let note = story.note(osaka, "大きな都市です");
+    let reader = Fixture::told(&story, 100).graph.reader();
+    for (text, then) in [
+        ("都", vec![tokyo, note]),
+        ("東", vec![tokyo]),
+        ("市", vec![note]),
+        ("東京", vec![tokyo]),
+        ("山", vec![]),
+    ] {
+        let mut found = rows(&ask(&reader, text));
+        found.sort_unstable();
+        assert_eq!(found, then, "{text}");
+    }
+}
+
 /// Numbers that look random, the same in each run.
 struct Dice(u64);
 

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use caxton_events::Seq;
+use caxton_events::{MemoryEvent, Seq};
 
 use super::{Fixture, Story, small};
 use crate::graph::{
@@ -388,33 +388,58 @@ fn upkeep_gives_space_back_and_changes_no_answer() {
     }
 }
 
-#[test]
-fn a_file_with_words_in_it_becomes_one_without() {
-    let mut story = Story::default();
-    let ada = story.entity("global", "ada", "person");
-    let note = story.note(ada, "likes tea");
-    let Fixture { graph, dir } = Fixture::told(&story, 9);
-    let digest = graph.reader().digest().unwrap();
-    drop(graph);
-    let file = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
-    file.execute_batch(
-        "CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, detail=none);
-         CREATE VIRTUAL TABLE texts_words USING fts5vocab(texts, instance);
-         CREATE VIRTUAL TABLE texts_past USING fts5(words, content='', contentless_delete=1, detail=none);
-         CREATE VIRTUAL TABLE texts_past_words USING fts5vocab(texts_past, instance);
-         INSERT INTO texts(rowid, words) VALUES (4, '1o_likes 1o_tea');
-         UPDATE meta SET version = 2; PRAGMA user_version = 2;",
-    )
+/// Makes a file what an earlier version had written.
+fn age(path: &std::path::Path, version: u32) {
+    let file = rusqlite::Connection::open(path).unwrap();
+    file.execute_batch(&format!(
+        "DROP INDEX idx_observations_content;
+         CREATE INDEX idx_observations_content ON observations(substr(CAST(content AS BLOB), 1, 64))
+             WHERE removed_seq IS NULL;
+         UPDATE scopes SET text_words = text_words + 1;
+         UPDATE figures SET text_words = 2 * text_words + 1 WHERE seq % 3 > 0;
+         UPDATE meta SET version = {version}; PRAGMA user_version = {version};"
+    ))
     .unwrap();
-    drop(file);
-    let graph = Graph::open(dir.path(), &small()).unwrap();
-    assert_eq!(graph.setting("user_version").unwrap(), "3");
-    assert_eq!(graph.checkpoint(), Seq(2));
-    assert_eq!(graph.reader().digest().unwrap(), digest);
-    let query = KeywordQuery { text: "tea".to_owned(), limit: 1, ..KeywordQuery::default() };
-    assert_eq!(graph.reader().keyword(&query).unwrap().first().map(|hit| hit.row), Some(note));
-    let file = rusqlite::Connection::open(graph.path()).unwrap();
-    let left =
-        file.query_row("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'texts%'", (), |row| row.get(0));
-    assert_eq!(left, Ok(0));
+    if version == 2 {
+        file.execute_batch(
+            "CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, detail=none);
+             CREATE VIRTUAL TABLE texts_words USING fts5vocab(texts, instance);
+             CREATE VIRTUAL TABLE texts_past USING fts5(words, content='', contentless_delete=1, detail=none);
+             CREATE VIRTUAL TABLE texts_past_words USING fts5vocab(texts_past, instance);
+             INSERT INTO texts(rowid, words) VALUES (4, '1o_likes 1o_tea');",
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_file_of_an_earlier_version_becomes_one_of_this_where_it_lies() {
+    let mut story = Story::default();
+    let ada = story.entity("agent:ada", "ada of the lab", "person");
+    let note = story.note(ada, "likes tea from 東京都");
+    let loom = story.entity("global", "loom", "machine");
+    let gone = story.note(loom, "makes caches and noise");
+    story.relate(ada, loom, "uses", 0.5);
+    story.rename(ada, "countess");
+    story.tell(MemoryEvent::ObservationRemoved { id: gone, entity: loom });
+    for version in [2, 3] {
+        let Fixture { graph, dir } = Fixture::told(&story, 9);
+        let digest = graph.reader().digest().unwrap();
+        drop(graph);
+        age(&dir.path().join(FILE_NAME), version);
+        let graph = Graph::open(dir.path(), &small()).unwrap();
+        assert_eq!(graph.setting("user_version").unwrap(), "4");
+        assert_eq!(graph.checkpoint(), Seq(7));
+        assert_eq!(graph.reader().digest().unwrap(), digest, "as if it had been folded anew");
+        assert_eq!(graph.reader().observation_by_content(loom, "makes tea").unwrap(), None);
+        let query = KeywordQuery { text: "tea".to_owned(), limit: 1, ..KeywordQuery::default() };
+        assert_eq!(graph.reader().keyword(&query).unwrap().first().map(|hit| hit.row), Some(note));
+        let file = rusqlite::Connection::open(graph.path()).unwrap();
+        let count = |what: &str| {
+            let sql = format!("SELECT count(*) FROM sqlite_schema WHERE {what}");
+            file.query_row(&sql, (), |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(count("name LIKE 'texts%'"), 0);
+        assert_eq!(count("name = 'idx_observations_content' AND sql LIKE '%entity_id%'"), 1);
+    }
 }

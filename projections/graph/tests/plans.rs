@@ -163,6 +163,38 @@ fn hops() -> Vec<(String, &'static str)> {
     ]
 }
 
+/// Queries of numbers of rows alone, and of an observation by its text.
+fn queries_of_numbers() -> Vec<(String, &'static str)> {
+    let ids = |table: &str, condition: &str| {
+        format!(
+            "SELECT id FROM {table} WHERE {condition} AND id > 5 AND removed_seq IS NULL ORDER BY 1 LIMIT 9"
+        )
+    };
+    let one_end = |end: &str| {
+        format!(
+            "SELECT r.id, s.scope FROM relations r CROSS JOIN scopes s ON s.id = r.scope_id
+             WHERE r.{end} = 1 AND r.id > 5 AND r.removed_seq IS NULL"
+        )
+    };
+    let both_ends =
+        || format!("{} UNION ALL {} ORDER BY 1 LIMIT 9", one_end("from_entity"), one_end("to_entity"));
+    vec![
+        (ids("observations", "entity_id = 1"), "USING COVERING INDEX idx_observations_entity"),
+        (ids("relations", "scope_id = 1"), "USING INDEX idx_relations_scope"),
+        (ids("entities", "scope_id = 1"), "USING INDEX idx_entities_scope"),
+        (ids("entities", "entity_type = 'a' AND scope_id = 1"), "USING INDEX idx_entities_type "),
+        (both_ends(), "USING COVERING INDEX idx_relations_from"),
+        (both_ends(), "USING COVERING INDEX idx_relations_to"),
+        (
+            "SELECT id FROM observations INDEXED BY idx_observations_content
+             WHERE substr(CAST(content AS BLOB), 1, 64) = substr(CAST('x' AS BLOB), 1, 64) AND content = 'x'
+                 AND entity_id = 1 AND removed_seq IS NULL"
+                .to_owned(),
+            "USING INDEX idx_observations_content (<expr>=? AND entity_id=?)",
+        ),
+    ]
+}
+
 /// The same as of a record, and what their plans say: of the rows that still are, and of those that were removed since.
 fn past_queries() -> Vec<(String, [&'static str; 2])> {
     let as_of = AsOf::seq(Seq(500));
@@ -302,7 +334,7 @@ fn every_hot_query_uses_its_index() {
         if analyzed {
             fixture.graph.analyze().unwrap();
         }
-        for (sql, then) in hot_queries().into_iter().chain(hops()) {
+        for (sql, then) in hot_queries().into_iter().chain(hops()).chain(queries_of_numbers()) {
             let plan = plan(&fixture, &sql);
             assert!(format!("{plan} ").contains(then), "{sql}\n{plan}");
             // The index that finds triples has the relations of an entity in the order of where they lead.

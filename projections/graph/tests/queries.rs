@@ -227,9 +227,81 @@ fn relations_of_other_scopes_take_no_room() {
         assert_eq!(around(Direction::Incoming, seen.clone()), own[1..]);
         assert_eq!(around(Direction::Both, RelationFilter { after: Some(own[0]), ..seen.clone() }), own[1..]);
         assert_eq!(around(Direction::Both, RelationFilter { valid_at: at(10), ..seen.clone() }), own[1..]);
-        assert_eq!(around(Direction::Both, RelationFilter { valid_at: at(9), ..seen }), own);
+        assert_eq!(around(Direction::Both, RelationFilter { valid_at: at(9), ..seen.clone() }), own);
+        let list = |filter: RelationFilter| {
+            let found = reader.list_relations(&RelationFilter { limit: 99, ..filter }).unwrap();
+            found.into_iter().map(|relation| relation.id).filter(|id| own.contains(id)).collect::<Vec<_>>()
+        };
+        for (since, until, then) in [(9, 10, &own[..]), (10, 20, &own[1..]), (0, 5, &own[..])] {
+            let valid_between = at(since).zip(at(until));
+            let filter = RelationFilter { valid_between, ..seen.clone() };
+            assert_eq!(around(Direction::Both, filter.clone()), then, "{since} {until}");
+            assert_eq!(list(filter), then, "{since} {until}");
+        }
         assert_eq!(around(Direction::Both, RelationFilter { limit: 99, ..all.clone() }).len(), 12);
         assert_eq!(around(Direction::Both, RelationFilter { scopes: scopes(&["agent:eve"]), ..all }), []);
+    }
+}
+
+#[test]
+fn the_numbers_of_rows_are_those_of_the_rows_in_pages() {
+    let mut story = Story::default();
+    let ada = story.entity("global", "ada", "person");
+    let loom = story.entity("global", "loom", "machine");
+    story.entity("agent:ada", "ada", "person");
+    let notes = [0; 5].map(|_| story.note(ada, "a note"));
+    story.relate(loom, ada, "serves", 0.5);
+    story.relate(ada, ada, "knows", 0.5);
+    let uses = story.relate(ada, loom, "uses", 0.5);
+    let before = caxton_events::Seq(story.records.len() as u64);
+    story.tell(MemoryEvent::ObservationRemoved { id: notes[1], entity: ada });
+    story.tell(MemoryEvent::RelationRemoved { id: uses });
+    let fixture = Fixture::told(&story, 3);
+    let in_pages = |page: &dyn Fn(Option<MemoryId>) -> Vec<MemoryId>| {
+        let mut all: Vec<MemoryId> = Vec::new();
+        loop {
+            let ids = page(all.last().copied());
+            assert!(ids.len() <= 2);
+            if ids.is_empty() {
+                return all;
+            }
+            all.extend(ids);
+        }
+    };
+    for reader in [fixture.graph.reader().as_of(before), fixture.graph.reader()] {
+        let noted = reader.observations_of(ada, None, 99).unwrap();
+        let noted: Vec<MemoryId> = noted.into_iter().map(|row| row.id).collect();
+        assert_eq!(in_pages(&|after| reader.observation_ids_of(ada, after, 2).unwrap()), noted);
+
+        let around = reader.relations_of(ada, Direction::Both, &[], 0.0, None, 99).unwrap();
+        let around: Vec<(MemoryId, Scope)> = around.into_iter().map(|row| (row.id, row.scope)).collect();
+        assert_eq!(reader.relation_ids_of(ada, None, 99).unwrap(), around);
+        let around: Vec<MemoryId> = around.into_iter().map(|(id, _)| id).collect();
+        let page = |after| reader.relation_ids_of(ada, after, 2).unwrap().into_iter().map(|(id, _)| id);
+        assert_eq!(in_pages(&|after| page(after).collect()), around);
+        let page = |after| reader.relation_ids_in(&Scope::Global, after, 2).unwrap();
+        assert_eq!(in_pages(&page), around, "all of them are of this scope");
+
+        for (scope, types) in [
+            ("global", vec![]),
+            ("global", vec!["person", "machine", "person"]),
+            ("global", vec!["engine"]),
+            ("agent:ada", vec!["person"]),
+            ("workspace:none", vec![]),
+        ] {
+            let (scopes, entity_types) = (scopes(&[scope]), texts(&types));
+            let scope = &scopes[0].clone();
+            let filter = EntityFilter {
+                scopes,
+                entity_types: entity_types.clone(),
+                limit: 99,
+                ..EntityFilter::default()
+            };
+            let listed = reader.list_entities(&filter).unwrap();
+            let listed: Vec<MemoryId> = listed.into_iter().map(|row| row.id).collect();
+            let page = |after| reader.entity_ids_in(scope, &entity_types, after, 2).unwrap();
+            assert_eq!(in_pages(&page), listed, "{scope} {types:?}");
+        }
     }
 }
 

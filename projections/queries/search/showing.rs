@@ -140,9 +140,17 @@ impl Search {
         truncated |= is_cut;
         let mut relations = Vec::new();
         if self.include_relations && room.is_open() {
-            let scopes = self.scopes.clone();
-            let visible = RelationFilter { scopes, limit: RELATIONS_MAX, ..RelationFilter::default() };
-            relations = view.graph().relations_around(entity.id, Direction::Both, &visible)?;
+            let filter = RelationFilter {
+                scopes: self.scopes.clone(),
+                valid_at: self.valid_at,
+                valid_between: self.valid_between,
+                // One more says that there is more.
+                limit: RELATIONS_MAX + 1,
+                ..RelationFilter::default()
+            };
+            relations = view.graph().relations_around(entity.id, Direction::Both, &filter)?;
+            truncated |= relations.len() > RELATIONS_MAX;
+            relations.truncate(RELATIONS_MAX);
             truncated |=
                 room.cuts(&mut relations, |relation| relation.metadata.as_ref().map_or(0, String::len));
         } else {

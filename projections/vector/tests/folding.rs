@@ -1,13 +1,15 @@
 //! What the fold makes of each event.
 
 use caxton_events::memory::Validity;
-use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Scope, Seq, SystemEvent, Timestamp};
+use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Scope, Seq, Subject, SystemEvent, Timestamp};
 
 use super::{
     CRASHES, House, POISON, ask, between, entity, entity_removed, entity_updated, observation,
-    observation_during, observation_removed, observation_updated, scope,
+    observation_during, observation_removed, observation_updated, scope, vector_of,
 };
+use crate::graph::{Graph, SqliteOptions};
 use crate::projection::{ApplyError, Projection};
+use crate::vector::fold::Plan;
 use crate::vector::{VectorQuery, VectorSearchError};
 
 /// Rows found for `text` with a similarity of 1, sorted.
@@ -211,6 +213,77 @@ fn a_fold_that_fails_again_and_again_does_not_compute_again_what_it_has() {
         let mut rebuilt = house.rebuilt();
         assert_eq!(house.vectors().part(), rebuilt.vectors().part());
     }
+}
+
+#[test]
+fn what_was_embedded_before_a_fold_was_cut_short_is_in_the_store() {
+    let mut house = House::new();
+    house.log([entity(1, "global", "Ada", "person")]);
+    house.log((2..2_500).map(|id| observation(id, 1, &format!("fact {id}"))));
+    house.log([observation(2_500, 1, POISON)]);
+    house.fold_by(10_000).unwrap_err();
+    assert_eq!(house.vectors().store().len(), 2 * 1_024);
+}
+
+#[test]
+fn an_update_looks_at_all_rows_of_an_entity_only_where_its_type_or_time_changes() {
+    let mut house = House::new();
+    house.add([entity(1, "global", "Ada", "person"), observation(2, 1, "fact")]);
+    let update = |name: &str, kind: &str| entity_updated(1, name, kind, Validity::default());
+    for (events, described) in [
+        (vec![update("Eve", "person")], 0),
+        (vec![update("Ada", "spy")], 1),
+        (vec![entity_updated(1, "Ada", "person", between(10, 20))], 1),
+        (vec![update("Ada", "spy"), update("Eve", "spy")], 1),
+        (vec![update("Ada", "spy"), update("Ada", "person")], 2),
+    ] {
+        house.log(events.clone());
+        let records = house.log.split_off(2);
+        let vectors = house.vectors();
+        let mut plan = Plan::new(&vectors.shared, vectors.embedder.as_ref(), &vectors.entities);
+        for record in &records {
+            plan.add(record).unwrap();
+        }
+        assert_eq!(plan.described(), described, "{events:?}");
+    }
+}
+
+#[test]
+fn what_is_erased_goes_before_its_order_is_folded_and_texts_not_folded_yet_keep_their_vectors() {
+    let mut house = House::new();
+    house.add([
+        entity(1, "global", "Ada", "person"),
+        observation(2, 1, "stays"),
+        entity(3, "agent:ada", "Bob", "spy"),
+        observation(4, 3, "gone"),
+    ]);
+    house.log([observation(5, 1, "not folded yet"), observation(6, 1, POISON)]);
+    let erased: [Subject; 1] = ["agent:ada".parse().unwrap()];
+    house.order(&erased);
+    house.fold_by(10).unwrap_err();
+    // As an earlier try left it.
+    house.vectors().store().put("not folded yet", &vector_of("not folded yet")).unwrap();
+    let mut graph = Graph::open(&house.path().join("graph"), &SqliteOptions::default()).unwrap();
+    graph.apply(&house.log).unwrap();
+    house.vectors().forget(&erased);
+    check(&mut house, "gone", &[]);
+    house.vectors().scrub(&graph.reader(), &erased).unwrap();
+    let store = house.vectors().store();
+    let is_stored = |text: &str| store.get_slot(text).is_some();
+    let stored = ["stays", "Ada (person)", "not folded yet", "gone", "Bob (spy)"].map(is_stored);
+    assert_eq!(stored, [true, true, true, false, false]);
+    drop(store);
+    house.open();
+    assert_eq!((house.vectors().checkpoint(), house.vectors().saved()), (Seq(4), Seq(4)));
+    check(&mut house, "stays", &[2]);
+    // What is behind is folded once the model can; the order among it finds nothing left.
+    house.log[5].event = Event::Memory(observation(6, 1, "mended"));
+    house.add([entity(7, "agent:ada", "Bob", "again")]);
+    check(&mut house, "gone", &[]);
+    check(&mut house, "mended", &[6]);
+    check(&mut house, "Bob (again)", &[7]);
+    let mut rebuilt = house.rebuilt();
+    assert_eq!(house.vectors().part(), rebuilt.vectors().part());
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::embedding::Embedder as _;
 use crate::embedding::store::VectorStore;
 use crate::graph::{Graph, SqliteOptions};
 use crate::projection::Projection;
+use crate::vector::shared::IndexFailure;
 use crate::vector::{VectorOptions, VectorReader};
 
 const ROWS: u64 = 10_000;
@@ -183,6 +184,40 @@ fn a_saved_index_is_used_after_a_restart_and_a_damaged_one_is_built_anew() {
     assert_eq!(indexed(&house.reader()), 2_000);
     house.vectors().save().unwrap();
     assert!(file.exists());
+}
+
+#[test]
+fn the_file_of_an_index_goes_with_the_index() {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..1_000));
+    house.vectors().finish_indexes();
+    house.vectors().save().unwrap();
+    let file = index_file(&house).unwrap();
+    house.open();
+    house.vectors().save().unwrap();
+    assert!(file.exists(), "perhaps it is not read yet");
+    house.vectors().finish_indexes();
+    assert_eq!(indexed(&house.reader()), 2_000);
+    house.add((0..600).map(|number| super::entity_removed(number * 2 + 1)));
+    assert_eq!(indexed(&house.reader()), 0);
+    house.vectors().save().unwrap();
+    assert!(!file.exists());
+}
+
+#[test]
+fn an_index_that_could_not_be_built_is_tried_again_once_there_are_many_more_rows() {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..900));
+    let cell = house.vectors().shared.cell(&Scope::Global).unwrap();
+    cell.set_index_failure(Some(IndexFailure { what: "no memory".into(), rows: Some(1_800) }));
+    let built = |house: &mut House| {
+        house.vectors().finish_indexes();
+        (indexed(&house.reader()) > 0, house.reader().stats().index_failure)
+    };
+    house.add(rows(900..4_900));
+    assert_eq!(built(&mut house), (false, Some("no memory".to_owned())));
+    house.add(rows(4_900..5_100));
+    assert_eq!(built(&mut house), (true, None));
 }
 
 #[test]

@@ -41,11 +41,14 @@ fn saved_state_is_there_after_a_restart_without_the_model() {
     let mut house = filled();
     let before = everything(&mut house);
     assert_eq!((house.vectors().unsaved(), before.len()), (6, 5));
+    assert_eq!(house.vectors().saved(), Seq::ZERO);
     house.vectors().save().unwrap();
-    assert_eq!(house.vectors().unsaved(), 0);
+    assert_eq!((house.vectors().unsaved(), house.vectors().saved()), (0, Seq(6)));
     let embedded = house.model.embedded();
     house.open();
-    assert_eq!(house.vectors().checkpoint(), Seq(6));
+    assert_eq!((house.vectors().checkpoint(), house.vectors().saved()), (Seq(6), Seq(6)));
+    let spanned = house.vectors().shared.cells().iter().map(|cell| cell.view().slab.spanned).sum::<u32>();
+    assert_eq!(spanned, 1, "one row has a time");
     assert_eq!((house.vectors().opened().rows, house.vectors().opened().refused.is_none()), (5, true));
     assert_eq!(everything(&mut house), before);
     house.add([observation(6, 4, "after"), observation_removed(2, 1)]);
@@ -174,6 +177,7 @@ fn a_reset_survives_a_restart() {
     let mut house = filled();
     house.vectors().save().unwrap();
     house.vectors().reset().unwrap();
+    assert_eq!(house.vectors().saved(), Seq::ZERO);
     house.open();
     assert_eq!((house.vectors().checkpoint(), house.reader().stats().rows), (Seq::ZERO, 0));
     house.vectors().reset().unwrap();
@@ -188,7 +192,7 @@ fn a_failed_save_keeps_the_state_before() {
     // A folder where the temporary file should be: the disk says no.
     fs::create_dir(state(&house).with_extension("tmp")).unwrap();
     assert!(house.vectors().save().is_err());
-    assert_eq!(house.vectors().unsaved(), 1);
+    assert_eq!((house.vectors().unsaved(), house.vectors().saved()), (1, Seq(6)), "it is tried again");
     assert_eq!(fs::read(state(&house)).unwrap(), before);
     house.open();
     assert_eq!(house.vectors().checkpoint(), Seq(6));
@@ -210,6 +214,18 @@ fn a_damaged_stored_vector_is_answered_from_its_row_and_counted() {
         assert!((after.similarity - before.similarity).abs() < 0.02, "{after:?} {before:?}");
     }
     assert_eq!(house.reader().stats().damaged, 5);
+}
+
+#[test]
+fn a_record_of_the_store_that_is_damaged_is_counted_from_the_start_on() {
+    let mut house = filled();
+    house.vectors = None;
+    let path = house.path().join("store/aaaaaaaaaaaaaaaa.keys");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[64] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    house.open();
+    assert_eq!(house.reader().stats().damaged, 1);
 }
 
 #[test]

@@ -283,14 +283,14 @@ struct VersionRow {
 }
 
 impl VersionRow {
-    fn new(view: &View, row: HistoryRow) -> Result<Self, Problem> {
+    fn new(view: &View, row: HistoryRow, visible: &[Scope]) -> Result<Self, Problem> {
         let (kind, fact) = match row.fact {
             Fact::Entity(entity) => ("entity", json!({"entity": EntityRow::from(entity)})),
             Fact::Observation(observation) => {
                 ("observation", json!({"observation": ObservationRow::from(observation)}))
             }
             Fact::Relation(relation) => {
-                let names = names_then(view, row.created_seq, &relation)?;
+                let names = names_then(view, row.created_seq, &relation, visible)?;
                 ("relation", json!({"relation": RelationRow::new(relation, &names)}))
             }
         };
@@ -307,12 +307,17 @@ impl VersionRow {
 }
 
 /// The names that the ends of a relation had when the record `at` wrote this version of it. An end of which nothing of
-/// that time is kept has the name that `view` knows.
-fn names_then(view: &View, at: Seq, relation: &Relation) -> Result<HashMap<MemoryId, String>, Problem> {
+/// that time is kept has the name that `view` knows, and one in none of the scopes that are `visible` has no name.
+fn names_then(
+    view: &View,
+    at: Seq,
+    relation: &Relation,
+    visible: &[Scope],
+) -> Result<HashMap<MemoryId, String>, Problem> {
     let ends = [relation.from, relation.to];
-    let mut names = names_of(&view.as_of(at), ends.into_iter())?;
+    let mut names = names_of(&view.as_of(at), ends.into_iter(), Some(visible))?;
     if ends.iter().any(|end| !names.contains_key(end)) {
-        for (id, name) in names_of(view, ends.into_iter())? {
+        for (id, name) in names_of(view, ends.into_iter(), Some(visible))? {
             names.entry(id).or_insert(name);
         }
     }
@@ -331,6 +336,7 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
     let text = call.path("entity").to_owned();
     api.query_at(moment, move |view| {
         let id = once_entity(view, &text, &context.scopes)?;
+        let visible = context.caller.visible();
         let query = HistoryQuery {
             entity: id,
             scopes: context.scopes,
@@ -341,7 +347,7 @@ pub(super) async fn history(State(api): State<Api>, call: Call) -> Result<Respon
         let found = view.graph().history_page(&query).map_err(|error| graph_failed(&error))?;
         let last = found.rows.last().filter(|_| !found.is_last);
         let next_cursor = last.map(|last| page.cursor_at(last.created_seq.0));
-        let versions = found.rows.into_iter().map(|row| VersionRow::new(view, row));
+        let versions = found.rows.into_iter().map(|row| VersionRow::new(view, row, &visible));
         let versions = versions.collect::<Result<Vec<_>, _>>()?;
         let answer = json!({
             "entity_id": Row::Entity.show(id),

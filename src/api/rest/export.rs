@@ -56,6 +56,8 @@ type Pending = (Entity, Option<Vec<f32>>);
 
 struct Export {
     scope: Scope,
+    /// The scopes that the caller sees: ends of relations in others have no names.
+    visible: Vec<Scope>,
     agent: String,
     format: Format,
     embeddings: bool,
@@ -86,6 +88,7 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
     let format = query.choice("format", &[("json", Format::Json), ("jsonl", Format::Lines)]);
     let mut export = Export {
         scope: context.caller.writes(api.options.default_scope),
+        visible: context.caller.visible(),
         agent: context.caller.agent.to_string(),
         format: format.unwrap_or(Format::Json),
         embeddings: query.flag("include_embeddings").unwrap_or(false),
@@ -301,7 +304,7 @@ impl Export {
         };
         let page = view.graph().list_relations(&filter).map_err(|error| graph_failed(&error))?;
         let is_last = page.len() < PAGE;
-        let ends = Ends::of(view, &page)?;
+        let ends = Ends::of(view, &page, &self.visible)?;
         let mut text = String::new();
         for relation in page {
             after = Some(relation.id);
@@ -325,13 +328,14 @@ struct Ends {
 }
 
 impl Ends {
-    fn of(view: &View, relations: &[Relation]) -> Result<Self, Problem> {
+    fn of(view: &View, relations: &[Relation], visible: &[Scope]) -> Result<Self, Problem> {
         let mut ids: Vec<MemoryId> =
             relations.iter().flat_map(|relation| [relation.from, relation.to]).collect();
         ids.sort_unstable();
         ids.dedup();
         let entities = view.graph().entities(&ids).map_err(|error| graph_failed(&error))?;
-        let names = entities.iter().map(|entity| (entity.id, entity.name.clone())).collect();
+        let seen = entities.iter().filter(|entity| visible.contains(&entity.scope));
+        let names = seen.map(|entity| (entity.id, entity.name.clone())).collect();
         Ok(Self { entities: entities.into_iter().map(|entity| (entity.id, entity)).collect(), names })
     }
 

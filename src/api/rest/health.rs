@@ -226,6 +226,7 @@ pub(super) async fn detailed(State(api): State<Api>, call: Call) -> Result<Respo
                         vectors["rows"] = stats.rows.into();
                         vectors["rows_indexed"] = indexed.into();
                         vectors["index_failure"] = stats.index_failure.into();
+                        vectors["damaged"] = stats.damaged.into();
                         vectors
                     }),
                     "embedding": semantic.map_or(json!({"status": "disabled"}), |semantic| {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use caxton_events::limits::CONTENTS_BYTES_MAX;
-use caxton_events::{MemoryId, Seq};
+use caxton_events::{MemoryId, Scope, Seq};
 use caxton_projections::graph::{Diff, DiffQuery, Difference, Fact};
 use caxton_projections::view::{Part, View, Wait};
 use serde::Serialize;
@@ -77,10 +77,11 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         limit: page.limit,
         bytes: CONTENTS_BYTES_MAX,
     };
+    let visible = caller.visible();
     api.query(move |view| {
         let found = fitting(view.graph().diff(&diff).map_err(|error| graph_failed(&error))?);
         let next_cursor = (found.through < diff.to).then(|| page.cursor_bound(found.through.0, diff.to.0));
-        let rows = shown(view, &diff, found.differences)?;
+        let rows = shown(view, &diff, found.differences, &visible)?;
         let body = json!({
             "from": from.seq,
             "from_recorded_at": from.recorded_at,
@@ -105,7 +106,12 @@ fn fitting(mut found: Diff) -> Diff {
     found
 }
 
-fn shown(view: &View, diff: &DiffQuery, found: Vec<Difference>) -> Result<Vec<DifferenceRow>, Problem> {
+fn shown(
+    view: &View,
+    diff: &DiffQuery,
+    found: Vec<Difference>,
+    visible: &[Scope],
+) -> Result<Vec<DifferenceRow>, Problem> {
     let (then, now) = (view.as_of(diff.from), view.as_of(diff.to));
     let mut rows = Vec::with_capacity(found.len());
     for Difference { seq, before, after } in found {
@@ -119,36 +125,36 @@ fn shown(view: &View, diff: &DiffQuery, found: Vec<Difference>) -> Result<Vec<Di
             Some(Fact::Relation(_)) => ("relation", None),
             Some(Fact::Entity(_)) | None => ("entity", None),
         };
-        let entity_name = owner.map(|id| name(&now, &then, id)).transpose()?.flatten();
+        let entity_name = owner.map(|id| name([&now, &then], id, visible)).transpose()?.flatten();
         rows.push(DifferenceRow {
             seq,
             kind,
             change,
             entity_name,
-            before: fact(&then, before)?,
-            after: fact(&now, after)?,
+            before: fact(&then, before, visible)?,
+            after: fact(&now, after, visible)?,
         });
     }
     Ok(rows)
 }
 
-/// The name of an entity at the end; of one that is gone by then, at the beginning.
-fn name(now: &View, then: &View, id: MemoryId) -> Result<Option<String>, Problem> {
-    for view in [now, then] {
-        if let Some(name) = names_of(view, std::iter::once(id))?.remove(&id) {
+/// The name of an entity in the first of these views that has it: at the end; of one that is gone by then, at the beginning.
+fn name(views: [&View; 2], id: MemoryId, visible: &[Scope]) -> Result<Option<String>, Problem> {
+    for view in views {
+        if let Some(name) = names_of(view, std::iter::once(id), Some(visible))?.remove(&id) {
             return Ok(Some(name));
         }
     }
     Ok(None)
 }
 
-fn fact(view: &View, fact: Option<Fact>) -> Result<Value, Problem> {
+fn fact(view: &View, fact: Option<Fact>, visible: &[Scope]) -> Result<Value, Problem> {
     let row = match fact {
         None => return Ok(Value::Null),
         Some(Fact::Entity(entity)) => serde_json::to_value(EntityRow::from(entity)),
         Some(Fact::Observation(observation)) => serde_json::to_value(ObservationRow::from(observation)),
         Some(Fact::Relation(relation)) => {
-            let row = RelationRow::all(view, vec![relation])?.pop();
+            let row = RelationRow::all(view, vec![relation], visible)?.pop();
             serde_json::to_value(row)
         }
     };

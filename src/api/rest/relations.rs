@@ -127,11 +127,12 @@ async fn present(api: &Api, context: &WriteContext, id: MemoryId) -> Option<Valu
     if context.wait == Wait::Durable {
         return None;
     }
+    let visible = context.caller.visible();
     let found = api.read_behind_write(move |view| {
         let Some(relation) = view.graph().relation(id).map_err(|error| graph_failed(&error))? else {
             return Ok(None);
         };
-        let row = RelationRow::all(view, vec![relation])?.pop();
+        let row = RelationRow::all(view, vec![relation], &visible)?.pop();
         serde_json::to_value(row).map(Some).map_err(|error| refusals::internal(&error))
     });
     found.await.flatten()
@@ -159,6 +160,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             relation_types: query.texts("relation_types"),
             min_strength: query.number("min_strength", 0.0..=1.0).unwrap_or(0.0),
             valid_at: query.time("valid_at"),
+            valid_between: None,
             after: None,
             limit: page.limit + 1,
         },
@@ -175,7 +177,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
             None => view.graph().list_relations(&listing.filter).map_err(|error| graph_failed(&error))?,
         };
         let next_cursor = page.cut_to_room(&mut relations, |relation| relation.id.0, of_relation);
-        let rows = RelationRow::all(view, relations)?;
+        let rows = RelationRow::all(view, relations, &context.caller.visible())?;
         let answer = json!({"count": rows.len(), "relations": rows, "next_cursor": next_cursor});
         rows::shown(view, &answer)
     })
@@ -205,7 +207,7 @@ pub(super) async fn get(State(api): State<Api>, call: Call) -> Result<Response, 
     let moment = api.moment(&context, Wait::Applied).await?;
     api.query_at(moment, move |view| {
         let relation = find(view, id, &context.scopes)?;
-        rows::shown(view, &RelationRow::all(view, vec![relation])?.pop())
+        rows::shown(view, &RelationRow::all(view, vec![relation], &context.caller.visible())?.pop())
     })
     .await
 }

@@ -131,7 +131,7 @@ impl From<Observation> for ObservationRow {
     }
 }
 
-/// A relation, with the names of its ends where they are still there.
+/// A relation, with the names of its ends where they are still there and the caller sees them.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct RelationRow {
     pub(super) relation_id: String,
@@ -182,23 +182,31 @@ impl RelationRow {
         }
     }
 
-    /// All `relations`, with one look-up for the names.
-    pub(super) fn all(view: &View, relations: Vec<Relation>) -> Result<Vec<Self>, Problem> {
-        let names = names_of(view, relations.iter().flat_map(|relation| [relation.from, relation.to]))?;
+    /// All `relations`, with one look-up for the names: of ends in the scopes that the caller sees.
+    pub(super) fn all(
+        view: &View,
+        relations: Vec<Relation>,
+        visible: &[Scope],
+    ) -> Result<Vec<Self>, Problem> {
+        let ends = relations.iter().flat_map(|relation| [relation.from, relation.to]);
+        let names = names_of(view, ends, Some(visible))?;
         Ok(relations.into_iter().map(|relation| Self::new(relation, &names)).collect())
     }
 }
 
-/// The names of entities.
+/// The names of entities of these scopes, or of all. One's own relation may lead to an entity of a workspace that one asks from
+/// no more.
 pub(super) fn names_of(
     view: &View,
     ids: impl Iterator<Item = MemoryId>,
+    visible: Option<&[Scope]>,
 ) -> Result<HashMap<MemoryId, String>, Problem> {
     let mut ids: Vec<MemoryId> = ids.collect();
     ids.sort_unstable();
     ids.dedup();
     let entities = view.graph().entities(&ids).map_err(|error| refusals::graph_failed(&error))?;
-    Ok(entities.into_iter().map(|entity| (entity.id, entity.name)).collect())
+    let is_seen = |entity: &Entity| visible.is_none_or(|scopes| scopes.contains(&entity.scope));
+    Ok(entities.into_iter().filter(is_seen).map(|entity| (entity.id, entity.name)).collect())
 }
 
 /// The entity that `text` means, by id or by name, in the first of `scopes` that has it.

@@ -294,7 +294,7 @@ struct HitRow {
     neighbours: Option<Vec<ObservationRow>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     relations: Option<Vec<RelationRow>>,
-    /// Something of this was left out, because one answer has no room for it.
+    /// Something of this was left out, because one answer has no room for it, or shows no more relations.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
@@ -371,8 +371,11 @@ fn shown(view: &View, hit: SearchHit, asked: &Asked, measure: Measure) -> Result
     if asked.search.observations > 0 {
         entity.observations = Some(hit.observations.into_iter().map(ObservationRow::from).collect());
     }
-    let relations =
-        if asked.search.include_relations { Some(RelationRow::all(view, hit.relations)?) } else { None };
+    let relations = if asked.search.include_relations {
+        Some(RelationRow::all(view, hit.relations, &asked.context.caller.visible())?)
+    } else {
+        None
+    };
     let neighbours =
         (asked.search.neighbours > 0).then(|| hit.neighbours.into_iter().map(ObservationRow::from).collect());
     Ok(HitRow {

@@ -8,7 +8,7 @@ use axum::response::Response;
 use caxton_events::limits::{UNDO_BYTES_MAX, UNDO_EVENTS_MAX};
 use caxton_events::log::{Filter, Reader};
 use caxton_events::memory::{Chosen, Later};
-use caxton_events::{MemoryId, Seq};
+use caxton_events::{MemoryId, Scope, Seq};
 use caxton_projections::graph::{Fact, HistoryRow, RowRef};
 use caxton_projections::view::View;
 use serde::Serialize;
@@ -64,6 +64,8 @@ pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response,
     body.absorb(query);
     body.finish()?;
     let by = is_named.then(|| (context.caller.agent.clone(), context.caller.workspace.clone()));
+    // The operator sees all names, an agent those of its scopes.
+    let visible = is_named.then(|| context.caller.visible());
     let ask = UndoAsk {
         chosen,
         later,
@@ -82,7 +84,7 @@ pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response,
             } else {
                 "would_be_undone"
             };
-            report((view, engine.log()), outcome, later, status, listed)
+            report((view, engine.log()), outcome, later, status, (listed, visible.as_deref()))
         };
         let engine = api.engine.clone();
         let body = api.read(move |view| shown(view, &engine.preview_undo(&ask).map_err(not_undone)?)).await?;
@@ -92,7 +94,9 @@ pub(super) async fn undo(State(api): State<Api>, call: Call) -> Result<Response,
         Ok(outcome) => {
             let status = if outcome.is_recorded { "undone" } else { "unchanged" };
             let known = told(&outcome, later, status);
-            let shown = move |view: &View| report((view, engine.log()), &outcome, later, status, listed);
+            let shown = move |view: &View| {
+                report((view, engine.log()), &outcome, later, status, (listed, visible.as_deref()))
+            };
             let body = api.read_behind_write(shown).await.unwrap_or(known);
             answer(StatusCode::OK, &body)
         }
@@ -150,10 +154,10 @@ fn report(
     outcome: &UndoOutcome,
     later: Later,
     status: &str,
-    listed: usize,
+    (listed, visible): (usize, Option<&[Scope]>),
 ) -> Result<Value, Problem> {
     let seq = |index: usize| outcome.is_recorded.then_some(Seq(outcome.first.0 + 1 + index as u64));
-    let names = EndNames::of(view, &outcome.plan.changes, listed);
+    let names = EndNames::of(view, &outcome.plan.changes, listed, visible);
     let changes = outcome.plan.changes.iter().enumerate().take(listed);
     let changes: Vec<ChangeRow> = changes.map(|(index, change)| shown(change, &names, seq(index))).collect();
     let mut body = told(outcome, later, status);
@@ -196,9 +200,9 @@ struct EndNames {
 
 impl EndNames {
     /// Those for the first `listed` changes. An end that the undo itself renames, takes away or brings back has the name
-    /// that the plan has for that side, or else for the other; any other end has that of the graph. One that is in
-    /// neither has none.
-    fn of(view: &View, changes: &[Change], listed: usize) -> Self {
+    /// that the plan has for that side, or else for the other; any other end has that of the graph, where it is
+    /// `visible`. One that is in neither has none.
+    fn of(view: &View, changes: &[Change], listed: usize, visible: Option<&[Scope]>) -> Self {
         let versions = changes.iter().take(listed).flat_map(|change| [&change.before, &change.after]);
         let relations = versions.flatten().filter_map(|version| match &version.fact {
             Fact::Relation(relation) => Some([relation.from, relation.to]),
@@ -209,14 +213,14 @@ impl EndNames {
             return Self::default();
         }
         // The undo may be done: a graph that fails behind it must not make it look as if it were not.
-        let before = names_of(view, ends.iter().copied()).unwrap_or_default();
+        let before = names_of(view, ends.iter().copied(), visible).unwrap_or_default();
         let mut names = Self { after: before.clone(), before };
         for change in changes {
             let RowRef::Entity(id) = change.row else { continue };
             if !ends.contains(&id) {
                 continue;
             }
-            let (was, will_be) = (name_in(change.before.as_ref()), name_in(change.after.as_ref()));
+            let (was, will_be) = (name_in(change.before.as_deref()), name_in(change.after.as_deref()));
             names.before.extend(was.or(will_be).map(|name| (id, name.to_owned())));
             names.after.extend(will_be.or(was).map(|name| (id, name.to_owned())));
         }

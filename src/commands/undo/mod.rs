@@ -10,6 +10,7 @@ mod settle;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use caxton_events::limits::{UNDO_BYTES_MAX, UNDO_EVENTS_MAX};
 use caxton_events::memory::Later;
@@ -17,6 +18,9 @@ use caxton_events::{MemoryEvent, MemoryId, Scope, Seq};
 use caxton_projections::graph::{GraphMoment, HistoryRow, ReadError, RowRef};
 
 use settle::Planner;
+
+/// Texts of all versions of the rows that are looked at for an undo, in bytes: what they say now, and what they said then.
+const LOADED_BYTES_MAX: usize = 2 * UNDO_BYTES_MAX;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +57,9 @@ pub struct Change {
     /// Where it lives.
     pub scope: Scope,
     /// What it is; `None`: it is not there.
-    pub before: Option<HistoryRow>,
+    pub before: Option<Arc<HistoryRow>>,
     /// What it will be, as it was then; `None`: it goes.
-    pub after: Option<HistoryRow>,
+    pub after: Option<Arc<HistoryRow>>,
     /// The facts that this takes back, by position.
     pub undoes: Vec<Seq>,
     /// No chosen fact is among them: it goes along with those that are.
@@ -107,8 +111,11 @@ pub enum PlanError {
     /// More facts than one undo may take back.
     #[error("more than {UNDO_EVENTS_MAX} facts would be undone at once")]
     TooMany,
-    /// More text than one undo may bring back.
-    #[error("more than {UNDO_BYTES_MAX} bytes of text would come back at once")]
+    /// More text than one undo may bring back, or read to find out what comes back.
+    #[error(
+        "more than {UNDO_BYTES_MAX} bytes of text would come back at once, or more than {LOADED_BYTES_MAX} would have to be read \
+         for it"
+    )]
     TooLarge,
     /// The memory could not be read.
     #[error(transparent)]

@@ -1,13 +1,15 @@
 //! The facts about one row, and what is left of it without some of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use caxton_events::{MemoryId, Seq};
 use caxton_projections::graph::{Fact, HistoryRow};
 
 /// One row of the memory with its whole history.
 pub(super) struct Row {
-    versions: Vec<HistoryRow>,
+    /// Shared with what the undo comes to: each may have a long text.
+    versions: Vec<Arc<HistoryRow>>,
     /// Each record about it, with the version it made; `None`: it removed the row.
     facts: Vec<(Seq, Option<usize>)>,
     /// The facts that were asked for.
@@ -41,6 +43,7 @@ impl Row {
                 facts.push((removed, None));
             }
         }
+        let versions = versions.into_iter().map(Arc::new).collect();
         let (chosen, taken) = (BTreeSet::new(), BTreeSet::new());
         let mut row = Self { versions, facts, chosen, taken, left: Left::default(), with_belongings: false };
         row.look(undone);
@@ -113,12 +116,12 @@ impl Row {
     }
 
     /// What the row is now.
-    pub(super) fn before(&self) -> Option<&HistoryRow> {
+    pub(super) fn before(&self) -> Option<&Arc<HistoryRow>> {
         self.versions.last().filter(|version| version.removed_seq.is_none())
     }
 
     /// What it will be.
-    pub(super) fn after(&self) -> Option<&HistoryRow> {
+    pub(super) fn after(&self) -> Option<&Arc<HistoryRow>> {
         let (_, version) = self.left.stay.last()?;
         self.versions.get((*version)?)
     }
@@ -223,7 +226,7 @@ pub(super) fn entities_of(fact: &Fact) -> Vec<MemoryId> {
 }
 
 /// Whether a row is something else once than another time.
-fn differs(before: Option<&HistoryRow>, after: Option<&HistoryRow>) -> bool {
+fn differs(before: Option<&Arc<HistoryRow>>, after: Option<&Arc<HistoryRow>>) -> bool {
     match (before, after) {
         (Some(before), Some(after)) => !reads_like(before, after),
         (before, after) => before.is_some() != after.is_some(),

@@ -8,7 +8,7 @@ use caxton_events::{MemoryId, Seq};
 use caxton_projections::graph::{GraphMoment, RowRef};
 
 use super::rows::{Place, Row, entities_of, place};
-use super::{LaterFact, PlanError, Why};
+use super::{LOADED_BYTES_MAX, LaterFact, PlanError, Why};
 
 /// Rows that are looked at, more than facts that are undone: what belongs to entities that would go is among them.
 const ROWS_MAX: usize = 2 * UNDO_EVENTS_MAX;
@@ -19,6 +19,8 @@ pub(super) struct Planner<'a> {
     undone: &'a BTreeMap<Seq, Vec<Seq>>,
     later: Later,
     rows: BTreeMap<RowRef, Row>,
+    /// Bytes that texts of further rows may take.
+    room: usize,
     /// Each with the row that it builds on.
     later_facts: BTreeMap<Seq, (LaterFact, RowRef)>,
     /// Who holds the place that a row would come back to, for each such row and place.
@@ -42,7 +44,7 @@ impl<'a> Planner<'a> {
         later: Later,
     ) -> Self {
         let (rows, later_facts, holders) = (BTreeMap::new(), BTreeMap::new(), HashMap::new());
-        Self { memory, undone, later, rows, later_facts, holders }
+        Self { memory, undone, later, rows, room: LOADED_BYTES_MAX, later_facts, holders }
     }
 
     /// Asks for a fact about a row. What the graph does not know of, because it is gone for good, is passed over.
@@ -81,8 +83,11 @@ impl<'a> Planner<'a> {
             if self.rows.len() >= ROWS_MAX {
                 return Err(PlanError::TooMany);
             }
-            let loaded = Row::new(self.memory.versions(row)?, self.undone);
-            self.rows.insert(row, loaded);
+            let Some(versions) = self.memory.versions(row, self.room)? else {
+                return Err(PlanError::TooLarge);
+            };
+            self.room -= versions.iter().map(|version| version.fact.text_bytes()).sum::<usize>();
+            self.rows.insert(row, Row::new(versions, self.undone));
         }
         let undone = self.undone;
         Ok(self.rows.entry(row).or_insert_with(|| Row::new(Vec::new(), undone)))
@@ -243,4 +248,64 @@ fn without_entity(later: Later, (row, found): (RowRef, &Row), (entity, owner): (
     let builds_on = owner.undone().first().or(first.as_ref()).copied().unwrap_or_default();
     let facts = found.live_from(builds_on);
     Clash { undone: RowRef::Entity(entity), builds_on, by: row, facts, why: Why::About(entity) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::collections::BTreeMap;
+
+    use caxton_events::memory::{Later, Validity};
+    use caxton_events::{MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
+    use caxton_projections::graph::{Graph, RowRef, SqliteOptions};
+    use caxton_projections::projection::Projection as _;
+
+    use super::{PlanError, Planner};
+
+    #[test]
+    fn no_more_text_is_loaded_than_there_is_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            SqliteOptions { readers: 1, cache_size_mb: 2, mmap_size_mb: 4, ..SqliteOptions::default() };
+        let mut graph = Graph::open(dir.path(), &options).unwrap();
+        let (ada, note, validity) = (MemoryId(1), MemoryId(2), Validity::default());
+        let events = [
+            MemoryEvent::EntityCreated {
+                id: ada,
+                scope: Scope::Global,
+                name: "ada".to_owned(),
+                entity_type: "person".to_owned(),
+                metadata: None,
+                confidence: 1.0,
+                validity,
+            },
+            MemoryEvent::ObservationAdded { id: note, entity: ada, content: "x".repeat(10), validity },
+            MemoryEvent::ObservationUpdated { id: note, entity: ada, content: "y".repeat(20), validity },
+        ];
+        let record = |(seq, event): (u64, MemoryEvent)| Record {
+            seq: Seq(seq),
+            recorded_at: Timestamp::from_unix_micros(seq),
+            stream: "test".to_owned(),
+            actor: "ada".to_owned(),
+            correlation: None,
+            causation: None,
+            event: event.into(),
+        };
+        let records: Vec<Record> = (1..).zip(events).map(record).collect();
+        graph.apply(&records).unwrap();
+        let undone = BTreeMap::new();
+        for (room, fits) in [(33, true), (32, false), (13, false), (2, false)] {
+            let loaded = graph.reader().at_once(|memory| {
+                let mut planner = Planner { room, ..Planner::new(memory, &undone, Later::Keep) };
+                let rows = [RowRef::Entity(ada), RowRef::Observation(note)];
+                Ok(rows.into_iter().try_for_each(|row| planner.load(row).map(|_| ())))
+            });
+            let loaded = loaded.unwrap();
+            assert!(
+                matches!((&loaded, fits), (Ok(()), true) | (Err(PlanError::TooLarge), false)),
+                "{room}: {loaded:?}"
+            );
+        }
+    }
 }

@@ -1,0 +1,318 @@
+//! The thread's work without the thread: steps, saves, erasures, another fold in place of the one in use.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use caxton_events::log::{Batch, Log, LogOptions};
+use caxton_events::memory::Validity;
+use caxton_events::{Draft, Event, MemoryEvent, MemoryId, Seq, Subject, SystemEvent};
+use caxton_projections::driver::catch_up;
+use caxton_projections::embedding::{
+    DIMENSIONS, EmbedError, Embedder, ModelIdentity, Precision, VectorStore,
+};
+use caxton_projections::graph::{Graph, SqliteOptions};
+use caxton_projections::projection::Projection as _;
+use caxton_projections::vector::{VectorOptions, Vectors, stored};
+use caxton_projections::view::{Part, Positions};
+use crossbeam_channel::never;
+use tempfile::TempDir;
+
+use super::{Retry, Saving, VectorFold, fold_some};
+use crate::engine::SystemClock;
+use crate::engine::erase::{Order, record_order};
+use crate::engine::rebuild::STOPS;
+
+/// A text with this word in it makes the model fail.
+const POISON: &str = "poison";
+
+/// Gives all texts the same vector, and counts them.
+struct Picky {
+    identity: ModelIdentity,
+    asked: AtomicUsize,
+    is_mended: AtomicBool,
+}
+
+impl Embedder for Picky {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.asked.fetch_add(texts.len(), Ordering::Relaxed);
+        let bad = texts.iter().position(|text| text.contains(POISON));
+        if let Some(index) = bad.filter(|_| !self.is_mended.load(Ordering::Relaxed)) {
+            return Err(EmbedError::NotFinite { index });
+        }
+        let vector: Vec<f32> = (0..DIMENSIONS).map(|at| if at == 0 { 1.0 } else { 0.0 }).collect();
+        Ok(vec![vector; texts.len()])
+    }
+
+    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
+        std::iter::once(0..text.len()).collect()
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        text.len()
+    }
+}
+
+/// The fold and what it stands on.
+struct Desk {
+    fold: VectorFold,
+    graph: Graph,
+    model: Arc<Picky>,
+    log: Log,
+    ids: u64,
+    dir: TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), LogOptions::new([7; 16]), Arc::new(SystemClock)).unwrap();
+        let graph = Graph::open(&dir.path().join("graph"), &SqliteOptions::default()).unwrap();
+        let identity = ModelIdentity {
+            name: "picky".to_owned(),
+            weights_sha256: "ab".repeat(32),
+            dimensions: DIMENSIONS,
+            precision: Precision::Fp32,
+        };
+        let (asked, is_mended) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let model = Arc::new(Picky { identity, asked, is_mended });
+        let store = VectorStore::open(&dir.path().join("vectors"), model.identity()).unwrap();
+        let fold = VectorFold {
+            vectors: opened(&dir.path().join("vectors"), store, &model),
+            graph: graph.reader(),
+            scrubs: never(),
+            log: log.reader(),
+            positions: Arc::new(Positions::new(true)),
+            stopping: Arc::new(AtomicBool::new(false)),
+            saving: Saving::every(Duration::from_mins(1), Instant::now()),
+            records_max: 512,
+            offers: never(),
+            retry: Retry::default(),
+        };
+        Self { fold, graph, model, log, ids: 0, dir }
+    }
+
+    fn append(&self, stream: &str, event: Event) -> Seq {
+        let (stream, actor) = (stream.to_owned(), "ada".to_owned());
+        let draft = Draft { stream, actor, correlation: None, causation: None, event };
+        self.log.append(vec![Batch::of(vec![draft])]).unwrap().remove(0).unwrap().last
+    }
+
+    /// Records an entity; its number.
+    fn create(&mut self, scope: &str, name: &str) -> MemoryId {
+        self.ids += 1;
+        let event = MemoryEvent::EntityCreated {
+            id: MemoryId(self.ids),
+            scope: scope.parse().unwrap(),
+            name: name.to_owned(),
+            entity_type: "note".to_owned(),
+            metadata: None,
+            confidence: 1.0,
+            validity: Validity::default(),
+        };
+        self.append(scope, event.into());
+        MemoryId(self.ids)
+    }
+
+    /// Records what is noted about an entity.
+    fn observe(&mut self, scope: &str, entity: MemoryId, content: &str) -> Seq {
+        self.ids += 1;
+        let (id, content) = (MemoryId(self.ids), content.to_owned());
+        let event = MemoryEvent::ObservationAdded { id, entity, content, validity: Validity::default() };
+        self.append(scope, event.into())
+    }
+
+    fn rows(&self) -> u64 {
+        self.fold.vectors.reader().stats().rows
+    }
+}
+
+fn opened(dir: &Path, store: VectorStore, model: &Arc<Picky>) -> Vectors {
+    let embedder: Arc<dyn Embedder> = Arc::clone(model) as Arc<dyn Embedder>;
+    Vectors::open(dir, VectorOptions::default(), store, embedder).unwrap()
+}
+
+#[test]
+fn what_fails_again_and_again_is_tried_after_twice_as_long_each_time() {
+    let (mut retry, mut now) = (Retry::default(), Instant::now());
+    assert!(retry.is_due(now));
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+        retry.note(false, now);
+        assert!(!retry.is_due(now + Duration::from_millis(seconds * 1_000 - 1)), "{seconds}");
+        now += Duration::from_secs(seconds);
+        assert!(retry.is_due(now), "{seconds}");
+    }
+    retry.note(true, now);
+    assert!(retry.is_due(now));
+    retry.note(false, now);
+    assert!(retry.is_due(now + Duration::from_secs(1)), "as after the first");
+}
+
+#[test]
+fn vectors_are_saved_seldom_where_that_takes_long_and_hardly_ever_where_nothing_of_them_changed() {
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let mut saving = Saving::every(Duration::from_mins(1), start);
+    assert!(!saving.is_due(after(59), 1, true) && saving.is_due(after(60), 1, true));
+    assert!(saving.is_due(after(60), 1, false), "another fold has taken their place");
+    assert!(!saving.is_due(after(3_599), 0, true) && saving.is_due(after(3_600), 0, true));
+    assert!(!saving.is_due(after(1_000_000), 0, false));
+    saving.note(after(60), after(70));
+    assert!(!saving.is_due(after(70 + 299), 1, true) && saving.is_due(after(70 + 300), 1, true));
+    saving.note(after(500), after(700));
+    assert!(!saving.is_due(after(700 + 5_999), 0, true) && saving.is_due(after(700 + 6_000), 0, true));
+}
+
+#[test]
+fn a_step_ends_with_the_contents_that_it_may_hold() {
+    let mut desk = Desk::new();
+    let entity = desk.create("global", "much");
+    for n in 0..25 {
+        desk.observe("global", entity, &format!("{n} {}", "x".repeat(100_000)));
+    }
+    let (log, head) = (desk.log.reader(), desk.log.reader().head().seq);
+    let steps = [(); 3].map(|()| fold_some(&mut desk.fold.vectors, &log, head, 512).unwrap());
+    assert_eq!((steps, desk.fold.vectors.checkpoint()), ([12, 11, 3], head));
+}
+
+#[test]
+fn records_that_a_scan_did_not_see_do_not_count_as_folded() {
+    let mut desk = Desk::new();
+    desk.create("global", "seen");
+    let (log, head) = (desk.log.reader(), desk.log.reader().head().seq);
+    // As where the block is lost that the rest lies in.
+    let refused = fold_some(&mut desk.fold.vectors, &log, head.next(), 512).unwrap_err();
+    assert!(refused.contains("before its head"), "{refused}");
+    assert_eq!((desk.fold.vectors.checkpoint(), desk.rows()), (Seq::ZERO, 0));
+    assert_eq!(fold_some(&mut desk.fold.vectors, &log, head, 512), Ok(1));
+}
+
+#[test]
+fn at_the_end_vectors_are_saved_unless_they_are() {
+    for moved in [false, true] {
+        let mut desk = Desk::new();
+        desk.create("global", "kept");
+        desk.fold.fold_next().unwrap();
+        desk.fold.save();
+        if moved {
+            desk.append("system", SystemEvent::ServerStopped.into());
+            desk.fold.fold_next().unwrap();
+        }
+        let (vectors, head) = (desk.dir.path().join("vectors"), desk.log.reader().head().seq);
+        let inode = || fs::metadata(vectors.join("vectors.state")).unwrap().ino();
+        let before = inode();
+        desk.fold.stopping.store(true, Ordering::Relaxed);
+        desk.fold.run();
+        assert_eq!(inode() != before, moved);
+        assert_eq!(stored(&vectors).unwrap().unwrap().checkpoint, head);
+    }
+}
+
+#[test]
+fn what_is_erased_goes_from_files_although_the_model_fails_before_the_order() {
+    let mut desk = Desk::new();
+    let (ada, bob) = (desk.create("global", "Ada"), desk.create("agent:bob", "Bob"));
+    desk.observe("global", ada, "stays");
+    desk.observe("agent:bob", bob, "gone");
+    desk.fold.fold_next().unwrap();
+    let folded = desk.fold.vectors.checkpoint();
+    desk.observe("global", ada, POISON);
+    desk.fold.fold_next().unwrap_err();
+    let subjects: Vec<Subject> = vec!["agent:bob".parse().unwrap()];
+    let order = Order {
+        seq: Seq::ZERO,
+        subjects: subjects.clone(),
+        asked: "test".to_owned(),
+        keys: Vec::new(),
+        events: 2,
+        reason: None,
+        by: "test".to_owned(),
+    };
+    record_order(&desk.log, order, MemoryId(100)).unwrap();
+    catch_up(&desk.log.reader(), &mut desk.graph, &mut |_, _| ()).unwrap();
+    let (asked, changes) = (desk.model.asked.load(Ordering::Relaxed), desk.fold.positions.memory_changes());
+    desk.fold.scrub(&subjects).unwrap();
+    assert_eq!((desk.fold.vectors.checkpoint(), desk.rows()), (folded, 2));
+    assert_eq!(desk.model.asked.load(Ordering::Relaxed), asked);
+    assert!(desk.fold.positions.memory_changes() > changes);
+    let store = desk.fold.vectors.store();
+    let is_stored = |text: &str| store.get_slot(text).is_some();
+    assert_eq!(
+        ["Ada (note)", "stays", "Bob (note)", "gone"].map(is_stored),
+        [true, true, false, false],
+        "nothing of it is on disk"
+    );
+
+    // What is written there since is not of what was erased, neither before the order is folded nor behind it.
+    desk.ids = 100;
+    desk.create("agent:bob", "Bob again");
+    desk.model.is_mended.store(true, Ordering::Relaxed);
+    desk.fold.fold_next().unwrap();
+    assert_eq!((desk.fold.vectors.checkpoint(), desk.rows()), (desk.log.reader().head().seq, 4));
+    desk.append("system", SystemEvent::ServerStopped.into());
+    desk.fold.scrub(&subjects).unwrap();
+    assert_eq!((desk.rows(), is_stored("Bob again (note)")), (4, true));
+}
+
+#[test]
+fn another_fold_is_brought_up_step_by_step_unless_the_engine_stops() {
+    let mut desk = Desk::new();
+    for n in 0..5 {
+        desk.create("global", &format!("thing {n}"));
+    }
+    desk.fold.fold_next().unwrap();
+    desk.fold.records_max = 2;
+    let offered = |desk: &Desk| {
+        opened(&desk.dir.path().join("vectors.rebuilding"), desk.fold.vectors.store(), &desk.model)
+    };
+    desk.fold.stopping.store(true, Ordering::Relaxed);
+    let fold = offered(&desk);
+    assert_eq!(desk.fold.take(fold), Err(STOPS.to_owned()));
+    desk.fold.stopping.store(false, Ordering::Relaxed);
+    let fold = offered(&desk);
+    let head = desk.log.reader().head().seq;
+    assert_eq!(desk.fold.take(fold), Ok(head));
+    assert_eq!((desk.rows(), desk.fold.positions.get(Part::Vectors).seq), (5, head));
+}
+
+#[test]
+fn nobody_hears_how_far_the_vectors_are_before_their_change_is_noted() {
+    let mut desk = Desk::new();
+    let positions = Arc::clone(&desk.fold.positions);
+    thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            let mut noted = Vec::new();
+            for n in 0..200 {
+                desk.create("global", &format!("thing {n}"));
+                let before = desk.fold.positions.memory_changes();
+                desk.fold.fold_next().unwrap();
+                noted.push((desk.fold.vectors.checkpoint(), before));
+            }
+            noted
+        });
+        let mut heard = Vec::new();
+        let mut last = Seq::ZERO;
+        while !work.is_finished() {
+            let seq = positions.get(Part::Vectors).seq;
+            if seq > last {
+                heard.push((seq, positions.memory_changes()));
+                last = seq;
+            }
+        }
+        let noted = work.join().unwrap();
+        for (seq, changes) in heard {
+            assert!(noted.iter().any(|(at, before)| *at == seq && changes > *before), "{seq}");
+        }
+    });
+}

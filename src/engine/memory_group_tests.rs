@@ -22,6 +22,7 @@ use super::SystemClock;
 use super::memory_writer::{Limits, MemoryWriter, Pending};
 use super::steps::{StepLimits, Steps};
 use super::submission::{Outcome, Submission, SubmitError, Wait};
+use super::testing::changes_are_noted_first;
 use crate::commands::{
     EntityRef, Ids, NewEntity, NewObservation, OnExisting, RefusalCode, Write, WriteStatus,
 };
@@ -275,29 +276,9 @@ fn a_graph_that_stopped_for_a_cause_that_may_pass_is_tried_again() {
 fn nobody_hears_how_far_the_graph_is_before_its_change_is_noted() {
     let mut desk = Desk::new();
     let positions = Arc::clone(&desk.writer.positions);
-    std::thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            let mut noted = Vec::new();
-            for n in 0..200 {
-                let (pending, mut answered) = asked("ada", vec![create("global", &format!("thing {n}"))]);
-                let before = desk.writer.positions.memory_changes();
-                desk.writer.commit(vec![pending]);
-                noted.push((told(&mut answered).unwrap().last, before));
-            }
-            noted
-        });
-        let mut heard = Vec::new();
-        let mut last = Seq::ZERO;
-        while !work.is_finished() {
-            let seq = positions.get(Part::Graph).seq;
-            if seq > last {
-                heard.push((seq, positions.memory_changes()));
-                last = seq;
-            }
-        }
-        let noted = work.join().unwrap();
-        for (seq, changes) in heard {
-            assert!(noted.iter().any(|(at, before)| *at == seq && changes > *before), "{seq}");
-        }
+    changes_are_noted_first(&positions, Part::Graph, |n| {
+        let (pending, mut answered) = asked("ada", vec![create("global", &format!("thing {n}"))]);
+        desk.writer.commit(vec![pending]);
+        told(&mut answered).unwrap().last
     });
 }

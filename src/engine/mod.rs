@@ -55,6 +55,8 @@ mod talk_redo;
 #[cfg(test)]
 mod talk_tests;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 pub mod trim;
 #[cfg(test)]

@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
-use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
-};
 use caxton_projections::view::Part;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -21,38 +17,8 @@ use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt as _;
 
 use super::{Api, RestOptions, routes};
+use crate::engine::testing::SameVector;
 use crate::engine::{Engine, EngineOptions};
-
-/// A model that tells when it is asked, and answers when nobody holds it any more.
-struct Held {
-    identity: ModelIdentity,
-    asked: Sender<()>,
-    hold: Mutex<Receiver<()>>,
-}
-
-impl Embedder for Held {
-    fn identity(&self) -> &ModelIdentity {
-        &self.identity
-    }
-
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        // Not every test listens.
-        let _ = self.asked.send(());
-        // Nothing is ever sent: this comes back when the other end is gone.
-        assert!(self.hold.lock().unwrap().recv().is_err());
-        let mut vector = vec![0.0; DIMENSIONS];
-        vector[0] = 1.0;
-        Ok(vec![vector; texts.len()])
-    }
-
-    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
-        std::iter::once(0..text.len()).filter(|range| !range.is_empty()).collect()
-    }
-
-    fn count_tokens(&self, text: &str) -> usize {
-        text.len()
-    }
-}
 
 /// A door that no connection leads to.
 struct Door {
@@ -66,19 +32,15 @@ impl Door {
     /// for its threads, and they for the model.
     fn open(options: RestOptions) -> (Self, Receiver<()>, Sender<()>) {
         let ((asked, is_asked), (hold, held)) = (channel(), channel());
-        let identity = ModelIdentity {
-            name: "held".to_owned(),
-            weights_sha256: "0".repeat(64),
-            dimensions: DIMENSIONS,
-            precision: Precision::Fp32,
-        };
-        let started = Instant::now();
-        let service = EmbeddingService::start(
-            Arc::new(Held { identity, asked, hold: Mutex::new(held) }),
-            ServiceOptions::new(Arc::new(move || started.elapsed())),
-        );
+        let (asked, held) = (Mutex::new(asked), Mutex::new(held));
+        let embedding = Some(SameVector::served(move |_| {
+            // Not every test listens.
+            let _ = asked.lock().unwrap().send(());
+            // Nothing is ever sent: this comes back when the other end is gone.
+            assert!(held.lock().unwrap().recv().is_err());
+            Ok(())
+        }));
         let dir = tempfile::tempdir().unwrap();
-        let embedding = Some(Arc::new(service.unwrap()));
         let engine_options = EngineOptions { embedding, ..EngineOptions::new(dir.path()) };
         let engine = Engine::start(&engine_options, &mut |_| {}).unwrap();
         let api = Api::new(engine.clone(), options, false);

@@ -99,18 +99,14 @@ fn catch_up(engine: &Engine, heard: &mut dyn FnMut(u64, u64)) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-    use std::ops::Range;
     use std::sync::{Arc, Condvar, Mutex};
-    use std::time::Instant;
 
-    use caxton_projections::embedding::{
-        DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
-    };
     use caxton_projections::view::Wait;
 
     use super::catch_up;
     use crate::api::in_process::InProcess;
     use crate::api::rest::RestOptions;
+    use crate::engine::testing::SameVector;
     use crate::engine::{Engine, EngineOptions};
 
     /// What holds a model still until it is opened.
@@ -132,47 +128,14 @@ mod tests {
         }
     }
 
-    struct Gated {
-        identity: ModelIdentity,
-        gate: Arc<Gate>,
-    }
-
-    impl Embedder for Gated {
-        fn identity(&self) -> &ModelIdentity {
-            &self.identity
-        }
-
-        fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-            self.gate.pass();
-            let mut vector = vec![0.0; DIMENSIONS];
-            vector[0] = 1.0;
-            Ok(vec![vector; texts.len()])
-        }
-
-        fn chunk(&self, text: &str) -> Vec<Range<usize>> {
-            std::iter::once(0..text.len()).filter(|range| !range.is_empty()).collect()
-        }
-
-        fn count_tokens(&self, text: &str) -> usize {
-            text.len()
-        }
-    }
-
     #[test]
     fn who_has_the_directory_alone_waits_until_the_model_has_read_the_log() {
         let (folder, gate) = (tempfile::tempdir().unwrap(), Arc::<Gate>::default());
-        let identity = ModelIdentity {
-            name: "gated".to_owned(),
-            weights_sha256: "0".repeat(64),
-            dimensions: DIMENSIONS,
-            precision: Precision::Fp32,
-        };
-        let started = Instant::now();
-        let service = EmbeddingService::start(
-            Arc::new(Gated { identity, gate: Arc::clone(&gate) }),
-            ServiceOptions::new(Arc::new(move || started.elapsed())),
-        );
-        let embedding = Some(Arc::new(service.unwrap()));
+        let held = Arc::clone(&gate);
+        let embedding = Some(SameVector::served(move |_| {
+            held.pass();
+            Ok(())
+        }));
         let options = EngineOptions { embedding, ..EngineOptions::new(folder.path()) };
         let engine = Engine::start(&options, &mut |_| ()).unwrap();
         let door = InProcess::new(engine.clone(), RestOptions::default()).unwrap();

@@ -2,46 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use caxton_events::memory::Validity;
 use caxton_events::{MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
-use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, ModelIdentity, Precision, VectorStore,
-};
+use caxton_projections::embedding::{Embedder as _, VectorStore};
 use caxton_projections::graph::{Graph, Observation, SqliteOptions};
 use caxton_projections::projection::Projection as _;
 use caxton_projections::vector::{VectorOptions, Vectors};
 
 use super::{ROWS_MAX, added, record, refold};
-
-/// Gives all texts the same vector; knows the most it was asked for at once.
-struct Counting {
-    identity: ModelIdentity,
-    most: AtomicUsize,
-}
-
-impl Embedder for Counting {
-    fn identity(&self) -> &ModelIdentity {
-        &self.identity
-    }
-
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        self.most.fetch_max(texts.len(), Ordering::Relaxed);
-        let vector: Vec<f32> = (0..DIMENSIONS).map(|at| if at == 0 { 1.0 } else { 0.0 }).collect();
-        Ok(vec![vector; texts.len()])
-    }
-
-    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
-        std::iter::once(0..text.len()).collect()
-    }
-
-    fn count_tokens(&self, text: &str) -> usize {
-        text.len()
-    }
-}
+use crate::engine::testing::SameVector;
 
 #[test]
 fn a_text_counts_from_the_record_that_made_it_what_it_is() {
@@ -78,18 +50,16 @@ fn entities_of_which_nothing_is_noted_are_folded_so_many_at_a_time_as_well() {
     let records: Vec<Record> = (1..=count).map(created).collect();
     let mut graph = Graph::open(&dir.path().join("graph"), &SqliteOptions::default()).unwrap();
     graph.apply(&records).unwrap();
-    let identity = ModelIdentity {
-        name: "counting".to_owned(),
-        weights_sha256: "ab".repeat(32),
-        dimensions: DIMENSIONS,
-        precision: Precision::Fp32,
-    };
-    let store = VectorStore::open(dir.path(), &identity).unwrap();
-    let model = Arc::new(Counting { identity, most: AtomicUsize::new(0) });
-    let embedder: Arc<dyn Embedder> = Arc::clone(&model) as Arc<dyn Embedder>;
-    let mut vectors = Vectors::open(dir.path(), VectorOptions::default(), store, embedder).unwrap();
+    let most = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&most);
+    let model = SameVector::new(move |texts| {
+        asked.fetch_max(texts.len(), Ordering::Relaxed);
+        Ok(())
+    });
+    let store = VectorStore::open(dir.path(), model.identity()).unwrap();
+    let mut vectors = Vectors::open(dir.path(), VectorOptions::default(), store, Arc::new(model)).unwrap();
     refold(&graph.reader(), &mut vectors).unwrap();
     assert_eq!((vectors.reader().stats().rows, vectors.checkpoint()), (count, Seq(count)));
-    assert_eq!(model.most.load(Ordering::Relaxed), ROWS_MAX);
+    assert_eq!(most.load(Ordering::Relaxed), ROWS_MAX);
     assert!(vectors.unsaved() > 0 && vectors.saved() == Seq::ZERO, "nothing of it is saved so far");
 }

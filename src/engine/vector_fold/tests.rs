@@ -3,21 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::fs;
-use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use caxton_events::log::{Batch, Log, LogOptions};
 use caxton_events::memory::Validity;
 use caxton_events::{Draft, Event, MemoryEvent, MemoryId, Seq, Subject, SystemEvent};
 use caxton_projections::driver::catch_up;
-use caxton_projections::embedding::{
-    DIMENSIONS, EmbedError, Embedder, ModelIdentity, Precision, VectorStore,
-};
+use caxton_projections::embedding::{EmbedError, Embedder, VectorStore};
 use caxton_projections::graph::{Graph, SqliteOptions};
 use caxton_projections::projection::Projection as _;
 use caxton_projections::vector::{VectorOptions, Vectors, stored};
@@ -29,46 +25,19 @@ use super::{Retry, Saving, VectorFold, fold_some};
 use crate::engine::SystemClock;
 use crate::engine::erase::{Order, record_order};
 use crate::engine::rebuild::STOPS;
+use crate::engine::testing::{SameVector, changes_are_noted_first};
 
 /// A text with this word in it makes the model fail.
 const POISON: &str = "poison";
-
-/// Gives all texts the same vector, and counts them.
-struct Picky {
-    identity: ModelIdentity,
-    asked: AtomicUsize,
-    is_mended: AtomicBool,
-}
-
-impl Embedder for Picky {
-    fn identity(&self) -> &ModelIdentity {
-        &self.identity
-    }
-
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        self.asked.fetch_add(texts.len(), Ordering::Relaxed);
-        let bad = texts.iter().position(|text| text.contains(POISON));
-        if let Some(index) = bad.filter(|_| !self.is_mended.load(Ordering::Relaxed)) {
-            return Err(EmbedError::NotFinite { index });
-        }
-        let vector: Vec<f32> = (0..DIMENSIONS).map(|at| if at == 0 { 1.0 } else { 0.0 }).collect();
-        Ok(vec![vector; texts.len()])
-    }
-
-    fn chunk(&self, text: &str) -> Vec<Range<usize>> {
-        std::iter::once(0..text.len()).collect()
-    }
-
-    fn count_tokens(&self, text: &str) -> usize {
-        text.len()
-    }
-}
 
 /// The fold and what it stands on.
 struct Desk {
     fold: VectorFold,
     graph: Graph,
-    model: Arc<Picky>,
+    model: Arc<SameVector>,
+    /// Texts that the model was asked for.
+    asked: Arc<AtomicUsize>,
+    is_mended: Arc<AtomicBool>,
     log: Log,
     ids: u64,
     dir: TempDir,
@@ -79,14 +48,14 @@ impl Desk {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::open(dir.path(), LogOptions::new([7; 16]), Arc::new(SystemClock)).unwrap();
         let graph = Graph::open(&dir.path().join("graph"), &SqliteOptions::default()).unwrap();
-        let identity = ModelIdentity {
-            name: "picky".to_owned(),
-            weights_sha256: "ab".repeat(32),
-            dimensions: DIMENSIONS,
-            precision: Precision::Fp32,
-        };
-        let (asked, is_mended) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let model = Arc::new(Picky { identity, asked, is_mended });
+        let (asked, is_mended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counter, mended) = (Arc::clone(&asked), Arc::clone(&is_mended));
+        let model = Arc::new(SameVector::new(move |texts| {
+            counter.fetch_add(texts.len(), Ordering::Relaxed);
+            let bad = texts.iter().position(|text| text.contains(POISON));
+            let bad = bad.filter(|_| !mended.load(Ordering::Relaxed));
+            bad.map_or(Ok(()), |index| Err(EmbedError::NotFinite { index }))
+        }));
         let store = VectorStore::open(&dir.path().join("vectors"), model.identity()).unwrap();
         let fold = VectorFold {
             vectors: opened(&dir.path().join("vectors"), store, &model),
@@ -100,7 +69,7 @@ impl Desk {
             offers: never(),
             retry: Retry::default(),
         };
-        Self { fold, graph, model, log, ids: 0, dir }
+        Self { fold, graph, model, asked, is_mended, log, ids: 0, dir }
     }
 
     fn append(&self, stream: &str, event: Event) -> Seq {
@@ -138,7 +107,7 @@ impl Desk {
     }
 }
 
-fn opened(dir: &Path, store: VectorStore, model: &Arc<Picky>) -> Vectors {
+fn opened(dir: &Path, store: VectorStore, model: &Arc<SameVector>) -> Vectors {
     let embedder: Arc<dyn Embedder> = Arc::clone(model) as Arc<dyn Embedder>;
     Vectors::open(dir, VectorOptions::default(), store, embedder).unwrap()
 }
@@ -241,10 +210,10 @@ fn what_is_erased_goes_from_files_although_the_model_fails_before_the_order() {
     };
     record_order(&desk.log, order, MemoryId(100)).unwrap();
     catch_up(&desk.log.reader(), &mut desk.graph, &mut |_, _| ()).unwrap();
-    let (asked, changes) = (desk.model.asked.load(Ordering::Relaxed), desk.fold.positions.memory_changes());
+    let (asked, changes) = (desk.asked.load(Ordering::Relaxed), desk.fold.positions.memory_changes());
     desk.fold.scrub(&subjects).unwrap();
     assert_eq!((desk.fold.vectors.checkpoint(), desk.rows()), (folded, 2));
-    assert_eq!(desk.model.asked.load(Ordering::Relaxed), asked);
+    assert_eq!(desk.asked.load(Ordering::Relaxed), asked);
     assert!(desk.fold.positions.memory_changes() > changes);
     let store = desk.fold.vectors.store();
     let is_stored = |text: &str| store.get_slot(text).is_some();
@@ -257,7 +226,7 @@ fn what_is_erased_goes_from_files_although_the_model_fails_before_the_order() {
     // What is written there since is not of what was erased, neither before the order is folded nor behind it.
     desk.ids = 100;
     desk.create("agent:bob", "Bob again");
-    desk.model.is_mended.store(true, Ordering::Relaxed);
+    desk.is_mended.store(true, Ordering::Relaxed);
     desk.fold.fold_next().unwrap();
     assert_eq!((desk.fold.vectors.checkpoint(), desk.rows()), (desk.log.reader().head().seq, 4));
     desk.append("system", SystemEvent::ServerStopped.into());
@@ -290,29 +259,9 @@ fn another_fold_is_brought_up_step_by_step_unless_the_engine_stops() {
 fn nobody_hears_how_far_the_vectors_are_before_their_change_is_noted() {
     let mut desk = Desk::new();
     let positions = Arc::clone(&desk.fold.positions);
-    thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            let mut noted = Vec::new();
-            for n in 0..200 {
-                desk.create("global", &format!("thing {n}"));
-                let before = desk.fold.positions.memory_changes();
-                desk.fold.fold_next().unwrap();
-                noted.push((desk.fold.vectors.checkpoint(), before));
-            }
-            noted
-        });
-        let mut heard = Vec::new();
-        let mut last = Seq::ZERO;
-        while !work.is_finished() {
-            let seq = positions.get(Part::Vectors).seq;
-            if seq > last {
-                heard.push((seq, positions.memory_changes()));
-                last = seq;
-            }
-        }
-        let noted = work.join().unwrap();
-        for (seq, changes) in heard {
-            assert!(noted.iter().any(|(at, before)| *at == seq && changes > *before), "{seq}");
-        }
+    changes_are_noted_first(&positions, Part::Vectors, |n| {
+        desk.create("global", &format!("thing {n}"));
+        desk.fold.fold_next().unwrap();
+        desk.fold.vectors.checkpoint()
     });
 }

@@ -36,6 +36,22 @@ fn sent(engine: &Engine) -> Vec<SentOutcome> {
     sent
 }
 
+/// The inbox of ada.
+fn mail_of(engine: &Engine) -> Mail {
+    let (queues, classifier) = Classifier::new(&Config::default().request_handling);
+    let journal = Arc::new(Journal::new(engine.clone()));
+    let past = Arc::new(Past::new(engine.clone(), 0, 0));
+    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past, Arc::default());
+    mail.serve(&name("ada"));
+    mail
+}
+
+/// Room for nine of each queue.
+fn room() -> Room<'static> {
+    let queues = Classifier::new(&Config::default().request_handling).0.len();
+    Room { queues: vec![9; queues], own: &|_, _| false }
+}
+
 #[test]
 fn what_no_event_has_room_for_is_told_apart_from_a_log_that_fails() {
     let dir = TempDir::new().unwrap();
@@ -76,12 +92,8 @@ fn large_messages_are_read_a_few_at_a_time_and_all_given_out() {
     let seqs: Vec<Seq> = sent(&engine).iter().map(|one| one.seq).collect();
     assert_eq!(engine.messages(&seqs).unwrap().len(), 2);
 
-    let (queues, classifier) = Classifier::new(&Config::default().request_handling);
-    let journal = Arc::new(Journal::new(engine.clone()));
-    let past = Arc::new(Past::new(engine.clone(), 0, 0));
-    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past, Arc::default());
-    mail.serve(&name("ada"));
-    let room = Room { queues: vec![9; queues.len()], own: &|_, _| false };
+    let mail = mail_of(&engine);
+    let room = room();
     let all = async {
         let mut taken = Vec::new();
         while taken.len() < seqs.len() {
@@ -111,12 +123,8 @@ fn inboxes_are_read_on_after_reading_them_broke() {
     let dir = TempDir::new().unwrap();
     let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| ()).unwrap();
     let first = sent(&engine)[0].seq;
-    let (queues, classifier) = Classifier::new(&Config::default().request_handling);
-    let journal = Arc::new(Journal::new(engine.clone()));
-    let past = Arc::new(Past::new(engine.clone(), 0, 0));
-    let mail = Mail::new(engine.clone(), classifier, queues.len(), journal, past, Arc::default());
-    mail.serve(&name("ada"));
-    let room = Room { queues: vec![9; queues.len()], own: &|_, _| false };
+    let mail = mail_of(&engine);
+    let room = room();
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let taken = runtime.block_on(async {
         tokio::select! {

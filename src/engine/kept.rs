@@ -23,6 +23,9 @@ pub struct Room {
     pub bytes: usize,
 }
 
+/// Answers that are not kept any more. They may be many, to be dropped where nobody waits for that.
+pub type Gone<V> = Vec<V>;
+
 /// Answers that are kept, each from one moment until another. They are all of one state of memory: those of an earlier one will
 /// not be right again.
 #[derive(Debug)]
@@ -63,15 +66,15 @@ impl<V: Clone, T: Copy + Ord> Kept<V, T> {
     }
 
     /// Forgets everything, and what is being answered: something of it was erased.
-    pub fn forget(&mut self) {
+    pub fn forget(&mut self) -> Gone<V> {
         self.erasures += 1;
-        self.clear();
+        self.clear()
     }
 
-    fn clear(&mut self) {
-        self.answers = HashMap::new();
+    fn clear(&mut self) -> Gone<V> {
         self.by_end = BTreeMap::new();
         self.bytes = 0;
+        std::mem::take(&mut self.answers).into_values().map(|answer| answer.value).collect()
     }
 
     /// The answer, if it is one of this state of memory and holds at `now`.
@@ -82,18 +85,20 @@ impl<V: Clone, T: Copy + Ord> Kept<V, T> {
     }
 
     /// Keeps an answer of so many bytes from now to `end`, unless something was erased meanwhile or memory is known to have
-    /// changed. Where there is no room, those go that end first, and among them the oldest.
-    pub fn put(&mut self, key: Key, asked: Asked, (value, bytes): (V, usize), (now, end): (T, T)) {
+    /// changed. Where there is no room, those go that end first, and among them the oldest. What held of an earlier state of memory is
+    /// given back.
+    pub fn put(&mut self, key: Key, asked: Asked, (value, bytes): (V, usize), (now, end): (T, T)) -> Gone<V> {
         if self.erasures != asked.erasures || asked.changes < self.changes {
-            return;
+            return Gone::new();
         }
+        let mut gone = Gone::new();
         if asked.changes > self.changes {
             self.changes = asked.changes;
-            self.clear();
+            gone = self.clear();
         }
         let bytes = bytes + size_of::<Answer<V, T>>() + AROUND;
         if bytes > self.room.bytes {
-            return;
+            return gone;
         }
         self.remove(&key);
         while let Some((first, oldest)) = self.by_end.first_key_value().map(|(end, key)| (end.0, *key)) {
@@ -108,6 +113,7 @@ impl<V: Clone, T: Copy + Ord> Kept<V, T> {
         self.bytes += bytes;
         self.by_end.insert(end, key);
         self.answers.insert(key, Answer { value, bytes, start: now, end });
+        gone
     }
 
     fn remove(&mut self, key: &Key) {

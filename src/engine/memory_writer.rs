@@ -153,7 +153,7 @@ impl MemoryWriter {
         self.graph.as_ref().map_or(Seq::ZERO, Graph::checkpoint)
     }
 
-    /// Records an order to erase and folds it, or cleans the graph's files.
+    /// Records an order to erase and folds it, takes what one left out of the log, or cleans the graph's files.
     fn erase(&mut self, work: MemoryWork) {
         match work {
             MemoryWork::Order { order, answer } => {
@@ -163,6 +163,9 @@ impl MemoryWriter {
                 }
                 // Who asked may have gone; the next start goes on with the order.
                 let _ = answer.send(ordered);
+            }
+            MemoryWork::Resume { order, answer } => {
+                let _ = answer.send(erase::resume(&self.log, &[*order]));
             }
             MemoryWork::Scrub(answer) => {
                 let folded = if self.graph.is_some() { self.fold_to_head() } else { Ok(()) };
@@ -181,10 +184,11 @@ impl MemoryWriter {
         }
         self.fold_to_head().map_err(|what| EraseError::Unready { what })?;
         let next = self.reader.next_id().map_err(|error| EraseError::Plan(error.into()))?;
-        let order = erase::record_order(&self.log, order, next)?;
-        // What fails here fails again when the files are cleaned, which is when it is told: the order stands.
+        let ordered = erase::record_order(&self.log, order, next);
+        // An order that was recorded stands, whatever failed behind it: what it is about is not shown from now on. What fails
+        // here fails again when the files are cleaned, which is when it is told.
         let _ = self.fold_to_head();
-        Ok(order)
+        ordered
     }
 
     /// Whether the log holds records, of messages mostly, that the graph has not passed.

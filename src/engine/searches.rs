@@ -59,7 +59,8 @@ impl Searches {
 
     /// Forgets everything: something of it was erased.
     pub(super) fn forget(&self) {
-        self.kept().forget();
+        let gone = self.kept().forget();
+        drop(gone);
     }
 
     fn get(&self, key: &Key, changes: u64, now: Timestamp) -> Option<Arc<SearchAnswer>> {
@@ -99,12 +100,15 @@ impl Engine {
         }
         let answer = search.ask(view)?;
         let end = if asking.at_present { view.graph().next_turn(now) } else { Ok(None) };
+        let bytes = size(&answer);
         // Where the look was ended early the next one may see more.
         if answer.complete
+            && bytes <= searches.bytes_max
             && let Ok(end) = end
         {
-            let kept = (Arc::new(answer.clone()), size(&answer));
-            searches.kept().put(key, asked, kept, (now, end.unwrap_or(NEVER)));
+            let kept = (Arc::new(answer.clone()), bytes);
+            let gone = searches.kept().put(key, asked, kept, (now, end.unwrap_or(NEVER)));
+            drop(gone);
         }
         Ok(answer)
     }

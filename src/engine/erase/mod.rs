@@ -138,6 +138,8 @@ pub enum EraseError {
 pub(super) enum MemoryWork {
     /// Record the order and fold it.
     Order { order: Box<Order>, answer: Sender<Result<Order, EraseError>> },
+    /// Take what a recorded order left in the log out of it.
+    Resume { order: Box<Order>, answer: Sender<Result<(), EraseError>> },
     /// Leave nothing of it in the graph's files.
     Scrub(Sender<Result<(), String>>),
 }
@@ -256,9 +258,17 @@ impl Engine {
         let mut completed = Ok(());
         for order in orders {
             tracing::warn!(order = order.seq.0, asked = %order.asked, "completing an erasure that was cut short");
-            completed = completed.and(self.complete(order).map(drop));
+            completed = completed.and(self.resumed(order).and_then(|()| self.complete(order).map(drop)));
         }
         completed
+    }
+
+    /// Takes out of the log what the order left there when it failed: an end is recorded only where nothing is left.
+    fn resumed(&self, order: &Order) -> Result<(), EraseError> {
+        let (answer, answered) = bounded(1);
+        let work = MemoryWork::Resume { order: Box::new(order.clone()), answer };
+        self.inner.keepers.memory.send(work).map_err(|_| EraseError::Stopped)?;
+        answered.recv().map_err(|_| EraseError::Stopped)?
     }
 
     /// Takes what was ordered out of everything beside the log, and records that it is done.
@@ -422,7 +432,7 @@ pub(super) fn pending(log: &Reader) -> Result<Vec<Order>, ReadError> {
     Ok(pending)
 }
 
-/// Takes what was ordered out of the log where a crash left it there, before anything is folded.
+/// Takes what was ordered out of the log where a crash or a failure left it there.
 pub(super) fn resume(log: &Log, orders: &[Order]) -> Result<(), EraseError> {
     for order in orders {
         log.destroy_keys(&order.keys, order.seq)

@@ -12,8 +12,8 @@ use caxton_events::{
     ConversationEvent, Draft, Event, Kind, MessageId, Scope, Seq, Subject, SystemEvent, Timestamp,
 };
 
-use super::pending;
 use super::plan::Asked;
+use super::{EraseError, pending};
 use crate::commands::talk::{NewConversation, Upkeep};
 use crate::engine::fork::{Cut, SealLogError, seal_stopped};
 use crate::engine::start::system_batch;
@@ -207,4 +207,31 @@ fn dead_letters_in_the_stream_of_turns_go_with_their_conversation() {
         assert_eq!(left, ["conversation:c2"]);
         engine.stop();
     }
+}
+
+#[test]
+fn an_order_that_failed_in_the_log_has_its_end_only_when_nothing_is_left_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    for id in ["c1", "c2"] {
+        let wish = NewConversation { id: Some(id.parse().unwrap()), ..NewConversation::default() };
+        engine.upkeep_blocking(&"ada".parse().unwrap(), Upkeep::Open(wish)).unwrap();
+    }
+    let asked = |id: &str| Asked::Conversation(id.parse().unwrap());
+    let erase = |id: &str| engine.erase(&asked(id), None, (None, "test".to_owned()));
+    let left = |id: &str| {
+        let subject: Subject = format!("conversation:{id}").parse().unwrap();
+        engine.log().holdings(&[subject]).unwrap().values().map(|holdings| holdings.plain).sum::<u64>()
+    };
+    // A folder where the new log is to be written.
+    let in_the_way = dir.path().join("events.redb.rewrite");
+    fs::create_dir(&in_the_way).unwrap();
+    assert!(matches!(erase("c1"), Err(EraseError::Rewrite { .. })));
+    assert!(left("c1") > 0 && pending(engine.log()).unwrap().len() == 1);
+    assert!(matches!(erase("c2"), Err(EraseError::Rewrite { .. })), "it goes on with the first");
+    assert_eq!(pending(engine.log()).unwrap().len(), 1);
+    fs::remove_dir(&in_the_way).unwrap();
+    erase("c2").unwrap();
+    assert_eq!((left("c1"), left("c2"), pending(engine.log()).unwrap().len()), (0, 0, 0));
+    engine.stop();
 }

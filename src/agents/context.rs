@@ -100,10 +100,10 @@ struct Shelf {
 
 /// Chooses what fits into `budget`.
 ///
-/// Tools come first, out of all of it: an agent without a tool that it may call does something else than its file says. Of
-/// what they and the prompts leave, each other source has a share that is its own; what one leaves goes to the others in
-/// their order: the conversation, then memory and capabilities. Items are taken whole. Of the conversation the newest
-/// messages are taken, without gaps.
+/// Tools come first, out of what the prompts leave, and of half of it all in any case: an agent without a tool that it may
+/// call does something else than its file says. Of what they leave, each other source has a share that is its own; what one
+/// leaves goes to the others in their order: the conversation, then memory and capabilities. Items are taken whole. Of the
+/// conversation the newest messages are taken, without gaps.
 pub fn assemble(gathered: Gathered, budget: Budget) -> Context {
     let history = shelf(ContextKind::History, 45, gathered.history.as_ref(), |said| {
         (said.seq.to_string(), format!("{} ({}): {}\n", said.sender, said.performative, said.text))
@@ -121,8 +121,9 @@ pub fn assemble(gathered: Gathered, budget: Budget) -> Context {
     if let (Some(tools), Some(missing)) = (&mut tools, &gathered.tools_missing) {
         tools.unavailable = Some(missing.clone());
     }
-    let by_tools = tools.as_mut().map_or(0, |tools| tools.take(budget.all));
-    let room = budget.all.saturating_sub(by_tools).saturating_sub(budget.prompts);
+    let behind_prompts = budget.all.saturating_sub(budget.prompts);
+    let by_tools = tools.as_mut().map_or(0, |tools| tools.take(behind_prompts.max(budget.all / 2)));
+    let room = behind_prompts.saturating_sub(by_tools);
     let mut shelves: Vec<Shelf> = [history, memory, capabilities].into_iter().flatten().collect();
     for shelf in &mut shelves {
         if shelf.kind == ContextKind::History {
@@ -361,6 +362,17 @@ mod tests {
             );
             assert_eq!(context.tools_left_out, ["huge"]);
             assert_eq!(part(&context, ContextKind::Tools).left_out, 1);
+        }
+    }
+
+    #[test]
+    fn tools_have_what_the_prompts_leave_and_a_half_in_any_case() {
+        // They take 103 and 102 tokens.
+        let tools = ["first", "last"].map(|name| tool(name, &"w".repeat(400))).to_vec();
+        for (prompts, left_out) in [(95, &[][..]), (96, &["last"]), (250, &["last"]), (5_000, &["last"])] {
+            let gathered = Gathered { tools: Some(Ok(tools.clone())), ..Gathered::default() };
+            let context = assemble(gathered, Budget { all: 300, prompts });
+            assert_eq!(context.tools_left_out, left_out, "{prompts}");
         }
     }
 

@@ -114,6 +114,8 @@ pub struct OwnLimits {
     pub memory_search_limit: Option<usize>,
     /// Tokens of the context it is given.
     pub max_context_length: Option<u32>,
+    /// Calls of tools in one turn, as [`Permissions::calls_max`] has it, if the file says so.
+    pub max_tool_calls: Option<u32>,
 }
 
 /// How an agent is run.

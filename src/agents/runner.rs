@@ -355,12 +355,13 @@ impl<'a> Turn<'a> {
         let name = provider.provider().to_owned();
         match asked {
             Ok(Ok(answer)) => self.model_answered(step, name, &ask, answer, started.elapsed()).await,
-            Ok(Err(error)) if error.kind != ModelErrorKind::Timeout || Instant::now() < until => {
+            Ok(Err(error)) if !error.asked || Instant::now() < until => {
                 if let ModelErrorKind::RateLimited { retry_after } = error.kind {
                     self.provider_wait = retry_after;
                 }
-                // Nothing is recorded: the attempt has not failed.
-                if !error.asked {
+                // Nothing is recorded: the attempt has not failed. It begins with all of its time again, and one that has used
+                // up much of it by itself must not have that without end.
+                if !error.asked && left >= spec.limits.response_timeout / 2 {
                     self.turned_away = Some(error.to_string());
                     return Ok(());
                 }

@@ -77,7 +77,7 @@ pub struct ModelSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Requests to the model in one turn. The last one is made without tools, so that it is an answer. Default: 8; an agent
-    /// of a file has one more than it may call tools, where that is more.
+    /// whose file says how often it may call tools has one more than that, where that is more.
     pub steps_max: u32,
     /// Time for a whole answer; then the sender is told that there is none. Default: 30 s.
     pub response_timeout: Duration,
@@ -85,7 +85,8 @@ pub struct Limits {
     pub tool_call_timeout: Duration,
     /// Time for each source of the context. Default: 5 s.
     pub memory_search_timeout: Duration,
-    /// Tokens of the prompt: instructions, message and context. Default: 4,000.
+    /// Tokens of a request: instructions, message, descriptions of tools and context. Instructions and message are never
+    /// cut; where they take more than half, descriptions have half all the same. Default: 4,000.
     pub context_tokens_max: u32,
     /// Turns of this agent at a time. Default: 100.
     pub conversations_max: usize,

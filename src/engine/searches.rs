@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caxton_events::Timestamp;
-use caxton_projections::graph::{Observation, Relation};
+use caxton_projections::graph::{Observation, ReadError, Relation};
 use caxton_projections::queries::{Search, SearchAnswer, SearchError, SearchHit, SearchMode};
 use caxton_projections::view::View;
 
@@ -42,15 +42,25 @@ pub struct SearchStats {
 pub(super) struct Searches {
     bytes_max: usize,
     kept: Mutex<Kept<Arc<SearchAnswer>, Timestamp>>,
+    /// The stretch of time that was looked at last.
+    still: Mutex<Option<Still>>,
     hits: AtomicU64,
     misses: AtomicU64,
+}
+
+/// A stretch in which nothing of a state of memory begins or ends to be true.
+#[derive(Debug, Clone, Copy)]
+struct Still {
+    changes: u64,
+    from: Timestamp,
+    until: Timestamp,
 }
 
 impl Searches {
     /// So many bytes of answers are kept; 0: none is.
     pub(super) fn new(bytes_max: usize) -> Self {
         let kept = Mutex::new(Kept::new(Room { answers: usize::MAX, bytes: bytes_max }));
-        Self { bytes_max, kept, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self { bytes_max, kept, still: Mutex::new(None), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept<Arc<SearchAnswer>, Timestamp>> {
@@ -61,6 +71,19 @@ impl Searches {
     pub(super) fn forget(&self) {
         let gone = self.kept().forget();
         drop(gone);
+    }
+
+    /// Until when nothing of the present begins or ends to be true. The graph is asked once in each stretch of each state.
+    fn still_until(&self, view: &View, changes: u64, now: Timestamp) -> Result<Timestamp, ReadError> {
+        let still = || self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *still();
+        let known = known.filter(|one| one.changes == changes && one.from <= now && now < one.until);
+        if let Some(Still { until, .. }) = known {
+            return Ok(until);
+        }
+        let until = view.graph().next_turn(now)?.unwrap_or(NEVER);
+        *still() = Some(Still { changes, from: now, until });
+        Ok(until)
     }
 
     fn get(&self, key: &Key, changes: u64, now: Timestamp) -> Option<Arc<SearchAnswer>> {
@@ -99,7 +122,7 @@ impl Engine {
             return Ok(SearchAnswer { seq: kept.seq.max(seq), ..(*kept).clone() });
         }
         let answer = search.ask(view)?;
-        let end = if asking.at_present { view.graph().next_turn(now) } else { Ok(None) };
+        let end = if asking.at_present { searches.still_until(view, changes, now) } else { Ok(NEVER) };
         let bytes = size(&answer);
         // Where the look was ended early the next one may see more.
         if answer.complete
@@ -107,7 +130,7 @@ impl Engine {
             && let Ok(end) = end
         {
             let kept = (Arc::new(answer.clone()), bytes);
-            let gone = searches.kept().put(key, asked, kept, (now, end.unwrap_or(NEVER)));
+            let gone = searches.kept().put(key, asked, kept, (now, end));
             drop(gone);
         }
         Ok(answer)

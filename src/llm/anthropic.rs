@@ -71,7 +71,10 @@ impl Dialect for Messages {
 
     fn event(_: &str, data: &str, draft: &mut Draft) -> Result<(), Fault> {
         let body = wire::json(data)?;
-        match text_of(&body["type"]) {
+        let kind = text_of(&body["type"]);
+        // What models think comes in blocks as well.
+        draft.pieces += usize::from(matches!(kind, "content_block_start" | "content_block_delta"));
+        match kind {
             "message_start" => take_frame(&body["message"], draft),
             "content_block_start" => take_block(&body["content_block"], body["index"].as_u64(), draft),
             "content_block_delta" => {

@@ -39,6 +39,10 @@ impl LanguageModel for Fallback {
             // The name of a model means nothing at another provider.
             ask.model.clear();
             for (number, other) in self.others.iter().enumerate() {
+                // Nobody would hear it, and what has failed would be told as a wait for a place there.
+                if ask.until.is_some_and(|until| Instant::now() >= until) {
+                    break;
+                }
                 once.attempt_broke();
                 ask.first_word_by = share(&ask, self.others.len() - 1 - number);
                 tracing::warn!(%error, next = other.provider(), "the next model is asked");

@@ -173,10 +173,10 @@ async fn stream<D: Dialect>(intake: &mut Intake, draft: &mut Draft, pieces: Piec
             None => events.extend(std::mem::take(&mut parser).finish()),
         }
         for event in events.drain(..) {
-            let heard = draft.text.len();
+            let (heard, before) = (draft.text.len(), draft.pieces);
             D::event(&event.name, &event.data, draft)?;
-            if let Some(piece) = draft.text.get(heard..).filter(|piece| !piece.is_empty()) {
-                pieces(piece);
+            if draft.pieces > before {
+                pieces(draft.text.get(heard..).unwrap_or_default());
             }
         }
         if draft.bytes() > answer_max || parser.held() > answer_max.max(EVENT_BYTES_MIN) {

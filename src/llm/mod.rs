@@ -18,6 +18,7 @@ pub mod registry;
 pub mod resilient;
 pub mod scripted;
 mod secret;
+mod silence;
 mod sse;
 mod wire;
 mod words;
@@ -254,7 +255,7 @@ async fn by<T>(until: Option<Instant>, future: impl Future<Output = T>) -> Optio
     timeout_at(until, future).await.ok()
 }
 
-/// Hears the pieces of an answer while it is being made.
+/// Hears the pieces of an answer while it is being made. An empty one is none: the model thinks, or says what it calls.
 ///
 /// An attempt that breaks off is not taken back: what counts is the text of the [`Answer`]. Later attempts are silent.
 pub type Pieces<'a> = &'a (dyn Fn(&str) + Send + Sync);

@@ -89,6 +89,7 @@ impl Dialect for ChatCompletions {
         take_frame(&body, draft);
         // The last chunk may hold the usage alone.
         if let Some(choice) = body["choices"].get(0) {
+            draft.pieces += usize::from(says_something(&choice["delta"]));
             take_text(&choice["delta"], draft);
             for piece in calls_of(&choice["delta"]) {
                 take_call(piece, draft);
@@ -152,6 +153,18 @@ fn take_stop(choice: &Value, draft: &mut Draft) {
         "content_filter" => Some(Stop::Filtered),
         _ => Some(Stop::Done),
     };
+}
+
+/// Whether a piece holds anything of the answer, by whatever name: what models think has several. Some servers send the role
+/// before they have begun.
+fn says_something(delta: &Value) -> bool {
+    let mut members = delta.as_object().into_iter().flatten().filter(|(name, _)| *name != "role");
+    members.any(|(_, value)| match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(parts) => !parts.is_empty(),
+        Value::Object(parts) => !parts.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    })
 }
 
 /// The text of a message, or what a piece adds to it.

@@ -1,7 +1,7 @@
 //! A provider that is asked again when that can help, left alone when it cannot, and never by too many at once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::breaker::{Breaker, Outcome};
 use super::cache::fingerprint;
 use super::clock::{Chance, Clock};
+use super::silence::Silence;
 use super::{Answer, Ask, LanguageModel, ModelError, ModelErrorKind, Pieces, by};
 use crate::telemetry;
 
@@ -18,9 +19,6 @@ pub use super::breaker::BreakerOptions;
 
 /// What a caller is told to wait when the queue before a provider is full.
 const QUEUE_FULL_WAIT: Duration = Duration::from_secs(1);
-/// Silence that counts as a failure of the provider. What had less time to answer says nothing about it: the turn may have
-/// had little left.
-const SILENCE_MIN: Duration = Duration::from_secs(5);
 
 /// How hard a provider is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +47,7 @@ pub struct Resilient {
     breaker: Mutex<Breaker>,
     /// The request that failed last: it may be the one to blame.
     suspect: Mutex<Option<[u8; 32]>>,
+    silence: Mutex<Silence>,
     places: Semaphore,
     waiting: AtomicUsize,
 }
@@ -63,8 +62,8 @@ impl Resilient {
     ) -> Self {
         let places = Semaphore::new(options.concurrent_max.clamp(1, Semaphore::MAX_PERMITS));
         let breaker = Mutex::new(Breaker::new(options.breaker));
-        let (suspect, waiting) = (Mutex::new(None), AtomicUsize::new(0));
-        Self { inner, options, clock, chance, breaker, suspect, places, waiting }
+        let (suspect, silence, waiting) = (Mutex::default(), Mutex::default(), AtomicUsize::new(0));
+        Self { inner, options, clock, chance, breaker, suspect, silence, places, waiting }
     }
 
     fn error(&self, kind: ModelErrorKind, message: impl Into<String>) -> ModelError {
@@ -106,29 +105,40 @@ impl Resilient {
     async fn attempt(&self, ask: &Ask, pieces: Pieces<'_>) -> Result<Answer, Failure> {
         let _place = self.enter(ask).await?;
         let mut ticket = Ticket::take(self, ask)?;
-        let (began, spoke) = (Instant::now(), AtomicBool::new(false));
+        let (began, first_word) = (Instant::now(), OnceLock::new());
         let hear = |piece: &str| {
-            spoke.store(true, Ordering::Relaxed);
-            pieces(piece);
+            let now = Instant::now();
+            first_word.get_or_init(|| now);
+            self.silence().heard(now);
+            if !piece.is_empty() {
+                pieces(piece);
+            }
         };
         let mut asking = self.inner.ask(ask, &hear);
         let mut in_time = by(ask.patience(), &mut asking).await;
         // Who speaks is not given up for another one.
-        if in_time.is_none() && spoke.load(Ordering::Relaxed) {
+        if in_time.is_none() && first_word.get().is_some() {
             in_time = by(ask.until, &mut asking).await;
         }
-        let took = began.elapsed();
-        let says_nothing = in_time.is_none() && (spoke.load(Ordering::Relaxed) || took < SILENCE_MIN);
-        let answered = in_time.unwrap_or_else(|| Err(self.late(took)));
-        ticket.outcome = match &answered {
-            _ if says_nothing => Outcome::Neither,
-            Ok(_) => Outcome::Success,
-            Err(error) => match error.kind {
+        let ended = Instant::now();
+        let took = ended.duration_since(began);
+        ticket.outcome = match &in_time {
+            None => {
+                let counts = first_word.get().is_none() && self.silence().counts(began, ended);
+                if counts { Outcome::Failure } else { Outcome::Neither }
+            }
+            Some(Ok(_)) => {
+                let first_word = first_word.get().map_or(took, |at| at.duration_since(began));
+                self.silence().answered(ended, first_word);
+                Outcome::Success
+            }
+            Some(Err(error)) => match error.kind {
                 ModelErrorKind::Timeout | ModelErrorKind::Unreachable | ModelErrorKind::Failed => {
                     Outcome::Failure
                 }
                 // Whoever answers is there, however odd the answer.
                 ModelErrorKind::Garbled | ModelErrorKind::RateLimited { .. } | ModelErrorKind::Refused => {
+                    self.silence().heard(ended);
                     Outcome::Neither
                 }
             },
@@ -136,7 +146,7 @@ impl Resilient {
         if ticket.outcome == Outcome::Failure {
             *self.suspect() = Some(fingerprint(self.provider(), ask));
         }
-        answered.map_err(Failure::Provider)
+        in_time.unwrap_or_else(|| Err(self.late(took))).map_err(Failure::Provider)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -145,6 +155,10 @@ impl Resilient {
 
     fn suspect(&self) -> MutexGuard<'_, Option<[u8; 32]>> {
         self.suspect.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it was this very request that failed last.

@@ -95,6 +95,8 @@ pub(super) struct Draft {
     pub(super) input_tokens: Option<u32>,
     pub(super) output_tokens: Option<u32>,
     pub(super) stop: Option<Stop>,
+    /// Pieces of a stream so far, whatever they hold: text, calls, thoughts.
+    pub(super) pieces: usize,
     /// The provider said that nothing follows.
     pub(super) ended: bool,
 }

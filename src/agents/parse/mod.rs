@@ -15,7 +15,7 @@ use caxton_events::AgentId;
 use caxton_events::agent::ConfigProblem;
 use serde_json::Value;
 
-use super::definition::Definition;
+use super::definition::{Definition, OwnLimits};
 use super::envelope::{self, Envelope};
 use super::fault::{Faults, Phase, Spot};
 use super::reading::{DEPTH_MAX, Section, to_json, too_deep};
@@ -204,10 +204,11 @@ fn whole(
     let parameters = prompts::parameters(&mut top, faults);
     let prompt = prompts::system_prompt(&mut top, envelope, &parameters, faults);
     let templates = prompts::templates(&mut top, &parameters, faults);
-    let (mut permissions, network) = tools::permissions(&mut top, around, faults);
+    let (mut permissions, network, max_tool_calls) = tools::permissions(&mut top, around, faults);
     let tool_config = tools::config(&mut top, &mut permissions, network, faults);
     let memory = upkeep::memory(&mut top, &parameters, faults);
     let limits = upkeep::limits(&mut top, &parameters, memory.scope, around);
+    let limits = OwnLimits { max_tool_calls, ..limits };
     permissions.memory_writes &= memory.used.enabled;
     if let Some(most) = limits.memory_search_limit {
         permissions.memory_results_max = most;

@@ -19,8 +19,10 @@ const HTTP_CLIENT: &str = http_client::NAME;
 const REDIRECTS_DEFAULT: u32 = 3;
 /// Bytes of a tool's result, which for `http_client` a file may say otherwise.
 const RESULT_BYTES_DEFAULT: usize = 1 << 20;
-/// Bytes of an answer to an HTTP request that a file may allow: it is recorded in one event, and there is more in that.
-const HTTP_BYTES_MAX: u64 = (EVENT_BYTES_MAX - (1 << 20)) as u64;
+/// Bytes of an answer to an HTTP request at most: it is recorded in one event, and there is more in that.
+const HTTP_BYTES_MAX: usize = EVENT_BYTES_MAX - (1 << 20);
+/// Bytes of such an answer that a file may name; above [`HTTP_BYTES_MAX`] they are cut, since files of earlier versions do.
+const HTTP_BYTES_NAMED_MAX: u64 = 64 << 20;
 /// Results of one search of memory unless the file says otherwise.
 const MEMORY_RESULTS_DEFAULT: usize = 100;
 /// Calls of one turn unless the file says otherwise.
@@ -51,13 +53,13 @@ struct Granted {
     restricted: Vec<(Spot, String, String)>,
 }
 
-/// `tools`, `permissions` and `security` together, and how far the network is open. Where they contradict each other,
-/// the narrowest holds.
+/// `tools`, `permissions` and `security` together, how far the network is open, and how many calls they name, if any. Where
+/// they contradict each other, the narrowest holds.
 pub(super) fn permissions(
     top: &mut Section<'_>,
     around: &Surroundings,
     faults: &Faults,
-) -> (Permissions, Network) {
+) -> (Permissions, Network, Option<u32>) {
     let mut permissions = Permissions {
         redirects_max: REDIRECTS_DEFAULT,
         http_bytes_max: RESULT_BYTES_DEFAULT,
@@ -102,7 +104,7 @@ pub(super) fn permissions(
     permissions.calls_max = granted.calls_max.unwrap_or(CALLS_DEFAULT);
     let network = granted.network.unwrap_or(Network::Restricted);
     limit(&mut permissions, network);
-    (permissions, network)
+    (permissions, network, granted.calls_max)
 }
 
 /// Takes a tool away: one of an MCP server alone, or all of them.
@@ -282,8 +284,13 @@ pub(super) fn config(
         if let Some(redirects) = http.whole("max_redirects", 0..=20) {
             permissions.redirects_max = redirects as u32;
         }
-        if let Some(bytes) = http.count("max_response_size", 1..=HTTP_BYTES_MAX) {
-            permissions.http_bytes_max = bytes;
+        if let Some(bytes) = http.count("max_response_size", 1..=HTTP_BYTES_NAMED_MAX) {
+            permissions.http_bytes_max = bytes.min(HTTP_BYTES_MAX);
+            if bytes > HTTP_BYTES_MAX {
+                let reason =
+                    format!("{bytes} is cut to {HTTP_BYTES_MAX}: more has no room in an event of the log");
+                http.warn("max_response_size", &reason, &format!("write {HTTP_BYTES_MAX}, or less"));
+            }
         }
         permissions.http_timeout = http.time("timeout");
     }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use caxton_events::TurnEvent;
+use caxton_events::turn::ContextKind;
 use tokio::time::timeout;
 
 use super::Turn;
@@ -93,6 +94,14 @@ impl Turn<'_> {
                 "a turn does without tools that take more than max_context_length has room for"
             );
         }
+        let history = context.parts.iter().find(|part| part.kind == ContextKind::History);
+        if history.is_some_and(|history| history.used.is_empty() && history.left_out > 0) {
+            tracing::warn!(
+                agent = %self.agent.spec.agent,
+                "a turn is told nothing of what was said before: instructions, message and tools leave it no room in \
+                 max_context_length"
+            );
+        }
         let mut missing = system.missing;
         missing.extend(user.missing);
         self.known = Some(Known { facts: context.facts, tools: context.tools });
@@ -146,9 +155,7 @@ impl Turn<'_> {
         let (spec, prompts) = (&self.agent.spec, &self.agent.prompts);
         let performative = self.delivery.message.performative;
         let now = self.world.clock.now().to_string();
-        let bare = values(spec, &self.delivery.message, &now, &Values::new());
-        let fixed = tokens(&prompts.system(&bare)?.text) + tokens(&prompts.user(performative, &bare)?.text);
-        let context = assemble(gathered, Budget { all: budget, prompts: fixed });
+        let context = assemble(gathered, Budget { all: budget, prompts: self.bare_tokens(&now)? });
         let values = values(spec, &self.delivery.message, &now, &context.texts);
         let mut system = prompts.system(&values)?;
         let user = prompts.user(performative, &values)?;
@@ -163,6 +170,13 @@ impl Turn<'_> {
             system.text.push_str(added);
         }
         Ok((context, system, user))
+    }
+
+    /// Tokens that instructions and message take by themselves.
+    fn bare_tokens(&self, now: &str) -> Result<u32, PromptError> {
+        let (message, prompts) = (&self.delivery.message, &self.agent.prompts);
+        let bare = values(&self.agent.spec, message, now, &Values::new());
+        Ok(tokens(&prompts.system(&bare)?.text) + tokens(&prompts.user(message.performative, &bare)?.text))
     }
 
     /// What the model is given besides its prompts. After a restart it is asked for again, and narrowed to the memories
@@ -183,9 +197,10 @@ impl Turn<'_> {
             facts
         };
         let (facts, tools) = tokio::join!(facts, offered(world, &spec.permissions, within));
-        // Tools come first, so those that had room then have it again.
+        // Tools come first, so those that had room then have it again. Every time of day takes as many tokens.
         let gathered = Gathered { tools: tools.map(|(tools, _)| Ok(tools)), ..Gathered::default() };
-        let budget = Budget { all: spec.limits.context_tokens_max, prompts: 0 };
+        let prompts = self.bare_tokens(&world.clock.now().to_string()).unwrap_or_default();
+        let budget = Budget { all: spec.limits.context_tokens_max, prompts };
         let known = Known { facts, tools: assemble(gathered, budget).tools };
         self.known = Some(known.clone());
         known

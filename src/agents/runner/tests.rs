@@ -332,6 +332,22 @@ async fn a_message_that_only_waits_for_its_provider_is_not_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_used_up_its_time_before_its_provider_had_no_place_has_failed() {
+    for (seconds, waits) in [(30, true), (15, false)] {
+        let calls = || Line::Calls(vec![call("a", "hanging")]);
+        let stage = Stage::new(vec![calls(), Line::Text("done")]);
+        stage.model.first.lock().unwrap().extend([calls(), Line::Away(Duration::from_secs(1))]);
+        let mut spec = spec("ada");
+        spec.limits.response_timeout = Duration::from_secs(seconds);
+        let outcome = handle(&stage, spec.clone(), message("go")).await;
+        let failed = matches!(outcome, Outcome::Retry { .. });
+        assert_eq!((matches!(outcome, Outcome::Waits { .. }), failed), (waits, !waits), "{outcome:?}");
+        let outcome = handle(&stage, spec, message("go")).await;
+        assert!(matches!(outcome, Outcome::Finished), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn time_that_a_silent_provider_used_up_does_not_come_back_with_another_attempt() {
     let stage = Stage::new(vec![Line::Hang]);
     let (world, agent) = (guarded(&stage), Agent::new(spec("ada")).unwrap());

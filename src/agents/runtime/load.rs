@@ -55,7 +55,7 @@ pub(super) fn agent(
         },
         limits: Limits {
             // A model may call one tool at a time.
-            steps_max: definition.permissions.calls_max.saturating_add(1).max(usual.steps_max),
+            steps_max: own.max_tool_calls.map_or(0, |calls| calls.saturating_add(1)).max(usual.steps_max),
             response_timeout: held.response_timeout,
             tool_call_timeout: held.tool_call_timeout,
             memory_search_timeout: held.memory_search_timeout,

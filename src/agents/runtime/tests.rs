@@ -538,14 +538,14 @@ fn an_agent_asks_another_and_uses_its_answer() {
 }
 
 #[test]
-fn a_turn_may_ask_its_model_once_more_than_it_may_call_tools() {
+fn a_turn_may_ask_its_model_once_more_than_its_file_lets_it_call_tools() {
     let dir = TempDir::new().unwrap();
-    for (agent, calls) in [("ada", 40), ("sue", 2)] {
-        let more = format!("permissions: {{max_tool_calls: {calls}}}\n");
+    let calls = |calls: u32| format!("permissions: {{max_tool_calls: {calls}}}\n");
+    for (agent, more) in [("ada", calls(40)), ("sue", calls(2)), ("tom", calls(20)), ("zoe", String::new())] {
         put(dir.path(), agent, &file(agent, "talk", &more, "You talk."));
     }
     let life = Life::begin(dir.path());
-    for (agent, steps) in [("ada", 41), ("sue", 8)] {
+    for (agent, steps) in [("ada", 41), ("sue", 8), ("tom", 21), ("zoe", 8)] {
         let running = || life.runtime.inner.agents.get(&name(agent));
         wait(|| running().is_some());
         assert_eq!(running().unwrap().spec.limits.steps_max, steps, "{agent}");

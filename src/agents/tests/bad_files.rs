@@ -196,9 +196,9 @@ fn values_of_the_wrong_kind() {
         ("conversation: {max_turns: 0}", "5:27 conversation.max_turns", "whole number"),
         ("memory: {backend: neo4j}", "5:19 memory.backend", "embedded"),
         (
-            "tool_config: {http_client: {max_response_size: 16777216}}",
+            "tool_config: {http_client: {max_response_size: 67108865}}",
             "5:48 tool_config.http_client.max_response_size",
-            "whole number from 1 to 15728640",
+            "whole number from 1 to 67108864",
         ),
         ("permissions: {network: ful}", "5:24 permissions.network", "did you mean full?"),
         ("system_prompt: [a]", "5:16 system_prompt", "not a text"),

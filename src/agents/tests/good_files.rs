@@ -144,6 +144,21 @@ fn tools_and_permissions_add_up() {
     assert_eq!(definition.capabilities[0].metadata.as_ref().unwrap()["languages"][0], "de");
 }
 
+#[test]
+fn a_response_that_no_event_has_room_for_is_cut_and_told() {
+    let text = |size: u32| {
+        let lines = format!("tool_config: {{http_client: {{max_response_size: {size}}}}}");
+        format!("---\nname: Ada\nversion: 1.0.0\ncapabilities: [c]\n{lines}\n---\nHi\n")
+    };
+    for (size, warned) in [(15 << 20, false), ((15 << 20) + 1, true), (64 << 20, true)] {
+        let judgement = judge(text(size).as_bytes(), &Surroundings::default());
+        let definition = judgement.definition.unwrap_or_else(|| panic!("{}", told(&judgement.problems)));
+        assert_eq!(definition.permissions.http_bytes_max, 15 << 20, "{size}");
+        let words = format!("tool_config.http_client.max_response_size: {size} is cut to 15728640");
+        assert_eq!(told(&judgement.warnings).contains(&words), warned, "{}", told(&judgement.warnings));
+    }
+}
+
 /// What a file with these lines may do.
 fn allowed(lines: &str) -> Permissions {
     let text = format!("---\nname: Ada\nversion: 1.0.0\ncapabilities: [c]\n{lines}\n---\nHi\n");

@@ -244,6 +244,27 @@ async fn a_stream_that_stands_still_is_given_up() {
 }
 
 #[tokio::test]
+async fn calls_and_thoughts_are_heard_as_pieces_without_a_text_and_roles_and_pings_are_not() {
+    let role = r#"{"choices": [{"delta": {"role": "assistant", "content": ""}}]}"#;
+    let thought = r#"{"choices": [{"delta": {"content": "", "reasoning_content": "hm"}}]}"#;
+    let ping = r#"{"type": "ping"}"#;
+    let thinking =
+        r#"{"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "hm"}}"#;
+    let stop = r#"{"type": "message_stop"}"#;
+    for (streaming, body, count) in [
+        (1, DIALECTS[1].tools.to_owned(), 4),
+        (1, format!("data: {role}\n\ndata: {thought}\n\ndata: [DONE]\n\n"), 1),
+        (3, DIALECTS[3].tools.to_owned(), 6),
+        (3, format!("data: {ping}\n\ndata: {thinking}\n\ndata: {stop}\n\n"), 1),
+    ] {
+        let stub = Stub::start(vec![DIALECTS[streaming].good(&body)]).await;
+        let model = (DIALECTS[streaming].make)(options(&stub.url, true)).unwrap();
+        let heard = ask(&*model, &question("tea")).await.1;
+        assert_eq!(heard.iter().filter(|piece| piece.is_empty()).count(), count, "{body}: {heard:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_trickles_has_a_time_in_all() {
     // Whole pieces keep coming; what runs out is the time for the whole.
     let stub = Stub::start(vec![Reply::stream(": ping\n\n", 3).then_hangs()]).await;

@@ -309,9 +309,9 @@ async fn a_silent_provider_leaves_time_for_the_next_one_and_is_left_alone() {
     }
 }
 
-/// A model that says a word at once, and the rest after so many seconds.
+/// A model that says this at once, and the rest after so many seconds.
 #[derive(Debug)]
-struct Slow(u64);
+struct Slow(&'static str, u64);
 
 impl LanguageModel for Slow {
     fn provider(&self) -> &'static str {
@@ -320,8 +320,8 @@ impl LanguageModel for Slow {
 
     fn ask<'a>(&'a self, _: &'a Ask, pieces: Pieces<'a>) -> BoxFuture<'a, Result<Answer, ModelError>> {
         Box::pin(async move {
-            pieces("do");
-            tokio::time::sleep(Duration::from_secs(self.0)).await;
+            pieces(self.0);
+            tokio::time::sleep(Duration::from_secs(self.1)).await;
             pieces("ne");
             Ok(Answer { provider: "slow".to_owned(), ..Answer::default() })
         })
@@ -330,13 +330,64 @@ impl LanguageModel for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn who_speaks_is_not_given_up_for_the_next_one_nor_left_alone_for_being_slow() {
-    for (takes, who, seconds) in [(20, "slow", 20), (40, "b", 30)] {
-        let slow = Arc::new(fused(Arc::new(Slow(takes))));
-        let chain = Fallback::new(slow.clone(), vec![Planned::new("b", &[])]);
+    // Who thinks, or says what it calls, says nothing that others hear.
+    for (first, takes, seconds, heard) in
+        [("do", 20, 20, &["do", "ne"][..]), ("do", 40, 30, &["do"]), ("", 20, 20, &["ne"]), ("", 40, 30, &[])]
+    {
+        let (slow, other) = (Arc::new(fused(Arc::new(Slow(first, takes)))), Planned::new("b", &[]));
+        let chain = Fallback::new(slow.clone(), vec![other.clone()]);
         let began = Instant::now();
-        let answer = ask(&chain, &within(30, "tea")).await.0.unwrap();
-        assert_eq!((answer.provider.as_str(), began.elapsed().as_secs()), (who, seconds));
+        let (answered, pieces) = ask(&chain, &within(30, "tea")).await;
+        assert_eq!((answered.is_ok(), began.elapsed().as_secs()), (takes < 30, seconds));
+        assert_eq!(
+            (pieces.iter().map(String::as_str).collect::<Vec<_>>(), other.asked()),
+            (heard.to_vec(), 0)
+        );
         assert_eq!(ask(&*slow, &within(60, "tea")).await.0.unwrap().provider, "slow");
+    }
+}
+
+/// A model that answers one after the other, each in so many seconds.
+#[derive(Debug)]
+struct OneByOne(Semaphore, u64);
+
+impl LanguageModel for OneByOne {
+    fn provider(&self) -> &'static str {
+        "one by one"
+    }
+
+    fn ask<'a>(&'a self, _: &'a Ask, _: Pieces<'a>) -> BoxFuture<'a, Result<Answer, ModelError>> {
+        Box::pin(async {
+            let _turn = self.0.acquire().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(self.1)).await;
+            Ok(Answer::default())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_is_not_left_alone_for_those_who_have_too_little_time_for_it() {
+    let breaker = BreakerOptions { failures: 2, ..RESILIENCE.breaker };
+    let options = Resilience { retries: 0, concurrent_max: 9, breaker, ..RESILIENCE };
+    // Where the first has no answer either, all who wait together are one failure.
+    for (takes, answers) in [(10, 2), (31, 0)] {
+        let model = Arc::new(OneByOne(Semaphore::new(1), takes));
+        let (clock, chance) = (Arc::new(ManualClock::default()), Arc::new(Always(0.0)));
+        let guarded = Resilient::new(model.clone(), options, clock, chance);
+        let asked = within(29, "tea");
+        let answered = futures::future::join_all((0..8).map(|_| ask(&guarded, &asked))).await;
+        assert_eq!(answered.iter().filter(|(answered, _)| answered.is_ok()).count(), answers);
+        assert!(ask(&guarded, &within(60, "tea")).await.0.is_ok());
+        // It is known by now how long it takes.
+        for _ in 0..9 {
+            let error = ask(&guarded, &within(6, "tea")).await.0.unwrap_err();
+            assert_eq!((error.asked, error.kind), (true, ModelErrorKind::Timeout));
+        }
+        assert_eq!(model.0.forget_permits(1), 1, "now it hangs");
+        for was_asked in [true, true, false] {
+            let error = ask(&guarded, &within(45, "tea")).await.0.unwrap_err();
+            assert_eq!(error.asked, was_asked, "{error}");
+        }
     }
 }
 

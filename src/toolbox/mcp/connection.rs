@@ -38,6 +38,8 @@ const PAGES_MAX: usize = 64;
 const REST_MAX: Duration = Duration::from_mins(1);
 /// Shortest value of a variable that may be a secret, in bytes: a shorter one may be any word.
 const SECRET_BYTES_MIN: usize = 8;
+/// What the names of variables with secrets have in them.
+const SECRET_WORDS: &[&str] = &["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH"];
 /// Time to connect to a server by HTTP.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -179,8 +181,8 @@ impl Connection {
         ToolError::Failed(format!("MCP server {} {}", self.server.name, self.without_secrets(reason)))
     }
 
-    /// `text` without the server's token and the variables it was given, which it may repeat, and the query of its URL,
-    /// which may hold a key.
+    /// `text` without the server's token and the secrets among its variables, which it may repeat, and the query of its
+    /// URL, which may hold a key.
     pub(super) fn without_secrets(&self, text: &str) -> String {
         let text = match token(&self.server) {
             Ok(Some(token)) => token.scrub(text),
@@ -327,14 +329,21 @@ fn token(server: &McpServer) -> Result<Option<Secret>, KeyError> {
     server.token_variable.as_ref().map(read).transpose()
 }
 
-/// Values of the variables that a server is given, where they may be secrets. A path is what its tools work on, and what
-/// they say would be of no use without it.
+/// Values of the variables that a server is given, where they may be secrets: by their names, or because they do not stand
+/// in the configuration but are inherited. A path is what its tools work on, and what they say would be of no use without it.
 fn given(env: &[String]) -> impl Iterator<Item = String> {
     let values = env.iter().filter_map(|entry| match entry.split_once('=') {
-        Some((_, value)) => Some(value.to_owned()),
+        Some((name, value)) => names_a_secret(name).then(|| value.to_owned()),
         None => std::env::var(entry).ok(),
     });
     values.filter(|value| value.len() >= SECRET_BYTES_MIN && !Path::new(value).is_absolute())
+}
+
+/// Whether a variable of this name holds a secret.
+fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let mut parts = name.split(['_', '-']).filter(|part| *part != "AUTHOR");
+    parts.any(|part| SECRET_WORDS.iter().any(|word| part.contains(*word)))
 }
 
 /// The tools of a server, page by page; a list without end is cut.

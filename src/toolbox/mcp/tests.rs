@@ -153,16 +153,28 @@ async fn an_error_of_the_tool_is_told_and_the_environment_is_only_what_was_given
 }
 
 #[tokio::test]
-async fn what_a_server_was_given_is_left_out_of_what_it_says_unless_it_is_a_path() {
+async fn secrets_that_a_server_was_given_are_left_out_of_what_it_says_and_nothing_else_is() {
+    let words = "$Db_Password $GITHUB_PAT_TOKEN $CARGO_PKG_DESCRIPTION \
+                 $STARTS $TZ $ACCOUNT_ID $GIT_AUTHOR_NAME $KEY_FILE";
     let script = SCRIPT
-        .replace("$CARGO_PKG_NAME $CARGO_MANIFEST_DIR", "$CARGO_PKG_DESCRIPTION $STARTS")
-        .replace("no luck", "no luck with '\"$GIVEN\"'");
+        .replace("$GIVEN $CARGO_PKG_NAME $CARGO_MANIFEST_DIR", words)
+        .replace("no luck", "no luck with '\"$Db_Password\"'");
     let (tools, dir) = written(&script, LONG);
     let mut server = tools.connection.server.clone();
-    server.env.extend(["GIVEN=hush-hush".to_owned(), "CARGO_PKG_DESCRIPTION".to_owned()]);
+    let given = [
+        "Db_Password=hush-hush",
+        "GITHUB_PAT_TOKEN=ghp_0123456789",
+        "CARGO_PKG_DESCRIPTION",
+        "TZ=Europe/Berlin",
+        "ACCOUNT_ID=123456789012",
+        "GIT_AUTHOR_NAME=acme-corp",
+        "KEY_FILE=/run/secrets/key",
+    ];
+    server.env.extend(given.map(str::to_owned));
     let tools = McpTools::new(server);
     let path = dir.path().join("starts").display().to_string();
-    assert_eq!(call(&tools, "mcp:stub/env", LONG).await, Ok(format!("… … {path}")));
+    let told = format!("… … … {path} Europe/Berlin 123456789012 acme-corp /run/secrets/key");
+    assert_eq!(call(&tools, "mcp:stub/env", LONG).await, Ok(told));
     let sorry = call(&tools, "mcp:stub/sorry", LONG).await;
     assert_eq!(sorry, Err(ToolError::Failed("no luck with …".to_owned())));
 }

@@ -21,6 +21,7 @@
 //! | `idx_observations_entity` | observations of an entity, their neighbours and their number |
 //! | `idx_observations_content` | an observation by its text, over the first 64 bytes, and its entity: many begin with the same words |
 //! | `idx_entities_owner` (ours) | how many entities an agent has, without touching the rows |
+//! | `idx_…_valid_from`, `_valid_to` (ours) | when something of the present begins or ends to be true next |
 //! | `idx_…_past…` (ours) | the same questions as of a record, for rows that were replaced or removed since |
 //! | `idx_…_removed` (ours) | what was removed between two records |
 //! | `idx_embeddings_vector`, `_similarity` | other programs' SQL; `embeddings` stays empty unless an export fills it: vectors live in their own store beside this file |

@@ -17,7 +17,7 @@ use caxton_events::{MemoryId, Timestamp};
 use rusqlite::{Connection, ToSql};
 
 use super::index::{AtMoment, ScopeTexts, TextIndex};
-use super::list::WINDOW;
+use super::list::{List, WINDOW};
 use super::score::{Corpus, Cursor, LANES, MARKS, SLACK, Scratch, mark, reaches, sum, windows};
 use super::shelf::Shelf;
 use super::words::{each_word, is_stop_word};
@@ -64,17 +64,16 @@ pub(crate) fn ask(
     if name.is_empty() || scopes.is_empty() || query.limit == 0 {
         return Ok(Some(Vec::new()));
     }
-    // Who held a word in the past is counted text by text: nothing is counted for words that would not be chosen.
+    // How many hold a word now says nothing of the past: the same question has the same answer there, whatever comes later.
     let candidates_max = if as_of.moment().is_some() { TERMS_MAX } else { CANDIDATES_MAX };
-    let mut terms = terms(name, candidates_max);
+    let candidates = terms(name, candidates_max);
     let through: i64 =
         connection.prepare_cached("SELECT checkpoint FROM meta")?.query_row((), |row| row.get(0))?;
     let corpus = corpus(connection, as_of, scopes)?;
     let named = named(connection, as_of, scopes, name)?;
     let Some(texts) = index.at(through as u64, as_of.limit().min(through) as u64) else { return Ok(None) };
     let places: Vec<&ScopeTexts> = scopes.iter().filter_map(|scope| texts.scope(*scope)).collect();
-    weigh_terms(&mut terms, &texts, &places, corpus);
-    terms.truncate(TERMS_MAX);
+    let terms = weigh_terms(candidates, &texts, &places, corpus);
     let types = match query.entity_types.as_slice() {
         [] => None,
         wanted => Some(wanted.iter().filter_map(|name| texts.entity_type(name)).collect()),
@@ -149,23 +148,37 @@ fn corpus(connection: &Connection, as_of: AsOf, scopes: &[i64]) -> rusqlite::Res
     Ok(Corpus { rows: rows as f32, mean_len: (words as f32 / rows.max(1) as f32).max(1.0) })
 }
 
-/// Finds how telling each word is, the most telling first; those that no text holds are taken out.
-fn weigh_terms(terms: &mut Vec<Term>, texts: &AtMoment<'_>, places: &[&ScopeTexts], corpus: Corpus) {
-    terms.retain_mut(|term| {
-        let Some(number) = texts.word(&term.word) else { return false };
-        let holders = |shelf: &Shelf| {
-            shelf.list(number).map_or(0, |list| shelf.holders(list, shelf.when(texts.moment)))
-        };
-        let rows: u64 = places
-            .iter()
-            .map(|place| u64::from(holders(&place.headers)) + u64::from(holders(&place.contents)))
-            .sum();
-        term.number = number;
-        term.rows = (rows as f32).min(corpus.rows);
-        term.idf = (1.0 + (corpus.rows - term.rows + 0.5) / (term.rows + 0.5)).ln();
-        rows > 0
+/// Finds how telling the words are that count, the most telling first; those that no text holds are left out.
+///
+/// Who held a word at another moment than the present, as while a batch is added, is counted text by text. So words are chosen by
+/// how many texts hold them now, which is known, and that is done for those alone that are chosen.
+fn weigh_terms(
+    candidates: Vec<Term>,
+    texts: &AtMoment<'_>,
+    places: &[&ScopeTexts],
+    corpus: Corpus,
+) -> Vec<Term> {
+    let known = candidates.into_iter().filter_map(|term| {
+        let number = texts.word(&term.word)?;
+        Some((count(places, number, |_, list| list.count - list.gone), Term { number, ..term }))
     });
+    let mut known: Vec<(u64, Term)> = known.collect();
+    known.sort_by(|(a_rows, a), (b_rows, b)| a_rows.cmp(b_rows).then_with(|| a.word.cmp(&b.word)));
+    let weighed = known.into_iter().filter_map(|(_, term)| {
+        let held = count(places, term.number, |shelf, list| shelf.holders(list, shelf.when(texts.moment)));
+        let rows = (held as f32).min(corpus.rows);
+        let idf = (1.0 + (corpus.rows - rows + 0.5) / (rows + 0.5)).ln();
+        (held > 0).then_some(Term { rows, idf, ..term })
+    });
+    let mut terms: Vec<Term> = weighed.take(TERMS_MAX).collect();
     terms.sort_by(|a, b| a.rows.total_cmp(&b.rows).then_with(|| a.word.cmp(&b.word)));
+    terms
+}
+
+/// What `of` counts in all lists of the word with this number.
+fn count(places: &[&ScopeTexts], number: u32, of: impl Fn(&Shelf, &List) -> u32) -> u64 {
+    let shelves = places.iter().flat_map(|place| [&place.headers, &place.contents]);
+    shelves.filter_map(|shelf| Some(u64::from(of(shelf, shelf.list(number)?)))).sum()
 }
 
 impl Search<'_> {
@@ -442,5 +455,50 @@ impl Best {
             }
             self.heap.push(Ranked(hit));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use caxton_events::MemoryId;
+    use caxton_events::memory::Validity;
+
+    use super::{CANDIDATES_MAX, Corpus, TERMS_MAX, Term, TextIndex, terms, weigh_terms};
+    use crate::text::batch::{Text, TextBatch, Written};
+    use crate::text::index::Texts;
+
+    /// An index of these contents, each of one record.
+    fn index_of(contents: &[&str]) -> TextIndex {
+        let index = TextIndex::default();
+        index.begin_loading();
+        assert!(index.finish_loading(Some((Texts::default(), 0))));
+        for (record, content) in (1..).zip(contents) {
+            let mut batch = TextBatch::default();
+            let (at, ids) = (Written { scope: 1, created: record }, (MemoryId(record as u64), MemoryId(1)));
+            batch.add(at, ids, Text::Content(content), &Validity::default());
+            index.take(batch, record as u64);
+        }
+        index
+    }
+
+    #[test]
+    fn words_that_nobody_held_yet_take_no_place_of_those_that_count() {
+        let words =
+            |letter: &str| (0..TERMS_MAX).map(|n| format!("{letter}{n}x")).collect::<Vec<_>>().join(" ");
+        let (early, late) = (words("e"), words("l"));
+        let index = index_of(&[&early, &early, "turbine", &late]);
+        let corpus = Corpus { rows: 4.0, mean_len: 20.0 };
+        // As in front of the last record, which is being added.
+        let chosen = |moment| {
+            let texts = index.at(4, moment).unwrap();
+            let candidates = terms(&format!("{early} turbine {late}"), CANDIDATES_MAX);
+            let chosen = weigh_terms(candidates, &texts, &[texts.scope(1).unwrap()], corpus);
+            let told = |term: &Term| (term.word.chars().next().unwrap(), term.rows as u32);
+            chosen.iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(3), [vec![('t', 1_u32)], vec![('e', 2_u32); TERMS_MAX - 1]].concat());
+        assert_eq!(chosen(4), vec![('l', 1_u32); TERMS_MAX]);
     }
 }

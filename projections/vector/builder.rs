@@ -65,9 +65,9 @@ fn work_on(view: &View, options: &VectorOptions) -> Option<Work> {
     }
 }
 
-/// Whether the builder has something to do for this view.
-pub(crate) fn wants_work(view: &View, options: &VectorOptions) -> bool {
-    work_on(view, options).is_some()
+/// Whether the builder has something to do for this scope, if only to forget why it lacked an index that it need not have any more.
+pub(crate) fn wants_work(cell: &Cell, options: &VectorOptions) -> bool {
+    work_on(&cell.view(), options).is_some() || cell.index_failure().is_some()
 }
 
 /// What the thread is told.
@@ -142,7 +142,7 @@ fn load_all(dir: &std::path::Path, shared: &Shared) {
                 install(&cell, &view.slab, index, false);
             }
             Ok(None) => (),
-            // It is built anew; what was wrong with the file is kept for the operator.
+            // It is built anew where one is due; until it is, what was wrong with the file is kept for the operator.
             Err(error) => {
                 cell.set_index_failure(Some(IndexFailure { what: with_causes(&error), rows: None }));
             }
@@ -171,7 +171,8 @@ fn work(shared: &Shared, woken: &Receiver<Wake>, stop: &AtomicBool) {
 fn serve(shared: &Shared, cell: &Cell, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let view = cell.view();
-        let Some(work) = work_on(&view, &shared.options) else { return };
+        // It has the index that it should have, which may be none.
+        let Some(work) = work_on(&view, &shared.options) else { return cell.set_index_failure(None) };
         let failed_over = cell.index_failure().and_then(|failure| failure.rows);
         if failed_over.is_some_and(|rows| view.slab.rows.abs_diff(rows) <= many_of(rows)) {
             // It may have taken an hour, and with every fold the next one would begin.
@@ -198,6 +199,7 @@ fn build(shared: &Shared, cell: &Cell, view: &View, work: Work, stop: &AtomicBoo
         Hnsw::build(view.index.as_deref(), &view.slab, &shared.store, settings, stop)?
     };
     install(cell, &view.slab, index, compact);
+    shared.has_unsaved_index.store(true, Ordering::Release);
     Ok(())
 }
 

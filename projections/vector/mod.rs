@@ -36,6 +36,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use caxton_events::{Event, Family, Kind, MemoryId, Record, Seq, SystemEvent};
 
@@ -232,6 +233,11 @@ impl Vectors {
         self.unsaved
     }
 
+    /// Whether an index was built since the last save: it is in no file, though nothing may have been folded.
+    pub fn has_unsaved_index(&self) -> bool {
+        self.shared.has_unsaved_index.load(Ordering::Acquire)
+    }
+
     /// The checkpoint that was saved last, or that the file had when it was opened; [`Seq::ZERO`] where there is none to go on from.
     pub const fn saved(&self) -> Seq {
         self.saved
@@ -261,8 +267,13 @@ impl Vectors {
     /// [`SaveError`]; what was saved before is still there.
     pub fn save(&mut self) -> Result<(), SaveError> {
         let unsaved = self.unsaved;
+        // In front of the views: one that is built from here on may be in none of them.
+        let has_index = self.shared.has_unsaved_index.swap(false, Ordering::AcqRel);
         let snapshot = self.snapshot();
-        snapshot.write().inspect_err(|_| self.unsaved = unsaved)?;
+        snapshot.write().inspect_err(|_| {
+            self.unsaved = unsaved;
+            self.shared.has_unsaved_index.fetch_or(has_index, Ordering::AcqRel);
+        })?;
         self.saved = snapshot.checkpoint();
         Ok(())
     }
@@ -299,7 +310,7 @@ impl Projection for Vectors {
                 self.forget(subjects);
             } else {
                 let cells = self.fold_part(part)?;
-                if cells.iter().any(|cell| wants_work(&cell.view(), &self.shared.options)) {
+                if cells.iter().any(|cell| wants_work(cell, &self.shared.options)) {
                     self.builder.wake();
                 }
             }

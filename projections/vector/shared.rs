@@ -1,7 +1,7 @@
 //! What the fold, the searches and the index builder share: a view of each scope, swapped whole.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use caxton_events::{MemoryId, Scope, Seq};
@@ -183,6 +183,8 @@ pub(crate) struct Shared {
     pub(crate) buffers: Arc<Buffers>,
     known: RwLock<Known>,
     checkpoint: AtomicU64,
+    /// An index was built that no file holds yet. Asked for with every record of the log: views are not looked at for it.
+    pub(crate) has_unsaved_index: AtomicBool,
     /// Stored vectors that were lost when the store was opened, and those that did not fit their code, counted each time one
     /// was met.
     pub(crate) damaged: AtomicU64,
@@ -199,6 +201,7 @@ impl Shared {
             buffers: Arc::default(),
             known: RwLock::default(),
             checkpoint: AtomicU64::new(0),
+            has_unsaved_index: AtomicBool::new(false),
             damaged,
         }
     }

@@ -175,6 +175,11 @@ fn read(body: impl Read, heard: &SyncSender<Heard>) -> Option<Heard> {
             if whole.name.is_empty() {
                 continue;
             }
+            // How far the server has looked. Whoever asks again does so behind the last event.
+            if whole.name == "place" {
+                heard.send(Heard::Alive).ok()?;
+                continue;
+            }
             if whole.name == "error" {
                 let message = format!("{} [{}]", cell(&whole.data, "detail"), cell(&whole.data, "code"));
                 return Some(Heard::Refused(Failure::new(Exit::Failed, message)));
@@ -249,12 +254,13 @@ mod tests {
 
     #[test]
     fn events_are_read_whole_and_signs_of_life_are_none() {
-        let text = ": open\n\nid: 7\nevent: message\ndata: {\"content\": \"a: b\"}\n\n: here\n\nevent: piece\ndata:1\n\n\
+        let text = ": open\n\nid: 6\nevent: place\ndata: {\"seq\":6}\n\n\
+                    id: 7\nevent: message\ndata: {\"content\": \"a: b\"}\n\n: here\n\nevent: piece\ndata:1\n\n\
                     id: 9\nevent: message\ndata: {\"content\": \"cut\n";
         let (events, alive, last) = heard(text);
         let event = |seq, name: &str, data| Event { seq, name: name.to_owned(), data };
         assert_eq!(events, [event(7, "message", json!({"content": "a: b"})), event(0, "piece", json!(1))]);
-        assert_eq!(alive, 2);
+        assert_eq!(alive, 3);
         assert!(matches!(last, Some(Heard::Broken(_))), "{last:?}");
     }
 

@@ -7,7 +7,7 @@ use super::backend::{Backend, Request, encoded};
 use super::compare;
 use super::failure::{Exit, Failure};
 use super::memory_diff;
-use super::output::{Output, cell, counted, items, shortened};
+use super::output::{Output, cell, counted, items, relation, shortened};
 use super::{transfer, undo};
 
 /// The type of a new thing when none is named.
@@ -210,12 +210,7 @@ fn hit_row(hit: &Value, with_relations: bool) -> Vec<String> {
         shortened(&known),
     ];
     if with_relations {
-        let shown = |relation: &Value| {
-            let [from, says, to] =
-                ["from_entity", "relation_type", "to_entity"].map(|name| cell(relation, name));
-            format!("{from} {says} {to}")
-        };
-        row.push(items(hit, "relations").iter().map(shown).collect::<Vec<_>>().join("\n"));
+        row.push(items(hit, "relations").iter().map(relation).collect::<Vec<_>>().join("\n"));
     }
     row
 }

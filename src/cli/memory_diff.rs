@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::args::MemoryDiff;
 use super::backend::{Backend, Request};
 use super::failure::Failure;
-use super::output::{Output, cell, counted, items, shortened};
+use super::output::{Output, cell, counted, items, relation, shortened};
 use super::talk::print_next;
 
 /// What may change of a row and is not in the words for it.
@@ -52,10 +52,7 @@ fn words(kind: &str, difference: &Value, row: &Value) -> String {
     match kind {
         "entity" => format!("{} ({})", cell(row, "entity_name"), cell(row, "entity_type")),
         "observation" => format!("{}: {}", cell(difference, "entity_name"), cell(row, "content")),
-        _ => {
-            let [from, says, to] = ["from_entity", "relation_type", "to_entity"].map(|name| cell(row, name));
-            format!("{from} {says} {to}")
-        }
+        _ => relation(row),
     }
 }
 
@@ -77,6 +74,10 @@ mod tests {
         let added = json!({"seq": 11, "change": "added", "kind": "relation", "before": null,
             "after": {"from_entity": "Ada", "relation_type": "knows", "to_entity": "Charles"}});
         assert_eq!(row(&added), ["11", "added", "relation", "", "Ada knows Charles"]);
+        let hidden = json!({"seq": 12, "change": "added", "kind": "relation", "before": null,
+            "after": {"from_entity": "Ada", "from_entity_id": "ent_3", "relation_type": "knows",
+                "to_entity": null, "to_entity_id": "ent_4"}});
+        assert_eq!(row(&hidden)[4], "Ada knows ent_4");
     }
 
     #[test]

@@ -141,6 +141,15 @@ pub(super) fn cell(value: &Value, name: &str) -> String {
     }
 }
 
+/// A relation in words. An end that is gone, or that who asks does not see, has no name: there its id stands for it.
+pub(super) fn relation(row: &Value) -> String {
+    let end = |name: &str, id: &str| {
+        Some(cell(row, name)).filter(|name| !name.is_empty()).unwrap_or_else(|| cell(row, id))
+    };
+    let (from, to) = (end("from_entity", "from_entity_id"), end("to_entity", "to_entity_id"));
+    format!("{from} {} {to}", cell(row, "relation_type"))
+}
+
 /// `count` of a thing, as in `1 hit` and `2 hits`.
 pub(super) fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }

@@ -102,8 +102,8 @@ pub(super) fn signer(reader: &Reader, common: &Common) -> Result<Signer, Failure
             return Failure::of(Exit::Failed, &error);
         }
         let message = format!(
-            "{error}, or when a command opens the directory, as `caxton memory stats --data-dir {}` does; until then no head of \
-             this log is signed, and nothing of it can be proved: a fork has a key of its own",
+            "{error}, or when a command opens the directory, as `caxton memory stats --keyword-only --data-dir {}` does; until \
+             then no head of this log is signed, and nothing of it can be proved: a fork has a key of its own",
             dir.display()
         );
         Failure::new(Exit::NotFound, message)

@@ -460,6 +460,8 @@ pub(super) fn rest_options(config: &Config, keys: Option<config::KeyHashes>) -> 
     RestOptions {
         // A read may take the place of a thread that serves connections, which then needs another one.
         reads_max: defaults.reads_max.min(http.max_blocking_threads.saturating_sub(1)).max(1),
+        // Half of the threads are left to who reads; where there is one, reads wait for the model.
+        embeddings_max: defaults.embeddings_max.min((http.max_blocking_threads / 2).max(1)),
         api_keys: keys.map(|keys| ApiKeys::new(move |key| keys.verify(key).map(str::to_owned))),
         allowed_hosts: config.server.allowed_hosts.clone(),
         body_bytes_max: config.server.max_body_size.0,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::args::Undo;
 use super::backend::{Backend, Request};
 use super::failure::{Exit, Failure};
-use super::output::{Output, cell, counted, items, shortened};
+use super::output::{Output, cell, counted, items, relation, shortened};
 use super::ranges;
 
 /// What a refusal calls the members of the request, and the flags that stand for them here.
@@ -147,12 +147,7 @@ fn says(row: &Value) -> String {
         return shortened(&cell(row, "content"));
     }
     if row.get("relation_type").is_some() {
-        // An end that is gone has no name.
-        let end = |name: &str, id: &str| {
-            Some(cell(row, name)).filter(|name| !name.is_empty()).unwrap_or_else(|| cell(row, id))
-        };
-        let (from, to) = (end("from_entity", "from_entity_id"), end("to_entity", "to_entity_id"));
-        return shortened(&format!("{from} {} {to}", cell(row, "relation_type")));
+        return shortened(&relation(row));
     }
     if row.get("entity_name").is_none() {
         return String::new();

@@ -25,8 +25,8 @@ section! {
         /// Conversations that all agents work on at a time; messages of others wait in the queues.
         pub max_concurrent_conversations: usize = 1_000, whole(1, 10_000_000);
         /// Time for the body of a request to arrive, then 408, and again so long until it is answered, then 504. The body of an
-        /// import has 30 seconds at least; imports and exports as tables have 10 minutes for their answer; what is streamed may
-        /// take longer once it has begun.
+        /// import has 30 seconds at least; imports, exports as tables and embeddings have 10 minutes at least for their answer;
+        /// what is streamed may take longer once it has begun.
         pub request_timeout: Duration = Duration::from_secs(30), millis(1, DAY);
         /// Longest wait for a projection to reach a position (`wait=`, `Caxton-Min-Seq`); then 503.
         pub wait_timeout: Duration = Duration::from_secs(5), millis(0, DAY);

@@ -25,14 +25,16 @@ use serde::Serialize;
 
 use super::standstill::Standstill;
 use super::start::EngineOptions;
+use super::vector_fold::fold_some;
 use crate::{failure, telemetry};
 
 /// Records folded between two looks at whether the engine stops.
 const STEP_RECORDS: u64 = 20_000;
 /// The same for the graph, whose records take microseconds: each step begins with nothing read ahead.
 const STEP_RECORDS_GRAPH: u64 = 60_000;
-/// The same for vectors: the model may have to go over each of them, while an erasure or the end of the server waits.
-const STEP_RECORDS_VECTORS: u64 = 1_000;
+/// Those of a step of the vectors, which may end earlier with their texts: the model may have to go over each of them, while an
+/// erasure or the end of the server waits.
+const STEP_RECORDS_VECTORS: usize = 512;
 /// Records behind the log at which a new one is handed over: its keeper folds the rest while others wait.
 const NEAR_RECORDS: u64 = 1_000;
 /// Why nothing more is built at the end.
@@ -323,9 +325,10 @@ impl Rebuilds {
             let dir = place.begin().map_err(|error| Failed::of(&error))?;
             let mut graph = Graph::open(&dir, &self.sqlite).map_err(|error| Failed::of(&error))?;
             graph.begin_rebuild().map_err(|error| Failed::of(&error))?;
-            self.follow(Part::Graph, &mut graph)?;
+            let step = |graph: &mut Graph, head: Seq| self.step(graph, head, STEP_RECORDS_GRAPH);
+            self.follow(Part::Graph, &mut graph, step)?;
             graph.finish_rebuild().map_err(|error| Failed::of(&error))?;
-            self.follow(Part::Graph, &mut graph)?;
+            self.follow(Part::Graph, &mut graph, step)?;
             Ok(graph)
         };
         let graph = build().map_err(|error| self.told(place, needed, error))?;
@@ -338,7 +341,8 @@ impl Rebuilds {
 
     fn talk(&self) -> Result<Seq, String> {
         let mut fold = TalkFold::default();
-        self.follow(Part::Talk, &mut fold).map_err(|error| error.text)?;
+        let step = |fold: &mut TalkFold, head: Seq| self.step(fold, head, STEP_RECORDS);
+        self.follow(Part::Talk, &mut fold, step).map_err(|error| error.text)?;
         hand_over(&self.talk, fold)
     }
 
@@ -350,34 +354,33 @@ impl Rebuilds {
             let dir = place.begin().map_err(|error| Failed::of(&error))?;
             let mut vectors =
                 Vectors::open(&dir, options, store, embedder).map_err(|error| Failed::of(&error))?;
-            self.follow(Part::Vectors, &mut vectors)?;
+            let step = |vectors: &mut Vectors, head: Seq| self.step_of_vectors(vectors, head);
+            self.follow(Part::Vectors, &mut vectors, step)?;
             vectors.finish_indexes();
-            self.follow(Part::Vectors, &mut vectors)?;
+            self.follow(Part::Vectors, &mut vectors, step)?;
             Ok(vectors)
         };
         let vectors = build().map_err(|error| self.told(place, needed, error))?;
         hand_over(&self.vector_fold, vectors)
     }
 
-    /// Folds until the projection is near the end of the log.
-    fn follow(&self, part: Part, projection: &mut dyn Projection) -> Result<(), Failed> {
-        let records = match part {
-            Part::Graph => STEP_RECORDS_GRAPH,
-            Part::Talk => STEP_RECORDS,
-            Part::Vectors => STEP_RECORDS_VECTORS,
-        };
+    /// Folds until the projection is near the end of the log. A `step` folds what comes next, up to the record it is given at most.
+    fn follow<P: Projection>(
+        &self,
+        part: Part,
+        projection: &mut P,
+        step: impl Fn(&mut P, Seq) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
         for _ in 0..ROUNDS_MAX {
             let head = self.log.head().seq;
             while projection.checkpoint() < head {
                 if self.stopping.load(Ordering::Relaxed) {
-                    return Err(Failed { text: STOPS.to_owned(), full: false });
+                    return Err(STOPS.to_owned().into());
                 }
                 if self.standstill.is_wanted() {
-                    return Err(Failed { text: "something is erased".to_owned(), full: false });
+                    return Err("something is erased".to_owned().into());
                 }
-                let step = Seq(projection.checkpoint().0.saturating_add(records)).min(head);
-                catch_up_to(&self.log, projection, step, &mut |_, _| ())
-                    .map_err(|error| Failed::of(&error))?;
+                step(projection, head)?;
                 if let Some((rebuild, _)) = &mut self.known().last[part as usize] {
                     (rebuild.seq, rebuild.of) = (projection.checkpoint(), head);
                 }
@@ -387,6 +390,21 @@ impl Rebuilds {
             }
         }
         Ok(())
+    }
+
+    /// Folds the next `records`, up to `head`.
+    fn step(&self, projection: &mut dyn Projection, head: Seq, records: u64) -> Result<(), Failed> {
+        let until = Seq(projection.checkpoint().0.saturating_add(records)).min(head);
+        let folded = catch_up_to(&self.log, projection, until, &mut |_, _| ());
+        folded.map(drop).map_err(|error| Failed::of(&error))
+    }
+
+    /// The same of the vectors, as many as the model is done with soon.
+    fn step_of_vectors(&self, vectors: &mut Vectors, head: Seq) -> Result<(), Failed> {
+        // Folds nothing; refuses a log that lost what comes next.
+        self.step(vectors, head, 0)?;
+        let until = Seq(vectors.checkpoint().0.saturating_add(STEP_RECORDS)).min(head);
+        fold_some(vectors, &self.log, until, STEP_RECORDS_VECTORS).map(drop)
     }
 
     /// About how many bytes it takes; an error when there are not that many.
@@ -431,13 +449,22 @@ fn hand_over<T>(to: &Sender<Offer<T>>, fold: T) -> Result<Seq, String> {
 }
 
 /// Why a fold failed.
-struct Failed {
-    text: String,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) text: String,
+    /// There was no room.
     full: bool,
 }
 
+impl From<String> for Failed {
+    /// Anything else than a lack of room.
+    fn from(text: String) -> Self {
+        Self { text, full: false }
+    }
+}
+
 impl Failed {
-    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         Self { text: failure::chain(error), full: is_out_of_room(error) }
     }
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use caxton_events::Seq;
@@ -72,10 +72,17 @@ pub(crate) fn changes_are_noted_first(
     mut change: impl FnMut(u32) -> Seq + Send,
 ) {
     std::thread::scope(|scope| {
+        let (hears, heard_first) = mpsc::channel();
         let work = scope.spawn(move || {
             let noted = |n| {
                 let before = positions.memory_changes();
-                (change(n), before)
+                let seq = change(n);
+                if n == 0 {
+                    assert!(seq > Seq::ZERO && positions.get(part).seq >= seq, "there is nothing to hear");
+                    // The others are made while somebody listens.
+                    heard_first.recv().unwrap();
+                }
+                (seq, before)
             };
             (0..200).map(noted).collect::<Vec<_>>()
         });
@@ -85,9 +92,12 @@ pub(crate) fn changes_are_noted_first(
             if seq > last {
                 heard.push((seq, positions.memory_changes()));
                 last = seq;
+                // Only the first is waited for.
+                let _ = hears.send(());
             }
         }
         let noted = work.join().unwrap();
+        assert!(!heard.is_empty());
         for (seq, changes) in heard {
             assert!(noted.iter().any(|(at, before)| *at == seq && changes > *before), "{seq}");
         }

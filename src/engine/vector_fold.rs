@@ -15,7 +15,7 @@ use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::Receiver;
 
 use super::erase::ScrubVectors;
-use super::rebuild::{Offer, STOPS};
+use super::rebuild::{Failed, Offer, STOPS};
 use crate::{failure, telemetry};
 
 /// How long the thread waits for records before it looks whether it should stop.
@@ -24,9 +24,9 @@ const IDLE: Duration = Duration::from_millis(200);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The same after many: what fails each time may cost the model as much as what goes well.
 const RETRY_MAX: Duration = Duration::from_mins(1);
-/// Content of the records that are folded at a time, in bytes: whoever stops the thread, or has something erased, waits until the
-/// model has been at it.
-const STEP_BYTES_MAX: u64 = 1 << 20;
+/// Content of records, in bytes, with which a step ends: whoever stops the thread, or has something erased, waits until the model has
+/// been at it. The record that reaches it is still in the step, which holds less than this and one record more.
+const STEP_BYTES: u64 = 1 << 20;
 /// Records folded at a time while something else is waited for, which may wait as long for the last of them.
 const BESIDE_RECORDS: usize = 128;
 /// Records behind the log from which vectors are folded beside the graph.
@@ -101,7 +101,12 @@ impl Saving {
 }
 
 /// Folds the next records up to `until`, which lies behind the checkpoint, `max` at the most; how many there were.
-fn fold_some(vectors: &mut Vectors, log: &Reader, until: Seq, max: usize) -> Result<usize, String> {
+pub(super) fn fold_some(
+    vectors: &mut Vectors,
+    log: &Reader,
+    until: Seq,
+    max: usize,
+) -> Result<usize, Failed> {
     if log.has_gaps() {
         vectors.expect_gaps();
     }
@@ -109,18 +114,18 @@ fn fold_some(vectors: &mut Vectors, log: &Reader, until: Seq, max: usize) -> Res
     let mut scan = log.scan(vectors.checkpoint().next(), &filter);
     let mut records: Vec<Record> = Vec::new();
     let through = loop {
-        let is_full = records.len() >= max || scan.content_bytes() >= STEP_BYTES_MAX;
+        let is_full = records.len() >= max || scan.content_bytes() >= STEP_BYTES;
         if let Some(last) = records.last().filter(|_| is_full) {
             break last.seq;
         }
         match scan.next() {
-            Some(record) => records.push(record.map_err(|error| failure::chain(&error))?),
+            Some(record) => records.push(record.map_err(|error| Failed::of(&error))?),
             None => break reached(scan.stats().reached, until)?,
         }
     };
     // Its snapshot is not kept while the model works.
     drop(scan);
-    vectors.fold(&records, through).map_err(|error| failure::chain(&error))?;
+    vectors.fold(&records, through).map_err(|error| Failed::of(&error))?;
     Ok(records.len())
 }
 
@@ -141,7 +146,7 @@ pub(super) fn fold_beside<T>(vectors: Option<&mut Vectors>, log: &Reader, work: 
     thread::scope(|scope| {
         let fold = || {
             while !done.load(Ordering::Relaxed) && vectors.checkpoint() < head {
-                if let Err(error) = fold_some(vectors, log, head, BESIDE_RECORDS) {
+                if let Err(Failed { text: error, .. }) = fold_some(vectors, log, head, BESIDE_RECORDS) {
                     tracing::warn!(%error, "could not fold the vectors beside the graph; they are folded behind it");
                     return;
                 }
@@ -188,13 +193,18 @@ impl VectorFold {
                 self.adopt(offer);
             }
             telemetry::projection_lagged(Part::Vectors.name(), self.lag());
-            if self.saving.is_due(Instant::now(), self.vectors.unsaved(), self.has_moved()) {
+            if self.saving.is_due(Instant::now(), self.unsaved(), self.has_moved()) {
                 self.save();
             }
         }
-        if self.vectors.unsaved() > 0 || self.has_moved() {
+        if self.unsaved() > 0 || self.has_moved() {
             self.save();
         }
+    }
+
+    /// How much of the vectors is in no file: records that were folded, and one more for indexes, which are built behind them.
+    fn unsaved(&self) -> u64 {
+        self.vectors.unsaved() + u64::from(self.vectors.has_unsaved_index())
     }
 
     /// Whether the checkpoint is another one than that on disk.
@@ -228,7 +238,7 @@ impl VectorFold {
         let checkpoint = self.vectors.checkpoint();
         while fold.checkpoint() < checkpoint {
             self.goes_on()?;
-            fold_some(&mut fold, &self.log, checkpoint, self.records_max)?;
+            fold_some(&mut fold, &self.log, checkpoint, self.records_max).map_err(|failed| failed.text)?;
         }
         self.vectors.replace(fold).map_err(|fold| format!("it is at {}", fold.checkpoint()))?;
         self.retry.note(true, Instant::now());
@@ -284,7 +294,7 @@ impl VectorFold {
         if self.vectors.checkpoint() > before && folded != Ok(0) {
             self.positions.memory_changed();
         }
-        folded?;
+        folded.map_err(|failed| failed.text)?;
         self.positions.advance(Part::Vectors, self.vectors.checkpoint());
         Ok(())
     }

@@ -293,6 +293,15 @@ fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
     assert!(fs::read_to_string(&note).unwrap().contains("+20.0 %"));
     check(&[&again[..], &["--force"]].concat(), &["no regression"]);
     assert!(fs::read_to_string(&note).unwrap().contains("-20.0 %"));
+    // What standard output leads to has both, one behind the other, and what was there before.
+    let shown = dir.path().join("shown.txt");
+    fs::write(&shown, "before\n").unwrap();
+    let file = fs::OpenOptions::new().append(true).open(&shown).unwrap();
+    let to_output = ["benchmark", "compare", &base, &better, "--report", "/dev/stdout"];
+    assert!(caxton().args(to_output).stdout(file).status().unwrap().success());
+    let shown = fs::read_to_string(&shown).unwrap();
+    let [report, table] = ["| search p99 | 10.000 ms |", "no regression beyond"].map(|text| shown.find(text));
+    assert!(shown.starts_with("before\n") && report.is_some() && report < table, "{shown}");
     fs::write(dir.path().join("cut.json"), "{\"format\": 1, \"bench").unwrap();
     fs::write(dir.path().join("new.json"), "{\"format\": 2}").unwrap();
     fs::write(dir.path().join("empty.json"), "").unwrap();

@@ -55,7 +55,11 @@ fn a_page_from_elsewhere_has_no_effect_with_a_get_that_does_not_name_it() {
         let problem = problem.problem(403, "ORIGIN_NOT_ALLOWED");
         let named = (&problem["field"], &problem["value"]);
         assert_eq!(named, (&json!("Sec-Fetch-Site"), &json!("cross-site")), "{path}");
+        let remedy = problem["remedy"].as_str().unwrap();
+        assert!(remedy.contains("type the address") && remedy.contains("drop Sec-Fetch-Site"), "{remedy}");
     }
+    let linked = server.ask("GET", "/memory/stats").header("Sec-Fetch-Site", "cross-site");
+    linked.header("Referer", "http://localhost:3000/desk").send().expect(200);
     let own = server.ask("GET", lease).header("Sec-Fetch-Site", "same-origin").send().expect(200).json();
     assert_eq!(own["count"], 1, "nobody has it: {own}");
 }

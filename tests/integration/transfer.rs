@@ -115,6 +115,10 @@ fn a_line_export_that_was_cut_short_is_refused_before_anything_is_written() {
         assert!(problem["detail"].as_str().unwrap().contains("ends in the middle; nothing was"), "{problem}");
     }
     assert_eq!(other.engine.log().head().seq, head, "something was written");
+    // What is no line of an import makes it none either, and is refused by itself.
+    let doubled = lines[0].replacen('{', "{\"a\":1,\"a\":1,", 1);
+    let answer = ask(&[doubled.as_str(), lines[1]]).expect(207).json();
+    assert_eq!((&answer["failed"], &answer["errors"][0]["line"]), (&json!(1), &json!(1)), "{answer}");
     // Without the line that makes it an export it is as good as any lines.
     ask(&lines[1..3]).expect(201);
     ask(&lines).expect(201);
@@ -179,6 +183,47 @@ fn an_import_that_writes_nothing_bears_no_number_of_another() {
         assert_eq!((&again["import_id"], &again["entities_skipped"]), (&Value::Null, &json!(1)), "{again}");
         assert!(again["seq"].as_u64() > first["seq"].as_u64(), "reads behind it see everything: {again}");
     }
+}
+
+#[test]
+fn a_relation_to_what_the_caller_does_not_see_is_left_out_and_counted() {
+    let server = Server::start();
+    let entity = |scope: &str, name: &str| {
+        let body = json!({
+            "agent_id": "ada", "workspace": "lab", "memory_scope": scope, "entity_name": name, "entity_type": "T",
+        });
+        server.post("/memory/entities", &body).expect(201);
+    };
+    entity("agent", "Ada");
+    entity("agent", "tea");
+    entity("workspace", "secret");
+    for to in ["secret", "tea"] {
+        let body = json!({
+            "agent_id": "ada", "workspace": "lab", "from_entity": "Ada", "to_entity": to, "relation_type": "likes",
+        });
+        server.post("/memory/relations", &body).expect(201);
+    }
+    let export =
+        |more: &str| server.get(&format!("/memory/export?agent_id=ada&workspace={more}")).expect(200);
+    let seen = export("lab").json();
+    assert_eq!(seen["relations"].as_array().unwrap().len(), 2);
+    assert_eq!(seen.get("relations_left_out"), None);
+
+    let whole = export("office").json();
+    assert_eq!(whole["relations"].as_array().unwrap().len(), 1, "{whole}");
+    assert_eq!(whole["relations"][0]["to_entity"], "tea");
+    assert_eq!(whole["relations_left_out"], 1);
+    let lines = export("office&format=jsonl");
+    let end = json!({"type": "end", "entities": 2, "relations": 1, "relations_left_out": 1});
+    assert_eq!(lines.lines().last(), Some(&end));
+
+    let other = Server::start();
+    let body = json!({"agent_id": "bob", "data": whole});
+    let answer = other.post("/memory/import", &body).expect(201).json();
+    assert_eq!((&answer["entities_imported"], &answer["relations_imported"]), (&json!(2), &json!(1)));
+    let text = String::from_utf8(lines.body).unwrap();
+    let answer = other.ask("POST", "/memory/import?agent_id=eve").lines(&text).send().expect(201).json();
+    assert_eq!((&answer["entities_imported"], &answer["relations_imported"]), (&json!(2), &json!(1)));
 }
 
 /// Creates an entity of `ada` in a scope, with members besides its name and type.

@@ -392,7 +392,10 @@ fn upkeep_gives_space_back_and_changes_no_answer() {
 fn age(path: &std::path::Path, version: u32) {
     let file = rusqlite::Connection::open(path).unwrap();
     file.execute_batch(&format!(
-        "DROP INDEX idx_observations_content;
+        "DROP INDEX idx_entities_valid_from; DROP INDEX idx_entities_valid_to;
+         DROP INDEX idx_observations_valid_from; DROP INDEX idx_observations_valid_to;
+         DROP INDEX idx_relations_valid_from; DROP INDEX idx_relations_valid_to;
+         DROP INDEX idx_observations_content;
          CREATE INDEX idx_observations_content ON observations(substr(CAST(content AS BLOB), 1, 64))
              WHERE removed_seq IS NULL;
          UPDATE scopes SET text_words = text_words + 1;
@@ -441,5 +444,6 @@ fn a_file_of_an_earlier_version_becomes_one_of_this_where_it_lies() {
         };
         assert_eq!(count("name LIKE 'texts%'"), 0);
         assert_eq!(count("name = 'idx_observations_content' AND sql LIKE '%entity_id%'"), 1);
+        assert_eq!(count("type = 'index' AND name LIKE 'idx_%_valid_%'"), 6);
     }
 }

@@ -4,7 +4,8 @@ use super::{Fixture, Story};
 use crate::graph::as_of::Listed;
 use crate::graph::reader::relation_sql;
 use crate::graph::{AsOf, FILE_NAME, GraphReader, PageMax, columns};
-use caxton_events::{MemoryEvent, MemoryId, Seq};
+use caxton_events::memory::Validity;
+use caxton_events::{MemoryEvent, MemoryId, Scope, Seq, Timestamp};
 
 const SEED: [&str; 13] = [
     "idx_embeddings_similarity",
@@ -390,7 +391,7 @@ fn pages_are_the_same_whichever_way_the_removed_are_found() {
     let notes: Vec<MemoryId> = (0..40).map(|number| story.note(ada, &format!("note {number}"))).collect();
     let told = |story: &mut Story, what: &str| {
         for id in notes.iter().step_by(2) {
-            let (content, validity) = (format!("{what} {id}"), caxton_events::memory::Validity::default());
+            let (content, validity) = (format!("{what} {id}"), Validity::default());
             story.tell(MemoryEvent::ObservationUpdated { id: *id, entity: ada, content, validity });
         }
     };
@@ -421,25 +422,65 @@ fn pages_are_the_same_whichever_way_the_removed_are_found() {
 
 #[test]
 fn the_next_turn_is_the_first_row_of_an_index_each() {
-    let at = caxton_events::Timestamp::from_unix_micros;
+    let at = Timestamp::from_unix_micros;
     let mut story = Story::default();
     let ada = story.entity("agent:ada", "ada", "person");
     let mut note = |from, to| {
         let (id, content) = (story.id(), format!("{from:?} to {to:?}"));
-        let validity = caxton_events::memory::Validity { from, to };
-        story.tell(MemoryEvent::ObservationAdded { id, entity: ada, content, validity });
+        story.tell(MemoryEvent::ObservationAdded {
+            id,
+            entity: ada,
+            content,
+            validity: Validity { from, to },
+        });
         id
     };
     note(Some(at(100)), Some(at(300)));
     note(None, Some(at(200)));
     let removed = note(Some(at(150)), None);
     story.tell(MemoryEvent::ObservationRemoved { id: removed, entity: ada });
-    let fixture = Fixture::told(&story, 1000);
-    let next = |after| {
-        fixture.graph.reader().next_turn(at(after)).unwrap().map(caxton_events::Timestamp::unix_micros)
+    let mut born = |from, to| {
+        let (id, name) = (story.id(), format!("{from:?} to {to:?}"));
+        let (scope, entity_type) = (Scope::Global, "person".to_owned());
+        let (metadata, validity) = (None, Validity { from, to });
+        story.tell(MemoryEvent::EntityCreated {
+            id,
+            scope,
+            name,
+            entity_type,
+            metadata,
+            confidence: 1.0,
+            validity,
+        });
+        id
     };
-    let turns = [0, 99, 100, 199, 200, 299, 300].map(next);
-    assert_eq!(turns, [Some(100), Some(100), Some(200), Some(200), Some(300), Some(300), None]);
+    let bob = born(Some(at(120)), Some(at(320)));
+    let gone = born(Some(at(160)), Some(at(360)));
+    story.tell(MemoryEvent::EntityRemoved { id: gone });
+    let mut related = |from, to| {
+        let (id, scope, relation_type) = (story.id(), Scope::Global, format!("{from:?} to {to:?}"));
+        let (metadata, validity) = (None, Validity { from, to });
+        story.tell(MemoryEvent::RelationCreated {
+            id,
+            scope,
+            from: ada,
+            to: bob,
+            relation_type,
+            strength: 1.0,
+            confidence: 1.0,
+            metadata,
+            validity,
+        });
+        id
+    };
+    related(Some(at(140)), Some(at(340)));
+    let unrelated = related(Some(at(170)), Some(at(370)));
+    story.tell(MemoryEvent::RelationRemoved { id: unrelated });
+    let fixture = Fixture::told(&story, 1000);
+    let next = |after| fixture.graph.reader().next_turn(at(after)).unwrap().map(Timestamp::unix_micros);
+    let turns: Vec<u64> = std::iter::successors(next(0), |turn| next(*turn)).collect();
+    assert_eq!(turns, [100, 120, 140, 200, 300, 320, 340]);
+    assert_eq!([99, 339, 340].map(next), [Some(100), Some(340), None]);
     let plan = plan(&fixture, &crate::graph::turns::NEXT_TURN.replace("?1", "5"));
     for table in ["entities", "observations", "relations"] {
         for end in ["from", "to"] {

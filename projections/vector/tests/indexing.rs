@@ -15,6 +15,7 @@ use crate::embedding::Embedder as _;
 use crate::embedding::store::VectorStore;
 use crate::graph::{Graph, SqliteOptions};
 use crate::projection::Projection;
+use crate::vector::builder::wants_work;
 use crate::vector::shared::IndexFailure;
 use crate::vector::{VectorOptions, VectorReader};
 
@@ -208,6 +209,8 @@ fn the_file_of_an_index_goes_with_the_index() {
 fn an_index_that_could_not_be_built_is_tried_again_once_there_are_many_more_rows() {
     let mut house = House::with(options(2_000));
     house.add(rows(0..900));
+    // From here on the builder looks at nothing until it is told.
+    house.vectors().finish_indexes();
     let cell = house.vectors().shared.cell(&Scope::Global).unwrap();
     cell.set_index_failure(Some(IndexFailure { what: "no memory".into(), rows: Some(1_800) }));
     let built = |house: &mut House| {
@@ -218,6 +221,58 @@ fn an_index_that_could_not_be_built_is_tried_again_once_there_are_many_more_rows
     assert_eq!(built(&mut house), (false, Some("no memory".to_owned())));
     house.add(rows(4_900..5_100));
     assert_eq!(built(&mut house), (true, None));
+}
+
+#[test]
+fn a_scope_that_need_not_have_an_index_any_more_has_no_failure_either() {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..900));
+    house.vectors().finish_indexes();
+    let cell = house.vectors().shared.cell(&Scope::Global).unwrap();
+    assert!(!wants_work(&cell, &house.options));
+    // As where it had more rows.
+    cell.set_index_failure(Some(IndexFailure { what: "no memory".into(), rows: Some(2_100) }));
+    assert!(wants_work(&cell, &house.options), "the next fold has the builder look");
+    house.vectors().finish_indexes();
+    assert_eq!(house.reader().stats().index_failure, None);
+    assert!(!wants_work(&cell, &house.options));
+
+    // Nor where the file of the one that it had cannot be read.
+    house.add(rows(900..1_000));
+    house.vectors().finish_indexes();
+    house.add((0..300).map(|number| super::entity_removed(number * 2 + 1)));
+    house.vectors().finish_indexes();
+    house.vectors().save().unwrap();
+    let file = index_file(&house).unwrap();
+    let mut damaged = fs::read(&file).unwrap();
+    damaged[60] ^= 4;
+    fs::write(&file, &damaged).unwrap();
+    house.open();
+    house.vectors().finish_indexes();
+    assert_eq!((indexed(&house.reader()), house.reader().stats().index_failure), (0, None));
+}
+
+#[test]
+fn an_index_that_was_built_behind_a_save_is_unsaved_until_the_next_one_went_well() {
+    let mut house = House::with(options(4_000));
+    house.add(rows(0..1_000));
+    house.vectors().save().unwrap();
+    assert!(!house.vectors().has_unsaved_index());
+    house.options.index_from = 2_000;
+    house.open();
+    house.vectors().finish_indexes();
+    assert_eq!((house.vectors().unsaved(), house.vectors().has_unsaved_index()), (0, true));
+    // A folder where the temporary file should be: the disk says no.
+    let blocked = house.path().join("vectors/vectors.tmp");
+    fs::create_dir(&blocked).unwrap();
+    assert!(house.vectors().save().is_err());
+    assert!(house.vectors().has_unsaved_index());
+    fs::remove_dir(&blocked).unwrap();
+    house.vectors().save().unwrap();
+    assert!(!house.vectors().has_unsaved_index() && index_file(&house).is_some());
+    house.open();
+    house.vectors().finish_indexes();
+    assert!(indexed(&house.reader()) > 0 && !house.vectors().has_unsaved_index());
 }
 
 #[test]

@@ -15,8 +15,6 @@ use super::problem::Problem;
 use super::refusals::{embedding_failed, no_model};
 use super::rows;
 
-/// Requests that are answered at a time. Each keeps a thread until the model is done; their texts share its passes.
-pub(super) const AT_ONCE_MAX: usize = 8;
 /// Most texts of one request.
 const TEXTS_MAX: usize = 2_048;
 /// Longest text, in bytes. The model reads its first 256 tokens.

@@ -26,6 +26,10 @@ use crate::engine::copies::CopyError;
 
 /// Bytes of a piece of a file that lies there already.
 const PIECE_BYTES: usize = 256 << 10;
+/// Copies of the graph that lie on the disk until they are sent.
+pub(super) const OPEN_COPIES_MAX: usize = 4;
+/// After how many seconds another one may be made.
+const COPY_RETRY_SECONDS: u32 = 30;
 const FILTER: &[&str] =
     &["kinds", "actor", "stream", "correlation_id", "since", "until", "from_seq", "to_seq", "format"];
 
@@ -114,20 +118,24 @@ pub(super) async fn tables(State(api): State<Api>, call: Call) -> Result<Respons
 
 /// The file of the graph as it is, compacted: it is made beside the graph first, and has no name any more while it is sent.
 async fn sqlite(api: Api) -> Result<Response, Problem> {
-    let turn = api.copies.take().await?;
+    let later = |problem: Problem| problem.retry_after(COPY_RETRY_SECONDS);
+    let place = api.open_copies.take().await.map_err(later)?;
+    let turn = api.copies.take().await.map_err(later)?;
     let engine = api.engine.clone();
     let begin = move |_: &View| {
         let file = engine.copy_graph().map_err(|error| not_copied(&error))?;
-        let mut copy = Copied { file, _turn: turn };
+        // The next one can be made while this one is sent.
+        drop(turn);
+        let mut copy = Copied { file, _place: place };
         Ok(move |_: &View| copy.next_piece())
     };
     sent(api, "application/vnd.sqlite3", begin).await
 }
 
-/// A copy of the graph that is being sent. It takes room on the disk until it is, and so long no other is made.
+/// A copy of the graph that is being sent. It takes room on the disk until it is, and so long a place among those that are.
 struct Copied {
     file: File,
-    _turn: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Copied {

@@ -56,7 +56,7 @@ type Pending = (Entity, Option<Vec<f32>>);
 
 struct Export {
     scope: Scope,
-    /// The scopes that the caller sees: ends of relations in others have no names.
+    /// The scopes that the caller sees: relations to ends in others are left out, since no import would find these.
     visible: Vec<Scope>,
     agent: String,
     format: Format,
@@ -78,6 +78,8 @@ struct Export {
     /// Rows written so far, for the last line: readers tell by it that none is missing.
     entities: usize,
     relations: usize,
+    /// Relations that were left out because the caller does not see an end of them.
+    left_out: usize,
 }
 
 /// `GET /memory/export`.
@@ -101,6 +103,7 @@ pub(super) async fn export(State(api): State<Api>, call: Call) -> Result<Respons
         at_once: PAGE,
         entities: 0,
         relations: 0,
+        left_out: 0,
     };
     query.finish()?;
     if export.embeddings && api.engine.view().semantic().is_none() {
@@ -175,14 +178,18 @@ impl Export {
         })
     }
 
+    /// The end, which says how many relations were left out where any were: how many is known here alone.
     fn tail(&self) -> String {
+        let left_out = match self.left_out {
+            0 => String::new(),
+            count => format!(",\"relations_left_out\":{count}"),
+        };
         match self.format {
-            Format::Json => "]}\n".to_owned(),
+            Format::Json => format!("]{left_out}}}\n"),
             Format::Lines => {
-                format!(
-                    "{}\n",
-                    json!({"type": "end", "entities": self.entities, "relations": self.relations})
-                )
+                let end = json!({"type": "end", "entities": self.entities, "relations": self.relations});
+                let end = end.to_string();
+                format!("{}{left_out}}}\n", end.strip_suffix('}').unwrap_or(&end))
             }
         }
     }
@@ -308,7 +315,13 @@ impl Export {
         let mut text = String::new();
         for relation in page {
             after = Some(relation.id);
-            if let Some(row) = ends.row(relation, &self.scope, self.valid_at) {
+            if !ends.are_true(&relation, self.valid_at) {
+                continue;
+            }
+            if ends.are_hidden(&relation) {
+                self.left_out += 1;
+            } else {
+                let row = ends.row(relation, &self.scope);
                 self.open_row(&mut text, json!(row), "relation", self.relations == 0);
                 self.close_row(&mut text);
                 self.relations += 1;
@@ -339,19 +352,28 @@ impl Ends {
         Ok(Self { entities: entities.into_iter().map(|entity| (entity.id, entity)).collect(), names })
     }
 
-    /// The row of a relation in an export of `scope`, with the scopes of its ends that live in another; `None` where not both
-    /// ends are true at `valid_at`.
-    fn row(&self, relation: Relation, scope: &Scope, valid_at: Option<Timestamp>) -> Option<RelationRow> {
-        let [from, to] = [relation.from, relation.to].map(|end| self.entities.get(&end));
-        let is_true = |end: Option<&Entity>, at| end.is_some_and(|end| end.validity.contains(at));
-        if valid_at.is_some_and(|at| !is_true(from, at) || !is_true(to, at)) {
-            return None;
-        }
-        let elsewhere =
-            |end: Option<&Entity>| end.filter(|end| end.scope != *scope).map(|end| end.scope.kind());
-        let mut row = RelationRow::new(relation, &self.names);
-        (row.from_scope, row.to_scope) = (elsewhere(from), elsewhere(to));
-        Some(row)
+    /// Whether both ends of a relation are true at `valid_at`.
+    fn are_true(&self, relation: &Relation, valid_at: Option<Timestamp>) -> bool {
+        let is_true = |end: MemoryId, at: Timestamp| {
+            self.entities.get(&end).is_some_and(|entity| entity.validity.contains(at))
+        };
+        valid_at.is_none_or(|at| is_true(relation.from, at) && is_true(relation.to, at))
+    }
+
+    /// Whether an end of a relation is there and the caller does not see it.
+    fn are_hidden(&self, relation: &Relation) -> bool {
+        let is_hidden = |end: MemoryId| self.entities.contains_key(&end) && !self.names.contains_key(&end);
+        is_hidden(relation.from) || is_hidden(relation.to)
+    }
+
+    /// The row of a relation in an export of `scope`, with the scopes of its ends that live in another.
+    fn row(&self, relation: Relation, scope: &Scope) -> RelationRow {
+        let elsewhere = |end: MemoryId| {
+            let entity = self.entities.get(&end).filter(|entity| entity.scope != *scope);
+            entity.map(|entity| entity.scope.kind())
+        };
+        let (from_scope, to_scope) = (elsewhere(relation.from), elsewhere(relation.to));
+        RelationRow { from_scope, to_scope, ..RelationRow::new(relation, &self.names) }
     }
 }
 

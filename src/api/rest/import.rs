@@ -19,6 +19,7 @@ use super::export::EXPORT_VERSION_WITHOUT_END;
 use super::import_rows::{
     ENTITY_ROW, Format, Imported, RELATION_ROW, ROWS_MAX, Strategy, entity, of_row, of_rows, relation, row,
 };
+use super::json::parse_line;
 use super::lines::{Lines, offered, patiently};
 use super::problem::{Complaint, Problem};
 use super::refusals;
@@ -33,6 +34,8 @@ const STRATEGIES: &[(&str, OnExisting)] = &[
 ];
 const FORMATS: &[(&str, Format)] =
     &[("caxton", Format::Caxton), ("jsonl", Format::Caxton), ("mcp", Format::Mcp)];
+/// Members of an exported document. Of these the last two are read over.
+const EXPORTED: &[&str] = &["entities", "relations", "export_metadata", "relations_left_out"];
 /// Rows tried again at a time.
 const EARLY_ROWS: usize = 256;
 /// Failed lines that the answer lists.
@@ -59,7 +62,7 @@ async fn whole(api: Api, call: Call) -> Result<Response, Problem> {
         );
         json!({})
     });
-    let mut data = body.part(data, "data", &[&["entities", "relations", "export_metadata"]]);
+    let mut data = body.part(data, "data", &[EXPORTED]);
     let (entities, relations) =
         (data.list("entities", false, ROWS_MAX), data.list("relations", false, ROWS_MAX));
     let entity_count = entities.len();
@@ -253,7 +256,8 @@ async fn written_alone(
 fn whole_lines(body: &Bytes) -> Result<(), Problem> {
     let lines = (1_u64..).zip(body.split(|byte| *byte == b'\n'));
     let mut lines = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
-    let parsed = |line: &[u8]| serde_json::from_slice::<Value>(line).unwrap_or_default();
+    // What is no line of an import is none of an export either: it is refused with the others.
+    let parsed = |line: &[u8]| parse_line(line).unwrap_or_default();
     let Some(first) = lines.next() else { return Ok(()) };
     let (rows, (number, last)) = lines.fold((0_u64, first), |(rows, _), line| (rows + 1, line));
     let cut = |detail: String, remedy: &str| {

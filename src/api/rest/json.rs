@@ -10,9 +10,11 @@ use serde_json::{Map, Value};
 
 use super::problem::{Complaint, Problem, shortened};
 
-/// Most values of one document, those within others counted. Each takes tens of bytes in memory, an object hundreds: `[0,0,…]` as
-/// large as a body may be would take many times its size.
+/// Values of one document, those within others counted, that are read in any case. Each takes tens of bytes in memory, an object
+/// hundreds: `[0,0,…]` as large as a body may be would take many times its size.
 const VALUES_MAX: usize = 4_000_000;
+/// Bytes of a larger document for each value of it. Rows of an export have more.
+const VALUE_BYTES: usize = 8;
 
 /// A JSON value out of bytes.
 ///
@@ -20,7 +22,7 @@ const VALUES_MAX: usize = 4_000_000;
 ///
 /// A [`Problem`] with the place where it ends being one, or with status 413 when it is made of too many values.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
-    parsed(bytes, Document::Body, VALUES_MAX)
+    parsed(bytes, Document::Body, values_max(bytes.len()))
 }
 
 /// The same out of one line of a body; places are told within it, for its number stands beside them.
@@ -29,7 +31,12 @@ pub(super) fn parse_json(bytes: &[u8]) -> Result<Value, Problem> {
 ///
 /// As [`parse_json`].
 pub(super) fn parse_line(bytes: &[u8]) -> Result<Value, Problem> {
-    parsed(bytes, Document::Line, VALUES_MAX)
+    parsed(bytes, Document::Line, values_max(bytes.len()))
+}
+
+/// Most values of a document of so many bytes.
+fn values_max(bytes: usize) -> usize {
+    VALUES_MAX.max(bytes / VALUE_BYTES)
 }
 
 /// What a JSON document is in the request.
@@ -84,7 +91,7 @@ const FLATTEN: &str = "flatten it, or give what lies deeper as a text";
 ///
 /// A [`Problem`] with what is wrong.
 pub(super) fn parse_msgpack(bytes: &[u8]) -> Result<Value, Problem> {
-    unpacked(bytes, VALUES_MAX)
+    unpacked(bytes, values_max(bytes.len()))
 }
 
 fn unpacked(bytes: &[u8], values_max: usize) -> Result<Value, Problem> {
@@ -334,7 +341,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{Document, parse_json, parse_line, parse_msgpack, parsed, unpacked};
+    use super::{Document, VALUES_MAX, parse_json, parse_line, parse_msgpack, parsed, unpacked, values_max};
 
     #[test]
     fn what_is_read_is_what_serde_json_reads() {
@@ -419,6 +426,9 @@ mod tests {
                     assert_eq!((problem.status().as_u16(), problem.code()), (413, "BODY_TOO_LARGE"));
                 }
             }
+        }
+        for (bytes, most) in [(0, VALUES_MAX), (8 * VALUES_MAX, VALUES_MAX), (256 << 20, 32 << 20)] {
+            assert_eq!(values_max(bytes), most, "{bytes}");
         }
         // Where the last one is cut off, that is what is wrong.
         let cut = parsed(b"[1, 2", Document::Body, 3).err().unwrap();

@@ -88,9 +88,13 @@ struct Shared {
     turns: Turns,
     /// Of requests for embeddings.
     embeddings: Turns,
-    /// Of exports of the whole graph as a file, each of which takes the graph's room on the disk once more.
+    /// Of making the whole graph's file once more for an export.
     copies: Turns,
+    /// Of such files that are there until they are sent: each takes the graph's room on the disk.
+    open_copies: Turns,
     bodies: Bodies,
+    /// Those of requests for embeddings.
+    embedding_bodies: Bodies,
     request_ids: RequestIds,
     meter: Meter,
     checks: health::Checks,
@@ -107,14 +111,19 @@ impl Api {
         buffers::keep(options.buffers_max);
         let api = Self(Arc::new(Shared {
             turns: Turns::new(options.reads_max, options.reads_waiting_max, "too many reads are waiting"),
-            // No more than read: of the threads for both, one is left in any case.
             embeddings: Turns::new(
-                embeddings::AT_ONCE_MAX.min(options.reads_max),
+                options.embeddings_max,
                 options.reads_waiting_max,
                 "too many requests for embeddings are waiting",
             ),
-            copies: Turns::new(1, 0, "another export as an SQLite file is under way"),
+            copies: Turns::new(1, 0, "another export as an SQLite file is being made"),
+            open_copies: Turns::new(
+                events_export::OPEN_COPIES_MAX,
+                0,
+                "too many exports as an SQLite file are being sent",
+            ),
             bodies: Bodies::new(options.bodies_bytes_max),
+            embedding_bodies: Bodies::new(options.bodies_bytes_max / 4),
             request_ids: RequestIds::new(),
             meter: Meter::default(),
             checks: health::Checks::default(),

@@ -58,8 +58,8 @@ pub struct RestOptions {
     pub allowed_hosts: Vec<String>,
     /// Largest request body, in bytes. Default: 32 MiB.
     pub body_bytes_max: usize,
-    /// Bytes of all request bodies over 64 KiB that are in memory at a time; further ones wait, then get 503.
-    /// Default: 256 MiB.
+    /// Bytes of all request bodies over 64 KiB that are in memory at a time; further ones wait, then get 503. Those of requests for
+    /// embeddings, which wait for the model, have a quarter as much of their own. Default: 256 MiB.
     pub bodies_bytes_max: usize,
     /// Connections served at a time; further ones get 503 and are closed. Default: 1000.
     pub connections_max: usize,
@@ -73,7 +73,8 @@ pub struct RestOptions {
     pub request_timeout: Duration,
     /// Time that a read waits for the position it names. Default: 10 s.
     pub min_seq_timeout: Duration,
-    /// Time for the answer to an import, and until that to an export of the whole memory begins. Default: 10 min.
+    /// Time for the answer to an import or a request for embeddings, and until that to an export of the whole memory begins; at
+    /// least `request_timeout`. Default: 10 min.
     pub import_timeout: Duration,
     /// Time for requests under way to finish when the server stops. Default: 20 s.
     pub drain_timeout: Duration,
@@ -108,7 +109,10 @@ pub struct RestOptions {
     pub error_causes: bool,
     /// Reads that run at a time, each on a blocking thread. Default: 16.
     pub reads_max: usize,
-    /// Reads that may wait for their turn; further ones get 503. Default: 1024.
+    /// Requests for embeddings that are answered at a time, each on a blocking thread until the model is done; their texts share its
+    /// passes. Default: 8.
+    pub embeddings_max: usize,
+    /// Reads that may wait for their turn, and requests for embeddings; further ones get 503. Default: 1024.
     pub reads_waiting_max: usize,
     /// Scope of writes that name none. Default: agent.
     pub default_scope: ScopeKind,
@@ -128,6 +132,11 @@ impl RestOptions {
     /// Time for the body of an import to arrive.
     pub(super) fn import_body_timeout(&self) -> Duration {
         self.body_timeout.max(IMPORT_BODY_TIMEOUT_MIN)
+    }
+
+    /// Time for the answer to what may take long.
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.import_timeout.max(self.request_timeout)
     }
 
     /// Longest time that a request waits for something to happen: its answer must be there before its time is over.
@@ -236,6 +245,7 @@ impl Default for RestOptions {
             detailed_errors: true,
             error_causes: false,
             reads_max: 16,
+            embeddings_max: 8,
             reads_waiting_max: 1_024,
             default_scope: ScopeKind::Agent,
             search: SearchDefaults::default(),

@@ -188,7 +188,7 @@ impl Drop for Place {
 /// How long a connection may do nothing. In the middle of a request that is longer than any of them may take: an import
 /// moves no byte from the end of its body to the beginning of its answer.
 fn limits(options: &RestOptions) -> Limits {
-    let answer = options.request_timeout.max(options.import_timeout);
+    let answer = options.answer_timeout();
     let body = options.body_timeout.max(options.import_body_timeout());
     Limits {
         first_request: options.connection_timeout,

@@ -103,9 +103,16 @@ pub(super) fn answer(
         Source::Log(_) => Stream::Events,
         Source::Inbox(_) => Stream::Inbox,
     };
-    let streaming =
-        Streaming { api, source, after, pieces, ended: false, _open: telemetry::stream_opened(what) };
-    let opened = streaming.sign("open");
+    let streaming = Streaming {
+        api,
+        source,
+        after,
+        told: after,
+        pieces,
+        ended: false,
+        _open: telemetry::stream_opened(what),
+    };
+    let opened = streaming.beginning();
     let opened = stream::once(async move { Ok(opened) });
     let events = stream::unfold(streaming, |mut streaming| async move {
         let bytes = streaming.next().await?;
@@ -121,7 +128,10 @@ pub(super) fn answer(
 struct Streaming {
     api: Api,
     source: Source,
+    /// Up to where was looked.
     after: Seq,
+    /// The last such place that was told.
+    told: Seq,
     /// Answers while they are being made. They have no number: after a lost connection only the message comes.
     pieces: Option<broadcast::Receiver<Piece>>,
     ended: bool,
@@ -154,7 +164,7 @@ impl Streaming {
                 }
             }
             if Instant::now() >= alive {
-                return Some(self.sign("here"));
+                return Some(self.sign());
             }
             match &self.source {
                 // So much of the log is still to be looked through that the next read is as long as this one.
@@ -184,13 +194,25 @@ impl Streaming {
         }
     }
 
-    /// A sign of life. One of the log says how far it was looked through: a client that loses its connection before the next
-    /// event goes on there. What of an inbox is not acknowledged comes again anyway.
-    fn sign(&self, word: &str) -> Bytes {
-        Bytes::from(match self.source {
-            Source::Log(_) => format!("id: {}\n: {word}\n\n", self.after.0),
-            Source::Inbox(_) => format!(": {word}\n\n"),
-        })
+    /// A sign of life, and of the log the place where it begins: a client that loses its connection before the first event goes on
+    /// there. What of an inbox is not acknowledged comes again anyway.
+    fn beginning(&self) -> Bytes {
+        let mut text = ": open\n\n".to_owned();
+        if matches!(self.source, Source::Log(_)) {
+            place(&mut text, self.after);
+        }
+        Bytes::from(text)
+    }
+
+    /// A sign of life: how far the log was looked through, where that is another place than the one told last.
+    fn sign(&mut self) -> Bytes {
+        if matches!(self.source, Source::Inbox(_)) || self.told == self.after {
+            return Bytes::from_static(b": here\n\n");
+        }
+        self.told = self.after;
+        let mut text = String::new();
+        place(&mut text, self.after);
+        Bytes::from(text)
     }
 
     /// Pieces that came since the last look.
@@ -285,6 +307,12 @@ fn said(text: &mut String, piece: &Piece) {
     let _ = write!(text, "event: piece\ndata: {data}\n\n");
 }
 
+/// A place of the log in the format of the wire: an event of its own, with data, for readers take an `id` alone for an event that
+/// says nothing.
+fn place(text: &mut String, seq: Seq) {
+    let _ = write!(text, "id: {0}\nevent: place\ndata: {{\"seq\":{0}}}\n\n", seq.0);
+}
+
 /// One event in the format of the wire. JSON on one line needs no further care.
 fn event(text: &mut String, seq: Seq, kind: &str, data: &impl Serialize) -> Result<(), Problem> {
     let data = serde_json::to_string(data).map_err(|error| internal(&error))?;
@@ -321,6 +349,7 @@ mod tests {
                 api: Api::new(engine.clone(), RestOptions::default(), false),
                 source: Source::Log(wanted.clone()),
                 after: Seq::ZERO,
+                told: Seq::ZERO,
                 pieces: None,
                 ended: false,
                 _open: telemetry::stream_opened(Stream::Events),
@@ -335,7 +364,10 @@ mod tests {
             assert_eq!(places[..2], [4, 8]);
             assert_eq!(text.matches("event: agent.").count(), found, "{text}");
             // Who loses the connection here goes on behind what was looked through.
-            assert_eq!(streaming.sign("here"), format!("id: {}\n: here\n\n", head.0));
+            let place = format!("id: {0}\nevent: place\ndata: {{\"seq\":{0}}}\n\n", head.0);
+            assert_eq!(streaming.beginning(), format!(": open\n\n{place}"));
+            assert_eq!(streaming.sign(), place);
+            assert_eq!(streaming.sign(), ": here\n\n", "it is told already");
         }
         engine.stop();
     }

@@ -24,6 +24,7 @@ mod words;
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use caxton_tools::benchmark::results::{FORMAT, PROFILE};
@@ -34,7 +35,7 @@ use caxton_tools::benchmark::{
 use super::args::{BenchmarkCommand, BenchmarkCompare, BenchmarkPlace, Common};
 use super::failure::{Exit, Failure};
 use super::output::Output;
-use super::transfer::{is_device, is_free, write_out};
+use super::transfer::{is_dash, is_device, is_free, write_out};
 use super::whole_output::WholeFile;
 use crate::config::format_duration;
 use crate::engine::SystemClock;
@@ -339,16 +340,49 @@ fn figure_row(figure: &Figure) -> Vec<String> {
     ]
 }
 
+/// Refuses to replace what is there, unless that is wanted. An empty file was made to be written to, as that of
+/// `GITHUB_STEP_SUMMARY`.
+fn may_report(file: &Path, force: bool) -> Result<(), Failure> {
+    let is_empty = fs::metadata(file).is_ok_and(|there| there.is_file() && there.len() == 0);
+    if is_empty || is_open_already(file) { Ok(()) } else { is_free(file, force) }
+}
+
+/// Writes a report for others to read, into the file that is there, if one is: whoever made it, or has it open, looks for it there.
+fn report(file: &Path, text: &str) -> Result<(), Failure> {
+    if is_dash(file) || is_standard_output(file) {
+        return write_out(Path::new("-"), |out| out.write_all(text.as_bytes()));
+    }
+    let mut options = fs::OpenOptions::new();
+    if is_open_already(file) {
+        options.append(true);
+    } else {
+        options.write(true).create(true).truncate(true);
+    }
+    let written = options.open(file).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| Failure::file("write", file, &error))
+}
+
+/// Whether this names what a process has open, as `/dev/stderr` does: what was written there stays.
+fn is_open_already(file: &Path) -> bool {
+    (file.starts_with("/dev") || file.starts_with("/proc")) && file.is_symlink()
+}
+
+/// Whether this leads where standard output does: opened once more, a file would be written to at two places.
+fn is_standard_output(file: &Path) -> bool {
+    let place = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
+    place(file).is_some_and(|there| Some(there) == place(Path::new("/dev/stdout")))
+}
+
 /// Sets two files side by side.
 fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
     if let Some(file) = &what.markdown {
-        is_free(file, what.force)?;
+        may_report(file, what.force)?;
     }
     let read = |path: &Path| read_run(path).map_err(|error| Failure::of(Exit::Usage, &error));
     let comparison = compare(&read(&what.base)?, &read(&what.current)?, what.threshold);
     let comparison = comparison.map_err(|error| Failure::of(Exit::Usage, &error))?;
     if let Some(file) = &what.markdown {
-        write_out(file, |out| out.write_all(comparison.markdown().as_bytes()))?;
+        report(file, &comparison.markdown())?;
     }
     out.value(&comparison)?;
     match comparison.regressions().count() {
@@ -366,9 +400,12 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
     use std::io;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::Path;
 
     use super::{
-        Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes, is_writable, write_whole,
+        Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes, is_writable, may_report,
+        report, write_whole,
     };
     use caxton_events::Timestamp;
     use caxton_tools::benchmark::{Better, Target};
@@ -428,6 +465,26 @@ mod tests {
         assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
         assert!(write_whole(&old, "new").is_ok());
         assert_eq!((left(), fs::read_to_string(&old).unwrap().as_str()), (1, "new"));
+    }
+
+    #[test]
+    fn a_report_is_written_into_what_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, summary, link, full] =
+            ["plain.md", "summary.md", "link.md", "full.md"].map(|name| folder.path().join(name));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        fs::write(&plain, "").unwrap();
+        assert!(may_report(&summary, false).is_ok() && report(&summary, "new").is_ok());
+        assert_eq!(mode(&summary), mode(&plain), "whoever may read other files may read it");
+        // As a workflow makes it: empty, and perhaps somewhere else.
+        symlink(&plain, &link).unwrap();
+        assert!(may_report(&link, false).is_ok() && report(&link, "new").is_ok());
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&plain).unwrap(), "new");
+        fs::write(&full, "a longer text").unwrap();
+        assert!(may_report(&full, false).is_err());
+        assert!(may_report(&full, true).is_ok() && report(&full, "new").is_ok());
+        assert_eq!(fs::read_to_string(&full).unwrap(), "new");
     }
 
     #[test]

@@ -113,6 +113,8 @@ const ROWS: &[Row] = &[
     ("server.request_timeout", "26s", |c| format!("{:?}", rest_options(c, None).body_timeout)),
     ("server.shutdown_timeout", "18s", |c| format!("{:?}", rest_options(c, None).drain_timeout)),
     ("http_server.max_connections", "19", |c| rest_options(c, None).connections_max.to_string()),
+    // Half of them, where that is fewer than there would be.
+    ("http_server.max_blocking_threads", "6", |c| (rest_options(c, None).embeddings_max * 2).to_string()),
     ("http_server.connection_timeout", "20s", |c| format!("{:?}", rest_options(c, None).connection_timeout)),
     ("http_server.keep_alive_timeout", "21s", |c| format!("{:?}", rest_options(c, None).keep_alive_timeout)),
     ("api_optimization.include_stack_traces", "true", |c| rest_options(c, None).error_causes.to_string()),

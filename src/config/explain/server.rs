@@ -20,14 +20,15 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "server.max_concurrent_conversations",
-        "So many turns of agents run at a time; messages of further conversations wait in the queues.",
+        "So many turns of agents run at a time; messages of further conversations wait in the queues. A turn that waits for the answer \
+         of another agent is not counted, and goes on at once when it has it.",
         "caxton_agent_turns_running, caxton_agent_queue_depth",
     ),
     entry(
         "server.request_timeout",
         "A request whose body does not arrive within this time, an import in no less than 30 seconds, gets 408 BODY_TIMEOUT; one \
-         that is not answered within the same time again gets 504 TIMEOUT, imports and exports as tables after 10 minutes. A search \
-         that has begun is answered, and a stream sent to its end, however long it takes.",
+         that is not answered within the same time again gets 504 TIMEOUT, imports, exports as tables and embeddings after no less \
+         than 10 minutes. A search that has begun is answered, and a stream sent to its end, however long it takes.",
         "caxton_api_request_duration_seconds{status=\"504\"}",
     ),
     entry(
@@ -63,7 +64,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "http_server.max_blocking_threads",
-        "So many threads at most serve reads and other blocking work behind requests.",
+        "So many threads at most serve reads and other blocking work behind requests, half of them, and no more than 8, embeddings; \
+         of 1, reads wait for these.",
         "caxton_api_request_duration_seconds when more reads come than there are threads",
     ),
     entry(

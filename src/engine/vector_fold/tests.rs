@@ -22,10 +22,10 @@ use crossbeam_channel::never;
 use tempfile::TempDir;
 
 use super::{Retry, Saving, VectorFold, fold_some};
-use crate::engine::SystemClock;
 use crate::engine::erase::{Order, record_order};
-use crate::engine::rebuild::STOPS;
+use crate::engine::rebuild::{RebuildState, Rebuilds, STOPS, VectorParts};
 use crate::engine::testing::{SameVector, changes_are_noted_first};
+use crate::engine::{EngineOptions, SystemClock};
 
 /// A text with this word in it makes the model fail.
 const POISON: &str = "poison";
@@ -108,8 +108,12 @@ impl Desk {
 }
 
 fn opened(dir: &Path, store: VectorStore, model: &Arc<SameVector>) -> Vectors {
+    opened_with(VectorOptions::default(), dir, store, model)
+}
+
+fn opened_with(options: VectorOptions, dir: &Path, store: VectorStore, model: &Arc<SameVector>) -> Vectors {
     let embedder: Arc<dyn Embedder> = Arc::clone(model) as Arc<dyn Embedder>;
-    Vectors::open(dir, VectorOptions::default(), store, embedder).unwrap()
+    Vectors::open(dir, options, store, embedder).unwrap()
 }
 
 #[test]
@@ -156,13 +160,33 @@ fn a_step_ends_with_the_contents_that_it_may_hold() {
 }
 
 #[test]
+fn a_rebuild_goes_by_steps_that_end_with_their_contents_too() {
+    let mut desk = Desk::new();
+    let entity = desk.create("global", "much");
+    let text = "x".repeat(100_000);
+    let notes: Vec<Seq> = (0..24).map(|n| desk.observe("global", entity, &format!("{n} {text}"))).collect();
+    desk.observe("global", entity, POISON);
+    let (store, embedder) = (desk.fold.vectors.store(), Arc::clone(&desk.model) as Arc<dyn Embedder>);
+    let parts = VectorParts { store, embedder, options: VectorOptions::default() };
+    let shared = (&desk.fold.positions, &desk.fold.stopping);
+    let options = EngineOptions::new(desk.dir.path());
+    let (rebuilds, _offers) = Rebuilds::new(&options, desk.log.reader(), Some(parts), shared);
+    rebuilds.begin(Part::Vectors, "a test".to_owned()).unwrap();
+    rebuilds.wait(Part::Vectors, Duration::from_mins(10));
+    let rebuild = rebuilds.last(Part::Vectors).unwrap();
+    // What stands in front of the third step is folded, before which it was looked whether the server stops.
+    assert_eq!((rebuild.state, rebuild.seq), (RebuildState::Failed, notes[21]), "{rebuild:?}");
+    rebuilds.join();
+}
+
+#[test]
 fn records_that_a_scan_did_not_see_do_not_count_as_folded() {
     let mut desk = Desk::new();
     desk.create("global", "seen");
     let (log, head) = (desk.log.reader(), desk.log.reader().head().seq);
     // As where the block is lost that the rest lies in.
     let refused = fold_some(&mut desk.fold.vectors, &log, head.next(), 512).unwrap_err();
-    assert!(refused.contains("before its head"), "{refused}");
+    assert!(refused.text.contains("before its head"), "{refused:?}");
     assert_eq!((desk.fold.vectors.checkpoint(), desk.rows()), (Seq::ZERO, 0));
     assert_eq!(fold_some(&mut desk.fold.vectors, &log, head, 512), Ok(1));
 }
@@ -186,6 +210,24 @@ fn at_the_end_vectors_are_saved_unless_they_are() {
         assert_eq!(inode() != before, moved);
         assert_eq!(stored(&vectors).unwrap().unwrap().checkpoint, head);
     }
+}
+
+#[test]
+fn an_index_that_was_built_behind_the_last_save_is_saved_as_well() {
+    let mut desk = Desk::new();
+    desk.create("global", "kept");
+    desk.fold.fold_next().unwrap();
+    desk.fold.save();
+    // What is there is due an index all at once.
+    let (vectors, store) = (desk.dir.path().join("vectors"), desk.fold.vectors.store());
+    let options = VectorOptions { index_from: 1, ..VectorOptions::default() };
+    desk.fold.vectors = opened_with(options, &vectors, store, &desk.model);
+    desk.fold.vectors.finish_indexes();
+    assert_eq!((desk.fold.vectors.unsaved(), desk.fold.has_moved(), desk.fold.unsaved()), (0, false, 1));
+    desk.fold.stopping.store(true, Ordering::Relaxed);
+    desk.fold.run();
+    let mut files = fs::read_dir(&vectors).unwrap().map(|file| file.unwrap().path());
+    assert!(files.any(|file| file.extension().is_some_and(|ending| ending == "hnsw")));
 }
 
 #[test]

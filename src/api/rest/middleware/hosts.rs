@@ -3,7 +3,8 @@
 //! Whoever runs a browser on this machine lets every page in it send requests to 127.0.0.1. A page cannot read the answers, unless
 //! it gives its own name that address (DNS rebinding): then `Host` has that name. Nor can it hide that it sent a request that
 //! changes something: then `Origin` is there. With a picture, a frame or a link it has a GET sent without one, and some GETs have
-//! effects too: of these the browser says in `Sec-Fetch-Site` that another site sent them.
+//! effects too: of these the browser says in `Sec-Fetch-Site` that another site sent them. It does not say which one there, but in
+//! `Referer`, as a rule: a page can leave that out, and cannot name another page than its own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -29,11 +30,11 @@ pub(super) fn check(allowed: &[String], request: &Request) -> Result<(), Problem
     let problem = match (foreign, headers.get(header::ORIGIN)) {
         (Some(host), _) => misdirected(host),
         (None, Some(origin)) if !is_ours(origin.to_str().ok().and_then(of_origin), allowed) => {
-            cross_site("Origin", origin)
+            cross_site(origin)
         }
         (None, None) => match elsewhere(headers) {
-            Some(site) => cross_site("Sec-Fetch-Site", site),
-            None => return Ok(()),
+            Some(site) if !refers_to_ours(headers, allowed) => unnamed(site),
+            Some(_) | None => return Ok(()),
         },
         (None, Some(_)) => return Ok(()),
     };
@@ -67,6 +68,12 @@ fn of_origin(origin: &str) -> Option<&str> {
     origin.split_once("://").map(|(_, authority)| of_authority(authority))
 }
 
+/// The name in `http://localhost:3000/desk?day=1`.
+fn of_page(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    rest.split(['/', '?', '#']).next().map(of_authority)
+}
+
 /// The word by which a browser says that a page from elsewhere had it send the request. It does not say which page: one of the
 /// same site is one of this machine where the host is, and may be any neighbour of another host.
 fn elsewhere(headers: &HeaderMap) -> Option<&HeaderValue> {
@@ -79,6 +86,12 @@ fn elsewhere(headers: &HeaderMap) -> Option<&HeaderValue> {
         _ => false,
     };
     is_foreign.then_some(site)
+}
+
+/// Whether the page that had the request sent says that it is one of ours.
+fn refers_to_ours(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let page = headers.get(header::REFERER).and_then(|page| page.to_str().ok());
+    is_ours(page.and_then(of_page), allowed)
 }
 
 fn told(value: &HeaderValue) -> String {
@@ -96,17 +109,31 @@ fn misdirected(host: &HeaderValue) -> Problem {
     )
 }
 
+/// `Origin` says that the page is from elsewhere.
+fn cross_site(origin: &HeaderValue) -> Problem {
+    from_elsewhere("Origin", origin).remedy(
+        "send it from a program or from a page of this machine; for a page of your own, add its host to \
+         server.allowed_hosts, or configure API keys (auth.keys_file)",
+    )
+}
+
+/// `Sec-Fetch-Site` says that a page from elsewhere had the browser send it, and nothing says which.
+fn unnamed(site: &HeaderValue) -> Problem {
+    from_elsewhere("Sec-Fetch-Site", site).remedy(
+        "type the address instead of following a link; a page of your own must send Origin or Referer, and its host be in \
+         server.allowed_hosts; behind a proxy that decides who comes in, have it drop Sec-Fetch-Site, or configure API keys \
+         (auth.keys_file)",
+    )
+}
+
 /// `header` says with `value` that the page is from elsewhere.
-fn cross_site(header: &str, value: &HeaderValue) -> Problem {
+fn from_elsewhere(header: &str, value: &HeaderValue) -> Problem {
     let value = told(value);
     let detail = format!(
         "a page from elsewhere sent the request ({header}: {value}); without API keys the server takes none from pages of \
          other hosts"
     );
-    Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", detail).field(header).value(&value).remedy(
-        "send it from a program or from a page of this machine; for a page of your own, add its host to \
-         server.allowed_hosts, or configure API keys (auth.keys_file)",
-    )
+    Problem::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", detail).field(header).value(&value)
 }
 
 #[cfg(test)]
@@ -209,5 +236,42 @@ mod tests {
         let own =
             [("host", "localhost"), ("origin", "http://127.0.0.1:3000"), ("sec-fetch-site", "cross-site")];
         assert_eq!(refused(&own, &[]), None);
+    }
+    #[test]
+    fn a_page_of_ours_may_say_so_in_the_referer() {
+        let from = |site, page| [("host", "127.0.0.1:8080"), ("sec-fetch-site", site), ("referer", page)];
+        for ours in [
+            "http://localhost:3000/",
+            "http://[::1]:3000?day=1",
+            "https://desk.example",
+            "https://desk.example:8443/a/b?c=d#e",
+        ] {
+            assert_eq!(refused(&from("cross-site", ours), &["desk.example"]), None, "{ours}");
+        }
+        for foreign in [
+            "https://evil.example/",
+            "https://evil.example/http://localhost/",
+            "https://evil.example?://localhost/",
+            "https://evil.example#@localhost",
+            "https://desk.example.evil.example/",
+            "https://localhost@evil.example/",
+            "localhost",
+            "",
+        ] {
+            let then = refused(&from("cross-site", foreign), &["desk.example"]);
+            assert_eq!(then, Some("ORIGIN_NOT_ALLOWED"), "{foreign}");
+        }
+        // Where a page of an allowed host has a neighbour on another name of its site.
+        let neighbour = [
+            ("host", "caxton.example"),
+            ("sec-fetch-site", "same-site"),
+            ("referer", "https://desk.example/"),
+        ];
+        assert_eq!(refused(&neighbour, &["caxton.example", "desk.example"]), None);
+        assert_eq!(refused(&neighbour, &["caxton.example"]), Some("ORIGIN_NOT_ALLOWED"));
+        // `Origin` decides where it is there.
+        let origin =
+            [("host", "localhost"), ("origin", "https://evil.example"), ("referer", "http://localhost/")];
+        assert_eq!(refused(&origin, &[]), Some("ORIGIN_NOT_ALLOWED"));
     }
 }

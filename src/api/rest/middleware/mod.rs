@@ -95,17 +95,19 @@ async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
     }
     auth::check(api.options.api_keys.as_ref(), &request)?;
     etag::check(&request)?;
-    let is_import = request.uri().path() == IMPORT;
-    let time = if is_import { api.options.import_body_timeout() } else { api.options.body_timeout };
+    let path = request.uri().path();
+    let time = if path == IMPORT { api.options.import_body_timeout() } else { api.options.body_timeout };
+    // Those that wait for the model may keep theirs for minutes.
+    let bodies = if EMBEDDINGS.contains(&path) { &api.embedding_bodies } else { &api.bodies };
     let limits = body::Limits { bytes_max: api.options.body_bytes_max, time };
-    let request = body::read(request, &api.bodies, limits).await?;
+    let request = body::read(request, bodies, limits).await?;
     api.options.formats.as_json(request, limits.bytes_max).await
 }
 
 async fn answered(api: &Api, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let takes_long = [IMPORT, EXPORT_TABLES].contains(&path) || EMBEDDINGS.contains(&path);
-    let limit = if takes_long { api.options.import_timeout } else { api.options.request_timeout };
+    let limit = if takes_long { api.options.answer_timeout() } else { api.options.request_timeout };
     let changes = !request.method().is_safe();
     if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
         return response;

@@ -60,6 +60,11 @@ fn a_page_from_elsewhere_has_no_effect_with_a_get_that_does_not_name_it() {
     }
     let linked = server.ask("GET", "/memory/stats").header("Sec-Fetch-Site", "cross-site");
     linked.header("Referer", "http://localhost:3000/desk").send().expect(200);
+    // A server elsewhere may have passed this on, of which the page loads a picture.
+    let passed_on =
+        server.ask("GET", "/agents/bob/inbox?consumer=x&lease=3600").header("Sec-Fetch-Site", "cross-site");
+    let refused = passed_on.header("Referer", "http://localhost:3000/").send();
+    refused.problem(403, "ORIGIN_NOT_ALLOWED");
     let own = server.ask("GET", lease).header("Sec-Fetch-Site", "same-origin").send().expect(200).json();
     assert_eq!(own["count"], 1, "nobody has it: {own}");
 }

@@ -364,7 +364,10 @@ fn report(file: &Path, text: &str) -> Result<(), Failure> {
 
 /// Whether this names what a process has open, as `/dev/stderr` does: what was written there stays.
 fn is_open_already(file: &Path) -> bool {
-    (file.starts_with("/dev") || file.starts_with("/proc")) && file.is_symlink()
+    // `/dev/stderr` leads to `/proc/self/fd/2`.
+    let leads_to = fs::read_link(file).unwrap_or_default();
+    let folder = file.parent().and_then(|folder| folder.canonicalize().ok()).unwrap_or_default();
+    leads_to.starts_with("/proc") || (file.is_symlink() && folder.starts_with("/proc"))
 }
 
 /// Whether this leads where standard output does: opened once more, a file would be written to at two places.

@@ -39,7 +39,10 @@ const REST_MAX: Duration = Duration::from_mins(1);
 /// Shortest value of a variable that may be a secret, in bytes: a shorter one may be any word.
 const SECRET_BYTES_MIN: usize = 8;
 /// What the names of variables with secrets have in them.
-const SECRET_WORDS: &[&str] = &["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH"];
+const SECRET_WORDS: &[&str] =
+    &["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH", "COOKIE", "WEBHOOK", "PRIVATE", "BEARER"];
+/// The same for whole parts of names.
+const SECRET_PARTS: &[&str] = &["PAT", "PWD", "DSN", "PIN"];
 /// Time to connect to a server by HTTP.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -333,8 +336,13 @@ fn token(server: &McpServer) -> Result<Option<Secret>, KeyError> {
 /// in the configuration but are inherited. A path is what its tools work on, and what they say would be of no use without it.
 fn given(env: &[String]) -> impl Iterator<Item = String> {
     let values = env.iter().filter_map(|entry| match entry.split_once('=') {
-        Some((name, value)) => names_a_secret(name).then(|| value.to_owned()),
+        Some((name, value)) => (names_a_secret(name) || password(value).is_some()).then(|| value.to_owned()),
         None => std::env::var(entry).ok(),
+    });
+    // Behind the whole value, so that what is left of it elsewhere goes too: a driver repeats the password alone.
+    let values = values.flat_map(|value| {
+        let password = password(&value).map(str::to_owned);
+        [Some(value), password].into_iter().flatten()
     });
     values.filter(|value| value.len() >= SECRET_BYTES_MIN && !Path::new(value).is_absolute())
 }
@@ -343,7 +351,14 @@ fn given(env: &[String]) -> impl Iterator<Item = String> {
 fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let mut parts = name.split(['_', '-']).filter(|part| *part != "AUTHOR");
-    parts.any(|part| SECRET_WORDS.iter().any(|word| part.contains(*word)))
+    parts.any(|part| SECRET_PARTS.contains(&part) || SECRET_WORDS.iter().any(|word| part.contains(*word)))
+}
+
+/// The password in an address such as `postgres://ada:secret@host/base`; what stands there without a name may be one too.
+fn password(value: &str) -> Option<&str> {
+    let (_, rest) = value.split_once("://")?;
+    let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
+    Some(user.split_once(':').map_or(user, |(_, password)| password))
 }
 
 /// The tools of a server, page by page; a list without end is cut.

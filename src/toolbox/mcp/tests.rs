@@ -155,7 +155,7 @@ async fn an_error_of_the_tool_is_told_and_the_environment_is_only_what_was_given
 #[tokio::test]
 async fn secrets_that_a_server_was_given_are_left_out_of_what_it_says_and_nothing_else_is() {
     let words = "$Db_Password $GITHUB_PAT_TOKEN $CARGO_PKG_DESCRIPTION \
-                 $STARTS $TZ $ACCOUNT_ID $GIT_AUTHOR_NAME $KEY_FILE";
+                 $GH_PAT $DATABASE_URL hunter22pw $STARTS $TZ $ACCOUNT_ID $GIT_AUTHOR_NAME $KEY_FILE";
     let script = SCRIPT
         .replace("$GIVEN $CARGO_PKG_NAME $CARGO_MANIFEST_DIR", words)
         .replace("no luck", "no luck with '\"$Db_Password\"'");
@@ -165,6 +165,8 @@ async fn secrets_that_a_server_was_given_are_left_out_of_what_it_says_and_nothin
         "Db_Password=hush-hush",
         "GITHUB_PAT_TOKEN=ghp_0123456789",
         "CARGO_PKG_DESCRIPTION",
+        "GH_PAT=ghp_9876543210",
+        "DATABASE_URL=postgres://u:hunter22pw@db/x",
         "TZ=Europe/Berlin",
         "ACCOUNT_ID=123456789012",
         "GIT_AUTHOR_NAME=acme-corp",
@@ -173,7 +175,7 @@ async fn secrets_that_a_server_was_given_are_left_out_of_what_it_says_and_nothin
     server.env.extend(given.map(str::to_owned));
     let tools = McpTools::new(server);
     let path = dir.path().join("starts").display().to_string();
-    let told = format!("… … … {path} Europe/Berlin 123456789012 acme-corp /run/secrets/key");
+    let told = format!("… … … … … … {path} Europe/Berlin 123456789012 acme-corp /run/secrets/key");
     assert_eq!(call(&tools, "mcp:stub/env", LONG).await, Ok(told));
     let sorry = call(&tools, "mcp:stub/sorry", LONG).await;
     assert_eq!(sorry, Err(ToolError::Failed("no luck with …".to_owned())));

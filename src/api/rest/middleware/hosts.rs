@@ -4,7 +4,8 @@
 //! it gives its own name that address (DNS rebinding): then `Host` has that name. Nor can it hide that it sent a request that
 //! changes something: then `Origin` is there. With a picture, a frame or a link it has a GET sent without one, and some GETs have
 //! effects too: of these the browser says in `Sec-Fetch-Site` that another site sent them. It does not say which one there, but in
-//! `Referer`, as a rule: a page can leave that out, and cannot name another page than its own.
+//! `Referer`, as a rule: a page can leave that out, and cannot name another page than its own. A server elsewhere that a page of ours
+//! loads something of can pass the request on in its name, though, so that what has effects is not taken on that word.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -33,7 +34,7 @@ pub(super) fn check(allowed: &[String], request: &Request) -> Result<(), Problem
             cross_site(origin)
         }
         (None, None) => match elsewhere(headers) {
-            Some(site) if !refers_to_ours(headers, allowed) => unnamed(site),
+            Some(site) if has_effect(request) || !refers_to_ours(headers, allowed) => unnamed(site),
             Some(_) | None => return Ok(()),
         },
         (None, Some(_)) => return Ok(()),
@@ -86,6 +87,13 @@ fn elsewhere(headers: &HeaderMap) -> Option<&HeaderValue> {
         _ => false,
     };
     is_foreign.then_some(site)
+}
+
+/// Whether a GET takes something from others: messages that are leased, or the time and room of a copy.
+fn has_effect(request: &Request) -> bool {
+    let uri = request.uri();
+    let leases = uri.path().ends_with("/inbox") && uri.query().is_some();
+    leases || uri.path().ends_with("/export/tables")
 }
 
 /// Whether the page that had the request sent says that it is one of ours.

@@ -190,7 +190,7 @@ section! {
         /// Observations before and after each matched one that are returned with it.
         pub neighbours: usize = 0, whole(0, 20);
         /// Size of the answers that are kept until memory changes, in bytes; 0: none is.
-        pub cache_size: Bytes = Bytes(4 << 20), whole(0, 16 << 30);
+        pub cache_size: Bytes = Bytes(2 << 20), whole(0, 16 << 30);
     }
 }
 

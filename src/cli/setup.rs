@@ -311,9 +311,15 @@ pub(super) fn engine_options(config: &Config, embedding: Option<Arc<EmbeddingSer
         talk: talk_settings(config),
         requests_max: config.messaging.max_pending_requests,
         watched: watched(config),
-        search_cache_bytes: config.memory.search.cache_size.0,
+        search_cache_bytes: search_cache_bytes(config),
         ..EngineOptions::new(&config.server.data_dir)
     }
+}
+
+/// Answers to searches that are kept: as long as nobody says how much, in proportion to what else is kept of the graph.
+fn search_cache_bytes(config: &Config) -> usize {
+    let pages = (config.memory.sqlite_config.cache_size_mb as usize).saturating_mul(MIB);
+    config.memory.search.cache_size.map_or(pages / 32, |bytes| bytes.0)
 }
 
 /// What sweeps keep to.

@@ -189,8 +189,9 @@ section! {
         pub max_limit: usize = 100, whole(1, 1_000);
         /// Observations before and after each matched one that are returned with it.
         pub neighbours: usize = 0, whole(0, 20);
-        /// Size of the answers that are kept until memory changes, in bytes; 0: none is.
-        pub cache_size: Bytes = Bytes(2 << 20), whole(0, 16 << 30);
+        /// Size of the answers that are kept until memory changes, in bytes; 0: none is. Unset: a 32nd of
+        /// `memory.sqlite_config.cache_size_mb`, 4 MiB as a rule.
+        pub cache_size: Option<Bytes> = None, whole(0, 16 << 30);
     }
 }
 

@@ -124,7 +124,7 @@ impl EngineOptions {
             talk: Settings::default(),
             requests_max: 10_000,
             watched: Watched::default(),
-            search_cache_bytes: 2 << 20,
+            search_cache_bytes: 4 << 20,
         }
     }
 }

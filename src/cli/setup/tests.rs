@@ -124,6 +124,11 @@ const ROWS: &[Row] = &[
     ("advanced_memory_tuning.vector_similarity.algorithm", "euclidean", |c| {
         rest_options(c, None).search.measure.as_str().to_owned()
     }),
+    ("memory.search.cache_size", "3072", |c| engine_options(c, None).search_cache_bytes.to_string()),
+    // A 32nd of it.
+    ("memory.sqlite_config.cache_size_mb", "64", |c| {
+        (engine_options(c, None).search_cache_bytes >> 15).to_string()
+    }),
     ("memory.scaling.max_entities", "31", |c| engine_options(c, None).watched.entities_max.to_string()),
     ("memory.scaling.max_relations", "32", |c| engine_options(c, None).watched.relations_max.to_string()),
     ("memory.scaling.max_storage_mb", "33", |c| engine_options(c, None).watched.storage_mb_max.to_string()),

@@ -195,7 +195,7 @@ const SHOWN_BY: &[(&str, &[&str])] = &[
             "as_many_batches_run_at_once_as_there_are_threads",
         ],
     ),
-    ("memory.search.cache_size", &["answers_are_kept_as_the_file_says"]),
+    ("memory.search.cache_size", &[WIRED, "answers_are_kept_as_the_file_says"]),
     ("memory.search.fusion", &[WIRED, "meaning_and_words_are_fused"]),
     ("memory.search.limit", &["a_search_is_bounded_and_widened_as_the_file_says"]),
     ("memory.search.max_limit", &["a_search_is_bounded_and_widened_as_the_file_says"]),

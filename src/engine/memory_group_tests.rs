@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use caxton_events::log::{AppendError, Batch, Filter, Log, LogOptions};
 use caxton_events::memory::Validity;
-use caxton_events::{Draft, Event, Kind, MemoryEvent, MemoryId, Scope, Seq, Subject, SystemEvent};
+use caxton_events::{Draft, Event, Kind, MemoryEvent, Scope, Seq, Subject, SystemEvent};
 use caxton_projections::driver::catch_up;
 use caxton_projections::graph::{Graph, SqliteOptions};
 use caxton_projections::swap::Place;
@@ -22,7 +22,7 @@ use super::SystemClock;
 use super::memory_writer::{Limits, MemoryWriter, Pending};
 use super::steps::{StepLimits, Steps};
 use super::submission::{Outcome, Submission, SubmitError, Wait};
-use super::testing::changes_are_noted_first;
+use super::testing::{changes_are_noted_first, created};
 use crate::commands::{
     EntityRef, Ids, NewEntity, NewObservation, OnExisting, RefusalCode, Write, WriteStatus,
 };
@@ -235,15 +235,7 @@ fn a_graph_that_stopped_for_a_cause_that_may_pass_is_tried_again() {
     let positions = Arc::clone(&desk.writer.positions);
     let stopped = || positions.get(Part::Graph).stopped;
     let record = |id| {
-        let event = MemoryEvent::EntityCreated {
-            id: MemoryId(id),
-            scope: Scope::Global,
-            name: format!("thing {id}"),
-            entity_type: "note".to_owned(),
-            metadata: None,
-            confidence: 1.0,
-            validity: Validity::default(),
-        };
+        let event = created(id, Scope::Global, &format!("thing {id}"));
         let (stream, actor) = ("global".to_owned(), "ada".to_owned());
         let draft = Draft { stream, actor, correlation: None, causation: None, event: event.into() };
         desk.log.append(vec![Batch::of(vec![draft])]).unwrap().remove(0).unwrap();

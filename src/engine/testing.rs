@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use caxton_events::Seq;
+use caxton_events::memory::Validity;
+use caxton_events::{MemoryEvent, MemoryId, Scope, Seq};
 use caxton_projections::embedding::{
     DIMENSIONS, EmbedError, Embedder, EmbeddingService, ModelIdentity, Precision, ServiceOptions,
 };
@@ -61,6 +62,19 @@ impl Embedder for SameVector {
 
     fn count_tokens(&self, text: &str) -> usize {
         text.len()
+    }
+}
+
+/// An entity that comes to be.
+pub(crate) fn created(id: u64, scope: Scope, name: &str) -> MemoryEvent {
+    MemoryEvent::EntityCreated {
+        id: MemoryId(id),
+        scope,
+        name: name.to_owned(),
+        entity_type: "note".to_owned(),
+        metadata: None,
+        confidence: 1.0,
+        validity: Validity::default(),
     }
 }
 

@@ -67,14 +67,20 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Does `work` on a blocking thread.
+async fn elsewhere<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
+}
+
 impl Api {
     /// Runs `read` on a blocking thread when its turn comes.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let work = self.in_turn(&self.turns, read).await?;
-        tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
+        elsewhere(self.in_turn(&self.turns, read).await?).await
     }
 
     /// The same for what the model has to do first, which may take minutes: it has turns of its own, so that nobody who reads waits
@@ -83,8 +89,7 @@ impl Api {
         &self,
         embed: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let work = self.in_turn(&self.embeddings, embed).await?;
-        tokio::task::spawn_blocking(work).await.map_err(|error| refusals::internal(&error))?
+        elsewhere(self.in_turn(&self.embeddings, embed).await?).await
     }
 
     /// The same for what takes milliseconds: on the thread that the request came to, whose other work moves to another one

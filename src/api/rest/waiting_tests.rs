@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 use super::events_export::OPEN_COPIES_MAX;
@@ -78,6 +79,25 @@ async fn ask(api: &Api, method: &str, path: &str, body: &Value) -> (u16, Value) 
     (status, serde_json::from_slice(&bytes).unwrap())
 }
 
+/// A request for the vectors of `texts`, at which the model is. One that never comes to it is told of instead of waited for.
+fn begun(
+    runtime: &Runtime,
+    api: &Api,
+    path: &'static str,
+    texts: Value,
+    asked: Receiver<()>,
+) -> JoinHandle<(u16, Value)> {
+    let api = api.clone();
+    let mut slow = runtime.spawn(async move { ask(&api, "POST", path, &texts).await });
+    runtime.block_on(async {
+        tokio::select! {
+            begun = tokio::task::spawn_blocking(move || asked.recv()) => begun.unwrap().unwrap(),
+            answer = &mut slow => panic!("the model was not asked: {answer:?}"),
+        }
+    });
+    slow
+}
+
 #[test]
 fn embeddings_have_the_time_they_need_and_take_none_from_who_reads() {
     for path in ["/v1/embeddings", "/api/v1/embeddings"] {
@@ -86,10 +106,7 @@ fn embeddings_have_the_time_they_need_and_take_none_from_who_reads() {
             RestOptions { reads_max: 1, embeddings_max: 1, reads_waiting_max: 0, ..RestOptions::default() };
         let (door, asked, hold) = Door::open(options);
         let texts = json!({"model": "same vector", "input": "x"});
-        let (api, body) = (door.api.clone(), texts.clone());
-        let slow = runtime.spawn(async move { ask(&api, "POST", path, &body).await });
-        let begun = runtime.block_on(async { tokio::task::spawn_blocking(move || asked.recv()).await });
-        begun.unwrap().unwrap();
+        let slow = begun(&runtime, &door.api, path, texts.clone(), asked);
         let (status, stats) = runtime.block_on(async {
             tokio::time::advance(door.api.options.request_timeout * 2).await;
             ask(&door.api, "GET", "/api/v1/memory/stats", &Value::Null).await
@@ -111,10 +128,8 @@ fn texts_that_wait_for_the_model_leave_what_is_written_its_room() {
     let options = RestOptions { bodies_bytes_max: 128 << 10, ..RestOptions::default() };
     let (door, asked, hold) = Door::open(options);
     let large = "x ".repeat(50_000);
-    let (api, texts) = (door.api.clone(), json!({"model": "same vector", "input": large}));
-    let slow = runtime.spawn(async move { ask(&api, "POST", "/v1/embeddings", &texts).await });
-    let begun = runtime.block_on(async { tokio::task::spawn_blocking(move || asked.recv()).await });
-    begun.unwrap().unwrap();
+    let texts = json!({"model": "same vector", "input": large});
+    let slow = begun(&runtime, &door.api, "/v1/embeddings", texts, asked);
     // Read, and refused for what it says.
     let named = json!({"agent_id": large, "entities": []});
     let (status, refused) = runtime.block_on(ask(&door.api, "POST", "/api/v1/memory/entities/batch", &named));
@@ -129,10 +144,8 @@ fn what_takes_long_has_no_less_time_than_other_requests() {
     let runtime = paused();
     let options = RestOptions { request_timeout: Duration::from_mins(20), ..RestOptions::default() };
     let (door, asked, hold) = Door::open(options);
-    let (api, texts) = (door.api.clone(), json!({"model": "same vector", "input": "x"}));
-    let slow = runtime.spawn(async move { ask(&api, "POST", "/v1/embeddings", &texts).await });
-    let begun = runtime.block_on(async { tokio::task::spawn_blocking(move || asked.recv()).await });
-    begun.unwrap().unwrap();
+    let texts = json!({"model": "same vector", "input": "x"});
+    let slow = begun(&runtime, &door.api, "/v1/embeddings", texts, asked);
     let (status, stats) = runtime.block_on(async {
         tokio::time::advance(door.api.options.import_timeout + Duration::from_mins(5)).await;
         ask(&door.api, "GET", "/api/v1/memory/stats", &Value::Null).await

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use caxton_events::memory::Validity;
-use caxton_events::{MemoryEvent, MemoryId, Record, Scope, Seq, Timestamp};
+use caxton_events::{MemoryId, Record, Scope, Seq, Timestamp};
 use caxton_projections::embedding::{Embedder as _, VectorStore};
 use caxton_projections::graph::{Graph, Observation, SqliteOptions};
 use caxton_projections::projection::Projection as _;
 use caxton_projections::vector::{VectorOptions, Vectors};
 
 use super::{ROWS_MAX, added, record, refold};
-use crate::engine::testing::SameVector;
+use crate::engine::testing::{SameVector, created};
 
 #[test]
 fn a_text_counts_from_the_record_that_made_it_what_it_is() {
@@ -35,19 +35,8 @@ fn a_text_counts_from_the_record_that_made_it_what_it_is() {
 fn entities_of_which_nothing_is_noted_are_folded_so_many_at_a_time_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let count = 2 * ROWS_MAX as u64 + 100;
-    let created = |id: u64| {
-        let event = MemoryEvent::EntityCreated {
-            id: MemoryId(id),
-            scope: Scope::Global,
-            name: format!("thing {id}"),
-            entity_type: "note".to_owned(),
-            metadata: None,
-            confidence: 1.0,
-            validity: Validity::default(),
-        };
-        record(Seq(id), event)
-    };
-    let records: Vec<Record> = (1..=count).map(created).collect();
+    let made = |id: u64| record(Seq(id), created(id, Scope::Global, &format!("thing {id}")));
+    let records: Vec<Record> = (1..=count).map(made).collect();
     let mut graph = Graph::open(&dir.path().join("graph"), &SqliteOptions::default()).unwrap();
     graph.apply(&records).unwrap();
     let most = Arc::new(AtomicUsize::new(0));

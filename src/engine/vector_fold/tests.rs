@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use super::{Retry, Saving, VectorFold, fold_some};
 use crate::engine::erase::{Order, record_order};
 use crate::engine::rebuild::{RebuildState, Rebuilds, STOPS, VectorParts};
-use crate::engine::testing::{SameVector, changes_are_noted_first};
+use crate::engine::testing::{SameVector, changes_are_noted_first, created};
 use crate::engine::{EngineOptions, SystemClock};
 
 /// A text with this word in it makes the model fail.
@@ -81,16 +81,7 @@ impl Desk {
     /// Records an entity; its number.
     fn create(&mut self, scope: &str, name: &str) -> MemoryId {
         self.ids += 1;
-        let event = MemoryEvent::EntityCreated {
-            id: MemoryId(self.ids),
-            scope: scope.parse().unwrap(),
-            name: name.to_owned(),
-            entity_type: "note".to_owned(),
-            metadata: None,
-            confidence: 1.0,
-            validity: Validity::default(),
-        };
-        self.append(scope, event.into());
+        self.append(scope, created(self.ids, scope.parse().unwrap(), name).into());
         MemoryId(self.ids)
     }
 

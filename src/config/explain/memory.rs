@@ -16,7 +16,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory.sqlite_config.cache_size_mb",
-        "SQLite keeps so many MB of the graph's pages for the writer, and half as many for all readers together.",
+        "SQLite keeps so many MB of the graph's pages for the writer, and half as many for all readers together. Answers to searches \
+         are kept up to a 32nd of it, unless memory.search.cache_size says how many.",
         "caxton_server_memory_used_bytes; caxton_sqlite_query_time_seconds",
     ),
     entry(

@@ -111,6 +111,15 @@ impl Kernel {
     }
 }
 
+/// Brings `values` near, which are looked at soon.
+#[inline]
+pub(crate) fn fetch<Value>(values: &[Value]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::fetch(values);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// One bit for each of up to [`BLOCK_ROWS`] numbers, set where it is `wanted`.
 pub(crate) fn equal(numbers: &[u32], wanted: u32) -> RowBits {
     #[cfg(target_arch = "x86_64")]
@@ -170,12 +179,13 @@ pub(in crate::vector) mod x86 {
         codes.iter().take(AHEAD_ROWS).for_each(|code| fetch(&code.0));
     }
 
-    /// Fetches all of `numbers`.
+    /// Fetches all of `values`.
     #[inline]
-    pub(in crate::vector) fn fetch<Number>(numbers: &[Number]) {
-        for line in numbers.chunks(LINE_BYTES / size_of::<Number>()) {
+    pub(super) fn fetch<Value>(values: &[Value]) {
+        let start = values.as_ptr().cast::<i8>();
+        for offset in (0..size_of_val(values)).step_by(LINE_BYTES) {
             // SAFETY: every x86-64 processor has SSE, which brought this instruction; it reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(offset)) };
         }
     }
 

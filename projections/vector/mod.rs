@@ -6,7 +6,7 @@
 //! changed or removed lies apart, with the records that made and closed it: a search as of an earlier record looks at both.
 //!
 //! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` and `column` (rows of a scope),
-//! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `pass`, `shares` and `near`
+//! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `lookup`, `pass`, `shares` and `near`
 //! (the search of many rows, on several threads), `search` ([`VectorReader`]), `index` and `builder` (HNSW),
 //! `state` and `files` (disk), `compare` (two folds).
 
@@ -18,6 +18,7 @@ mod files;
 mod fold;
 mod index;
 mod kernels;
+mod lookup;
 mod near;
 mod pass;
 mod quantise;

@@ -11,18 +11,20 @@ use crate::embedding::standby::Work;
 use crate::vector::kernels::Kernel;
 use crate::vector::near::Near;
 use crate::vector::quantise::Query;
-use crate::vector::scan::{ALL_ROWS, Floor, Found, Scan, Seen};
+use crate::vector::scan::{Floor, Found, Scan, Seen};
 use crate::vector::shared::View;
 use crate::vector::shares::Shares;
-use crate::vector::sketch::{Extent, extent};
-use crate::vector::slab::{BLOCK_ROWS, Filter, Slab};
+use crate::vector::sketch::only;
+use crate::vector::slab::{BLOCK_ROWS, Filter, Slab, places};
 
 /// Blocks of a piece: some ten microseconds of sketches.
 const PIECE_BLOCKS: usize = 16;
 /// Rows of a piece at most.
 const PIECE_ROWS: usize = PIECE_BLOCKS * BLOCK_ROWS;
 /// Rows of a block from which on their sketches are looked at: they come for all rows of it at once.
-const SKETCHED_ROWS_MIN: usize = 32;
+const SKETCHED_ROWS_MIN: u32 = 32;
+/// Rows of a block from which on they are compared at once; fewer wait for those of other blocks.
+const TOGETHER: usize = 8;
 /// Buffers that are kept for the next search: 2 MB.
 const BUFFERS_MAX: usize = 128;
 
@@ -274,21 +276,26 @@ impl Pass {
         for (at, (uppers, top)) in uppers.iter_mut().zip(&mut output.tops).take(piece.blocks).enumerate() {
             let number = piece.first + at;
             let block = &slab.blocks[number];
+            slab.fetch_after(number, &self.filter);
             let start = (part.from as usize).saturating_sub(number * BLOCK_ROWS);
-            let (mut rows, mut count) = (ALL_ROWS, BLOCK_ROWS);
-            if start > 0 || !block.passes_whole(&self.filter) {
-                count = block.select(start, &self.filter, &mut rows);
-            }
-            if count < SKETCHED_ROWS_MIN {
-                let (upper, source, first) = (f32::INFINITY, piece.source, (number * BLOCK_ROWS) as u32);
-                let seen = rows[..count].iter().map(|&at| Seen { upper, source, row: first + u32::from(at) });
-                few.extend(seen);
+            let rows = block.rows_from(start, &self.filter);
+            let count: u32 = rows.iter().map(|word| word.count_ones()).sum();
+            if count < SKETCHED_ROWS_MIN || block.sketches.is_empty() {
+                let (source, first) = (piece.source, (number * BLOCK_ROWS) as u32);
+                let mut list = [0; BLOCK_ROWS];
+                let len = places(&rows, &mut list);
+                if len >= TOGETHER {
+                    scan.add_rows(source, first, block, &list[..len]);
+                } else {
+                    let seen = |&at: &u8| Seen { upper: f32::INFINITY, source, row: first + u32::from(at) };
+                    few.extend(list[..len].iter().map(seen));
+                }
                 continue;
             }
             let next = slab.blocks.get(number + 1).map(|next| &next.sketches);
             let mut seen = self.query.probe.uppers(&block.sketches, next, uppers);
-            if count < BLOCK_ROWS {
-                seen = only(&rows[..count], uppers);
+            if count < BLOCK_ROWS as u32 {
+                seen = only(&rows, uppers);
             }
             *top = seen.highest;
             output.lowest = output.lowest.min(seen.lowest);
@@ -315,14 +322,4 @@ impl Drop for Pass {
     fn drop(&mut self) {
         self.buffers.give_back(self.outputs.take().map(|output| output.uppers));
     }
-}
-
-/// Leaves −∞ in the places of all but `rows`; says what is left.
-fn only(rows: &[u8], uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
-    let all = std::mem::replace(uppers, [f32::NEG_INFINITY; BLOCK_ROWS]);
-    for &row in rows {
-        uppers[usize::from(row)] = all[usize::from(row)];
-    }
-    let lowest = rows.iter().map(|&row| all[usize::from(row)]).fold(f32::INFINITY, f32::min);
-    Extent { lowest, highest: extent(uppers).highest }
 }

@@ -7,87 +7,119 @@
 //! spread with it and without it is the same within 2 %. The spread that the query's own rounding φ adds is known
 //! and included.
 //!
-//! A scan reads 52 bytes a row this way instead of 392, so it passes over what is surely far, and 8-bit codes decide
+//! A scan reads 54 bytes a row this way instead of 392, so it passes over what is surely far, and 8-bit codes decide
 //! about the rest.
 
 use crate::embedding::DIMENSIONS;
 use crate::vector::column::Column;
-#[cfg(target_arch = "x86_64")]
-use crate::vector::kernels::x86::fetch;
+use crate::vector::kernels::{RowBits, fetch};
+use crate::vector::lookup::{LANES, Signs, Tables};
 use crate::vector::quantise::Code;
 use crate::vector::slab::BLOCK_ROWS;
 
-/// Words that hold a bit for each number of a vector.
-const WORDS: usize = DIMENSIONS / 64;
-/// Rows that are counted together: 8 words of 64 bits fill a register of 512.
-const LANES: usize = 8;
-/// Bits of a number of the query.
-const PLANES: usize = 4;
-/// Largest number of the query.
-const STEPS: f32 = ((1 << PLANES) - 1) as f32;
+/// Largest number of the query: four bits.
+pub(crate) const STEPS: u8 = 15;
 /// Spreads that an estimate may be too low before its row is missed: one row of some 700 is by chance, and none of the
 /// 6,400 that were the 64 nearest among 300,000 to a hundred queries. Half a spread more compares 1.6 × the rows.
 const SPREADS: f32 = 3.0;
 
-/// The signs of eight rows, word by word.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Signs([[u64; LANES]; WORDS]);
-
-/// A query's numbers in steps: bit b of number i is bit i of plane b.
-type Planes = [[u64; WORDS]; PLANES];
-
-/// The sketches of a block's rows.
+/// The sketches of a full block's rows; of others there are none.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sketches {
-    signs: Column<Signs>,
+    pub(crate) signs: Column<Signs>,
+    /// Numbers that are positive, by row.
+    ones: Column<u16>,
     /// 1/(ρ·√D) by row: what a product with the signs is worth.
     weights: Column<f32>,
 }
 
 impl Sketches {
-    /// Adds the row that `code` times `scale` is.
-    pub(crate) fn push(&mut self, code: &Code, scale: f32) {
-        let (row, lane) = (self.weights.len(), self.weights.len() % LANES);
-        if lane == 0 {
-            self.signs.push(Signs([[0; LANES]; WORDS]));
+    /// The sketches of the rows that `codes` times `scales` are, [`BLOCK_ROWS`] of each.
+    pub(crate) fn of(codes: &[Code], scales: &[f32]) -> Self {
+        let mut sketches = Self::default();
+        for (codes, scales) in codes.chunks_exact(LANES).zip(scales.chunks_exact(LANES)) {
+            let mut signs = Signs::ZERO;
+            for (row, (code, scale)) in codes.iter().zip(scales).enumerate() {
+                sketches.ones.push(signs.set(row, code));
+                let (sum, squares) = lengths(code);
+                // A code of nothing but zeros says nothing: its spread is 0 and so is its estimate.
+                sketches.weights.push(scale * squares as f32 / sum.max(1) as f32);
+            }
+            sketches.signs.push(signs);
         }
-        let signs = &mut self.signs.open()[row / LANES].0;
-        for (word, numbers) in signs.iter_mut().zip(code.0.chunks_exact(64)) {
-            let bits = numbers.iter().enumerate().map(|(at, &number)| u64::from(number > 0) << at);
-            word[lane] = bits.fold(0, |word, bit| word | bit);
-        }
-        let sum: i32 = code.0.iter().map(|&number| i32::from(number).abs()).sum();
-        let squares: i32 = code.0.iter().map(|&number| i32::from(number).pow(2)).sum();
-        // A code of nothing but zeros says nothing: its spread is 0 and so is its estimate.
-        self.weights.push(scale * squares as f32 / sum.max(1) as f32);
-    }
-
-    /// No row comes any more.
-    pub(crate) fn seal(&mut self) {
-        self.signs.seal();
-        self.weights.seal();
+        sketches.signs.seal();
+        sketches.ones.seal();
+        sketches.weights.seal();
+        sketches
     }
 
     /// Memory of a row, in bytes.
-    pub(crate) const ROW_BYTES: usize = DIMENSIONS / 8 + size_of::<f32>();
+    pub(crate) const ROW_BYTES: usize = DIMENSIONS / 8 + size_of::<u16>() + size_of::<f32>();
 
-    /// Writes to `uppers` for each row what its similarity to the query hardly exceeds, and says between what they are where
-    /// the block is full.
+    /// Whether there is nothing: the block is not full.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.signs.is_empty()
+    }
+
+    /// Writes to `uppers`, those of the `group`th rows that are counted together, what their similarity to the query hardly
+    /// exceeds. `sums`: the query's steps at the numbers that are positive in the row, added up.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "it takes on the instructions of the function it is called from"
     )]
-    fn weigh(&self, probe: &Probe, counts: &Counts, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
-        let counts = counts.sums.iter().zip(&counts.ones).zip(self.weights.iter());
+    pub(crate) fn weigh(&self, probe: &Probe, group: usize, sums: &[u16; LANES], uppers: &mut [f32; LANES]) {
+        let rows = group * LANES..(group + 1) * LANES;
+        let counts = sums.iter().zip(&self.ones[rows.clone()]).zip(&self.weights[rows]);
         for (upper, ((&sum, &ones), &weight)) in uppers.iter_mut().zip(counts) {
-            let product = 2.0 * (probe.lowest * ones as f32 + probe.step * sum as f32) - probe.total;
+            let product = 2.0 * (probe.lowest * f32::from(ones) + probe.step * f32::from(sum)) - probe.total;
             let spread = (weight * weight * probe.widened - 1.0).max(0.0) * probe.share;
             *upper = product * weight + spread.sqrt();
         }
-        extent(uppers)
     }
+}
+
+/// The sum of the sizes of `code`'s numbers, and that of their squares.
+fn lengths(code: &Code) -> (i32, i32) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has avx2.
+        return unsafe { lengths_avx2(code) };
+    }
+    lengths_of(code)
+}
+
+/// [`lengths`] in these instructions.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[expect(clippy::cast_ptr_alignment, reason = "codes are aligned to 64 bytes")]
+fn lengths_avx2(code: &Code) -> (i32, i32) {
+    use std::arch::x86_64::{
+        __m256i, _mm256_abs_epi8, _mm256_add_epi32, _mm256_load_si256, _mm256_madd_epi16,
+        _mm256_maddubs_epi16, _mm256_sad_epu8, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_storeu_si256,
+    };
+    let (zero, one) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
+    let (mut sums, mut squares) = (zero, zero);
+    for numbers in code.0.as_chunks::<32>().0 {
+        // SAFETY: 32 bytes, and each such part of a code is aligned to as many.
+        let sizes = _mm256_abs_epi8(unsafe { _mm256_load_si256(numbers.as_ptr().cast::<__m256i>()) });
+        sums = _mm256_add_epi32(sums, _mm256_sad_epu8(sizes, zero));
+        // Two squares are 2 · 127² at most, which 16 bits hold.
+        let pairs = _mm256_maddubs_epi16(sizes, sizes);
+        squares = _mm256_add_epi32(squares, _mm256_madd_epi16(pairs, one));
+    }
+    let total = |lanes: __m256i| {
+        let mut parts = [0_i32; 8];
+        // SAFETY: 32 bytes, written to any address.
+        unsafe { _mm256_storeu_si256(parts.as_mut_ptr().cast::<__m256i>(), lanes) };
+        parts.into_iter().sum()
+    };
+    (total(sums), total(squares))
+}
+
+fn lengths_of(code: &Code) -> (i32, i32) {
+    let numbers = || code.0.iter().map(|&number| i32::from(number));
+    (numbers().map(i32::abs).sum(), numbers().map(|number| number * number).sum())
 }
 
 /// Between what some numbers are.
@@ -112,52 +144,14 @@ pub(crate) fn extent(uppers: &[f32; BLOCK_ROWS]) -> Extent {
     Extent { lowest, highest: highest.fold(f32::NEG_INFINITY, f32::max) }
 }
 
-/// What the rows of a block have in common with a query.
-struct Counts {
-    /// The query's steps at the numbers that are positive in the row, added up: at most 384 · 15.
-    sums: [i32; BLOCK_ROWS],
-    /// Numbers that are positive in the row.
-    ones: [i32; BLOCK_ROWS],
-}
-
-impl Counts {
-    const ZERO: Self = Self { sums: [0; BLOCK_ROWS], ones: [0; BLOCK_ROWS] };
-
-    /// The counts of eight rows each.
-    fn lanes(&mut self) -> impl Iterator<Item = (&mut [i32; LANES], &mut [i32; LANES])> {
-        self.sums.as_chunks_mut().0.iter_mut().zip(self.ones.as_chunks_mut().0)
-    }
-
-    /// The counts of `signs`, in plain Rust.
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "it takes on the instructions of the function it is called from"
-    )]
-    fn of(signs: &[Signs], planes: &Planes) -> Self {
-        let mut counts = Self::ZERO;
-        for (signs, (sums, ones)) in signs.iter().zip(counts.lanes()) {
-            for (at, words) in signs.0.iter().enumerate() {
-                for (lane, word) in words.iter().enumerate() {
-                    ones[lane] += word.count_ones() as i32;
-                    for (bit, plane) in planes.iter().enumerate() {
-                        sums[lane] += ((word & plane[at]).count_ones() << bit) as i32;
-                    }
-                }
-            }
-        }
-        counts
-    }
-}
-
 /// A query, made ready to be compared with many sketches.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
     /// Its numbers in steps from the lowest.
-    planes: Planes,
+    tables: Tables,
     lowest: f32,
     step: f32,
-    /// The sum of its numbers as they are in the planes.
+    /// The sum of its numbers as they are in the tables.
     total: f32,
     /// D·(1 + φ²).
     widened: f32,
@@ -166,119 +160,92 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// The planes of `vector`, which has length 1.
+    /// `vector`, which has length 1, for the best instructions there are.
     pub(crate) fn new(vector: &[f32; DIMENSIONS]) -> Self {
         let lowest = vector.iter().copied().fold(f32::INFINITY, f32::min);
         let highest = vector.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let step = ((highest - lowest) / STEPS).max(f32::MIN_POSITIVE);
-        let mut planes = [[0; WORDS]; PLANES];
+        let most = f32::from(STEPS);
+        let step = ((highest - lowest) / most).max(f32::MIN_POSITIVE);
+        let mut steps = [0; DIMENSIONS];
         let (mut total, mut squares) = (0.0, 0.0);
-        for (at, &number) in vector.iter().enumerate() {
-            let steps = ((number - lowest) / step).round_ties_even().clamp(0.0, STEPS);
-            for (bit, plane) in planes.iter_mut().enumerate() {
-                plane[at / 64] |= u64::from(steps as u8 >> bit & 1) << (at % 64);
-            }
-            let rounded = lowest + steps * step;
+        for (taken, &number) in steps.iter_mut().zip(vector) {
+            let rounded = ((number - lowest) / step).round_ties_even().clamp(0.0, most);
+            *taken = rounded as u8;
+            let rounded = lowest + rounded * step;
             total += rounded;
             squares += (number - rounded).powi(2);
         }
         let dimensions = DIMENSIONS as f32;
         let share = SPREADS.powi(2) / (dimensions - 1.0);
-        Self { planes, lowest, step, total, widened: dimensions * (1.0 + squares), share }
+        let tables = Tables::best(&steps);
+        Self { tables, lowest, step, total, widened: dimensions * (1.0 + squares), share }
     }
 
-    /// Writes to `uppers` for each row of `sketches` what its similarity hardly exceeds; the rest stays as it is. Says between
-    /// what they are where the block is full.
+    /// Writes to `uppers` for each row of `sketches` what its similarity hardly exceeds, and says between what they are. As they
+    /// were, where there are no sketches.
     ///
-    /// `next` is what will be looked at after it: a scan waits for memory, so that is on its way meanwhile. Every
-    /// processor gives the same numbers.
+    /// `next` is what will be looked at after it: its beginning is on its way meanwhile, and the processor fetches ahead
+    /// from there by itself. Every processor gives the same numbers.
     pub(crate) fn uppers(
         &self,
         sketches: &Sketches,
         next: Option<&Sketches>,
         uppers: &mut [f32; BLOCK_ROWS],
     ) -> Extent {
-        let next = next.map_or(&[][..], |next| &*next.signs);
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
-                // SAFETY: the processor has what the function needs.
-                return unsafe { uppers_avx512(self, sketches, next, uppers) };
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
-                for signs in next {
-                    fetch(signs.0.as_flattened());
-                }
-                // SAFETY: as above.
-                return unsafe { uppers_avx2(self, sketches, uppers) };
-            }
+        if let Some(signs) = next.and_then(|next| next.signs.first()) {
+            fetch(signs.beginning());
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = next;
-        sketches.weigh(self, &Counts::of(&sketches.signs, &self.planes), uppers)
+        self.tables.uppers(self, sketches, uppers)
     }
 }
 
-/// # Safety
-///
-/// The processor must have avx512f and avx512vpopcntdq.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
-#[expect(clippy::cast_ptr_alignment, reason = "these stores need no alignment")]
-unsafe fn uppers_avx512(
-    probe: &Probe,
-    sketches: &Sketches,
-    next: &[Signs],
-    uppers: &mut [f32; BLOCK_ROWS],
-) -> Extent {
-    use std::arch::x86_64::{
-        __m256i, _mm256_storeu_si256, _mm512_add_epi64, _mm512_and_si512, _mm512_cvtepi64_epi32,
-        _mm512_load_si512, _mm512_popcnt_epi64, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_slli_epi64,
-    };
-    // Left to itself, the compiler spends its time on shuffling lanes.
-    let planes = probe.planes.map(|plane| plane.map(|word| _mm512_set1_epi64(word.cast_signed())));
-    let mut counts = Counts::ZERO;
-    for (number, (signs, (sums, ones))) in sketches.signs.iter().zip(counts.lanes()).enumerate() {
-        if let Some(next) = next.get(number) {
-            fetch(next.0.as_flattened());
+/// Leaves −∞ in the places of all but `rows`; says between what those are.
+pub(crate) fn only(rows: &RowBits, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has what the function needs.
+            return unsafe { only_avx512(rows, uppers) };
         }
-        let (mut common, mut all) = ([_mm512_setzero_si512(); PLANES], _mm512_setzero_si512());
-        for (at, words) in signs.0.iter().enumerate() {
-            // SAFETY: `Signs` is aligned to 64 bytes, and its words are 64 bytes long.
-            let words = unsafe { _mm512_load_si512(words.as_ptr().cast()) };
-            all = _mm512_add_epi64(all, _mm512_popcnt_epi64(words));
-            for (common, plane) in common.iter_mut().zip(&planes) {
-                let both = _mm512_and_si512(words, plane[at]);
-                *common = _mm512_add_epi64(*common, _mm512_popcnt_epi64(both));
-            }
-        }
-        let [first, second, third, fourth] = common;
-        let low = _mm512_add_epi64(first, _mm512_slli_epi64::<1>(second));
-        let high = _mm512_add_epi64(_mm512_slli_epi64::<2>(third), _mm512_slli_epi64::<3>(fourth));
-        let sum = _mm512_cvtepi64_epi32(_mm512_add_epi64(low, high));
-        // SAFETY: both are 32 bytes long.
-        unsafe {
-            _mm256_storeu_si256(sums.as_mut_ptr().cast::<__m256i>(), sum);
-            _mm256_storeu_si256(ones.as_mut_ptr().cast::<__m256i>(), _mm512_cvtepi64_epi32(all));
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { only_avx2(rows, uppers) };
         }
     }
-    sketches.weigh(probe, &counts, uppers)
+    only_these(rows, uppers)
 }
 
-/// # Safety
-///
-/// The processor must have avx2 and popcnt.
+/// [`only`] in these instructions.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,popcnt")]
-unsafe fn uppers_avx2(probe: &Probe, sketches: &Sketches, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
-    sketches.weigh(probe, &Counts::of(&sketches.signs, &probe.planes), uppers)
+#[target_feature(enable = "avx512f")]
+fn only_avx512(rows: &RowBits, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
+    only_these(rows, uppers)
 }
 
-/// Marks of a block's rows, a bit each.
-type Marks = [u64; BLOCK_ROWS / 64];
+/// [`only`] in these instructions.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn only_avx2(rows: &RowBits, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
+    only_these(rows, uppers)
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it takes on the instructions of the function it is called from")]
+fn only_these(rows: &RowBits, uppers: &mut [f32; BLOCK_ROWS]) -> Extent {
+    let mut low = [f32::INFINITY; 16];
+    for (number, numbers) in uppers.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let bits = (rows[number / 4] >> (number % 4 * 16)) as u16;
+        for (lane, (low, number)) in low.iter_mut().zip(numbers).enumerate() {
+            let is_wanted = bits & 1 << lane != 0;
+            *low = if is_wanted && *number < *low { *number } else { *low };
+            *number = if is_wanted { *number } else { f32::NEG_INFINITY };
+        }
+    }
+    Extent { lowest: low.into_iter().fold(f32::INFINITY, f32::min), highest: extent(uppers).highest }
+}
 
 /// Which numbers are at least `from` and below `below`.
-pub(crate) fn reaching(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+pub(crate) fn reaching(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> RowBits {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
@@ -294,7 +261,7 @@ pub(crate) fn reaching(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Mar
 }
 
 /// [`reaching`] in plain Rust.
-fn reaching_plain(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+fn reaching_plain(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> RowBits {
     let mut marks = [0; BLOCK_ROWS / 64];
     for (marks, numbers) in marks.iter_mut().zip(uppers.as_chunks::<64>().0) {
         for (at, &number) in numbers.iter().enumerate() {
@@ -309,7 +276,7 @@ fn reaching_plain(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
 /// The processor must have avx512f.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn reaching_avx512(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+unsafe fn reaching_avx512(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> RowBits {
     use std::arch::x86_64::{_CMP_GE_OQ, _CMP_LT_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps};
     let (from, below) = (_mm512_set1_ps(from), _mm512_set1_ps(below));
     let mut marks = [0; BLOCK_ROWS / 64];
@@ -328,7 +295,7 @@ unsafe fn reaching_avx512(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> 
 /// The processor must have avx.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
-unsafe fn reaching_avx(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Marks {
+unsafe fn reaching_avx(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> RowBits {
     use std::arch::x86_64::{
         _CMP_GE_OQ, _CMP_LT_OQ, _mm256_and_ps, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps,
         _mm256_set1_ps,
@@ -349,7 +316,7 @@ unsafe fn reaching_avx(uppers: &[f32; BLOCK_ROWS], from: f32, below: f32) -> Mar
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
-    use super::{Counts, Probe, SPREADS, Sketches, reaching, reaching_plain};
+    use super::{Code, Probe, SPREADS, Sketches, Tables, lengths, lengths_of, reaching, reaching_plain};
     use crate::embedding::DIMENSIONS;
     use crate::vector::quantise::{Query, quantise, similarity};
     use crate::vector::slab::BLOCK_ROWS;
@@ -364,18 +331,26 @@ mod tests {
         Query::new(&numbers).unwrap().vector
     }
 
+    /// What the sketches of `rows` say, and of zeros behind them.
     fn uppers(query: &[f32; DIMENSIONS], rows: &[[f32; DIMENSIONS]]) -> [f32; BLOCK_ROWS] {
-        let mut sketches = Sketches::default();
-        for row in rows {
-            let row = quantise(row);
-            sketches.push(&row.code, row.scale);
-        }
-        let (probe, mut uppers) = (Probe::new(query), [f32::NEG_INFINITY; BLOCK_ROWS]);
+        let zeros = std::iter::repeat(&[0.0; DIMENSIONS]);
+        let rows: Vec<_> = rows.iter().chain(zeros).take(BLOCK_ROWS).map(quantise).collect();
+        let (codes, scales): (Vec<_>, Vec<_>) = rows.iter().map(|row| (row.code, row.scale)).unzip();
+        let (sketches, probe) = (Sketches::of(&codes, &scales), Probe::new(query));
+        let mut uppers = [f32::NEG_INFINITY; BLOCK_ROWS];
         probe.uppers(&sketches, None, &mut uppers);
-        let mut plain = [f32::NEG_INFINITY; BLOCK_ROWS];
-        sketches.weigh(&probe, &Counts::of(&sketches.signs, &probe.planes), &mut plain);
-        assert_eq!(uppers.map(f32::to_bits), plain.map(f32::to_bits), "all instructions agree");
+        for tables in Tables::all(&steps_of(query)) {
+            let (probe, mut others) = (Probe { tables, ..probe.clone() }, [f32::NEG_INFINITY; BLOCK_ROWS]);
+            probe.uppers(&sketches, None, &mut others);
+            assert_eq!(uppers.map(f32::to_bits), others.map(f32::to_bits), "all instructions agree");
+        }
         uppers
+    }
+
+    /// The numbers of `query` in steps, as [`Probe::new`] takes them.
+    fn steps_of(query: &[f32; DIMENSIONS]) -> [u8; DIMENSIONS] {
+        let (lowest, step) = (Probe::new(query).lowest, Probe::new(query).step);
+        query.map(|number| ((number - lowest) / step).round_ties_even().clamp(0.0, 15.0) as u8)
     }
 
     #[test]
@@ -426,7 +401,16 @@ mod tests {
             let row = vector(seed);
             let uppers = uppers(&row, &[row, row.map(|number| -number)]);
             assert!(uppers[0] >= 0.98 && uppers[1] < -0.7, "{:?}", &uppers[..2]);
-            assert!(uppers[2..].iter().all(|upper| *upper < f32::MIN), "there is no third row");
+            assert!(uppers[2..].iter().all(|upper| *upper == 0.0), "what is all zeros is near nothing");
+        }
+    }
+
+    #[test]
+    fn every_processor_measures_codes_alike() {
+        let longest = Code(std::array::from_fn(|number| if number % 3 == 0 { -127 } else { 127 }));
+        let others = (0..50).map(|seed| quantise(&vector(seed)).code);
+        for code in others.chain([longest, Code([0; DIMENSIONS])]) {
+            assert_eq!(lengths(&code), lengths_of(&code));
         }
     }
 

@@ -8,7 +8,7 @@ use caxton_events::memory::Validity;
 
 use crate::embedding::store::Slot;
 use crate::vector::column::Column;
-use crate::vector::kernels::{RowBits, equal};
+use crate::vector::kernels::{RowBits, equal, fetch};
 use crate::vector::quantise::{Code, Quantised};
 use crate::vector::sketch::Sketches;
 
@@ -177,18 +177,21 @@ impl Block {
                 .is_none_or(|seq| self.newest <= seq && (self.closed.is_empty() || self.first_closed > seq))
     }
 
+    /// One bit a row, set where it is not before `from` and passes `filter`.
+    pub(crate) fn rows_from(&self, from: usize, filter: &Filter) -> RowBits {
+        if from == 0 && self.passes_whole(filter) {
+            return [u64::MAX; BLOCK_ROWS / 64];
+        }
+        let mut rows = self.passing(filter);
+        for (number, word) in rows.iter_mut().enumerate() {
+            *word &= u64::MAX.checked_shl(from.saturating_sub(number * 64) as u32).unwrap_or(0);
+        }
+        rows
+    }
+
     /// Writes the rows from `from` on that pass `filter` to `rows` and says how many there are.
     pub(crate) fn select(&self, from: usize, filter: &Filter, rows: &mut [u8; BLOCK_ROWS]) -> usize {
-        let mut count = 0;
-        for (number, mut word) in self.passing(filter).into_iter().enumerate() {
-            word &= u64::MAX.checked_shl(from.saturating_sub(number * 64) as u32).unwrap_or(0);
-            while word != 0 {
-                rows[count] = (number * 64) as u8 + word.trailing_zeros() as u8;
-                count += 1;
-                word &= word - 1;
-            }
-        }
-        count
+        places(&self.rows_from(from, filter), rows)
     }
 
     /// How many rows before `end` pass `filter`.
@@ -228,7 +231,6 @@ impl Block {
 
     fn push(&mut self, row: &Row) {
         let at = self.len();
-        self.sketches.push(&row.vector.code, row.vector.scale);
         self.codes.push(row.vector.code);
         self.scales.push(row.vector.scale);
         self.errors.push(row.vector.error);
@@ -264,8 +266,8 @@ impl Block {
     /// Lays what a scan reads beside that of other blocks, where no row will come any more.
     pub(crate) fn seal_if_full(&mut self) {
         if self.len() == BLOCK_ROWS {
+            self.sketches = Sketches::of(&self.codes, &self.scales);
             self.codes.seal();
-            self.sketches.seal();
             self.scales.seal();
             self.errors.seal();
         }
@@ -290,6 +292,19 @@ impl Block {
             closed: self.closed.get(at).copied(),
         }
     }
+}
+
+/// Writes the places of the bits that are set to `rows`, in order, and says how many there are.
+pub(crate) fn places(bits: &RowBits, rows: &mut [u8; BLOCK_ROWS]) -> usize {
+    let mut count = 0;
+    for (number, mut word) in bits.iter().copied().enumerate() {
+        while word != 0 {
+            rows[count] = (number * 64) as u8 + word.trailing_zeros() as u8;
+            count += 1;
+            word &= word - 1;
+        }
+    }
+    count
 }
 
 /// Keeps the bits of rows of which `passes` says so in `column`.
@@ -323,6 +338,16 @@ impl Slab {
     /// The block of `row` and the place in it.
     pub(crate) fn locate(&self, row: u32) -> (&Block, usize) {
         (&self.blocks[row as usize / BLOCK_ROWS], row as usize % BLOCK_ROWS)
+    }
+
+    /// Brings near what `filter` looks at in the blocks behind block `number`: they lie wherever there was room.
+    pub(crate) fn fetch_after(&self, number: usize, filter: &Filter) {
+        if let Some(block) = self.blocks.get(number + 1).filter(|_| filter.kinds.is_some()) {
+            fetch(&block.kinds);
+        }
+        if let Some(block) = self.blocks.get(number + 2) {
+            fetch(std::slice::from_ref(&**block));
+        }
     }
 
     /// Has `change` change the block of `row`, of the writer's own, at the place of it.

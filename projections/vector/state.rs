@@ -258,10 +258,6 @@ fn block_of(source: &mut Content, len: usize, kinds: u32, slots: u64) -> io::Res
         let closed = if is_closed { Some(u64_of(source)?) } else { None };
         block.push_records(created, closed);
     }
-    // What follows from the rest is not in the file.
-    for (code, &scale) in block.codes.iter().zip(block.scales.iter()) {
-        block.sketches.push(code, scale);
-    }
     block.seal_if_full();
     if block.kinds.iter().any(|&kind| kind >= kinds) {
         return Err(nonsense("a row has a type that does not exist"));

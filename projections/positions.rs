@@ -74,10 +74,31 @@ pub enum WaitError {
     },
 }
 
+/// What is known of all of them.
+#[derive(Debug, Default)]
+struct Parts {
+    at: [Position; 3],
+    /// Why one of them is not whole any more, whatever the others do with it.
+    ended: [Option<String>; 3],
+}
+
+impl Parts {
+    fn get(&self, part: Part) -> Position {
+        let Position { seq, stopped } = self.at[part as usize].clone();
+        Position { seq, stopped: self.ended[part as usize].clone().or(stopped) }
+    }
+
+    /// Whether one does not include `seq` yet and may still come there.
+    fn is_behind(&self, part: Part, seq: Seq) -> bool {
+        let position = &self.at[part as usize];
+        position.seq < seq && position.stopped.is_none() && self.ended[part as usize].is_none()
+    }
+}
+
 /// The positions of all projections, shared by those who move them and those who wait.
 #[derive(Debug)]
 pub struct Positions {
-    parts: Mutex<[Position; 3]>,
+    parts: Mutex<Parts>,
     moved: Condvar,
     /// Without vectors, waiting for them is waiting for the graph.
     has_vectors: bool,
@@ -95,7 +116,7 @@ impl Positions {
         }
     }
 
-    fn parts(&self) -> MutexGuard<'_, [Position; 3]> {
+    fn parts(&self) -> MutexGuard<'_, Parts> {
         // Every critical section below leaves whole values, so a panic elsewhere does not spoil them.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,25 +134,38 @@ impl Positions {
 
     /// Where a projection is.
     pub fn get(&self, part: Part) -> Position {
-        self.parts()[part as usize].clone()
+        self.parts().get(part)
+    }
+
+    /// Why a projection does not go on with the log, if it does not: of one of whose threads another has ended, this is what
+    /// stopped those that are left.
+    pub fn standstill(&self, part: Part) -> Option<String> {
+        self.parts().at[part as usize].stopped.clone()
     }
 
     /// Notes that a projection includes `seq`; it goes on if it had stopped.
     pub fn advance(&self, part: Part, seq: Seq) {
-        self.parts()[part as usize] = Position { seq, stopped: None };
+        self.parts().at[part as usize] = Position { seq, stopped: None };
         self.moved.notify_all();
     }
 
     /// Notes that a projection does not go on.
     pub fn stop(&self, part: Part, error: String) {
-        self.parts()[part as usize].stopped = Some(error);
+        self.parts().at[part as usize].stopped = Some(error);
+        self.moved.notify_all();
+    }
+
+    /// Notes that a thread of a projection has ended and none takes its place: from now on the projection is said to have stopped,
+    /// however far other threads bring it.
+    pub fn end(&self, part: Part, error: String) {
+        self.parts().ended[part as usize] = Some(error);
         self.moved.notify_all();
     }
 
     /// Whether `wait` is satisfied for `seq` without waiting.
     pub fn reached(&self, seq: Seq, wait: Wait) -> bool {
         let parts = self.parts();
-        self.parts_of(wait).iter().all(|part| parts[*part as usize].seq >= seq)
+        self.parts_of(wait).iter().all(|part| parts.at[*part as usize].seq >= seq)
     }
 
     /// Blocks until the projections of `wait` include `seq`, at most for `timeout`.
@@ -141,15 +175,11 @@ impl Positions {
     /// [`WaitError`]: time is over, or a projection has stopped before `seq`.
     pub fn wait_for(&self, seq: Seq, wait: Wait, timeout: Duration) -> Result<(), WaitError> {
         for part in self.parts_of(wait) {
-            let behind = |parts: &mut [Position; 3]| {
-                let position = &parts[*part as usize];
-                position.seq < seq && position.stopped.is_none()
-            };
             let (parts, _) = self
                 .moved
-                .wait_timeout_while(self.parts(), timeout, behind)
+                .wait_timeout_while(self.parts(), timeout, |parts| parts.is_behind(*part, seq))
                 .unwrap_or_else(PoisonError::into_inner);
-            let position = parts[*part as usize].clone();
+            let position = parts.get(*part);
             drop(parts);
             if position.seq >= seq {
                 continue;
@@ -164,13 +194,9 @@ impl Positions {
 
     /// Blocks until one projection includes `seq`, has stopped, or `timeout` is over; whether it includes it.
     pub fn wait_for_part(&self, part: Part, seq: Seq, timeout: Duration) -> bool {
-        let behind = |parts: &mut [Position; 3]| {
-            let position = &parts[part as usize];
-            position.seq < seq && position.stopped.is_none()
-        };
-        let waited = self.moved.wait_timeout_while(self.parts(), timeout, behind);
+        let waited = self.moved.wait_timeout_while(self.parts(), timeout, |parts| parts.is_behind(part, seq));
         let (parts, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        parts[part as usize].seq >= seq
+        parts.at[part as usize].seq >= seq
     }
 
     fn parts_of(&self, wait: Wait) -> &'static [Part] {
@@ -201,6 +227,18 @@ mod tests {
         positions.stop(Part::Vectors, "disk full".to_owned());
         let stopped = positions.wait_for(Seq(5), Wait::Indexed, Duration::from_hours(1));
         assert!(matches!(stopped, Err(WaitError::Stopped { part: Part::Vectors, .. })));
+    }
+
+    #[test]
+    fn what_has_ended_is_said_to_have_stopped_however_far_it_comes() {
+        let positions = Positions::new(false);
+        positions.end(Part::Graph, "its thread panicked".to_owned());
+        let ended = positions.wait_for(Seq(5), Wait::Applied, Duration::from_hours(1));
+        assert!(matches!(ended, Err(WaitError::Stopped { part: Part::Graph, .. })));
+        positions.advance(Part::Graph, Seq(5));
+        assert_eq!(positions.get(Part::Graph).stopped.as_deref(), Some("its thread panicked"));
+        assert_eq!(positions.standstill(Part::Graph), None);
+        assert_eq!(positions.wait_for(Seq(5), Wait::Applied, Duration::ZERO), Ok(()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use caxton_events::{MemoryId, Timestamp};
+use caxton_events::{MemoryId, Seq, Timestamp};
 
 use super::reader::rows;
 use super::{GraphReader, ReadError};
@@ -14,8 +14,6 @@ use super::{GraphReader, ReadError};
 pub struct Victim {
     /// Its number.
     pub id: MemoryId,
-    /// Its version when it was looked at.
-    pub version: u32,
     /// By what it was chosen: for [`least_recent`](GraphReader::least_recent) microseconds since 1970, for
     /// [`largest`](GraphReader::largest) bytes.
     pub key: u64,
@@ -38,30 +36,28 @@ impl GraphReader {
         used: impl Fn(MemoryId) -> Option<Timestamp>,
     ) -> Result<Vec<Victim>, ReadError> {
         let sql = format!(
-            "SELECT e.id, e.version, e.updated_at, {CHANGED} FROM entities e WHERE e.removed_seq IS NULL
+            "SELECT e.id, e.updated_at, {CHANGED} FROM entities e WHERE e.removed_seq IS NULL
              ORDER BY e.updated_at"
         );
         self.with("the entities that were not used for longest", |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let mut found = statement.query(())?;
             // The latest of those chosen so far is on top.
-            let mut chosen: BinaryHeap<(u64, MemoryId, u32)> = BinaryHeap::new();
+            let mut chosen: BinaryHeap<(u64, MemoryId)> = BinaryHeap::new();
             while let Some(row) = found.next()? {
-                let (id, version): (i64, u32) = (row.get(0)?, row.get(1)?);
-                let (described, changed): (i64, i64) = (row.get(2)?, row.get(3)?);
+                let (id, described, changed): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let is_full = chosen.len() >= count;
                 if is_full && chosen.peek().is_none_or(|(latest, ..)| described as u64 >= *latest) {
                     break;
                 }
                 let id = MemoryId(id as u64);
                 let key = (changed as u64).max(used(id).map_or(0, Timestamp::unix_micros));
-                chosen.push((key, id, version));
+                chosen.push((key, id));
                 if is_full {
                     chosen.pop();
                 }
             }
-            let chosen = chosen.into_sorted_vec();
-            Ok(chosen.into_iter().map(|(key, id, version)| Victim { id, version, key }).collect())
+            Ok(chosen.into_sorted_vec().into_iter().map(|(key, id)| Victim { id, key }).collect())
         })
     }
 
@@ -72,42 +68,57 @@ impl GraphReader {
     ///
     /// [`ReadError`].
     pub fn largest(&self, ids: Range<MemoryId>, count: usize) -> Result<Vec<Victim>, ReadError> {
-        let sql = "SELECT e.id, e.version, coalesce((SELECT sum(octet_length(o.content)) FROM observations o
+        let sql = "SELECT e.id, coalesce((SELECT sum(octet_length(o.content)) FROM observations o
                  WHERE o.entity_id = e.id AND o.removed_seq IS NULL), 0) AS bytes
              FROM entities e WHERE e.removed_seq IS NULL AND e.id >= ?1 AND e.id < ?2";
         self.with("the largest entities", |connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let mut found = statement.query((ids.start.0 as i64, ids.end.0 as i64))?;
             // The smallest of those chosen so far is on top.
-            let mut chosen: BinaryHeap<Reverse<(u64, Reverse<MemoryId>, u32)>> = BinaryHeap::new();
+            let mut chosen: BinaryHeap<Reverse<(u64, Reverse<MemoryId>)>> = BinaryHeap::new();
             while let Some(row) = found.next()? {
-                let (id, version, bytes): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                chosen.push(Reverse((bytes as u64, Reverse(MemoryId(id as u64)), version)));
+                let (id, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+                chosen.push(Reverse((bytes as u64, Reverse(MemoryId(id as u64)))));
                 if chosen.len() > count {
                     chosen.pop();
                 }
             }
             let chosen = chosen.into_sorted_vec().into_iter();
-            Ok(chosen.map(|Reverse((key, Reverse(id), version))| Victim { id, version, key }).collect())
+            Ok(chosen.map(|Reverse((key, Reverse(id)))| Victim { id, key }).collect())
         })
     }
 
-    /// Those of `ids` that changed after `since`, or are gone.
+    /// Whether an entity is gone, or was described after the record `since`, or something was noted of it then, or noted no
+    /// longer.
     ///
     /// # Errors
     ///
     /// [`ReadError`].
-    pub fn changed_since(&self, ids: &[MemoryId], since: Timestamp) -> Result<Vec<MemoryId>, ReadError> {
-        let sql = format!("SELECT {CHANGED} FROM entities e WHERE e.id = ?1 AND e.removed_seq IS NULL");
-        self.snapshot("changes of entities", |connection| {
-            let mut changed = Vec::new();
-            for id in ids {
-                let at = rows(connection, &sql, (id.0 as i64,), |row| row.get::<_, i64>(0))?;
-                if at.first().is_none_or(|at| *at as u64 > since.unix_micros()) {
-                    changed.push(*id);
-                }
-            }
-            Ok(changed)
+    pub fn entity_changed_since(&self, id: MemoryId, since: Seq) -> Result<bool, ReadError> {
+        let sql = "SELECT 1 FROM entities e WHERE e.id = ?1 AND e.removed_seq IS NULL AND e.created_seq <= ?2
+             AND NOT EXISTS (SELECT 1 FROM observations o
+                 WHERE o.entity_id = ?1 AND o.removed_seq IS NULL AND o.created_seq > ?2)
+             AND NOT EXISTS (SELECT 1 FROM observations o
+                 WHERE o.entity_id = ?1 AND o.removed_seq IS NOT NULL AND o.removed_seq > ?2)";
+        self.lacks("changes of an entity", sql, id, since)
+    }
+
+    /// Whether a relation is gone, or was described after the record `since`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn relation_changed_since(&self, id: MemoryId, since: Seq) -> Result<bool, ReadError> {
+        let sql =
+            "SELECT 1 FROM relations r WHERE r.id = ?1 AND r.removed_seq IS NULL AND r.created_seq <= ?2";
+        self.lacks("changes of a relation", sql, id, since)
+    }
+
+    /// Whether `sql` finds nothing for a row and a record.
+    fn lacks(&self, what: &'static str, sql: &str, id: MemoryId, since: Seq) -> Result<bool, ReadError> {
+        self.with(what, |connection| {
+            let found = rows(connection, sql, (id.0 as i64, since.0 as i64), |row| row.get::<_, i64>(0))?;
+            Ok(found.is_empty())
         })
     }
 

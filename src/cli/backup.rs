@@ -7,7 +7,7 @@ use std::sync::Arc;
 use caxton_events::log::{Log, LogOptions, OpenError};
 use caxton_events::{Clock as _, Seq};
 use caxton_tools::backup::{
-    Added, CheckError, Frames, ManifestError, Places, ReceiveError, RestoreError, RestoreOptions,
+    Added, CheckError, Frames, ManifestError, Places, ReceiveError, RestoreError, RestoreOptions, Restored,
     SourceError, Until, Wanted, begin, check, extras, restore, signing_key, source,
 };
 
@@ -80,7 +80,7 @@ fn not_begun(error: &SourceError) -> Failure {
 /// Opens and closes a log that was not closed in order: what was acknowledged before a crash belongs into a backup, and
 /// only an opening for writing finds it.
 fn settle(common: &Common) -> Result<(), Failure> {
-    let dir = setup::existing_data_dir(common)?;
+    let dir = log::known_data_dir(common)?;
     if let Err(OpenError::Unclean { .. }) = Log::open_read_only(&dir) {
         let log = Log::open(&dir, LogOptions::new([0; 16]), Arc::new(SystemClock))
             .map_err(|error| Failure::of(Exit::Failed, &error))?;
@@ -116,6 +116,7 @@ fn not_received(error: &ReceiveError) -> Failure {
         | ReceiveError::Block { .. }
         | ReceiveError::Head { .. }
         | ReceiveError::ReadBack { .. }
+        | ReceiveError::Name { .. }
         | ReceiveError::Io { .. } => Exit::Failed,
     };
     Failure::of(exit, error)
@@ -174,14 +175,15 @@ pub(super) fn run_restore(what: &Restore, common: &Common, out: &mut Output) -> 
         (None, Some(time)) => Until::Time(time),
         (None, None) => Until::End,
     };
-    into_directory(&what.from, &what.to, (until, what.force, what.keys.clone()), common, out)?;
+    let restored = into_directory(&what.from, &what.to, (until, what.force, what.keys.clone()), common)?;
     if what.rebuild {
-        projection::build_all(&what.to, &[], common, out)
-    } else if out.is_json() {
-        Ok(())
-    } else {
-        out.line("the projections are built at the first start, or by `caxton projection rebuild`")
+        return projection::build_restored(&restored, &[], common, out);
     }
+    out.value(&restored)?;
+    if out.is_json() {
+        return Ok(());
+    }
+    out.line("the projections are built at the first start, or by `caxton projection rebuild`")
 }
 
 /// Makes a data directory of a backup.
@@ -190,8 +192,7 @@ pub(super) fn into_directory(
     to: &Path,
     (until, force, keys): (Until, bool, Option<PathBuf>),
     common: &Common,
-    out: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<Restored, Failure> {
     let mut new_log_id = [0; 16];
     getrandom::fill(&mut new_log_id)
         .map_err(|error| Failure::new(Exit::Failed, format!("could not draw an id for the log: {error}")))?;
@@ -199,7 +200,7 @@ pub(super) fn into_directory(
     let mut progress = Progress::new("restoring", "events", !common.no_progress);
     let restored = restore(from, to, &options, &mut |at, of| progress.set(at.0, of.0));
     drop(progress);
-    out.value(&restored.map_err(|error| not_restored(&error))?)
+    restored.map_err(|error| not_restored(&error))
 }
 
 /// What a restore failed with.
@@ -207,7 +208,9 @@ pub(super) fn not_restored(error: &RestoreError) -> Failure {
     let exit = match error {
         RestoreError::Manifest(error) => return no_backup(error),
         RestoreError::Unnamable { .. } => Exit::Usage,
-        RestoreError::NotEmpty { .. } => Exit::Refused,
+        RestoreError::NotEmpty { .. } | RestoreError::InTheWay { .. } | RestoreError::Unnamed { .. } => {
+            Exit::Refused
+        }
         RestoreError::Lock(OpenError::Locked { .. }) | RestoreError::Underway { .. } => Exit::Unreachable,
         RestoreError::Beyond { .. } | RestoreError::Before { .. } => Exit::NotFound,
         RestoreError::NotWhole { .. }

@@ -1,7 +1,8 @@
 //! `caxton memory compare-search`: the same questions asked of two memories, and how their answers differ.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::Read;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -108,11 +109,7 @@ pub(super) fn run(what: &CompareSearch, common: &Common, out: &mut Output) -> Re
 
 /// The questions, a line each; empty lines are passed over.
 fn queries(what: &CompareSearch) -> Result<Vec<String>, Failure> {
-    let mut text = String::new();
-    transfer::input(&what.queries)?
-        .take(QUERIES_BYTES_MAX)
-        .read_to_string(&mut text)
-        .map_err(|error| Failure::file("read", &what.queries, &error))?;
+    let text = read_whole(transfer::input(&what.queries)?, &what.queries)?;
     let queries: Vec<String> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if queries.is_empty() {
@@ -120,6 +117,24 @@ fn queries(what: &CompareSearch) -> Result<Vec<String>, Failure> {
         return Err(Failure::new(Exit::Usage, message));
     }
     Ok(queries)
+}
+
+/// All that there is to read; one byte more than is taken shows that there is more.
+fn read_whole(from: impl Read, path: &Path) -> Result<String, Failure> {
+    let mut text = Vec::new();
+    let read = from.take(QUERIES_BYTES_MAX + 1).read_to_end(&mut text);
+    read.map_err(|error| Failure::file("read", path, &error))?;
+    if text.len() as u64 > QUERIES_BYTES_MAX {
+        let message = format!(
+            "--queries: {} has more than {QUERIES_BYTES_MAX} bytes; ask in several runs, with a part of the questions each",
+            transfer::named(path)
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    String::from_utf8(text).map_err(|_| {
+        let message = format!("--queries: {} is not UTF-8; write one question a line", transfer::named(path));
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 /// The memory to compare with: a server, or a stopped directory.
@@ -258,11 +273,23 @@ fn show(comparison: &Comparison, out: &mut Output) -> Result<(), Failure> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+    use std::io::Read as _;
+    use std::path::Path;
+
     use serde_json::{Value, json};
 
-    use super::{Change, Hit, caught_up, difference};
+    use super::{Change, Hit, QUERIES_BYTES_MAX, caught_up, difference, read_whole};
     use crate::cli::args::Mode;
-    use crate::cli::failure::Failure;
+    use crate::cli::failure::{Exit, Failure};
+
+    #[test]
+    fn questions_are_read_to_the_last_or_not_at_all() {
+        let read = |bytes| read_whole(std::io::repeat(b'q').take(bytes), Path::new("questions"));
+        assert_eq!(read(QUERIES_BYTES_MAX).unwrap().len() as u64, QUERIES_BYTES_MAX);
+        let refused = read(QUERIES_BYTES_MAX + 1).unwrap_err();
+        assert_eq!(refused.exit, Some(Exit::Usage));
+        assert!(refused.to_string().contains("questions has more than 16777216 bytes"), "{refused}");
+    }
 
     /// Places at which `caught_up` paused when it saw these states one after the other, and how it ended.
     fn paused(mode: Option<Mode>, states: Vec<Value>) -> (Vec<(u64, u64)>, Result<(), Failure>) {

@@ -226,7 +226,7 @@ fn memory(asked: &ExportMemory, common: &Common, out: &mut Output) -> Result<(),
     // All three are of the same record.
     let as_of = match &asked.when.as_of {
         Some(as_of) => as_of.clone(),
-        None => cell(&backend.ask(Request::get("/api/v1/log/head"))?, "seq"),
+        None => last_record(&backend)?,
     };
     let vectors = asked.embeddings.then_some("true");
     let request = |name| Request::get(PATH).with("table", name).with("as_of", &as_of);
@@ -238,8 +238,16 @@ fn conversations(asked: &ExportConversations, common: &Common, out: &mut Output)
     let names = TalkTable::ALL.map(TalkTable::name);
     let places = places(&asked.out, names, asked.force)?;
     let backend = Backend::open(common, false)?;
-    let requests = names.map(|name| Request::get("/api/v1/conversations/export").with("table", name));
-    fetched_together(&backend, requests.into_iter().zip(places), out)
+    // What is said while they are written is in none of them.
+    let through = last_record(&backend)?;
+    let request =
+        |name| Request::get("/api/v1/conversations/export").with("table", name).with("through", &through);
+    fetched_together(&backend, names.map(request).into_iter().zip(places), out)
+}
+
+/// The last position there is.
+fn last_record(backend: &Backend) -> Result<String, Failure> {
+    Ok(cell(&backend.ask(Request::get("/api/v1/log/head"))?, "seq"))
 }
 
 /// Where the files of these names go; their folder is made.

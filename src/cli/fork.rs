@@ -10,10 +10,11 @@ use serde_json::json;
 use super::args::{Common, LogFork};
 use super::backend::{self, Backend, Request};
 use super::failure::{Exit, Failure};
+use super::log;
 use super::output::Output;
 use super::progress::Progress;
-use super::setup;
 use crate::engine::fork::{Cut, ForkDirError, SealLogError, check_place, fork_dir, seal_stopped};
+use crate::engine::refuse_newer_format;
 
 /// What a server answers that made its log ready.
 #[derive(Deserialize)]
@@ -37,7 +38,7 @@ pub(super) fn fork(what: &LogFork, common: &Common, out: &mut Output) -> Result<
     check_place(&what.to).map_err(|error| unmade(&error))?;
     let (seq, log) = match backend::running(common)? {
         Some(server) => ask(&Backend::Http(server), what.at.as_deref())?,
-        None => seal_stopped(&setup::existing_data_dir(common)?, cut).map_err(|error| unsealed(&error))?,
+        None => seal_stopped(&log::known_data_dir(common)?, cut).map_err(|error| unsealed(&error))?,
     };
     let mut progress = Progress::new("copying", "events", what.copy && !common.no_progress);
     let mut heard = |at: Seq, of: Seq| progress.set(at.0, of.0);
@@ -55,6 +56,8 @@ fn ask(server: &Backend, at: Option<&str>) -> Result<(Seq, SealedLog), Failure> 
         Failure::new(Exit::Failed, format!("the server did not say where its log is: {error}"))
     })?;
     if log.dir.is_dir() {
+        // A newer server may keep in it what this program would leave out of the fork.
+        refuse_newer_format(&log.dir).map_err(|error| Failure::of(Exit::Failed, &error))?;
         return Ok((seq, log));
     }
     let message = format!(
@@ -124,7 +127,7 @@ pub(super) fn stopped(common: &Common) -> Result<PathBuf, Failure> {
             format!("{} has the log open; stop it first: this writes the file itself", server.url());
         return Err(Failure::new(Exit::Unreachable, message));
     }
-    setup::existing_data_dir(common)
+    log::known_data_dir(common)
 }
 
 /// What a command about the files of a log failed with.

@@ -7,8 +7,8 @@ use caxton_events::log::open::LOG_FILE;
 use caxton_events::log::{Log, LogOptions, OpenError, Reader};
 use caxton_projections::embedding::Embedder;
 use caxton_projections::graph::SqliteOptions;
-use caxton_tools::backup::Until;
-use caxton_tools::projection::{Home, Name, RebuildOptions, list, rebuild, system_room, verify};
+use caxton_tools::backup::{Restored, Until};
+use caxton_tools::projection::{Home, Name, RebuildOptions, Rebuilt, list, rebuild, system_room, verify};
 use serde_json::{Value, json};
 
 use super::args::{Common, ProjectionCommand, RebuildProjections};
@@ -31,8 +31,8 @@ pub(super) fn run(command: &ProjectionCommand, common: &Common, out: &mut Output
         names, from: Some(from), into: Some(into), ..
     }) = command
     {
-        backup::into_directory(from, into, (Until::End, false, None), common, out)?;
-        return build_all(into, names, common, out);
+        let restored = backup::into_directory(from, into, (Until::End, false, None), common)?;
+        return build_restored(&restored, names, common, out);
     }
     let reads_files = matches!(command, ProjectionCommand::Verify(_) | ProjectionCommand::Check);
     let server = if reads_files { backend::holding_files(common) } else { backend::running(common) }?;
@@ -88,7 +88,7 @@ struct Place {
 impl Place {
     /// Loads the model when `names` need it: when they are named, or when there are vectors to look after.
     fn open(names: &[Name], common: &Common) -> Result<(Self, Vec<Name>), Failure> {
-        let dir = setup::existing_data_dir(common)?;
+        let dir = log::known_data_dir(common)?;
         let loaded = setup::load(common, Vec::new())?;
         let named = names.contains(&Name::Vectors);
         let vectors = dir.join(Name::Vectors.as_str()).exists() && !loaded.config.embedding.keyword_only;
@@ -153,29 +153,54 @@ fn verify_all(names: &[Name], common: &Common, out: &mut Output) -> Result<(), F
     ))
 }
 
-/// Builds what is named in `dir`, or everything: the vectors too, unless there is to be no model.
-pub(super) fn build_all(
-    dir: &Path,
+/// Builds what is named in the directory that was restored, or everything: the vectors too, unless there is to be no model. Shows
+/// both, as one value where JSON was asked for.
+pub(super) fn build_restored(
+    restored: &Restored,
     names: &[Name],
     common: &Common,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let common = Common { data_dir: Some(dir.to_owned()), ..common.clone() };
-    let names = if names.is_empty() {
-        let keyword_only = setup::load(&common, Vec::new())?.config.embedding.keyword_only;
-        Name::ALL.into_iter().filter(|name| *name != Name::Vectors || !keyword_only).collect()
-    } else {
-        names.to_vec()
-    };
-    let what = RebuildProjections { names, keep_old: false, from: None, into: None };
-    rebuild_all(&what, &common, out)
+    if !out.is_json() {
+        out.line(restored)?;
+    }
+    let common = Common { data_dir: Some(restored.dir.clone()), ..common.clone() };
+    let mut done = Vec::new();
+    let built = named_or_all(names, &common).and_then(|names| {
+        let what = RebuildProjections { names, keep_old: false, from: None, into: None };
+        rebuild_each(&what, &common, out, &mut done)
+    });
+    if out.is_json() {
+        // What was restored is there whether its projections are or not.
+        out.json(&json!({ "restored": restored, "projections": done }))?;
+    }
+    built
+}
+
+fn named_or_all(names: &[Name], common: &Common) -> Result<Vec<Name>, Failure> {
+    if !names.is_empty() {
+        return Ok(names.to_vec());
+    }
+    let keyword_only = setup::load(common, Vec::new())?.config.embedding.keyword_only;
+    Ok(Name::ALL.into_iter().filter(|name| *name != Name::Vectors || !keyword_only).collect())
 }
 
 fn rebuild_all(what: &RebuildProjections, common: &Common, out: &mut Output) -> Result<(), Failure> {
+    let mut done = Vec::new();
+    rebuild_each(what, common, out, &mut done)?;
+    if out.is_json() { out.json(&json!({ "projections": done })) } else { Ok(()) }
+}
+
+/// Builds them one by one, puts what became of each behind `done`, and tells people at once.
+fn rebuild_each(
+    what: &RebuildProjections,
+    common: &Common,
+    out: &mut Output,
+    done: &mut Vec<Rebuilt>,
+) -> Result<(), Failure> {
     let (place, names) = Place::open(&what.names, common)?;
     let log = open_alone(&place.dir)?;
     let reader = log.reader();
-    let mut done = Vec::new();
     for name in names {
         let mut progress = Progress::new("rebuilding", "events", !common.no_progress);
         let options = RebuildOptions { keep_old: what.keep_old, room: &system_room };
@@ -187,8 +212,7 @@ fn rebuild_all(what: &RebuildProjections, common: &Common, out: &mut Output) -> 
         }
         done.push(rebuilt);
     }
-    log.close().map_err(|error| Failure::of(Exit::Failed, &error))?;
-    if out.is_json() { out.json(&json!({ "projections": done })) } else { Ok(()) }
+    log.close().map_err(|error| Failure::of(Exit::Failed, &error))
 }
 
 /// The stopped log of `dir`, with the directory for this process alone. Nothing is appended to it.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Scope};
+use caxton_events::{AgentEvent, Event, MemoryEvent, MemoryId, Scope, Seq};
 use caxton_projections::graph::ReadError;
 
 use super::overlay::Overlay;
 use super::present::{Present, PresentEntity};
 use super::refusal::{Refusal, RefusalCode};
 use super::seen::{Caller, Seen};
-use super::write::{EntityRef, Write, Written};
+use super::write::{EntityRef, SweptRow, Write, Written};
 use super::{check, entities, relations};
 
 /// The counter that new rows take their numbers from.
@@ -194,7 +194,27 @@ fn decide_write(present: &dyn Present, write: &Write, ids: &mut Ids) -> Result<V
         Write::CreateRelation(wish) => relations::create(present, wish, ids),
         Write::UpdateRelation(wish) => relations::update(present, wish),
         Write::RemoveRelation { id } => relations::remove(present, *id),
+        Write::Sweep { row, since } => sweep(present, *row, *since),
         Write::ClearScope { scope, entity_types } => entities::clear(present, scope, entity_types),
+    }
+}
+
+/// The rules for what a sweep chose: it goes as it was when it was chosen, or it stays.
+fn sweep(present: &dyn Present, row: SweptRow, since: Seq) -> Result<Verdict, DecideError> {
+    if present.changed_since(row, since)? {
+        let (field, name) = match row {
+            SweptRow::Entity(id) => ("entity", format!("ent_{id}")),
+            SweptRow::Relation(id) => ("relation_id", format!("rel_{id}")),
+        };
+        let message = format!("{name} is gone, or was changed after {since}");
+        return Err(check::refuse(RefusalCode::VersionConflict, field, message, "choose again").into());
+    }
+    match row {
+        SweptRow::Entity(id) => {
+            let entity = EntityRef::Id { id, scopes: Vec::new() };
+            entities::remove(present, resolve(present, "entity", &entity)?)
+        }
+        SweptRow::Relation(id) => relations::remove(present, id),
     }
 }
 

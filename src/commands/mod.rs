@@ -26,6 +26,6 @@ pub use present::{Present, PresentEntity, PresentObservation, PresentRelation};
 pub use refusal::{Refusal, RefusalCode};
 pub use seen::Caller;
 pub use write::{
-    EntityChange, EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, RelationChange, Write,
-    WriteStatus, Written, WrittenKind,
+    EntityChange, EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, RelationChange, SweptRow,
+    Write, WriteStatus, Written, WrittenKind,
 };

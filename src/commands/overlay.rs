@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher as _;
 
-use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope};
+use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, Seq};
 use caxton_projections::by_name::ByName;
 use caxton_projections::graph::ReadError;
 
 use super::present::{Present, PresentEntity, PresentObservation, PresentRelation};
+use super::write::SweptRow;
 
 /// A memory with some more events. Rows it does not touch are read from below.
 pub struct Overlay<'below> {
@@ -79,7 +80,9 @@ impl<'below> Overlay<'below> {
                 self.put_observation(*id, Some(row));
                 Ok(())
             }
-            MemoryEvent::ObservationRemoved { id, .. } => {
+            MemoryEvent::ObservationRemoved { id, entity } => {
+                // The entity has changed by it, though nothing is listed.
+                self.observations_by_entity.entry(*entity).or_default();
                 self.put_observation(*id, None);
                 Ok(())
             }
@@ -364,6 +367,17 @@ impl Present for Overlay<'_> {
             }
         }
         Ok(all.into_iter().collect())
+    }
+
+    fn changed_since(&self, row: SweptRow, since: Seq) -> Result<bool, ReadError> {
+        // What this layer holds was accepted after everything below.
+        let here = match row {
+            SweptRow::Entity(id) => {
+                self.entities.contains_key(&id) || self.observations_by_entity.contains_key(&id)
+            }
+            SweptRow::Relation(id) => self.relations.contains_key(&id),
+        };
+        if here { Ok(true) } else { self.below.changed_since(row, since) }
     }
 
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {

@@ -1,8 +1,10 @@
 //! What a decision may know: the memory as it is now, row by row.
 
 use caxton_events::memory::Validity;
-use caxton_events::{AgentId, MemoryId, Scope};
+use caxton_events::{AgentId, MemoryId, Scope, Seq};
 use caxton_projections::graph::ReadError;
+
+use super::write::SweptRow;
 
 /// An entity as it is now.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +95,9 @@ pub trait Present {
     fn relations_of(&self, entity: MemoryId) -> Result<Vec<(MemoryId, Scope)>, ReadError>;
     /// Numbers of the relations written to a scope, ascending.
     fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError>;
+    /// Whether a row is gone, or something was recorded of it after `since`: of an entity also what is noted of it, or no
+    /// longer is.
+    fn changed_since(&self, row: SweptRow, since: Seq) -> Result<bool, ReadError>;
     /// Whether an agent has been registered.
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError>;
 }

@@ -17,7 +17,7 @@ pub enum RefusalCode {
     TypeConflict,
     /// The relation exists with other properties.
     RelationConflict,
-    /// The entity has another version than expected.
+    /// The entity has another version than expected, or the row that a sweep chose was changed since.
     VersionConflict,
     /// The thing to create exists.
     AlreadyExists,

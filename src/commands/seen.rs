@@ -1,9 +1,10 @@
 //! The memory as one caller sees it: rows of other agents and workspaces are not there.
 
-use caxton_events::{AgentId, MemoryId, Scope, WorkspaceId};
+use caxton_events::{AgentId, MemoryId, Scope, Seq, WorkspaceId};
 use caxton_projections::graph::ReadError;
 
 use super::present::{Present, PresentEntity, PresentObservation, PresentRelation};
+use super::write::SweptRow;
 
 /// Who asks for something to be written.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +89,10 @@ impl Present for Seen<'_> {
 
     fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError> {
         self.memory.relations_in(scope)
+    }
+
+    fn changed_since(&self, row: SweptRow, since: Seq) -> Result<bool, ReadError> {
+        self.memory.changed_since(row, since)
     }
 
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {

@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
 use caxton_events::memory::Validity;
-use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, Timestamp, WorkspaceId};
+use caxton_events::{AgentEvent, AgentId, Event, MemoryEvent, MemoryId, Scope, Seq, Timestamp, WorkspaceId};
 use caxton_projections::graph::ReadError;
 
 use super::{
     Caller, Decision, EntityChange, EntityRef, Ids, NewEntity, NewObservation, NewRelation, OnExisting,
-    Overlay, Present, PresentEntity, PresentObservation, PresentRelation, RefusalCode, RelationChange, Write,
-    WriteStatus, decide,
+    Overlay, Present, PresentEntity, PresentObservation, PresentRelation, RefusalCode, RelationChange,
+    SweptRow, Write, WriteStatus, decide,
 };
 
 /// A memory that holds nothing: what is there comes from the overlay above it.
@@ -51,6 +51,9 @@ impl Present for Nothing {
     }
     fn relations_in(&self, _: &Scope) -> Result<Vec<MemoryId>, ReadError> {
         Ok(Vec::new())
+    }
+    fn changed_since(&self, _: SweptRow, _: Seq) -> Result<bool, ReadError> {
+        Ok(true)
     }
     fn agent_known(&self, _: &AgentId) -> Result<bool, ReadError> {
         Ok(false)

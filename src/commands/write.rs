@@ -1,7 +1,7 @@
 //! What can be asked of the memory, and what an accepted wish answers.
 
 use caxton_events::memory::Validity;
-use caxton_events::{MemoryId, Scope};
+use caxton_events::{MemoryId, Scope, Seq};
 use serde::{Deserialize, Serialize};
 
 /// An entity that a command means: by number, or by name in the first of some scopes that has it.
@@ -145,6 +145,15 @@ pub struct RelationChange {
     pub validity: Option<Validity>,
 }
 
+/// A row that a sweep chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweptRow {
+    /// An entity, with its observations and relations.
+    Entity(MemoryId),
+    /// A relation.
+    Relation(MemoryId),
+}
+
 /// A wish about the memory.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
@@ -188,6 +197,13 @@ pub enum Write {
     RemoveRelation {
         /// Which one.
         id: MemoryId,
+    },
+    /// Take a row out of the present that nobody has changed since it was chosen.
+    Sweep {
+        /// Which one.
+        row: SweptRow,
+        /// Refuse if something was recorded of it after this record: of the relation, of the entity, or of its observations.
+        since: Seq,
     },
     /// Take every entity of a scope out of the present.
     ClearScope {

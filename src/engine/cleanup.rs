@@ -2,19 +2,20 @@
 //!
 //! What goes is chosen on the present, a few thousand rows at a time, and removed in steps through the memory writer, as writes of the
 //! actor `system`: other writes go between two steps, each removal is an event that audits show and that can be undone,
-//! and a replay removes the same without choosing anew.
+//! and a replay removes the same without choosing anew. What was changed since it was chosen stays: the writer, which alone
+//! knows what is recorded by then, decides that.
 
 use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
-use caxton_events::{AgentId, MemoryId, Seq, Timestamp, WorkspaceId};
+use caxton_events::{AgentId, MemoryId, Seq, WorkspaceId};
 use caxton_projections::conversations::SYSTEM;
-use caxton_projections::graph::{ReadError, Victim};
+use caxton_projections::graph::ReadError;
 use caxton_projections::view::Wait;
 
 use super::{Engine, Submission, SubmitError, SystemClock};
-use crate::commands::{EntityRef, Write, WrittenKind};
+use crate::commands::{SweptRow, Write, WrittenKind};
 use crate::telemetry;
 
 /// Rows that are chosen at a time.
@@ -150,8 +151,9 @@ impl Sweep<'_> {
         }
         while let Some(over) = self.over(self.cleanup.relations_max, |stats| stats.relations)? {
             let weakest = self.cleanup.first != First::Oldest;
+            let since = self.present()?;
             let chosen = self.engine.view().graph().relations_to_go(over, weakest)?;
-            if !self.relations(&chosen)? {
+            if !self.relations(&chosen, since)? {
                 break;
             }
         }
@@ -169,12 +171,18 @@ impl Sweep<'_> {
         Ok((over > 0).then_some((over as usize).min(CHOSEN_MAX)))
     }
 
+    /// The last record that whatever is chosen behind this call includes: what changes a row later keeps it.
+    fn present(&self) -> Result<Seq, ReadError> {
+        self.engine.view().graph().checkpoint()
+    }
+
     /// Removes so many entities; whether any was.
     fn entities(&mut self, count: usize) -> Result<bool, SweepError> {
         let (graph, view) = (self.engine.view().graph(), self.engine.view());
         let by_time = self.cleanup.first != First::Largest;
         let uses = view.uses();
         let used = |id| if self.cleanup.first == First::LeastUsed { uses.last(id) } else { None };
+        let since = self.present()?;
         let mut chosen = if by_time {
             graph.least_recent(count, used)?
         } else {
@@ -186,21 +194,13 @@ impl Sweep<'_> {
         }
         // Whoever was as recent as this when they were chosen may go; whoever was used since may not.
         let latest = chosen.last().map_or(0, |victim| victim.key);
+        let is_used = |id| used(id).is_some_and(|at| at.unix_micros() > latest);
         let mut removed = false;
         for step in chosen.chunks(self.cleanup.batch) {
-            let mut step = step.to_vec();
-            if by_time {
-                let ids: Vec<MemoryId> = step.iter().map(|victim| victim.id).collect();
-                let changed = graph.changed_since(&ids, Timestamp::from_unix_micros(latest))?;
-                let is_used = |id| used(id).is_some_and(|at| at.unix_micros() > latest);
-                step.retain(|victim| !changed.contains(&victim.id) && !is_used(victim.id));
-            }
-            let entity = |victim: &Victim| Write::RemoveEntity {
-                entity: EntityRef::Id { id: victim.id, scopes: Vec::new() },
-                expected_version: Some(victim.version.into()),
-            };
-            removed |= self.remove(step.iter().map(entity).collect())?;
-            uses.forget(step.iter().map(|victim| victim.id));
+            let unused = step.iter().map(|victim| victim.id).filter(|id| !is_used(*id));
+            let gone = self.remove(unused.map(SweptRow::Entity), since)?;
+            removed |= !gone.is_empty();
+            uses.forget(gone);
             if !(self.go_on)() {
                 break;
             }
@@ -208,11 +208,11 @@ impl Sweep<'_> {
         Ok(removed)
     }
 
-    /// Removes these relations; whether any was.
-    fn relations(&mut self, ids: &[MemoryId]) -> Result<bool, SweepError> {
+    /// Removes these relations, which were chosen behind the record `since`; whether any was.
+    fn relations(&mut self, ids: &[MemoryId], since: Seq) -> Result<bool, SweepError> {
         let mut removed = false;
         for step in ids.chunks(self.cleanup.batch) {
-            removed |= self.remove(step.iter().map(|id| Write::RemoveRelation { id: *id }).collect())?;
+            removed |= !self.remove(step.iter().copied().map(SweptRow::Relation), since)?.is_empty();
             if !(self.go_on)() {
                 break;
             }
@@ -222,7 +222,7 @@ impl Sweep<'_> {
 
     fn orphans(&mut self) -> Result<(), SweepError> {
         let graph = self.engine.view().graph();
-        let go_on = self.go_on;
+        let (go_on, since) = (self.go_on, self.present()?);
         let found = self.shared_out(|Range { start, end }| {
             let mut found = Vec::new();
             for first in (start.0..end.0).step_by(LOOKED_AT as usize) {
@@ -234,7 +234,7 @@ impl Sweep<'_> {
             }
             Ok(found)
         })?;
-        self.relations(&found).map(drop)
+        self.relations(&found, since).map(drop)
     }
 
     /// What `look` finds among all numbers of rows, on as many threads as there may be.
@@ -270,10 +270,15 @@ impl Sweep<'_> {
         look(part.clone())
     }
 
-    /// One step; whether something was removed. What is gone or has changed meanwhile is left alone.
-    fn remove(&mut self, writes: Vec<Write>) -> Result<bool, SweepError> {
+    /// One step, and what was removed in it. What is gone, or was changed behind the record `since`, is left alone.
+    fn remove(
+        &mut self,
+        rows: impl Iterator<Item = SweptRow>,
+        since: Seq,
+    ) -> Result<Vec<MemoryId>, SweepError> {
+        let writes: Vec<Write> = rows.map(|row| Write::Sweep { row, since }).collect();
         if writes.is_empty() {
-            return Ok(false);
+            return Ok(Vec::new());
         }
         let submission = Submission {
             actor: self.actor.clone(),
@@ -287,16 +292,16 @@ impl Sweep<'_> {
             wait: Wait::Applied,
         };
         let outcome = self.engine.submit_everywhere(submission)?;
-        let mut removed = false;
+        let mut removed = Vec::new();
         for written in outcome.results.into_iter().flatten() {
-            removed = true;
+            removed.push(written.id);
             match written.kind {
                 WrittenKind::Entity => self.swept.entities += 1,
                 WrittenKind::Relation => self.swept.relations += 1,
                 WrittenKind::Observations | WrittenKind::Scope => (),
             }
         }
-        if removed {
+        if !removed.is_empty() {
             let first = self.swept.events.map_or(outcome.first, |(first, _)| first);
             self.swept.events = Some((first, outcome.last));
         }

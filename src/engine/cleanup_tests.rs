@@ -11,7 +11,7 @@ use caxton_projections::graph::{EntityFilter, RelationFilter};
 
 use super::cleanup::{Cleanup, First, Swept};
 use super::{Engine, EngineOptions, Submission, SubmitError, UndoAsk, Wait};
-use crate::commands::{EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, Write};
+use crate::commands::{EntityRef, NewEntity, NewObservation, NewRelation, OnExisting, RelationChange, Write};
 
 const ON: &(dyn Fn() -> bool + Sync) = &|| true;
 
@@ -176,6 +176,61 @@ fn what_is_used_or_changed_meanwhile_stays() {
     let swept = engine.sweep(&cleanup, &between).unwrap();
     assert_eq!((swept.entities, names(&engine)), (3, vec!["noted".to_owned(), "read".to_owned()]));
     engine.stop();
+}
+
+#[test]
+fn an_entity_of_which_something_is_noted_after_it_was_chosen_stays_whatever_goes_first() {
+    for first in [First::LeastUsed, First::Oldest, First::Largest] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = start(dir.path());
+        let ids = ["first", "noted", "third"].map(|name| create(&engine, "ada", name, "x"));
+        let cleanup =
+            Cleanup { entities_max: Some(1), batch: 1, orphans: false, first, ..Cleanup::default() };
+        let asked = AtomicU32::new(0);
+        // Two were chosen. Behind the second step the sweep ends, or it would choose anew.
+        let between = || {
+            let count = asked.fetch_add(1, Ordering::Relaxed);
+            if count == 1 {
+                note(&engine, "ada", ids[1], "of interest again");
+            }
+            count < 2
+        };
+        let swept = engine.sweep(&cleanup, &between).unwrap();
+        let mut left = names(&engine);
+        left.sort();
+        assert_eq!((swept.entities, left), (1, vec!["noted".to_owned(), "third".to_owned()]), "{first:?}");
+        engine.stop();
+    }
+}
+
+#[test]
+fn a_relation_that_is_changed_after_it_was_chosen_stays_whatever_goes_first() {
+    for first in [First::LeastUsed, First::Oldest, First::Largest] {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = start(dir.path());
+        let [a, b] = ["a", "b"].map(|name| create(&engine, "ada", name, "x"));
+        let made = ["one", "two", "three", "four"].map(|kind| relate(&engine, a, b, kind, 0.5));
+        let strengthened = RelationChange {
+            id: made[1],
+            strength: Some(1.0),
+            confidence: None,
+            metadata: None,
+            validity: None,
+        };
+        let cleanup =
+            Cleanup { relations_max: Some(1), batch: 1, orphans: false, first, ..Cleanup::default() };
+        let asked = AtomicU32::new(0);
+        // Before the choice and after each step: then two more were chosen already.
+        let between = || {
+            if asked.fetch_add(1, Ordering::Relaxed) == 1 {
+                submit(&engine, "ada", Write::UpdateRelation(strengthened.clone()));
+            }
+            true
+        };
+        let swept = engine.sweep(&cleanup, &between).unwrap();
+        assert_eq!((swept.relations, relations(&engine)), (3, vec![made[1]]), "{first:?}");
+        engine.stop();
+    }
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl MessageRouter {
     /// Records what time alone has brought about by `now`. What the log refuses is tried again.
     pub(super) fn look_at_deadlines(&mut self, now: Timestamp) {
         // A fold that stands still does not show what was recorded: everything would come a second time.
-        if self.positions.get(Part::Talk).stopped.is_some() {
+        if self.positions.standstill(Part::Talk).is_some() {
             return;
         }
         let talk = self.talk.clone();

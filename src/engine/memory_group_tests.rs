@@ -24,7 +24,7 @@ use super::steps::{StepLimits, Steps};
 use super::submission::{Outcome, Submission, SubmitError, Wait};
 use super::testing::{changes_are_noted_first, created};
 use crate::commands::{
-    EntityRef, Ids, NewEntity, NewObservation, OnExisting, RefusalCode, Write, WriteStatus,
+    EntityRef, Ids, NewEntity, NewObservation, OnExisting, RefusalCode, SweptRow, Write, WriteStatus,
 };
 
 type Answered = oneshot::Receiver<Result<Outcome, SubmitError>>;
@@ -202,6 +202,23 @@ fn a_refusal_is_told_when_what_it_rests_on_is_recorded() {
         "{refused:?}"
     );
     assert_eq!(desk.recorded(), ["tea", "rain"]);
+}
+
+#[test]
+fn a_sweep_leaves_alone_what_was_changed_in_front_of_it() {
+    let mut desk = Desk::new();
+    let (both, mut of_both) = asked("ada", vec![create("global", "tea"), create("global", "rain")]);
+    desk.writer.commit(vec![both]);
+    let rows = told(&mut of_both).unwrap().results.into_iter().map(|row| SweptRow::Entity(row.unwrap().id));
+    // Both were chosen behind this record; the note comes in the group in which they are to go.
+    let since = desk.log.head().seq;
+    let (noted, _of_noted) = asked("bob", vec![observe("tea")]);
+    let (mut sweep, mut of_sweep) = asked("system", rows.map(|row| Write::Sweep { row, since }).collect());
+    (sweep.everywhere, sweep.submission.atomic) = (true, false);
+    desk.writer.commit(vec![noted, sweep]);
+    let results = told(&mut of_sweep).unwrap().results;
+    assert_eq!(results[0].as_ref().unwrap_err().code, RefusalCode::VersionConflict);
+    assert_eq!(results[1].as_ref().unwrap().status, WriteStatus::Removed);
 }
 
 #[test]

@@ -96,6 +96,15 @@ pub(super) struct MessageRouter {
     pub(super) must_settle: bool,
 }
 
+/// Whether everything that was handed over is folded.
+enum Settled {
+    Yes,
+    /// Nothing is folded until its cause is removed: who asks meanwhile is told so.
+    NotYet,
+    /// The thread that folds has ended.
+    Never,
+}
+
 /// What a message whose number was used before comes to.
 type Known = Result<SentOutcome, Refusal>;
 
@@ -131,6 +140,7 @@ impl MessageRouter {
                 };
             }
             if !self.ready() {
+                self.deferred.extend(first);
                 break;
             }
             if let Some(first) = first {
@@ -148,12 +158,18 @@ impl MessageRouter {
     /// Waits where that is needed before the next group; `false`: nothing that is decided would be folded any more.
     pub(super) fn ready(&mut self) -> bool {
         let is_broken = self.series.is_broken();
-        if (std::mem::take(&mut self.must_settle) || is_broken) && !self.settle() {
-            return false;
-        }
-        if is_broken {
-            self.series = Series::default();
-            self.series_broken += 1;
+        if self.must_settle || is_broken {
+            match self.settle() {
+                Settled::Yes => {
+                    self.must_settle = false;
+                    if is_broken {
+                        self.series = Series::default();
+                        self.series_broken += 1;
+                    }
+                }
+                Settled::NotYet => (),
+                Settled::Never => return false,
+            }
         }
         self.fold_lives.try_recv() != Err(TryRecvError::Disconnected)
     }
@@ -164,12 +180,28 @@ impl MessageRouter {
         tracing::error!(
             "the thread that folds messages has ended; none is taken until the server is restarted"
         );
-        positions.stop(Projected::Talk, "its thread has ended; restart the server".to_owned());
-        // Who waits for what is dropped is told.
-        drop((folds, deferred));
-        for request in requests {
-            drop(request);
+        let (name, error) = (Projected::Talk.name(), "its thread has ended; restart the server");
+        positions.stop(Projected::Talk, error.to_owned());
+        drop(folds);
+        for request in deferred.into_iter().chain(requests) {
+            request.refuse(TalkError::Unavailable { name, error: error.to_owned() });
         }
+    }
+
+    /// What can be taken of a group: all of it, or, while what was recorded is not folded, what others vouch for alone. The rest
+    /// would be decided on a state that lacks what was told to be there.
+    fn takeable(&self, group: Vec<Request>) -> Vec<Request> {
+        let Some(error) = self.positions.standstill(Projected::Talk) else { return group };
+        let closed = self.log.reader().closed();
+        let (taken, refused): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|request| matches!(request, Request::Record { .. }));
+        for request in refused {
+            request.refuse(match &closed {
+                Some(closed) => TalkError::Log(closed.clone().into()),
+                None => TalkError::Unavailable { name: Projected::Talk.name(), error: error.clone() },
+            });
+        }
+        taken
     }
 
     fn drain(&mut self, first: Request) -> Vec<Request> {
@@ -184,20 +216,23 @@ impl MessageRouter {
         group
     }
 
-    /// Waits until everything handed over is folded; `false`: it will not be, the thread that folds has ended.
-    fn settle(&mut self) -> bool {
+    /// Waits until everything handed over is folded, as long as that goes on.
+    fn settle(&mut self) -> Settled {
         while self.talk.read().mark < self.handed {
             if self.fold_lives.recv_timeout(SETTLING) == Err(RecvTimeoutError::Disconnected) {
-                return false;
+                return Settled::Never;
+            }
+            if self.positions.standstill(Projected::Talk).is_some() {
+                return Settled::NotYet;
             }
         }
         forget_folded(&mut self.under_way, &mut self.spare, (self.handed, self.handed));
-        true
+        Settled::Yes
     }
 
     pub(super) fn decide(&mut self, group: Vec<Request>) {
         let mut draw = Draw { own: self.spare.pop().unwrap_or_default(), ..Draw::default() };
-        let mut rest = VecDeque::from(group);
+        let mut rest = VecDeque::from(self.takeable(group));
         let mut bytes = 0;
         while let Some(request) = rest.pop_front() {
             if self.must_wait(&request, &draw.own) {
@@ -227,7 +262,8 @@ impl MessageRouter {
     }
 
     /// Whether what the request is about is under way, so that it is to be seen first what became of it: a message of the
-    /// same number, the same dead letter, the same agent becoming known, the end of the same conversation.
+    /// same number, the same dead letter, the same agent becoming known, the end of the same conversation or its other timeouts,
+    /// other properties of the same offer.
     fn must_wait(&self, request: &Request, own: &Overlay) -> bool {
         let layers = || std::iter::once(own).chain(&self.under_way);
         match request {
@@ -242,6 +278,12 @@ impl MessageRouter {
             }
             Request::Upkeep { wish: Upkeep::Close { conversation, .. }, .. } => {
                 layers().any(|layer| layer.ends(conversation))
+            }
+            Request::Upkeep { wish: Upkeep::Extend { conversation, .. }, .. } => {
+                layers().any(|layer| layer.extends(conversation))
+            }
+            Request::Upkeep { wish: Upkeep::ChangeOffer { registration, .. }, .. } => {
+                layers().any(|layer| layer.changes(*registration))
             }
             Request::Upkeep { wish: Upkeep::Archive { conversations }, .. } => {
                 layers().any(|layer| conversations.iter().any(|id| layer.ends(id)))
@@ -392,6 +434,7 @@ impl MessageRouter {
         match decided {
             Ok(()) => {
                 let range = before..draw.drafts.len();
+                draw.own.change(&draw.drafts[before..]);
                 self.follow(&draw.drafts[before..]);
                 if range.is_empty() {
                     let _ = answer.send(Ok(Done { seq: head, record: None, recorded: 0 }));
@@ -413,6 +456,7 @@ impl MessageRouter {
             return;
         }
         self.submit(draw, Some(&self.series));
+        draw.own.change(&drafts);
         self.follow(&drafts);
         let count = drafts.len();
         (draw.drafts, draw.waiting) = (drafts, vec![Waiting::Record(count, answer)]);

@@ -5,7 +5,7 @@
 //! back), [`cleanup`] and [`caretaker`] (facts that have to go), [`vector_fold`] (what follows
 //! on its own), [`talk`] (messages in and out), [`message_router`], `answers`, `deadlines`, [`talk_fold`] and `talk_redo` (their pipeline),
 //! `audit_fold` (what makes audits quick), [`inboxes`] and [`deliveries`] (who hears of them), [`start`] (recovery), [`rebuild`] and [`adopt`] (a projection built
-//! anew meanwhile), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
+//! anew meanwhile), `told` (threads whose panic health tells of), [`signing`] (the key of the log's heads), [`fork`] (a directory that shares a past), [`trim`] (one without
 //! its oldest events), [`erase`] (what must not stay), `standstill` (what keeps rebuilds from bringing it back), [`copies`] (the
 //! graph's file for who exports it), [`searches`] and [`kept`] (questions, and answers as long as they hold).
 
@@ -58,6 +58,7 @@ mod talk_tests;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod told;
 pub mod trim;
 #[cfg(test)]
 mod trim_tests;
@@ -222,8 +223,16 @@ impl Engine {
         match sender.try_send(asked) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(SubmitError::Overloaded),
-            Err(TrySendError::Disconnected(_)) => Err(SubmitError::Stopped),
+            Err(TrySendError::Disconnected(_)) => Err(match self.ended(Part::Graph) {
+                Some((name, error)) => SubmitError::Unavailable { name, error },
+                None => SubmitError::Stopped,
+            }),
         }
+    }
+
+    /// The name of a projection whose thread takes nothing any more although the engine does not stop, and why.
+    fn ended(&self, part: Part) -> Option<(&'static str, String)> {
+        Some((part.name(), self.inner.view.positions().get(part).stopped?))
     }
 
     /// Why the rules would refuse some of `writes` now, each by its index. Writes nothing; blocks. It is an answer for who cannot

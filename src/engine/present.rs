@@ -1,9 +1,9 @@
 //! The graph as decisions read it.
 
-use caxton_events::{AgentId, MemoryId, Scope};
+use caxton_events::{AgentId, MemoryId, Scope, Seq};
 use caxton_projections::graph::{Entity, GraphReader, Observation, ReadError, Relation};
 
-use crate::commands::{Present, PresentEntity, PresentObservation, PresentRelation};
+use crate::commands::{Present, PresentEntity, PresentObservation, PresentRelation, SweptRow};
 
 /// Rows read at a time when all are wanted.
 const PAGE_ROWS: usize = 10_000;
@@ -111,6 +111,13 @@ impl Present for Folded {
 
     fn relations_in(&self, scope: &Scope) -> Result<Vec<MemoryId>, ReadError> {
         all_pages(|after| self.0.relation_ids_in(scope, after, PAGE_ROWS))
+    }
+
+    fn changed_since(&self, row: SweptRow, since: Seq) -> Result<bool, ReadError> {
+        match row {
+            SweptRow::Entity(id) => self.0.entity_changed_since(id, since),
+            SweptRow::Relation(id) => self.0.relation_changed_since(id, since),
+        }
     }
 
     fn agent_known(&self, agent: &AgentId) -> Result<bool, ReadError> {

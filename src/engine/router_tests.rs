@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use caxton_events::conversation::{Content, ConversationEnd, ConversationEvent, Performative, Strategy};
-use caxton_events::log::{AppendError, Filter, Log, LogOptions, Series};
+use caxton_events::log::{AppendError, Batch, Filter, Log, LogOptions, Reader, Series};
 use caxton_events::{AgentId, Clock, ConversationId, Draft, Kind, Seq, Subject, SystemEvent, Timestamp};
+use caxton_projections::conversations::SYSTEM;
 use caxton_projections::talk::{TalkReader, TalkStore};
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::{Sender, bounded, never};
@@ -23,7 +24,7 @@ use super::talk::{Answer, Answered1, Done, Request, SentOutcome, SentResults, Ta
 use super::talk_fold::TalkFold;
 use super::talk_redo::Lost;
 use crate::commands::RefusalCode;
-use crate::commands::talk::{NewConversation, Numbers, Outgoing, Settings, To, Upkeep};
+use crate::commands::talk::{NewCapability, NewConversation, Numbers, Outgoing, Settings, To, Upkeep};
 
 /// Both of them, and what they stand on.
 struct Desk {
@@ -85,6 +86,8 @@ impl Desk {
             positions,
             wakers: Arc::new(Wakers::new()),
             knows_closed: false,
+            taken: 0,
+            recorded: Seq::ZERO,
         };
         let mut desk = Self { router, fold, log, talk: reader, requests, lives, _store: store, _dir: dir };
         let workspace = "lab".parse().unwrap();
@@ -118,6 +121,14 @@ impl Desk {
         }
     }
 
+    /// Decides the first two in one group, and the third while that is under way.
+    fn at_once(&mut self, [first, second, third]: [Request; 3]) {
+        self.router.decide(vec![first, second]);
+        let deferred = self.router.deferred.drain(..).chain([third]).collect();
+        self.router.decide(deferred);
+        self.go_on();
+    }
+
     /// Does something while the log takes nothing of these conversations.
     fn held(&mut self, conversations: &[&str], work: impl FnOnce(&mut Self)) {
         let subjects: Vec<Subject> =
@@ -125,13 +136,7 @@ impl Desk {
         let log = Arc::clone(&self.log);
         let erased = log.erase(&subjects, |_| {
             work(self);
-            Draft {
-                stream: "system".to_owned(),
-                actor: "system".to_owned(),
-                correlation: None,
-                causation: None,
-                event: SystemEvent::ServerStopped.into(),
-            }
+            of_server()
         });
         erased.unwrap();
     }
@@ -156,6 +161,28 @@ impl Desk {
         }
         found
     }
+}
+
+/// What somebody else records.
+fn of_server() -> Draft {
+    Draft {
+        stream: SYSTEM.to_owned(),
+        actor: SYSTEM.to_owned(),
+        correlation: None,
+        causation: None,
+        event: SystemEvent::ServerStopped.into(),
+    }
+}
+
+/// A log that has ended far behind what a desk has: whatever is read of it fails.
+fn unreadable() -> Reader {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogOptions::new([8; 16]), Arc::new(SystemClock)).unwrap();
+    let drafts = (0..100).map(|_| of_server()).collect();
+    log.append(vec![Batch::of(drafts)]).unwrap().remove(0).unwrap();
+    let reader = log.reader();
+    log.close().unwrap();
+    reader
 }
 
 fn name(name: &str) -> AgentId {
@@ -358,11 +385,15 @@ fn other_timeouts_count_from_the_last_message_and_end_a_conversation_once() {
     told(&mut opened).unwrap();
     // Each ends it earlier than the one before, the last one twelve hours after it was opened: in two hours.
     let extends = (0..=2_000).rev().map(|more| {
-        let (conversation, idle) = (id.clone(), 12 * HOUR_MILLIS + more);
-        let idle_timeout_millis = Some(idle);
-        upkeep(Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis: None }).0
+        let event = ConversationEvent::Extended {
+            conversation: id.clone(),
+            idle_timeout_millis: 12 * HOUR_MILLIS + more,
+            life_timeout_millis: 100 * HOUR_MILLIS,
+        };
+        Draft { actor: "ada".to_owned(), ..system("z".to_owned(), event) }
     });
-    desk.router.decide(extends.collect());
+    let (request, _recorded) = ask(|answer| Request::Record { drafts: extends.collect(), answer });
+    desk.router.decide(vec![request]);
     desk.fold_all();
     assert!(desk.router.deadlines.kept() < 1_200, "{}", desk.router.deadlines.kept());
     let now = SystemClock.now().unix_micros();
@@ -387,17 +418,87 @@ fn a_turn_that_sets_the_idle_time_has_it_to_answer() {
     desk.fold_all();
     told(&mut opened).unwrap();
     // By the log's clock it is ten hours old, as one whose message waited for so long.
-    let (idle_timeout_millis, life_timeout_millis) = (HOUR_MILLIS / 2, 100 * HOUR_MILLIS);
-    let event = ConversationEvent::Extended { conversation, idle_timeout_millis, life_timeout_millis };
-    let (answer, _told) = oneshot::channel();
-    desk.router.decide(vec![Request::Record { drafts: vec![system("z".to_owned(), event)], answer }]);
+    let (request, mut extended) = ask(|answer| {
+        let (idle_timeout_millis, life_timeout_millis) = (Some(HOUR_MILLIS / 2), None);
+        let wish = Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis };
+        Request::Upkeep { actor: SYSTEM.to_owned(), wish, answer }
+    });
+    desk.router.decide(vec![request]);
     desk.fold_all();
+    told(&mut extended).unwrap();
     let now = SystemClock.now().unix_micros();
     for (minutes, is_closed) in [(5, false), (40, true)] {
         desk.router.look_at_deadlines(Timestamp::from_unix_micros(now + minutes * 60_000_000));
         desk.fold_all();
         let closed = desk.recorded(&[Kind::ConversationClosed]);
         assert_eq!(closed.keys().any(|(stream, _)| stream == "z"), is_closed, "{minutes}");
+    }
+}
+
+#[test]
+fn timeouts_that_are_changed_at_the_same_moment_are_all_changed() {
+    let mut desk = Desk::new();
+    let extend = |idle_timeout_millis, life_timeout_millis| {
+        let conversation = "x".parse().unwrap();
+        upkeep(Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis })
+    };
+    let (first, mut one) = extend(Some(6 * HOUR_MILLIS), None);
+    let (second, mut two) = extend(None, Some(7 * HOUR_MILLIS));
+    let (third, mut three) = extend(Some(8 * HOUR_MILLIS), None);
+    desk.at_once([first, second, third]);
+    for answered in [&mut one, &mut two, &mut three] {
+        assert_eq!(told(answered).unwrap().recorded, 1);
+    }
+    let state = desk.talk.read();
+    let row = state.conversations.get(&"x".parse().unwrap()).unwrap();
+    assert_eq!((row.idle_timeout_millis, row.life_timeout_millis), (8 * HOUR_MILLIS, 7 * HOUR_MILLIS));
+}
+
+#[test]
+fn an_offer_that_is_changed_and_withdrawn_at_the_same_moment_loses_nothing_and_is_gone() {
+    let mut desk = Desk::new();
+    let (agent, capability) = (name("bob"), "plots".parse().unwrap());
+    let (request, mut offered) = upkeep(Upkeep::Offer(NewCapability {
+        agent: agent.clone(),
+        capability,
+        version: "1.0.0".to_owned(),
+        priority: 50,
+        metadata: None,
+        health_check_url: None,
+    }));
+    desk.router.decide(vec![request]);
+    desk.fold_all();
+    told(&mut offered).unwrap();
+    let (registration, capability) = {
+        let state = desk.talk.read();
+        let row = state.registry.registrations().next().unwrap();
+        (row.id, row.capability.clone())
+    };
+    let change = |priority, metadata: Option<&str>, url: Option<&str>| {
+        let own = |text: &str| Some(text.to_owned());
+        let (metadata, health_check_url) = (metadata.map(own), url.map(own));
+        upkeep(Upkeep::ChangeOffer { registration, priority, metadata, health_check_url })
+    };
+    let (first, mut one) = change(Some(100), None, None);
+    let (second, mut two) = change(None, Some("{}"), None);
+    let (third, mut three) = change(None, None, Some("http://bob"));
+    desk.at_once([first, second, third]);
+    for answered in [&mut one, &mut two, &mut three] {
+        told(answered).unwrap();
+    }
+    {
+        let state = desk.talk.read();
+        let row = state.registry.registration(registration).unwrap();
+        let texts = (row.metadata.as_deref(), row.health_check_url.as_deref());
+        assert_eq!((row.priority, texts), (100, (Some("{}"), Some("http://bob"))));
+    }
+    let (withdrawing, mut withdrawn) = upkeep(Upkeep::Withdraw { agent, capability });
+    let ((late, mut of_late), (later, mut of_later)) =
+        (change(Some(1), None, None), change(Some(2), None, None));
+    desk.at_once([withdrawing, late, later]);
+    told(&mut withdrawn).unwrap();
+    for answered in [&mut of_late, &mut of_later] {
+        assert_eq!(code(told(answered)), RefusalCode::RegistrationNotFound);
     }
 }
 
@@ -411,13 +512,9 @@ fn a_dead_letter_is_sent_again_once_by_two_who_ask_at_the_same_moment() {
     desk.fold_all();
     outcome(&mut sent).unwrap();
     let letter = *desk.talk.read().conversations.dead_letters().keys().next().unwrap();
-    // In one group, and in two of which the first is under way.
     let ((first, mut one), (second, mut two)) = (replay(letter, false), replay(letter, false));
     let (third, mut three) = replay(letter, false);
-    desk.router.decide(vec![first, second]);
-    let deferred = desk.router.deferred.drain(..).chain([third]).collect();
-    desk.router.decide(deferred);
-    desk.go_on();
+    desk.at_once([first, second, third]);
     outcome(&mut one).unwrap();
     assert_eq!(code(outcome(&mut two)), RefusalCode::WrongState);
     assert_eq!(code(outcome(&mut three)), RefusalCode::WrongState);
@@ -428,6 +525,39 @@ fn a_dead_letter_is_sent_again_once_by_two_who_ask_at_the_same_moment() {
     assert_eq!(code(outcome(&mut five)), RefusalCode::DeadLetterNotFound);
     let state = desk.talk.read();
     assert_eq!(state.conversations.dead_letters()[&letter].replayed.len(), 2);
+}
+
+#[test]
+fn nothing_is_decided_on_a_state_that_lacks_what_is_recorded() {
+    let mut desk = Desk::new();
+    let id = Some("018f6b3c-52aa-7c31-9d3e-0a1b2c3d4e5f".parse().unwrap());
+    let once = || send(Outgoing { id, ..message("ada", "bob", Some("x")) });
+    // The record in front of the message cannot be read, so that the message is not folded either.
+    desk.log.append(vec![Batch::of(vec![of_server()])]).unwrap().remove(0).unwrap();
+    let readable = std::mem::replace(&mut desk.fold.log, unreadable());
+    let (request, mut sent) = once();
+    desk.router.decide(vec![request]);
+    desk.fold_all();
+    let sent = outcome(&mut sent).unwrap();
+    assert_eq!((desk.said("x"), desk.talk.read().mark), (Some(0), desk.router.handed - 1));
+    for must_settle in [false, true] {
+        desk.router.must_settle = must_settle;
+        assert!(desk.router.ready(), "it waits for nothing that does not come");
+        let (again, mut refused) = once();
+        let (other, mut closed) = upkeep(close("y"));
+        desk.router.decide(vec![again, other]);
+        assert!(matches!(told(&mut refused), Err(TalkError::Unavailable { .. })));
+        assert!(matches!(told(&mut closed), Err(TalkError::Unavailable { .. })));
+    }
+    // What was told to be there is found as soon as it can be read.
+    desk.fold.log = readable;
+    desk.fold.follow();
+    assert_eq!((desk.said("x"), desk.talk.read().mark), (Some(1), desk.router.handed));
+    let (again, mut repeated) = once();
+    desk.router.decide(vec![again]);
+    desk.go_on();
+    let repeated = outcome(&mut repeated).unwrap();
+    assert_eq!((repeated.seq, repeated.replayed, desk.said("x")), (sent.seq, true, Some(1)));
 }
 
 #[test]
@@ -461,7 +591,8 @@ fn without_the_thread_that_folds_the_router_refuses_and_ends() {
     let (late, answered) = send(message("ada", "bob", None));
     requests.send(late).unwrap();
     let thread = std::thread::spawn(move || router.run());
-    assert!(answered.blocking_recv().is_err(), "who asks is told at once");
+    let told = answered.blocking_recv().unwrap();
+    assert!(matches!(told, Err(TalkError::Unavailable { .. })), "who asks is told at once: {told:?}");
     drop(requests);
     thread.join().unwrap();
     assert!(positions.get(Part::Talk).stopped.is_some());

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use caxton_events::log::{
@@ -45,6 +45,7 @@ use super::signing::{self, SigningKeyError};
 use super::start_graph::{Ends, StartedGraph, open_graph, start_memory};
 use super::start_talk::{open_talk, start_talk};
 use super::steps::StepLimits;
+use super::told;
 use super::vector_fold::{Retry, Saving, VectorFold, fold_beside};
 use super::{Engine, Inner, Recovery, SystemClock, Threads};
 use crate::commands::talk::Settings;
@@ -496,7 +497,7 @@ fn start_vectors(
         offers,
         retry: Retry::default(),
     };
-    let thread = thread::Builder::new().name("vector-fold".to_owned()).spawn(|| fold.run());
+    let thread = told::spawn("vector-fold", (Part::Vectors, positions), || fold.run());
     let thread = Some(thread.map_err(StartError::Thread)?);
     Ok(StartedVectors { semantic: Some(semantic), thread, scrub: Some(scrub) })
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use caxton_events::log::{Log, Reader};
 use caxton_events::{MemoryId, Seq};
@@ -23,6 +23,7 @@ use super::memory_writer::{Asked, Limits, MemoryWriter};
 use super::rebuild::Offer;
 use super::start::{EngineOptions, StartError, StartStep};
 use super::steps::Steps;
+use super::told;
 use crate::commands::Ids;
 use crate::failure;
 
@@ -95,6 +96,7 @@ pub(super) fn start_memory(
         Some(_) => reader.next_id().map_err(StartError::GraphRead)?,
         None => MemoryId::default(),
     };
+    let shown = Arc::clone(&positions);
     let writer = MemoryWriter {
         ids: Ids::starting_at(next),
         log,
@@ -118,7 +120,7 @@ pub(super) fn start_memory(
         nudge,
         damaged,
     };
-    let thread = thread::Builder::new().name("memory-writer".to_owned()).spawn(|| writer.run());
+    let thread = told::spawn("memory-writer", (Part::Graph, &shown), || writer.run());
     thread.map_err(StartError::Thread)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use caxton_events::Seq;
 use caxton_events::log::{Log, Reader, Series};
@@ -23,6 +23,7 @@ use super::start::{EngineOptions, StartError, StartStep};
 use super::talk::Request;
 use super::talk_fold::{TalkFold, store};
 use super::talk_redo::Lost;
+use super::told;
 use crate::commands::talk::Numbers;
 use crate::failure;
 
@@ -122,18 +123,18 @@ pub(super) fn start_talk(
         positions: Arc::clone(positions),
         wakers: Arc::clone(wakers),
         knows_closed: false,
+        taken: 0,
+        recorded: Seq::ZERO,
     };
-    let thread = |name: &str| thread::Builder::new().name(name.to_owned());
-    let fold = thread("talk-fold")
-        .spawn(move || {
-            // Dropped in whatever way the thread ends: the router then waits for it no longer.
-            let _lives = lives;
-            fold.run();
-        })
-        .map_err(StartError::Thread)?;
-    let router = thread("message-router").spawn(|| router.run()).map_err(StartError::Thread)?;
-    let store = thread("talk-store")
-        .spawn(move || store(talk_store, &stop, &store_scrubs))
-        .map_err(StartError::Thread)?;
+    let at = (Part::Talk, positions);
+    let fold = told::spawn("talk-fold", at, move || {
+        // Dropped in whatever way the thread ends: the router then waits for it no longer.
+        let _lives = lives;
+        fold.run();
+    });
+    let fold = fold.map_err(StartError::Thread)?;
+    let router = told::spawn("message-router", at, || router.run()).map_err(StartError::Thread)?;
+    let store = told::spawn("talk-store", at, move || store(talk_store, &stop, &store_scrubs));
+    let store = store.map_err(StartError::Thread)?;
     Ok(Talking { requests, nudge, router, fold, store, stop_store, scrub, scrub_store })
 }

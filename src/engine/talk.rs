@@ -7,6 +7,7 @@ use caxton_events::log::{AppendError, Filter, ReadError};
 use caxton_events::{
     AgentId, ConversationEvent, ConversationId, Draft, Event, Kind, MessageId, Record, Seq, Timestamp,
 };
+use caxton_projections::view::Part;
 use crossbeam_channel::TrySendError;
 use tokio::sync::oneshot;
 
@@ -81,6 +82,15 @@ pub enum TalkError {
     /// The server is stopping. Nothing was written.
     #[error("the server is stopping")]
     Stopped,
+    /// Agents and conversations lack what is recorded of them, and nothing is decided on that. Nothing was written: try again when
+    /// they go on.
+    #[error("projection {name} has stopped: {error}; nothing was written")]
+    Unavailable {
+        /// Which one.
+        name: &'static str,
+        /// What it said.
+        error: String,
+    },
     /// The log failed.
     #[error("could not record the command")]
     Log(#[source] AppendError),
@@ -113,6 +123,15 @@ impl Request {
             Self::Send { wishes, .. } => wishes.len(),
             Self::Record { drafts, .. } => drafts.len(),
             Self::Upkeep { .. } | Self::Replay { .. } => 1,
+        }
+    }
+
+    /// Tells who asks why nothing comes of it.
+    pub(super) fn refuse(self, error: TalkError) {
+        match self {
+            Self::Send { answer, .. } | Self::Replay { answer, .. } => drop(answer.send(Err(error))),
+            Self::Upkeep { answer, .. } => drop(answer.send(Err(error))),
+            Self::Record { answer, .. } => drop(answer.send(Err(error))),
         }
     }
 }
@@ -265,7 +284,10 @@ impl Engine {
         match sender.try_send(request(answer)) {
             Ok(()) => Ok(answered),
             Err(TrySendError::Full(_)) => Err(TalkError::Overloaded),
-            Err(TrySendError::Disconnected(_)) => Err(TalkError::Stopped),
+            Err(TrySendError::Disconnected(_)) => Err(match self.ended(Part::Talk) {
+                Some((name, error)) => TalkError::Unavailable { name, error },
+                None => TalkError::Stopped,
+            }),
         }
     }
 

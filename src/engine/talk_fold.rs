@@ -49,6 +49,10 @@ pub(super) struct TalkFold {
     pub(super) wakers: Arc<Wakers>,
     /// Whether it was told that the log is closed.
     pub(super) knows_closed: bool,
+    /// Number of the last group that was taken.
+    pub(super) taken: u64,
+    /// The last record of these groups.
+    pub(super) recorded: Seq,
 }
 
 impl TalkFold {
@@ -87,7 +91,7 @@ impl TalkFold {
     fn adopt(&mut self, offer: Offer<talk::TalkFold>) {
         if offer.fold.checkpoint() > self.talk.checkpoint() {
             self.follow();
-            let goes_on = self.positions.get(Part::Talk).stopped.is_none() && self.log.closed().is_none();
+            let goes_on = self.positions.standstill(Part::Talk).is_none() && self.log.closed().is_none();
             if goes_on && offer.fold.checkpoint() > self.talk.checkpoint() {
                 self.offered = Some(offer);
                 return;
@@ -126,14 +130,24 @@ impl TalkFold {
             }
         }
         // Also when a batch failed: what follows must not wait for it.
+        self.taken = group.number;
+        self.mark();
+    }
+
+    /// Tells the router that the groups so far are folded, which then forgets what it decided. Not while a record of theirs could
+    /// not be folded: the state lacks it, and a number that was used would be taken for a new one.
+    fn mark(&mut self) {
         let checkpoint = self.talk.checkpoint();
-        self.talk.fold_marked(&[], checkpoint, group.number);
+        if checkpoint >= self.recorded {
+            self.talk.fold_marked(&[], checkpoint, self.taken);
+        }
     }
 
     /// Folds a batch that is durable, and wakes who waits for messages.
     pub(super) fn placed(&mut self, drafts: Vec<Draft>, appended: &Appended, mark: u64) -> Vec<Record> {
         let records: Vec<Record> = appended.records(drafts).collect();
         telemetry::talk_recorded(&records);
+        self.recorded = self.recorded.max(appended.last);
         let checkpoint = self.talk.checkpoint();
         if checkpoint.next() < appended.first
             && let Err(error) = self.pass_to(appended.first.previous())
@@ -160,7 +174,7 @@ impl TalkFold {
     }
 
     /// Follows the log while no group is under way.
-    fn follow(&mut self) {
+    pub(super) fn follow(&mut self) {
         if !self.groups.is_empty() {
             return;
         }
@@ -172,7 +186,10 @@ impl TalkFold {
             return;
         }
         match catch_up(&self.log, &mut self.talk, &mut |_, _| ()) {
-            Ok(seq) => self.positions.advance(Part::Talk, seq),
+            Ok(seq) => {
+                self.mark();
+                self.positions.advance(Part::Talk, seq);
+            }
             Err(error) => self.stopped(&failure::chain(&error)),
         }
     }
@@ -180,7 +197,7 @@ impl TalkFold {
     fn stopped(&mut self, error: &str) {
         if let Some(closed) = self.log.closed() {
             self.cut_off(&closed);
-        } else if self.positions.get(Part::Talk).stopped.is_none() {
+        } else if self.positions.standstill(Part::Talk).is_none() {
             tracing::error!(projection = Part::Talk.name(), %error, "a projection has stopped");
             self.positions.stop(Part::Talk, error.to_owned());
         }
@@ -195,7 +212,7 @@ impl TalkFold {
                 "the log is closed: nothing is written until the cause is removed and the server is restarted"
             );
         }
-        if self.log.head().seq > self.talk.checkpoint() && self.positions.get(Part::Talk).stopped.is_none() {
+        if self.log.head().seq > self.talk.checkpoint() && self.positions.standstill(Part::Talk).is_none() {
             self.positions.stop(Part::Talk, closed.to_string());
         }
     }

@@ -160,21 +160,9 @@ pub(super) fn fold_beside<T>(vectors: Option<&mut Vectors>, log: &Reader, work: 
     })
 }
 
-/// Tells who waits for the vectors when their thread panics.
-struct Told(Arc<Positions>);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.stop(Part::Vectors, "its thread panicked; restart the server".to_owned());
-        }
-    }
-}
-
 impl VectorFold {
     /// Works until the engine stops; then saves. What is not folded by then is folded at the next start.
     pub(super) fn run(mut self) {
-        let _told = Told(Arc::clone(&self.positions));
         while !self.stopping.load(Ordering::Relaxed) {
             if let Ok((erased, answer)) = self.scrubs.try_recv() {
                 // Who asked may have gone; the next start asks again.

@@ -52,6 +52,12 @@ fn a_stopped_directory_is_backed_up_added_to_verified_and_restored() {
     let told = String::from_utf8(restored.stdout).unwrap();
     assert!(told.contains("every hash fits") && told.contains("graph rebuilt up to"), "{told}");
     assert!(!told.contains("at the first start"), "what is built now waits for nothing: {told}");
+    let again = path("again");
+    let both = json(&["--json", "restore", "--from", &backup, "--to", &again, "--rebuild", "--keyword-only"]);
+    assert_eq!(both["restored"]["head"], second["head"], "{both}");
+    let names: Vec<_> =
+        both["projections"].as_array().unwrap().iter().map(|one| &one["projection"]).collect();
+    assert_eq!(names, ["graph", "talk"], "{both}");
     let there = ["--keyword-only", "--data-dir", &other];
     check(&[&["projection", "verify"][..], &there].concat(), &["graph at", "talk at"]);
     check(&[&["log", "verify"][..], &there].concat(), &[second["head"]["root"].as_str().unwrap()]);
@@ -103,6 +109,8 @@ fn a_point_in_time_leaves_out_what_came_later_and_gets_another_id() {
     assert!(!Path::new(&gone).exists());
     // What a restore that was killed left is no obstacle.
     fs::create_dir_all(dir.path().join("gone.restoring/graph")).unwrap();
+    check_failure(&["restore", "--from", &backup, "--to", &gone], 5, "was not left by a restore");
+    fs::write(dir.path().join("gone.restoring/restored.json.part"), "").unwrap();
     check(&["restore", "--from", &backup, "--to", &gone], &["restored", "built at the first start"]);
     assert!(!dir.path().join("gone.restoring").exists());
 }

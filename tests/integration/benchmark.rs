@@ -175,7 +175,8 @@ fn a_running_server_is_measured_where_it_is() {
     let output = dir.path().join("results.json");
     let measure = || {
         let args = "benchmark memory --entities 20 --relations 0 --search-queries 5 --no-progress --target";
-        let args: Vec<&str> = args.split(' ').chain([&*url, "--output", output.to_str().unwrap()]).collect();
+        let args: Vec<&str> =
+            args.split(' ').chain([&*url, "--force", "--output", output.to_str().unwrap()]).collect();
         check(&args, &["keyword search", "what this run leaves on the server has r"]);
     };
     measure();
@@ -261,20 +262,40 @@ fn agents_that_were_made_on_a_running_server_are_removed_when_it_is_interrupted(
     assert_eq!(agents_of(&server), 0);
 }
 
+/// Writes the results of a run with these figures; answers where.
+fn written(dir: &Path, name: &str, figures: &[(&str, f64)]) -> String {
+    let figure =
+        |(name, value): &(&str, f64)| json!({"name": name, "value": value, "unit": "ms", "better": "lower"});
+    let results = json!({
+        "format": 1, "benchmark": "memory", "settings": [], "target": null, "version": "0",
+        "started_at": "2026-01-01T00:00:00Z", "parts": [],
+        "machine": {"processor": "p", "cores": 2, "memory_bytes": 1, "system": "s"},
+        "figures": figures.iter().map(figure).collect::<Vec<_>>(),
+    });
+    let path = dir.join(name);
+    fs::write(&path, results.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_figure_that_the_current_run_lacks_ends_with_1() {
+    let dir = TempDir::new().unwrap();
+    let (search, walk) = (("search p99", 10.0), ("graph walk p99", 1.0));
+    let both = written(dir.path(), "both.json", &[search, walk]);
+    let one = written(dir.path(), "one.json", &[search]);
+    let lacks = ["benchmark", "compare", &both, &one];
+    check_failure(&lacks, 1, "1 of the base are not in the current run: graph walk p99;");
+    check(
+        &[&lacks[..], &["--allow-missing"]].concat(),
+        &["only the base has graph walk p99", "no regression"],
+    );
+    check(&["benchmark", "compare", &one, &both], &["only the current run has graph walk p99"]);
+}
+
 #[test]
 fn two_runs_are_compared_and_what_became_worse_ends_with_1() {
     let dir = TempDir::new().unwrap();
-    let write = |name: &str, p99: f64| {
-        let results = json!({
-            "format": 1, "benchmark": "memory", "settings": [], "target": null, "version": "0",
-            "started_at": "2026-01-01T00:00:00Z", "parts": [],
-            "machine": {"processor": "p", "cores": 2, "memory_bytes": 1, "system": "s"},
-            "figures": [{"name": "search p99", "value": p99, "unit": "ms", "better": "lower"}],
-        });
-        let path = dir.path().join(name);
-        fs::write(&path, results.to_string()).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
+    let write = |name: &str, p99: f64| written(dir.path(), name, &[("search p99", p99)]);
     let (base, worse, better) =
         (write("base.json", 10.0), write("worse.json", 12.0), write("better.json", 8.0));
     check(
@@ -384,7 +405,13 @@ fn what_cannot_be_measured_is_refused_by_name() {
         ),
         ("memory --target http://127.0.0.1:9/api/v1", "leave it out: http://127.0.0.1:9"),
         ("scenario storm", "possible values: peak, sustained, burst"),
-        ("compare a b --threshold x", "must be a share from 0 to 10"),
+        ("compare a b --threshold x", "must be a share from 0 to less than 1"),
+        ("compare a b --threshold 1", "no rate falls by more than all of it"),
+        ("storage --duration 18446744073709551615s", "'--duration <TIME>': must be 30 days at the most"),
+        ("system --find-limits --ramp-up 31d", "'--ramp-up <TIME>': must be 30 days at the most"),
+        ("scenario burst --duration 24s", "too short for a burst"),
+        ("scenario burst --duration 601s", "is told by the second; give 10m or less"),
+        ("memory --output same --html same", "--output and --html both name same; name two files"),
         ("memory --connections 0", "--connections"),
         ("memory --ramp-up 1s", "--ramp-up has no effect here"),
         ("embeddings --connections 2", "--connections has no effect here: --parallel-threads"),
@@ -465,7 +492,8 @@ fn in_folder(folder: &Path) -> Vec<PathBuf> {
 /// A benchmark that writes a memory, and the address of its server, which has its folder in `dir`.
 fn serving(dir: &Path, output: &Path, html: &Path) -> (Child, String) {
     let mut run = caxton()
-        .args(["--keyword-only", "benchmark", "memory", "--entities", "100000", "--no-progress", "--dir"])
+        .args(["--keyword-only", "benchmark", "memory", "--entities", "100000", "--no-progress", "--force"])
+        .arg("--dir")
         .arg(dir)
         .arg("--output")
         .arg(output)

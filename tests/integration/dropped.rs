@@ -36,6 +36,10 @@ fn the_command_line_refuses_what_was_dropped_and_says_what_an_answer_lacks() {
     ] {
         check_failure(&[args, &here].concat(), 5, &says);
     }
+    for flag in ["--from-seq", "--to-seq"] {
+        let says = format!("{} is #{gone}, and the log begins at #{first}: what was before", &flag[2..]);
+        check_failure(&[&["replay", flag, &gone][..], &here].concat(), 2, &says);
+    }
     let says = format!("--from-seq: the log begins at record #{first}, what lies before was dropped");
     let undo = ["memory", "undo", "--from-seq", "1", "--to-seq", &gone];
     check_failure(&[&undo[..], &here].concat(), 5, &says);

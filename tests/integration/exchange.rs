@@ -328,6 +328,29 @@ fn what_agents_said_becomes_tables() {
 }
 
 #[test]
+fn tables_of_what_was_said_end_at_the_record_that_is_asked_for() {
+    let server = Server::start();
+    let say = |sender: &str, content: &str| {
+        let body = json!({"performative": "INFORM", "sender": sender, "receiver": "bob", "content": content});
+        assert!((200..300).contains(&server.post("/messages", &body).status), "{body}");
+    };
+    server.post("/agents", &json!({"agent_id": "bob"})).expect(201);
+    say("ada", "tea is ready");
+    let seq = server.engine.log().head().seq.0;
+    let tables = |query: &str| {
+        let table = |name| server.get(&format!("/conversations/export?table={name}{query}")).expect(200).body;
+        ["agents", "conversations", "messages"].map(table)
+    };
+    let through = format!("&through={seq}");
+    let then = tables(&through);
+    say("eve", "and so are the cups");
+    assert_eq!(tables(&through), then);
+    assert!(tables("").iter().zip(&then).all(|(now, then)| now.len() > then.len()));
+    let beyond = server.get("/conversations/export?table=agents&through=99999");
+    assert_eq!(beyond.problem(422, "VALIDATION_ERROR")["field"], "through");
+}
+
+#[test]
 fn what_was_erased_is_in_no_export_and_the_log_is_the_same_elsewhere() {
     let server = Server::start();
     server.entity("engine", "Machine", &["a secret that goes"]);

@@ -169,6 +169,25 @@ fn what_cannot_be_forked_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn what_a_newer_caxton_wrote_is_neither_written_to_nor_forked() {
+    let (_place, parent, fork) = dirs();
+    add(&parent, "one", "text");
+    let log = Path::new(&parent).join("events.redb");
+    let before = fs::read(&log).unwrap();
+    fs::write(Path::new(&parent).join("FORMAT"), "99\n").unwrap();
+    for command in [
+        &["log", "fork", "--to", &fork][..],
+        &["log", "detach"],
+        &["log", "drop", "--before", "2"],
+        &["projection", "rebuild", "graph", "talk"],
+    ] {
+        check_failure(&[command, &["--data-dir", &parent]].concat(), 1, "has data format \"99\"");
+    }
+    assert!(fs::read(&log).unwrap() == before && !Path::new(&fork).exists());
+    assert!(!Path::new(&parent).join("sealed").exists());
+}
+
+#[test]
 fn a_fork_whose_shared_file_is_lost_says_so() {
     let (_place, parent, fork) = dirs();
     add(&parent, "one", "text");

@@ -36,29 +36,11 @@ pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Makes the names in `dir` and below last.
 pub(super) fn sync_tree(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            sync_tree(&path)?;
+        let entry = entry?;
+        // A link leads to what is not below.
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
         }
     }
     File::open(dir)?.sync_all()
-}
-
-/// Removes what is in `dir` and below and is not `named`.
-pub(super) fn remove_unnamed(dir: &Path, named: &dyn Fn(&Path) -> bool) -> io::Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            remove_unnamed(&path, named)?;
-            // One that still holds something stays.
-            let _ = fs::remove_dir(&path);
-        } else if !named(&path) {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::disk::is_plain;
 use super::format::PartKind;
-use super::source::Extra;
+use super::source::{Extra, Extras};
 
 /// Name of the file that says which format a data directory has.
 const FORMAT_FILE: &str = "FORMAT";
@@ -38,22 +39,32 @@ pub struct ExtraError {
     pub source: io::Error,
 }
 
-/// Reads them all. What is not there is left out; what cannot be read is an error.
+/// Reads them all. What is not there is left out; what cannot be read is an error; what no backup can name is told.
 ///
 /// # Errors
 ///
 /// [`ExtraError`].
-pub fn extras(places: &Places) -> Result<Vec<Extra>, ExtraError> {
-    let mut found = Vec::new();
-    found.extend(file(PartKind::Format, &places.data_dir.join(FORMAT_FILE), FORMAT_FILE)?);
+pub fn extras(places: &Places) -> Result<Extras, ExtraError> {
+    let mut found = Extras::default();
+    found.files.extend(file(PartKind::Format, &places.data_dir.join(FORMAT_FILE), FORMAT_FILE)?);
     if let Some(config) = &places.config {
         let name = config.file_name().map_or("caxton.yaml".into(), |name| name.to_string_lossy());
-        found.extend(file(PartKind::Config, config, &name)?);
+        if is_plain(&name) {
+            found.files.extend(file(PartKind::Config, config, &name)?);
+        } else {
+            found.left_out.push(unnamable(Path::new(&*name)));
+        }
     }
     if let Some(agents) = &places.agents {
         folder(agents, "", DEPTH_MAX, &mut found)?;
     }
     Ok(found)
+}
+
+/// What is told of a file or folder whose name cannot stand in a backup.
+fn unnamable(name: &Path) -> String {
+    let name = name.to_string_lossy();
+    format!("{name:?}: its name is not UTF-8 or holds a \\; rename it")
 }
 
 /// The key that signs heads, where there is one.
@@ -81,7 +92,7 @@ fn file(kind: PartKind, path: &Path, name: &str) -> Result<Option<Extra>, ExtraE
 }
 
 /// The files in `dir` and below, by name; hidden ones are editors' and are left out.
-fn folder(dir: &Path, below: &str, depth: usize, found: &mut Vec<Extra>) -> Result<(), ExtraError> {
+fn folder(dir: &Path, below: &str, depth: usize, found: &mut Extras) -> Result<(), ExtraError> {
     let failed = |source| ExtraError { path: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -93,16 +104,24 @@ fn folder(dir: &Path, below: &str, depth: usize, found: &mut Vec<Extra>) -> Resu
         .map_err(failed)?;
     paths.sort();
     for path in paths {
-        let Some(name) =
-            path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'))
-        else {
+        let name = path.file_name().unwrap_or_default();
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let Some(name) = name.to_str().filter(|name| is_plain(name)) else {
+            found.left_out.push(unnamable(&Path::new(below).join(name)));
             continue;
         };
         let name = format!("{below}{name}");
         if !path.is_dir() {
-            found.extend(file(PartKind::Agent, &path, &name)?);
+            found.files.extend(file(PartKind::Agent, &path, &name)?);
         } else if depth > 0 {
             folder(&path, &format!("{name}/"), depth - 1, found)?;
+        } else {
+            let told = format!(
+                "{name:?}: it lies below {DEPTH_MAX} folders, and no deeper one is looked into; move it up"
+            );
+            found.left_out.push(told);
         }
     }
     Ok(())

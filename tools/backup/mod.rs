@@ -10,21 +10,24 @@
 //! Reading order: [`format`](mod@format) (the files), [`frames`] (what a backup is sent as), [`source()`] and [`extras()`] (a log and its
 //! files as frames), [`begin()`] (frames to a folder), [`check()`], [`restore()`].
 
+mod beside;
 mod check;
 mod disk;
 mod extras;
 pub mod format;
 mod frames;
+mod left;
 mod receive;
 mod restore;
 mod source;
 #[cfg(test)]
 mod tests;
 
+pub use beside::empty_but;
 pub use check::{CheckError, Checked, Problem, check};
 pub use extras::{ExtraError, Places, extras, signing_key};
 pub use format::{Manifest, ManifestError, Part, PartKind, read_manifest};
 pub use frames::FrameError;
 pub use receive::{Added, ReceiveError, Receiver, begin};
-pub use restore::{RestoreError, RestoreOptions, Restored, Until, empty_but, restore};
-pub use source::{Extra, Frames, SourceError, Wanted, source};
+pub use restore::{RestoreError, RestoreOptions, Restored, Until, restore};
+pub use source::{Extra, Extras, Frames, SourceError, Wanted, source};

@@ -8,19 +8,20 @@ use caxton_events::log::{End, ReadError, open::data_dir_around};
 use caxton_events::{Seq, Timestamp};
 use serde::Serialize;
 
-use super::disk::{create_private, is_plain, remove_unnamed, sync_tree, write_private};
+use super::disk::{create_private, is_plain, sync_tree, write_private};
 use super::format::{
-    BackupHead, FILES_DIR, LOCK_FILE, LOG_DIR, MANIFEST_FILE, MANIFEST_PART, Made, Manifest, ManifestError,
-    Part, PartKind, Run, read_manifest,
+    BackupHead, FILES_DIR, LOCK_FILE, LOG_DIR, MANIFEST_FILE, Made, Manifest, ManifestError, Part, PartKind,
+    Run, read_manifest,
 };
 use super::frames::{Frame, FrameError, MAGIC, read_magic};
+use super::left::{self, is_all_there_is};
 use super::source::{Begin, Extra, FileHead, Wanted};
 use crate::counted::counted;
 
 /// Bytes after which a run goes on in another file.
 const RUN_BYTES: u64 = 256 << 20;
 /// Files that are named to people at the most.
-const KEPT_SHOWN: usize = 5;
+const SHOWN_MAX: usize = 5;
 
 /// Why a backup was not made or added to. What was there before is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,14 @@ pub enum ReceiveError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that came has a name that cannot stand in a backup.
+    #[error(
+        "{name:?} is no name that a backup can have for a file; rename the file; nothing was added to the backup"
+    )]
+    Name {
+        /// The name, as it is in its folder.
+        name: String,
+    },
     /// A file could not be written.
     #[error("could not write {} (is there space?); nothing was added to the backup", path.display())]
     Io {
@@ -126,11 +135,13 @@ pub struct Added {
     pub files: usize,
     /// Those of them that are as they were the last time, because this time brought none of their kind.
     pub kept: Vec<String>,
+    /// Files and folders beside the log that are not in it, and what to do about each.
+    pub left_out: Vec<String>,
 }
 
 impl std::fmt::Display for Added {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { dir, after, head, events, bytes, bytes_in_all, files, kept } = self;
+        let Self { dir, after, head, events, bytes, bytes_in_all, files, kept, left_out } = self;
         write!(
             f,
             "{}: {} behind {after} up to {}, {bytes} bytes written, read back and verified; {bytes_in_all} bytes and {} in all\n\
@@ -141,13 +152,24 @@ impl std::fmt::Display for Added {
             counted(*files as u64, "file"),
             head.root
         )?;
-        if kept.is_empty() {
-            return Ok(());
+        if !kept.is_empty() {
+            let shown = listed(kept, ", ");
+            write!(f, "\nkept from the time before, because this time brought none of the kind: {shown}")?;
         }
-        let shown = kept.iter().take(KEPT_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-        write!(f, "\nkept from the time before, because this time brought none of the kind: {shown}")?;
-        let more = kept.len().saturating_sub(KEPT_SHOWN);
-        if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+        if left_out.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\nnot in the backup: {}", listed(left_out, "\n  "))
+        }
+    }
+}
+
+/// The first of these, and how many more there are.
+fn listed(all: &[String], between: &str) -> String {
+    let shown = all.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(between);
+    match all.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -189,18 +211,11 @@ pub fn begin(dir: &Path) -> Result<Receiver, ReceiveError> {
 
 /// Refuses a folder with something else in it, before anything is put there.
 fn refuse_foreign(dir: &Path) -> Result<(), ReceiveError> {
-    let io = |source| ReceiveError::Io { path: dir.to_owned(), source };
-    // What an attempt that was cut short left is ours.
-    let ours = |name: &str| [LOCK_FILE, LOG_DIR, FILES_DIR, MANIFEST_PART].contains(&name);
-    let mut foreign = false;
-    for entry in fs::read_dir(dir).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        if name == MANIFEST_FILE {
-            return Ok(());
-        }
-        foreign |= !name.to_str().is_some_and(ours);
-    }
-    if foreign { Err(ReceiveError::Foreign { dir: dir.to_owned() }) } else { Ok(()) }
+    let is_backup = || fs::symlink_metadata(dir.join(MANIFEST_FILE)).is_ok();
+    let is_free = is_backup()
+        || is_all_there_is(dir).map_err(|source| ReceiveError::Io { path: dir.to_owned(), source })?;
+    // Asked again: who holds the lock may have made it one meanwhile.
+    if is_free || is_backup() { Ok(()) } else { Err(ReceiveError::Foreign { dir: dir.to_owned() }) }
 }
 
 /// The manifest of the backup in `dir`, where there is one. One that cannot be read is not taken for none.
@@ -277,7 +292,7 @@ impl Receiver {
         if done.is_err()
             && let Ok(now) = there(&self.dir)
         {
-            let _ = self.tidy(&[self.manifest.as_ref(), now.as_ref()]);
+            let _ = left::remove(&self.dir, &[self.manifest.as_ref(), now.as_ref()]);
         }
         done
     }
@@ -393,7 +408,7 @@ impl Receiver {
         }
         manifest.write(&self.dir).map_err(failed)?;
         // What no manifest names any more costs room and nothing else.
-        let _ = self.tidy(&[Some(&manifest)]);
+        let _ = left::remove(&self.dir, &[Some(&manifest)]);
         let head = manifest.head.clone();
         Ok(Added {
             dir: self.dir.clone(),
@@ -404,6 +419,7 @@ impl Receiver {
             bytes_in_all: manifest.parts.iter().map(|part| part.bytes).sum(),
             files,
             kept,
+            left_out: begin.left_out,
         })
     }
 
@@ -413,29 +429,14 @@ impl Receiver {
         let path = format!("{FILES_DIR}/{number}/{folder}{name}");
         let place = self.dir.join(&path);
         let io = |source| ReceiveError::Io { path: place.clone(), source };
-        // A name that leads out of the folder is none that a file of a data directory has.
+        // One that leads out of the folder, too: no file of a data directory has it.
         if !is_plain(&name) {
-            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "it has no plain name")));
+            return Err(ReceiveError::Name { name });
         }
         fs::create_dir_all(place.parent().unwrap_or(&self.dir)).map_err(io)?;
         write_private(&place, &content).map_err(io)?;
         let blake3 = blake3::hash(&content).to_string();
         Ok(Part { path, kind, name, bytes: content.len() as u64, blake3, run: None })
-    }
-
-    /// Removes what none of the manifests names.
-    fn tidy(&self, manifests: &[Option<&Manifest>]) -> io::Result<()> {
-        let named = |path: &Path| {
-            let mut parts = manifests.iter().flatten().flat_map(|manifest| &manifest.parts);
-            parts.any(|part| self.dir.join(&part.path) == path)
-        };
-        for folder in [LOG_DIR, FILES_DIR] {
-            remove_unnamed(&self.dir.join(folder), &named)?;
-        }
-        match fs::remove_file(self.dir.join(MANIFEST_PART)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 }
 

@@ -1,28 +1,26 @@
 //! A data directory made of a backup, whole or up to a point: built beside its place, and put there by one rename.
 
 use std::fmt;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use caxton_events::log::open::lock;
 use caxton_events::log::{
-    BuildError, DirLock, Head, KEYS_FILE, KeysError, LOCK_FILE, LogBuild, OpenError, OrdersError,
-    StoredBlock, follow_orders, take_keys,
+    BuildError, Head, KEYS_FILE, KeysError, LogBuild, OpenError, OrdersError, StoredBlock, follow_orders,
+    take_keys,
 };
 use caxton_events::{Clock, Seq, Timestamp};
 use serde::Serialize;
 
+use super::beside::{MARKER_FILE, MARKER_PART, begin_beside, beside, discard, is_taken, put_in_place};
 use super::check::{Problem, missing, walk};
 use super::disk::{can_be_named, is_plain, sync_tree, write_private};
 use super::format::{BackupHead, Manifest, ManifestError, PartKind, read_manifest};
 use super::frames::Frame;
 use crate::counted::counted;
 
-/// Name of the file that says where a directory came from.
-const MARKER_FILE: &str = "restored.json";
 /// Name that the configuration of the backup gets: it is not the one in effect unless somebody says so.
 const CONFIG_FILE: &str = "restored-config.yaml";
 
@@ -156,6 +154,28 @@ pub enum RestoreError {
         /// The directory.
         to: PathBuf,
     },
+    /// Where the directory is built first there is something that no restore left.
+    #[error(
+        "{} is not empty and was not left by a restore, and the directory would be built there before it gets its name; move it, or \
+         restore to another directory",
+        path.display()
+    )]
+    InTheWay {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An earlier restore to the same directory ended when all was built, before the names were changed.
+    #[error(
+        "{} was restored whole by an earlier attempt that ended before it got its name; look at its {MARKER_FILE}, and give it \
+         the name {}, or remove it and restore again",
+        path.display(), to.display()
+    )]
+    Unnamed {
+        /// The folder.
+        path: PathBuf,
+        /// The directory.
+        to: PathBuf,
+    },
     /// The position is behind the end of the backup.
     #[error("{until} is not in the backup, which ends at {head}; choose a position from 1 to {}", head.0)]
     Beyond {
@@ -259,21 +279,6 @@ pub fn restore(
     done
 }
 
-/// The folder that the directory for `to` is built in, locked and with nothing else in it: two that build there would mix. What one
-/// left that was killed is removed.
-fn begin_beside(beside: &Path, to: &Path) -> Result<DirLock, RestoreError> {
-    let locked = lock(beside);
-    if matches!(locked, Err(OpenError::Locked { .. })) {
-        return Err(RestoreError::Underway { to: to.to_owned() });
-    }
-    let locked = locked?;
-    // One that was left may have been made for others to read.
-    let emptied = empty_but(beside, LOCK_FILE)
-        .and_then(|()| fs::set_permissions(beside, Permissions::from_mode(0o700)));
-    emptied.map_err(|source| RestoreError::Io { path: beside.to_owned(), source })?;
-    Ok(locked)
-}
-
 fn build(
     from: &Path,
     manifest: &Manifest,
@@ -312,8 +317,13 @@ fn build(
         "from_log_id": restored.from_log_id, "log_id": restored.log_id, "head": restored.head,
         "backup_head": restored.backup_head, "at": restored.at,
     });
-    let text = format!("{marker:#}\n");
-    write_private(&dir.join(MARKER_FILE), text.as_bytes()).and_then(|()| sync_tree(dir)).map_err(io)?;
+    // It gets its name when all else lasts, and in one step.
+    let (part, text) = (dir.join(MARKER_PART), format!("{marker:#}\n"));
+    let marked = write_private(&part, text.as_bytes())
+        .and_then(|()| sync_tree(dir))
+        .and_then(|()| fs::rename(&part, dir.join(MARKER_FILE)))
+        .and_then(|()| fs::File::open(dir)?.sync_all());
+    marked.map_err(io)?;
     Ok(restored)
 }
 
@@ -413,146 +423,4 @@ fn copy_files(from: &Path, manifest: &Manifest, dir: &Path) -> Result<usize, Res
         count += 1;
     }
     Ok(count)
-}
-
-/// Whether something is in the way.
-fn is_taken(dir: &Path) -> io::Result<bool> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Gives the new directory its name; where the one before went. Between the two renames of a directory that is moved aside a
-/// crash leaves both under other names, and none is lost. `step` comes before each change of a name: what it fails with is
-/// taken for the end of the process.
-fn put_in_place(
-    beside: &Path,
-    to: &Path,
-    taken: bool,
-    step: &mut dyn FnMut() -> io::Result<()>,
-) -> io::Result<Option<PathBuf>> {
-    let aside = if taken { Some(free_name(to)) } else { None };
-    step()?;
-    // An empty directory is replaced by the rename that follows.
-    if let Some(aside) = &aside {
-        fs::rename(to, aside)?;
-        step()?;
-    }
-    if let Err(error) = fs::rename(beside, to) {
-        if let Some(aside) = &aside {
-            fs::rename(aside, to)?;
-        }
-        return Err(error);
-    }
-    step()?;
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-    fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-    Ok(aside)
-}
-
-/// The first free name of `dir.before-restore-1`, `-2`, ….
-fn free_name(dir: &Path) -> PathBuf {
-    let mut number = 1_u32;
-    loop {
-        let path = beside(dir, &format!("before-restore-{number}"));
-        if !path.exists() {
-            return path;
-        }
-        number += 1;
-    }
-}
-
-/// The folder with this ending beside `dir`.
-fn beside(dir: &Path, ending: &str) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or(std::ffi::OsStr::new("data")).to_os_string();
-    name.push(".");
-    name.push(ending);
-    dir.with_file_name(name)
-}
-
-/// Removes what is in a folder, but for the file `kept`, which says whose it is should this be broken off.
-///
-/// # Errors
-///
-/// What the system said; some may be gone.
-pub fn empty_but(dir: &Path, kept: &str) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name() == kept {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a folder whose lock is held. What another puts there, once the lock's file is gone, stays.
-fn discard(dir: &Path) -> io::Result<()> {
-    empty_but(dir, LOCK_FILE)?;
-    fs::remove_file(dir.join(LOCK_FILE))?;
-    fs::remove_dir(dir)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-    use std::fs;
-    use std::io;
-    use std::path::Path;
-
-    use super::{beside, put_in_place};
-
-    fn put(dir: &Path, what: &str) {
-        fs::create_dir_all(dir).unwrap();
-        fs::write(dir.join("file"), what).unwrap();
-    }
-
-    fn held(dir: &Path) -> Option<String> {
-        fs::read_to_string(dir.join("file")).ok()
-    }
-
-    /// The process ends before each change of a name: both directories are there whole, under their own name or the one
-    /// that says what they are.
-    #[test]
-    fn a_restore_that_ends_at_any_step_loses_neither_directory() {
-        for taken in [false, true] {
-            let mut whole = false;
-            for end in 0..5 {
-                let dir = tempfile::tempdir().unwrap();
-                let to = dir.path().join("data");
-                let new = beside(&to, "restoring");
-                put(&new, "new");
-                if taken {
-                    put(&to, "old");
-                } else {
-                    fs::create_dir(&to).unwrap();
-                }
-                let mut steps = 0;
-                let ended = put_in_place(&new, &to, taken, &mut || {
-                    steps += 1;
-                    if steps > end { Err(io::Error::other("the process ends")) } else { Ok(()) }
-                });
-                whole |= ended.is_ok();
-                let aside = held(&beside(&to, "before-restore-1"));
-                let found = (held(&to), held(&new), aside);
-                let (old, none) = (Some("old".to_owned()).filter(|_| taken), None);
-                let new = Some("new".to_owned());
-                let expected = [
-                    (old.clone(), new.clone(), none.clone()),
-                    (none.clone(), new.clone(), old.clone()),
-                    (new, none, old),
-                ];
-                assert!(expected.contains(&found), "step {end}: {found:?}");
-                assert!(ended.is_err() || found == expected[2], "step {end}: {found:?}");
-            }
-            assert!(whole, "five steps are more than there are");
-        }
-    }
 }

@@ -32,6 +32,21 @@ pub struct Extra {
     pub content: Vec<u8>,
 }
 
+/// The files that go with the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extras {
+    /// Those that are taken.
+    pub files: Vec<Extra>,
+    /// What is left out, and what to do about it: a line for people each.
+    pub left_out: Vec<String>,
+}
+
+impl From<Vec<Extra>> for Extras {
+    fn from(files: Vec<Extra>) -> Self {
+        Self { files, left_out: Vec::new() }
+    }
+}
+
 /// Why a backup was not begun, or broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -90,6 +105,9 @@ pub(super) struct Begin {
     pub(super) public_key: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) forks: Vec<ForkedFrom>,
+    /// Files that are there and do not come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) left_out: Vec<String>,
 }
 
 /// What a file is.
@@ -121,7 +139,7 @@ pub struct Frames {
 pub fn source(
     reader: &Reader,
     wanted: &Wanted,
-    extras: Vec<Extra>,
+    extras: Extras,
     signer: Option<&Signer>,
 ) -> Result<Frames, SourceError> {
     let head = reader.head();
@@ -142,9 +160,10 @@ pub fn source(
         checkpoint: signer.map(|signer| signer.sign(head).to_string()),
         public_key: signer.map(|signer| signer.public_key().to_string()),
         forks: reader.origin().map_err(ReadError::from)?.forks,
+        left_out: extras.left_out,
     };
     let mut front = VecDeque::from([Frame::Begin(json(&begin)).encode()]);
-    for Extra { kind, name, content } in extras {
+    for Extra { kind, name, content } in extras.files {
         front.push_back(Frame::File(json(&FileHead { kind, name }), content).encode());
     }
     let stretch = Some(reader.stretch(end, head.seq));
@@ -207,7 +226,7 @@ mod tests {
     use caxton_events::log::{Batch, IdempotencyKey, Log, LogOptions};
     use caxton_events::{Clock, Draft, SystemEvent, Timestamp};
 
-    use super::{Frame, KEYS_MAX, Wanted, source};
+    use super::{Extras, Frame, KEYS_MAX, Wanted, source};
 
     struct Noon;
 
@@ -237,7 +256,7 @@ mod tests {
         for appended in log.append((0..count).map(batch).collect()).unwrap() {
             appended.unwrap();
         }
-        let mut frames = source(&log.reader(), &Wanted::default(), Vec::new(), None).unwrap();
+        let mut frames = source(&log.reader(), &Wanted::default(), Extras::default(), None).unwrap();
         let mut found = 0;
         while let Some(frame) = frames.next() {
             assert!(frames.keys.len() < KEYS_MAX);

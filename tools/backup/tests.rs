@@ -4,6 +4,7 @@
 
 mod forks;
 mod kept;
+mod left;
 mod places;
 
 use std::fs;
@@ -18,8 +19,8 @@ use caxton_events::{Clock, Draft, MemoryEvent, MemoryId, Seq, Subject, SystemEve
 use tempfile::TempDir;
 
 use super::{
-    Added, CheckError, Extra, Manifest, ManifestError, PartKind, ReceiveError, RestoreError, RestoreOptions,
-    Restored, Until, begin, check, read_manifest, restore, source,
+    Added, CheckError, Extra, Extras, Manifest, ManifestError, PartKind, ReceiveError, RestoreError,
+    RestoreOptions, Restored, Until, begin, check, read_manifest, restore, source,
 };
 
 /// A clock that moves by a second at each look.
@@ -92,7 +93,7 @@ impl Fixture {
     }
 
     fn stream(&self, wanted: &super::Wanted) -> Vec<u8> {
-        let frames = source(&self.log.reader(), wanted, Self::extras(), None).unwrap();
+        let frames = source(&self.log.reader(), wanted, Self::extras().into(), None).unwrap();
         frames.flat_map(Result::unwrap).collect()
     }
 
@@ -349,7 +350,7 @@ fn a_backup_is_added_to_from_its_own_log_alone() {
     let other = Fixture::new();
     other.append(3);
     let wanted = begin(&fixture.backup()).unwrap().wanted();
-    let error = source(&other.log.reader(), &wanted, Vec::new(), None).err().unwrap();
+    let error = source(&other.log.reader(), &wanted, Extras::default(), None).err().unwrap();
     assert!(matches!(error, super::SourceError::Beyond { .. }), "{error}");
     // The same number of events, and one of them another.
     let dir = tempfile::tempdir().unwrap();
@@ -367,7 +368,7 @@ fn a_backup_is_added_to_from_its_own_log_alone() {
         }])])
         .unwrap();
     third.append(2);
-    let error = source(&third.log.reader(), &wanted, Vec::new(), None).err().unwrap();
+    let error = source(&third.log.reader(), &wanted, Extras::default(), None).err().unwrap();
     assert!(matches!(error, super::SourceError::OtherHistory { after: Seq(5) }), "{error}");
     // A folder with something else in it is left alone, and one that is being written too.
     assert!(matches!(begin(&fixture.dir.path().join("data")), Err(ReceiveError::Foreign { .. })));
@@ -428,7 +429,9 @@ fn one_restore_at_a_time_is_made_to_a_directory_and_what_a_killed_one_left_is_re
     fixture.add();
     let (to, beside) = (fixture.dir.path().join("other"), fixture.dir.path().join("other.restoring"));
     fs::create_dir_all(beside.join("graph")).unwrap();
-    fs::write(beside.join("left"), "x").unwrap();
+    for left in ["left", "LOCK", "restored.json.part"] {
+        fs::write(beside.join(left), "x").unwrap();
+    }
     let options =
         RestoreOptions { until: Until::End, force: false, new_log_id: [9; 16], keys: None, at: NOW };
     let mut second = Vec::new();

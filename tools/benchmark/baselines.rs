@@ -92,7 +92,8 @@ struct Found {
 }
 
 /// Reads what criterion kept below `dir` under these baselines, as one run: the samples of several baselines, of one round
-/// each, follow each other in this order. Each benchmark becomes a figure, the median time of an iteration.
+/// each, follow each other in this order. A baseline that is named twice is one round: twice the same would look as if rounds never
+/// differed. Each benchmark becomes a figure, the median time of an iteration.
 ///
 /// # Errors
 ///
@@ -108,18 +109,22 @@ pub fn read_criterion(dir: &Path, baselines: &[&str]) -> Result<Results, Criteri
             found: known.into_iter().map(str::to_owned).collect(),
         });
     }
-    let mut micros: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut micros: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
     let mut started_at = None;
-    for baseline in baselines {
+    for (at, baseline) in baselines.iter().enumerate() {
+        if baselines[..at].contains(baseline) {
+            continue;
+        }
         for Found { folder, .. } in found.iter().filter(|found| found.baseline == **baseline) {
             let Benchmark { full_id } = read(&folder.join("benchmark.json"))?;
-            micros.entry(full_id).or_default().extend(samples(&folder.join("sample.json"))?);
+            micros.entry(full_id).or_default().push(samples(&folder.join("sample.json"))?);
             let written = modified(&folder.join("sample.json"))?;
             started_at = Some(started_at.map_or(written, |first: Timestamp| first.min(written)));
         }
     }
-    let figure = |(name, micros): (String, Vec<f64>)| {
-        Figure::new(name, super::results::median(&micros), UNIT, Better::Lower).over(micros).by_median()
+    let figure = |(name, rounds): (String, Vec<Vec<f64>>)| {
+        let median = super::results::median(&rounds.concat());
+        Figure::new(name, median, UNIT, Better::Lower).over_rounds(rounds).by_median()
     };
     Ok(Results {
         format: FORMAT,

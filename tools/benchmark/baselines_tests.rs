@@ -42,6 +42,34 @@ fn rounds_follow_each_other() {
     put(dir.path(), "x", "head-2", &[30_000.0]);
     let results = read_criterion(dir.path(), &["head-1", "head-2"]).unwrap();
     assert_eq!(results.figures[0].samples, [1.0, 2.0, 3.0]);
+    assert_eq!(results.figures[0].rounds, [2, 1]);
+    // A round that is named again is the same round.
+    let one = read_criterion(dir.path(), &["head-1", "head-1"]).unwrap();
+    assert_eq!(one.figures[0].samples, [1.0, 2.0]);
+    assert!(one.figures[0].rounds.is_empty());
+}
+
+#[test]
+fn rounds_that_differ_as_much_from_each_other_make_nothing_sure() {
+    let dir = TempDir::new().unwrap();
+    let around = |nanos: f64| -> Vec<f64> { (0..20).map(|n| nanos + f64::from((n * 7) % 11)).collect() };
+    for (at, [base, head, slow]) in
+        [[10_000.0, 11_000.0, 20_000.0], [9_000.0, 13_000.0, 20_500.0], [11_000.0, 11_200.0, 19_500.0]]
+            .into_iter()
+            .enumerate()
+    {
+        for (name, nanos) in [("base", base), ("head", head), ("slow", slow)] {
+            put(dir.path(), "x", &format!("{name}-{at}"), &around(nanos));
+        }
+    }
+    let run = |name: &str| {
+        let rounds = [0, 1, 2].map(|at| format!("{name}-{at}"));
+        read_criterion(dir.path(), &rounds.each_ref().map(String::as_str)).unwrap()
+    };
+    for (name, verdict) in [("head", Verdict::Unsure), ("slow", Verdict::Regression)] {
+        let found = compare(&run("base"), &run(name), 0.1).unwrap();
+        assert_eq!((found.changes[0].verdict, found.changes[0].values), (verdict, (3, 3)), "{name}: {found}");
+    }
 }
 
 #[test]

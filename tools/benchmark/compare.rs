@@ -1,9 +1,13 @@
 //! What became worse between two runs, and how sure that is.
 //!
 //! A figure has regressed when it is worse by more than the threshold and the interval of its change lies on the side of what is
-//! worse: it does not reach across "no change", nor lie beyond it. The interval comes from the stretches of both runs by a
-//! moving-block bootstrap (H. R. Künsch, "The Jackknife and the Bootstrap for General Stationary Observations", 1989): stretches
-//! that follow each other resemble each other, so they are drawn in blocks. It is the same for the same two files.
+//! worse: it does not reach across "no change", nor lie beyond it.
+//!
+//! Stretches that follow each other resemble each other, so a run is cut into a few pieces, which do less so, and the interval
+//! comes from how far the middles of these lie apart (batch means; B. Schmeiser, "Batch Size Effects in the Analysis of Simulation
+//! Output", 1982). Rounds are such pieces by themselves. Few pieces say little, which the quantiles of Student's distribution
+//! account for, with the degrees of freedom of B. L. Welch (1947) and the bounds of a ratio by E. C. Fieller (1954). The test
+//! `equal_runs_are_rarely_told_apart` counts how often the interval is wrong.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write as _};
@@ -12,16 +16,25 @@ use serde::Serialize;
 
 use super::results::{Better, Figure, Middle, Results, Setting, median};
 
-/// Draws of the bootstrap.
-const DRAWS: usize = 2_000;
-/// Stretches that a figure must have for an interval.
-const SAMPLES_MIN: usize = 5;
+/// Fewer stretches than this are cut into two pieces: in more of them, neighbours would resemble each other too much.
+const THREE_PIECES_FROM: usize = 8;
+/// Pieces that a run is cut into at the most: more of them make the interval hardly narrower.
+const PIECES_MAX: usize = 10;
+/// Beyond how many standard errors 2.5 % lie on either side, by degrees of freedom (Student's distribution).
+const QUANTILES: [(f64, f64); 8] = [
+    (1.0, 12.706),
+    (2.0, 4.303),
+    (3.0, 3.182),
+    (4.0, 2.776),
+    (6.0, 2.447),
+    (10.0, 2.228),
+    (20.0, 2.086),
+    (f64::INFINITY, 1.960),
+];
 /// Figures up to which a comment shows all of them at once.
 const SHOWN_MAX: usize = 12;
 /// Names of figures that an error tells.
 const NAMES_SHOWN: usize = 4;
-/// Share of draws that lie outside on either side: 95 % lie inside.
-const OUTSIDE: f64 = 0.025;
 
 /// What came of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,7 +44,7 @@ pub enum Verdict {
     Regression,
     /// Better beyond the threshold, and not by chance.
     Improvement,
-    /// Beyond the threshold, but the interval reaches across "no change" or lies on its other side.
+    /// Beyond the threshold, but the interval reaches across "no change" or lies on its other side, or there is too little to tell.
     Unsure,
     /// Within the threshold, or less than what counts for this figure.
     Same,
@@ -53,8 +66,10 @@ pub struct Change {
     pub change_percent: Option<f64>,
     /// The same in words, as in `+20.0 %`, and `up from 0.000` where there is no share.
     pub told: String,
-    /// Within which the change lies, in percent, 95 %; `None` with too few stretches.
+    /// Within which the change lies, in percent, 95 %; `None` of single values, of too few, and where the base may as well be 0.
     pub interval_percent: Option<(f64, f64)>,
+    /// How many values that comes from, of the base and now: stretches or samples, or rounds where a run has several.
+    pub values: (usize, usize),
     /// What that means.
     pub verdict: Verdict,
 }
@@ -68,8 +83,10 @@ pub struct Comparison {
     pub threshold: f64,
     /// Figures of both.
     pub changes: Vec<Change>,
-    /// Figures that only one of them has.
+    /// Figures that only one of them has, those of the base first.
     pub unmatched: Vec<String>,
+    /// Those of them that the base has: whether they became worse is not known.
+    pub missing: Vec<String>,
     /// What makes the two hard to compare: another machine, other flags.
     pub differences: Vec<String>,
 }
@@ -78,6 +95,14 @@ impl Comparison {
     /// Figures that became worse.
     pub fn regressions(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.verdict == Verdict::Regression)
+    }
+
+    /// What is said of each figure that only one of them has.
+    fn alone(&self) -> impl Iterator<Item = String> {
+        self.unmatched.iter().enumerate().map(|(at, name)| {
+            let which = if at < self.missing.len() { "base" } else { "current run" };
+            format!("only the {which} has {name}")
+        })
     }
 
     /// As Markdown, for a comment on a change.
@@ -108,8 +133,8 @@ impl Comparison {
         for difference in &self.differences {
             let _ = write!(text, "\n- {difference}");
         }
-        for name in &self.unmatched {
-            let _ = write!(text, "\n- only one run has {name}");
+        for alone in self.alone() {
+            let _ = write!(text, "\n- {alone}");
         }
         let _ = writeln!(
             text,
@@ -142,9 +167,12 @@ fn digits(value: f64) -> String {
 }
 
 fn interval(change: &Change) -> String {
-    change
-        .interval_percent
-        .map_or_else(|| "one value each".to_owned(), |(low, high)| format!("{low:+.1} … {high:+.1} %"))
+    match (change.interval_percent, change.values) {
+        (Some((low, high)), _) => format!("{low:+.1} … {high:+.1} %"),
+        (None, (0 | 1, 0 | 1)) => "one value each".to_owned(),
+        (None, (0 | 1, _) | (_, 0 | 1)) => "too few values".to_owned(),
+        (None, _) => "no bounds".to_owned(),
+    }
 }
 
 const fn word(verdict: Verdict) -> &'static str {
@@ -179,7 +207,7 @@ impl fmt::Display for Comparison {
             }
         }
         self.differences.iter().try_for_each(|difference| writeln!(f, "{difference}"))?;
-        self.unmatched.iter().try_for_each(|name| writeln!(f, "only one run has {name}"))?;
+        self.alone().try_for_each(|alone| writeln!(f, "{alone}"))?;
         match self.regressions().count() {
             0 => write!(f, "no regression beyond {:.0} %", self.threshold * 100.0),
             count => write!(f, "{count} beyond {:.0} % worse", self.threshold * 100.0),
@@ -238,7 +266,8 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Sets two runs side by side. `threshold`: the share from which a change counts, 0 to 1.
+/// Sets two runs side by side. `threshold`: the share from which a change counts, from 0 to less than 1: a rate that fell to
+/// nothing has lost no more than all of it.
 ///
 /// # Errors
 ///
@@ -255,6 +284,7 @@ pub fn compare(base: &Results, current: &Results, threshold: f64) -> Result<Comp
             None => unmatched.push(before.name.clone()),
         }
     }
+    let missing = unmatched.clone();
     let is_new =
         |now: &&Figure| !base.figures.iter().any(|before| before.name == now.name && before.unit == now.unit);
     unmatched.extend(current.figures.iter().filter(is_new).map(|now| now.name.clone()));
@@ -263,7 +293,8 @@ pub fn compare(base: &Results, current: &Results, threshold: f64) -> Result<Comp
         return Err(CompareError::NothingInCommon { base: names(base), current: names(current) });
     }
     let benchmark = current.benchmark.clone();
-    Ok(Comparison { benchmark, threshold, changes, unmatched, differences: differences(base, current) })
+    let differences = differences(base, current);
+    Ok(Comparison { benchmark, threshold, changes, unmatched, missing, differences })
 }
 
 /// The benchmark that was run, as in `memory` and `scenario peak`: each scenario is a load of its own.
@@ -312,11 +343,7 @@ fn differences(base: &Results, current: &Results) -> Vec<String> {
 
 fn change(before: &Figure, now: &Figure, threshold: f64) -> Change {
     let (ratio, grew) = (ratio(before.value, now.value), now.value > before.value);
-    let enough = before.samples.len().min(now.samples.len()) >= SAMPLES_MIN;
-    let interval = enough.then(|| bootstrapped(before, now)).flatten();
-    // Across "no change" it may be chance. On the other side of it, the middle of the stretches went where the figure did not: a
-    // percentile of all operations is another number than the mean of those of the stretches.
-    let is_sure = interval.is_none_or(|(low, high)| if grew { low > 1.0 } else { high < 1.0 });
+    let Evidence { values, interval, is_sure } = evidence(before, now, grew);
     let counts = (now.value - before.value).abs() >= before.least_change.max(now.least_change);
     let beyond = counts && (ratio - 1.0).abs() > threshold;
     let verdict = match (beyond, is_sure, grew == (before.better == Better::Higher)) {
@@ -340,6 +367,7 @@ fn change(before: &Figure, now: &Figure, threshold: f64) -> Change {
         change_percent,
         told,
         interval_percent: interval.map(|(low, high)| (percent(low), percent(high))),
+        values,
         verdict,
     }
 }
@@ -355,52 +383,118 @@ fn ratio(before: f64, now: f64) -> f64 {
     }
 }
 
-/// Within which the ratio of the two lies; `None` where the one before is not above 0 in every draw.
-fn bootstrapped(before: &Figure, now: &Figure) -> Option<(f64, f64)> {
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
-    let mut ratios: Vec<f64> = (0..DRAWS)
-        .filter_map(|_| {
-            let (now, before) = (drawn(now, &mut chance), drawn(before, &mut chance));
-            (before > 0.0).then(|| now / before)
-        })
-        .filter(|ratio| ratio.is_finite())
-        .collect();
-    if ratios.len() < DRAWS {
+/// What speaks for a change.
+struct Evidence {
+    values: (usize, usize),
+    /// Within which the ratio of the two lies.
+    interval: Option<(f64, f64)>,
+    is_sure: bool,
+}
+
+/// How sure it is that a figure changed, where it `grew` or became smaller.
+fn evidence(before: &Figure, now: &Figure, grew: bool) -> Evidence {
+    // Samples of a round have in common what differs between rounds: they say nothing about that, however many there are.
+    let in_rounds = before.rounds.len().max(now.rounds.len()) > 1;
+    let (pieces_before, pieces_now) = (pieces(before, in_rounds), pieces(now, in_rounds));
+    let values = if in_rounds {
+        (pieces_before.len(), pieces_now.len())
+    } else {
+        (before.samples.len(), now.samples.len())
+    };
+    let (Some(before), Some(now)) =
+        (Estimate::of(before, &pieces_before, in_rounds), Estimate::of(now, &pieces_now, in_rounds))
+    else {
+        return Evidence { values, interval: None, is_sure: values.0.max(values.1) <= 1 };
+    };
+    let (of_before, of_now) = (before.variance.powi(2), now.variance.powi(2));
+    let variance = before.variance + now.variance;
+    let quantile = quantile(variance.powi(2) / (of_before / before.degrees + of_now / now.degrees));
+    let (margin, growth) = (quantile * variance.sqrt(), now.middle - before.middle);
+    // Below the margin it may be chance. Beyond it, but the other way, the middle of the stretches went where the figure did not: a
+    // percentile of all operations is another number than the mean of those of the stretches.
+    let is_sure = if grew { growth > margin } else { growth < -margin };
+    Evidence { values, interval: bounds(&before, &now, quantile), is_sure }
+}
+
+/// The samples of a figure in pieces: its rounds, or parts of the run.
+fn pieces(figure: &Figure, in_rounds: bool) -> Vec<&[f64]> {
+    let samples = figure.samples.as_slice();
+    if !in_rounds {
+        let count = match samples.len() {
+            few @ ..THREE_PIECES_FROM => few.min(2),
+            many => many.isqrt().clamp(3, PIECES_MAX),
+        };
+        let at = |piece: usize| piece * samples.len() / count;
+        return (0..count).map(|piece| &samples[at(piece)..at(piece + 1)]).collect();
+    }
+    let mut rest = samples;
+    let rounds = figure.rounds.iter().map(|len| {
+        let (round, behind) = rest.split_at((*len).min(rest.len()));
+        rest = behind;
+        round
+    });
+    let rounds: Vec<&[f64]> = rounds.filter(|round| !round.is_empty()).collect();
+    if rounds.is_empty() { vec![samples] } else { rounds }
+}
+
+/// The middle of what a figure has samples of.
+struct Estimate {
+    middle: f64,
+    /// Square of its standard error.
+    variance: f64,
+    /// Degrees of freedom that this is known with.
+    degrees: f64,
+}
+
+impl Estimate {
+    /// From pieces; `None` of fewer than two, which do not tell how far they lie apart.
+    fn of(figure: &Figure, pieces: &[&[f64]], in_rounds: bool) -> Option<Self> {
+        if pieces.len() < 2 {
+            return None;
+        }
+        let middles: Vec<f64> = pieces.iter().map(|piece| middle(figure.middle, piece)).collect();
+        let (count, mean) = (middles.len() as f64, mean(&middles));
+        let squares: f64 = middles.iter().map(|middle| (middle - mean).powi(2)).sum();
+        let middle = if in_rounds { mean } else { middle(figure.middle, &figure.samples) };
+        Some(Self { middle, variance: squares / (count - 1.0) / count, degrees: count - 1.0 })
+    }
+}
+
+fn middle(which: Middle, values: &[f64]) -> f64 {
+    match which {
+        Middle::Mean => mean(values),
+        Middle::Median => median(values),
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Within which the ratio of the two lies; `None` where the one before is not surely above 0: there is no end to it then.
+fn bounds(before: &Estimate, now: &Estimate, quantile: f64) -> Option<(f64, f64)> {
+    let (ratio, share) = (now.middle / before.middle, (quantile / before.middle).powi(2));
+    let (of_before, of_now) = (before.variance * share, now.variance * share);
+    let room = 1.0 - of_before;
+    if before.middle <= 0.0 || room <= 0.0 {
         return None;
     }
-    ratios.sort_by(f64::total_cmp);
-    let at = |share: f64| ratios[((ratios.len() - 1) as f64 * share).round() as usize];
-    Some((at(OUTSIDE), at(1.0 - OUTSIDE)))
+    let half = (of_before * ratio * ratio + of_now * room).sqrt();
+    let (low, high) = ((ratio - half) / room, (ratio + half) / room);
+    // What is not below 0 has lost all of it at the most.
+    let low = if now.middle >= 0.0 { low.max(0.0) } else { low };
+    (low.is_finite() && high.is_finite()).then_some((low, high))
 }
 
-/// The middle of as many samples, drawn in blocks that follow each other.
-fn drawn(figure: &Figure, chance: &mut Chance) -> f64 {
-    let samples = &figure.samples;
-    let block = (samples.len() as f64).sqrt().ceil() as usize;
-    let starts = samples.len() - block + 1;
-    let mut drawn = Vec::with_capacity(samples.len() + block);
-    while drawn.len() < samples.len() {
-        let start = chance.below(starts);
-        drawn.extend_from_slice(&samples[start..start + block]);
-    }
-    drawn.truncate(samples.len());
-    match figure.middle {
-        Middle::Mean => drawn.iter().sum::<f64>() / drawn.len() as f64,
-        Middle::Median => median(&drawn),
-    }
-}
-
-/// Numbers that are the same in each run (xorshift64*, S. Vigna, 2016).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
-        ((u128::from(drawn) * bound as u128) >> 64) as usize
-    }
+/// The quantile for so many degrees of freedom: between two of the table it goes about as one divided by them.
+fn quantile(degrees: f64) -> f64 {
+    // No number where nothing lies apart: any quantile will do then.
+    let degrees = degrees.max(1.0);
+    let mut steps = QUANTILES.iter().zip(QUANTILES.iter().skip(1));
+    let between = steps.find(|(_, (more, _))| degrees <= *more);
+    between.map_or(f64::INFINITY, |((fewer, wide), (more, narrow))| {
+        narrow + (wide - narrow) * (1.0 / degrees - 1.0 / more) / (1.0 / fewer - 1.0 / more)
+    })
 }
 
 #[cfg(test)]

@@ -54,6 +54,155 @@ fn a_change_counts_beyond_the_threshold_and_in_its_direction() {
     }
 }
 
+/// Numbers that are the same in each run of a test (xorshift64*, S. Vigna, 2016).
+struct Chance(u64);
+
+impl Chance {
+    /// From 0 to 1.
+    fn share(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// About normal, around 0 with a deviation of 1.
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.share()).sum::<f64>() - 6.0
+    }
+
+    /// So many normal numbers, each of which has this share of the one before.
+    fn series(&mut self, count: usize, resembles: f64) -> Vec<f64> {
+        let mut last = self.normal();
+        let mut next = || {
+            let following = resembles * last + (1.0 - resembles * resembles).sqrt() * self.normal();
+            std::mem::replace(&mut last, following)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// So many values around one, each deviating by this share of it.
+    fn around(&mut self, value: f64, share: f64, count: usize, resembles: f64) -> Vec<f64> {
+        self.series(count, resembles).iter().map(|normal| value * (1.0 + share * normal)).collect()
+    }
+}
+
+/// A figure that is the mean of its samples.
+fn mean_of(samples: Vec<f64>) -> Figure {
+    let mean = samples.iter().sum::<f64>() / samples.len() as f64;
+    Figure::new("x", mean, "ms", Better::Lower).over(samples)
+}
+
+/// In which share of so many comparisons this came out.
+fn how_often(
+    pairs: u32,
+    threshold: f64,
+    wanted: &[Verdict],
+    mut pair: impl FnMut(&mut Chance) -> (Figure, Figure),
+) -> f64 {
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let found = (0..pairs).filter(|_| {
+        let (base, current) = pair(&mut chance);
+        let found = compare(&results(vec![base]), &results(vec![current]), threshold).unwrap();
+        wanted.contains(&found.changes[0].verdict)
+    });
+    found.count() as f64 / f64::from(pairs)
+}
+
+const SURE: [Verdict; 2] = [Verdict::Regression, Verdict::Improvement];
+
+#[test]
+fn equal_runs_are_rarely_told_apart() {
+    for count in [2, 5, 8, 16, 30, 100] {
+        for (resembles, share) in [(0.0, 0.07), (0.5, 0.09), (0.8, 0.3)] {
+            let run = |chance: &mut Chance| mean_of(chance.around(100.0, 0.1, count, resembles));
+            let found = how_often(1_000, 0.0, &SURE, |chance| (run(chance), run(chance)));
+            assert!(found <= share, "{count} stretches, {resembles}: {found}");
+        }
+        let heavy =
+            |chance: &mut Chance| mean_of(chance.series(count, 0.0).into_iter().map(f64::exp).collect());
+        let found = how_often(1_000, 0.0, &SURE, |chance| (heavy(chance), heavy(chance)));
+        assert!(found <= 0.07, "{count} stretches with a long tail: {found}");
+    }
+}
+
+#[test]
+fn a_change_that_is_there_is_found() {
+    let slower = |count| {
+        how_often(500, 0.1, &[Verdict::Regression], |chance| {
+            (mean_of(chance.around(100.0, 0.05, count, 0.0)), mean_of(chance.around(120.0, 0.05, count, 0.0)))
+        })
+    };
+    for count in [8, 10, 30, 100] {
+        assert!(slower(count) >= 0.97, "{count} stretches: {}", slower(count));
+    }
+    // Twice as long is found in few, too.
+    let twice = how_often(500, 0.1, &[Verdict::Regression], |chance| {
+        (mean_of(chance.around(100.0, 0.02, 3, 0.0)), mean_of(chance.around(200.0, 0.02, 3, 0.0)))
+    });
+    assert!(twice >= 0.97, "{twice}");
+}
+
+#[test]
+fn what_differs_between_rounds_is_no_change() {
+    /// Rounds, each around a middle of its own.
+    fn run(chance: &mut Chance, value: f64, rounds: usize) -> Figure {
+        let rounds: Vec<Vec<f64>> = (0..rounds)
+            .map(|_| {
+                let middle = value * (1.0 + 0.05 * chance.normal());
+                chance.around(middle, 0.02, 20, 0.0)
+            })
+            .collect();
+        let mean = rounds.iter().flatten().sum::<f64>() / rounds.iter().flatten().count() as f64;
+        Figure::new("x", mean, "µs", Better::Lower).over_rounds(rounds).by_median()
+    }
+    for rounds in [2, 3, 5] {
+        let equal =
+            how_often(1_000, 0.0, &SURE, |chance| (run(chance, 100.0, rounds), run(chance, 100.0, rounds)));
+        assert!(equal <= 0.07, "{rounds} rounds: {equal}");
+    }
+    let slower = |chance: &mut Chance| (run(chance, 100.0, 5), run(chance, 130.0, 5));
+    assert!(how_often(500, 0.1, &[Verdict::Regression], slower) >= 0.97);
+    // Several rounds beside one say nothing of how far rounds of that one lie apart.
+    let found =
+        how_often(1, 0.1, &[Verdict::Unsure], |chance| (run(chance, 100.0, 5), run(chance, 200.0, 1)));
+    assert!(found > 0.5);
+}
+
+#[test]
+fn a_base_that_may_be_nothing_makes_nothing_sure() {
+    let rate = |value: f64, samples: &[f64]| {
+        Figure::new("message rate", value, "1/s", Better::Higher).over(samples.iter().copied())
+    };
+    let base = rate(62.5, &[0.0, 0.0, 250.0, 0.0, 0.0, 0.0, 0.0, 250.0]);
+    let current = rate(50.0, &[0.0, 0.0, 0.0, 250.0, 0.0, 0.0, 0.0, 0.0, 250.0, 0.0]);
+    let found = compared(base, current);
+    assert_eq!((found.changes[0].verdict, found.changes[0].values), (Verdict::Unsure, (8, 10)), "{found}");
+    assert!(found.to_string().contains("no bounds"), "{found}");
+    // A rate that falls to nothing for good is no chance.
+    let stopped = compared(rate(100.0, &[99.0, 101.0].repeat(5)), rate(0.0, &[0.0; 10]));
+    assert_eq!(stopped.changes[0].verdict, Verdict::Regression, "{stopped}");
+    assert_eq!(stopped.changes[0].interval_percent, Some((-100.0, -100.0)));
+}
+
+#[test]
+fn a_value_beside_several_is_too_little() {
+    let of = |value: f64, count: usize| {
+        Figure::new("x", value, "ms", Better::Lower).over(std::iter::repeat_n(value, count))
+    };
+    for (base, now, verdict, told) in [
+        (1, 30, Verdict::Unsure, "too few values"),
+        (30, 0, Verdict::Unsure, "too few values"),
+        (1, 1, Verdict::Regression, "one value each"),
+        (0, 1, Verdict::Regression, "one value each"),
+        (2, 2, Verdict::Regression, "+100.0 … +100.0 %"),
+    ] {
+        let found = compared(of(10.0, base), of(20.0, now));
+        assert_eq!(found.changes[0].verdict, verdict, "{base} {now}");
+        assert!(found.to_string().contains(told) && found.markdown().contains(told), "{found}");
+    }
+}
+
 #[test]
 fn what_may_be_chance_is_no_regression() {
     let noisy = |value| figure("x", value, Better::Higher, 3.0);
@@ -155,6 +304,10 @@ fn what_cannot_be_compared_is_told() {
     now.target = Some("http://127.0.0.1:1".to_owned());
     let found = compare(&base, &now, 0.1).unwrap();
     assert_eq!(found.unmatched, ["gone", "new"]);
+    assert_eq!(found.missing, ["gone"]);
+    for told in ["only the base has gone", "only the current run has new"] {
+        assert!(found.to_string().contains(told) && found.markdown().contains(told), "{found}");
+    }
     assert_eq!(found.differences.len(), 2, "{:?}", found.differences);
     base.target = Some("http://127.0.0.1:2".to_owned());
     (base.profile, now.profile) = (Some("release".to_owned()), Some("debug".to_owned()));

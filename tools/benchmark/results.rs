@@ -265,6 +265,9 @@ pub struct Figure {
     /// The same number for each stretch of the run, in order: from these comes the interval of a comparison.
     #[serde(default)]
     pub samples: Vec<f64>,
+    /// How many of them are of each round, where they are of several: a round is a run of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<usize>,
     /// Which middle of them the number is.
     #[serde(default)]
     pub middle: Middle,
@@ -288,6 +291,7 @@ impl Figure {
             unit: unit.to_owned(),
             better,
             samples: Vec::new(),
+            rounds: Vec::new(),
             middle: Middle::Mean,
             target: None,
             grade: None,
@@ -300,6 +304,13 @@ impl Figure {
     pub fn over(mut self, samples: impl IntoIterator<Item = f64>) -> Self {
         self.samples = samples.into_iter().collect();
         self
+    }
+
+    /// With samples of several rounds, one behind the other; those of a single round are as those of a run.
+    #[must_use]
+    pub fn over_rounds(mut self, rounds: Vec<Vec<f64>>) -> Self {
+        self.rounds = if rounds.len() > 1 { rounds.iter().map(Vec::len).collect() } else { Vec::new() };
+        self.over(rounds.into_iter().flatten())
     }
 
     /// As the median of its samples.
@@ -383,7 +394,7 @@ pub enum ReadError {
 }
 
 /// Reads what a run left behind: a results file, or what criterion kept in a folder as `DIR`, its last run, `DIR:BASELINE` or
-/// `DIR:ROUND,ROUND`.
+/// `DIR:ROUND,ROUND`, where each round counts once.
 ///
 /// # Errors
 ///

@@ -75,9 +75,11 @@ pub enum RangeError {
     },
     /// What was there was dropped.
     #[error(
-        "from-seq is {found}, and the log begins at {first}: what was before was dropped; give a later position"
+        "{name} is {found}, and the log begins at {first}: what was before was dropped; give a later position"
     )]
     Dropped {
+        /// The flag.
+        name: &'static str,
         /// What was given.
         found: Seq,
         /// The first position that is left.
@@ -141,16 +143,14 @@ impl Range {
         if head == Seq::ZERO {
             return Err(RangeError::Empty);
         }
+        let first = reader.first().map_err(ReadError::from)?;
         for (name, given) in [("from-seq", self.from), ("to-seq", self.to)] {
             match given {
                 Some(Seq::ZERO) => return Err(RangeError::Zero { name }),
                 Some(found) if found > head => return Err(RangeError::Beyond { name, found, head }),
+                Some(found) if found < first => return Err(RangeError::Dropped { name, found, first }),
                 Some(_) | None => (),
             }
-        }
-        let first = reader.first().map_err(ReadError::from)?;
-        if let Some(found) = self.from.filter(|from| *from < first) {
-            return Err(RangeError::Dropped { found, first });
         }
         let (from, until) = (self.from.unwrap_or(first), self.to.unwrap_or(head));
         if from > until {

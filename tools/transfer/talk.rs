@@ -85,8 +85,8 @@ impl TalkTable {
     }
 }
 
-/// An export of one table, piece by piece. What comes after it was begun is not in it; agents and conversations are as they
-/// are when their piece is made.
+/// An export of one table, piece by piece. What began after its last record is not in it; agents and conversations that began
+/// before are as they are when their piece is made.
 #[derive(Debug)]
 pub struct TalkExport {
     talk: TalkReader,

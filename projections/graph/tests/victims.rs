@@ -1,6 +1,6 @@
 //! What a cleanup would remove first.
 
-use caxton_events::{MemoryEvent, MemoryId, Timestamp};
+use caxton_events::{MemoryEvent, MemoryId, Seq, Timestamp};
 
 use super::{Fixture, Story};
 use crate::graph::FILE_NAME;
@@ -30,9 +30,38 @@ fn the_last_change_or_use_of_an_entity_says_how_recent_it_is() {
     let used = |id| (id == three).then(|| Timestamp::from_unix_micros(9_000));
     assert_eq!(ids(&reader.least_recent(2, used).unwrap()), [four.0, one.0], "who is read stays");
     assert!(reader.least_recent(0, unused).unwrap().is_empty());
-    let latest = reader.least_recent(2, unused).unwrap()[1].key;
-    let changed = reader.changed_since(&[one, four, gone], Timestamp::from_unix_micros(latest)).unwrap();
-    assert_eq!(changed, [one, gone], "who has changed since and who is gone");
+}
+
+#[test]
+fn a_row_has_changed_since_whatever_was_recorded_of_it_then() {
+    let mut story = Story::default();
+    let names = ["still", "noted", "shorter", "renamed"];
+    let [still, noted, shorter, renamed] = names.map(|name| story.entity("global", name, "thing"));
+    let [kept, gone] = ["kept", "soon gone"].map(|text| story.note(shorter, text));
+    let [firm, loose] = ["first", "second"].map(|kind| story.relate(still, noted, kind, 0.5));
+    let since = Fixture::told(&story, 100).graph.reader().checkpoint().unwrap();
+    story.note(noted, "of interest");
+    story.tell(MemoryEvent::ObservationRemoved { id: gone, entity: shorter });
+    story.rename(renamed, "other");
+    story.tell(MemoryEvent::RelationRemoved { id: loose });
+    let fixture = Fixture::told(&story, 100);
+    let reader = fixture.graph.reader();
+    let end = reader.checkpoint().unwrap();
+    for (id, since, changed) in [
+        (still, since, false),
+        (noted, since, true),
+        (shorter, since, true),
+        (renamed, since, true),
+        (noted, end, false),
+        (shorter, end, false),
+        (renamed, end, false),
+        (kept, end, true),
+    ] {
+        assert_eq!(reader.entity_changed_since(id, since).unwrap(), changed, "{id} {since}");
+    }
+    assert!(!reader.relation_changed_since(firm, since).unwrap());
+    assert!(reader.relation_changed_since(firm, Seq::FIRST).unwrap(), "it came later");
+    assert!(reader.relation_changed_since(loose, end).unwrap(), "it is gone");
 }
 
 #[test]

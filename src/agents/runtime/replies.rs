@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_events::conversation::{Content, Message, Strategy};
-use caxton_events::{
-    AgentId, Clock as _, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, TurnId,
-};
+use caxton_events::{AgentId, Clock as _, ConversationEvent, ConversationId, Event, MessageId, Seq, TurnId};
+use caxton_projections::conversations::SYSTEM;
 use futures::future::BoxFuture;
 
 use crate::agents::ports::{Delivery, OutgoingReply, PortError, Replies, ReplyError};
@@ -218,29 +217,28 @@ impl Replies for Out {
     ) -> BoxFuture<'a, Result<(), PortError>> {
         Box::pin(async move {
             let millis = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
-            let life = {
+            let is_other = {
                 let talk = self.engine.view().talk().read();
                 let row = talk.conversations.get(conversation).filter(|row| row.is_open());
-                row.filter(|row| row.idle_timeout_millis != millis).map(|row| row.life_timeout_millis)
+                row.is_some_and(|row| row.idle_timeout_millis != millis)
             };
-            let Some(life_timeout_millis) = life else { return Ok(()) };
-            let extended = ConversationEvent::Extended {
+            if !is_other {
+                return Ok(());
+            }
+            let tried = "could not record a conversation's idle time";
+            let system = SYSTEM.parse::<AgentId>();
+            let system = system.map_err(|error| PortError { tried, source: Box::new(error) })?;
+            // Its life is what it is when this is decided: somebody may just prolong it.
+            let wish = Upkeep::Extend {
                 conversation: conversation.clone(),
-                idle_timeout_millis: millis,
-                life_timeout_millis,
+                idle_timeout_millis: Some(millis),
+                life_timeout_millis: None,
             };
-            let draft = Draft {
-                stream: conversation.to_string(),
-                actor: "system".to_owned(),
-                correlation: None,
-                causation: None,
-                event: extended.into(),
-            };
-            let recorded = self.engine.record_async(vec![draft]).await;
-            recorded.map(|_| ()).map_err(|error| PortError {
-                tried: "could not record a conversation's idle time",
-                source: Box::new(error),
-            })
+            match self.engine.upkeep(&system, wish).await {
+                // Refused is what has ended meanwhile, or is gone.
+                Ok(_) | Err(TalkError::Refused(_)) => Ok(()),
+                Err(error) => Err(PortError { tried, source: Box::new(error) }),
+            }
         })
     }
 }

@@ -251,6 +251,7 @@ pub(super) fn label(write: &Write) -> Map<String, Value> {
         | Write::RemoveObservation { .. }
         | Write::UpdateRelation(_)
         | Write::RemoveRelation { .. }
+        | Write::Sweep { .. }
         | Write::ClearScope { .. } => (),
     }
     label

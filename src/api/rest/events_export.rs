@@ -156,18 +156,25 @@ fn not_copied(error: &CopyError) -> Problem {
 
 /// `GET /conversations/export`: agents, conversations and messages of all.
 pub(super) async fn talk(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    let mut query = call.query(&[&["table", "min_seq"]])?;
+    let mut query = call.query(&[&["table", "through", "min_seq"]])?;
     let min_seq = call.min_seq(&mut query);
+    let (through, head) = (query.integer("through", 0..=u64::MAX).map(Seq), api.engine.log().head().seq);
+    if let Some(behind) = through.filter(|through| *through > head) {
+        let message = format!("lies behind the end of the log ({})", head.0);
+        let remedy = "give a position up to that, or leave it out";
+        query.complain("through", Some(&behind.0.to_string()), &message, remedy);
+    }
     let table = query.choice("table", &TalkTable::ALL.map(|table| (table.name(), table)));
     if table.is_none() && query.is_fine() {
         query.complain("table", None, "is missing", "name agents, conversations or messages");
     }
     query.finish()?;
     let table = table.unwrap_or(TalkTable::Agents);
-    api.talk_caught_up(min_seq).await?;
+    api.talk_caught_up(min_seq.max(through)).await?;
     let log = api.engine.log().clone();
     let begin = move |view: &View| {
-        let through = view.talk().read().checkpoint;
+        let checkpoint = view.talk().read().checkpoint;
+        let through = through.unwrap_or(checkpoint);
         let export = TalkExport::begin(view.talk().clone(), log, through, table);
         let mut export = export.map_err(|error| failed(&error))?;
         Ok(move |_: &View| export.next_piece().map_err(|error| failed(&error)))

@@ -5,18 +5,32 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+/// Days that a time has at the most. It is far longer than any of the loads, and short enough to be added to others.
+const DAYS_MAX: u64 = 30;
+
 /// A time, as in `300s`, `5m` or `24h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(lasts) if !lasts.is_zero() => Ok(lasts),
-        Ok(_) => Err("must be longer than nothing; write it as in 300s, 5m or 24h".to_owned()),
-        Err(error) => Err(format!("{error}; write it as in 300s, 5m or 24h")),
+    let lasts = bounded(text, "300s, 5m or 24h")?;
+    if lasts.is_zero() {
+        return Err("must be longer than nothing; write it as in 300s, 5m or 24h".to_owned());
     }
+    Ok(lasts)
 }
 
 /// The same, and nothing at all.
 fn duration_or_none(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write it as in 5s or 0s"))
+    bounded(text, "5s or 0s")
+}
+
+/// A time that is not too long, which is written as in `examples`.
+fn bounded(text: &str, examples: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(lasts) if lasts > Duration::from_hours(24 * DAYS_MAX) => {
+            Err(format!("must be {DAYS_MAX} days at the most; write it as in {examples}"))
+        }
+        Ok(lasts) => Ok(lasts),
+        Err(error) => Err(format!("{error}; write it as in {examples}")),
+    }
 }
 
 /// A rate: 0 for none.
@@ -35,11 +49,13 @@ fn rate_above_0(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A share.
+/// A share. Of what is better the higher it is, nothing can get lost but all of it: with 1 it never became worse.
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(share) if (0.0..=10.0).contains(&share) => Ok(share),
-        Ok(_) | Err(_) => Err("must be a share from 0 to 10, as in 0.1 for a tenth".to_owned()),
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => {
+            Err("must be a share from 0 to less than 1, as in 0.1 for a tenth; no rate falls by more than all of it".to_owned())
+        }
     }
 }
 
@@ -74,8 +90,9 @@ pub(in crate::cli) enum BenchmarkCommand {
     #[command(
         after_help = "A run is a file that --output wrote, or what `cargo bench` left behind: target/criterion is its last run,\n\
             target/criterion:main what it kept with --save-baseline main, target/criterion:a,b both as rounds of one run.\n\n\
-            Exit code 0: nothing is worse beyond the threshold. 1: something is. 2: a run could not be read, they are of two\n\
-            benchmarks, no figure is in both, or the file to write is there already."
+            Exit code 0: nothing is surely worse beyond the threshold. 1: something is, or the run now lacks a figure of the one\n\
+            before. 2: a run could not be read, they are of two benchmarks, no figure is in both, or the file to write is there\n\
+            already."
     )]
     Compare(BenchmarkCompare),
 }
@@ -104,6 +121,9 @@ pub(in crate::cli) struct BenchmarkPlace {
     /// Write a page with plots
     #[arg(long, value_name = "FILE", help_heading = "Measuring")]
     pub(in crate::cli) html: Option<PathBuf>,
+    /// Replace files that are there
+    #[arg(long, help_heading = "Measuring")]
+    pub(in crate::cli) force: bool,
 }
 
 /// `caxton benchmark memory`
@@ -231,7 +251,7 @@ impl ScenarioName {
 pub(in crate::cli) struct BenchmarkScenario {
     /// Which
     pub(in crate::cli) name: ScenarioName,
-    /// How long [default: 5m for peak, 24h for sustained, 50s for burst]
+    /// How long, a burst from 25s to 10m [default: 5m for peak, 24h for sustained, 50s for burst]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(in crate::cli) duration: Option<Duration>,
     /// Messages in a request
@@ -251,6 +271,9 @@ pub(in crate::cli) struct BenchmarkCompare {
     /// Share by which something must be worse to count
     #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share, allow_negative_numbers = true)]
     pub(in crate::cli) threshold: f64,
+    /// Let the run now lack figures that the one before has
+    #[arg(long)]
+    pub(in crate::cli) allow_missing: bool,
     /// Write what was found as Markdown, for a comment
     #[arg(long, visible_alias = "report", value_name = "FILE")]
     pub(in crate::cli) markdown: Option<PathBuf>,

@@ -158,7 +158,7 @@ impl Shared<'_> {
             let due = match pacing {
                 Pacing::Open(schedule) => {
                     let Some(due) = schedule.due(number) else { return };
-                    if self.started.elapsed() > schedule.lasts() + GRACE {
+                    if self.started.elapsed() > schedule.lasts().saturating_add(GRACE) {
                         let at = self.started.elapsed();
                         record.add(
                             at,
@@ -219,6 +219,7 @@ impl Shared<'_> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::record::IN_SECONDS_MAX;
     use super::{Outcome, Pacing, Schedule};
 
     #[test]
@@ -230,6 +231,7 @@ mod tests {
             (open(hours(24)), hours(24), 144.0),
             (open(hours(100)), hours(100), 600.0),
             (open(Duration::from_secs(9)), Duration::from_secs(9), 1.0),
+            (open(IN_SECONDS_MAX), IN_SECONDS_MAX, 1.0),
             (closed(hours(100)), hours(100), 600.0),
             (closed(Duration::MAX), Duration::from_mins(2), 1.0),
         ] {

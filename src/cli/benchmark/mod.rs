@@ -217,10 +217,15 @@ fn is_writable(file: &Path) -> io::Result<()> {
         return Ok(());
     }
     // It is written beside its place and moved there.
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(file);
     fs::metadata(folder)?;
     // A file without a name, which is gone when it is closed.
     tempfile::tempfile_in(folder).map(drop)
+}
+
+/// The folder that a file is in.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Writes a file whole, or not at all.
@@ -342,7 +347,7 @@ fn figure_row(figure: &Figure) -> Vec<String> {
 
 /// Refuses to replace what is there, unless that is wanted. An empty file was made to be written to, as that of
 /// `GITHUB_STEP_SUMMARY`.
-fn may_report(file: &Path, force: bool) -> Result<(), Failure> {
+fn may_write(file: &Path, force: bool) -> Result<(), Failure> {
     let is_empty = fs::metadata(file).is_ok_and(|there| there.is_file() && there.len() == 0);
     if is_empty || is_open_already(file) { Ok(()) } else { is_free(file, force) }
 }
@@ -379,7 +384,7 @@ fn is_standard_output(file: &Path) -> bool {
 /// Sets two files side by side.
 fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
     if let Some(file) = &what.markdown {
-        may_report(file, what.force)?;
+        may_write(file, what.force)?;
     }
     let read = |path: &Path| read_run(path).map_err(|error| Failure::of(Exit::Usage, &error));
     let comparison = compare(&read(&what.base)?, &read(&what.current)?, what.threshold);
@@ -388,14 +393,20 @@ fn compared(what: &BenchmarkCompare, out: &mut Output) -> Result<(), Failure> {
         report(file, &comparison.markdown())?;
     }
     out.value(&comparison)?;
-    match comparison.regressions().count() {
-        0 => Ok(()),
-        count => {
-            let names: Vec<&str> = comparison.regressions().map(|change| change.name.as_str()).collect();
-            let message = format!("{count} became worse: {}", names.join(", "));
-            Err(Failure::new(Exit::Failed, message))
-        }
+    let worse: Vec<&str> = comparison.regressions().map(|change| change.name.as_str()).collect();
+    let mut wrong = Vec::new();
+    if !worse.is_empty() {
+        wrong.push(format!("{} became worse: {}", worse.len(), worse.join(", ")));
     }
+    // What is not measured any more may have become as bad as can be.
+    if !comparison.missing.is_empty() && !what.allow_missing {
+        let (count, names) = (comparison.missing.len(), comparison.missing.join(", "));
+        wrong.push(format!(
+            "{count} of the base are not in the current run: {names}; run the same benchmark with the same flags for both, or let \
+             it lack them with --allow-missing"
+        ));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Failed, wrong.join("\n"))) }
 }
 
 #[cfg(test)]
@@ -407,7 +418,7 @@ mod tests {
     use std::path::Path;
 
     use super::{
-        Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes, is_writable, may_report,
+        Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes, is_writable, may_write,
         report, write_whole,
     };
     use caxton_events::Timestamp;
@@ -477,16 +488,16 @@ mod tests {
             ["plain.md", "summary.md", "link.md", "full.md"].map(|name| folder.path().join(name));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         fs::write(&plain, "").unwrap();
-        assert!(may_report(&summary, false).is_ok() && report(&summary, "new").is_ok());
+        assert!(may_write(&summary, false).is_ok() && report(&summary, "new").is_ok());
         assert_eq!(mode(&summary), mode(&plain), "whoever may read other files may read it");
         // As a workflow makes it: empty, and perhaps somewhere else.
         symlink(&plain, &link).unwrap();
-        assert!(may_report(&link, false).is_ok() && report(&link, "new").is_ok());
+        assert!(may_write(&link, false).is_ok() && report(&link, "new").is_ok());
         assert!(link.is_symlink());
         assert_eq!(fs::read_to_string(&plain).unwrap(), "new");
         fs::write(&full, "a longer text").unwrap();
-        assert!(may_report(&full, false).is_err());
-        assert!(may_report(&full, true).is_ok() && report(&full, "new").is_ok());
+        assert!(may_write(&full, false).is_err());
+        assert!(may_write(&full, true).is_ok() && report(&full, "new").is_ok());
         assert_eq!(fs::read_to_string(&full).unwrap(), "new");
     }
 

@@ -1,15 +1,17 @@
 //! The flags of every benchmark: which of them go together, and what of them is kept with the results.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use caxton_tools::benchmark::Setting;
 
 use super::run::setting;
+use super::{folder_of, is_open_already, may_write};
 use crate::cli::args::{BenchmarkCommand, BenchmarkPlace, Common};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::transfer::{is_dash, is_device};
 use crate::config::format_duration;
 
-/// Refuses flags that would have no effect, and a server that nobody named to be measured.
+/// Refuses flags that would have no effect, files that are not to be replaced, and a server that nobody named to be measured.
 pub(super) fn check(command: &BenchmarkCommand, common: &Common) -> Result<(), Failure> {
     let (place, has_rate) = match command {
         BenchmarkCommand::Memory(what) => (&what.place, false),
@@ -28,7 +30,42 @@ pub(super) fn check(command: &BenchmarkCommand, common: &Common) -> Result<(), F
         let what = "--connections has no effect here: --parallel-threads says how many requests are under way; leave it out";
         return Err(Failure::new(Exit::Usage, what));
     }
+    files(place)?;
     server(place.target.as_deref(), common.url.as_deref(), place.dir.as_deref())
+}
+
+/// Whether each file that is to be written is one of its own, and not there yet unless it may be replaced.
+fn files(place: &BenchmarkPlace) -> Result<(), Failure> {
+    let (output, html) = (place.output.as_deref(), place.html.as_deref());
+    for (flag, file, example) in [("--output", output, "results.json"), ("--html", html, "page.html")] {
+        let Some(file) = file else { continue };
+        // A file is put in its place when it is whole; what a process has open would be put aside by that.
+        if is_dash(file) || (is_open_already(file) && !is_device(file)) {
+            let message = format!(
+                "{flag} {} is no file of its own; name one, as in {flag} {example}, or have the results on standard output with \
+                 --json",
+                file.display()
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        may_write(file, place.force)?;
+    }
+    match (output, html) {
+        (Some(output), Some(html)) if !is_device(output) && place_of(output) == place_of(html) => {
+            let message = format!("--output and --html both name {}; name two files", output.display());
+            Err(Failure::new(Exit::Usage, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a file is, however it is named.
+fn place_of(file: &Path) -> PathBuf {
+    file.canonicalize().unwrap_or_else(|_| {
+        let folder = folder_of(file);
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        folder.join(file.file_name().unwrap_or_default())
+    })
 }
 
 /// Whether it is clear which server is measured. One that other commands talk to, by the environment at that, is filled with
@@ -114,6 +151,15 @@ mod tests {
             ("system --ramp-up 1s", None),
             ("scenario peak --ramp-up 1s", None),
             ("compare a b", None),
+            (
+                "memory --output -",
+                Some("--output - is no file of its own; name one, as in --output results.json"),
+            ),
+            ("memory --html -", Some("name one, as in --html page.html")),
+            ("memory --output nowhere/a --html nowhere/a", Some("--output and --html both name nowhere/a;")),
+            ("memory --output a --html ./a", Some("name two files")),
+            ("memory --output /dev/null --html /dev/null", None),
+            ("memory --output a --html b", None),
         ] {
             let (command, common) = typed(flags);
             let failure = check(&command, &common).err();
@@ -123,6 +169,32 @@ mod tests {
                 "{flags}"
             );
         }
+    }
+
+    #[test]
+    fn files_that_are_there_are_replaced_when_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let [full, empty, link] =
+            ["full.json", "empty.json", "link.json"].map(|name| folder.path().join(name));
+        std::fs::write(&full, "kept").unwrap();
+        std::fs::write(&empty, "").unwrap();
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        let told = |flags: &str| {
+            let (command, common) = typed(flags);
+            check(&command, &common).err().map(|failure| (failure.exit, failure.to_string()))
+        };
+        let (full, empty, link) = (full.display(), empty.display(), link.display());
+        for flag in ["--output", "--html"] {
+            let refused = told(&format!("memory {flag} {full}"));
+            assert_eq!(refused.as_ref().and_then(|(exit, _)| *exit), Some(Exit::Usage), "{refused:?}");
+            assert!(refused.is_some_and(|(_, text)| text.contains("or replace it with --force")), "{flag}");
+            assert_eq!(told(&format!("memory {flag} {full} --force")), None);
+            assert_eq!(told(&format!("memory {flag} {empty}")), None, "it was made to be written to");
+        }
+        let same = told(&format!("memory --output {empty} --html {link}"));
+        assert!(same.is_some_and(|(_, text)| text.contains("name two files")));
+        let same = told(&format!("memory --output {full} --html {full} --force"));
+        assert!(same.is_some_and(|(_, text)| text.contains("name two files")));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 const INTERVALS_MAX: u32 = 600;
 /// Shortest stretch.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// A plan that lasts no longer is told in the shortest stretches.
+pub(super) const IN_SECONDS_MAX: Duration = INTERVAL_MIN.saturating_mul(INTERVALS_MAX);
 /// Significant digits of the percentiles of a part, and of those of a stretch.
 const DIGITS: (u8, u8) = (3, 2);
 /// Longest latency that is told from longer ones, in nanoseconds: an hour.

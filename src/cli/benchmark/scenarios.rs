@@ -5,7 +5,7 @@ use std::time::Duration;
 use caxton_tools::benchmark::{Better, Figure, Interval, Part, Target};
 
 use super::load::Pacing;
-use super::record::{latencies, rate};
+use super::record::{IN_SECONDS_MAX, latencies, rate};
 use super::run::Run;
 use super::schedule::{Phase, Schedule};
 use super::traffic::{self, Messages, Receivers, open, register};
@@ -83,20 +83,27 @@ impl Scenario {
 
 /// Refuses a duration in which the scenario cannot tell what it is for.
 pub(super) fn check(what: &BenchmarkScenario) -> Result<(), Failure> {
+    let Some(duration) = what.duration.filter(|_| what.name == ScenarioName::Burst) else { return Ok(()) };
     let least = BURST.0 + BURST.1 + BURST_BEHIND_MIN;
-    match what.duration {
-        Some(duration) if what.name == ScenarioName::Burst && duration < least => {
-            let (duration, least) = (format_duration(duration), format_duration(least));
-            let message = format!(
-                "--duration {duration} is too short for a burst, which comes after {} and lasts {}; give {least} or more, or leave \
-                 it out",
-                format_duration(BURST.0),
-                format_duration(BURST.1)
-            );
-            Err(Failure::new(Exit::Usage, message))
-        }
-        _ => Ok(()),
-    }
+    let (given, comes, lasts) =
+        (format_duration(duration), format_duration(BURST.0), format_duration(BURST.1));
+    let message = if duration < least {
+        let least = format_duration(least);
+        format!(
+            "--duration {given} is too short for a burst, which comes after {comes} and lasts {lasts}; give {least} or more, or \
+             leave it out"
+        )
+    } else if duration > IN_SECONDS_MAX {
+        // In longer stretches there is none that lies before it, nor one that tells when it was over.
+        let most = format_duration(IN_SECONDS_MAX);
+        format!(
+            "--duration {given} is too long for a burst, which comes after {comes}, lasts {lasts} and is told by the second; give \
+             {most} or less, or leave it out"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Usage, message))
 }
 
 /// Runs it.

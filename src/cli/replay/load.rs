@@ -45,6 +45,9 @@ pub(super) struct Report {
     pub(super) unanswered: u64,
     /// Why the last of those had none.
     pub(super) last_silence: Option<String>,
+    /// Whether the server is to be taken for gone: the last of many requests had no answer, or none of few had one.
+    #[serde(skip)]
+    pub(super) is_gone: bool,
     /// Requests that were not sent: they are about something that is not there.
     pub(super) unknown: u64,
     /// Events that imply no request, or follow from others, by kind.
@@ -283,6 +286,7 @@ impl<'a> Load<'a> {
             refused: shared.refused,
             unanswered: shared.unanswered,
             last_silence: shared.last_silence,
+            is_gone: shared.silent >= SILENCE_MAX || (shared.sent > 0 && shared.unanswered == shared.sent),
             unknown: shared.unknown,
             left_out,
             seconds,

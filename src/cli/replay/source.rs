@@ -138,7 +138,7 @@ fn remove_left(folder: &Path) -> io::Result<()> {
     let lock = File::options().write(true).open(&place)?;
     if lock.try_lock().is_ok() {
         // The lock goes last: what a removal leaves that is broken off is still known for ours.
-        empty_but(folder, LOCK_FILE)?;
+        empty_but(folder, &[LOCK_FILE])?;
         fs::remove_dir_all(folder)?;
     }
     Ok(())

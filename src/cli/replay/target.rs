@@ -188,7 +188,8 @@ pub(super) fn send(
     offered?;
     let took = watch.elapsed().saturating_sub(started);
     let report = load.report(target.url.to_owned(), planner.left_out, took);
-    if answers {
+    // Requests that were under way when the last one was offered may have found that nobody answers any more.
+    if answers && !report.is_gone {
         return Ok(report);
     }
     let message = format!("{report}\n{} answers no more; start it and replay what is missing", target.url);

@@ -419,6 +419,28 @@ fn refusals_are_counted_by_code_and_a_server_that_is_gone_ends_the_load() {
     );
 }
 
+#[test]
+fn a_server_that_is_gone_when_all_is_under_way_is_noticed() {
+    type Answer = Result<(u16, Value), String>;
+    type Answers = fn(usize) -> Answer;
+    fn silence_but_at(answered: usize, number: usize) -> Answer {
+        if number == answered { Ok((502, Value::Null)) } else { Err("connection refused".to_owned()) }
+    }
+    let cases: [(usize, Answers, bool); 5] = [
+        (1, |n| silence_but_at(0, n), true),
+        (60, |n| silence_but_at(0, n), true),
+        (60, |n| silence_but_at(1, n), true),
+        (40, |n| silence_but_at(1, n), false),
+        (40, |n| silence_but_at(40, n), false),
+    ];
+    for (count, answer, is_gone) in cases {
+        let watch = Fake::default();
+        let server = Slow { watch: &watch, seen: Mutex::default(), answer };
+        let (report, _) = run(&server, 64, messages(&vec!["a"; count]), |_| 0);
+        assert_eq!(report.is_gone, is_gone, "{report}");
+    }
+}
+
 /// A server that answers everything in the same way.
 struct Same(u16, Value);
 

@@ -3,7 +3,10 @@
 use caxton_events::agent::{AgentStatus, Circuit};
 use caxton_events::conversation::Strategy;
 use caxton_events::limits::MESSAGE_CONTENT_BYTES_MAX;
-use caxton_events::{AgentId, CapabilityName, ConversationId, MessageId, RegistrationId, Seq, Timestamp};
+use caxton_events::{
+    AgentEvent, AgentId, CapabilityName, ConversationEvent, ConversationId, Draft, Event, MessageId,
+    RegistrationId, Seq, Timestamp,
+};
 use caxton_projections::by_name::{ByName, NameSet};
 use caxton_projections::conversations::{Conversation, Inbox, SYSTEM};
 use caxton_projections::talk::TalkState;
@@ -48,6 +51,8 @@ pub(super) struct Delta {
     pub(super) messages: u64,
     pub(super) joined: Vec<AgentId>,
     pub(super) ended: bool,
+    /// It gets other timeouts.
+    pub(super) extended: bool,
 }
 
 /// What was decided and not folded yet.
@@ -60,6 +65,7 @@ pub struct Overlay {
     pub(super) load: ByName<AgentId, u64>,
     pub(super) offers: NameSet<(AgentId, CapabilityName)>,
     pub(super) withdrawn: NameSet<RegistrationId>,
+    changed: NameSet<RegistrationId>,
     replayed: NameSet<Seq>,
 }
 
@@ -72,6 +78,7 @@ impl Overlay {
             known.messages += delta.messages;
             known.joined.extend(delta.joined);
             known.ended |= delta.ended;
+            known.extended |= delta.extended;
         }
         self.agents.extend(other.agents.drain());
         self.ids.extend(other.ids.drain());
@@ -83,6 +90,7 @@ impl Overlay {
         }
         self.offers.extend(other.offers.drain());
         self.withdrawn.extend(other.withdrawn.drain());
+        self.changed.extend(other.changed.drain());
         self.replayed.extend(other.replayed.drain());
     }
 
@@ -95,12 +103,26 @@ impl Overlay {
         self.load.clear();
         self.offers.clear();
         self.withdrawn.clear();
+        self.changed.clear();
         self.replayed.clear();
     }
 
     /// Notes that a conversation takes no more messages.
     pub fn close(&mut self, conversation: &ConversationId) {
         self.conversations.entry(conversation.clone()).or_default().ended = true;
+    }
+
+    /// Notes which offers and conversations get other properties by these events. Each such event has all of them, also those that
+    /// nobody named: who fills these in has to see the ones before it.
+    pub fn change(&mut self, drafts: &[Draft]) {
+        for draft in drafts {
+            if let Event::Agent(AgentEvent::CapabilityUpdated { registration, .. }) = &draft.event {
+                self.changed.insert(*registration);
+            } else if let Event::Conversation(ConversationEvent::Extended { conversation, .. }) = &draft.event
+            {
+                self.conversations.entry(conversation.clone()).or_default().extended = true;
+            }
+        }
     }
 
     /// Notes that the message of a dead letter is sent again.
@@ -121,6 +143,16 @@ impl Overlay {
     /// Whether a conversation ends.
     pub fn ends(&self, conversation: &ConversationId) -> bool {
         self.conversations.get(conversation).is_some_and(|delta| delta.ended)
+    }
+
+    /// Whether a conversation gets other timeouts.
+    pub fn extends(&self, conversation: &ConversationId) -> bool {
+        self.conversations.get(conversation).is_some_and(|delta| delta.extended)
+    }
+
+    /// Whether an offer gets other properties.
+    pub fn changes(&self, registration: RegistrationId) -> bool {
+        self.changed.contains(&registration)
     }
 
     /// Whether the message of a dead letter is sent again.
@@ -185,6 +217,11 @@ impl<'a> Situation<'a> {
         self.state.registry.is_known(agent)
             || agent.as_str() == SYSTEM
             || self.layers(own).any(|layer| !layer.agents.is_empty() && layer.agents.contains(agent))
+    }
+
+    /// Whether an offer is taken back.
+    pub(super) fn is_withdrawn(&self, own: &Overlay, registration: RegistrationId) -> bool {
+        self.layers(own).any(|layer| !layer.withdrawn.is_empty() && layer.withdrawn.contains(&registration))
     }
 
     /// The conversation, if there is one.
@@ -262,11 +299,7 @@ impl<'a> Situation<'a> {
         let mut providers: Vec<Provider<'a>> = Vec::with_capacity(rows.len());
         let mut others = Vec::new();
         for row in rows {
-            if ask.sender == Some(&row.agent)
-                || self
-                    .layers(own)
-                    .any(|layer| !layer.withdrawn.is_empty() && layer.withdrawn.contains(&row.id))
-            {
+            if ask.sender == Some(&row.agent) || self.is_withdrawn(own, row.id) {
                 continue;
             }
             if !fits(&row.version, ask.version) {

@@ -63,14 +63,14 @@ pub fn decide_upkeep(
             acknowledge(situation, own, (agent, *through, also), head, drafts)
         }
         Upkeep::Offer(offer) => register(situation, own, actor, offer, numbers, drafts),
-        Upkeep::ChangeOffer { .. } => change(situation, actor, wish, drafts),
+        Upkeep::ChangeOffer { .. } => change(situation, own, actor, wish, drafts),
         Upkeep::Withdraw { agent, capability } => {
             withdraw(situation, own, actor, (agent, capability), drafts)
         }
     }
 }
 
-/// Other timeouts. What is not named stays as it is.
+/// Other timeouts. What is not named stays as it is folded: a conversation that is extended already is to be folded before.
 fn extend(
     situation: &Situation<'_>,
     own: &Overlay,
@@ -94,7 +94,8 @@ fn extend(
     let idle = idle_timeout_millis.unwrap_or(row.idle_timeout_millis);
     let life = life_timeout_millis.unwrap_or(row.life_timeout_millis);
     let deadline = row.deadline_with(idle, life);
-    if deadline <= situation.now {
+    // A turn that sets the idle time is about to answer: what its message waited before does not end the conversation.
+    if deadline <= situation.now && actor != SYSTEM {
         let field =
             if life_timeout_millis.is_some() { "life_timeout_seconds" } else { "idle_timeout_seconds" };
         let message = format!("the conversation would have ended at {deadline}");
@@ -169,9 +170,11 @@ fn report_health(
     Ok(())
 }
 
-/// An offer with other properties.
+/// An offer with other properties. What is not named is that of the folded offer: one that is changed already is to be folded
+/// before.
 fn change(
     situation: &Situation<'_>,
+    own: &Overlay,
     actor: &str,
     wish: &Upkeep,
     drafts: &mut Vec<Draft>,
@@ -179,7 +182,8 @@ fn change(
     let Upkeep::ChangeOffer { registration, priority, metadata, health_check_url } = wish else {
         return Ok(());
     };
-    let Some(row) = situation.state.registry.registration(*registration) else {
+    let row = situation.state.registry.registration(*registration);
+    let Some(row) = row.filter(|row| !situation.is_withdrawn(own, row.id)) else {
         let message = format!("there is no registration {registration}");
         let remedy = "see GET /capabilities for the registrations there are";
         return Err(refuse(RefusalCode::RegistrationNotFound, "registration_id", message, remedy));
@@ -216,10 +220,7 @@ fn withdraw(
     drafts: &mut Vec<Draft>,
 ) -> Result<(), Refusal> {
     let mut rows = situation.state.registry.providers(capability);
-    let row = rows.find(|row| {
-        let gone = situation.under_way.iter().any(|layer| layer.withdrawn.contains(&row.id));
-        row.agent == *agent && !gone && !own.withdrawn.contains(&row.id)
-    });
+    let row = rows.find(|row| row.agent == *agent && !situation.is_withdrawn(own, row.id));
     let Some(row) = row else {
         let message = format!("{agent} does not offer {capability}");
         let remedy = "see GET /capabilities for who offers what";

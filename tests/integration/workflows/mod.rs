@@ -190,7 +190,7 @@ fn a_change_is_measured_in_turns_with_its_base() {
         );
         let report = sandbox.read("target/bench/report.md");
         assert!(report.contains(told) && report.contains("| throughput/work |"), "{report}");
-        assert!(report.contains("3 rounds in turns"), "{report}");
+        assert!(report.contains("5 rounds in turns"), "{report}");
         assert_eq!(sandbox.read("summary.md"), report);
         let runs: Vec<String> = sandbox.calls("throughput").into_iter().take(6).collect();
         assert_eq!(runs, ["base-1", "head-1", "head-2", "base-2", "base-3", "head-3"]);
@@ -198,7 +198,7 @@ fn a_change_is_measured_in_turns_with_its_base() {
         assert_eq!(built.len(), 2, "{built:?}");
         for bench in ["throughput", "latency", "scalability", "search", "recovery"] {
             assert!(built.iter().all(|call| call.contains(&format!("--bench {bench}"))), "{built:?}");
-            assert_eq!(sandbox.calls(bench).len(), 6, "{bench}");
+            assert_eq!(sandbox.calls(bench).len(), 10, "{bench}");
         }
         assert!(built.iter().all(|call| call.contains("--profile bench")), "{built:?}");
         assert!(!sandbox.exists("target/bench/tree"), "the base is not left behind");
@@ -217,7 +217,7 @@ fn a_bench_that_only_one_side_has_is_left_out_and_named() {
     assert!(report.contains("- latency is not compared: this tree does not have it any more."), "{report}");
     assert!(report.contains("| search/work |") && !report.contains("recovery/work"), "{report}");
     for (bench, runs) in
-        [("throughput", 6), ("scalability", 6), ("search", 6), ("latency", 0), ("recovery", 0)]
+        [("throughput", 10), ("scalability", 10), ("search", 10), ("latency", 0), ("recovery", 0)]
     {
         let asked = sandbox.calls("cargo").iter().all(|call| call.contains(&format!("--bench {bench}")));
         assert_eq!((sandbox.calls(bench).len(), asked), (runs, runs > 0), "{bench}");

@@ -99,6 +99,7 @@ fn not_done(error: TalkError, place: Place<'_>) -> Problem {
         TalkError::Refused(refusals) => refused(refusals, place),
         TalkError::Overloaded => refusals::overloaded("too many messages are waiting"),
         TalkError::Stopped => refusals::stopping(),
+        TalkError::Unavailable { name, error } => refusals::projection_stopped(name, &error, None),
         TalkError::Log(error) => refusals::log_failed(&error),
         TalkError::Read(error) => refusals::log_unreadable(&error),
         TalkError::Store(error) => refusals::internal(&error),

@@ -194,6 +194,12 @@ impl<'a> Block<'a> {
         })
     }
 
+    /// What the events behind the one with this index take.
+    pub(crate) fn bytes_behind(&self, index: usize) -> u64 {
+        let end = self.entry(self.count() - 1).body_end;
+        u64::from(end.saturating_sub(self.entry(index).body_end))
+    }
+
     /// The events with these indexes.
     pub(crate) fn events(&self, wanted: Range<usize>) -> Events<'a> {
         let start = match wanted.start {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::bounded;
 
@@ -19,7 +19,7 @@ use crate::log::filter::Filter;
 use crate::log::header::Header;
 use crate::log::open::{OpenError, Opened, open_file, open_file_read_only, store_error, write_through};
 use crate::log::options::LogOptions;
-use crate::log::rewrite::{Redaction, RewriteError, SyncFolder};
+use crate::log::rewrite::{Redaction, RewriteError, Rewritten, SyncFolder, old_path};
 use crate::log::scan::ReadError;
 use crate::log::sealing::opened::envelope_bytes;
 use crate::log::sealing::{KEYS_FILE, KeyFile, KeyRing, KeysError};
@@ -117,7 +117,7 @@ pub fn follow_orders(dir: &Path, clock: Arc<dyn Clock>) -> Result<u64, OrdersErr
     let log = Log::start(opened, Some(dir), None, Arc::default(), options, clock)?;
     let mut taken = 0;
     for (order, subjects) in orders(&log.reader())? {
-        if holds_plain(&log.reader(), &subjects, order)? {
+        if log.reader().holds_plain(&subjects, order)? {
             taken += log.redact(&subjects, order)?;
         }
     }
@@ -138,14 +138,30 @@ fn orders(log: &Reader) -> Result<Vec<(Seq, Vec<Subject>)>, ReadError> {
     Ok(orders)
 }
 
-/// Whether something of the subjects from before `order` lies in the log as it was written.
-fn holds_plain(log: &Reader, subjects: &[Subject], order: Seq) -> Result<bool, ReadError> {
-    let mut found = false;
-    each_of(&log.whole()?, subjects, &mut |_, at| found |= at.seq < order && at.key.is_none())?;
-    Ok(found)
+/// The log takes no events of some subjects until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Hold {
+    ring: Arc<KeyRing>,
+    streams: Vec<String>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.ring.let_go(&self.streams);
+    }
 }
 
 impl Log {
+    /// Refuses events of these subjects as [`AppendError::BeingErased`] until what it returns is dropped. Everything of them
+    /// that was taken before stands in front of what is appended from now on.
+    pub fn hold<'a>(&self, subjects: impl IntoIterator<Item = &'a Subject>) -> Hold {
+        let ring = Arc::clone(&self.shared.keys);
+        let streams: Vec<String> = subjects.into_iter().flat_map(Subject::streams).collect();
+        ring.hold(&streams);
+        Hold { ring, streams }
+    }
+
     /// Records the order to erase `subjects`, which `order` makes from the numbers of their keys, and destroys these.
     ///
     /// While this runs the log takes no other events of the subjects, so everything of them before the order was written
@@ -160,26 +176,21 @@ impl Log {
         subjects: &[Subject],
         order: impl FnOnce(Vec<u64>) -> Draft,
     ) -> Result<Appended, EraseError> {
-        let ring = Arc::clone(&self.shared.keys);
-        ring.hold(subjects.iter().flat_map(Subject::streams));
-        let ids = ring.ids_of(subjects);
+        let _held = self.hold(subjects);
+        let ids = self.shared.keys.ids_of(subjects);
         let appended = self
             .append(vec![Batch::of(vec![order(ids.clone())])])
             .map_err(AppendError::from)
             .and_then(|mut results| results.remove(0))
-            .map_err(EraseError::Order);
-        let erased = appended.and_then(|appended| {
-            let order = appended.first;
-            ring.destroy(&ids, order).map_err(|source| EraseError::Keys { order, source })?;
-            self.shared.gaps.store(SOME, Ordering::Release);
-            Ok(appended)
-        });
-        ring.let_go();
-        erased
+            .map_err(EraseError::Order)?;
+        let order = appended.first;
+        self.destroy_keys(&ids, order).map_err(|source| EraseError::Keys { order, source })?;
+        Ok(appended)
     }
 
     /// Takes the content of the subjects' events before `order` out of the log where they lie as they were written: the log
-    /// is written anew. Appends wait meanwhile, reads go on. How many events lost their content.
+    /// is written anew. Appends wait while that is written, reads go on; those that still read the old file 30 seconds after it
+    /// are told that the log is closed. How many events lost their content.
     ///
     /// # Errors
     ///
@@ -195,10 +206,28 @@ impl Log {
         order: Seq,
         sync_folder: SyncFolder,
     ) -> Result<u64, RewriteError> {
+        // Another one would overwrite an old file that is still read.
+        let _alone = self.rewriting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_anew(subjects, order, sync_folder)?.overwrite()
+    }
+
+    /// The same without the end of the old file.
+    pub(crate) fn write_anew(
+        &self,
+        subjects: &[Subject],
+        order: Seq,
+        sync_folder: SyncFolder,
+    ) -> Result<Rewritten, RewriteError> {
         let (answer, answered) = bounded(1);
         let redaction = Redaction { subjects: subjects.to_vec(), order, sync_folder, answer };
-        self.redactions.send(redaction).map_err(|_| RewriteError::NoFile)?;
-        answered.recv().map_err(|_| RewriteError::NoFile)?
+        let asked = self.redactions.send(redaction).ok();
+        asked.and_then(|()| answered.recv().ok()).unwrap_or_else(|| Err(self.shared.ended().into()))
+    }
+
+    /// Whether the file that the log was in before it was written anew is still there: it has what was to be erased and could
+    /// not be overwritten. [`Log::redact`] tries again.
+    pub fn has_old_file(&self) -> bool {
+        self.shared.path.as_deref().is_some_and(|path| old_path(path).exists())
     }
 
     /// Destroys keys that an order names and that are still there.
@@ -251,6 +280,42 @@ impl Reader {
     /// [`ReadError`] if the log is closed.
     pub fn sealed_files(&self) -> Result<usize, ReadError> {
         Ok(self.whole()?.past.parts.len())
+    }
+
+    /// Whether something of these subjects from before `order` lies in the log as it was written. It reads the blocks that may
+    /// hold something of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the log is damaged.
+    pub fn holds_plain(&self, subjects: &[Subject], order: Seq) -> Result<bool, ReadError> {
+        let mut found = false;
+        each_of(&self.whole()?, subjects, &mut |_, at| found |= at.seq < order && at.key.is_none())?;
+        Ok(found)
+    }
+
+    /// Events that this order took out of the log, where they lay as they were written, in order; `subjects` are what it erased.
+    /// It reads the blocks that may hold something of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the log is damaged.
+    pub fn taken_out(&self, subjects: &[Subject], order: Seq) -> Result<Vec<Seq>, ReadError> {
+        let (snapshot, finder) = (self.whole()?, Finder::of(subjects));
+        let mut taken = Vec::new();
+        let mut headers = snapshot.headers_from(Seq::ZERO)?;
+        while let Some((first, value)) = next_header(&mut headers, false)? {
+            let header = read_header(first, &value)?;
+            if first >= order || !finder.may_be_in(header.filter) {
+                continue;
+            }
+            let body = snapshot.body(first)?;
+            let block = open_block(&header, &body)?;
+            let is_taken =
+                |index: &usize| matches!(block.stored(*index), Ok(Stored::Redacted(by)) if by == order);
+            taken.extend((0..block.count()).filter(is_taken).map(|index| block.seq(index)));
+        }
+        Ok(taken)
     }
 
     /// What each of these subjects has in the log. It reads the blocks that may hold something of them.

@@ -62,6 +62,11 @@ impl Matcher {
         Self { filter: filter.clone(), kinds, items, lowest, highest, down }
     }
 
+    /// The same without what lies behind `through`, such as the end of a block whose beginning alone is on the medium.
+    pub(crate) fn up_to(self, through: Seq) -> Self {
+        Self { highest: self.highest.min(through), ..self }
+    }
+
     /// Whether a block that begins (going up) or ends (going down) here, and all after it, lie beyond the scan.
     pub(crate) fn is_past(&self, near: Seq) -> bool {
         if self.down { near < self.lowest } else { near > self.highest }

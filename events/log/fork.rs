@@ -196,11 +196,18 @@ fn cut_sealed(parent: &SealedLog, cut: Seq) -> Result<(Vec<SealedFile>, Begun), 
         opened.map_err(|source| ForkError::Sealed { path: folder.join(&sealed.file), source })
     };
     let part = open(&all[holder])?;
-    let before_part = || match holder.checked_sub(1) {
-        Some(before) => last_end(&open(&all[before])?, all[before].through, cut),
-        None => Ok(parent.origin.start().unwrap_or_default()),
-    };
     let read = |source: ReadError| ForkError::Read { cut, source };
+    let first_of = |part: &Part| part.first().map_err(|error| read(error.into()));
+    let before_part = || {
+        for sealed in all[..holder].iter().rev() {
+            let before = open(sealed)?;
+            // A log that was cut inside of the file's first block has none of its blocks.
+            if first_of(&before)? <= sealed.through {
+                return last_end(&before, sealed.through, cut);
+            }
+        }
+        Ok(parent.origin.start().unwrap_or_default())
+    };
     let (at, value) = covering(&part, cut).map_err(read)?;
     let header = read_header(at, &value).map_err(read)?;
     let mut sealed: Vec<SealedFile> = all[..=holder].to_vec();
@@ -214,11 +221,7 @@ fn cut_sealed(parent: &SealedLog, cut: Seq) -> Result<(Vec<SealedFile>, Begun), 
         let head = Head { seq: cut, root: header.root, recorded_at: header.last_at };
         return Ok((sealed, Begun { head, block: None }));
     }
-    let before = if at == part.first().map_err(|error| read(error.into()))? {
-        before_part()?
-    } else {
-        last_end(&part, at.previous(), cut)?
-    };
+    let before = if at == first_of(&part)? { before_part()? } else { last_end(&part, at.previous(), cut)? };
     (last.through, last.root) = (at.previous(), before.frontier.root().0);
     let body = guarded(|| Ok(part.tables.bodies.get_owned(at.0)?.map(Value::new)));
     let body = body

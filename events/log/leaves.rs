@@ -22,12 +22,14 @@ use crate::log::journal::{Journal, PAGE, Remains};
 use crate::log::open::{FORMAT_ROW, ID_ROW, LOG_FORMAT, ORIGIN_ROW};
 use crate::log::origin::Origin;
 use crate::log::store::{BODIES, HEADERS, KEYS, META, StoreError};
-use crate::log::wal::{self, Seed, WalBlock};
+use crate::log::wal::{self, SEED_ROW, Seed, WalBlock};
 
 /// How the type of a leaf is written.
 const LEAF: u8 = 1;
 /// Longest row about the log as a whole that is read.
 const ABOUT_BYTES_MAX: usize = 1 << 20;
+/// Rows about the log as a whole that are looked for.
+const ABOUT_ROWS: [&str; 4] = [FORMAT_ROW, ID_ROW, ORIGIN_ROW, SEED_ROW];
 /// So much of the file is read at a time.
 const STRETCH_BYTES: u64 = 256 * PAGE;
 
@@ -133,9 +135,11 @@ pub(crate) fn gather(
     }
     about.extend(origin.map(|origin| (u64::MAX, ORIGIN_ROW.to_owned(), origin)));
     let about = known(about, log_id);
-    if let Some(log_id) = about.get(ID_ROW).and_then(|id| <[u8; 16]>::try_from(id.as_slice()).ok()) {
+    if let Some(log_id) = about.get(ID_ROW).and_then(|id| <[u8; 16]>::try_from(id.as_slice()).ok())
+        && let Some(seed) = Seed::of_file(about.get(SEED_ROW).map(Vec::as_slice), &log_id)
+    {
         let wal = journals.first().map(|journal| journal.read_wal()).transpose().map_err(StoreError::Io)?;
-        let records = wal::records(Seed::of(&log_id), &wal.unwrap_or_default());
+        let records = wal::records(seed, &wal.unwrap_or_default());
         candidates.extend(records.iter().filter_map(logged));
     }
     let chosen = choose(&mut candidates);
@@ -184,7 +188,7 @@ fn logged(block: &Arc<WalBlock>) -> Option<Candidate> {
     })
 }
 
-/// What is known about the log as a whole. Without an id, nothing of the write-ahead log can be told from what a user wrote.
+/// What is known about the log as a whole. Without the seed, nothing of the write-ahead log can be told from what a user wrote.
 fn known(about: Vec<(u64, String, Vec<u8>)>, log_id: Option<[u8; 16]>) -> BTreeMap<String, Vec<u8>> {
     let mut known = BTreeMap::new();
     known.extend(log_id.map(|log_id| (ID_ROW.to_owned(), log_id.to_vec())));
@@ -193,6 +197,7 @@ fn known(about: Vec<(u64, String, Vec<u8>)>, log_id: Option<[u8; 16]>) -> BTreeM
         let better = match name.as_str() {
             FORMAT_ROW => before.is_none() && value.len() == 4,
             ID_ROW => before.is_none() && value.len() == 16,
+            SEED_ROW => before.is_none() && value.len() == 8,
             // A log's beginning only moves on.
             ORIGIN_ROW => Origin::from_json(&value).is_some_and(|origin| {
                 let before = before.and_then(|before| Origin::from_json(before));
@@ -295,7 +300,7 @@ impl Found {
         for (key_end, end) in key_ends.into_iter().zip(value_ends) {
             let name = page.get(key_start..key_end).and_then(|key| std::str::from_utf8(key).ok());
             let fits = end >= start && end - start <= ABOUT_BYTES_MAX && at + end as u64 <= file_bytes;
-            if let Some(name) = name.filter(|name| fits && [FORMAT_ROW, ID_ROW, ORIGIN_ROW].contains(name)) {
+            if let Some(name) = name.filter(|name| fits && ABOUT_ROWS.contains(name)) {
                 let place = Place { at: at + start as u64, len: (end - start) as u32 };
                 self.about.push((place.at, name.to_owned(), medium.bytes(place)?.into()));
             }

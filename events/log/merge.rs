@@ -25,6 +25,8 @@ const TINY_BYTES: usize = 8 << 10;
 const TINY_RUN: usize = 64;
 /// Blocks from this size on are full: they are never merged.
 const FULL_BYTES: usize = BLOCK_BYTES_MAX / 2;
+/// So many small blocks are written while a merge is due before it is made although others wait.
+const PASSED_OVER_MAX: usize = 64;
 /// Headers looked at when the log is opened, to find what can be merged.
 const LOOK_BACK_MAX: usize = 4_096;
 
@@ -32,6 +34,12 @@ const LOOK_BACK_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct SmallRun {
     blocks: VecDeque<BlockPlace>,
+    /// What they take. Kept, as the next number is, since both are asked for at each step of the writer.
+    bytes: usize,
+    /// How many tiny ones there are in a row at the end.
+    tiny: usize,
+    /// How many were taken in while a merge was due.
+    passed_over: usize,
 }
 
 impl SmallRun {
@@ -48,27 +56,36 @@ impl SmallRun {
             }
             run.blocks.push_front(BlockPlace { first, bytes });
         }
+        run.count();
         Ok(run)
+    }
+
+    /// Counts anew what is in the run.
+    fn count(&mut self) {
+        self.bytes = self.blocks.iter().map(|place| place.bytes).sum();
+        self.tiny = self.blocks.iter().rev().take_while(|place| place.bytes < TINY_BYTES).count();
+        self.passed_over = 0;
     }
 
     /// Takes in a block that was written at the end.
     pub(crate) fn note(&mut self, place: BlockPlace) {
         if place.bytes >= FULL_BYTES {
             self.blocks.clear();
-        } else {
-            self.blocks.push_back(place);
+            return self.count();
         }
+        self.passed_over += usize::from(self.is_due());
+        self.blocks.push_back(place);
+        self.bytes += place.bytes;
+        self.tiny = if place.bytes < TINY_BYTES { self.tiny + 1 } else { 0 };
     }
 
     /// The blocks to merge next: neighbours, at least two, together no larger than a block may be.
     fn due(&self) -> Option<std::ops::Range<usize>> {
-        let tiny = self.blocks.iter().rev().take_while(|place| place.bytes < TINY_BYTES).count();
-        let start = self.blocks.len() - tiny;
-        if tiny >= TINY_RUN {
+        if self.tiny >= TINY_RUN {
+            let start = self.blocks.len() - self.tiny;
             return Some(start..self.fitting(start));
         }
-        let all: usize = self.blocks.iter().map(|place| place.bytes).sum();
-        (all >= BLOCK_BYTES_MAX).then(|| 0..self.fitting(0))
+        self.is_due().then(|| 0..self.fitting(0))
     }
 
     /// The end of the longest run from `start` that fits into one block.
@@ -83,7 +100,12 @@ impl SmallRun {
 
     /// Whether a merge is worth its commit.
     pub(crate) fn is_due(&self) -> bool {
-        self.due().is_some()
+        self.tiny >= TINY_RUN || self.bytes >= BLOCK_BYTES_MAX
+    }
+
+    /// Whether one that is due was passed over for too long.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.passed_over >= PASSED_OVER_MAX
     }
 
     /// Merges what is due within `transaction`.
@@ -106,6 +128,7 @@ impl SmallRun {
             }
             Err(Damaged) => self.blocks.clear(),
         }
+        self.count();
         Ok(())
     }
 }
@@ -198,4 +221,49 @@ pub(crate) fn filter_items(block: &Block<'_>, index: usize) -> Result<[u64; 3], 
     let (envelope, _) = codec::decode_envelope(&event).map_err(|error| error.to_string())?;
     let correlation = envelope.correlation.map_or(0, |text| item_hash(Item::Correlation, text));
     Ok([item_hash(Item::Stream, envelope.stream), item_hash(Item::Actor, envelope.actor), correlation])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BlockPlace, FULL_BYTES, PASSED_OVER_MAX, SmallRun, TINY_BYTES, TINY_RUN};
+    use crate::Seq;
+    use crate::log::tests::Random;
+
+    fn note(run: &mut SmallRun, bytes: usize) {
+        run.note(BlockPlace { first: Seq::FIRST, bytes });
+    }
+
+    #[test]
+    fn what_is_kept_of_a_run_is_what_a_walk_over_it_would_count() {
+        let (mut random, mut run) = (Random::new(5), SmallRun::default());
+        let mut runs_due = 0;
+        for n in 0..20_000 {
+            let sizes = [1, TINY_BYTES - 1, TINY_BYTES, FULL_BYTES - 1, FULL_BYTES];
+            // For a while there are only tiny ones.
+            let kinds = if n / 100 % 2 == 0 { 2 } else { sizes.len() as u64 };
+            note(&mut run, sizes[random.below(kinds) as usize]);
+            let mut counted = SmallRun { blocks: run.blocks.clone(), ..SmallRun::default() };
+            counted.count();
+            assert_eq!((run.bytes, run.tiny), (counted.bytes, counted.tiny), "after {n}");
+            assert_eq!(run.is_due(), run.due().is_some_and(|range| range.len() >= 2), "after {n}");
+            runs_due += usize::from(run.is_due());
+        }
+        assert!((1_000..19_000).contains(&runs_due), "{runs_due}");
+    }
+
+    #[test]
+    fn a_merge_that_is_passed_over_becomes_overdue() {
+        let mut run = SmallRun::default();
+        for _ in 0..TINY_RUN {
+            assert!(!run.is_due());
+            note(&mut run, 100);
+        }
+        for _ in 0..PASSED_OVER_MAX {
+            assert!(run.is_due() && !run.is_overdue());
+            note(&mut run, 100);
+        }
+        assert!(run.is_overdue());
+        note(&mut run, FULL_BYTES);
+        assert!(!run.is_due() && !run.is_overdue(), "nothing is left before a full block");
+    }
 }

@@ -75,7 +75,7 @@ mod writer;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
@@ -86,7 +86,7 @@ pub use build::{BuildError, LogBuild};
 pub use chain::Hash;
 pub use checkpoint::{Checkpoint, CheckpointError, PublicKey, SignedCheckpoint, SignedTextError, Signer};
 pub use copy::{Copied, CopyError, copy_log};
-pub use erasure::{EraseError, Holdings, OrdersError, follow_orders};
+pub use erasure::{EraseError, Hold, Holdings, OrdersError, follow_orders};
 pub use evidence::{Evidence, EvidenceError, Growth};
 pub use filter::Filter;
 pub use fork::{Fork, ForkError, ForkOptions, fork_log, forks_of, note_fork};
@@ -138,6 +138,8 @@ pub struct Log {
     preparation: Preparation,
     queue: Option<Sender<Work>>,
     redactions: Sender<Redaction>,
+    /// Held while the log is written anew, until its old file is overwritten.
+    rewriting: Mutex<()>,
     writer: Option<JoinHandle<Result<(), AppendError>>>,
 }
 
@@ -260,6 +262,8 @@ impl Log {
     ) -> Result<Self, OpenError> {
         let path = dir.map_or_else(|| Path::new("(backend)").to_owned(), |dir| dir.join(open::LOG_FILE));
         let Opened { database, end, log_id } = opened;
+        let seed = Seed::settle(&database.own, &log_id, options.wal_seed);
+        let seed = seed.map_err(|error| open::store_error(&path, error))?;
         let stored = end.clone();
         let sealer = options.sealing.filter(|sealing| sealing.what != Encrypt::None);
         let sealer = sealer.map(|sealing| Sealer::new(sealing, Arc::clone(&keys)).map(Arc::new)).transpose();
@@ -284,7 +288,7 @@ impl Log {
             streams: admit::StreamEnds::default(),
             flusher,
             unsynced: false,
-            seed: Seed::of(&log_id),
+            seed,
             pending: Pending::after(stored),
             body: Vec::new(),
             held: None,
@@ -303,7 +307,8 @@ impl Log {
             written.unwrap_or_else(|panic| resume_unwind(panic))
         });
         let writer = Some(writer.map_err(io)?);
-        Ok(Self { shared, preparation, redactions, queue: Some(queue), writer })
+        let rewriting = Mutex::default();
+        Ok(Self { shared, preparation, redactions, rewriting, queue: Some(queue), writer })
     }
 
     /// Appends and blocks until the batches are durable (as the setting says); one result a batch, in order.

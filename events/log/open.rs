@@ -18,12 +18,13 @@ use crate::log::pack::ChainEnd;
 use crate::log::past::{PartError, Past, PastError};
 use crate::log::rewrite;
 use crate::log::scan::ReadError;
+use crate::log::seal::{sync_dir, sync_name};
 use crate::log::sealing::KeysError;
 use crate::log::store::{
     BODIES, Database, HEADERS, KEYS, META, Own, ReadOnly, StoreError, Writable, guarded,
 };
 use crate::log::trim::{remove_half_made, remove_leftover};
-use crate::log::wal::{Seed, WalBlock};
+use crate::log::wal::{NO_SEED, SEED_ROW, Seed, WalBlock};
 
 /// Name of the log's file in a data directory.
 pub const LOG_FILE: &str = "events.redb";
@@ -158,10 +159,26 @@ pub(crate) struct Opened {
 ///
 /// [`OpenError::Locked`] if somebody has it, [`OpenError::Io`] otherwise.
 pub fn lock(dir: &Path) -> Result<DirLock, OpenError> {
-    // What agents remember and say is nobody else's; one that is there keeps what its owner gave it.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+    make_dir(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
     DirLock::exclusive(dir).map_err(|error| lock_error(dir, error))
+}
+
+/// Makes a directory with all that it lies in, where it is not there.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    // What agents remember and say is nobody else's; one that is there keeps what its owner gave it.
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    missing.into_iter().filter(|made| !made.as_os_str().is_empty()).try_for_each(keep_name)
+}
+
+/// Makes the name of a directory last: a crash that takes it takes all that was acknowledged in it.
+fn keep_name(dir: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match sync_name(dir) {
+        // What it lies in may not be read, or its file system cannot be asked.
+        Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Takes a reader's share of the lock of `dir`; `None` where there is no lock to take. Who writes has it whole.
@@ -218,6 +235,8 @@ pub(crate) fn open_to_write(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) ->
     })
     .map_err(|error| store_error(&path, error))?;
     let opened = check_writable(database, &path, Some(dir))?;
+    // Not before it is sure that the log is in the other one.
+    rewrite::remove_old(&path).map_err(|source| OpenError::Io { path: rewrite::old_path(&path), source })?;
     // What a crash kept from being removed; it costs space and nothing else, and the next opening tries again.
     let _ = remove_leftover(dir, &opened.database.past.origin);
     write_id(dir, opened.log_id).map_err(|source| OpenError::Io { path: dir.join(ID_FILE), source })?;
@@ -424,7 +443,8 @@ fn create_file(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) -> Result<(), O
     })
     .map_err(|error| store_error(&path, error))?;
     fs::rename(&path, dir.join(LOG_FILE)).map_err(io)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
+    // Whoever made the directory.
+    sync_dir(dir).and_then(|()| keep_name(dir)).map_err(io)
 }
 
 /// What shows that a directory was in use before, if anything does.
@@ -532,6 +552,7 @@ pub(crate) fn check(
         End::Damaged(Some(known)) => known,
         End::Damaged(None) | End::Right => array(&log_id),
     };
+    let seed = Seed::of_file(row(SEED_ROW)?.as_deref(), &log_id).ok_or_else(|| unfit(NO_SEED))?;
     let origin = row(ORIGIN_ROW)?.map_or_else(|| Some(Origin::default()), |row| Origin::from_json(&row));
     let origin = origin.ok_or_else(|| unfit("what it says about its beginning cannot be read"))?;
     let dir = dir.unwrap_or_else(|| Path::new(""));
@@ -544,7 +565,6 @@ pub(crate) fn check(
         PastError::Part(path, source) => OpenError::Sealed { path, source },
     })?;
     let database = Database { own, past: Arc::new(past) };
-    let seed = Seed::of(&log_id);
     let checked = match wanted {
         End::Right => check_end(&database).and_then(|mut end| {
             let recent = check_recent(&database, journal, seed, &mut end)?;

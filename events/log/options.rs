@@ -39,8 +39,13 @@ pub struct LogOptions {
     pub wal_group_bytes_max: usize,
     /// Which payloads are encrypted under keys that can be destroyed, and where the keys come from. Default: none.
     pub sealing: Option<Sealing>,
-    /// Whether small old blocks are merged while the writer is idle. Default: yes.
+    /// Whether small old blocks are merged while the writer is idle; but for [`Durability::Always`], now and then while it is not,
+    /// too. Default: yes.
     pub merge_blocks: bool,
+    /// What nobody who has events written can know, drawn at random: the checksums of the write-ahead log begin with it, so that
+    /// nobody can write what looks like a record. A file keeps the first it is given. Default: none, and a file that was given
+    /// none goes by the log's id.
+    pub wal_seed: Option<[u8; 8]>,
     /// Name of a log that is created; ignored when one exists. Draw it at random: event ids come from it.
     pub log_id: [u8; 16],
 }
@@ -58,6 +63,7 @@ impl LogOptions {
             wal_group_bytes_max: 128 << 10,
             sealing: None,
             merge_blocks: true,
+            wal_seed: None,
             log_id,
         }
     }

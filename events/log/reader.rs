@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::id::Seq;
 use crate::log::batch::LogClosed;
-use crate::log::blocks::{next_header, read_header};
+use crate::log::blocks::{next_header, open_block, read_header};
 use crate::log::chain::Hash;
 use crate::log::filter::Filter;
+use crate::log::header::Header;
 use crate::log::keys;
 use crate::log::origin::Origin;
 use crate::log::past::Past;
@@ -58,9 +59,9 @@ pub struct LogStats {
     pub events: u64,
     /// Bytes of their stored bodies.
     pub bytes: u64,
-    /// Blocks they lie in.
+    /// Blocks they lie in, and those of a commit that is on its way to the medium.
     pub blocks: u64,
-    /// Idempotency keys kept.
+    /// Idempotency keys kept, those of such a commit included.
     pub keys: u64,
     /// Size of its files in bytes, sealed ones included; 0 where the log lies in no file.
     pub file_bytes: u64,
@@ -130,7 +131,8 @@ impl Reader {
     /// [`StoreError`] if nothing of the log can be read.
     pub fn scan_salvaging(&self, from: Seq, filter: &Filter) -> Result<Salvage, StoreError> {
         let snapshot = self.shared.snapshot()?;
-        Ok(Salvage::new(snapshot, &self.shared.keys, from, self.head().seq, filter))
+        let head = snapshot.through;
+        Ok(Salvage::new(snapshot, &self.shared.keys, from, head, filter))
     }
 
     /// Checks as [`Reader::verify`] does and goes on after what is wrong. Idempotency keys are not looked at.
@@ -140,7 +142,8 @@ impl Reader {
     /// [`StoreError`] if nothing of the log can be read.
     pub fn survey(&self, progress: &mut dyn FnMut(Seq)) -> Result<Survey, StoreError> {
         let snapshot = self.shared.snapshot()?;
-        Ok(salvage::survey(snapshot, &self.shared.keys, self.head().seq, progress))
+        let head = snapshot.through;
+        Ok(salvage::survey(snapshot, &self.shared.keys, head, progress))
     }
 
     /// Bytes that are missing at the end of the log's own file, of a log that was opened damaged: events behind
@@ -255,9 +258,9 @@ impl Reader {
         let mut headers = snapshot.headers_until(Seq(u64::MAX))?;
         if let Some((first, value)) = next_header(&mut headers.clone(), true)? {
             let last = read_header(first, &value)?;
-            let start = &snapshot.past.start;
-            stats.events = last.last().0 - start.frontier.count();
-            (stats.bytes, stats.newest) = (last.bytes_through - start.bytes_through, Some(last.last_at));
+            let (start, (bytes_through, newest)) = (&snapshot.past.start, end_of(&snapshot, &last)?);
+            stats.events = last.last().min(snapshot.through).0 - start.frontier.count();
+            (stats.bytes, stats.newest) = (bytes_through - start.bytes_through, Some(newest));
         }
         if let Some((first, value)) = next_header(&mut headers, false)? {
             stats.oldest = Some(read_header(first, &value)?.first_at);
@@ -346,6 +349,18 @@ pub fn event_id_at(log_id: &[u8; 16], seq: Seq, recorded_at: Timestamp) -> uuid:
     bits.copy_from_slice(&hasher.finalize().as_bytes()[..10]);
     let millis = recorded_at.unix_micros() / 1_000;
     uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
+}
+
+/// Bytes of all bodies up to the end of a snapshot, which lies in the block with this header or behind it, and when the last
+/// event was recorded.
+fn end_of(snapshot: &Snapshot, header: &Header<'_>) -> Result<(u64, Timestamp), ReadError> {
+    if header.last() <= snapshot.through {
+        return Ok((header.bytes_through, header.last_at));
+    }
+    let body = snapshot.body(header.first)?;
+    let block = open_block(header, &body)?;
+    let index = (snapshot.through.0 - header.first.0) as usize;
+    Ok((header.bytes_through - block.bytes_behind(index), block.recorded_at(&block.entry(index))))
 }
 
 /// The row of a key in a snapshot.

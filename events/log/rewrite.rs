@@ -2,12 +2,14 @@
 //!
 //! The new file has every block of the old one with the same header but for the checksum of its body, so every root stays;
 //! only in the places of erased events the mark of their order stands instead of their bytes. It gets its name when it is whole and on disk, and the old
-//! file, with its journal, its write-ahead log and its free pages, is overwritten with zeros where it lies.
+//! file, with its journal, its write-ahead log and its free pages, is overwritten with zeros where it lies. Until then that
+//! has a name of its own, so that the next opening finds what a crash left of it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, after};
@@ -22,13 +24,16 @@ use crate::log::header::Header;
 use crate::log::keys;
 use crate::log::open::{create_at, put_origin, write_through};
 use crate::log::scan::ReadError;
+use crate::log::seal::{is_same_file, sync_name};
 use crate::log::sealing::opened::envelope_bytes;
 use crate::log::shared::Shared;
-use crate::log::store::{BODIES, HEADERS, KEYS, Snapshot, StoreError, Writable};
+use crate::log::store::{BODIES, HEADERS, KEYS, Own, Snapshot, StoreError, Writable, guarded};
 use crate::subject::Subject;
 
 /// Extension of the file while it is written.
 pub(crate) const NEW_EXTENSION: &str = "redb.rewrite";
+/// Extension of the file that the log was in before, until it is overwritten.
+const OLD_EXTENSION: &str = "redb.erased";
 /// Bytes of blocks that go into one transaction.
 const TRANSACTION_BYTES: usize = 64 << 20;
 /// How long readers of the old file are waited for before it is overwritten.
@@ -39,8 +44,8 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Why the log was not written anew. It goes on with all its events, unless it says that it is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum RewriteError {
-    /// The log lies in no file, or is closed.
-    #[error("the log is closed or lies in no file")]
+    /// The log lies in no file.
+    #[error("the log lies in no file")]
     NoFile,
     /// A part of the log lies in sealed files, which other directories may share.
     #[error(
@@ -57,7 +62,17 @@ pub enum RewriteError {
     /// The new file could not be written.
     #[error("could not write the log anew")]
     Store(#[from] StoreError),
-    /// The new file has the log's name, but it could not be made sure that a crash leaves it that.
+    /// The file that the log was in before, which has what is to be erased, could not be overwritten. The log lies in a new
+    /// one all the same; asked again, or at its next opening, it tries again.
+    #[error("could not overwrite and remove {}, which has the log as it was before", path.display())]
+    Old {
+        /// The file.
+        path: PathBuf,
+        /// What the medium said.
+        #[source]
+        source: io::Error,
+    },
+    /// The log was closed before, or the new file has its name and it could not be made sure that a crash leaves it that.
     #[error(transparent)]
     Closed(#[from] LogClosed),
 }
@@ -85,37 +100,81 @@ pub(crate) struct Redaction {
     pub order: Seq,
     /// Makes the new file's name last.
     pub sync_folder: SyncFolder,
-    pub answer: Sender<Result<u64, RewriteError>>,
+    pub answer: Sender<Result<Rewritten, RewriteError>>,
+}
+
+/// A log that lies in a new file, and its old file, which is still there.
+pub(crate) struct Rewritten {
+    redacted: u64,
+    /// Open as long as somebody may read it.
+    old: Option<Own>,
+    readers: Weak<()>,
+    old_file: File,
+    old_path: PathBuf,
+}
+
+impl Rewritten {
+    /// Overwrites the old file and removes it, once nobody reads it any more or that was waited for long enough; how many events
+    /// lost their content. The log takes events meanwhile.
+    pub(crate) fn overwrite(self) -> Result<u64, RewriteError> {
+        let Self { redacted, old, readers, old_file, old_path: path } = self;
+        for _ in 0..READERS_WAITS {
+            if readers.upgrade().is_none() {
+                break;
+            }
+            let _ = after(READERS_WAIT).recv();
+        }
+        // Closed before its bytes go: who still reads is told that, and does not take zeros for damage. What redb cannot write
+        // to it would be overwritten.
+        let _ = guarded(|| {
+            drop(old);
+            Ok(())
+        });
+        let removed = overwrite(old_file).and_then(|()| remove_name(&path));
+        removed.map_err(|source| RewriteError::Old { path, source })?;
+        Ok(redacted)
+    }
 }
 
 /// Writes the log beside itself without the content of the subjects' events before `order`, and takes the new file in the
-/// place of the old; how many events lost their content. Nobody else writes meanwhile, and everything is on disk.
+/// place of the old, which is left to be overwritten. Nobody else writes meanwhile, and everything is on disk.
 pub(crate) fn rewrite(
     shared: &Shared,
     Redaction { subjects, order, sync_folder, .. }: &Redaction,
     cache_bytes: usize,
-) -> Result<u64, Stop> {
+) -> Result<Rewritten, Stop> {
     let path = shared.path.as_deref().ok_or(RewriteError::NoFile)?;
-    let new_path = path.with_extension(NEW_EXTENSION);
+    let (new_path, old_path) = (path.with_extension(NEW_EXTENSION), old_path(path));
     let io = |error: io::Error| RewriteError::Store(StoreError::Io(error));
+    remove_old(path).map_err(|source| RewriteError::Old { path: old_path.clone(), source })?;
     let (new, redacted) = lay_out(shared, subjects, *order, &new_path, cache_bytes)?;
     let old_file = File::options().write(true).open(path).map_err(io)?;
     // Opened before the new file has its name: nothing may stand between that and its use.
     let folder = File::open(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+    name_old(path, &old_path, &folder).map_err(io)?;
     fs::rename(&new_path, path).map_err(io)?;
     // From here on the new file is the log's. What went into the old one would be gone with it.
     let (old, readers) = shared.replace_own(new);
-    drop(old);
     // The old file stays whole where a restart may find it again.
     sync_folder(&folder).map_err(|error| Stop::Failed(StoreError::Io(error)))?;
-    for _ in 0..READERS_WAITS {
-        if readers.upgrade().is_none() {
-            break;
-        }
-        let _ = after(READERS_WAIT).recv();
+    Ok(Rewritten { redacted, old, readers, old_file, old_path })
+}
+
+/// Gives the old file a name that it has when the log's own is the new file's: without one, a crash would leave its bytes where
+/// nobody finds them.
+fn name_old(path: &Path, old_path: &Path, folder: &File) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match fs::hard_link(path, old_path) {
+        // Not every file system gives a file two names, and each says so in its own way.
+        Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => folder.sync_all(),
     }
-    overwrite(old_file).map_err(io)?;
-    Ok(redacted)
+}
+
+/// The name of the file that the log at `path` was in before.
+pub(crate) fn old_path(path: &Path) -> PathBuf {
+    path.with_extension(OLD_EXTENSION)
 }
 
 /// The new file, under another name than its own, and how many events have lost their content in it.
@@ -156,6 +215,29 @@ fn overwrite(mut file: File) -> io::Result<()> {
         left -= some as u64;
     }
     file.sync_data()
+}
+
+/// Takes away the name of a file that is overwritten, if it has one.
+fn remove_name(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => sync_name(path),
+    }
+}
+
+/// Removes the old file of the log at `path`, with its bytes, where that was cut short. Nobody may read it any more.
+pub(crate) fn remove_old(path: &Path) -> io::Result<()> {
+    let old = old_path(path);
+    if !old.try_exists()? {
+        return Ok(());
+    }
+    if is_same_file(path, &old) {
+        // The new file never had the log's name: this is the log.
+        return fs::remove_file(old);
+    }
+    // As long as the name of the new file may not last, a restart may find the log in the old one.
+    sync_name(path)?;
+    remove(&old)
 }
 
 /// Removes what a rewriting that was cut short left behind.

@@ -324,7 +324,7 @@ impl Salvage {
         let until = filter.until.map_or(head, |until| until.min(head));
         Self {
             steps: Steps::new(snapshot, from, until),
-            lens: Lens::new(Matcher::new(filter, from, false), keys),
+            lens: Lens::new(Matcher::new(filter, from, false).up_to(until), keys),
             until,
             current: None,
             room: Vec::new(),

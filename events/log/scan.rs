@@ -62,7 +62,8 @@ pub struct ScanStats {
     pub blocks_read: u64,
     /// Blocks passed over by their header alone.
     pub blocks_skipped: u64,
-    /// Last position (going up) or first one (going down) of the furthest block that was read or passed over.
+    /// Last position (going up) or first one (going down) of the furthest block that was read or passed over, as far as the log
+    /// reached when the scan began.
     pub reached: Seq,
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Seq;
 use crate::log::batch::LogClosed;
+use crate::log::beside::write_whole;
 use crate::log::erasure::carry_marks;
 use crate::log::flusher::{Commit, Failure, Unsynced};
 use crate::log::open::{NEW_FILE, create_at, put_origin, write_through};
@@ -89,6 +90,12 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all())
 }
 
+/// Makes the name of a file or a folder last.
+pub(crate) fn sync_name(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    sync_dir(folder.unwrap_or(Path::new(".")))
+}
+
 impl Writer {
     /// Seals what the log's own file holds, if it holds anything.
     pub(crate) fn seal(&mut self) -> Result<SealedLog, Stop> {
@@ -126,8 +133,8 @@ impl Writer {
         let _ = forbid_writing(&sealed_path);
         let past = (past.start.clone(), past.parts.clone(), origin.clone());
         self.go_on_in(next, sealed, sealed_path, past).map_err(|source| self.failure(source))?;
-        // For people and programs; the log does not read it.
-        let _ = fs::write(dir.join(ORIGIN_FILE), origin.to_json());
+        // For people and programs, and for what is left of the log should it be damaged.
+        let _ = write_whole(&dir, ORIGIN_FILE, origin.to_json().as_bytes());
         Ok(SealedLog { dir, log_id, head, origin, has_gaps: false })
     }
 
@@ -184,7 +191,7 @@ impl Writer {
         })?;
         self.pending = Pending::after(self.end.clone());
         self.small = crate::log::merge::SmallRun::default();
-        Ok(())
+        self.settle_seed()
     }
 }
 
@@ -199,7 +206,9 @@ fn give_name(path: &Path, sealed: &Path) -> Result<(), SealError> {
         Err(source) => return Err(io(sealed, source)),
         Ok(()) => (),
     }
-    sync_dir(folder).map_err(|source| io(folder, source))
+    // And the folder, where it is new: with the rename this becomes the only place of what the log holds.
+    let named = sync_dir(folder).and_then(|()| sync_name(folder));
+    named.map_err(|source| io(folder, source))
 }
 
 /// Takes the permission to write to a file.
@@ -229,7 +238,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
-    use super::{SEALED_DIR, WRITE_MODE, forbid_writing, give_name};
+    use super::{SEALED_DIR, WRITE_MODE, forbid_writing, give_name, sync_name};
 
     fn may_be_written(path: &Path) -> bool {
         fs::metadata(path).unwrap().permissions().mode() & WRITE_MODE != 0
@@ -246,5 +255,15 @@ mod tests {
         fs::remove_file(&own).unwrap();
         forbid_writing(&sealed).unwrap();
         assert!(!may_be_written(&sealed));
+    }
+
+    #[test]
+    fn a_name_lasts_wherever_the_folder_is_that_it_stands_in() {
+        let dir = tempfile::tempdir().unwrap();
+        // A name without a folder stands in the one that the process is in.
+        for path in [dir.path().join("data"), dir.path().to_owned(), "data".into()] {
+            sync_name(&path).unwrap();
+        }
+        assert!(sync_name(&dir.path().join("nowhere").join("data")).is_err());
     }
 }

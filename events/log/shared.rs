@@ -170,6 +170,13 @@ impl Shared {
         self.moved.notify_all();
     }
 
+    /// Blocks until the writer has ended, and says why it did: for who was left without an answer.
+    pub(crate) fn ended(&self) -> LogClosed {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.moved.wait_while(tail, |tail| !tail.ended).unwrap_or_else(PoisonError::into_inner));
+        self.closed.error()
+    }
+
     /// Blocks until the head is beyond `seq`, the log has ended, or `timeout` is over; the head's position then.
     pub(crate) fn wait_beyond(&self, seq: Seq, timeout: Duration) -> Seq {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);

@@ -192,7 +192,7 @@ pub(crate) enum Own {
 
 /// The log as of one commit.
 pub(crate) struct Snapshot {
-    /// What lies beyond is committed but may not be on the medium yet.
+    /// What lies beyond is committed but may not be on the medium yet, even if it lies in the same block.
     pub through: Seq,
     /// The tables of its own file.
     pub own: Tables,

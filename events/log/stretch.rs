@@ -229,9 +229,7 @@ impl Reader {
         let header = read_header(first, &value)?;
         let body = snapshot.body(first)?;
         let block = open_block(&header, &body)?;
-        let beyond =
-            block.entry(block.count() - 1).body_end - block.entry((size - first.0) as usize).body_end;
-        let bytes_through = header.bytes_through - u64::from(beyond);
+        let bytes_through = header.bytes_through - block.bytes_behind((size - first.0) as usize);
         Ok(End(ChainEnd { frontier, bytes_through, recorded_at: head.recorded_at }))
     }
 

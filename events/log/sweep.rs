@@ -70,7 +70,7 @@ impl Reader {
     pub fn sweep(&self, from: Seq, filter: &Filter, down: bool) -> Result<Sweep, StoreError> {
         let snapshot = self.snapshot()?;
         let headers = if down { snapshot.headers_until(from) } else { snapshot.headers_from(from) }?;
-        let lens = Lens::new(Matcher::new(filter, from, down), self.keys());
+        let lens = Lens::new(Matcher::new(filter, from, down).up_to(snapshot.through), self.keys());
         let (lowest, highest) = if down {
             (filter.until.unwrap_or(Seq::FIRST), from)
         } else {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::id::Seq;
+use crate::log::beside::write_whole;
 use crate::log::blocks::{each_key_of, next_header, read_header};
 use crate::log::copy::{CopyError, Wanted, copy_as};
 use crate::log::fork::{Fork, forks_of};
@@ -349,8 +350,8 @@ fn set_origin(dir: &Path, origin: &Origin, keys: &[(String, Vec<u8>)]) -> Result
 /// Removes what the log has no more use for, and writes the origin for people and programs.
 fn finish(dir: &Path, origin: &Origin) -> Result<(), TrimError> {
     remove_leftover(dir, origin)?;
-    let path = dir.join(ORIGIN_FILE);
-    fs::write(&path, origin.to_json()).map_err(io_error(&path))
+    let written = write_whole(dir, ORIGIN_FILE, origin.to_json().as_bytes());
+    written.map_err(io_error(&dir.join(ORIGIN_FILE)))
 }
 
 /// Removes the files that the origin says are of no more use.

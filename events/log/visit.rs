@@ -384,7 +384,7 @@ impl BlockWalk {
     ) -> Result<Self, StoreError> {
         let snapshot = snapshot?;
         let headers = if down { snapshot.headers_until(from) } else { snapshot.headers_from(from) }?;
-        let lens = Lens::new(Matcher::new(filter, from, down), keys);
+        let lens = Lens::new(Matcher::new(filter, from, down).up_to(snapshot.through), keys);
         Ok(Self { snapshot, headers, lens, down, joint: None })
     }
 
@@ -400,7 +400,7 @@ impl BlockWalk {
             if self.lens.matcher.is_past(near) {
                 return Ok(None);
             }
-            stats.reached = far;
+            stats.reached = far.min(self.snapshot.through);
             if !self.lens.matcher.may_match(&header) {
                 stats.blocks_skipped += 1;
                 continue;

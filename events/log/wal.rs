@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Body and header are those of a block; they hold what proves the events. The checksum is XXH3 over everything but
-//! itself, with the log's id as its seed: bytes of a user that look like a record are none.
+//! itself, with a secret of the file as its seed: bytes of a user that look like a record are none.
 
 use std::collections::HashMap;
 use std::hash::Hasher as _;
@@ -28,20 +28,58 @@ use twox_hash::XxHash3_64;
 use crate::id::Seq;
 use crate::log::header::{HEADER_BYTES_MAX, array};
 use crate::log::journal::PAGE;
+use crate::log::open::write_through;
+use crate::log::store::{META, Own, StoreError};
 
+/// The seed of a file's records, in its table about the log. A file without it has the log's id for one, which everybody may know.
+pub(crate) const SEED_ROW: &str = "wal_seed";
 const MAGIC: [u8; 4] = *b"CxtE";
 const FIXED_BYTES: usize = 40;
 const CHECKSUM: Range<usize> = 32..40;
 const KEY_LENGTHS_BYTES: usize = 8;
+/// What is wrong with a file whose [`SEED_ROW`] is none.
+pub(crate) const NO_SEED: &str = "the seed of its write-ahead log is none";
 
-/// Distinguishes the records of one log from whatever else may stand in their place.
-#[derive(Debug, Clone, Copy)]
+/// Distinguishes the records of one file from whatever else may stand in their place, such as what a user wrote there before.
+#[derive(Clone, Copy)]
 pub(crate) struct Seed(u64);
 
 impl Seed {
-    /// Of the log with this id.
+    /// Of a file of the log with this id that has no secret.
     pub(crate) fn of(log_id: &[u8; 16]) -> Self {
         Self(u64::from_le_bytes(array(&log_id[8..])))
+    }
+
+    /// Of a file with this secret.
+    pub(crate) const fn secret(secret: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(secret))
+    }
+
+    /// Of a file of the log with this id and this [`SEED_ROW`], if it has one; `None` where that is none.
+    pub(crate) fn of_file(row: Option<&[u8]>, log_id: &[u8; 16]) -> Option<Self> {
+        match row {
+            Some(row) => row.try_into().ok().map(Self::secret),
+            None => Some(Self::of(log_id)),
+        }
+    }
+
+    /// Of the log's own file, which gets this secret where it has none. Its tables must have every event: from then on no record
+    /// that was written before counts.
+    pub(crate) fn settle(own: &Own, log_id: &[u8; 16], secret: Option<[u8; 8]>) -> Result<Self, StoreError> {
+        let row = own.meta(SEED_ROW)?;
+        match (own, &row, secret) {
+            (Own::Writable(file), None, Some(secret)) => {
+                // On the medium when this returns, and so before any record with this seed.
+                write_through(file, |transaction| {
+                    transaction.open_table(META)?.insert(SEED_ROW, secret.as_slice())?;
+                    Ok(())
+                })?;
+                Ok(Self::secret(secret))
+            }
+            (Own::Writable(_) | Own::ReadOnly(_), _, _) => {
+                Self::of_file(row.as_deref(), log_id).ok_or_else(|| StoreError::Damaged(NO_SEED.to_owned()))
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select, tick};
+use crossbeam_channel::{Receiver, Sender, never, select, tick};
 
 use crate::id::Seq;
 use crate::limits::BLOCK_BYTES_MAX;
@@ -164,21 +164,35 @@ impl Writer {
         if let Some(work) = self.held.take() {
             return Next::Work(work);
         }
-        if self.options.merge_blocks && self.small.is_due() && !self.flusher.has_failed() {
-            match queue.try_recv() {
-                Ok(work) => return Next::Work(work),
-                Err(TryRecvError::Empty) => return Next::Merge,
-                Err(TryRecvError::Disconnected) => return Next::End,
-            }
+        let merges = self.options.merge_blocks && self.small.is_due() && !self.flusher.has_failed();
+        if merges && self.is_merge_overdue() {
+            return Next::Merge;
         }
-        let next = select! {
-            recv(queue) -> work => work.map_or(Next::End, Next::Work),
-            recv(ticker) -> _ => Next::Sync,
-            recv(self.redactions) -> redaction => redaction.map_or(Next::End, Next::Redact),
-            recv(self.flusher.failed()) -> _ => Next::Failed,
+        // Of what is there one is chosen at random: a queue that is never empty keeps nobody else waiting.
+        let next = if merges {
+            select! {
+                recv(queue) -> work => work.map_or(Next::End, Next::Work),
+                recv(ticker) -> _ => Next::Sync,
+                recv(self.redactions) -> redaction => redaction.map_or(Next::End, Next::Redact),
+                recv(self.flusher.failed()) -> _ => Next::Failed,
+                default => Next::Merge,
+            }
+        } else {
+            select! {
+                recv(queue) -> work => work.map_or(Next::End, Next::Work),
+                recv(ticker) -> _ => Next::Sync,
+                recv(self.redactions) -> redaction => redaction.map_or(Next::End, Next::Redact),
+                recv(self.flusher.failed()) -> _ => Next::Failed,
+            }
         };
         // Who was told of the failure and comes again is told why, and not that its own write failed.
         if self.flusher.has_failed() { Next::Failed } else { next }
+    }
+
+    /// Whether a merge is made although others wait. Where each commit is synced it would wait for the disk, and few small blocks
+    /// come about there.
+    fn is_merge_overdue(&self) -> bool {
+        self.options.durability != Durability::Always && self.small.is_overdue()
     }
 
     /// Commits `first` and what else is queued, up to the limits, and answers every caller.
@@ -389,6 +403,8 @@ impl Writer {
         }
         let rewritten = rewrite(&self.shared, redaction, self.options.cache_bytes);
         self.pending = Pending::after(self.end.clone());
+        // The file is another one even where something was refused at the end.
+        let rewritten = self.settle_seed().map_err(rewrite::Stop::Failed).and(rewritten);
         let (told, served) = match rewritten {
             Ok(redacted) => (Ok(redacted), Ok(())),
             Err(rewrite::Stop::Refused(error)) => (Err(error), Ok(())),
@@ -402,6 +418,13 @@ impl Writer {
         // Who asked may have gone.
         let _ = redaction.answer.send(told);
         served
+    }
+
+    /// Takes up the seed of the log's own file, which is another one than before.
+    pub(crate) fn settle_seed(&mut self) -> Result<(), StoreError> {
+        let (log_id, secret) = (self.shared.log_id, self.options.wal_seed);
+        self.seed = self.shared.with_database(|database| Seed::settle(&database.own, &log_id, secret))?;
+        Ok(())
     }
 
     pub(crate) fn next_seq(&self) -> Seq {

@@ -29,6 +29,7 @@ pub use segment::SegmentError;
 pub use terms::Term;
 pub use trail::{Question, Trail};
 
+use crate::shred::shred_in;
 use segment::{Segment, SegmentWriter, Stretch};
 use terms::terms;
 
@@ -118,6 +119,8 @@ struct Sizes {
 struct Shared {
     dir: PathBuf,
     sizes: Sizes,
+    /// Held by who reads the folder, makes files in it or takes them out.
+    files: Mutex<()>,
     /// Ascending, without overlaps.
     segments: RwLock<Vec<Arc<Segment>>>,
     dropped: Mutex<Vec<String>>,
@@ -138,6 +141,7 @@ impl Postings {
         let shared = Shared {
             dir: data_dir.join(FOLDER),
             sizes,
+            files: Mutex::default(),
             segments: RwLock::default(),
             dropped: Mutex::default(),
             unreadable: Mutex::default(),
@@ -158,6 +162,7 @@ impl Postings {
     ///
     /// [`AuditError`] when the folder or the log cannot be read.
     pub fn open(&self, reader: &Reader) -> Result<(), AuditError> {
+        let _files = self.files();
         self.kept(reader)?;
         let dir = &self.shared.dir;
         let entries = match fs::read_dir(dir) {
@@ -195,6 +200,7 @@ impl Postings {
     ///
     /// [`AuditError::Folder`].
     pub fn tidy(&self) -> Result<(), AuditError> {
+        let _files = self.files();
         let dir = &self.shared.dir;
         fs::create_dir_all(dir).map_err(Self::folder_failed(dir))?;
         let used: Vec<PathBuf> = self.segments().iter().map(|segment| segment.path().to_owned()).collect();
@@ -216,6 +222,7 @@ impl Postings {
     ///
     /// [`AuditError`]; what there is stays in use.
     pub fn step(&self, reader: &Reader, stop: &dyn Fn() -> bool) -> Result<Step, AuditError> {
+        let _files = self.files();
         if self.merge_next()? {
             return Ok(Step::Merged);
         }
@@ -237,6 +244,33 @@ impl Postings {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Overwrites and removes the files that cover one of these positions, which ascend: what was taken out of the log since still
+    /// stands there, as hashes of names and numbers. They are made again, and the log is read until then. One that is under way is
+    /// waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError::Folder`]; some of them may be there still.
+    pub fn forget(&self, seqs: &[Seq]) -> Result<(), AuditError> {
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        let covers = |first: Seq, last: Seq| {
+            let next = seqs.get(seqs.partition_point(|seq| *seq < first));
+            next.is_some_and(|seq| *seq <= last)
+        };
+        let _files = self.files();
+        let mut segments = self.shared.segments.write().unwrap_or_else(PoisonError::into_inner);
+        segments.retain(|segment| !covers(segment.stretch.first, segment.stretch.last));
+        drop(segments);
+        // Those that are not in use as well: dropped, never finished, not opened yet.
+        let goes = |name: &str| {
+            let is_ours = [".postings", ".unfinished"].iter().any(|ending| name.ends_with(*ending));
+            is_ours && Segment::named(name).is_none_or(|(first, last)| covers(first, last))
+        };
+        shred_in(&self.shared.dir, goes).map_err(Self::folder_failed(&self.shared.dir))
     }
 
     /// The first stretch that can be covered and is not, by its first position. Before `kept` the log has nothing any more.
@@ -336,6 +370,10 @@ impl Postings {
         }
         let index = segments.partition_point(|segment| segment.stretch.last < seq);
         segments.get(index).map(Arc::clone)
+    }
+
+    fn files(&self) -> MutexGuard<'_, ()> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dropped(&self) -> MutexGuard<'_, Vec<String>> {

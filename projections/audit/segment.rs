@@ -101,6 +101,12 @@ impl Segment {
         dir.join(format!("{:020}-{:020}.postings", first.0, last.0))
     }
 
+    /// The first and the last position by the name of a file, be it finished or not.
+    pub(super) fn named(name: &str) -> Option<(Seq, Seq)> {
+        let (first, last) = name.split_once('.')?.0.split_once('-')?;
+        Some((Seq(first.parse().ok()?), Seq(last.parse().ok()?)))
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,6 +1,7 @@
 //! Whatever the postings cover, and whatever became of their files, answers are what the log says.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use caxton_events::{
 };
 
 use super::trail::More;
-use super::{FOLDER, Postings, Question, Sizes, Step, Trail};
+use super::{FOLDER, Postings, Question, Sizes, Step, Term, Trail};
 
 /// Segments of 32 events, four of which become one.
 const SIZES: Sizes = Sizes { events: 32, merged: 4 };
@@ -517,6 +518,16 @@ fn erased_events_are_found_by_what_is_left_of_them_whenever_the_postings_were_ma
                 }
             });
             assert_eq!(found(&by_cause), caused.cloned().collect::<Vec<_>>());
+        }
+        // What was taken out of the log stands in what was made before, until that is forgotten.
+        let term = Term::Stream(Cow::Borrowed("agent:agent-1")).hash();
+        let tells = || before.segments().iter().any(|part| !part.find(term).unwrap().0.is_empty());
+        assert!(tells());
+        before.forget(&reader.taken_out(&subjects, order).unwrap()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(tells(), what == Encrypt::All);
+            while before.step(&reader, &|| false).unwrap() != Step::Done {}
+            assert_eq!(before.status().through, Seq(288));
         }
     }
 }

@@ -105,7 +105,24 @@ fn print_plan(plan: &Value, out: &mut Output) -> Result<(), Failure> {
         let (scope, facts) = (cell(row, "scope"), many(&row["facts"], "fact"));
         out.line(format_args!("stays: {facts} that it wrote to {scope}, which others share"))?;
     }
-    Ok(())
+    print_quoted(&plan["quoted_in"], out)
+}
+
+/// Says where agents were shown what goes, or wrote it.
+fn print_quoted(quoted: &Value, out: &mut Output) -> Result<(), Failure> {
+    let count = quoted["count"].as_u64().unwrap_or_default() as usize;
+    if count == 0 {
+        return Ok(());
+    }
+    let named: Vec<&str> = items(quoted, "conversations").iter().filter_map(Value::as_str).collect();
+    let more = match count.saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (counted, named) = (counted(count, "conversation"), named.join(", "));
+    out.line(format_args!(
+        "stays: what turns of {counted} recorded of it: {named}{more}; erase these, too, with --conversation ID"
+    ))
 }
 
 fn check_receipt(check: &CheckReceipt, out: &mut Output) -> Result<(), Failure> {

@@ -59,7 +59,8 @@ struct Line {
     bytes: String,
 }
 
-/// Writes the base of everything up to `saved`, which the files of the projections include; they must be closed.
+/// Writes the base of everything up to `saved`, which the files of the projections include; they must be closed. It is on the
+/// medium when this returns, with every name that leads to it: what it replaces goes next.
 pub(super) fn save(data_dir: &Path, log: &Reader, saved: Seq) -> Result<(), BaseError> {
     let base = data_dir.join(BASE_DIR);
     let (to, beside) = (base.join(saved.0.to_string()), base.join(format!("{}.{BESIDE}", saved.0)));
@@ -69,9 +70,16 @@ pub(super) fn save(data_dir: &Path, log: &Reader, saved: Seq) -> Result<(), Base
         copy_files(&data_dir.join(folder), &beside.join(folder)).map_err(io_error(&beside))?;
     }
     save_agents(&beside.join(AGENTS_FILE), log, earlier)?;
+    sync_dir(&beside)?;
     remove_dir(&to).map_err(io_error(&to))?;
     fs::rename(&beside, &to).map_err(io_error(&to))?;
-    File::open(&base).and_then(|base| base.sync_all()).map_err(io_error(&base))
+    sync_dir(&base)?;
+    sync_dir(data_dir)
+}
+
+/// Makes the names in a folder last.
+fn sync_dir(dir: &Path) -> Result<(), BaseError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error(dir))
 }
 
 /// Writes every event about agents, those of the base before and those of the log.

@@ -17,6 +17,8 @@ use super::{Engine, SystemClock, base, erase, start};
 
 /// Folder of agents' files, where it is inside the data directory.
 const AGENTS_DIR: &str = "agents";
+/// In a folder of vectors: they were taken over from a parent, which may have had more texts than the fork.
+const INHERITED: &str = "inherited";
 
 /// Where a fork is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -360,6 +362,11 @@ pub(super) fn inherit_vectors(data_dir: &Path, log: &Reader) {
     }
 }
 
+/// The mark of vectors that were taken over, as long as some may be of texts that the fork does not have.
+pub(super) fn inherited_mark(data_dir: &Path) -> Option<PathBuf> {
+    Some(data_dir.join("vectors").join(INHERITED)).filter(|mark| mark.exists())
+}
+
 /// Whether something was erased behind `cut`, which the parent knows nothing of; also where that cannot be told.
 fn has_erased(log: &Reader, cut: Seq) -> bool {
     let kinds = Some(vec![Kind::ErasureOrdered]);
@@ -372,6 +379,7 @@ fn copy_vectors(from: &Path, beside: &Path, to: &Path) -> io::Result<u64> {
         fs::remove_dir_all(beside)?;
     }
     fs::create_dir(beside)?;
+    File::create(beside.join(INHERITED))?;
     let mut bytes = 0;
     for extension in ["keys", "vecs"] {
         for entry in fs::read_dir(from)? {

@@ -31,8 +31,8 @@ impl Engine {
     /// alone, and told of.
     pub fn warm_queries(&self) -> usize {
         let Some(semantic) = self.view().semantic() else { return 0 };
-        // Not while something is erased: what is forgotten must not come back.
-        let _erasing = self.inner.erasing.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        // An erasure forgets them behind this, not in the middle: what is forgotten must not come back.
+        let _kept = self.inner.erasing.queries.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.data_dir().join(FILE_NAME);
         let read = fs::metadata(&path).and_then(|file| {
             if file.len() > FILE_BYTES_MAX {
@@ -70,7 +70,7 @@ impl Engine {
     /// The system's, when the file cannot be written; the one before stays then.
     pub fn keep_queries(&self) -> io::Result<()> {
         let Some(semantic) = self.view().semantic() else { return Ok(()) };
-        let _erasing = self.inner.erasing.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let _kept = self.inner.erasing.queries.lock().unwrap_or_else(PoisonError::into_inner);
         let queries = semantic.embedding.frequent(KEPT_MAX);
         if queries.is_empty() {
             return Ok(());

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod erasing;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -34,7 +36,7 @@ struct Desk {
     talk: TalkReader,
     requests: Sender<Request>,
     lives: Sender<()>,
-    _store: TalkStore,
+    store: TalkStore,
     _dir: TempDir,
 }
 
@@ -89,7 +91,7 @@ impl Desk {
             taken: 0,
             recorded: Seq::ZERO,
         };
-        let mut desk = Self { router, fold, log, talk: reader, requests, lives, _store: store, _dir: dir };
+        let mut desk = Self { router, fold, log, talk: reader, requests, lives, store, _dir: dir };
         let workspace = "lab".parse().unwrap();
         let (known, mut bob) = upkeep(Upkeep::RegisterAgent { agent: name("bob"), workspace });
         let (x, mut x_opened) = upkeep(open("x"));
@@ -249,33 +251,6 @@ fn erased<T: std::fmt::Debug>(result: Result<T, TalkError>) -> String {
         Err(TalkError::Log(AppendError::BeingErased { stream })) => stream,
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn a_conversation_that_is_being_erased_takes_no_others_with_it() {
-    let mut desk = Desk::new();
-    desk.held(&["x"], |desk| {
-        let (in_x, mut to_x) = send(message("ada", "bob", Some("x")));
-        let (in_y, mut to_y) = send(message("eve", "bob", Some("y")));
-        let (another, mut to_another) = send(message("joe", "bob", None));
-        let (later, mut to_later) = send(message("eve", "bob", Some("y")));
-        desk.router.decide(vec![in_x, in_y, another]);
-        // Decided while the first group is under way.
-        desk.router.decide(vec![later]);
-        desk.fold_all();
-        assert_eq!(erased(outcome(&mut to_x)), "x");
-        let (y, another) = (outcome(&mut to_y).unwrap(), outcome(&mut to_another).unwrap());
-        let later = outcome(&mut to_later).unwrap();
-        assert!(y.seq < another.seq && another.seq < later.seq, "in their order");
-        assert_eq!(desk.said(another.conversation.as_str()), Some(1));
-    });
-    assert_eq!((desk.said("x"), desk.said("y")), (Some(0), Some(2)));
-    desk.go_on();
-    let (in_x, mut to_x) = send(message("ada", "bob", Some("x")));
-    desk.router.decide(vec![in_x]);
-    desk.fold_all();
-    outcome(&mut to_x).unwrap();
-    assert_eq!(desk.said("x"), Some(1));
 }
 
 #[test]

@@ -35,7 +35,7 @@ use super::base::{self, RestoreError, lacks_events};
 use super::clock::stopwatch;
 use super::copies;
 use super::erase::{self, EraseError, Erasing, Keepers};
-use super::fork::inherit_vectors;
+use super::fork::{inherit_vectors, inherited_mark};
 use super::inboxes::{Leases, Wakers};
 use super::lost_end::{self, LostEnd};
 use super::rebuild::{Offer, Rebuilds, VectorParts};
@@ -249,6 +249,8 @@ impl Engine {
         let signer = signing::open_or_create(&options.data_dir, log.reader().log_id())
             .map_err(StartError::SigningKey)?;
         let orders = erase::pending(&log.reader()).map_err(StartError::Read)?;
+        // Before anything is said in them that is gone when they are forgotten.
+        let _held = erase::hold(&log, &orders);
         erase::resume(&log, &orders).map_err(StartError::Erasure)?;
         let engine = Self::start_over(options, log, signer, progress)?;
         engine.complete_behind_rebuilds();
@@ -389,16 +391,15 @@ fn draw(bytes: &mut [u8]) -> io::Result<()> {
 }
 
 fn open_log(options: &EngineOptions) -> Result<Log, StartError> {
-    let mut log_id = [0; 16];
-    getrandom::fill(&mut log_id).map_err(|error| StartError::Directory {
-        path: options.data_dir.clone(),
-        source: io::Error::other(error),
-    })?;
+    let (mut log_id, mut wal_seed) = ([0; 16], [0; 8]);
+    let drawn = draw(&mut log_id).and_then(|()| draw(&mut wal_seed));
+    drawn.map_err(|source| StartError::Directory { path: options.data_dir.clone(), source })?;
     let log_options = LogOptions {
         durability: options.durability,
         cache_bytes: options.log_cache_bytes,
         compress_above: options.compress_above,
         sealing: (options.encrypt != Encrypt::None).then_some(Sealing { what: options.encrypt, draw }),
+        wal_seed: Some(wal_seed),
         ..LogOptions::new(log_id)
     };
     Log::open(&options.data_dir, log_options, Arc::new(SystemClock)).map_err(StartError::Log)
@@ -496,6 +497,7 @@ fn start_vectors(
         records_max: options.vector_records_max.max(1),
         offers,
         retry: Retry::default(),
+        inherited: inherited_mark(&options.data_dir),
     };
     let thread = told::spawn("vector-fold", (Part::Vectors, positions), || fold.run());
     let thread = Some(thread.map_err(StartError::Thread)?);

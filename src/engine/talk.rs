@@ -291,6 +291,20 @@ impl Engine {
         }
     }
 
+    /// Waits until everything that was asked before is decided, and handed to the log and to the fold. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`TalkError::Stopped`].
+    pub(super) fn wait_until_decided(&self) -> Result<(), TalkError> {
+        let (answer, answered) = oneshot::channel();
+        let requests = self.inner.requests.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        // It waits for a place behind the others, however many they are.
+        let nothing = Request::Record { drafts: Vec::new(), answer };
+        requests.ok_or(TalkError::Stopped)?.send(nothing).map_err(|_| TalkError::Stopped)?;
+        answered.blocking_recv().unwrap_or(Err(TalkError::Stopped)).map(drop)
+    }
+
     /// Records by position, in that order; positions must ascend, or descend. Those of events that were erased are left
     /// out.
     ///

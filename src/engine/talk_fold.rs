@@ -107,8 +107,12 @@ impl TalkFold {
         let _ = answer.send(adopted.map(|()| checkpoint));
     }
 
-    /// Folds the log again without what was erased from it.
-    fn fold_again(&mut self, answer: &Scrub) {
+    /// Folds the log again without what was erased from it. Groups that wait have it still: they are folded before, or it would
+    /// come back with them.
+    pub(super) fn fold_again(&mut self, answer: &Scrub) {
+        for group in self.groups.try_iter().take(self.groups.len()).collect::<Vec<_>>() {
+            self.take(group);
+        }
         let folded = self.talk.fold_again(&self.log).map_err(|error| failure::chain(&error));
         // Who asked may have gone; the next start asks again.
         let _ = answer.send(folded);

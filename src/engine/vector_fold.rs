@@ -1,5 +1,6 @@
 //! The thread that keeps the vectors: follows the log on its own, so that no writer waits for the model.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,6 +11,7 @@ use caxton_events::{Event, Kind, Record, Seq, Subject, SystemEvent};
 use caxton_projections::driver::CatchUpError;
 use caxton_projections::graph::GraphReader;
 use caxton_projections::projection::Projection;
+use caxton_projections::shred::shred;
 use caxton_projections::vector::Vectors;
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::Receiver;
@@ -50,6 +52,8 @@ pub(super) struct VectorFold {
     /// Another fold to take in place of the one in use.
     pub(super) offers: Receiver<Offer<Vectors>>,
     pub(super) retry: Retry,
+    /// The mark of vectors that were taken over from a parent, some of them perhaps of texts that the log does not have.
+    pub(super) inherited: Option<PathBuf>,
 }
 
 /// When a fold that failed is tried again: after twice as long each time.
@@ -173,6 +177,7 @@ impl VectorFold {
             if is_due && let Err(error) = self.fold_next() {
                 self.stopped(error);
             }
+            self.keep_own();
             if self.retry.at.is_some() || self.log.closed().is_some() {
                 // Who waits for what is there, or for a closed log, is woken at once, every time.
                 thread::sleep(IDLE);
@@ -246,6 +251,18 @@ impl VectorFold {
     fn scrub(&mut self, erased: &[Subject]) -> Result<(), String> {
         self.forget(erased)?;
         self.vectors.scrub(&self.graph, erased).map_err(|error| failure::chain(&error))
+    }
+
+    /// Takes out what was taken over from a parent and is of no text here, once everything is folded: nobody could have it erased.
+    fn keep_own(&mut self) {
+        let is_due = self.inherited.is_some()
+            && self.lag() == 0
+            && self.graph.checkpoint().is_ok_and(|graph| graph >= self.vectors.checkpoint());
+        let Some(mark) = self.inherited.take_if(|_| is_due) else { return };
+        let kept = self.vectors.scrub(&self.graph, &[]).map_err(|error| failure::chain(&error));
+        if let Err(error) = kept.and_then(|()| shred(&mark).map_err(|error| error.to_string())) {
+            tracing::warn!(%error, "vectors of the parent's other texts could not be taken out; the next start tries again");
+        }
     }
 
     /// Takes out what orders behind the checkpoint are about to: up to there the log shows nothing more of it. What the scopes of an

@@ -109,7 +109,7 @@ fn a_point_in_time_leaves_out_what_came_later_and_gets_another_id() {
     assert!(!Path::new(&gone).exists());
     // What a restore that was killed left is no obstacle.
     fs::create_dir_all(dir.path().join("gone.restoring/graph")).unwrap();
-    check_failure(&["restore", "--from", &backup, "--to", &gone], 5, "was not left by a restore");
+    check_failure(&["restore", "--from", &backup, "--to", &gone], 5, "bears no mark of a restore");
     fs::write(dir.path().join("gone.restoring/restored.json.part"), "").unwrap();
     check(&["restore", "--from", &backup, "--to", &gone], &["restored", "built at the first start"]);
     assert!(!dir.path().join("gone.restoring").exists());

@@ -183,6 +183,7 @@ fn a_plan_says_what_goes_and_only_what_was_looked_at_is_erased() {
         .expect(201);
     let plan = server.post("/erase", &json!({"agent": "ada", "dry_run": true})).expect(200).json();
     assert_eq!(plan["stays"], json!([{"scope": "global", "facts": 1}]));
+    assert_eq!(plan["quoted_in"], json!({"conversations": [], "count": 0}));
     let head = server.engine.log().head().seq;
     say(&server, "ada", "bob", "c-ada", "one more");
     let stale = json!({"agent": "ada", "confirm": plan["confirm"]});

@@ -156,8 +156,8 @@ pub enum RestoreError {
     },
     /// Where the directory is built first there is something that no restore left.
     #[error(
-        "{} is not empty and was not left by a restore, and the directory would be built there before it gets its name; move it, or \
-         restore to another directory",
+        "{} is not empty and bears no mark of a restore (one of an older version set none), and the directory would be built there \
+         before it gets its name; move it, or restore to another directory",
         path.display()
     )]
     InTheWay {
@@ -167,7 +167,7 @@ pub enum RestoreError {
     /// An earlier restore to the same directory ended when all was built, before the names were changed.
     #[error(
         "{} was restored whole by an earlier attempt that ended before it got its name; look at its {MARKER_FILE}, and give it \
-         the name {}, or remove it and restore again",
+         the name {} when nothing else has it, or remove it and restore again",
         path.display(), to.display()
     )]
     Unnamed {

@@ -404,7 +404,9 @@ fn evidence(before: &Figure, now: &Figure, grew: bool) -> Evidence {
     let (Some(before), Some(now)) =
         (Estimate::of(before, &pieces_before, in_rounds), Estimate::of(now, &pieces_now, in_rounds))
     else {
-        return Evidence { values, interval: None, is_sure: values.0.max(values.1) <= 1 };
+        // A part that is over within a stretch says nothing of chance, and is still to be noticed when it takes several.
+        let fewest = if in_rounds { values.0.max(values.1) } else { values.0.min(values.1) };
+        return Evidence { values, interval: None, is_sure: fewest <= 1 };
     };
     let (of_before, of_now) = (before.variance.powi(2), now.variance.powi(2));
     let variance = before.variance + now.variance;

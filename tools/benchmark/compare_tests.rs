@@ -114,7 +114,7 @@ const SURE: [Verdict; 2] = [Verdict::Regression, Verdict::Improvement];
 #[test]
 fn equal_runs_are_rarely_told_apart() {
     for count in [2, 5, 8, 16, 30, 100] {
-        for (resembles, share) in [(0.0, 0.07), (0.5, 0.09), (0.8, 0.3)] {
+        for (resembles, share) in [(0.0, 0.08), (0.5, 0.11), (0.8, 0.3)] {
             let run = |chance: &mut Chance| mean_of(chance.around(100.0, 0.1, count, resembles));
             let found = how_often(1_000, 0.0, &SURE, |chance| (run(chance), run(chance)));
             assert!(found <= share, "{count} stretches, {resembles}: {found}");
@@ -186,13 +186,13 @@ fn a_base_that_may_be_nothing_makes_nothing_sure() {
 }
 
 #[test]
-fn a_value_beside_several_is_too_little() {
+fn a_value_beside_several_goes_by_the_threshold_alone() {
     let of = |value: f64, count: usize| {
         Figure::new("x", value, "ms", Better::Lower).over(std::iter::repeat_n(value, count))
     };
     for (base, now, verdict, told) in [
-        (1, 30, Verdict::Unsure, "too few values"),
-        (30, 0, Verdict::Unsure, "too few values"),
+        (1, 30, Verdict::Regression, "too few values"),
+        (30, 0, Verdict::Regression, "too few values"),
         (1, 1, Verdict::Regression, "one value each"),
         (0, 1, Verdict::Regression, "one value each"),
         (2, 2, Verdict::Regression, "+100.0 … +100.0 %"),

@@ -38,7 +38,8 @@ struct State {
     keys: HashMap<u64, (Key, u64)>,
     current: HashMap<SubjectHash, u64>,
     destroyed: HashMap<u64, Seq>,
-    held: HashSet<String>,
+    /// Streams that take no events now, with how often each is held.
+    held: HashMap<String, usize>,
 }
 
 impl KeyRing {
@@ -148,16 +149,25 @@ impl KeyRing {
         Ok(())
     }
 
-    /// From now on, until it is let go, the log takes no events of these streams.
-    pub(crate) fn hold(&self, streams: impl IntoIterator<Item = String>) {
-        self.write().held.extend(streams);
-        self.holding.store(true, Ordering::Release);
+    /// From now on, until each of these streams is let go as often as it is held, the log takes no events of it.
+    pub(crate) fn hold(&self, streams: &[String]) {
+        let mut state = self.write();
+        for stream in streams {
+            *state.held.entry(stream.clone()).or_default() += 1;
+        }
+        self.holding.store(!state.held.is_empty(), Ordering::Release);
     }
 
-    /// Takes events of all streams again.
-    pub(crate) fn let_go(&self) {
-        self.holding.store(false, Ordering::Release);
-        self.write().held.clear();
+    /// Ends one hold of these streams.
+    pub(crate) fn let_go(&self, streams: &[String]) {
+        let mut state = self.write();
+        for stream in streams {
+            if let Some(holds) = state.held.get_mut(stream) {
+                *holds -= 1;
+            }
+        }
+        state.held.retain(|_, holds| *holds > 0);
+        self.holding.store(!state.held.is_empty(), Ordering::Release);
     }
 
     /// What is different when a key was destroyed since.
@@ -171,7 +181,7 @@ impl KeyRing {
             return None;
         }
         let state = self.read();
-        streams.find(|stream| state.held.contains(*stream))
+        streams.find(|stream| state.held.contains_key(*stream))
     }
 
     /// Whether one of these keys is gone; `generation` is from before they were used.

@@ -1,6 +1,8 @@
 //! Encrypted payloads and their keys, as the log's callers see them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at the first surprise")]
 
+mod rewriting;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -227,11 +229,13 @@ fn what_was_on_its_way_under_a_key_that_is_destroyed_is_refused() {
     erase(&log, &[subject("agent:ada")]);
     let refused = log.send(vec![late], None).unwrap().wait().unwrap().remove(0);
     assert!(matches!(refused, Err(AppendError::BeingErased { .. })), "{refused:?}");
-    log.shared.keys.hold(["agent:ada".to_owned()]);
+    // Held twice, it is held until both have let go.
+    let [held, twice] = [(); 2].map(|()| log.hold(&[subject("agent:ada")]));
+    drop(twice);
     let refused = log.append(vec![batch("agent:ada", &["held"])]).unwrap().remove(0);
     assert!(matches!(refused, Err(AppendError::BeingErased { .. })), "{refused:?}");
     append(&log, batch("agent:bob", &["of bob"]));
-    log.shared.keys.let_go();
+    drop(held);
     append(&log, batch("agent:ada", &["now"]));
     log.close().unwrap();
 }
@@ -243,7 +247,7 @@ fn what_builds_on_a_refused_batch_is_refused_with_it_and_nothing_else_is() {
     let submit = |stream: &str, series: Option<&Series>| {
         log.submit_drafts(&batch(stream, &["said"]).drafts, series).unwrap()
     };
-    log.shared.keys.hold(["agent:ada".to_owned()]);
+    let holding = log.hold(&[subject("agent:ada")]);
     let (series, other) = (Series::default(), Series::default());
     let tickets = [
         submit("agent:bob", Some(&series)),
@@ -258,7 +262,7 @@ fn what_builds_on_a_refused_batch_is_refused_with_it_and_nothing_else_is() {
     assert!(matches!(held, Err(AppendError::BeingErased { stream }) if stream == "agent:ada"), "{held:?}");
     assert!(matches!(behind, Err(AppendError::SeriesBroken)), "{behind:?}");
     assert!(series.is_broken() && !other.is_broken());
-    log.shared.keys.let_go();
+    drop(holding);
     // What could not even be prepared breaks it, too; and it stays broken.
     let outcomes = [submit("agent:ada", Some(&series)), log.submit_drafts(&[], Some(&other)).unwrap()]
         .map(|ticket| ticket.wait().unwrap().remove(0));
@@ -585,7 +589,6 @@ fn a_log_that_travels_as_lines_keeps_its_hashes_and_nothing_of_what_was_erased()
     assert_eq!(found(&again.reader()), then);
     let verified = again.reader().verify(&mut |_| ()).unwrap();
     assert_eq!((verified.root, verified.erased, verified.unread), (again.head().root, 2, 0));
-
     // What nobody ordered to be erased must be there.
     lines[2].erased_by = Some(Seq(4));
     lines[2].stored = None;

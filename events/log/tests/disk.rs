@@ -37,6 +37,10 @@ struct State {
     /// Bytes that were read.
     read: u64,
     fault: Option<(u64, Fault)>,
+    /// Whether syncs wait.
+    holds_syncs: bool,
+    /// Syncs that wait.
+    held: u64,
 }
 
 /// A handle to the disk; clones share it.
@@ -87,6 +91,32 @@ impl Disk {
     pub(in crate::log) fn wait_for_sync_after(&self, seen: u64) {
         let guard = self.0.0.lock().unwrap();
         drop(self.0.1.wait_while(guard, |state| state.syncs <= seen).unwrap());
+    }
+
+    /// From now on syncs wait until they are let go.
+    pub(in crate::log) fn hold_syncs(&self) {
+        self.with(|state| state.holds_syncs = true);
+    }
+
+    /// Blocks until a sync waits.
+    pub(in crate::log) fn wait_for_held_sync(&self) {
+        let guard = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(guard, |state| state.held == 0).unwrap());
+    }
+
+    /// Lets go what waits, and what comes.
+    pub(in crate::log) fn let_syncs_go(&self) {
+        self.with(|state| state.holds_syncs = false);
+        self.0.1.notify_all();
+    }
+
+    /// Waits where syncs are held.
+    fn pass(&self) {
+        let mut guard = self.0.0.lock().unwrap();
+        guard.held += 1;
+        self.0.1.notify_all();
+        let mut guard = self.0.1.wait_while(guard, |state| state.holds_syncs).unwrap();
+        guard.held -= 1;
     }
 
     /// Everything as the running system sees it.
@@ -177,6 +207,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.pass();
         self.operate(None)
     }
 

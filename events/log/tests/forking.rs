@@ -208,6 +208,33 @@ fn a_fork_of_a_fork_shares_what_each_of_them_shared() {
     }
 }
 
+/// Forks of forks of a log, each cut earlier in the block that its parent has of what is not shared.
+#[track_caller]
+fn check_cut_again(mut log: Log) {
+    let shared = log.head().seq.0;
+    append(&log, batch("s0", &["one", "two", "three", "four"]));
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    for (dir, cut) in dirs.iter().zip((1..=3).rev().map(|more| shared + more)) {
+        fill(&log, 8);
+        fork(&log.seal().unwrap(), cut, dir.path()).unwrap();
+        let ours = apart(dir.path());
+        check_shared(&ours.reader(), &log.reader(), cut);
+        log = ours;
+    }
+    log.close().unwrap();
+}
+
+#[test]
+fn a_fork_that_was_cut_in_the_first_block_of_a_file_is_forked_there_again() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    check_cut_again(apart(dirs[0].path()));
+    // The same behind a file that has blocks.
+    let parent = apart(dirs[1].path());
+    fill(&parent, 0);
+    fork(&parent.seal().unwrap(), 12, dirs[2].path()).unwrap();
+    check_cut_again(apart(dirs[2].path()));
+}
+
 #[test]
 fn a_fork_needs_its_parent_no_more() {
     let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

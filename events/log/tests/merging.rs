@@ -1,9 +1,17 @@
 //! Small blocks become large ones, and nobody can tell from the events.
 
+use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+
 use super::disk::{Disk, Survives};
 use super::{append, batch, clock, options, records, until_merged};
-use crate::log::{Filter, Log, LogOptions};
-use crate::{Record, Seq};
+use crate::log::rewrite::Redaction;
+use crate::log::{Durability, Filter, Log, LogOptions, Ticket};
+use crate::{Clock, Record, Seq, Timestamp};
 
 /// Each append is a block in the store at once.
 fn lone_blocks() -> LogOptions {
@@ -86,4 +94,82 @@ fn a_power_cut_between_a_merge_and_the_next_sync_brings_the_small_blocks_back() 
             assert_eq!((verified.events, verified.root), (n + 1, log.head().root), "{survives:?}");
         }
     }
+}
+
+/// Events that a busy writer takes, each as a group of its own.
+const WAITING: u64 = 400;
+/// The one with which it is asked for something else, when a merge has long been due.
+const ASKED_AT: u64 = 150;
+
+/// A clock that stands still until all events wait for the writer, and tells how many it took.
+struct Watch {
+    all_wait: Receiver<()>,
+    taken: AtomicU64,
+    look: OnceLock<Box<dyn Fn(u64) + Send + Sync>>,
+}
+
+impl Clock for Watch {
+    fn now(&self) -> Timestamp {
+        // Blocks until the sender is gone.
+        let _ = self.all_wait.recv();
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        self.look.get().unwrap()(taken);
+        Timestamp::from_unix_micros(taken)
+    }
+}
+
+/// What there is when the writer takes the last of many events, before which its queue was never empty.
+struct Seen {
+    redacted: bool,
+    blocks: u64,
+    on_disk: Disk,
+}
+
+fn busy(durability: Durability) -> Seen {
+    let (hold, all_wait) = bounded(0);
+    let watch = Arc::new(Watch { all_wait, taken: AtomicU64::new(0), look: OnceLock::new() });
+    let disk = Disk::default();
+    let options = LogOptions { durability, group_events_max: 1, ..options() };
+    let log = Log::open_on(disk.clone(), options, Arc::<Watch>::clone(&watch)).unwrap();
+    let (reader, redactions) = (log.reader(), log.redactions.clone());
+    let (answer, answered) = bounded(1);
+    let (tell, told) = bounded(1);
+    let look = move |taken: u64| match taken {
+        ASKED_AT => {
+            let (subjects, answer) = (Vec::new(), answer.clone());
+            let redaction = Redaction { subjects, order: Seq::FIRST, sync_folder: File::sync_all, answer };
+            redactions.send(redaction).unwrap();
+        }
+        WAITING => {
+            let blocks = reader.whole().unwrap().block_count().unwrap();
+            let on_disk = disk.after_power_cut(Survives::Nothing);
+            tell.send(Seen { redacted: !answered.is_empty(), blocks, on_disk }).unwrap();
+        }
+        _ => (),
+    };
+    assert!(watch.look.set(Box::new(look)).is_ok());
+    let submit = |n: u64| log.submit(vec![batch("s", &[&format!("event {n}")])]).unwrap();
+    let tickets: Vec<Ticket> = (0..WAITING).map(submit).collect();
+    drop(hold);
+    for ticket in tickets {
+        ticket.wait().unwrap().remove(0).unwrap();
+    }
+    log.close().unwrap();
+    told.recv().unwrap()
+}
+
+#[test]
+fn a_queue_that_is_never_empty_keeps_neither_merges_nor_redactions_waiting() {
+    let seen = busy(Durability::Off);
+    assert!(seen.redacted, "it was refused, as the log lies in no file, and that at once");
+    assert!(seen.blocks < WAITING / 2, "{} blocks", seen.blocks);
+}
+
+#[test]
+fn a_queue_that_is_never_empty_keeps_no_sync_waiting() {
+    // Always due.
+    let seen = busy(Durability::Interval(Duration::from_nanos(1)));
+    let log = Log::open_on(seen.on_disk, options(), clock()).unwrap();
+    let synced = records(&log.reader()).len() as u64;
+    assert!(synced > WAITING / 2, "{synced} events");
 }

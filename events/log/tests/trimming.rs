@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::{append, batch, clock, keyed, options, records};
-use crate::log::origin::SEALED_DIR;
+use crate::log::origin::{ORIGIN_FILE, SEALED_DIR};
 use crate::log::{
     CopyError, ForkOptions, Log, LogOptions, ProveError, Range, Reach, Reader, TrimError, TrimOptions,
     Trimmed, copy_log, detach, drop_before, fork_log, note_fork,
@@ -297,6 +297,27 @@ fn what_a_drop_or_a_seal_left_half_made_goes_with_the_next_opening() {
     assert!(other.exists() && sealed(&name(12)).exists(), "nobody knows what it is, and a part of the log");
     assert_ne!(fs::metadata(&own).unwrap().permissions().mode() & 0o200, 0);
     assert_eq!(reader(dir.path()).verify(&mut |_| ()).unwrap().events, 24);
+}
+
+#[test]
+fn what_says_where_a_log_begins_is_put_in_its_place_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(written(dir.path(), &[12]));
+    let (origin, kept) = (dir.path().join(ORIGIN_FILE), dir.path().join("kept"));
+    let changes: [fn(&Path); 3] = [
+        |dir| drop(apart(dir).seal().unwrap()),
+        |dir| assert!(trim(dir, 7).unwrap().is_some()),
+        |dir| detach(dir, &mut |_, _| ()).unwrap(),
+    ];
+    for change in changes {
+        let then = fs::read(&origin).unwrap();
+        // Written where it lies it would change under this name as well, and a crash would leave a part of it.
+        fs::hard_link(&origin, &kept).unwrap();
+        change(dir.path());
+        assert_ne!(fs::read(&origin).unwrap(), then);
+        assert_eq!(fs::read(&kept).unwrap(), then);
+        fs::remove_file(&kept).unwrap();
+    }
 }
 
 /// A fork at `cut` of a log with blocks of two batches, and six events of its own behind it, in a sealed file or not.

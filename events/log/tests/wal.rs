@@ -2,9 +2,12 @@
 
 use super::disk::{Disk, Fault, Survives};
 use super::{Random, append, batch, clock, content, contents, keyed, options, records, salvaging};
-use crate::log::wal::{self, Seed};
+use crate::log::open::LOG_FILE;
+use crate::log::wal::{self, Seed, WalBlock};
 use crate::log::{Batch, Filter, Log, LogOptions, Reader};
 use crate::{Record, Seq};
+
+const PAGE: usize = crate::log::journal::PAGE as usize;
 
 fn open(disk: &Disk) -> Log {
     Log::open_on(disk.clone(), options(), clock()).unwrap()
@@ -71,6 +74,38 @@ fn small_commits_take_one_sync_each_and_become_one_block() {
     assert_eq!(log.reader().stats().unwrap().blocks, 7);
     append(&log, batch("s", &["x".repeat(200_000).as_str()]));
     assert_eq!(log.reader().stats().unwrap().blocks, 1, "all went into the store together");
+}
+
+#[test]
+fn nobody_reads_what_is_not_durable_although_it_lies_in_one_block_with_what_is() {
+    let disk = Disk::default();
+    let log = Log::open_on(disk.clone(), LogOptions { compress_above: None, ..options() }, clock()).unwrap();
+    for n in 1..=3 {
+        append(&log, event(n));
+    }
+    let (reader, all) = (log.reader(), Filter::default());
+    let (durable, before) = (records(&reader), reader.stats().unwrap());
+    disk.hold_syncs();
+    let ticket = log.submit(vec![batch("s", &["x".repeat(200_000).as_str()])]).unwrap();
+    disk.wait_for_held_sync();
+    let up = records(&reader);
+    let mut down: Vec<Record> = reader.scan_back(Seq(u64::MAX), &all).map(Result::unwrap).collect();
+    down.reverse();
+    let swept = [(Seq::FIRST, false), (Seq(u64::MAX), true)].map(|(from, down)| {
+        let mut sweep = reader.sweep(from, &all, down).unwrap();
+        std::iter::from_fn(|| sweep.advance().unwrap()).count()
+    });
+    let (salvaged, gaps) = salvaging::salvaged(&reader, 0, &all);
+    let stats = reader.stats().unwrap();
+    let blocks = reader.whole().unwrap().block_count().unwrap();
+    // Nothing is judged before: who waits for a sync would keep a failed test from ending.
+    disk.let_syncs_go();
+    ticket.wait().unwrap().remove(0).unwrap();
+    assert_eq!(blocks, 1, "all went into the store together");
+    assert_eq!((&up, &down, &salvaged), (&durable, &durable, &durable));
+    assert_eq!((swept, gaps.len()), ([3, 3], 0));
+    assert_eq!((stats.events, stats.bytes, stats.newest), (3, before.bytes, before.newest));
+    assert_eq!((records(&reader).len(), reader.stats().unwrap().events), (4, 4));
 }
 
 #[test]
@@ -183,6 +218,69 @@ fn records_of_another_log_are_none() {
     assert!(wal::records(Seed::of(&[8; 16]), &bytes).is_empty());
 }
 
+/// The page that `text` begins in, and where in it, of a disk that has it once.
+fn place_of(disk: &Disk, text: &str) -> (usize, usize) {
+    let bytes = disk.bytes();
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    (at / PAGE, at % PAGE)
+}
+
+#[test]
+fn what_a_user_wrote_is_no_record_although_it_has_the_seed_that_the_logs_id_would_be() {
+    const TEXT: usize = 3 * PAGE;
+    let with = || LogOptions { compress_above: None, wal_seed: Some([9; 8]), ..options() };
+    let public = Seed::of(&options().log_id);
+    let pretended = (1_000..).map(|first| WalBlock::build(public, Seq(first), 0, &[], |_| Vec::new()));
+    let mut pretended = pretended.map(|block| String::from_utf8(block.record().to_vec()));
+    let pretended = pretended.find_map(Result::ok).unwrap();
+    assert_eq!(pretended.len(), PAGE);
+    // Where a text of that length comes to lie.
+    let probed = Disk::default();
+    let log = Log::open_on(probed.clone(), with(), clock()).unwrap();
+    let mark = "where does this go?";
+    append(&log, batch("s", &[&format!("{mark:x<TEXT$}")]));
+    let (page, at) = place_of(&probed, mark);
+
+    let disk = Disk::default();
+    let log = Log::open_on(disk.clone(), with(), clock()).unwrap();
+    let (before, behind) = ("x".repeat(PAGE - at), "x".repeat(TEXT - 2 * PAGE + at));
+    append(&log, batch("s", &[&format!("{before}{pretended}{behind}")]));
+    append(&log, batch("s", &[&"y".repeat(200_000)]));
+    append(&log, batch("s", &["small"]));
+    log.close().unwrap();
+    let bytes = disk.bytes();
+    assert_eq!(bytes[(page + 1) * PAGE..][..PAGE], *pretended.as_bytes(), "right behind the small one");
+    assert!(wal::records(public, &bytes).iter().any(|block| block.first >= Seq(1_000)));
+    let log = Log::open_on(disk, with(), clock()).unwrap();
+    assert_eq!(contents(&log.reader()).last().unwrap(), "small");
+}
+
+#[test]
+fn each_file_of_a_log_keeps_the_secret_that_it_was_given_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |wal_seed| Log::open(dir.path(), LogOptions { wal_seed, ..options() }, clock()).unwrap();
+    let seeds = [Seed::of(&options().log_id), Seed::secret([1; 8]), Seed::secret([2; 8])];
+    let check = |log: &Log, n: u64, under: [usize; 3]| {
+        append(log, event(n));
+        let bytes = std::fs::read(dir.path().join(LOG_FILE)).unwrap();
+        assert_eq!(seeds.map(|seed| wal::records(seed, &bytes).len()), under, "with event {n}");
+    };
+    let log = with(None);
+    check(&log, 1, [1, 0, 0]);
+    log.close().unwrap();
+    let log = with(Some([1; 8]));
+    check(&log, 2, [0, 1, 0]);
+    log.close().unwrap();
+    let log = with(Some([2; 8]));
+    check(&log, 3, [0, 1, 0]);
+    assert_eq!(log.redact(&[], Seq::FIRST).unwrap(), 0);
+    check(&log, 4, [0, 0, 1]);
+    log.seal().unwrap();
+    check(&log, 5, [0, 0, 1]);
+    log.close().unwrap();
+    assert_eq!(records(&with(None).reader()).len(), 5);
+}
+
 /// Batches of many sizes, small ones mostly, so that the records come round many times.
 fn many(seed: u64) -> Vec<Batch> {
     let mut random = Random::new(seed);
@@ -200,9 +298,12 @@ fn many(seed: u64) -> Vec<Batch> {
 #[test]
 fn no_acknowledged_batch_is_lost_however_often_the_records_come_round() {
     let mut cuts = 0;
-    for seed in 0..120 {
+    for seed in 0..120_u64 {
         let disk = Disk::default();
-        let options = || LogOptions { compress_above: None, wal_group_bytes_max: 20_000, ..options() };
+        // Half of the logs get their secret where the power may go.
+        let wal_seed = seed.is_multiple_of(2).then_some([7; 8]);
+        let options =
+            || LogOptions { compress_above: None, wal_group_bytes_max: 20_000, wal_seed, ..options() };
         open(&disk).close().unwrap();
         let batches = many(seed);
         let fault = [Fault::Dead, Fault::Full, Fault::SyncFails][seed as usize % 3];

@@ -112,6 +112,7 @@ fn shown(plan: &Plan) -> Value {
         "events": plan.events(),
         "plain": plan.plain(),
         "stays": stays,
+        "quoted_in": {"conversations": plan.quoted.named, "count": plan.quoted.count},
         "confirm": plan.token(),
     })
 }

@@ -4,7 +4,8 @@
 //! 1. The memory writer records the order ([`SystemEvent::ErasureOrdered`]); the log takes nothing else of the subjects
 //!    meanwhile and destroys their keys. Where events lie as they were written, the log is written anew without their
 //!    content. From here on nothing of them is shown.
-//! 2. Rows, words, conversations and vectors are taken out, their files written anew, caches emptied.
+//! 2. Rows, words, conversations and vectors are taken out, their files written anew, caches emptied. Until the talk has
+//!    forgotten the conversations, the log takes nothing of them: nothing would come of it.
 //! 3. [`SystemEvent::Erased`] is recorded, and a receipt is signed.
 //!
 //! A crash in between leaves an order without its end: the next start goes on with it, and once more when a graph is there
@@ -20,10 +21,11 @@ mod tests;
 
 use std::fs::File;
 use std::io;
+use std::slice;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use caxton_events::log::{
-    EraseError as LogEraseError, Filter, Log, ProveError, ReadError, Reader, RewriteError,
+    EraseError as LogEraseError, Filter, Hold, Log, ProveError, ReadError, Reader, RewriteError,
 };
 use caxton_events::{Draft, Event, Kind, MemoryId, Seq, Subject, SystemEvent};
 use caxton_projections::graph;
@@ -37,7 +39,7 @@ use super::queries;
 use super::talk::TalkError;
 use crate::failure;
 
-pub use plan::{Asked, Plan, PlanError, Planned};
+pub use plan::{Asked, Plan, PlanError, Planned, Quoted};
 pub use receipt::{Receipt, ReceiptError};
 
 /// How long stages that readers hold up are tried again.
@@ -169,6 +171,8 @@ pub(super) struct Erasing {
     pub(super) alone: Mutex<()>,
     /// Read by who makes a copy of the graph, for as long as that has a name; held while such names are removed.
     pub(super) copying: RwLock<()>,
+    /// Held by who keeps frequent queries or computes them ahead, and while they are forgotten.
+    pub(super) queries: Mutex<()>,
     forgets: Mutex<Vec<Forget>>,
 }
 
@@ -215,11 +219,13 @@ impl Engine {
             reason,
             by,
         };
+        let held = self.hold(&order)?;
         let (answer, answered) = bounded(1);
         let work = MemoryWork::Order { order: Box::new(order), answer };
         self.inner.keepers.memory.send(work).map_err(|_| EraseError::Stopped)?;
         let order = answered.recv().map_err(|_| EraseError::Stopped)??;
-        Ok((plan, self.complete(&order)?))
+        let receipt = self.complete(&order, held, plan.quoted.count)?;
+        Ok((plan, receipt))
     }
 
     /// Tells what is to be forgotten whenever something is erased.
@@ -258,9 +264,22 @@ impl Engine {
         let mut completed = Ok(());
         for order in orders {
             tracing::warn!(order = order.seq.0, asked = %order.asked, "completing an erasure that was cut short");
-            completed = completed.and(self.resumed(order).and_then(|()| self.complete(order).map(drop)));
+            completed = completed.and(self.go_on_with(order));
         }
         completed
+    }
+
+    fn go_on_with(&self, order: &Order) -> Result<(), EraseError> {
+        let held = self.hold(order)?;
+        self.resumed(order)?;
+        // Nobody gets this receipt.
+        self.complete(order, held, 0).map(drop)
+    }
+
+    /// Keeps what is said in the order's conversations out of the log, until it is dropped.
+    fn hold(&self, order: &Order) -> Result<Hold, EraseError> {
+        let log = self.inner.sealer.upgrade().ok_or(EraseError::Stopped)?;
+        Ok(hold(&log, slice::from_ref(order)))
     }
 
     /// Takes out of the log what the order left there when it failed: an end is recorded only where nothing is left.
@@ -271,9 +290,9 @@ impl Engine {
         answered.recv().map_err(|_| EraseError::Stopped)?
     }
 
-    /// Takes what was ordered out of everything beside the log, and records that it is done.
-    fn complete(&self, order: &Order) -> Result<Receipt, EraseError> {
-        self.clean(order)?;
+    /// Takes what was ordered out of everything beside the log, and records that it is done. So many conversations quote it.
+    fn complete(&self, order: &Order, held: Hold, quoted: u64) -> Result<Receipt, EraseError> {
+        self.clean(order, held)?;
         let Order { seq, .. } = order;
         let erased = SystemEvent::Erased { order: *seq, keys: order.keys.len() as u64, events: order.events };
         let draft = Draft {
@@ -286,16 +305,22 @@ impl Engine {
         let recorded = self.record(vec![draft]);
         let recorded = recorded.map_err(|source| EraseError::Unrecorded { order: *seq, source })?;
         let erased = recorded.last().copied().unwrap_or(*seq);
-        Receipt::of(self, order, erased).map_err(|source| EraseError::Receipt { order: *seq, source })
+        Receipt::of(self, order, erased, quoted).map_err(|source| EraseError::Receipt { order: *seq, source })
     }
 
     /// Takes what was ordered out of everything beside the log. Everybody is asked, whatever another says: what cannot be
     /// cleaned yet is no reason to show what can. The first error.
-    fn clean(&self, Order { seq, subjects, .. }: &Order) -> Result<(), EraseError> {
+    fn clean(&self, Order { seq, subjects, .. }: &Order, held: Hold) -> Result<(), EraseError> {
         let keepers = &self.inner.keepers;
-        // What is shown goes first. The vectors ask the graph what is left.
+        // What is shown goes first. What was recorded before the order is on its way to the talk when it folds the log again, and
+        // what is decided until then is with the log, which refuses it. An engine that stops decides nothing more.
+        let _ = self.wait_until_decided();
+        let talk = ask(&keepers.talk, |answer| answer);
+        let _ = self.wait_until_decided();
+        drop(held);
+        // The vectors ask the graph what is left.
         let mut stages = vec![
-            ("the state of conversations", ask(&keepers.talk, |answer| answer)),
+            ("the state of conversations", talk),
             ("the file of conversations", ask(&keepers.talk_store, |answer| answer)),
             ("the graph", ask(&keepers.memory, MemoryWork::Scrub)),
         ];
@@ -304,11 +329,14 @@ impl Engine {
             None => self.remove_vectors(subjects).map_err(|error| error.to_string()),
         };
         stages.push(("the vectors", vectors));
+        stages.push(("the postings of audits", self.forget_postings(*seq, subjects)));
+        let queries = self.inner.erasing.queries.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = self.remove_set_aside().map_err(|error| error.to_string());
         stages.push(("what was set aside", removed));
         if let Some(semantic) = self.view().semantic() {
             semantic.embedding.clear_cache();
         }
+        drop(queries);
         self.inner.searches.forget();
         for forget in &*self.inner.erasing.forgets.lock().unwrap_or_else(PoisonError::into_inner) {
             forget();
@@ -316,6 +344,12 @@ impl Engine {
         self.view().positions().memory_changed();
         let incomplete = |stage, what| EraseError::Incomplete { order: *seq, stage, what };
         stages.into_iter().try_for_each(|(stage, cleaned)| cleaned.map_err(|what| incomplete(stage, what)))
+    }
+
+    /// Postings that were made before say who and what was taken out of the log, by hashes.
+    fn forget_postings(&self, order: Seq, erased: &[Subject]) -> Result<(), String> {
+        let taken = self.log().taken_out(erased, order).map_err(|error| failure::chain(&error))?;
+        self.postings().forget(&taken).map_err(|error| failure::chain(&error))
     }
 
     /// Without a model nobody keeps the vectors of an earlier start, nor knows which are of what is erased: all go, and one that
@@ -370,6 +404,13 @@ pub(super) fn until_free<E: std::error::Error>(
     Err("readers of an older state kept it open all the time".to_owned())
 }
 
+/// Keeps what is said in the conversations of these orders out of the log: the talk takes it until it has folded the log again,
+/// and then nothing is left that it would be a part of. The memory folds an order before it decides anything else.
+pub(super) fn hold(log: &Log, orders: &[Order]) -> Hold {
+    let subjects = orders.iter().flat_map(|order| &order.subjects);
+    log.hold(subjects.filter(|subject| subject.conversation().is_some()))
+}
+
 /// Records the order; the caller folds it.
 pub(super) fn record_order(log: &Log, order: Order, next_memory_id: MemoryId) -> Result<Order, EraseError> {
     let mut keys = Vec::new();
@@ -397,10 +438,10 @@ pub(super) fn record_order(log: &Log, order: Order, next_memory_id: MemoryId) ->
     Ok(order)
 }
 
-/// Takes the content of events that lie in the log as they were written out of it.
+/// Takes the content of events that lie in the log as they were written out of it. What came behind the order is new, and
+/// stays.
 fn take_out(log: &Log, order: &Order) -> Result<(), EraseError> {
-    let holdings = log.reader().holdings(&order.subjects)?;
-    if holdings.values().all(|holdings| holdings.plain == 0) {
+    if !log.reader().holds_plain(&order.subjects, order.seq)? && !log.has_old_file() {
         return Ok(());
     }
     let rewritten = log.redact(&order.subjects, order.seq);

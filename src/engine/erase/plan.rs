@@ -1,14 +1,21 @@
 //! What erasing would take away, before anything is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
-use caxton_events::log::{Filter, Holdings, ReadError};
-use caxton_events::{AgentId, ConversationId, Event, Kind, Scope, Seq, Subject, SystemEvent};
+use caxton_events::log::{Filter, Holdings, ReadError, Reader, Swept};
+use caxton_events::{
+    AgentId, ConversationId, Event, Family, Kind, MemoryEvent, MemoryId, Record, Scope, Seq, Subject,
+    SystemEvent, TurnId,
+};
+use caxton_projections::audit::terms::{reads, turn_named, turn_of};
 use caxton_projections::graph;
 use caxton_projections::talk::TalkState;
 
 use crate::engine::Engine;
+
+/// Conversations that a plan names as quoting what goes; all are counted.
+const QUOTED_NAMED_MAX: usize = 100;
 
 /// What is to be erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,15 @@ pub struct Planned {
     pub holdings: Holdings,
 }
 
+/// Conversations in whose turns agents were shown what goes, or wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Quoted {
+    /// The first of them, in order.
+    pub named: Vec<ConversationId>,
+    /// How many there are.
+    pub count: u64,
+}
+
 /// What would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -49,6 +65,9 @@ pub struct Plan {
     pub subjects: Vec<Planned>,
     /// What an agent wrote to scopes that others share, which stays: scope and facts of the present.
     pub stays: Vec<(String, u64)>,
+    /// Conversations that stay although the records of their turns say what facts of a scope say which goes: prompts, answers of
+    /// models, results of tools. When the scope is erased, nothing tells any more which they are.
+    pub quoted: Quoted,
 }
 
 /// Why nothing can be erased.
@@ -134,9 +153,13 @@ pub(super) fn plan(engine: &Engine, asked: &Asked) -> Result<Plan, PlanError> {
         .filter(|(_, holdings)| *holdings != Holdings::default())
         .map(|(subject, holdings)| Planned { subject, holdings })
         .collect();
-    let plan = Plan { asked: asked.clone(), subjects, stays };
+    let plan = Plan { asked: asked.clone(), subjects, stays, quoted: Quoted::default() };
     if plan.events() > 0 {
-        return Ok(plan);
+        return match asked {
+            Asked::Scope(scope) => Ok(Plan { quoted: quoted(engine.log(), scope)?, ..plan }),
+            // What an agent alone sees, it sees in conversations that go as well.
+            Asked::Agent(_) | Asked::Conversation(_) => Ok(plan),
+        };
     }
     match erased_before(engine, &wanted)? {
         Some(order) => Err(PlanError::Gone { asked: asked.to_string(), order }),
@@ -150,6 +173,61 @@ pub(super) fn plan(engine: &Engine, asked: &Asked) -> Result<Plan, PlanError> {
 fn misnamed(state: &TalkState, id: &ConversationId) -> Option<Subject> {
     let name: ConversationId = Subject::Conversation(id.clone()).to_string().parse().ok()?;
     state.conversations.get(&name).is_none().then_some(Subject::Conversation(name))
+}
+
+/// Conversations in whose turns agents were shown rows of this scope, or wrote them. Reads what was remembered in it, and where
+/// turns begin and are shown something.
+fn quoted(log: &Reader, scope: &Scope) -> Result<Quoted, ReadError> {
+    let (mut rows, mut turns): (HashSet<MemoryId>, HashSet<TurnId>) = (HashSet::new(), HashSet::new());
+    let (kinds, stream) = (Some(Family::kinds(&[Family::Memory])), Some(scope.to_string()));
+    each(log, &Filter { kinds, stream, ..Filter::default() }, &mut |record| {
+        turns.extend(record.correlation.as_deref().and_then(turn_named));
+        if let Event::Memory(event) = &record.event {
+            rows.extend(row(event));
+        }
+    })?;
+    let mut found: BTreeSet<ConversationId> = BTreeSet::new();
+    let kinds = Some(vec![Kind::TurnStarted, Kind::ContextPrepared, Kind::ToolAnswered]);
+    each(log, &Filter { kinds, ..Filter::default() }, &mut |record| {
+        if let Event::Turn(event) = &record.event
+            && (turns.contains(&turn_of(event)) || reads(event).iter().any(|id| rows.contains(id)))
+            && let Some(Subject::Conversation(id)) = Subject::of(record.event.kind(), &record.stream)
+        {
+            found.insert(id);
+        }
+    })?;
+    let count = found.len() as u64;
+    Ok(Quoted { named: found.into_iter().take(QUOTED_NAMED_MAX).collect(), count })
+}
+
+/// Calls `each` for every record that matches and can be read: what cannot be read is shown to nobody.
+fn each(log: &Reader, filter: &Filter, each: &mut dyn FnMut(&Record)) -> Result<(), ReadError> {
+    let mut sweep = log.sweep(Seq::FIRST, filter, false)?;
+    while let Some(swept) = sweep.advance()? {
+        if let Swept::Record(record) = swept {
+            each(&record);
+        }
+    }
+    Ok(())
+}
+
+/// The row that a fact of the memory is about.
+fn row(event: &MemoryEvent) -> Option<MemoryId> {
+    match event {
+        MemoryEvent::EntityCreated { id, .. }
+        | MemoryEvent::EntityUpdated { id, .. }
+        | MemoryEvent::EntityRemoved { id }
+        | MemoryEvent::EntityRestored { id, .. }
+        | MemoryEvent::ObservationAdded { id, .. }
+        | MemoryEvent::ObservationUpdated { id, .. }
+        | MemoryEvent::ObservationRemoved { id, .. }
+        | MemoryEvent::ObservationRestored { id, .. }
+        | MemoryEvent::RelationCreated { id, .. }
+        | MemoryEvent::RelationUpdated { id, .. }
+        | MemoryEvent::RelationRemoved { id }
+        | MemoryEvent::RelationRestored { id, .. } => Some(*id),
+        MemoryEvent::Undone { .. } => None,
+    }
 }
 
 /// The last order that erased one of these.

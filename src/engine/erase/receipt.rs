@@ -11,13 +11,15 @@
 //! events 42
 //! keys 3
 //! key 00c6a4a7935bd1e9 …
+//! quoted in 2 conversations, which stay
 //! root <Merkle root of the first 71 events, hex>
 //! public-key caxton/log/…
 //!
 //! — caxton/log/… <signature>
 //! ```
 //!
-//! Names of conversations are not in it: their number says how many subjects went.
+//! Names of conversations are not in it: their number says how many subjects went, and how many stay that quote what went, if
+//! any do.
 
 use std::fmt::Write as _;
 
@@ -67,7 +69,7 @@ pub enum ReceiptError {
 
 impl Receipt {
     /// The receipt of an order that is done.
-    pub(super) fn of(engine: &Engine, order: &Order, erased: Seq) -> Result<Self, ProveError> {
+    pub(super) fn of(engine: &Engine, order: &Order, erased: Seq, quoted: u64) -> Result<Self, ProveError> {
         let log = engine.log();
         let (ordered, done) = (log.head_at(order.seq.0)?, log.head_at(erased.0)?);
         let mut text = format!("{TITLE}{:032x}\n", u128::from_be_bytes(log.log_id()));
@@ -82,6 +84,9 @@ impl Receipt {
         let _ = writeln!(text, "subjects {}\nevents {events}\nkeys {}", subjects.len(), keys.len());
         for key in keys {
             let _ = writeln!(text, "key {key:016x}");
+        }
+        if quoted > 0 {
+            let _ = writeln!(text, "quoted in {quoted} conversations, which stay");
         }
         let _ = writeln!(text, "root {}", done.root);
         let _ = writeln!(text, "{PUBLIC_KEY}{}", engine.signer().public_key());

@@ -3,25 +3,43 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use caxton_events::conversation::DeadLetterReason;
-use caxton_events::log::{Encrypt, Filter, Log, LogOptions, TrimOptions, drop_before};
+use caxton_events::log::{Batch, Encrypt, Filter, Log, LogOptions, Sealing, TrimOptions, drop_before};
 use caxton_events::{
-    ConversationEvent, Draft, Event, Kind, MessageId, Scope, Seq, Subject, SystemEvent, Timestamp,
+    ConversationEvent, ConversationId, Draft, Event, Kind, MessageId, Scope, Seq, Subject, SystemEvent,
+    Timestamp, TurnEvent, TurnId,
 };
+use crossbeam_channel::bounded;
 
-use super::plan::Asked;
-use super::{EraseError, pending};
+use super::plan::{Asked, PlanError};
+use super::{EraseError, pending, queries};
 use crate::commands::talk::{NewConversation, Upkeep};
 use crate::engine::fork::{Cut, SealLogError, seal_stopped};
 use crate::engine::start::system_batch;
+use crate::engine::testing::{SameVector, created};
 use crate::engine::trim::{DropError, DropOptions, drop_events, would_drop};
-use crate::engine::{Engine, EngineOptions, SystemClock, base};
+use crate::engine::{Engine, EngineOptions, SystemClock, TalkError, base};
 
 fn start(dir: &Path) -> Engine {
     Engine::start(&EngineOptions::new(dir), &mut |_| {}).unwrap()
+}
+
+/// An order to erase a subject.
+fn ordered(subject: &str, keys: Vec<u64>) -> SystemEvent {
+    SystemEvent::ErasureOrdered {
+        subjects: vec![subject.parse().unwrap()],
+        asked: "test".to_owned(),
+        keys,
+        events: 2,
+        next_memory_id: 100,
+        reason: None,
+        by: "test".to_owned(),
+    }
 }
 
 /// Leaves a log of these events, each in a block of its own; the position of the last.
@@ -39,16 +57,8 @@ fn leave(dir: &Path, events: Vec<SystemEvent>) -> Seq {
 #[test]
 fn nothing_is_sealed_or_dropped_while_something_is_to_be_erased() {
     let dir = tempfile::tempdir().unwrap();
-    let ordered = SystemEvent::ErasureOrdered {
-        subjects: vec![Subject::Scope(Scope::Global)],
-        asked: "test".to_owned(),
-        keys: Vec::new(),
-        events: 2,
-        next_memory_id: 100,
-        reason: None,
-        by: "test".to_owned(),
-    };
-    let order = leave(dir.path(), vec![SystemEvent::ServerStopped, SystemEvent::ServerStopped, ordered]);
+    let events = vec![SystemEvent::ServerStopped, SystemEvent::ServerStopped, ordered("global", Vec::new())];
+    let order = leave(dir.path(), events);
     let what = DropOptions { before: Cut::Head, by: "ada".to_owned(), forks_keep: false };
     let drop_all = || drop_events(&EngineOptions::new(dir.path()), &what, &mut |_| {});
     for refused in [drop_all().unwrap_err(), would_drop(dir.path(), Cut::Head).unwrap_err()] {
@@ -137,16 +147,7 @@ fn what_a_comparison_left_that_was_cut_short_goes_with_an_erasure_and_with_a_sta
 fn vectors_of_an_earlier_start_go_where_there_is_no_model() {
     for (subject, stays) in [("global", false), ("conversation:c-1", true)] {
         let dir = tempfile::tempdir().unwrap();
-        let order = SystemEvent::ErasureOrdered {
-            subjects: vec![subject.parse().unwrap()],
-            asked: "test".to_owned(),
-            keys: Vec::new(),
-            events: 2,
-            next_memory_id: 100,
-            reason: None,
-            by: "test".to_owned(),
-        };
-        leave(dir.path(), vec![SystemEvent::ServerStopped, order]);
+        leave(dir.path(), vec![SystemEvent::ServerStopped, ordered(subject, Vec::new())]);
         let vectors = dir.path().join("vectors");
         fs::create_dir(&vectors).unwrap();
         for name in ["vectors.state", "0123456789abcdef.keys", "0123456789abcdef.vecs", "ab.hnsw"] {
@@ -210,6 +211,102 @@ fn dead_letters_in_the_stream_of_turns_go_with_their_conversation() {
 }
 
 #[test]
+fn what_came_behind_an_order_is_not_taken_for_what_it_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let ada = Scope::Agent("ada".parse().unwrap());
+    let note = |id| {
+        let event = Event::Memory(created(id, ada.clone(), "tea"));
+        let (stream, actor) = (ada.to_string(), "ada".to_owned());
+        vec![Batch::of(vec![Draft { stream, actor, correlation: None, causation: None, event }])]
+    };
+    let open = |sealing| {
+        let options = LogOptions { sealing, ..LogOptions::new([7; 16]) };
+        Log::open(dir.path(), options, Arc::new(SystemClock)).unwrap()
+    };
+    let subjects = [Subject::Scope(ada.clone())];
+    let log = open(Some(Sealing {
+        what: Encrypt::All,
+        draw: |bytes| getrandom::fill(bytes).map_err(io::Error::other),
+    }));
+    log.append(note(1)).unwrap().remove(0).unwrap();
+    // The keys are gone; the end is missing.
+    log.erase(&subjects, |keys| system_batch(ordered("agent:ada", keys)).drafts.remove(0)).unwrap();
+    log.close().unwrap();
+    // As it is with another setting, in a log that a fork was made of since.
+    let log = open(None);
+    log.append(note(200)).unwrap().remove(0).unwrap();
+    log.seal().unwrap();
+    log.close().unwrap();
+    let engine = start(dir.path());
+    assert!(pending(engine.log()).unwrap().is_empty(), "the start completes it");
+    assert_eq!(engine.log().holdings(&subjects).unwrap()[&subjects[0]].plain, 1, "that is new");
+    engine.stop();
+}
+
+#[test]
+fn queries_that_are_computed_ahead_keep_nobody_from_sealing_and_erasing() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((asked, is_asked), (go_on, goes_on)) = (bounded(1), bounded::<()>(1));
+    let embedding = SameVector::served(move |texts| {
+        if texts.contains(&"tea") {
+            asked.send(()).unwrap();
+            goes_on.recv().unwrap();
+        }
+        Ok(())
+    });
+    let options = EngineOptions { embedding: Some(embedding), ..EngineOptions::new(dir.path()) };
+    let engine = Engine::start(&options, &mut |_| {}).unwrap();
+    fs::write(dir.path().join(queries::FILE_NAME), r#"{"queries":[["tea",3]]}"#).unwrap();
+    thread::scope(|scope| {
+        let warms = scope.spawn(|| engine.warm_queries());
+        is_asked.recv().unwrap();
+        let sealed = engine.seal(Cut::Head);
+        let erased = engine.erase(&Asked::Scope(Scope::Global), None, (None, "test".to_owned()));
+        go_on.send(()).unwrap();
+        assert_eq!(warms.join().unwrap(), 1);
+        sealed.unwrap();
+        assert!(matches!(erased, Err(EraseError::Plan(PlanError::Unknown { .. }))), "{erased:?}");
+    });
+    engine.stop();
+}
+
+#[test]
+fn a_plan_names_the_conversations_in_which_agents_were_shown_what_goes_or_wrote_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = start(dir.path());
+    let by_ada = |stream: String, correlation: Option<String>, event: Event| {
+        let actor = "ada".to_owned();
+        Draft { stream, actor, correlation, causation: None, event }
+    };
+    let turn = |number: u8| TurnId::from_bytes([number; 16]);
+    let note = |id: u64, scope: &str, turn: Option<TurnId>| {
+        let event = created(id, scope.parse().unwrap(), &format!("note {id}"));
+        by_ada(scope.to_owned(), turn.map(|turn| turn.to_string()), event.into())
+    };
+    let shown = |conversation: &str, number: u8, row: &str| {
+        let (call, tool, failed, took_micros) = ("1".to_owned(), "memory".to_owned(), false, 1);
+        let result = format!(r#"{{"results":[{{"entity_id":"{row}"}}]}}"#);
+        let event = TurnEvent::ToolAnswered { turn: turn(number), call, tool, result, failed, took_micros };
+        by_ada(format!("conversation:{conversation}"), None, event.into())
+    };
+    let drafts = vec![
+        note(1, "workspace:lab", None),
+        note(2, "workspace:lab", Some(turn(3))),
+        note(3, "global", None),
+        shown("c1", 1, "ent_1"),
+        shown("c2", 2, "ent_3"),
+        shown("c3", 3, "ent_3"),
+    ];
+    engine.record(drafts).unwrap();
+    let lab = Asked::Scope("workspace:lab".parse().unwrap());
+    let (plan, receipt) = engine.erase(&lab, None, (None, "test".to_owned())).unwrap();
+    let named: Vec<&str> = plan.quoted.named.iter().map(ConversationId::as_str).collect();
+    assert_eq!((named, plan.quoted.count), (vec!["c1", "c3"], 2));
+    assert!(receipt.text.contains("\nquoted in 2 conversations, which stay\n"), "{}", receipt.text);
+    engine.stop();
+}
+
+#[test]
 fn an_order_that_failed_in_the_log_has_its_end_only_when_nothing_is_left_there() {
     let dir = tempfile::tempdir().unwrap();
     let engine = start(dir.path());
@@ -223,15 +320,26 @@ fn an_order_that_failed_in_the_log_has_its_end_only_when_nothing_is_left_there()
         let subject: Subject = format!("conversation:{id}").parse().unwrap();
         engine.log().holdings(&[subject]).unwrap().values().map(|holdings| holdings.plain).sum::<u64>()
     };
+    // Answered while nothing is held back any more.
+    let extend = |id: &str| {
+        let (conversation, idle_timeout_millis) = (id.parse().unwrap(), Some(7_200_000));
+        let wish = Upkeep::Extend { conversation, idle_timeout_millis, life_timeout_millis: None };
+        engine.upkeep_blocking(&"ada".parse().unwrap(), wish).map(drop)
+    };
     // A folder where the new log is to be written.
     let in_the_way = dir.path().join("events.redb.rewrite");
     fs::create_dir(&in_the_way).unwrap();
     assert!(matches!(erase("c1"), Err(EraseError::Rewrite { .. })));
     assert!(left("c1") > 0 && pending(engine.log()).unwrap().len() == 1);
+    extend("c1").unwrap();
     assert!(matches!(erase("c2"), Err(EraseError::Rewrite { .. })), "it goes on with the first");
     assert_eq!(pending(engine.log()).unwrap().len(), 1);
     fs::remove_dir(&in_the_way).unwrap();
     erase("c2").unwrap();
-    assert_eq!((left("c1"), left("c2"), pending(engine.log()).unwrap().len()), (0, 0, 0));
+    // What came behind the first order is new.
+    assert_eq!((left("c1"), left("c2"), pending(engine.log()).unwrap().len()), (1, 0, 0));
+    for id in ["c1", "c2"] {
+        assert!(matches!(extend(id), Err(TalkError::Refused(_))), "nothing is left of it");
+    }
     engine.stop();
 }

@@ -68,6 +68,7 @@ impl Desk {
             records_max: 512,
             offers: never(),
             retry: Retry::default(),
+            inherited: None,
         };
         Self { fold, graph, model, asked, is_mended, log, ids: 0, dir }
     }
@@ -265,6 +266,31 @@ fn what_is_erased_goes_from_files_although_the_model_fails_before_the_order() {
     desk.append("system", SystemEvent::ServerStopped.into());
     desk.fold.scrub(&subjects).unwrap();
     assert_eq!((desk.rows(), is_stored("Bob again (note)")), (4, true));
+}
+
+#[test]
+fn what_was_taken_over_from_a_parent_goes_when_all_is_folded_unless_a_text_here_has_it() {
+    let mut desk = Desk::new();
+    let store = desk.fold.vectors.store();
+    let vector = desk.model.embed(&["any"]).unwrap().remove(0);
+    for text in ["Ada (note)", "of the parent"] {
+        store.put(text, &vector).unwrap();
+    }
+    let mark = desk.dir.path().join("vectors").join("inherited");
+    fs::write(&mark, "").unwrap();
+    desk.fold.inherited = Some(mark.clone());
+    desk.create("global", "Ada");
+    let is_stored = |text: &str| store.get_slot(text).is_some();
+    let kept = |desk: &mut Desk| {
+        desk.fold.keep_own();
+        [is_stored("Ada (note)"), is_stored("of the parent"), mark.exists()]
+    };
+    assert_eq!(kept(&mut desk), [true; 3], "nothing is folded yet");
+    desk.fold.fold_next().unwrap();
+    assert_eq!(kept(&mut desk), [true; 3], "the graph has more texts");
+    catch_up(&desk.log.reader(), &mut desk.graph, &mut |_, _| ()).unwrap();
+    assert_eq!(kept(&mut desk), [true, false, false]);
+    assert_eq!(desk.rows(), 1);
 }
 
 #[test]

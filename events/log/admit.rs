@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::event::Kind;
 use crate::id::Seq;
 use crate::log::batch::{Answer, AppendError, Appended, Expected, IdempotencyKey, Series};
 use crate::log::filter::Filter;
@@ -94,7 +95,8 @@ impl<'a> Group<'a> {
             }
         }
         let ring = &self.shared.keys;
-        if let Some(stream) = ring.held(prepared.streams.iter().map(|(stream, _)| stream)) {
+        let kinds = prepared.events.iter().filter_map(|event| Kind::from_tag(event.tag.kind));
+        if let Some(stream) = ring.held(kinds, prepared.streams.iter().map(|(stream, _)| stream)) {
             return Err(AppendError::BeingErased { stream: stream.to_owned() });
         }
         if ring.is_any_destroyed(&prepared.sealed_under, prepared.generation) {

@@ -143,12 +143,12 @@ fn orders(log: &Reader) -> Result<Vec<(Seq, Vec<Subject>)>, ReadError> {
 #[must_use]
 pub struct Hold {
     ring: Arc<KeyRing>,
-    streams: Vec<String>,
+    subjects: Vec<Subject>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.ring.let_go(&self.streams);
+        self.ring.let_go(&self.subjects);
     }
 }
 
@@ -157,9 +157,9 @@ impl Log {
     /// that was taken before stands in front of what is appended from now on.
     pub fn hold<'a>(&self, subjects: impl IntoIterator<Item = &'a Subject>) -> Hold {
         let ring = Arc::clone(&self.shared.keys);
-        let streams: Vec<String> = subjects.into_iter().flat_map(Subject::streams).collect();
-        ring.hold(&streams);
-        Hold { ring, streams }
+        let subjects: Vec<Subject> = subjects.into_iter().cloned().collect();
+        ring.hold(&subjects);
+        Hold { ring, subjects }
     }
 
     /// Records the order to erase `subjects`, which `order` makes from the numbers of their keys, and destroys these.

@@ -78,7 +78,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Sender, bounded, select};
 use redb::StorageBackend;
 
 pub use batch::{AppendError, Appended, Batch, Expected, IdempotencyKey, LogClosed, Series, Ticket};
@@ -277,6 +277,7 @@ impl Log {
         let small = found.map_err(|source| OpenError::Damaged { path: path.clone(), source })?;
         let (queue, submissions) = bounded(options.queue_max.max(1));
         let (redactions, asked) = bounded(1);
+        let unasked = asked.clone();
         let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
         let flusher = Flusher::start(Arc::clone(&shared)).map_err(io)?;
         let writer = Writer {
@@ -301,6 +302,10 @@ impl Log {
             drop(lock);
             // A submission that is left in the queue would keep its caller waiting as long as the log is there. Dropped,
             // it tells its caller why the log was closed.
+            while select! {
+                recv(submissions) -> work => work.is_ok(),
+                recv(unasked) -> redaction => redaction.is_ok(),
+            } {}
             for work in submissions {
                 drop(work);
             }

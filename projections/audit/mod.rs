@@ -29,7 +29,7 @@ pub use segment::SegmentError;
 pub use terms::Term;
 pub use trail::{Question, Trail};
 
-use crate::shred::shred_in;
+use crate::shred::{shred, shred_in};
 use segment::{Segment, SegmentWriter, Stretch};
 use terms::terms;
 
@@ -209,7 +209,7 @@ impl Postings {
             let extension = path.extension().and_then(|extension| extension.to_str());
             let is_ours = matches!(extension, Some("postings" | "unfinished"));
             if is_ours && !used.contains(&path) {
-                fs::remove_file(&path).map_err(Self::folder_failed(&path))?;
+                shred(&path).map_err(Self::folder_failed(&path))?;
             }
         }
         Ok(())
@@ -334,15 +334,18 @@ impl Postings {
         match segment::merge(&self.shared.dir, &parts) {
             Ok(Some(merged)) => {
                 self.put(Arc::new(merged));
+                // Overwritten: what an erasure takes out of the log later stands here in the same hashes.
                 for part in parts {
-                    fs::remove_file(part.path()).map_err(Self::folder_failed(part.path()))?;
+                    shred(part.path()).map_err(Self::folder_failed(part.path()))?;
                 }
                 Ok(true)
             }
             Ok(None) => Ok(false),
             Err(SegmentError::Damaged { path, what }) => {
-                let damaged = parts.iter().find(|part| part.path() == path).map(|part| part.stretch.first);
-                self.drop_segment(damaged.unwrap_or(Seq::ZERO), &SegmentError::Damaged { path, what });
+                match parts.iter().find(|part| part.path() == path) {
+                    Some(damaged) => self.drop_segment(damaged, &SegmentError::Damaged { path, what }),
+                    None => self.note_dropped(&SegmentError::Damaged { path, what }),
+                }
                 Ok(true)
             }
             Err(error) => Err(error.into()),
@@ -392,11 +395,15 @@ impl Postings {
         dropped.push(error.to_string());
     }
 
-    /// Takes a segment out of use. The log is read in its place until another one is made.
-    fn drop_segment(&self, first: Seq, error: &SegmentError) {
-        self.note_dropped(error);
+    /// Takes a segment out of use. The log is read in its place until another one is made. Of one that is out of use already
+    /// nothing is told: it may have been overwritten for good reason while it was read.
+    fn drop_segment(&self, damaged: &Segment, error: &SegmentError) {
         let mut segments = self.shared.segments.write().unwrap_or_else(PoisonError::into_inner);
-        segments.retain(|segment| segment.stretch.first != first);
+        let before = segments.len();
+        segments.retain(|segment| !std::ptr::eq(&raw const **segment, damaged));
+        if segments.len() < before {
+            self.note_dropped(error);
+        }
     }
 
     /// Notes why they do not go on, or that they do.

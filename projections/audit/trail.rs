@@ -240,7 +240,7 @@ impl Trail {
                     self.found = Some(Positions { first, last, seqs: seqs.into_iter() });
                     return true;
                 }
-                Err(error) => postings.drop_segment(segment.stretch.first, &error),
+                Err(error) => postings.drop_segment(&segment, &error),
             }
         }
         false

@@ -102,13 +102,12 @@ impl Tables {
     /// Those for every kind of instructions that this processor has.
     #[cfg(test)]
     pub(crate) fn all(steps: &[u8; DIMENSIONS]) -> Vec<Self> {
-        let mut all = vec![Self::eight(steps)];
+        let all = std::iter::once(Self::eight(steps));
         #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(is_x86_feature_detected!("avx2").then(|| Self::four(steps)));
-            all.extend(has_six().then(|| Self::six(steps)));
-        }
-        all
+        let all = all
+            .chain(is_x86_feature_detected!("avx2").then(|| Self::four(steps)))
+            .chain(has_six().then(|| Self::six(steps)));
+        all.collect()
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -134,7 +133,7 @@ impl Tables {
     }
 
     fn eight(steps: &[u8; DIMENSIONS]) -> Self {
-        Self::Eight(steps.as_chunks::<8>().0.iter().map(|steps| table(&steps.map(u16::from))).collect())
+        Self::Eight(eights(steps))
     }
 
     /// Writes to `uppers` what [`Sketches::weigh`] says of each row of `sketches`, and says between what that is.
@@ -172,6 +171,11 @@ fn has_six() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vbmi")
+}
+
+/// The tables of eight steps each.
+fn eights(steps: &[u8; DIMENSIONS]) -> Vec<[u16; 256]> {
+    steps.as_chunks::<8>().0.iter().map(|steps| table(&steps.map(u16::from))).collect()
 }
 
 /// What `steps` add up to for each set of bits: that of place 5 is the first and the third.
@@ -336,7 +340,7 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
-    use super::{LANES, Signs, Tables, place_of, sums, table};
+    use super::{LANES, Signs, eights, place_of, sums, table};
     use crate::embedding::DIMENSIONS;
     use crate::vector::quantise::Code;
 
@@ -370,7 +374,7 @@ mod tests {
             let ones = code.0.iter().filter(|&&number| number > 0).count();
             assert_eq!(usize::from(signs.set(row, code)), ones);
         }
-        let Tables::Eight(tables) = Tables::eight(&steps) else { unreachable!("it makes no other") };
+        let tables = eights(&steps);
         assert_eq!(tables.len(), super::BYTES);
         for (row, sum) in sums(&tables, &signs).into_iter().enumerate() {
             let positive = codes[row].0.iter().zip(&steps).filter(|(number, _)| **number > 0);

@@ -1,11 +1,12 @@
 //! The keys in use: by number to read, by subject to write, and those that are gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::file::{Place, SubjectHash};
 use super::{Draw, Key, KeyFile, KeysError};
+use crate::event::Kind;
 use crate::id::Seq;
 use crate::log::chain::hash;
 use crate::subject::Subject;
@@ -38,8 +39,8 @@ struct State {
     keys: HashMap<u64, (Key, u64)>,
     current: HashMap<SubjectHash, u64>,
     destroyed: HashMap<u64, Seq>,
-    /// Streams that take no events now, with how often each is held.
-    held: HashMap<String, usize>,
+    /// Subjects that take no events now, with how often each is held.
+    held: HashMap<Subject, usize>,
 }
 
 impl KeyRing {
@@ -149,20 +150,20 @@ impl KeyRing {
         Ok(())
     }
 
-    /// From now on, until each of these streams is let go as often as it is held, the log takes no events of it.
-    pub(crate) fn hold(&self, streams: &[String]) {
+    /// From now on, until each of these subjects is let go as often as it is held, the log takes no events of it.
+    pub(crate) fn hold(&self, subjects: &[Subject]) {
         let mut state = self.write();
-        for stream in streams {
-            *state.held.entry(stream.clone()).or_default() += 1;
+        for subject in subjects {
+            *state.held.entry(subject.clone()).or_default() += 1;
         }
         self.holding.store(!state.held.is_empty(), Ordering::Release);
     }
 
-    /// Ends one hold of these streams.
-    pub(crate) fn let_go(&self, streams: &[String]) {
+    /// Ends one hold of these subjects.
+    pub(crate) fn let_go(&self, subjects: &[Subject]) {
         let mut state = self.write();
-        for stream in streams {
-            if let Some(holds) = state.held.get_mut(stream) {
+        for subject in subjects {
+            if let Some(holds) = state.held.get_mut(subject) {
                 *holds -= 1;
             }
         }
@@ -175,13 +176,21 @@ impl KeyRing {
         self.destroyed.load(Ordering::Acquire)
     }
 
-    /// The first of these streams that takes no events now.
-    pub(crate) fn held<'a>(&self, mut streams: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// The first of these streams that takes no events now of one of these kinds. Others may have a stream of the same name: a
+    /// conversation may be called as a scope is.
+    pub(crate) fn held<'a>(
+        &self,
+        kinds: impl Iterator<Item = Kind>,
+        mut streams: impl Iterator<Item = &'a str>,
+    ) -> Option<&'a str> {
         if !self.holding.load(Ordering::Acquire) {
             return None;
         }
-        let state = self.read();
-        streams.find(|stream| state.held.contains_key(*stream))
+        let (kinds, state) = (kinds.collect::<BTreeSet<Kind>>(), self.read());
+        let is_held = |kind: &Kind, stream| {
+            Subject::of(*kind, stream).is_some_and(|subject| state.held.contains_key(&subject))
+        };
+        streams.find(|stream| kinds.iter().any(|kind| is_held(kind, stream)))
     }
 
     /// Whether one of these keys is gone; `generation` is from before they were used.

@@ -247,7 +247,7 @@ fn what_builds_on_a_refused_batch_is_refused_with_it_and_nothing_else_is() {
     let submit = |stream: &str, series: Option<&Series>| {
         log.submit_drafts(&batch(stream, &["said"]).drafts, series).unwrap()
     };
-    let holding = log.hold(&[subject("agent:ada")]);
+    let holding = log.hold(&[subject("agent:ada"), subject("conversation:agent:bob")]);
     let (series, other) = (Series::default(), Series::default());
     let tickets = [
         submit("agent:bob", Some(&series)),

@@ -19,10 +19,11 @@ pub mod receipt;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use caxton_events::log::{
     EraseError as LogEraseError, Filter, Hold, Log, ProveError, ReadError, Reader, RewriteError,
@@ -173,6 +174,8 @@ pub(super) struct Erasing {
     pub(super) copying: RwLock<()>,
     /// Held by who keeps frequent queries or computes them ahead, and while they are forgotten.
     pub(super) queries: Mutex<()>,
+    /// What keeps messages out of conversations whose erasure is not complete, by the order.
+    held: Mutex<BTreeMap<Seq, Hold>>,
     forgets: Mutex<Vec<Forget>>,
 }
 
@@ -223,7 +226,17 @@ impl Engine {
         let (answer, answered) = bounded(1);
         let work = MemoryWork::Order { order: Box::new(order), answer };
         self.inner.keepers.memory.send(work).map_err(|_| EraseError::Stopped)?;
-        let order = answered.recv().map_err(|_| EraseError::Stopped)??;
+        let ordered = answered.recv().map_err(|_| EraseError::Stopped)?;
+        let order = match ordered {
+            Ok(order) => order,
+            Err(error) => {
+                // None was left before, so this is the one.
+                if let Ok([Order { seq, .. }, ..]) = pending(self.log()).as_deref() {
+                    self.held().insert(*seq, held);
+                }
+                return Err(error);
+            }
+        };
         let receipt = self.complete(&order, held, plan.quoted.count)?;
         Ok((plan, receipt))
     }
@@ -271,7 +284,10 @@ impl Engine {
 
     fn go_on_with(&self, order: &Order) -> Result<(), EraseError> {
         let held = self.hold(order)?;
-        self.resumed(order)?;
+        if let Err(error) = self.resumed(order) {
+            self.held().insert(order.seq, held);
+            return Err(error);
+        }
         // Nobody gets this receipt.
         self.complete(order, held, 0).map(drop)
     }
@@ -280,6 +296,11 @@ impl Engine {
     fn hold(&self, order: &Order) -> Result<Hold, EraseError> {
         let log = self.inner.sealer.upgrade().ok_or(EraseError::Stopped)?;
         Ok(hold(&log, slice::from_ref(order)))
+    }
+
+    /// What keeps messages out of conversations that are not forgotten yet although their erasure is ordered.
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Seq, Hold>> {
+        self.inner.erasing.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes out of the log what the order left there when it failed: an end is recorded only where nothing is left.
@@ -317,7 +338,13 @@ impl Engine {
         let _ = self.wait_until_decided();
         let talk = ask(&keepers.talk, |answer| answer);
         let _ = self.wait_until_decided();
-        drop(held);
+        // What is not forgotten takes no messages: they would come behind the order, of a conversation that goes.
+        if talk.is_ok() {
+            self.held().remove(seq);
+            drop(held);
+        } else {
+            self.held().insert(*seq, held);
+        }
         // The vectors ask the graph what is left.
         let mut stages = vec![
             ("the state of conversations", talk),

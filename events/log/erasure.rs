@@ -294,21 +294,21 @@ impl Reader {
         Ok(found)
     }
 
-    /// Events that this order took out of the log, where they lay as they were written, in order; `subjects` are what it erased.
-    /// It reads the blocks that may hold something of them.
+    /// Events that this order took out of the log, where they lay as they were written, in order. It reads every block before the
+    /// order: one that was merged since does not tell any more what its erased events were about.
     ///
     /// # Errors
     ///
     /// [`ReadError`] if the log is damaged.
-    pub fn taken_out(&self, subjects: &[Subject], order: Seq) -> Result<Vec<Seq>, ReadError> {
-        let (snapshot, finder) = (self.whole()?, Finder::of(subjects));
+    pub fn taken_out(&self, order: Seq) -> Result<Vec<Seq>, ReadError> {
+        let snapshot = self.whole()?;
         let mut taken = Vec::new();
         let mut headers = snapshot.headers_from(Seq::ZERO)?;
         while let Some((first, value)) = next_header(&mut headers, false)? {
-            let header = read_header(first, &value)?;
-            if first >= order || !finder.may_be_in(header.filter) {
-                continue;
+            if first >= order {
+                break;
             }
+            let header = read_header(first, &value)?;
             let body = snapshot.body(first)?;
             let block = open_block(&header, &body)?;
             let is_taken =

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::StorageBackend;
+use redb::{ReadableTable as _, StorageBackend};
 
 use crate::log::beside::{ID_FILE, write_id};
 use crate::log::ending::{check_end, check_recent, end_of_remains};
@@ -24,7 +24,7 @@ use crate::log::store::{
     BODIES, Database, HEADERS, KEYS, META, Own, ReadOnly, StoreError, Writable, guarded,
 };
 use crate::log::trim::{remove_half_made, remove_leftover};
-use crate::log::wal::{NO_SEED, SEED_ROW, Seed, WalBlock};
+use crate::log::wal::{LOG_FORMAT_SEED, NO_SEED, SEED_ROW, Seed, WalBlock};
 
 /// Name of the log's file in a data directory.
 pub const LOG_FILE: &str = "events.redb";
@@ -68,7 +68,7 @@ pub enum OpenError {
         found: String,
     },
     /// The log was written by a newer Caxton.
-    #[error("{} has format {found}, this Caxton knows {LOG_FORMAT_ORIGIN}; use a newer Caxton", path.display())]
+    #[error("{} has format {found}, this Caxton knows {LOG_FORMAT_SEED}; use a newer Caxton", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
@@ -370,6 +370,7 @@ fn create(
 pub(crate) fn put_origin(transaction: &redb::WriteTransaction, origin: &Origin) -> Result<(), StoreError> {
     let mut meta = transaction.open_table(META)?;
     let format = if origin.is_none() { LOG_FORMAT } else { LOG_FORMAT_ORIGIN };
+    let format = if meta.get(SEED_ROW)?.is_some() { LOG_FORMAT_SEED } else { format };
     meta.insert(FORMAT_ROW, format.to_le_bytes().as_slice())?;
     meta.insert(ORIGIN_ROW, origin.to_json().as_bytes())?;
     Ok(())
@@ -543,7 +544,7 @@ pub(crate) fn check(
     let row = |name| own.meta(name).map_err(|error| store_error(path, error));
     let format = row(FORMAT_ROW)?.filter(|row| row.len() == 4).ok_or_else(|| unfit("it names no format"))?;
     match u32::from_le_bytes(array(&format)) {
-        LOG_FORMAT | LOG_FORMAT_ORIGIN => (),
+        LOG_FORMAT | LOG_FORMAT_ORIGIN | LOG_FORMAT_SEED => (),
         found if found < LOG_FORMAT => return Err(OpenError::Older { path: path.to_owned(), found }),
         found => return Err(OpenError::Newer { path: path.to_owned(), found }),
     }

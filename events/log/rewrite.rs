@@ -151,8 +151,11 @@ pub(crate) fn rewrite(
     let old_file = File::options().write(true).open(path).map_err(io)?;
     // Opened before the new file has its name: nothing may stand between that and its use.
     let folder = File::open(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
-    name_old(path, &old_path, &folder).map_err(io)?;
-    fs::rename(&new_path, path).map_err(io)?;
+    if let Err(error) = name_old(path, &old_path, &folder).and_then(|()| fs::rename(&new_path, path)) {
+        // The log goes on in this file. Should its second name stay, it goes before anything else is done with the file.
+        let _ = remove_second_name(path);
+        return Err(io(error).into());
+    }
     // From here on the new file is the log's. What went into the old one would be gone with it.
     let (old, readers) = shared.replace_own(new);
     // The old file stays whole where a restart may find it again.
@@ -231,13 +234,24 @@ pub(crate) fn remove_old(path: &Path) -> io::Result<()> {
     if !old.try_exists()? {
         return Ok(());
     }
-    if is_same_file(path, &old) {
-        // The new file never had the log's name: this is the log.
-        return fs::remove_file(old);
+    if remove_second_name(path)? {
+        return Ok(());
     }
     // As long as the name of the new file may not last, a restart may find the log in the old one.
     sync_name(path)?;
     remove(&old)
+}
+
+/// Takes away the old file's name from the log at `path`, where the new file never had the log's name: under it the log would be
+/// taken for what is to be overwritten. Whether there was such a name.
+pub(crate) fn remove_second_name(path: &Path) -> io::Result<bool> {
+    let old = old_path(path);
+    if !is_same_file(path, &old) {
+        return Ok(false);
+    }
+    fs::remove_file(&old)?;
+    sync_name(&old)?;
+    Ok(true)
 }
 
 /// Removes what a rewriting that was cut short left behind.

@@ -20,6 +20,7 @@ use crate::log::open::{NEW_FILE, create_at, put_origin, write_through};
 use crate::log::origin::{ORIGIN_FILE, Origin, SEALED_DIR, SealedFile, sealed_name};
 use crate::log::past::{Part, Past};
 use crate::log::reader::Head;
+use crate::log::rewrite::{old_path, remove_second_name};
 use crate::log::store::{Database, Own, StoreError, Writable, guarded};
 use crate::log::writer::{Pending, Writer};
 
@@ -121,6 +122,9 @@ impl Writer {
         origin.sealed.push(sealed.clone());
         let next = self.lay_out(&dir, &origin).map_err(Stop::Refused)?;
         let sealed_path = dir.join(SEALED_DIR).join(&sealed.file);
+        // Under its name of an old file it would be overwritten.
+        remove_second_name(&path)
+            .map_err(|source| Stop::Refused(SealError::Io { path: old_path(&path), source }))?;
         give_name(&path, &sealed_path).map_err(Stop::Refused)?;
         fs::rename(dir.join(NEW_FILE), &path).map_err(|source| {
             // A second name that nothing refers to costs nothing; at the next attempt it is there already.

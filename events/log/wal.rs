@@ -28,11 +28,13 @@ use twox_hash::XxHash3_64;
 use crate::id::Seq;
 use crate::log::header::{HEADER_BYTES_MAX, array};
 use crate::log::journal::PAGE;
-use crate::log::open::write_through;
+use crate::log::open::{FORMAT_ROW, write_through};
 use crate::log::store::{META, Own, StoreError};
 
 /// The seed of a file's records, in its table about the log. A file without it has the log's id for one, which everybody may know.
 pub(crate) const SEED_ROW: &str = "wal_seed";
+/// Format of a file that has it: who knows only others would not find what stands in its write-ahead log.
+pub(crate) const LOG_FORMAT_SEED: u32 = 4;
 const MAGIC: [u8; 4] = *b"CxtE";
 const FIXED_BYTES: usize = 40;
 const CHECKSUM: Range<usize> = 32..40;
@@ -71,7 +73,9 @@ impl Seed {
             (Own::Writable(file), None, Some(secret)) => {
                 // On the medium when this returns, and so before any record with this seed.
                 write_through(file, |transaction| {
-                    transaction.open_table(META)?.insert(SEED_ROW, secret.as_slice())?;
+                    let mut meta = transaction.open_table(META)?;
+                    meta.insert(FORMAT_ROW, LOG_FORMAT_SEED.to_le_bytes().as_slice())?;
+                    meta.insert(SEED_ROW, secret.as_slice())?;
                     Ok(())
                 })?;
                 Ok(Self::secret(secret))

@@ -1,7 +1,7 @@
 //! Small blocks become large ones, and nobody can tell from the events.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -98,8 +98,10 @@ fn a_power_cut_between_a_merge_and_the_next_sync_brings_the_small_blocks_back() 
 
 /// Events that a busy writer takes, each as a group of its own.
 const WAITING: u64 = 400;
-/// The one with which it is asked for something else, when a merge has long been due.
-const ASKED_AT: u64 = 150;
+/// The one with which it is asked for something else, while a merge is due and not overdue.
+const ASKED_AT: u64 = 80;
+/// The one with which that must be done, as likely as 40 throws of a coin show both sides: before a merge is made.
+const DONE_BY: u64 = 120;
 
 /// A clock that stands still until all events wait for the writer, and tells how many it took.
 struct Watch {
@@ -134,16 +136,19 @@ fn busy(durability: Durability) -> Seen {
     let (reader, redactions) = (log.reader(), log.redactions.clone());
     let (answer, answered) = bounded(1);
     let (tell, told) = bounded(1);
+    let redacted = AtomicBool::new(false);
     let look = move |taken: u64| match taken {
         ASKED_AT => {
             let (subjects, answer) = (Vec::new(), answer.clone());
             let redaction = Redaction { subjects, order: Seq::FIRST, sync_folder: File::sync_all, answer };
             redactions.send(redaction).unwrap();
         }
+        DONE_BY => redacted.store(!answered.is_empty(), Ordering::Relaxed),
         WAITING => {
+            let redacted = redacted.load(Ordering::Relaxed);
             let blocks = reader.whole().unwrap().block_count().unwrap();
             let on_disk = disk.after_power_cut(Survives::Nothing);
-            tell.send(Seen { redacted: !answered.is_empty(), blocks, on_disk }).unwrap();
+            tell.send(Seen { redacted, blocks, on_disk }).unwrap();
         }
         _ => (),
     };

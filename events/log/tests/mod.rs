@@ -81,7 +81,7 @@ pub(super) fn keyed(batch: Batch, key: &str, fingerprint: u8) -> Batch {
 ///
 /// The writer merges when nothing waits for it, and not at all once the log is being closed. Appends of nothing are answered
 /// between its turns.
-pub(super) fn until_merged(log: &Log, blocks: u64) {
+pub(in crate::log) fn until_merged(log: &Log, blocks: u64) {
     let left = || log.reader().stats().unwrap().blocks;
     let merged = (0..100_000).any(|_| {
         log.append(vec![]).unwrap();

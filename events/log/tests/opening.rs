@@ -174,7 +174,7 @@ fn set_format(dir: &Path, format: u32) {
 
 #[test]
 fn a_log_of_another_format_is_refused_by_name() {
-    check(|dir| set_format(dir, 4), "DIR/events.redb has format 4, this Caxton knows 3; use a newer Caxton");
+    check(|dir| set_format(dir, 5), "DIR/events.redb has format 5, this Caxton knows 4; use a newer Caxton");
     check(
         |dir| set_format(dir, 1),
         "DIR/events.redb has format 1, this Caxton knows 2; export the memory with the Caxton that wrote it and import \

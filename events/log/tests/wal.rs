@@ -2,7 +2,7 @@
 
 use super::disk::{Disk, Fault, Survives};
 use super::{Random, append, batch, clock, content, contents, keyed, options, records, salvaging};
-use crate::log::open::LOG_FILE;
+use crate::log::open::{FORMAT_ROW, LOG_FILE};
 use crate::log::wal::{self, Seed, WalBlock};
 use crate::log::{Batch, Filter, Log, LogOptions, Reader};
 use crate::{Record, Seq};
@@ -270,6 +270,8 @@ fn each_file_of_a_log_keeps_the_secret_that_it_was_given_first() {
     log.close().unwrap();
     let log = with(Some([1; 8]));
     check(&log, 2, [0, 1, 0]);
+    let format = log.shared.with_database(|database| database.own.meta(FORMAT_ROW)).unwrap().unwrap();
+    assert_eq!(format, wal::LOG_FORMAT_SEED.to_le_bytes(), "older programs would not find what stands there");
     log.close().unwrap();
     let log = with(Some([2; 8]));
     check(&log, 3, [0, 1, 0]);

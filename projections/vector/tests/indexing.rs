@@ -27,7 +27,8 @@ fn options(index_from: u32) -> VectorOptions {
         sketch_from: u32::MAX,
         index_from,
         expansion_add: 64,
-        expansion_search: 64,
+        // With 64, and as two threads happen to link rows, one time in many 0.979 is found.
+        expansion_search: 96,
         build_threads: 2,
         scan_rows_per_candidate: 40,
         scan_threads: 2,
@@ -54,10 +55,6 @@ pub(super) fn rows(numbers: std::ops::Range<u64>) -> impl Iterator<Item = super:
 fn indexed(reader: &VectorReader) -> u64 {
     reader.stats().scopes.iter().map(|scope| scope.indexed).sum()
 }
-
-/// What an index finds at least. Which rows it links depends on the order in which threads add them: 0.979 was seen beside other
-/// programs, 0.98 and more otherwise.
-const INDEX_RECALL: f64 = 0.97;
 
 /// The share of the ten nearest rows that a search which may use the index finds, over 100 questions; and how many
 /// of the answers were exact.
@@ -90,18 +87,18 @@ fn a_large_scope_gets_an_index_that_finds_what_a_scan_finds() {
     assert!(indexed(&reader) >= ROWS * 2 - 8_192, "{}", indexed(&reader));
     assert_eq!(reader.stats().index_failure, None);
     let (share, exact) = recall(&reader, |_| ());
-    assert!(share >= INDEX_RECALL, "{share}");
+    assert!(share >= 0.98, "{share}");
     assert_eq!(exact, 0, "the index is used");
     for kinds in [vec!["rest"], vec!["rest", "half"], vec!["tenth"], vec!["hundredth"]] {
         let (share, _) = recall(&reader, |asked| {
             asked.entity_types = kinds.iter().map(|&kind| kind.to_owned()).collect();
         });
-        assert!(share >= INDEX_RECALL, "{kinds:?}: {share}");
+        assert!(share >= 0.98, "{kinds:?}: {share}");
     }
     let (_, exact) = recall(&reader, |asked| asked.entity_types = vec!["hundredth".into()]);
     assert_eq!(exact, 100, "a filter that keeps little is scanned");
     let (share, _) = recall(&reader, |asked| asked.valid_at = Some(Timestamp::EPOCH));
-    assert!(share >= INDEX_RECALL, "{share}");
+    assert!(share >= 0.98, "{share}");
 }
 
 #[test]
@@ -134,7 +131,7 @@ fn churn_renews_the_index_and_frees_the_room() {
     let stats = house.reader().stats();
     assert_eq!((stats.rows, stats.scopes[0].removed, stats.scopes[0].indexed), (8_400, 0, 8_400));
     let (share, _) = recall(&house.reader(), |_| ());
-    assert!(share >= INDEX_RECALL, "{share}");
+    assert!(share >= 0.98, "{share}");
     let asked = ask("question 1", 50);
     assert_eq!(asked.hits(&house.reader()), asked.hits(&house.rebuilt().reader()));
     // Below half of the size that deserves an index, there is none.

@@ -356,7 +356,7 @@ impl Engine {
             None => self.remove_vectors(subjects).map_err(|error| error.to_string()),
         };
         stages.push(("the vectors", vectors));
-        stages.push(("the postings of audits", self.forget_postings(*seq, subjects)));
+        stages.push(("the postings of audits", self.forget_postings(*seq)));
         let queries = self.inner.erasing.queries.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = self.remove_set_aside().map_err(|error| error.to_string());
         stages.push(("what was set aside", removed));
@@ -374,8 +374,8 @@ impl Engine {
     }
 
     /// Postings that were made before say who and what was taken out of the log, by hashes.
-    fn forget_postings(&self, order: Seq, erased: &[Subject]) -> Result<(), String> {
-        let taken = self.log().taken_out(erased, order).map_err(|error| failure::chain(&error))?;
+    fn forget_postings(&self, order: Seq) -> Result<(), String> {
+        let taken = self.log().taken_out(order).map_err(|error| failure::chain(&error))?;
         self.postings().forget(&taken).map_err(|error| failure::chain(&error))
     }
 

@@ -8,6 +8,7 @@ use super::{
     subject,
 };
 use crate::log::tests::disk::{Disk, Fault};
+use crate::log::tests::until_merged;
 use crate::log::{Filter, Log, LogOptions, RewriteError};
 use crate::{Record, Seq, Subject};
 
@@ -97,6 +98,42 @@ fn a_second_name_of_the_log_goes_and_the_log_stays() {
     assert_eq!(contents(&log.reader()), ["of ada"]);
     log.close().unwrap();
     assert_eq!(contents(&open(dir.path()).reader()), ["of ada"]);
+}
+
+#[test]
+fn a_log_is_sealed_without_a_second_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    append(&log, batch("agent:ada", &["of ada"]));
+    // The new file could not get the log's name.
+    fs::hard_link(dir.path().join("events.redb"), old_file(dir.path())).unwrap();
+    log.seal().unwrap();
+    assert!(!log.has_old_file());
+    append(&log, batch("agent:bob", &["of bob"]));
+    log.close().unwrap();
+    let log = open(dir.path());
+    assert_eq!(contents(&log.reader()), ["of ada", "of bob"]);
+    log.reader().verify(&mut |_| ()).unwrap();
+}
+
+#[test]
+fn what_was_taken_out_is_found_although_its_blocks_were_merged_since() {
+    let dir = tempfile::tempdir().unwrap();
+    // Each append is a block.
+    let log = Log::open(dir.path(), LogOptions { wal_group_bytes_max: 0, ..options() }, clock()).unwrap();
+    for n in 0..10 {
+        append(&log, batch("agent:ada", &[&format!("secret {n}")]));
+    }
+    let ada = [subject("agent:ada")];
+    let order = erase(&log, &ada);
+    assert_eq!(log.redact(&ada, order).unwrap(), 10);
+    let then: Vec<Seq> = (1..=10).map(Seq).collect();
+    assert_eq!(log.reader().taken_out(order).unwrap(), then);
+    for n in 0..200 {
+        append(&log, batch("agent:bob", &[&format!("of bob {n}")]));
+    }
+    until_merged(&log, 100);
+    assert_eq!(log.reader().taken_out(order).unwrap(), then);
 }
 
 #[test]

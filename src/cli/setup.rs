@@ -57,6 +57,7 @@ pub(super) fn load(common: &Common, mut flags: Vec<Flag>) -> Result<Loaded, Fail
     if common.keyword_only {
         flags.push(Flag::new("--keyword-only", "embedding.keyword_only", "true"));
     }
+    flags.extend(common.set.iter().map(|set| Flag::new("--set", &set.key, &*set.value)));
     let sources = Sources {
         preset: common.preset,
         file: common.config.clone(),

@@ -1,5 +1,6 @@
 //! Keys that change nothing, each with its reason: mostly because of what others are set to. A start names those that were set.
 
+use super::aliases::canonical;
 use super::table::value_of;
 use super::{
     Allocator, AutoVacuum, CleanupStrategy, Config, Durability, EmbeddingEngine, ThreadClass, VacuumStrategy,
@@ -265,6 +266,21 @@ fn about(name: &str) -> impl Iterator<Item = &'static Rule> {
 /// Why the key `name` (canonical) has no effect; `None` when it has.
 pub(crate) fn reason(config: &Config, name: &str) -> Option<&'static str> {
     about(name).find(|rule| (rule.applies)(config)).map(|rule| rule.reason)
+}
+
+/// What a key does in a configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct EffectOf {
+    /// Its value; `Null` where there is no such key.
+    pub(crate) value: serde_json::Value,
+    /// Why the value changes nothing; `None` when it does.
+    pub(crate) without_effect: Option<&'static str>,
+}
+
+/// What the key `name`, which may be an alias, does in `config`.
+pub(crate) fn effect_of(config: &Config, name: &str) -> EffectOf {
+    let name = canonical(name);
+    EffectOf { value: value_of(config, &name), without_effect: reason(config, &name) }
 }
 
 /// Why no value of the key `name` (canonical) changes anything; `None` when one does.

@@ -46,6 +46,7 @@ pub use check::{Report, check, check_file};
 pub(crate) use document::{Document, Entry, Node, Yaml};
 pub use document::{Place, TEXT_BYTES_MAX};
 pub use effect::Ineffective;
+pub(crate) use effect::effect_of;
 pub use environment::environment;
 pub use explain::{Explained, ExplainedKey, KeyLine, UnknownKey, explain};
 pub use keys::{CreateError, HashError, KEY_PREFIX, KEYS_MAX, KeyHash, KeyHashes, NewKey, create_key};

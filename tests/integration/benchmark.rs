@@ -87,6 +87,51 @@ fn a_memory_is_written_and_asked() {
 }
 
 #[test]
+fn what_a_key_changes_is_found_out_in_turns() {
+    let dir = TempDir::new().unwrap();
+    let parent = dir.path().to_str().unwrap();
+    let found = super::cli::json(&[
+        "--json",
+        "--keyword-only",
+        "benchmark",
+        "effect",
+        "memory.sqlite_config.page_size=65536",
+        "--rounds",
+        "2",
+        "--",
+        "memory",
+        "--entities",
+        "60",
+        "--relations",
+        "30",
+        "--search-queries",
+        "5",
+        "--dir",
+        parent,
+    ]);
+    let key = json!([{ "name": "memory.sqlite_config.page_size", "is": 4096, "set": 65536 }]);
+    assert_eq!((&found["keys"], &found["rounds"], &found["left_out"]), (&key, &json!(2), &json!([])));
+    let changes = found["changes"].as_array().unwrap();
+    // Each table and each index has a page of its own.
+    let disk = changes.iter().find(|change| change["name"] == "data directory").unwrap();
+    assert_eq!((&disk["verdict"], &disk["values"]), (&json!("regression"), &json!([2, 2])), "{disk}");
+    assert!(changes.iter().any(|change| change["name"] == "keyword search p50"), "{found}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the servers' folders are removed");
+}
+
+#[test]
+fn a_key_that_cannot_be_measured_is_refused_before_anything_is() {
+    for (set, says) in [
+        ("memory.sqlite_config.page_siz=512", "did you mean memory.sqlite_config.page_size?"),
+        ("memory.sqlite_config.page_size=513", "a power of two"),
+        ("memory.sqlite_config.page_size=4096", "is 4096 already; give another value"),
+        ("server.port=8080", "server.port"),
+    ] {
+        check_failure(&["--keyword-only", "benchmark", "effect", set, "--", "memory"], 2, says);
+    }
+}
+
+#[test]
 fn agents_from_files_answer_at_a_rate() {
     let results = measured(
         &[

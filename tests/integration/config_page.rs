@@ -8,8 +8,8 @@ use serde_json::Value;
 const HEAD: &str = "\
 # Configuration
 
-`caxton serve --config FILE` reads YAML; a value comes from the flag, else the variable, else the file, else the preset,
-else the default. Unknown keys and values out of range end the start with the line and the remedy. `caxton config show`
+`caxton serve --config FILE` reads YAML; a value comes from the flag (`--set KEY=VALUE` for any key), else the
+variable, else the file, else the preset, else the default. Unknown keys and values out of range end the start with the line and the remedy. `caxton config show`
 prints every effective value with where it came from, `caxton config check FILE` judges a file and says which of its keys
 change nothing, `caxton config explain KEY` says what a key changes and how to see it. The variable of a key is
 `CAXTON_` and the key in capitals with `__` for each `.`, as in `CAXTON_SERVER__PORT`.

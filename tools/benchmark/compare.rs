@@ -74,6 +74,18 @@ pub struct Change {
     pub verdict: Verdict,
 }
 
+impl Change {
+    /// Its interval in words, or why it has none.
+    pub fn interval(&self) -> String {
+        match (self.interval_percent, self.values) {
+            (Some((low, high)), _) => format!("{low:+.1} … {high:+.1} %"),
+            (None, (0 | 1, 0 | 1)) => "one value each".to_owned(),
+            (None, (0 | 1, _) | (_, 0 | 1)) => "too few values".to_owned(),
+            (None, _) => "no bounds".to_owned(),
+        }
+    }
+}
+
 /// Two runs side by side.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
@@ -150,7 +162,7 @@ fn table(text: &mut String, changes: &[&Change]) {
     text.push_str("| figure | base | current | change | 95 % interval | |\n|---|--:|--:|--:|--:|---|\n");
     for change in changes {
         let Change { name, unit, base, current, told, verdict, .. } = change;
-        let (name, interval) = (name.replace('|', "\\|"), interval(change));
+        let (name, interval) = (name.replace('|', "\\|"), change.interval());
         let _ = writeln!(
             text,
             "| {name} | {} {unit} | {} {unit} | {told} | {interval} | {} |",
@@ -164,15 +176,6 @@ fn table(text: &mut String, changes: &[&Change]) {
 /// Three digits behind the point, and more where these would say nothing.
 fn digits(value: f64) -> String {
     if value != 0.0 && value.abs() < 0.1 { format!("{value:.5}") } else { format!("{value:.3}") }
-}
-
-fn interval(change: &Change) -> String {
-    match (change.interval_percent, change.values) {
-        (Some((low, high)), _) => format!("{low:+.1} … {high:+.1} %"),
-        (None, (0 | 1, 0 | 1)) => "one value each".to_owned(),
-        (None, (0 | 1, _) | (_, 0 | 1)) => "too few values".to_owned(),
-        (None, _) => "no bounds".to_owned(),
-    }
 }
 
 const fn word(verdict: Verdict) -> &'static str {
@@ -223,7 +226,7 @@ fn row(change: &Change) -> [String; 7] {
         digits(change.current),
         change.unit.clone(),
         change.told.clone(),
-        interval(change),
+        change.interval(),
         word(change.verdict).to_owned(),
     ]
 }

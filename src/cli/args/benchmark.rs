@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::KeyValue;
+
 /// Days that a time has at the most. It is far longer than any of the loads, and short enough to be added to others.
 const DAYS_MAX: u64 = 30;
 
@@ -86,6 +88,16 @@ pub(in crate::cli) enum BenchmarkCommand {
     /// One of three loads of messages: a peak, a long steady one, a burst
     #[command(after_help = RUN_EXIT_CODES)]
     Scenario(BenchmarkScenario),
+    /// Find out what a key of the configuration changes, in runs that take turns
+    #[command(
+        after_help = "    caxton benchmark effect memory.sqlite_config.synchronous=full -- storage --duration 10s\n\n\
+            runs `benchmark storage --duration 10s` ten times, every other time with the key set, and tells for each figure what\n\
+            changed and within which bounds. Flags of the benchmark stand behind `--`.\n\n\
+            Exit code 0: it was measured, whatever it changes. 1: it could not be measured, or nothing at all was done of an\n\
+            operation. 2: there is no such key, it has this value already, or it would change nothing. Others as for every\n\
+            command."
+    )]
+    Effect(BenchmarkEffect),
     /// Set two runs side by side and find what became worse
     #[command(
         after_help = "A run is a file that --output wrote, or what `cargo bench` left behind: target/criterion is its last run,\n\
@@ -259,6 +271,23 @@ pub(in crate::cli) struct BenchmarkScenario {
     pub(in crate::cli) batch: u64,
     #[command(flatten)]
     pub(in crate::cli) place: BenchmarkPlace,
+}
+
+/// `caxton benchmark effect`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchmarkEffect {
+    /// What is set in every other run, all of it together
+    #[arg(required = true, value_name = "KEY=VALUE", value_parser = KeyValue::typed)]
+    pub(in crate::cli) with: Vec<KeyValue>,
+    /// Runs on each side
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub(in crate::cli) rounds: u16,
+    /// Share by which a figure must differ to be told as better or worse
+    #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = share, allow_negative_numbers = true)]
+    pub(in crate::cli) threshold: f64,
+    /// The benchmark with its flags
+    #[arg(last = true, required = true, value_name = "BENCHMARK")]
+    pub(in crate::cli) of: Vec<String>,
 }
 
 /// `caxton benchmark compare`

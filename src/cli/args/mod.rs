@@ -6,6 +6,7 @@ mod backup;
 mod benchmark;
 mod erase;
 mod exchange;
+mod key_value;
 mod memory;
 mod operate;
 mod past;
@@ -21,14 +22,15 @@ pub(super) use agents::{AgentRollback, AgentShow, AgentsCommand, AgentsList, Age
 pub(super) use audit::{AuditCommand, AuditFormat, AuditQuery, AuditWhy};
 pub(super) use backup::{Backup, BackupCommand, Restore};
 pub(super) use benchmark::{
-    BenchmarkAgents, BenchmarkCommand, BenchmarkCompare, BenchmarkEmbeddings, BenchmarkMemory,
-    BenchmarkPlace, BenchmarkScenario, BenchmarkStorage, BenchmarkSystem, ScenarioName,
+    BenchmarkAgents, BenchmarkCommand, BenchmarkCompare, BenchmarkEffect, BenchmarkEmbeddings,
+    BenchmarkMemory, BenchmarkPlace, BenchmarkScenario, BenchmarkStorage, BenchmarkSystem, ScenarioName,
 };
 pub(super) use erase::{CheckReceipt, Erase, EraseCommand};
 pub(super) use exchange::{
     EventsFormat, ExportCommand, ExportConversations, ExportEvents, ExportMemory, ImportCommand,
     ImportEvents, MemoryFormat,
 };
+pub(super) use key_value::KeyValue;
 pub(super) use memory::{
     Add, CompareSearch, Export, Graph, Import, ImportFormat, MemoryCommand, MergeStrategy, Mode, Relate,
     ScopeName, Search, Stats, Undo, Who,
@@ -85,6 +87,9 @@ pub(super) struct Common {
     /// Shipped profile below the file: throughput, latency or memory-optimised
     #[arg(long, global = true, value_name = "NAME", env = "CAXTON_PRESET", help_heading = "Common")]
     pub(super) preset: Option<Preset>,
+    /// Set a key of the configuration, above file and variables; may be given several times
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = KeyValue::typed, help_heading = "Common")]
+    pub(super) set: Vec<KeyValue>,
     /// Talk to the server at this address, whatever the data directory says
     #[arg(long, global = true, value_name = "URL", env = "CAXTON_URL", help_heading = "Common")]
     pub(super) url: Option<String>,

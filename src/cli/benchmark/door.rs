@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::Agent;
+use ureq::config::AutoHeaderValue;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::failure::chain;
@@ -59,6 +60,11 @@ impl Door {
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .proxy(None)
+            // What is elsewhere is not what was to be measured.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // To make answers smaller takes longer than to send them, where client and server share the machine.
+            .accept_encoding(AutoHeaderValue::None)
             .build()
             .into();
         Self { agent, base: url.trim_end_matches('/').to_owned(), key }
@@ -131,5 +137,37 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> String {
         (Some(code), Some(detail), Some(remedy)) => format!("{code}: {detail}; {remedy}"),
         (Some(code), Some(detail), None) => format!("{code}: {detail}"),
         _ => format!("status {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::{Ask, Door};
+
+    #[test]
+    fn answers_are_asked_for_as_they_are_and_redirects_are_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4_096];
+            let read = stream.read(&mut request).unwrap();
+            stream
+                .write_all(
+                    b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n",
+                )
+                .unwrap();
+            String::from_utf8_lossy(&request[..read]).to_ascii_lowercase()
+        });
+        let (status, body) = Door::new(&url, None).send(&Ask::get("/health")).unwrap();
+        assert_eq!((status, body.len()), (307, 0));
+        let asked = asked.join().unwrap();
+        assert!(asked.starts_with("get /api/v1/health ") && !asked.contains("accept-encoding"), "{asked}");
     }
 }

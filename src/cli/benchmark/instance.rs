@@ -241,6 +241,9 @@ fn spawn(common: &Common, data: &Path, report: &Path, setup: Option<&Path>) -> R
     if common.keyword_only {
         command.arg("--keyword-only");
     }
+    for set in &common.set {
+        command.arg("--set").arg(set.to_string());
+    }
     command.env_remove("CAXTON_URL").env_remove("CAXTON_API_KEY").env_remove("CAXTON_DATA_DIR");
     command.stdout(out).stderr(err);
     command.spawn().map_err(|error| Failure::new(Exit::Failed, format!("could not start a server: {error}")))

@@ -1,11 +1,12 @@
 //! `caxton benchmark`: a server is measured from outside, as its users see it.
 //!
 //! Reading order: `place` (flags of all benchmarks), `schedule` (when operations are due), `load` (sending them), `record` (what
-//! became of them), `instance` (the server), `run` (a run under way), then a file for each benchmark. What is kept of a run and how
-//! two are compared is in `caxton_tools::benchmark`.
+//! became of them), `instance` (the server), `run` (a run under way), then a file for each benchmark, then `effect` (runs in turns,
+//! with a key set and without). What is kept of a run and how two are compared is in `caxton_tools::benchmark`.
 
 mod agents;
 mod door;
+mod effect;
 mod embeddings;
 mod instance;
 mod load;
@@ -51,45 +52,64 @@ const TOLD_BYTES: u64 = 100_000_000;
 /// Runs it.
 pub(super) fn run(command: &BenchmarkCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     place::check(command, common)?;
-    let nothing: Prepare<'_> = &|_| Ok(None);
-    let began = |place, prepare| begin(plan(command), place, common, prepare);
-    let (run, place) = match command {
+    let place = match command {
         BenchmarkCommand::Compare(what) => return compared(what, out),
-        BenchmarkCommand::Memory(what) => {
-            let mut run = began(&what.place, nothing)?;
-            memory::run(&mut run, what)?;
-            (run, &what.place)
-        }
-        BenchmarkCommand::Agents(what) => {
-            agents::check(what)?;
-            let prepare = |folder: &Path| agents::prepare(folder, what.agents, common.config.as_deref());
-            let mut run = began(&what.place, &prepare)?;
-            agents::run(&mut run, what)?;
-            (run, &what.place)
-        }
-        BenchmarkCommand::Embeddings(what) => {
-            let mut run = began(&what.place, nothing)?;
-            embeddings::run(&mut run, what)?;
-            (run, &what.place)
-        }
-        BenchmarkCommand::Storage(what) => {
-            let mut run = began(&what.place, nothing)?;
-            storage::run(&mut run, what, common.no_progress)?;
-            (run, &what.place)
-        }
-        BenchmarkCommand::System(what) => {
-            let mut run = began(&what.place, nothing)?;
-            system::run(&mut run, what)?;
-            (run, &what.place)
-        }
-        BenchmarkCommand::Scenario(what) => {
-            scenarios::check(what)?;
-            let mut run = began(&what.place, nothing)?;
-            scenarios::run(&mut run, what)?;
-            (run, &what.place)
-        }
+        BenchmarkCommand::Effect(what) => return effect::run(what, common, out),
+        BenchmarkCommand::Memory(what) => &what.place,
+        BenchmarkCommand::Agents(what) => &what.place,
+        BenchmarkCommand::Embeddings(what) => &what.place,
+        BenchmarkCommand::Storage(what) => &what.place,
+        BenchmarkCommand::System(what) => &what.place,
+        BenchmarkCommand::Scenario(what) => &what.place,
     };
-    end(run, place, out)
+    // Found out now, not when the run is over.
+    for file in [&place.output, &place.html].into_iter().flatten() {
+        is_writable(file).map_err(|error| Failure::file("write", file, &error))?;
+    }
+    tell_disk(command, place);
+    let results = measured(command, place, common)?;
+    end(&results, place, out)
+}
+
+/// Measures once.
+fn measured(command: &BenchmarkCommand, place: &BenchmarkPlace, common: &Common) -> Result<Results, Failure> {
+    if let BenchmarkCommand::Agents(what) = command {
+        agents::check(what)?;
+    }
+    if let BenchmarkCommand::Scenario(what) = command {
+        scenarios::check(what)?;
+    }
+    let prepare = |folder: &Path| {
+        let BenchmarkCommand::Agents(what) = command else { return Ok(None) };
+        agents::prepare(folder, what.agents, common.config.as_deref())
+    };
+    let mut run = begin(plan(command), place, common, &prepare)?;
+    match command {
+        BenchmarkCommand::Memory(what) => memory::run(&mut run, what)?,
+        BenchmarkCommand::Agents(what) => agents::run(&mut run, what)?,
+        BenchmarkCommand::Embeddings(what) => embeddings::run(&mut run, what)?,
+        BenchmarkCommand::Storage(what) => storage::run(&mut run, what, common.no_progress)?,
+        BenchmarkCommand::System(what) => system::run(&mut run, what)?,
+        BenchmarkCommand::Scenario(what) => scenarios::run(&mut run, what)?,
+        // These set side by side what others measured.
+        BenchmarkCommand::Effect(_) | BenchmarkCommand::Compare(_) => (),
+    }
+    Ok(run.results)
+}
+
+/// Says what a run will take on disk, where that is much.
+fn tell_disk(command: &BenchmarkCommand, place: &BenchmarkPlace) {
+    let (_, _, disk) = plan(command);
+    if disk >= TOLD_BYTES && place.target.is_none() {
+        let folder = place.dir.clone().unwrap_or_else(std::env::temp_dir);
+        // Nobody may be there to read it.
+        let _ = writeln!(
+            io::stderr(),
+            "this takes up to {} GB below {}, which is removed at the end",
+            gigabytes(disk),
+            folder.display()
+        );
+    }
 }
 
 /// Its name, its flags for the results, and the bytes that it takes on disk at the most, as far as that is known.
@@ -152,6 +172,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
             ];
             ("scenario", settings, scenario.disk_bytes(what.batch, what.place.ramp_up))
         }
+        BenchmarkCommand::Effect(_) => ("effect", Vec::new(), 0),
         BenchmarkCommand::Compare(_) => ("compare", Vec::new(), 0),
     }
 }
@@ -161,25 +182,11 @@ type Prepare<'a> = &'a dyn Fn(&Path) -> Result<Option<std::path::PathBuf>, Failu
 
 /// Starts the server, or finds the one that was named.
 fn begin<'a>(
-    (name, mut settings, disk): (&str, Vec<Setting>, u64),
+    (name, mut settings, _): (&str, Vec<Setting>, u64),
     place: &BenchmarkPlace,
     common: &'a Common,
     prepare: Prepare<'_>,
 ) -> Result<Run<'a>, Failure> {
-    // Found out now, not when the run is over.
-    for file in [&place.output, &place.html].into_iter().flatten() {
-        is_writable(file).map_err(|error| Failure::file("write", file, &error))?;
-    }
-    if disk >= TOLD_BYTES && place.target.is_none() {
-        let folder = place.dir.clone().unwrap_or_else(std::env::temp_dir);
-        // Nobody may be there to read it.
-        let _ = writeln!(
-            io::stderr(),
-            "this takes up to {} GB below {}, which is removed at the end",
-            gigabytes(disk),
-            folder.display()
-        );
-    }
     settings.extend(place::settings(place, common));
     let instance = Instance::open(common, place.target.as_deref(), place.dir.as_deref(), prepare)?;
     let results = Results {
@@ -243,22 +250,21 @@ fn gigabytes(bytes: u64) -> String {
 }
 
 /// Shows what was found, and writes it where that was asked.
-fn end(run: Run<'_>, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Failure> {
-    let results = run.results;
+fn end(results: &Results, place: &BenchmarkPlace, out: &mut Output) -> Result<(), Failure> {
     if let Some(file) = &place.output {
-        let text = serde_json::to_string_pretty(&results)
+        let text = serde_json::to_string_pretty(results)
             .map_err(|error| Failure::new(Exit::Failed, format!("could not write the results: {error}")))?;
         write_whole(file, &(text + "\n"))?;
     }
     if let Some(file) = &place.html {
-        write_whole(file, &page(&results))?;
+        write_whole(file, &page(results))?;
     }
     if out.is_json() {
-        out.json(&results)?;
+        out.json(results)?;
     } else {
-        shown(&results, place.intervals, out)?;
+        shown(results, place.intervals, out)?;
     }
-    ended(&results)
+    ended(results)
 }
 
 /// Whether the run measured what it was to measure. Grades do not count: they say how the server does, `compare` says whether it

@@ -20,8 +20,14 @@ pub(super) fn check(command: &BenchmarkCommand, common: &Common) -> Result<(), F
         BenchmarkCommand::Storage(what) => (&what.place, true),
         BenchmarkCommand::System(what) => (&what.place, true),
         BenchmarkCommand::Scenario(what) => (&what.place, true),
-        BenchmarkCommand::Compare(_) => return Ok(()),
+        BenchmarkCommand::Effect(_) | BenchmarkCommand::Compare(_) => return Ok(()),
     };
+    if let (Some(target), Some(set)) = (&place.target, common.set.first()) {
+        let message = format!(
+            "--set {set} has no effect on the server at {target}, which has a configuration of its own; leave --set out"
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if !has_rate && !place.ramp_up.is_zero() {
         let what = "--ramp-up has no effect here: each connection sends when the answer before is there, at no rate; leave it out";
         return Err(Failure::new(Exit::Usage, what));
@@ -96,7 +102,10 @@ pub(super) fn settings(place: &BenchmarkPlace, common: &Common) -> Vec<Setting> 
         let config = common.config.as_ref().map(|config| setting("config", &config.display()));
         let model_path = common.model_path.as_ref().map(|dir| setting("model-path", &dir.display()));
         let keyword_only = common.keyword_only.then(|| setting("keyword-only", &true));
-        settings.extend([preset, config, model_path, keyword_only].into_iter().flatten());
+        // One flag, however often it was given: two runs are compared flag by flag.
+        let set: Vec<String> = common.set.iter().map(ToString::to_string).collect();
+        let set = (!set.is_empty()).then(|| setting("set", &set.join(" --set ")));
+        settings.extend([preset, config, model_path, keyword_only, set].into_iter().flatten());
     }
     settings
 }
@@ -149,6 +158,11 @@ mod tests {
             ("memory --connections 4 --ramp-up 0s", None),
             ("storage --connections 4 --ramp-up 1s", None),
             ("system --ramp-up 1s", None),
+            (
+                "memory --set a.b=1 --target http://a:1",
+                Some("--set a.b=1 has no effect on the server at http://a:1"),
+            ),
+            ("memory --set a.b=1", None),
             ("scenario peak --ramp-up 1s", None),
             ("compare a b", None),
             (
@@ -208,6 +222,8 @@ mod tests {
         assert_eq!(kept("memory"), "--ramp-up 0s");
         let own = "memory --connections 8 --dir /d --model-path /m --keyword-only";
         assert_eq!(kept(own), "--connections 8 --dir /d --ramp-up 0s --model-path /m --keyword-only");
+        let set = "memory --set a.b=1 --set c=[2]";
+        assert_eq!(kept(set), "--ramp-up 0s --set a.b=1 --set c=[2]");
         let there = "memory --connections 8 --target http://a:1 --keyword-only";
         assert_eq!(
             kept(there),

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::event::Kind;
 use crate::id::Seq;
 use crate::log::batch::{Answer, AppendError, Appended, Expected, IdempotencyKey, Series};
 use crate::log::filter::Filter;
@@ -95,8 +94,7 @@ impl<'a> Group<'a> {
             }
         }
         let ring = &self.shared.keys;
-        let kinds = prepared.events.iter().filter_map(|event| Kind::from_tag(event.tag.kind));
-        if let Some(stream) = ring.held(kinds, prepared.streams.iter().map(|(stream, _)| stream)) {
+        if let Some(stream) = ring.held(prepared.kinds_and_streams()) {
             return Err(AppendError::BeingErased { stream: stream.to_owned() });
         }
         if ring.is_any_destroyed(&prepared.sealed_under, prepared.generation) {

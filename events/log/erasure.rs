@@ -1,6 +1,6 @@
 //! Erasing subjects: what they have in the log, the order that ends it, and the keys that are destroyed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -10,16 +10,17 @@ use crossbeam_channel::bounded;
 
 use crate::codec;
 use crate::event::{Event, Kind};
-use crate::id::Seq;
+use crate::id::{ConversationId, Seq};
 use crate::log::batch::{AppendError, Appended, Batch};
 use crate::log::block::{Block, FLAG_SEALED, Stored};
-use crate::log::blocks::{damaged, next_header, open_block, read_header};
+use crate::log::blocks::{Value, damaged, next_header, open_block, open_to_read, read_header};
 use crate::log::bloom::{self, Item, item_hash};
 use crate::log::filter::Filter;
 use crate::log::header::Header;
 use crate::log::open::{OpenError, Opened, open_file, open_file_read_only, store_error, write_through};
 use crate::log::options::LogOptions;
 use crate::log::rewrite::{Redaction, RewriteError, Rewritten, SyncFolder, old_path};
+use crate::log::salvage::{Lost, Step, Steps};
 use crate::log::scan::ReadError;
 use crate::log::sealing::opened::envelope_bytes;
 use crate::log::sealing::{KEYS_FILE, KeyFile, KeyRing, KeysError};
@@ -162,6 +163,11 @@ impl Log {
         Hold { ring, subjects }
     }
 
+    /// The conversations that [`Log::hold`] keeps events of out of the log now.
+    pub fn held_conversations(&self) -> HashSet<ConversationId> {
+        self.shared.keys.held_conversations()
+    }
+
     /// Records the order to erase `subjects`, which `order` makes from the numbers of their keys, and destroys these.
     ///
     /// While this runs the log takes no other events of the subjects, so everything of them before the order was written
@@ -294,27 +300,31 @@ impl Reader {
         Ok(found)
     }
 
-    /// Events that this order took out of the log, where they lay as they were written, in order. It reads every block before the
-    /// order: one that was merged since does not tell any more what its erased events were about.
+    /// Events that this order took out of the log, where they lay as they were written, in order; with them those that are
+    /// damaged, of which nobody can tell. It reads every block before the order: one that was merged since does not tell any
+    /// more what its erased events were about.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] if the log is damaged.
+    /// [`ReadError`] if the log is closed or its medium failed.
     pub fn taken_out(&self, order: Seq) -> Result<Vec<Seq>, ReadError> {
-        let snapshot = self.whole()?;
         let mut taken = Vec::new();
-        let mut headers = snapshot.headers_from(Seq::ZERO)?;
-        while let Some((first, value)) = next_header(&mut headers, false)? {
-            if first >= order {
-                break;
+        let mut steps = Steps::new(self.whole()?, Seq::FIRST, order.previous());
+        while let Some(step) = steps.next() {
+            match step {
+                Step::Block(first, ..) if first >= order => break,
+                Step::Block(first, value, body) => {
+                    taken.extend(taken_of(&read_header(first, &value)?, &body, order));
+                }
+                Step::Gap(Lost { cause: ReadError::Store(cause), .. })
+                    if !matches!(cause, StoreError::Damaged(_)) =>
+                {
+                    return Err(cause.into());
+                }
+                Step::Gap(gap) => taken.extend((gap.first.0..=gap.last.0).map(Seq)),
             }
-            let header = read_header(first, &value)?;
-            let body = snapshot.body(first)?;
-            let block = open_block(&header, &body)?;
-            let is_taken =
-                |index: &usize| matches!(block.stored(*index), Ok(Stored::Redacted(by)) if by == order);
-            taken.extend((0..block.count()).filter(is_taken).map(|index| block.seq(index)));
         }
+        taken.retain(|seq| *seq < order);
         Ok(taken)
     }
 
@@ -337,6 +347,26 @@ impl Reader {
         })?;
         Ok(holdings)
     }
+}
+
+/// The events of a block that the order took out of it, and those that are damaged.
+fn taken_of(header: &Header<'_>, body: &Value, order: Seq) -> Vec<Seq> {
+    let Ok(block) = open_to_read(header, body) else {
+        return (header.first.0..=header.last().0).map(Seq).collect();
+    };
+    // What does not begin with 0 need not be hashed, unless something of the block is known to be damaged.
+    let is_damaged = header.body_checksum.is_some() && !block.is_sound();
+    let may_be =
+        |index: usize| is_damaged || block.raw(index).is_none_or(|stored| stored.first() == Some(&0));
+    let is_taken = |index: &usize| {
+        may_be(*index)
+            && match block.stored(*index) {
+                Ok(Stored::Redacted(by)) => by == order,
+                Ok(Stored::Bytes(_)) => false,
+                Err(_) => true,
+            }
+    };
+    (0..block.count()).filter(is_taken).map(|index| block.seq(index)).collect()
 }
 
 /// Where an event of a subject is.

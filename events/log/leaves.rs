@@ -37,6 +37,8 @@ const STRETCH_BYTES: u64 = 256 * PAGE;
 pub(crate) struct Gathered {
     pub database: redb::Database,
     pub bodies: Bodies,
+    /// What looks like records of the write-ahead log with events behind these, where their seed is not known.
+    pub unread_records: u64,
 }
 
 /// Where the bodies of blocks are.
@@ -134,15 +136,20 @@ pub(crate) fn gather(
         about.append(&mut found.about);
     }
     about.extend(origin.map(|origin| (u64::MAX, ORIGIN_ROW.to_owned(), origin)));
-    let about = known(about, log_id);
+    let mut about = known(about, log_id);
+    // A superblock proves itself, and a row about the log does not.
+    let seed = journals.iter().find_map(|journal| journal.kept_seed());
+    about.extend(seed.map(|seed| (SEED_ROW.to_owned(), seed.to_vec())));
+    let wal = journals.first().map(|journal| journal.read_wal()).transpose().map_err(StoreError::Io)?;
+    let wal = wal.unwrap_or_default();
     if let Some(log_id) = about.get(ID_ROW).and_then(|id| <[u8; 16]>::try_from(id.as_slice()).ok())
         && let Some(seed) = Seed::of_file(about.get(SEED_ROW).map(Vec::as_slice), &log_id)
     {
-        let wal = journals.first().map(|journal| journal.read_wal()).transpose().map_err(StoreError::Io)?;
-        let records = wal::records(seed, &wal.unwrap_or_default());
-        candidates.extend(records.iter().filter_map(logged));
+        candidates.extend(wal::records(seed, &wal).iter().filter_map(logged));
     }
     let chosen = choose(&mut candidates);
+    let reached = chosen.last().map_or(Seq::ZERO, |last| last.last);
+    let unread_records = if about.contains_key(SEED_ROW) { 0 } else { wal::unproven(&wal, reached) };
     let database = redb::Builder::new().create_with_backend(InMemoryBackend::new())?;
     let transaction = database.begin_write()?;
     {
@@ -164,7 +171,7 @@ pub(crate) fn gather(
         Some((candidate.first, placed.or(logged)?))
     });
     let places = places.collect();
-    Ok(Gathered { database, bodies: Bodies { mediums, places } })
+    Ok(Gathered { database, bodies: Bodies { mediums, places }, unread_records })
 }
 
 /// A block of the write-ahead log: it is whole, or it would be none.

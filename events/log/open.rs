@@ -244,7 +244,7 @@ pub(crate) fn open_to_write(dir: &Path, cache_bytes: usize, log_id: [u8; 16]) ->
 }
 
 /// Gives its owner the permission to write to the log, which a seal took that was cut short.
-fn allow_writing(path: &Path) {
+pub(crate) fn allow_writing(path: &Path) {
     let Ok(mode) = fs::metadata(path).map(|file| file.permissions().mode()) else { return };
     if mode & OWNER_WRITES == 0 {
         // Where that cannot be, the opening says what is wrong.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
 use crate::codec;
+use crate::event::Kind;
 use crate::limits::{EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::log::batch::{AppendError, Batch, Expected, IdempotencyKey};
 use crate::log::block::{ENTRY_BYTES, FLAG_LZ4, FLAG_SEALED};
@@ -58,6 +59,16 @@ impl Prepared {
     /// What it will take in blocks, in bytes.
     pub(crate) fn block_bytes(&self) -> usize {
         self.bytes.len() + self.events.len() * ENTRY_BYTES
+    }
+
+    /// The kind and the stream of each event, in order.
+    pub(crate) fn kinds_and_streams(&self) -> impl Iterator<Item = (Kind, &str)> {
+        let mut streams = self.streams.iter().peekable();
+        self.events.iter().enumerate().filter_map(move |(index, event)| {
+            while streams.next_if(|(_, last)| *last < index).is_some() {}
+            let (stream, _) = streams.peek()?;
+            Some((Kind::from_tag(event.tag.kind)?, *stream))
+        })
     }
 }
 

@@ -158,6 +158,12 @@ impl Reader {
         self.shared.with_database(|database| Ok(database.structure_damaged())).unwrap_or_default()
     }
 
+    /// What looks like records of the write-ahead log with events behind [`Reader::head`], of a log that was opened damaged and
+    /// whose seed of these records is lost: nobody can tell whether they are. 0 for every other log.
+    pub fn unread_records(&self) -> u64 {
+        self.shared.with_database(|database| Ok(database.unread_records())).unwrap_or_default()
+    }
+
     /// Where the batch with this idempotency key went.
     ///
     /// # Errors

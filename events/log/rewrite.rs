@@ -24,7 +24,7 @@ use crate::log::header::Header;
 use crate::log::keys;
 use crate::log::open::{create_at, put_origin, write_through};
 use crate::log::scan::ReadError;
-use crate::log::seal::{is_same_file, sync_name};
+use crate::log::seal::{is_same, is_same_file, sync_name};
 use crate::log::sealing::opened::envelope_bytes;
 use crate::log::shared::Shared;
 use crate::log::store::{BODIES, HEADERS, KEYS, Own, Snapshot, StoreError, Writable, guarded};
@@ -152,20 +152,34 @@ pub(crate) fn rewrite(
     // Opened before the new file has its name: nothing may stand between that and its use.
     let folder = File::open(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
     if let Err(error) = name_old(path, &old_path, &folder).and_then(|()| fs::rename(&new_path, path)) {
-        // The log goes on in this file. Should its second name stay, it goes before anything else is done with the file.
-        let _ = remove_second_name(path);
-        return Err(io(error).into());
+        return Err(not_renamed(path, &old_file, error));
     }
     // From here on the new file is the log's. What went into the old one would be gone with it.
     let (old, readers) = shared.replace_own(new);
+    // Closing it would make its file shorter, and what was cut off would not be overwritten.
+    if let Some(Own::Writable(old)) = &old {
+        old.journal.freeze();
+    }
     // The old file stays whole where a restart may find it again.
     sync_folder(&folder).map_err(|error| Stop::Failed(StoreError::Io(error)))?;
     Ok(Rewritten { redacted, old, readers, old_file, old_path })
 }
 
+/// What a rewriting ends with whose new file could not get the name of the log at `path`, which was in the old file before.
+fn not_renamed(path: &Path, old_file: &File, error: io::Error) -> Stop {
+    let stays = old_file.metadata().and_then(|old| Ok(is_same(&old, &fs::metadata(path)?)));
+    if !stays.unwrap_or(false) {
+        // It has the name all the same, or nobody can tell: a restart may find another file than the one that would go on.
+        return Stop::Failed(StoreError::Io(error));
+    }
+    // The log goes on in this file. Should its second name stay, it goes before anything else is done with the file.
+    let _ = remove_second_name(path);
+    RewriteError::Store(StoreError::Io(error)).into()
+}
+
 /// Gives the old file a name that it has when the log's own is the new file's: without one, a crash would leave its bytes where
 /// nobody finds them.
-fn name_old(path: &Path, old_path: &Path, folder: &File) -> io::Result<()> {
+pub(crate) fn name_old(path: &Path, old_path: &Path, folder: &File) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     match fs::hard_link(path, old_path) {
         // Not every file system gives a file two names, and each says so in its own way.
@@ -210,7 +224,7 @@ fn lay_out(
 }
 
 /// Overwrites a file that has no name any more, or removes one with its bytes.
-fn overwrite(mut file: File) -> io::Result<()> {
+pub(crate) fn overwrite(mut file: File) -> io::Result<()> {
     let mut left = file.metadata()?.len();
     while left > 0 {
         let some = left.min(ZEROS.len() as u64) as usize;
@@ -243,10 +257,10 @@ pub(crate) fn remove_old(path: &Path) -> io::Result<()> {
 }
 
 /// Takes away the old file's name from the log at `path`, where the new file never had the log's name: under it the log would be
-/// taken for what is to be overwritten. Whether there was such a name.
+/// taken for what is to be overwritten. Whether there was such a name; an error where that cannot be told.
 pub(crate) fn remove_second_name(path: &Path) -> io::Result<bool> {
     let old = old_path(path);
-    if !is_same_file(path, &old) {
+    if !is_same_file(path, &old)? {
         return Ok(false);
     }
     fs::remove_file(&old)?;
@@ -290,6 +304,7 @@ fn copy(snapshot: &Snapshot, new: &Writable, finder: &Finder<'_>, order: Seq) ->
         let header = read_header(first, &value)?;
         let stored = snapshot.body(first)?;
         let mut body = stored.value().to_vec();
+        let before = redacted.len();
         if first < order && finder.may_be_in(header.filter) {
             let places = places(&header, &stored, finder, order)?;
             for (seq, place) in places {
@@ -299,7 +314,9 @@ fn copy(snapshot: &Snapshot, new: &Writable, finder: &Finder<'_>, order: Seq) ->
             }
         }
         bytes += body.len();
-        let body_checksum = header.body_checksum.map(|_| checksum(&body));
+        // Only where every event was held to its hash: another one would vouch for a body that is damaged.
+        let of_body = |_| if redacted.len() > before { Some(checksum(&body)) } else { header.body_checksum };
+        let body_checksum = header.body_checksum.and_then(of_body);
         blocks.push((first.0, Header { body_checksum, ..header }.encode(), body));
     }
     copy_rows(snapshot, new, &redacted)?;
@@ -352,4 +369,55 @@ fn copy_rows(snapshot: &Snapshot, new: &Writable, redacted: &BTreeSet<Seq>) -> R
         Ok(())
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+    use std::fs::{self, File};
+    use std::io;
+    use std::os::unix::fs::symlink;
+
+    use super::{Stop, not_renamed, old_path, remove_old, remove_second_name};
+
+    #[test]
+    fn what_cannot_be_told_from_the_log_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.redb");
+        let old = old_path(&path);
+        fs::write(&old, "may be the log").unwrap();
+        // Where the log is not there, and where the system does not say what is.
+        for asks in [false, true] {
+            if asks {
+                symlink(&path, &path).unwrap();
+            }
+            remove_old(&path).unwrap_err();
+            remove_second_name(&path).unwrap_err();
+            assert_eq!(fs::read(&old).unwrap(), b"may be the log");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "the log").unwrap();
+        remove_old(&path).unwrap();
+        assert!(!old.exists() && path.exists());
+    }
+
+    #[test]
+    fn a_rename_that_failed_and_was_done_closes_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, new) = (dir.path().join("events.redb"), dir.path().join("new"));
+        fs::write(&path, "old").unwrap();
+        fs::write(&new, "new").unwrap();
+        let old_file = File::open(&path).unwrap();
+        fs::hard_link(&path, old_path(&path)).unwrap();
+        let failed = || io::Error::other("the server did not answer");
+        assert!(matches!(not_renamed(&path, &old_file, failed()), Stop::Refused(_)));
+        assert!(!old_path(&path).exists(), "the log goes on in the file that it was in");
+        fs::hard_link(&path, old_path(&path)).unwrap();
+        fs::rename(&new, &path).unwrap();
+        assert!(matches!(not_renamed(&path, &old_file, failed()), Stop::Failed(_)));
+        assert!(old_path(&path).exists(), "the next opening overwrites it");
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(not_renamed(&path, &old_file, failed()), Stop::Failed(_)));
+    }
 }

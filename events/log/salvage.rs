@@ -67,14 +67,14 @@ const STEP_GROWTH: u64 = 32;
 const ROWS_TRIED_MAX: usize = 64;
 
 /// One block, or what stands in its place.
-enum Step {
+pub(crate) enum Step {
     /// Header and body of the block at this position; the header was read and is right.
     Block(Seq, Value, Value),
     Gap(Lost),
 }
 
 /// A walk upwards over blocks that goes on after damage.
-struct Steps {
+pub(crate) struct Steps {
     snapshot: Snapshot,
     /// `None` at the end.
     headers: Option<Headers>,
@@ -90,7 +90,8 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(snapshot: Snapshot, from: Seq, head: Seq) -> Self {
+    /// From the block that holds `from`; what is missing is told up to `head`.
+    pub(crate) fn new(snapshot: Snapshot, from: Seq, head: Seq) -> Self {
         // What was dropped on purpose is not lost.
         let first = snapshot.past.start.frontier.count() + 1;
         // Before the very first event there is none.
@@ -111,7 +112,7 @@ impl Steps {
         steps
     }
 
-    fn next(&mut self) -> Option<Step> {
+    pub(crate) fn next(&mut self) -> Option<Step> {
         while self.ready.is_empty() && self.headers.is_some() {
             self.advance();
         }

@@ -3,9 +3,9 @@
 //! It takes as long for any log: a file is made, one gets a second name, the other takes its first. Until that last step the log
 //! goes on in the old file whatever happens, after it in the new one.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -206,7 +206,11 @@ fn give_name(path: &Path, sealed: &Path) -> Result<(), SealError> {
     fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
     match fs::hard_link(path, sealed) {
         // Left by an attempt that was cut short.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_same_file(path, sealed) => (),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if !is_same_file(path, sealed).map_err(|source| io(sealed, source))? {
+                return Err(io(sealed, error));
+            }
+        }
         Err(source) => return Err(io(sealed, source)),
         Ok(()) => (),
     }
@@ -221,11 +225,20 @@ fn forbid_writing(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode & !WRITE_MODE))
 }
 
-/// Whether two names are those of one file.
-pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    id(one).ok().is_some_and(|one| id(other).ok() == Some(one))
+/// Whether `other` is another name of the file at `path`, which must be there. What the system does not say is an error: one of
+/// two names of a file must not be taken for a file that may go.
+pub(crate) fn is_same_file(path: &Path, other: &Path) -> io::Result<bool> {
+    let file = fs::metadata(path)?;
+    match fs::metadata(other) {
+        Ok(other) => Ok(is_same(&file, &other)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether two answers of the system are about one file.
+pub(crate) fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// The last position of a log whose own file is empty, as the origin says.

@@ -141,6 +141,8 @@ pub(crate) struct ReadOnly {
     missing_bytes: u64,
     /// Whether the structure of the file is damaged.
     structure_damaged: bool,
+    /// What looks like records of the write-ahead log that could not be read.
+    unread_records: u64,
 }
 
 impl ReadOnly {
@@ -150,7 +152,8 @@ impl ReadOnly {
 
     /// Serves what was found without the database's trees.
     pub(crate) fn gathered(found: Gathered, journal: &Journal) -> Self {
-        Self::of(Box::new(found.database), Some(Arc::new(found.bodies)), journal)
+        let Gathered { database, bodies, unread_records } = found;
+        Self { unread_records, ..Self::of(Box::new(database), Some(Arc::new(bodies)), journal) }
     }
 
     fn of(
@@ -160,7 +163,8 @@ impl ReadOnly {
     ) -> Self {
         let (missing_bytes, structure_damaged) =
             (journal.missing_bytes(), bodies.is_some() || journal.is_damaged());
-        Self { database, bodies, recent: OnceLock::new(), missing_bytes, structure_damaged }
+        let (recent, unread_records) = (OnceLock::new(), 0);
+        Self { database, bodies, recent, missing_bytes, structure_damaged, unread_records }
     }
 
     /// Lets readers see blocks that the write-ahead log was found to hold behind the tables, in their order; once.
@@ -265,6 +269,14 @@ impl Database {
     /// Whether the structure of the log's own file is damaged.
     pub(crate) fn structure_damaged(&self) -> bool {
         matches!(&self.own, Own::ReadOnly(ReadOnly { structure_damaged: true, .. }))
+    }
+
+    /// What looks like records of the write-ahead log of the log's own file that could not be read.
+    pub(crate) fn unread_records(&self) -> u64 {
+        match &self.own {
+            Own::Writable(_) => 0,
+            Own::ReadOnly(ReadOnly { unread_records, .. }) => *unread_records,
+        }
     }
 
     /// Position of the last event that the log's own file has in its tables.

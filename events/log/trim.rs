@@ -5,9 +5,10 @@
 //! the growth from any of these heads to a later one remain what they were; of an earlier head nothing can be proved any more.
 //!
 //! Files that hold only what is dropped are removed, the one that also holds what is kept is written anew. The step from the old
-//! log to the new one is a single rename or commit: a crash leaves the one or the other.
+//! log to the new one is a single rename or commit: a crash leaves the one or the other. What goes is overwritten with zeros where
+//! it lies, unless another directory shares the file: no erasure would find its bytes later.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,8 @@ use crate::log::copy::{CopyError, Wanted, copy_as};
 use crate::log::fork::{Fork, forks_of};
 use crate::log::keys;
 use crate::log::open::{
-    self, LOG_FILE, NEW_FILE, OpenError, Opened, open_file, open_file_read_only, open_to_write, put_origin,
-    write_through,
+    self, LOG_FILE, NEW_FILE, OpenError, Opened, allow_writing, open_file, open_file_read_only,
+    open_to_write, put_origin, write_through,
 };
 use crate::log::origin::{Dropped, ORIGIN_FILE, Origin, SEALED_DIR, SealedFile, sealed_name};
 use crate::log::pack::ChainEnd;
@@ -29,7 +30,7 @@ use crate::log::past::{Part, Past};
 use crate::log::reader::Reader;
 use crate::log::rewrite;
 use crate::log::scan::ReadError;
-use crate::log::seal::{is_same_file, sync_dir};
+use crate::log::seal::is_same_file;
 use crate::log::store::{KEYS, Own, Snapshot, StoreError, guarded};
 use crate::time::Timestamp;
 
@@ -200,11 +201,14 @@ pub fn drop_before(dir: &Path, options: &TrimOptions) -> Result<Option<Trimmed>,
     let events = first.0 - past.first().0;
     if first <= past.through().next() {
         let keys = keys_of_kept(past, first)?;
-        drop((snapshot, database));
+        drop((snapshot, database, touched));
         set_origin(dir, &origin, &keys)?;
     } else {
         let wanted = Wanted { start, until: head, log_id, origin: &origin, of: None };
-        rewrite(dir, &snapshot, wanted)?;
+        let new = lay_out(dir, &snapshot, wanted, &mut |_| ())?;
+        // Closed before their bytes go.
+        drop((snapshot, database, touched));
+        put_in_place(dir, &new)?;
     }
     finish(dir, &origin)?;
     let after = files_bytes(dir, &origin)?;
@@ -220,7 +224,7 @@ fn keep_rest(dir: &Path, snapshot: &Snapshot, part: &Part, start: ChainEnd) -> R
     let path = dir.join(SEALED_DIR).join(&file);
     let origin = Origin::default();
     let (until, log_id) = (sealed.through, sealed.log_id);
-    remove(&path)?;
+    remove(&path).map_err(io_error(&path))?;
     copy_as(snapshot, Wanted { start, until, log_id, origin: &origin, of: Some(part) }, &path, &mut |_| ())?;
     // What the file held behind a fork's cut is not in its copy.
     Ok(SealedFile { file, last: sealed.through, last_root: sealed.root, ..sealed })
@@ -262,17 +266,19 @@ pub fn detach(dir: &Path, progress: &mut dyn FnMut(Seq, Seq)) -> Result<(), Trim
     let past = &snapshot.past;
     remove_half_made(dir, &past.origin).map_err(io_error(dir))?;
     if past.parts.is_empty() {
-        return Ok(());
+        // One that was cut short may have left the files that the log was in.
+        let path = dir.join(LOG_FILE);
+        rewrite::remove_old(&path).map_err(io_error(&rewrite::old_path(&path)))?;
+        return remove_leftover(dir, &past.origin);
     }
     let leftover = past.origin.sealed.iter().map(|sealed| sealed.file.clone()).collect();
     let origin = Origin { sealed: Vec::new(), leftover, ..past.origin.clone() };
     let head = Seq(end.frontier.count());
     let wanted = Wanted { start: past.start.clone(), until: head, log_id, origin: &origin, of: None };
-    let new = dir.join(NEW_FILE);
-    remove(&new)?;
-    copy_as(&snapshot, wanted, &new, &mut |seq| progress(seq, head))?;
-    fs::rename(&new, dir.join(LOG_FILE)).map_err(io_error(&new))?;
-    sync_dir(dir).map_err(io_error(dir))?;
+    let new = lay_out(dir, &snapshot, wanted, &mut |seq| progress(seq, head))?;
+    // Closed before their bytes go.
+    drop((snapshot, database));
+    put_in_place(dir, &new)?;
     finish(dir, &origin)
 }
 
@@ -321,13 +327,43 @@ fn unshared(dir: &Path, file: &Path) -> Result<(), TrimError> {
     Err(TrimError::Shared { file: file.to_owned(), forks })
 }
 
-/// Puts a file with what is wanted in place of the log's own.
-fn rewrite(dir: &Path, snapshot: &Snapshot, wanted: Wanted<'_>) -> Result<(), TrimError> {
+/// Writes what is wanted to a file beside the log's own.
+fn lay_out(
+    dir: &Path,
+    snapshot: &Snapshot,
+    wanted: Wanted<'_>,
+    progress: &mut dyn FnMut(Seq),
+) -> Result<PathBuf, TrimError> {
     let new = dir.join(NEW_FILE);
-    remove(&new)?;
-    copy_as(snapshot, wanted, &new, &mut |_| ())?;
-    fs::rename(&new, dir.join(LOG_FILE)).map_err(io_error(&new))?;
-    sync_dir(dir).map_err(io_error(dir))
+    remove(&new).map_err(io_error(&new))?;
+    copy_as(snapshot, wanted, &new, progress)?;
+    Ok(new)
+}
+
+/// Puts a file in place of the log's own, which is overwritten and removed unless it has another name; should a crash leave it,
+/// the next opening does that.
+fn put_in_place(dir: &Path, new: &Path) -> Result<(), TrimError> {
+    let path = dir.join(LOG_FILE);
+    let old_path = rewrite::old_path(&path);
+    rewrite::remove_old(&path).map_err(io_error(&old_path))?;
+    allow_writing(&path);
+    // Opened before it loses its name: where the file system gives it no second one, its bytes are found by this alone.
+    let old = File::options().write(true).open(&path).map_err(io_error(&path))?;
+    let is_alone = old.metadata().map_err(io_error(&path))?.nlink() == 1;
+    let folder = File::open(dir).map_err(io_error(dir))?;
+    let named = if is_alone { rewrite::name_old(&path, &old_path, &folder) } else { Ok(()) };
+    named.and_then(|()| fs::rename(new, &path)).map_err(|error| {
+        // Should its second name stay, it goes before anything else is done with the file.
+        let _ = rewrite::remove_second_name(&path);
+        io_error(&path)(error)
+    })?;
+    folder.sync_all().map_err(io_error(dir))?;
+    if !is_alone {
+        return Ok(());
+    }
+    let is_named = old_path.try_exists().map_err(io_error(&old_path))?;
+    let removed = if is_named { rewrite::remove_old(&path) } else { rewrite::overwrite(old) };
+    removed.map_err(io_error(&old_path))
 }
 
 /// Writes where the log begins, and rows of idempotency keys, in one step.
@@ -361,7 +397,8 @@ pub(crate) fn remove_leftover(dir: &Path, origin: &Origin) -> Result<(), TrimErr
     // A name is looked up in that folder alone, whatever somebody wrote into the record.
     let plain = |file: &&String| Path::new(file).file_name().is_some_and(|name| name == file.as_str());
     for file in origin.leftover.iter().filter(plain).filter(|file| !used(file)) {
-        remove(&folder.join(file))?;
+        let path = folder.join(file);
+        remove(&path).map_err(io_error(&path))?;
     }
     Ok(())
 }
@@ -381,10 +418,13 @@ pub(crate) fn remove_half_made(dir: &Path, origin: &Origin) -> io::Result<()> {
         if origin.sealed.iter().any(|sealed| sealed.file == name) {
             continue;
         }
-        // The second name of a file that was not sealed after all, or the rest of a file that still is whole.
-        if is_same_file(&path, &dir.join(LOG_FILE)) || is_rest(&name, origin) {
-            // Not overwritten: another directory may share it.
+        // What nobody can tell stays.
+        if is_same_file(&dir.join(LOG_FILE), &path).unwrap_or(false) {
+            // The second name of a file that was not sealed after all.
             fs::remove_file(&path)?;
+        } else if is_rest(&name, origin) {
+            // The file that it is the rest of still is whole.
+            remove(&path)?;
         }
     }
     Ok(())
@@ -399,10 +439,17 @@ fn is_rest(name: &str, origin: &Origin) -> bool {
     })
 }
 
-fn remove(path: &Path) -> Result<(), TrimError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+/// Removes a file if it is there, with its bytes unless it has another name: they are still those of another directory's file.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(file) if file.is_file() && file.nlink() == 1 => {
+            // A sealed file may not be written.
+            allow_writing(path);
+            rewrite::remove(path)
+        }
+        Ok(_) => fs::remove_file(path),
     }
 }
 

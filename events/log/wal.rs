@@ -31,7 +31,8 @@ use crate::log::journal::PAGE;
 use crate::log::open::{FORMAT_ROW, write_through};
 use crate::log::store::{META, Own, StoreError};
 
-/// The seed of a file's records, in its table about the log. A file without it has the log's id for one, which everybody may know.
+/// The seed of a file's records, in its table about the log and once more in its superblocks. A file without it has the log's id for
+/// one, which everybody may know.
 pub(crate) const SEED_ROW: &str = "wal_seed";
 /// Format of a file that has it: who knows only others would not find what stands in its write-ahead log.
 pub(crate) const LOG_FORMAT_SEED: u32 = 4;
@@ -71,17 +72,25 @@ impl Seed {
         let row = own.meta(SEED_ROW)?;
         match (own, &row, secret) {
             (Own::Writable(file), None, Some(secret)) => {
-                // On the medium when this returns, and so before any record with this seed.
+                // On the medium when this returns, and so before any record with this seed. The superblock comes behind the row: a
+                // seed that is kept there and not in the tables would not be the one that records are written with.
                 write_through(file, |transaction| {
                     let mut meta = transaction.open_table(META)?;
                     meta.insert(FORMAT_ROW, LOG_FORMAT_SEED.to_le_bytes().as_slice())?;
                     meta.insert(SEED_ROW, secret.as_slice())?;
                     Ok(())
                 })?;
+                file.journal.keep_seed(secret).map_err(StoreError::Io)?;
                 Ok(Self::secret(secret))
             }
             (Own::Writable(_) | Own::ReadOnly(_), _, _) => {
-                Self::of_file(row.as_deref(), log_id).ok_or_else(|| StoreError::Damaged(NO_SEED.to_owned()))
+                let seed = Self::of_file(row.as_deref(), log_id);
+                let seed = seed.ok_or_else(|| StoreError::Damaged(NO_SEED.to_owned()))?;
+                // Another program may have written the superblocks since.
+                if let (Own::Writable(file), Some(_)) = (own, &row) {
+                    file.journal.keep_seed(seed.0.to_le_bytes()).map_err(StoreError::Io)?;
+                }
+                Ok(seed)
             }
         }
     }
@@ -215,6 +224,15 @@ pub(crate) fn records(seed: Seed, wal: &[u8]) -> Vec<Arc<WalBlock>> {
         };
     }
     found
+}
+
+/// How many places of a write-ahead log look like the beginning of a record of events behind `reached`: what may be lost where
+/// nobody knows the seed.
+pub(crate) fn unproven(wal: &[u8], reached: Seq) -> u64 {
+    let pages = wal.chunks_exact(PAGE as usize);
+    let begins =
+        |page: &&[u8]| page.starts_with(&MAGIC) && u64::from_le_bytes(array(&page[8..16])) > reached.0;
+    pages.filter(begins).count() as u64
 }
 
 fn checksum(seed: Seed, record: &[u8]) -> [u8; 8] {

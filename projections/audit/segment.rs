@@ -20,6 +20,7 @@ use caxton_events::log::Hash;
 
 use super::pages::{self, CONTENT_BYTES, PageError, PageWriter};
 use super::terms::TERMS_VERSION;
+use crate::shred::shred;
 
 const MAGIC: &[u8; 8] = b"CXAUDIT1";
 const FORMAT: u32 = 1;
@@ -246,6 +247,8 @@ impl SegmentWriter {
         let path = Segment::path_of(dir, stretch.first, stretch.last);
         let unfinished = path.with_extension("unfinished");
         let failed = |source| SegmentError::Io { what: "create", path: unfinished.clone(), source };
+        // Of one that was cut short before the bytes would stay.
+        shred(&unfinished).map_err(failed)?;
         let mut file = BufWriter::new(File::create(&unfinished).map_err(failed)?);
         // The head is written when everything behind it is known.
         file.write_all(&[0; pages::PAGE_BYTES]).map_err(failed)?;
@@ -331,11 +334,14 @@ impl SegmentWriter {
     }
 }
 
-/// Writes the head and puts the file in its place: there as a whole or not at all.
+/// Writes the head and puts the file in its place: there as a whole or not at all. One that has its name is out of use; it is
+/// overwritten, as what an erasure takes out of the log may stand there. Zeros are no page: should a crash leave them, they are
+/// dropped as damaged.
 fn place(mut out: BufWriter<File>, head: &[u8], unfinished: &Path, path: &Path) -> io::Result<()> {
     out.seek(SeekFrom::Start(0))?;
     out.write_all(head)?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    shred(path)?;
     fs::rename(unfinished, path)?;
     match path.parent() {
         Some(dir) => File::open(dir)?.sync_all(),

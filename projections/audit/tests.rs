@@ -378,6 +378,31 @@ fn a_flipped_bit_in_the_postings_changes_no_answer() {
 }
 
 #[test]
+fn postings_that_are_made_again_leave_nothing_of_those_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(dir.path());
+    let reader = log.reader();
+    let postings = built(dir.path(), &reader);
+    let whole = files(dir.path());
+    let segments = postings.segments();
+    let last = segments.last().unwrap();
+    let unfinished = last.path().with_extension("unfinished");
+    fs::copy(last.path(), &unfinished).unwrap();
+    // Second names keep the bytes, so that they can be looked at afterwards.
+    let kept = [last.path(), unfinished.as_path()].map(|path| {
+        let kept = dir.path().join(path.extension().unwrap());
+        fs::hard_link(path, &kept).unwrap();
+        kept
+    });
+    postings.drop_segment(last, &super::SegmentError::Version { path: PathBuf::from("the last") });
+    while postings.step(&reader, &|| false).unwrap() != Step::Done {}
+    assert_eq!(files(dir.path()), whole);
+    for kept in kept {
+        assert!(fs::read(&kept).unwrap().iter().all(|byte| *byte == 0), "{}", kept.display());
+    }
+}
+
+#[test]
 fn postings_of_another_history_are_not_used() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = log(dir.path());

@@ -97,8 +97,15 @@ impl QueryCache {
 
     /// The vector of `text`, when it is known and not too old at `now`. Counts as a use of it.
     pub fn get(&mut self, text: &str, now: Duration) -> Option<Arc<[f32]>> {
-        let found = self.entries.get(&key_of(text)).copied();
-        let Some(index) = found.filter(|index| !self.is_expired(self.slots[*index].arrived, now)) else {
+        let mut found = self.entries.get(&key_of(text)).copied();
+        if let Some(index) = found
+            && self.is_expired(self.slots[index].arrived, now)
+        {
+            self.remove(index);
+            self.stats.expired += 1;
+            found = None;
+        }
+        let Some(index) = found else {
             self.stats.misses += 1;
             return None;
         };
@@ -266,6 +273,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_old_when_it_is_asked_for_is_dropped_and_counted_once() {
+        let mut cache = QueryCache::new(options(10));
+        cache.put("a", vector(1.0), at(0));
+        for _ in 0..2 {
+            assert_eq!(cache.get("a", at(10)), None);
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.misses, stats.entries, stats.expired), (2, 0, 1));
+        cache.put("a", vector(2.0), at(10));
+        assert_eq!(cache.get("a", at(11)), Some(vector(2.0)));
+        assert_eq!((cache.stats().entries, cache.stats().expired), (1, 1));
+    }
+
+    #[test]
     fn beyond_the_threshold_what_is_too_old_goes_first() {
         let mut cache = QueryCache::new(options(10));
         for number in 0..8 {
@@ -315,7 +336,7 @@ mod tests {
         fn it_does_what_a_plain_list_does(steps in prop::collection::vec((0_u8..12, any::<bool>(), 0_u64..3), 1..300)) {
             let mut cache = QueryCache::new(options(6));
             let mut list: Vec<(u8, u64, f32)> = Vec::new();
-            let mut now = 0;
+            let (mut now, mut expired) = (0, 0);
             for (count, (text, is_put, passed)) in steps.into_iter().enumerate() {
                 now += passed;
                 let name = text.to_string();
@@ -324,14 +345,19 @@ mod tests {
                     cache.put(&name, vector(number), at(now));
                     list.retain(|entry| entry.0 != text);
                     if list.len() >= 4 {
+                        let before = list.len();
                         list.retain(|entry| now - entry.1 < 10);
+                        expired += before - list.len();
                     }
                     if list.len() >= 6 {
                         list.drain(..list.len() - 4);
                     }
                     list.push((text, now, number));
                 } else {
-                    let found = list.iter().position(|entry| entry.0 == text && now - entry.1 < 10);
+                    let before = list.len();
+                    list.retain(|entry| entry.0 != text || now - entry.1 < 10);
+                    expired += before - list.len();
+                    let found = list.iter().position(|entry| entry.0 == text);
                     let expected = found.map(|index| {
                         let entry = list.remove(index);
                         list.push(entry);
@@ -340,6 +366,7 @@ mod tests {
                     prop_assert_eq!(cache.get(&name, at(now)), expected);
                 }
                 prop_assert_eq!(cache.stats().entries, list.len());
+                prop_assert_eq!(cache.stats().expired, expired as u64);
             }
         }
     }

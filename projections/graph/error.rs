@@ -99,6 +99,12 @@ pub enum ReadError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The words were unloaded each time before the query could ask them, as erasures do. Ask again.
+    #[error("the words of the memory were unloaded {rounds} times before they could be asked; try again")]
+    Forgotten {
+        /// How often.
+        rounds: usize,
+    },
     /// The query asks for more than its bound.
     #[error("{field} is {value}, the limit is {max}")]
     TooLarge {

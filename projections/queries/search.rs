@@ -11,7 +11,7 @@ use caxton_events::{AgentId, MemoryId, Scope, Seq, Timestamp};
 
 use self::room::Room;
 use self::widening::Widening;
-use super::fusion::{Candidate, fuse};
+use super::fusion::{Candidate, fuse, gain_max};
 use crate::embedding::{EmbedError, QueryVector};
 use crate::graph::{Entity, GraphMoment, Observation, ReadError, Relation};
 use crate::text::{KEYWORD_LIMIT_MAX, KeywordQuery, TextHit};
@@ -143,6 +143,14 @@ struct HitRow<'a> {
     truncated: bool,
 }
 
+/// What the rankings found, each best first.
+struct Ranking {
+    candidates: Vec<(MemoryId, Candidate)>,
+    /// Those that words alone found where hits have a least cosine, each with the most that it may score. Where only the nearest
+    /// rows were looked at, they may be near enough.
+    unsure: Vec<(MemoryId, Candidate)>,
+}
+
 /// What the graph refused, so that it is not asked again.
 #[derive(Default)]
 struct Refused {
@@ -224,7 +232,8 @@ impl Search {
                 None => self.by_words(view, mode, rows)?,
             };
             let VectorAnswer { hits: mut semantic, exact } = by_meaning.finish();
-            let all = semantic.len() < rows && keyword.len() < self.words_rows(rows, mode);
+            let is_cut = semantic.len() >= rows;
+            let all = !is_cut && keyword.len() < self.words_rows(rows, mode);
             let last = semantic.last().map(|hit| hit.similarity);
             if self.valid_between.is_some() {
                 view.graph().at_once(|graph| {
@@ -232,7 +241,7 @@ impl Search {
                     retain(&mut keyword, |hit| self.counts(graph, (hit.entity, hit.row), &mut known))
                 })?;
             }
-            let (hits, settled) = self.settled(view, (semantic, keyword), mode, &mut refused)?;
+            let (hits, settled) = self.settled(view, (semantic, keyword), (mode, is_cut), &mut refused)?;
             let torn = is_torn(hits.last().map(|hit| hit.score), last, precision);
             let complete = settled && (all || (hits.len() >= self.limit && !torn));
             let wider = if complete { None } else { widening.behind(rows, view.now()) };
@@ -244,13 +253,14 @@ impl Search {
         }
     }
 
-    /// The hits of these rows, and whether none of them was found by a row that the graph has not. Such rows are left out, and
-    /// the rest is ranked again, so that an entity is found by its next best one.
+    /// The hits of these rows, and whether none of them was found by a row that the graph has not, nor one is lacking because its
+    /// row may be near enough and is behind where the look ended. Rows that the graph has not are left out, and the rest is ranked
+    /// again, so that an entity is found by its next best one.
     fn settled(
         &self,
         view: &View,
         (mut semantic, mut keyword): (Vec<VectorHit>, Vec<TextHit>),
-        mode: SearchMode,
+        (mode, is_cut): (SearchMode, bool),
         refused: &mut Refused,
     ) -> Result<(Vec<SearchHit>, bool), SearchError> {
         let mut hits = Vec::new();
@@ -258,12 +268,41 @@ impl Search {
             semantic.retain(|hit| !refused.rows.contains(&hit.row));
             keyword.retain(|hit| !refused.rows.contains(&hit.row));
             let known = refused.rows.len();
-            hits = self.hits(view, self.ranked(&semantic, &keyword, mode), refused)?;
+            let Ranking { candidates, unsure } = self.ranked(&semantic, &keyword, mode);
+            hits = self.hits(view, candidates, refused)?;
             if refused.rows.len() == known {
-                return Ok((hits, true));
+                let lacks = is_cut && self.may_lack(view, &hits, &unsure, refused)?;
+                return Ok((hits, !lacks));
             }
         }
         Ok((hits, false))
+    }
+
+    /// Whether one of `unsure` would be among the hits if it were near enough.
+    fn may_lack(
+        &self,
+        view: &View,
+        hits: &[SearchHit],
+        unsure: &[(MemoryId, Candidate)],
+        refused: &mut Refused,
+    ) -> Result<bool, ReadError> {
+        let last = hits.last().filter(|_| hits.len() >= self.limit);
+        let least = last.map_or(f32::NEG_INFINITY, |hit| hit.score);
+        let mut unsure = unsure.iter().take_while(|(_, found)| found.score >= least).peekable();
+        if unsure.peek().is_none() {
+            return Ok(false);
+        }
+        view.graph().at_once(|graph| {
+            for (id, _) in unsure {
+                if !refused.entities.contains(id) {
+                    if self.admitted(graph, *id)?.is_some() {
+                        return Ok(true);
+                    }
+                    refused.entities.insert(*id);
+                }
+            }
+            Ok(false)
+        })
     }
 
     /// Whether entities may be refused that the rankings cannot judge.
@@ -326,12 +365,7 @@ impl Search {
         Ok(view.graph().keyword(&query)?)
     }
 
-    fn ranked(
-        &self,
-        semantic: &[VectorHit],
-        keyword: &[TextHit],
-        mode: SearchMode,
-    ) -> Vec<(MemoryId, Candidate)> {
+    fn ranked(&self, semantic: &[VectorHit], keyword: &[TextHit], mode: SearchMode) -> Ranking {
         let mut ranked = fuse(semantic, keyword, self.fusion);
         match mode {
             SearchMode::Hybrid => {}
@@ -346,14 +380,20 @@ impl Search {
                 }
             }
         }
-        if self.min_similarity.is_some() && mode != SearchMode::Keyword {
-            ranked.retain(|(_, found)| found.similarity.is_some());
-        }
         let precision = self.precision_of(mode);
         ranked.sort_by(|(id, a), (other, b)| {
             step(b.score, precision).total_cmp(&step(a.score, precision)).then(id.cmp(other))
         });
-        ranked
+        let is_bounded = self.min_similarity.is_some() && mode != SearchMode::Keyword;
+        let (candidates, mut unsure): (Vec<_>, Vec<_>) =
+            ranked.into_iter().partition(|(_, found)| !is_bounded || found.similarity.is_some());
+        if !unsure.is_empty() {
+            let gain = gain_max(&candidates, self.fusion);
+            for (_, found) in &mut unsure {
+                found.score += gain;
+            }
+        }
+        Ranking { candidates, unsure }
     }
 
     /// The first `limit` candidates that pass the filters on entities, with all that is shown of them. Those that do not are noted,

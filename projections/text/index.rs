@@ -26,6 +26,12 @@ const A_WORD: usize = size_of::<(Box<str>, u32)>() + 16;
 /// In place of a document: there is none.
 const NONE: u32 = u32::MAX;
 
+#[cfg(test)]
+thread_local! {
+    /// Headers that this thread looked at in [`ScopeTexts::header_of`].
+    pub(crate) static HEADERS_SEEN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A header beside its document.
 #[derive(Debug, Clone, Copy)]
 struct Head {
@@ -70,10 +76,12 @@ impl ScopeTexts {
         self.newest.len()
     }
 
-    /// The header that an entity had after the record `moment`, or has now.
+    /// The header that an entity had after the record `moment`, or has now. The past takes a look at each that it had since.
     pub(super) fn header_of(&self, entity: u32, moment: Option<u64>) -> Option<u32> {
         let mut header = *self.newest.get(entity as usize)?;
         while header != NONE {
+            #[cfg(test)]
+            HEADERS_SEEN.set(HEADERS_SEEN.get() + 1);
             if self.headers.document(header)?.is_there(moment) {
                 return Some(header);
             }
@@ -228,7 +236,8 @@ pub(crate) struct TextIndex {
     waiting: Mutex<Option<Waiting>>,
     /// Held by the one thread that reads rows.
     pub(super) loader: Mutex<()>,
-    /// The same as in `texts`, for those who wait until it grows.
+    /// The same as in `texts`, for those who wait until it grows. It changes while `texts` is held, which nobody takes who
+    /// holds it.
     through: Mutex<Option<u64>>,
     grown: Condvar,
     scratch: Mutex<Vec<Scratch>>,
@@ -284,8 +293,8 @@ impl TextIndex {
     fn reach(&self, mut texts: RwLockWriteGuard<'_, Texts>, through: u64) {
         texts.adding = false;
         texts.through = Some(through);
-        drop(texts);
         *lock(&self.through) = Some(through);
+        drop(texts);
         self.grown.notify_all();
     }
 
@@ -299,9 +308,12 @@ impl TextIndex {
         if let Some(waiting) = lock(&self.waiting).as_mut() {
             waiting.missed = true;
         }
-        let texts = std::mem::take(&mut *self.write());
+        let mut place = self.write();
+        let texts = std::mem::take(&mut *place);
         *lock(&self.through) = None;
+        drop(place);
         self.grown.notify_all();
+        // It takes a while, and nobody waits for it.
         drop(texts);
     }
 
@@ -393,10 +405,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+    use std::thread;
+
     use caxton_events::MemoryId;
     use caxton_events::memory::Validity;
 
-    use super::{TextBatch, TextIndex, Texts};
+    use super::{TextBatch, TextIndex, Texts, lock};
     use crate::text::batch::{Text, Written};
 
     fn batch(created: u32) -> TextBatch {
@@ -435,5 +449,39 @@ mod tests {
         assert_eq!(texts_at(&index, 6), 2);
         index.take(wordless(), 7);
         assert!(!index.is_loaded());
+    }
+
+    /// Does `change` while nobody else can note how far the index is: until that is noted, nobody sees texts that are further
+    /// than what is noted, or not as far.
+    #[track_caller]
+    fn check_noted_with_the_texts(index: &TextIndex, change: impl FnOnce() + Send) {
+        let noted = lock(&index.through);
+        let known = *noted;
+        let seen = || index.texts.try_read().ok().map(|texts| texts.through);
+        let torn = thread::scope(|scope| {
+            thread::Builder::new().spawn_scoped(scope, change).unwrap();
+            // Until it has the texts.
+            while seen() == Some(known) {
+                thread::yield_now();
+            }
+            let torn = (0..10_000).find_map(|_| {
+                thread::yield_now();
+                seen().filter(|through| *through != known)
+            });
+            drop(noted);
+            torn
+        });
+        assert_eq!(torn, None);
+    }
+
+    #[test]
+    fn how_far_the_texts_are_is_noted_while_they_are_held() {
+        let index = TextIndex::default();
+        index.begin_loading();
+        assert!(index.finish_loading(Some((Texts::default(), 5))));
+        check_noted_with_the_texts(&index, || index.add(&batch(6), 6));
+        assert_eq!(texts_at(&index, 6), 1);
+        check_noted_with_the_texts(&index, || index.unload());
+        assert!(!index.is_loaded() && index.at(6, 6).is_none());
     }
 }

@@ -10,7 +10,7 @@
 //! is the one of that time.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::LazyLock;
 
 use caxton_events::{MemoryId, Timestamp};
@@ -22,6 +22,7 @@ use super::score::{Corpus, Cursor, LANES, MARKS, SLACK, Scratch, mark, reaches, 
 use super::shelf::Shelf;
 use super::words::{each_word, is_stop_word};
 use super::{KeywordQuery, TextHit, TextHitKind};
+use crate::by_name::{NameHash, numbers_of};
 use crate::graph::AsOf;
 
 /// Words of a query that count: those that the fewest texts hold, or, as of an earlier record, the first ones.
@@ -47,9 +48,12 @@ struct Search<'a> {
     texts: &'a AtMoment<'a>,
     terms: &'a [Term],
     corpus: Corpus,
+    /// In order.
     types: Option<Vec<u32>>,
     valid_at: Option<Timestamp>,
     best: Best,
+    /// As of an earlier record: entities of the scope under way, and the rows of those that count.
+    judged: HashMap<u32, Option<MemoryId>, NameHash>,
 }
 
 /// Answers the query within these scopes. `None`: the index must be loaded first.
@@ -76,10 +80,11 @@ pub(crate) fn ask(
     let terms = weigh_terms(candidates, &texts, &places, corpus);
     let types = match query.entity_types.as_slice() {
         [] => None,
-        wanted => Some(wanted.iter().filter_map(|name| texts.entity_type(name)).collect()),
+        wanted => Some(numbers_of(wanted, |name| texts.entity_type(name))),
     };
     let best = Best { limit: query.limit, heap: BinaryHeap::with_capacity(query.limit + 1) };
-    let mut search = Search { texts: &texts, terms: &terms, corpus, types, valid_at: query.valid_at, best };
+    let (valid_at, judged) = (query.valid_at, HashMap::default());
+    let mut search = Search { texts: &texts, terms: &terms, corpus, types, valid_at, best, judged };
     let mut scratch = index.scratch();
     for place in places {
         search.scope(place, &mut scratch);
@@ -183,6 +188,8 @@ fn count(places: &[&ScopeTexts], number: u32, of: impl Fn(&Shelf, &List) -> u32)
 
 impl Search<'_> {
     fn scope(&mut self, place: &ScopeTexts, scratch: &mut Scratch) {
+        // Each scope numbers its own entities.
+        self.judged.clear();
         scratch.window.resize(WINDOW as usize, 0.0);
         if scratch.entities.len() < place.entities() {
             scratch.entities.resize(place.entities(), 0.0);
@@ -353,18 +360,36 @@ impl Search<'_> {
     }
 
     /// An observation with its score as a hit, if it is better than others and counts.
-    fn content(&self, place: &ScopeTexts, number: u32, entity: u32, score: f32) -> Option<TextHit> {
+    fn content(&mut self, place: &ScopeTexts, number: u32, entity: u32, score: f32) -> Option<TextHit> {
         let (shelf, moment) = (&place.contents, self.texts.moment);
         let row = shelf.document(number)?.row;
         if !self.best.admits(score, row) || !shelf.counts(number, shelf.when(moment), self.valid_at) {
             return None;
         }
+        let entity = self.counting(place, entity)?;
+        Some(TextHit { row, entity, score, kind: TextHitKind::Observation })
+    }
+
+    /// The row of an entity, if it counts. As of an earlier record its header of that time is looked for among all that it
+    /// ever had: once, however many texts about it match.
+    fn counting(&mut self, place: &ScopeTexts, entity: u32) -> Option<MemoryId> {
+        if self.texts.moment.is_none() {
+            return self.judge(place, entity);
+        }
+        if let Some(known) = self.judged.get(&entity) {
+            return *known;
+        }
+        let row = self.judge(place, entity);
+        self.judged.insert(entity, row);
+        row
+    }
+
+    fn judge(&self, place: &ScopeTexts, entity: u32) -> Option<MemoryId> {
+        let (headers, moment) = (&place.headers, self.texts.moment);
         let header = place.header_of(entity, moment)?;
-        let headers = &place.headers;
         let counts =
             headers.counts(header, headers.when(moment), self.valid_at) && self.is_wanted(place, header);
-        let entity = headers.document(header)?.row;
-        counts.then_some(TextHit { row, entity, score, kind: TextHitKind::Observation })
+        headers.document(header).filter(|_| counts).map(|document| document.row)
     }
 
     /// Has the header that the record `created` wrote come before all other hits, if it counts.
@@ -389,13 +414,13 @@ impl Search<'_> {
     /// Whether the type of an entity is among those asked for, as far as that is known without a look at its past.
     fn may_be_wanted(&self, place: &ScopeTexts, entity: u32) -> bool {
         let Some(types) = self.types.as_ref().filter(|_| self.texts.moment.is_none()) else { return true };
-        place.newest_type(entity).is_some_and(|entity_type| types.contains(&entity_type))
+        place.newest_type(entity).is_some_and(|entity_type| types.binary_search(&entity_type).is_ok())
     }
 
     /// Whether the type in a header is among those asked for.
     fn is_wanted(&self, place: &ScopeTexts, header: u32) -> bool {
         let Some(types) = &self.types else { return true };
-        place.type_of(header).is_some_and(|entity_type| types.contains(&entity_type))
+        place.type_of(header).is_some_and(|entity_type| types.binary_search(&entity_type).is_ok())
     }
 }
 

@@ -86,13 +86,13 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Starts the thread, which first looks for saved indexes in `dir`.
-    pub(crate) fn start(dir: PathBuf, shared: Arc<Shared>) -> std::io::Result<Self> {
+    /// Starts the thread, which first looks for saved indexes of `model` in `dir`.
+    pub(crate) fn start(dir: PathBuf, model: String, shared: Arc<Shared>) -> std::io::Result<Self> {
         let (wake, woken) = bounded(1);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new().name("vector-index".into()).spawn(move || {
-            load_all(&dir, &shared);
+            load_all(&dir, &model, &shared);
             work(&shared, &woken, &stopped);
         })?;
         Ok(Self { wake: Some(wake), stop, thread: Some(thread) })
@@ -131,13 +131,13 @@ impl Drop for Builder {
     }
 }
 
-fn load_all(dir: &std::path::Path, shared: &Shared) {
+fn load_all(dir: &std::path::Path, model: &str, shared: &Shared) {
     for cell in shared.cells() {
         let view = cell.view();
         if view.slab.alive() < least_rows(true, &shared.options) {
             continue;
         }
-        match load_index(dir, &cell.scope, &view.slab, shared.options.index_settings()) {
+        match load_index(dir, model, &cell.scope, &view.slab, shared.options.index_settings()) {
             Ok(Some(index)) => {
                 install(&cell, &view.slab, index, false);
             }

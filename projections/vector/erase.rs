@@ -135,14 +135,22 @@ impl Vectors {
         self.save().map_err(ScrubError::Save)
     }
 
+    /// Removes the saved indexes: the rows that they are over are not gone on with.
+    ///
+    /// # Errors
+    ///
+    /// What the system said; some may be gone.
+    pub fn remove_indexes(&self) -> io::Result<()> {
+        shred_in(&self.dir, is_index)
+    }
+
     /// Removes what an earlier process wrote and this one does not go on with: it may hold what is erased.
     fn remove_stale(&self, erased: &[Subject]) -> Result<(), ScrubError> {
         let scopes = self.shared.cells();
         let known: HashSet<PathBuf> = scopes.iter().map(|cell| index_path(&self.dir, &cell.scope)).collect();
-        let is_stale = |name: &str| match Path::new(name).extension() {
-            Some(ending) if ending == "hnsw" => !known.contains(&self.dir.join(name)),
-            Some(ending) => ending == "tmp",
-            None => false,
+        let is_stale = |name: &str| {
+            let is_half = Path::new(name).extension().is_some_and(|ending| ending == "tmp");
+            is_half || is_index(name) && !known.contains(&self.dir.join(name))
         };
         shred_in(&self.dir, is_stale).map_err(ScrubError::File)?;
         // Vectors are of what scopes hold; other models' are computed again, at a price.
@@ -151,4 +159,9 @@ impl Vectors {
         }
         Ok(())
     }
+}
+
+/// Whether a file of this name is an index.
+fn is_index(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "hnsw")
 }

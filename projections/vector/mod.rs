@@ -39,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use caxton_events::log::{Hash, Reader};
 use caxton_events::{Event, Family, Kind, MemoryId, Record, Seq, SystemEvent};
 
 use crate::embedding::Embedder;
@@ -146,6 +147,10 @@ pub struct Vectors {
     opened: OpenedVectors,
     /// The checkpoint of the file.
     saved: Seq,
+    /// What the file that was opened says the log's root was there.
+    root: Option<Hash>,
+    /// Where the records come from, once that was said.
+    log: Option<Reader>,
     unsaved: u64,
     /// Records may speak of what was erased.
     gaps: bool,
@@ -170,12 +175,14 @@ impl Vectors {
         fs::create_dir_all(dir)
             .map_err(|source| OpenVectorsError::Directory { path: dir.to_path_buf(), source })?;
         let loaded = load(dir, embedder.identity(), &store);
+        let model = embedder.identity().vectors_key();
         let shared = Arc::new(Shared::new(options, store));
-        let (mut entities, mut opened, mut saved) = (HashMap::new(), OpenedVectors::default(), Seq::ZERO);
+        let (mut entities, mut opened) = (HashMap::new(), OpenedVectors::default());
+        let (mut saved, mut root) = (Seq::ZERO, None);
         match loaded {
             Ok(None) => (),
-            Ok(Some(Loaded { checkpoint, past_from, kinds, cells, entities: rows })) => {
-                saved = checkpoint;
+            Ok(Some(Loaded { checkpoint, past_from, root: then, kinds, cells, entities: rows })) => {
+                (saved, root) = (checkpoint, then);
                 opened.rows = cells.iter().map(|cell| u64::from(cell.view().slab.alive())).sum();
                 let scopes: Vec<_> = cells.iter().map(|cell| cell.scope.clone()).collect();
                 shared.restore(cells, kinds, (past_from, checkpoint));
@@ -187,7 +194,7 @@ impl Vectors {
             }
             Err(refused) => opened.refused = Some(refused),
         }
-        let builder = Builder::start(dir.to_path_buf(), Arc::clone(&shared))
+        let builder = Builder::start(dir.to_path_buf(), model, Arc::clone(&shared))
             .map_err(|source| OpenVectorsError::Thread { source })?;
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -197,6 +204,8 @@ impl Vectors {
             entities,
             opened,
             saved,
+            root,
+            log: None,
             unsaved: 0,
             gaps: false,
             pace: Pace::AtOnce,
@@ -206,6 +215,34 @@ impl Vectors {
     /// What opening found.
     pub fn opened(&self) -> &OpenedVectors {
         &self.opened
+    }
+
+    /// Whether what was opened was folded from the records that `log` has; to be asked before anything is folded. Where the log ends
+    /// before its checkpoint or has dropped what lies there, whoever asks compares the positions.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::OtherLog`] or [`StateError::NoLog`]; [`reset`](Projection::reset) it then.
+    pub fn check_log(&self, log: &Reader) -> Result<(), StateError> {
+        let checkpoint = self.saved;
+        if checkpoint == Seq::ZERO {
+            return Ok(());
+        }
+        let Some(root) = self.root else {
+            // A log that has dropped events could not give the past of the rows again.
+            let is_whole = log.first().is_ok_and(|first| first == Seq::FIRST);
+            return if is_whole { Err(StateError::NoLog) } else { Ok(()) };
+        };
+        match log.head_at(checkpoint.0) {
+            Ok(head) if head.root != root => Err(StateError::OtherLog { checkpoint }),
+            // From one that cannot be read there, nothing could be folded in their place.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes `log` as the one that the records are of: what is saved from here on says so.
+    pub fn follow(&mut self, log: &Reader) {
+        self.log = Some(log.clone());
     }
 
     /// The searching side. It stays good while the projection folds on, and after it was dropped.
@@ -245,20 +282,27 @@ impl Vectors {
     }
 
     /// This moment, to be written on any thread while folding goes on.
-    pub fn snapshot(&mut self) -> Snapshot {
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::Log`] if the log that it [follows](Self::follow) cannot be read.
+    pub fn snapshot(&mut self) -> Result<Snapshot, SaveError> {
+        let checkpoint = self.shared.checkpoint();
+        let head = self.log.as_ref().map(|log| log.head_at(checkpoint.0)).transpose()?;
         self.unsaved = 0;
         let views = self.shared.cells().iter().map(|cell| (cell.scope.clone(), cell.view())).collect();
-        Snapshot {
+        Ok(Snapshot {
             dir: self.dir.clone(),
             store: self.shared.store.clone(),
             model: self.embedder.identity().vectors_key(),
-            checkpoint: self.shared.checkpoint(),
+            checkpoint,
             past_from: self.shared.past_from(),
+            root: head.map(|head| head.root),
             kinds: self.shared.kinds(),
             views,
             entities: self.entities.clone(),
             indexed_from: least_rows(true, &self.shared.options),
-        }
+        })
     }
 
     /// Writes the state with its checkpoint: after this, a start goes on from here.
@@ -270,12 +314,14 @@ impl Vectors {
         let unsaved = self.unsaved;
         // In front of the views: one that is built from here on may be in none of them.
         let has_index = self.shared.has_unsaved_index.swap(false, Ordering::AcqRel);
-        let snapshot = self.snapshot();
-        snapshot.write().inspect_err(|_| {
+        let written = self.snapshot().and_then(|snapshot| {
+            snapshot.write()?;
+            Ok(snapshot.checkpoint())
+        });
+        self.saved = written.inspect_err(|_| {
             self.unsaved = unsaved;
             self.shared.has_unsaved_index.fetch_or(has_index, Ordering::AcqRel);
         })?;
-        self.saved = snapshot.checkpoint();
         Ok(())
     }
 }
@@ -326,15 +372,14 @@ impl Projection for Vectors {
     }
 
     fn reset(&mut self) -> Result<(), ApplyError> {
-        match fs::remove_file(state_path(&self.dir)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(ApplyError::Store { after: self.checkpoint(), source: Box::new(error) });
-            }
-            Ok(()) | Err(_) => (),
-        }
+        let removed = match fs::remove_file(state_path(&self.dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => self.remove_indexes(),
+        };
+        removed.map_err(|error| ApplyError::Store { after: self.checkpoint(), source: Box::new(error) })?;
         self.entities.clear();
         self.shared.restore(Vec::new(), Kinds::default(), (Seq::ZERO, Seq::ZERO));
-        (self.saved, self.unsaved) = (Seq::ZERO, 0);
+        (self.saved, self.unsaved, self.root) = (Seq::ZERO, 0, None);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 
+use crate::by_name::numbers_of;
 use crate::embedding::standby::{Called, Work};
 use crate::embedding::{EmbedError, Embedder};
 use crate::vector::index::Hnsw;
@@ -213,8 +214,7 @@ impl VectorReader {
         if ask.entity_types.is_empty() {
             return Some((Filter { kinds: None, valid_at, as_of }, views, whole));
         }
-        let numbers = ask.entity_types.iter().filter_map(|name| known.kinds.number(name));
-        let kinds: Vec<u32> = numbers.collect();
+        let kinds = numbers_of(ask.entity_types, |name| known.kinds.number(name));
         // A type that nothing has may be that of rows which are lacking.
         let any = !kinds.is_empty() || !whole;
         any.then_some((Filter { kinds: Some(kinds), valid_at, as_of }, views, whole))

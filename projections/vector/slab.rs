@@ -438,9 +438,11 @@ impl Slab {
         slab
     }
 
-    /// A hash of what the first `rows` rows are: an index over them is good for another slab with the same.
-    pub(crate) fn digest(&self, rows: u32) -> [u8; 32] {
+    /// A hash of `model`, whose vectors they have, and of what the first `rows` rows are: an index over them is good for another
+    /// slab with the same.
+    pub(crate) fn digest(&self, model: &str, rows: u32) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(model.as_bytes());
         let mut bytes = Vec::with_capacity(BLOCK_ROWS * 12);
         let mut left = rows as usize;
         for block in &self.blocks {

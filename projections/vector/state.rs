@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! vectors.state  version: u32 LE | projection version: u32 | checkpoint: u64 | past from: u64, not before version 3
+//!                | root of the log at the checkpoint: 32 B, not before version 4
 //!                | model: 64 B of hex
 //!                | store length: u64 | digest of the store up to there: 32 B
 //!                | types: u32, each a text | scopes: u32, each a text, rows: u32 and its blocks by column, and the
 //!                same of the rows that were changed or removed
 //!                | entities: u64, each id: u64, scope: u32, type: u32, from: u64, to: u64
-//! *.hnsw         rows: u32 | digest of these rows: 32 B | what usearch wrote
+//! *.hnsw         rows: u32 | digest of the model and these rows: 32 B | what usearch wrote
 //! ```
-//! A text is its length as u32 LE and its bytes. Version 2 is read as well: its rows were taken for what they always were.
+//! A text is its length as u32 LE and its bytes. Version 2 is read as well: its rows were taken for what they always were. Version 3
+//! is also what is written where nobody said which log the records are of.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use caxton_events::log::{Hash, ProveError};
 use caxton_events::{MemoryId, Scope, Seq};
 
 use crate::embedding::store::{Slot, StoreError, VectorStore};
@@ -35,7 +38,9 @@ use crate::vector::slab::{BLOCK_ROWS, Block, RowKey, Slab, Span, Spans};
 
 const STATE_MAGIC: [u8; 8] = *b"CAXVSTA1";
 const INDEX_MAGIC: [u8; 8] = *b"CAXHNSW1";
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
+/// The format that does not say which log the rows are of.
+const FORMAT_WITHOUT_LOG: u32 = 3;
 /// The format without the place from which on the past is whole.
 const FORMAT_WITHOUT_PAST: u32 = 2;
 /// Longest text in the file: a scope or a type.
@@ -55,6 +60,9 @@ pub enum SaveError {
     /// usearch could not write its index.
     #[error("could not save the vectors' index")]
     Index(#[from] IndexError),
+    /// The log could not say what it was at the checkpoint.
+    #[error("could not read from the log which records the vectors are of")]
+    Log(#[from] ProveError),
 }
 
 /// Why saved state was not used: it is folded anew.
@@ -84,12 +92,23 @@ pub enum StateError {
     /// The vector store is not the one the rows point into.
     #[error("the vector store is not the one the state was saved with")]
     Store,
+    /// The log has other records up to the checkpoint: it is another one, or lost its end and went on.
+    #[error("the vectors' state was folded from other records than the log has up to {checkpoint}")]
+    OtherLog {
+        /// Of the file.
+        checkpoint: Seq,
+    },
+    /// Written before states said which records they are of.
+    #[error("the vectors' state does not say which records it was folded from")]
+    NoLog,
 }
 
 /// Everything a fold needs to go on.
 pub(crate) struct Loaded {
     pub(crate) checkpoint: Seq,
     pub(crate) past_from: Seq,
+    /// Of the log at the checkpoint, where that was known.
+    pub(crate) root: Option<Hash>,
     pub(crate) kinds: Kinds,
     pub(crate) cells: Vec<Cell>,
     /// By entity: which of `cells`, type and time.
@@ -103,6 +122,8 @@ pub struct Snapshot {
     pub(crate) model: String,
     pub(crate) checkpoint: Seq,
     pub(crate) past_from: Seq,
+    /// Of the log at the checkpoint, where there is a log.
+    pub(crate) root: Option<Hash>,
     pub(crate) kinds: Kinds,
     pub(crate) views: Vec<(Scope, Arc<View>)>,
     pub(crate) entities: HashMap<MemoryId, EntityRow>,
@@ -138,11 +159,15 @@ impl Snapshot {
         // Taken after the sync: slots of this snapshot are below.
         let store_len = self.store.len();
         let digest = self.store.digest(store_len).unwrap_or_default();
+        let format = if self.root.is_some() { FORMAT } else { FORMAT_WITHOUT_LOG };
         write_sealed(&state_path(&self.dir), STATE_MAGIC, |sink| {
-            sink.write_all(&FORMAT.to_le_bytes())?;
+            sink.write_all(&format.to_le_bytes())?;
             sink.write_all(&PROJECTION_VERSION.to_le_bytes())?;
             sink.write_all(&self.checkpoint.0.to_le_bytes())?;
             sink.write_all(&self.past_from.0.to_le_bytes())?;
+            if let Some(root) = self.root {
+                sink.write_all(&root.0)?;
+            }
             put_text(sink, &self.model)?;
             sink.write_all(&(store_len as u64).to_le_bytes())?;
             sink.write_all(&digest)?;
@@ -197,7 +222,7 @@ impl Snapshot {
         let bytes = index.bytes()?;
         write_sealed(&index_path(&self.dir, scope), INDEX_MAGIC, |sink| {
             sink.write_all(&index.rows().to_le_bytes())?;
-            sink.write_all(&slab.digest(index.rows()))?;
+            sink.write_all(&slab.digest(&self.model, index.rows()))?;
             sink.write_all(&bytes)
         })?;
         index.saved.store(true, Ordering::Relaxed);
@@ -318,11 +343,12 @@ pub(crate) fn load(
     let loaded = read_sealed(&state_path(dir), STATE_MAGIC, |source, file_bytes| {
         let (format, version) = (u32_of(source)?, u32_of(source)?);
         let checkpoint = Seq(u64_of(source)?);
-        if ![FORMAT, FORMAT_WITHOUT_PAST].contains(&format) || version != PROJECTION_VERSION {
+        if !(FORMAT_WITHOUT_PAST..=FORMAT).contains(&format) || version != PROJECTION_VERSION {
             refusal = Some(StateError::Version { format, version });
             return Err(nonsense("another version"));
         }
-        let past_from = if format == FORMAT { Seq(u64_of(source)?) } else { Seq::ZERO };
+        let past_from = if format > FORMAT_WITHOUT_PAST { Seq(u64_of(source)?) } else { Seq::ZERO };
+        let root = if format > FORMAT_WITHOUT_LOG { Some(Hash(array(source)?)) } else { None };
         let found = text_of(source, TEXT_BYTES_MAX)?;
         let expected = model.vectors_key();
         if found != expected {
@@ -334,7 +360,7 @@ pub(crate) fn load(
             refusal = Some(StateError::Store);
             return Err(nonsense("another store"));
         }
-        content_of(source, (checkpoint, past_from), (file_bytes, slots))
+        content_of(source, (checkpoint, past_from, root), (file_bytes, slots))
     });
     match (loaded, refusal) {
         (Err(FileError::Damaged { .. }), Some(refusal)) => Err(refusal),
@@ -344,7 +370,7 @@ pub(crate) fn load(
 
 fn content_of(
     source: &mut Content,
-    (checkpoint, past_from): (Seq, Seq),
+    (checkpoint, past_from, root): (Seq, Seq, Option<Hash>),
     (file_bytes, slots): (u64, u64),
 ) -> io::Result<Loaded> {
     let mut kinds = Kinds::default();
@@ -368,12 +394,13 @@ fn content_of(
         }
         entities.push((id, cell, kind, span));
     }
-    Ok(Loaded { checkpoint, past_from, kinds, cells, entities })
+    Ok(Loaded { checkpoint, past_from, root, kinds, cells, entities })
 }
 
-/// The saved index of `scope`, if there is one and it is over the first rows of `slab`.
+/// The saved index of `scope`, if there is one and it is over the first rows of `slab`, with vectors of `model`.
 pub(crate) fn load_index(
     dir: &Path,
+    model: &str,
     scope: &Scope,
     slab: &Slab,
     settings: IndexSettings,
@@ -385,7 +412,7 @@ pub(crate) fn load_index(
         Ok((rows, digest, bytes))
     })?;
     let Some((rows, digest, bytes)) = found else { return Ok(None) };
-    if rows > slab.rows || slab.digest(rows) != digest {
+    if rows > slab.rows || slab.digest(model, rows) != digest {
         return Ok(None);
     }
     let index = Hnsw::read(&bytes, rows, rows as usize, settings)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use caxton_events::conversation::Message;
 use caxton_events::limits::EVENT_BYTES_MAX;
+use caxton_events::log::AppendError;
 use caxton_events::{
     AgentId, CapabilityName, ConversationId, Draft, MessageId, Seq, Timestamp, TurnEvent, TurnId, WorkspaceId,
 };
@@ -37,6 +38,18 @@ impl PortError {
     /// Whether it fails again, however often it is tried.
     pub fn is_for_good(&self) -> bool {
         self.source.is::<TooLarge>()
+    }
+
+    /// Whether it was about what is being erased, of which the log takes nothing until that is complete. Nothing was recorded.
+    pub fn is_being_erased(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&*self.source);
+        while let Some(error) = cause {
+            if matches!(error.downcast_ref::<AppendError>(), Some(AppendError::BeingErased { .. })) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 }
 

@@ -33,6 +33,8 @@ use crate::toolbox::Waits;
 
 /// Wait before a turn that could not be recorded goes on.
 const STUCK_WAIT: Duration = Duration::from_secs(1);
+/// The same before one whose conversation is being erased, which may take until the next start.
+const ERASURE_WAIT: Duration = Duration::from_secs(15);
 
 /// How turns are scheduled.
 #[derive(Debug, Clone)]
@@ -404,6 +406,10 @@ impl Work<'_> {
                 // What was taken back meanwhile has nothing to wait for.
                 let not_before = if is_quick(&picked.item) { now } else { scheduler.moment(not_before) };
                 scheduler.queues().put_back(picked, now, not_before);
+            }
+            Outcome::Stuck(error) if error.is_being_erased() => {
+                tracing::info!(%agent, message = %picked.item.seq, "a turn waits for an erasure to be complete");
+                scheduler.queues().put_back(picked, now, now + ERASURE_WAIT);
             }
             Outcome::Stuck(error) => {
                 let error = failure::chain(&error);

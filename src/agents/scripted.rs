@@ -8,6 +8,7 @@ use std::time::Duration;
 use caxton_events::conversation::{
     Content, DeadLetterReason, Message, Performative, Priority, Routing, Strategy,
 };
+use caxton_events::log::AppendError;
 use caxton_events::turn::ToolCall;
 use caxton_events::{
     AgentId, Clock, ConversationEvent, ConversationId, Draft, Event, MessageId, Seq, Timestamp, TurnEvent,
@@ -125,6 +126,8 @@ pub(super) const TOO_LARGE: &str = "(more than an event has room for)";
 pub(super) struct Records {
     pub(super) drafts: Mutex<Vec<Draft>>,
     pub(super) full_at: AtomicUsize,
+    /// What is recorded is of a conversation that is being erased.
+    pub(super) erasing: AtomicBool,
     /// Messages that have expired.
     pub(super) expired: Mutex<Vec<Seq>>,
 }
@@ -160,6 +163,11 @@ impl Records {
 
 impl TurnLog for Records {
     fn record(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Result<Vec<Seq>, PortError>> {
+        if self.erasing.load(Ordering::SeqCst) {
+            let source = AppendError::BeingErased { stream: "one".to_owned() }.into();
+            let error = PortError { tried: "could not record an event of a turn", source };
+            return async move { Err(error) }.boxed();
+        }
         let mut all = self.drafts.lock().unwrap();
         if all.len() + drafts.len() > self.full_at.load(Ordering::SeqCst) {
             return async { Err(broken("could not record an event of a turn")) }.boxed();

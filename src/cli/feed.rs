@@ -50,6 +50,8 @@ pub(super) enum Told {
 #[derive(Debug)]
 enum Heard {
     Alive,
+    /// How far the server has looked: what is asked again begins there.
+    Place(u64),
     Event(Event),
     /// It will not be better another time.
     Refused(Failure),
@@ -73,6 +75,7 @@ pub(super) fn listen<T>(
             let why = loop {
                 match heard.recv_timeout(SILENCE_MAX) {
                     Ok(Heard::Alive) => (failed, wait) = (0, FIRST_WAIT),
+                    Ok(Heard::Place(seq)) => (last, failed, wait) = (last.max(seq), 0, FIRST_WAIT),
                     Ok(Heard::Event(event)) => {
                         last = last.max(event.seq);
                         if told.send(Told::Event(event).into()).is_err() {
@@ -175,9 +178,8 @@ fn read(body: impl Read, heard: &SyncSender<Heard>) -> Option<Heard> {
             if whole.name.is_empty() {
                 continue;
             }
-            // How far the server has looked. Whoever asks again does so behind the last event.
             if whole.name == "place" {
-                heard.send(Heard::Alive).ok()?;
+                heard.send(Heard::Place(whole.seq)).ok()?;
                 continue;
             }
             if whole.name == "error" {
@@ -237,19 +239,20 @@ mod tests {
     use super::{Event, Heard, read};
     use crate::cli::failure::Exit;
 
-    fn heard(text: &str) -> (Vec<Event>, usize, Option<Heard>) {
+    fn heard(text: &str) -> (Vec<Event>, Vec<u64>, usize, Option<Heard>) {
         let (heard, listener) = sync_channel(16);
         let last = read(text.as_bytes(), &heard);
         drop(heard);
-        let (mut events, mut alive) = (Vec::new(), 0);
+        let (mut events, mut places, mut alive) = (Vec::new(), Vec::new(), 0);
         for heard in listener {
             match heard {
                 Heard::Event(event) => events.push(event),
                 Heard::Alive => alive += 1,
+                Heard::Place(seq) => places.push(seq),
                 Heard::Refused(_) | Heard::Broken(_) => panic!("{heard:?}"),
             }
         }
-        (events, alive, last)
+        (events, places, alive, last)
     }
 
     #[test]
@@ -257,16 +260,16 @@ mod tests {
         let text = ": open\n\nid: 6\nevent: place\ndata: {\"seq\":6}\n\n\
                     id: 7\nevent: message\ndata: {\"content\": \"a: b\"}\n\n: here\n\nevent: piece\ndata:1\n\n\
                     id: 9\nevent: message\ndata: {\"content\": \"cut\n";
-        let (events, alive, last) = heard(text);
+        let (events, places, alive, last) = heard(text);
         let event = |seq, name: &str, data| Event { seq, name: name.to_owned(), data };
         assert_eq!(events, [event(7, "message", json!({"content": "a: b"})), event(0, "piece", json!(1))]);
-        assert_eq!(alive, 3);
+        assert_eq!((places.as_slice(), alive), (&[6][..], 2));
         assert!(matches!(last, Some(Heard::Broken(_))), "{last:?}");
     }
 
     #[test]
     fn an_error_of_the_server_ends_the_stream_for_good() {
-        let (events, _, last) = heard(
+        let (events, _, _, last) = heard(
             "event: error\ndata: {\"code\": \"GRAPH_DAMAGED\", \"detail\": \"no\"}\n\nid: 1\nevent: x\n\n",
         );
         assert!(events.is_empty());

@@ -174,10 +174,13 @@ fn nothing_left(path: &Path) -> Failure {
 fn told(remains: &Remains) -> Result<(), Failure> {
     let end = (remains.missing_bytes > 0).then(|| "the end of its file is missing".to_owned());
     let structure = remains.structure_damaged.then(|| "the structure of its file".to_owned());
+    let unread =
+        (remains.unread_records > 0).then(|| "its write-ahead log, which could not be read".to_owned());
     let gaps = remains.lost.len();
     let gaps = (gaps > 0).then(|| format!("{} above", counted(gaps, "gap")));
     let lost = remains.lost_end.clone();
-    let damage: Vec<String> = end.into_iter().chain(structure).chain(gaps).chain(lost).collect();
+    let damage: Vec<String> =
+        end.into_iter().chain(structure).chain(unread).chain(gaps).chain(lost).collect();
     if damage.is_empty() {
         return Ok(());
     }

@@ -12,11 +12,13 @@ section! {
         pub directory: Option<PathBuf> = None;
         /// Refuse agent files with unknown keys and other doubtful parts.
         pub strict: bool = false;
-        /// Time to validate and swap a changed agent file; then the old one stays.
+        /// Time for a check of a changed agent file. One that took longer is thrown away: the old version stays until the
+        /// file changes again.
         pub hot_reload_timeout: Duration = Duration::from_secs(5), millis(1, DAY);
         /// Validation results kept, by content.
         pub validation_cache_size: usize = 100, whole(0, 10_000_000);
-        /// Longest time for one tool call, whatever an agent's own limit says; unset: their limits alone hold.
+        /// Cap on every limit of a tool call's time; it makes none longer. The usual limit is
+        /// `agents.default_limits.tool_call_timeout`. Unset: no cap.
         pub tool_call_timeout: Option<Duration> = None, millis(1, DAY);
         /// Age of cached answers; `0s` turns the cache off. An agent's file asks for them: `performance.cache_responses: true`.
         pub response_cache_ttl: Duration = Duration::ZERO;
@@ -26,7 +28,7 @@ section! {
         pub circuit_pause: Duration = Duration::from_mins(1), millis(1, DAY);
         /// Agents loaded at most.
         pub max_agents: usize = 1_000, whole(1, 10_000_000);
-        /// Scope of an agent's memory unless its file says otherwise.
+        /// Scope of an agent's memory unless its file says otherwise, and of what requests write and export without `memory_scope`.
         pub memory_scope: MemoryScope = MemoryScope::Agent;
         /// Limits of every agent, unless an override or its file says otherwise.
         pub default_limits: DefaultLimits = DefaultLimits::default();
@@ -110,15 +112,17 @@ section! {
         pub batch_size: usize = 10, whole(1, 1_000_000);
         /// Longest wait for a batch to fill.
         pub batch_timeout: Duration = Duration::from_millis(100), millis(0, DAY);
-        /// Conversations processed at once.
+        /// Conversations of a batch that are prepared at the same time.
         pub parallel_conversations: usize = 4, whole(1, 1_000_000);
-        /// Search memory once a batch.
+        /// Search memory for the conversations of a batch at the same time, so that their questions share passes of the
+        /// model; else each searches for itself.
         pub memory_batch_search: bool = true;
         /// Texts of one embedding call.
         pub embedding_batch_size: usize = 32, whole(1, 4_096);
         /// Conversations whose state is kept in memory.
         pub conversation_cache_size: usize = 1_000, whole(0, 100_000_000);
-        /// Age of a prepared context.
+        /// How long what memory gave to a question is used again, while nothing in memory changes; `0s` never. An agent's
+        /// file may say otherwise.
         pub context_cache_ttl: Duration = Duration::from_mins(5);
         /// Keep answers of models for `agents.response_cache_ttl`, which is `0s` unless it is set.
         pub response_cache_enabled: bool = true;

@@ -34,6 +34,7 @@ pub(crate) fn check(
     checks.hosts(config);
     checks.log(config);
     checks.rows(config);
+    checks.classification(config);
     checks.models(config);
     checks.logging(config);
     checks.mcp_servers(config);
@@ -217,6 +218,49 @@ impl Checks<'_> {
         }
     }
 
+    /// Each list of capabilities is of a queue that there is, and a capability is in one list: else the queue of a message
+    /// would be another than was written.
+    fn classification(&mut self, config: &Config) {
+        let handling = &config.request_handling;
+        let (rows, lists) = (&handling.priority_queues.queues, &handling.classification);
+        // Without priority queues no list counts. Queues that nobody could read may be those that are missing: what was
+        // told of them is told once.
+        let key = "request_handling.priority_queues.queues";
+        let is_told = self.problems.iter().any(|problem| problem.key.starts_with(key));
+        if is_told || !handling.priority_queues.enabled {
+            return;
+        }
+        let queues: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        let mut listed = BTreeMap::new();
+        for (key, queue, names) in [
+            (
+                "request_handling.classification.critical_capabilities",
+                "critical",
+                &lists.critical_capabilities,
+            ),
+            ("request_handling.classification.high_capabilities", "high", &lists.high_capabilities),
+            ("request_handling.classification.normal_capabilities", "normal", &lists.normal_capabilities),
+            (
+                "request_handling.classification.background_capabilities",
+                "background",
+                &lists.background_capabilities,
+            ),
+        ] {
+            if !names.is_empty() && !queues.contains(&queue) {
+                let message = format!("there is no queue {queue:?}; the queues are {}", queues.join(", "));
+                let remedy = "add a queue of that name, or move these capabilities to the list of another";
+                self.problem(key, &message, remedy);
+            }
+            for name in names {
+                let first = *listed.entry(name.as_str()).or_insert(key);
+                if first != key {
+                    let message = format!("{name:?} is in {first} too");
+                    self.problem(key, &message, "leave it in one of the two");
+                }
+            }
+        }
+    }
+
     fn models(&mut self, config: &Config) {
         let llm = &config.llm;
         let key = "llm.providers";
@@ -286,6 +330,40 @@ mod tests {
             let report = check(&format!("llm: {{default: a, chain: [extractive], providers: {providers}}}"));
             assert_eq!(report.problems.len(), 1, "{report}");
             assert!(report.to_string().contains(told), "{report}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_capabilities_is_of_a_queue_that_there_is_and_a_capability_in_one_list() {
+        let two = "queues: [{name: normal, priority: 1}, {name: high, priority: 0}]";
+        let report = |queues: &str, lists: &str| {
+            check(&format!(
+                "request_handling: {{priority_queues: {{{queues}}}, classification: {{{lists}}}}}"
+            ))
+        };
+        for (queues, lists, told) in [
+            (
+                two,
+                "critical_capabilities: [a, b]",
+                "critical_capabilities: there is no queue \"critical\"; the queues are normal, high; add a queue",
+            ),
+            (
+                "enabled: true",
+                "high_capabilities: [a], background_capabilities: [b, a]",
+                "background_capabilities: \"a\" is in request_handling.classification.high_capabilities too",
+            ),
+            ("queues: [{name: normal}, {priority: 1}]", "high_capabilities: [a]", "row 2 has no name"),
+        ] {
+            let report = report(queues, lists);
+            assert_eq!(report.problems.len(), 1, "{report}");
+            assert!(report.to_string().contains(told), "{report}");
+        }
+        for (queues, lists) in [
+            (two, "high_capabilities: [a, a], normal_capabilities: [b], critical_capabilities: []"),
+            ("enabled: false", "high_capabilities: [a], normal_capabilities: [a]"),
+        ] {
+            let report = report(queues, lists);
+            assert!(report.is_ok(), "{report}");
         }
     }
 }

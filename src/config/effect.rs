@@ -61,6 +61,18 @@ const fn keeps_no_answer(config: &Config) -> bool {
     config.agents.response_cache_ttl.is_zero() || !config.conversation_processing.response_cache_enabled
 }
 
+const NO_VECTOR_KEPT: &str = "memory.embedding_config.cache_size is 0: no vector of a query is kept";
+
+const fn keeps_no_vector(config: &Config) -> bool {
+    config.memory.embedding_config.cache_size == 0
+}
+
+const ONE_AT_A_TIME: &str = "conversation_processing.batch_size is 1: no batch holds a second conversation";
+
+const fn one_at_a_time(config: &Config) -> bool {
+    config.conversation_processing.batch_size == 1
+}
+
 const NO_LIMIT: &str =
     "neither memory.cleanup.entity_limit nor relation_limit beside it is set: sweeps choose nothing";
 
@@ -181,6 +193,11 @@ const RULES: &[Rule] = &[
     when("memory_allocation.embedding_model.prefault_pages", without_model, NO_MODEL),
     when("memory_writes.embedding_batch_size", without_model, NO_MODEL),
     when("memory.scaling.min_cache_hit_rate", without_model, NO_MODEL),
+    when("memory.embedding_config.embedding_ttl", keeps_no_vector, NO_VECTOR_KEPT),
+    when("memory.embedding_config.cleanup_threshold", keeps_no_vector, NO_VECTOR_KEPT),
+    when("memory.embedding_config.aggressive_cleanup", keeps_no_vector, NO_VECTOR_KEPT),
+    when("memory.embedding_config.cache_hit_target", keeps_no_vector, NO_VECTOR_KEPT),
+    when("memory.scaling.min_cache_hit_rate", keeps_no_vector, NO_VECTOR_KEPT),
     when("memory.search.fusion", without_model, NO_MODEL),
     when("memory.search.semantic_weight", without_model, NO_MODEL),
     when(
@@ -232,6 +249,20 @@ const RULES: &[Rule] = &[
     when("memory.cleanup.batch_size", without_sweep, NO_SWEEP),
     when("memory.cleanup.interval", without_sweep, NO_SWEEP),
     // Agents.
+    when("conversation_processing.batch_timeout", one_at_a_time, ONE_AT_A_TIME),
+    when("conversation_processing.parallel_conversations", one_at_a_time, ONE_AT_A_TIME),
+    when("conversation_processing.memory_batch_search", one_at_a_time, ONE_AT_A_TIME),
+    when("conversation_processing.embedding_batch_size", one_at_a_time, ONE_AT_A_TIME),
+    when(
+        "conversation_processing.embedding_batch_size",
+        |config| !config.conversation_processing.memory_batch_search,
+        "conversation_processing.memory_batch_search is false: each conversation searches for itself",
+    ),
+    when(
+        "memory_allocation.agent_memory.conversation_pool",
+        |config| config.conversation_processing.conversation_cache_size == 0,
+        "conversation_processing.conversation_cache_size is 0: no conversation is kept, and none leaves room",
+    ),
     when(
         "conversation_processing.response_cache_enabled",
         |config| {
@@ -495,6 +526,43 @@ mod tests {
             };
             assert!(listed(vain), "{key} changes nothing in {vain}");
             assert!(!listed(useful), "{key} changes something in {useful}");
+        }
+    }
+
+    #[test]
+    fn a_cache_of_none_and_a_batch_of_one_leave_nothing_to_what_is_finer() {
+        let listed = |text: &str| load_text(text).unwrap().without_effect().len();
+        for (set, count, vain, useful) in [
+            (
+                "embedding_config: {embedding_ttl: 1m, cleanup_threshold: 0.5, aggressive_cleanup: true, \
+                 cache_hit_target: 0.5, batch_size: 9, cache_size: SIZE}\nmemory: {scaling: {min_cache_hit_rate: 0.5}}",
+                5,
+                "0",
+                "1",
+            ),
+            (
+                "conversation_processing: {batch_timeout: 1s, parallel_conversations: 2, memory_batch_search: true, \
+                 embedding_batch_size: 9, context_cache_ttl: 1s, batch_size: SIZE}",
+                4,
+                "1",
+                "2",
+            ),
+            (
+                "conversation_processing: {embedding_batch_size: 9, memory_batch_search: SIZE}",
+                1,
+                "false",
+                "true",
+            ),
+            (
+                "conversation_processing: {conversation_cache_size: SIZE}\n\
+                 memory_allocation: {agent_memory: {conversation_pool: true, pool_size: 9}}",
+                1,
+                "0",
+                "1",
+            ),
+        ] {
+            assert_eq!(listed(&set.replace("SIZE", vain)), count, "{vain} in {set}");
+            assert_eq!(listed(&set.replace("SIZE", useful)), 0, "{useful} in {set}");
         }
     }
 

@@ -232,7 +232,7 @@ section! {
         pub transaction_timeout: Duration = Duration::from_secs(5), millis(1, DAY);
         /// Records of any kind of one step of the graph.
         pub max_transaction_size: usize = 1_000, whole(1, 1_000_000);
-        /// Writes under way at most; above it new ones are answered 503.
+        /// Requests that write and wait for the memory writer at most, a batch as one; above it new ones are answered 503.
         pub max_pending_writes: usize = 5_000, whole(1, 10_000_000);
         /// Compress long observations in the log.
         pub compress_observations: bool = true;

@@ -26,8 +26,8 @@ section! {
         pub high_priority_threads: Vec<ThreadClass> = Vec::new();
         /// Runtime of asynchronous code.
         pub async_runtime: AsyncRuntime = AsyncRuntime::Tokio;
-        /// Threads of that runtime in all, whatever `http_server.worker_threads` says; unset: as many as that says, else the
-        /// cores.
+        /// Threads of that runtime, whatever `http_server.worker_threads` says; unset: as many as that says, else the cores.
+        /// Agents have threads of their own beside it: `agent_worker_threads`.
         pub tokio_worker_threads: Option<usize> = None, whole(1, 1_024);
     }
 }
@@ -248,9 +248,11 @@ section! {
         /// What scores by meaning say. Vectors have length 1, so that all three order hits alike; the Euclidean distance is
         /// shown as 1 / (1 + distance).
         pub algorithm: Similarity = Similarity::Cosine;
-        /// Scores closer than this are ties, ordered by id; 0 keeps the exact order.
+        /// With `mode=semantic`, cosines are compared in fixed steps of this size, and those in one step are ties, ordered
+        /// by id; 0 keeps the exact order.
         pub precision_threshold: f64 = 0.0, Limits::Real { min: 0.0, max: 0.5 };
-        /// Use the approximate index for large scopes; else every search compares all vectors.
+        /// Search scopes by sketches from 20,000 vectors on, and by the approximate index where they have one; else every
+        /// search compares all vectors.
         pub early_termination: bool = true;
         /// Threads that scan for one search; unset: 4, or the cores when they are fewer. Others scan alone meanwhile.
         pub scan_threads: Option<usize> = None, whole(1, 8);

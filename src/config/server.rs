@@ -85,9 +85,9 @@ section! {
         pub default_format: Format = Format::Json;
         /// Take and give MessagePack: `Content-Type` and `Accept: application/msgpack`. Streams and files stay as they are.
         pub enable_msgpack: bool = false;
-        /// Rows of a page when the request names no limit.
+        /// Rows of a page when the request names no limit; `/events`, `/inbox` and searches have defaults of their own.
         pub default_page_size: usize = 50, whole(1, 10_000);
-        /// Rows of a page at most; a larger limit is refused.
+        /// Rows of a page at most; a larger limit is refused. `/events`, `/inbox` and searches have bounds of their own.
         pub max_page_size: usize = 1_000, whole(1, 10_000);
         /// Give a list of agents again while nothing it shows has changed: no agent, and nothing anybody said.
         pub cache_agent_list: bool = true;

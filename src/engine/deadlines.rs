@@ -112,12 +112,14 @@ impl MessageRouter {
         state.conversations.get(id).map(|row| row.deadline_with(idle, life))
     }
 
-    /// Records what time alone has brought about by `now`. What the log refuses is tried again.
+    /// Records what time alone has brought about by `now`. What the log refuses is tried again. Conversations that are being
+    /// erased are passed over: the log takes nothing of them, however long that lasts.
     pub(super) fn look_at_deadlines(&mut self, now: Timestamp) {
         // A fold that stands still does not show what was recorded: everything would come a second time.
         if self.positions.standstill(Part::Talk).is_some() {
             return;
         }
+        let held = self.log.held_conversations();
         let talk = self.talk.clone();
         let state = talk.read();
         forget_folded(&mut self.under_way, &mut self.spare, (state.mark, self.handed));
@@ -132,6 +134,9 @@ impl MessageRouter {
         for (timer, which) in state.conversations.due(now) {
             if drafts.len() >= DUE_MAX {
                 break;
+            }
+            if held.contains(&timer.conversation) {
+                continue;
             }
             let Entry::Vacant(place) = fired.entry((timer.sent, which)) else { continue };
             place.insert(Fired { group, again });
@@ -153,6 +158,7 @@ impl MessageRouter {
                     let is_settled = self.under_way.is_empty();
                     later.push((if is_settled { row.deadline() } else { row.deadline().min(again) }, id));
                 }
+                Some(_) if held.contains(&id) => later.push((again, id)),
                 Some(row) => {
                     if !own.ends(&id) && !self.under_way.iter().any(|layer| layer.ends(&id)) {
                         own.close(&id);

@@ -549,14 +549,23 @@ fn open_vectors(
         let reason = failure::chain(refused);
         tracing::warn!(%reason, "the vectors are folded again from the log");
         recovery.vectors = Some(reason);
+        if let Err(error) = vectors.remove_indexes() {
+            tracing::warn!(%error, "could not remove the indexes over the vectors as they were");
+        }
     }
-    lost_end::refuse_vectors(options.durability, vectors.checkpoint(), log.head().seq)?;
-    if vectors.checkpoint() > log.head().seq {
-        let reason = format!("they were at {}, the log ends at {}", vectors.checkpoint(), log.head().seq);
+    let (folded, head) = (vectors.checkpoint(), log.head().seq);
+    lost_end::refuse_vectors(options.durability, folded, head)?;
+    let stale = if folded > head {
+        Some(format!("they were at {folded}, the log ends at {head}"))
+    } else {
+        vectors.check_log(log).err().map(|other| failure::chain(&other))
+    };
+    if let Some(reason) = stale {
         tracing::warn!(%reason, "the vectors are rebuilt from the log");
         recovery.vectors = Some(reason);
         vectors.reset().map_err(StartError::Rebuild)?;
     }
+    vectors.follow(log);
     Ok(Some((vectors, Arc::clone(embedding))))
 }
 

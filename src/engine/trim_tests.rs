@@ -224,6 +224,51 @@ fn vectors_are_made_from_the_graph_where_their_events_are_gone() {
 }
 
 #[test]
+fn vectors_of_records_that_the_log_does_not_have_are_folded_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let (one, other) = (place.path().join("one"), place.path().join("other"));
+    let (engine, _) = start(&one);
+    fill(&engine);
+    let then = found(&engine);
+    engine.stop();
+    drop(engine);
+    // Longer, as a log that lost its end and went on where there was no model.
+    for n in 0..3 {
+        let without = Engine::start(&EngineOptions::new(&other), &mut |_| {}).unwrap();
+        if n == 0 {
+            fill(&without);
+        }
+        without.stop();
+    }
+    fs::rename(one.join("vectors"), other.join("vectors")).unwrap();
+    let (engine, asked) = start(&other);
+    let why = engine.recovery().vectors.clone().unwrap();
+    assert!(why.contains("from other records"), "{why}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "the vectors themselves are of texts");
+    assert_eq!(found(&engine), then);
+    engine.stop();
+    drop(engine);
+    let (engine, _) = start(&other);
+    assert_eq!(engine.recovery().vectors, None);
+    engine.stop();
+}
+
+#[test]
+fn indexes_go_with_a_state_that_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, _) = start(dir.path());
+    engine.stop();
+    drop(engine);
+    let vectors = dir.path().join("vectors");
+    let index = vectors.join("0123456789abcdef.hnsw");
+    fs::write(&index, "over other rows").unwrap();
+    fs::write(vectors.join("vectors.state"), "spoilt").unwrap();
+    let (engine, _) = start(dir.path());
+    assert!(engine.recovery().vectors.is_some() && !index.exists());
+    engine.stop();
+}
+
+#[test]
 fn a_fork_takes_over_the_vectors_of_its_parent() {
     let place = tempfile::tempdir().unwrap();
     let (parent, fork) = (place.path().join("parent"), place.path().join("fork"));

@@ -360,6 +360,25 @@ fn a_condition_that_nothing_looks_at_is_refused() {
 }
 
 #[test]
+fn whose_memory_is_taken_away_stands_in_no_body() {
+    let server = Server::start();
+    server.entity("Ada", "Person", &["likes tea"]);
+    let body = json!({"agent_id": "ada", "memory_scope": "global"});
+    for path in [
+        "/memory/entities/Ada?agent_id=ada",
+        "/memory/observations/obs_2?agent_id=ada",
+        "/memory/relations/rel_2?agent_id=ada",
+        "/memory/ada?confirm=true",
+    ] {
+        let told = server.ask("DELETE", path).json(&body).send().problem(422, "VALIDATION_ERROR");
+        assert_eq!(told["field"], "body", "{path}");
+        assert!(told["remedy"].as_str().unwrap().contains("are parameters"), "{told}");
+    }
+    server.get("/memory/entities/Ada?agent_id=ada").expect(200);
+    server.ask("DELETE", "/memory/entities/Ada?agent_id=ada").json(&json!({})).send().expect(200);
+}
+
+#[test]
 fn a_stale_change_is_refused() {
     let server = Server::start();
     server.entity("Ada", "Person", &["likes tea"]);

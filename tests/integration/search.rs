@@ -247,6 +247,21 @@ fn a_question_that_makes_no_sense_is_refused_with_its_field() {
     }
     let long = json!({"agent_id": "ada", "query": "x".repeat(20_000)});
     assert_eq!(server.post("/memory/search", &long).problem(422, "VALIDATION_ERROR")["field"], "query");
+    let types = |count: usize| json!({"query": "x", "entity_types": vec!["Tool"; count]});
+    server.post("/memory/search", &types(100)).expect(200);
+    let many = server.post("/memory/search", &types(101)).problem(422, "VALIDATION_ERROR");
+    assert_eq!(many["field"], "entity_types", "{many}");
+    assert_eq!(many["errors"].as_array().unwrap().len(), 1, "{many}");
+    let many = vec!["x"; 101].join(",");
+    for (path, field) in [
+        ("search?query=x&entity_types=", "entity_types"),
+        ("entities?entity_types=", "entity_types"),
+        ("relations?relation_types=", "relation_types"),
+        ("graph/x?relation_types=", "relation_types"),
+    ] {
+        let problem = server.get(&format!("/memory/{path}{many}")).problem(422, "VALIDATION_ERROR");
+        assert_eq!(problem["field"], field, "{path}: {problem}");
+    }
     let number = server.post("/memory/search", &json!({"query": 7})).problem(422, "VALIDATION_ERROR");
     assert_eq!(number["errors"].as_array().unwrap().len(), 1, "{number}");
     server.get("/memory/search?agent_id=ada&query=x&mode=semantic").problem(503, "NO_MODEL");
@@ -377,4 +392,31 @@ fn a_filter_on_owners_looks_beyond_the_best_rows() {
     assert!(find("&limit=2").iter().all(|name| name.starts_with("violin")));
     assert_eq!(find("&limit=2&owner=ada"), ["tool 0", "tool 1"]);
     assert_eq!(find("&limit=100&owner=ada").len(), 3);
+}
+
+#[test]
+fn what_words_find_is_kept_by_its_cosine_however_many_are_nearer() {
+    let server = Server::with_model();
+    // The model counts letters: these are as near as can be, and have no word of the query.
+    let nearest: Vec<Value> = (0..100)
+        .map(|number| {
+            let name = format!("part {number}");
+            json!({"entity_name": name, "entity_type": "Tool", "observations": ["silent stone"]})
+        })
+        .collect();
+    let body = json!({"agent_id": "ada", "entities": nearest});
+    server.post("/memory/entities/batch", &body).expect(201);
+    let body = json!({
+        "agent_id": "ada", "entity_name": "keeper", "entity_type": "Tool", "observations": ["listen tones z"],
+    });
+    server.post("/memory/entities?wait=indexed", &body).expect(201);
+    for fusion in ["weighted", "rrf"] {
+        let path = format!(
+            "/memory/search?agent_id=ada&query=listen+tones&min_similarity=0.9&limit=10&fusion={fusion}"
+        );
+        let answer = server.get(&path).expect(200).json();
+        assert_eq!((names(&answer)[0].as_str(), names(&answer).len()), ("keeper", 10), "{answer}");
+        assert!(answer["results"][0]["similarity_score"].as_f64().unwrap() > 0.9, "{answer}");
+        assert_eq!(answer.get("incomplete"), None);
+    }
 }

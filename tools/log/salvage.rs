@@ -80,6 +80,8 @@ pub struct Remains {
     pub missing_bytes: u64,
     /// Whether the structure of the log's file is damaged. Where it does not lead to all there is, every page was looked at.
     pub structure_damaged: bool,
+    /// So many commits behind `head_seq` may be lost at the most: the write-ahead log could not be read, since its seed is lost.
+    pub unread_records: u64,
     /// What shows that events behind `head_seq` are lost, where something beside the log does.
     pub lost_end: Option<String>,
     /// Events that are what was written.
@@ -99,6 +101,7 @@ impl Remains {
             head_seq: reader.head().seq,
             missing_bytes: reader.missing_bytes(),
             structure_damaged: reader.structure_damaged(),
+            unread_records: reader.unread_records(),
             lost_end: None,
             events: 0,
             erased: 0,
@@ -122,6 +125,13 @@ impl fmt::Display for Remains {
             f.write_str("\nthe structure of the file is damaged: what it holds was found in spite of it")?;
         }
         self.lost.iter().try_for_each(|loss| write!(f, "\n{loss}"))?;
+        if self.unread_records > 0 {
+            let (records, head) = (counted(self.unread_records, "record"), self.head_seq);
+            write!(
+                f,
+                "\nthe write-ahead log could not be read, its seed is lost: up to {records} behind {head} may be lost"
+            )?;
+        }
         match self.missing_bytes {
             0 => Ok(()),
             bytes => write!(
@@ -199,7 +209,7 @@ mod tests {
     use caxton_events::{Seq, Timestamp};
     use serde_json::json;
 
-    use super::Loss;
+    use super::{Loss, Remains};
 
     #[test]
     fn a_time_that_nothing_says_is_told_as_unknown() {
@@ -225,5 +235,24 @@ mod tests {
             assert_eq!(loss.to_string(), then);
             assert_eq!(serde_json::to_value(&loss).unwrap()["recorded_from"], json!(from));
         }
+    }
+
+    #[test]
+    fn records_that_nobody_can_read_are_told_of() {
+        let mut remains = Remains {
+            head_seq: Seq(2),
+            missing_bytes: 0,
+            structure_damaged: false,
+            unread_records: 0,
+            lost_end: None,
+            events: 2,
+            erased: 0,
+            unread: 0,
+            lost: Vec::new(),
+        };
+        let whole = remains.to_string();
+        remains.unread_records = 3;
+        let then = "\nthe write-ahead log could not be read, its seed is lost: up to 3 records behind #2 may be lost";
+        assert_eq!(remains.to_string(), format!("{whole}{then}"));
     }
 }

@@ -196,11 +196,12 @@ impl State for Vectors {
     }
 
     /// The rows are in `dir`; the vectors themselves, by content, always in the data directory: they are of the model, not
-    /// of a fold, and a rebuild does not run it again.
+    /// of a fold, and a rebuild does not run it again. Rows of other records than the log's are no error: what differs is found out.
     fn open(home: &Home<'_>, dir: &Path) -> Result<Self, StateError> {
         let embedder = home.embedder.clone().ok_or(StateError::NoModel)?;
         let store = VectorStore::open(&home.data_dir.join(Name::Vectors.as_str()), embedder.identity())?;
-        let vectors = Self::open(dir, home.vectors, store, Arc::clone(&embedder))?;
+        let mut vectors = Self::open(dir, home.vectors, store, Arc::clone(&embedder))?;
+        vectors.follow(home.log);
         match &vectors.opened().refused {
             None => Ok(vectors),
             Some(refused) => Err(StateError::Refused(told(refused))),

@@ -1,7 +1,7 @@
 //! What is where in the file: two superblocks, the ring of records, the write-ahead log, and redb's pages behind them.
 //!
 //! All numbers are little-endian. A superblock: magic, format, generation, length of the ring, length of redb's part,
-//! length of the write-ahead log, checksum of these. A record: magic, generation, number, length of redb's part, how many large writes it names, how
+//! length of the write-ahead log, seed of its records (0: not kept), zeros, checksum of these. A record: magic, generation, number, length of redb's part, how many large writes it names, how
 //! many pieces it holds, its own length, checksum of all of it but the checksum; then the table of what it names (offset,
 //! length, checksum), the table of its pieces (offset, length) and their bytes, filled up to a page.
 
@@ -52,6 +52,8 @@ pub(super) struct Superblock {
     /// Length of redb's part when the generation began.
     pub len: u64,
     pub wal_bytes: u64,
+    /// Of the write-ahead log's records, once more than in the tables; 0 where it is not kept here.
+    pub seed: u64,
 }
 
 impl Superblock {
@@ -69,7 +71,7 @@ impl Superblock {
         let mut bytes = [0; SUPERBLOCK_BYTES];
         bytes[..4].copy_from_slice(&SUPERBLOCK_MAGIC);
         bytes[4..8].copy_from_slice(&LAYOUT.to_le_bytes());
-        let numbers = [self.generation, self.ring_bytes, self.len, self.wal_bytes];
+        let numbers = [self.generation, self.ring_bytes, self.len, self.wal_bytes, self.seed];
         for (place, number) in (8..).step_by(8).zip(numbers) {
             bytes[place..place + 8].copy_from_slice(&number.to_le_bytes());
         }
@@ -88,6 +90,7 @@ impl Superblock {
             ring_bytes: number(body, 16),
             len: number(body, 24),
             wal_bytes: number(body, 32),
+            seed: number(body, 40),
         };
         right.then_some(superblock)
     }

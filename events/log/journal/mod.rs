@@ -86,6 +86,10 @@ struct State {
     damaged: bool,
     /// Of the superblock in force.
     generation: u64,
+    /// Seed of the write-ahead log's records, for every superblock to come; 0 where none is kept.
+    seed: u64,
+    /// The same in the superblock in force.
+    kept_seed: u64,
     /// Records of this generation.
     records: u64,
     /// Where in the ring the next record goes.
@@ -137,7 +141,7 @@ impl Journal {
     ) -> io::Result<Arc<Self>> {
         // Written and not only reserved: a record must never wait for the file system to allocate.
         medium.write(RING, &vec![0; (ring_bytes + wal_bytes) as usize])?;
-        let superblock = Superblock { generation: 1, ring_bytes, len: 0, wal_bytes };
+        let superblock = Superblock { generation: 1, ring_bytes, len: 0, wal_bytes, seed: 0 };
         medium.write(superblock.place(), &superblock.encode())?;
         medium.sync_data()?;
         let state = State { generation: 1, ..State::default() };
@@ -224,6 +228,8 @@ impl Journal {
         superblock: &Superblock,
         state: State,
     ) -> Arc<Self> {
+        let seed = superblock.seed;
+        let state = State { seed, kept_seed: seed, ..state };
         Arc::new(Self {
             medium,
             writable,
@@ -247,19 +253,40 @@ impl Journal {
         Remains(self.backend())
     }
 
+    /// Keeps the seed of the write-ahead log's records in every superblock from now on, where it is found although the tables are
+    /// not. It is on the medium when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush).
+    pub(crate) fn keep_seed(self: &Arc<Self>, seed: [u8; 8]) -> io::Result<()> {
+        let seed = u64::from_le_bytes(seed);
+        if self.state().kept_seed == seed {
+            return Ok(());
+        }
+        self.state_mut().seed = seed;
+        self.checkpoint()
+    }
+
+    /// The seed that a superblock keeps.
+    pub(crate) fn kept_seed(&self) -> Option<[u8; 8]> {
+        let seed = self.state().kept_seed;
+        (seed != 0).then(|| seed.to_le_bytes())
+    }
+
     /// Brings home what the records hold, and begins a new generation. Everything must be flushed.
     fn empty(&self) -> io::Result<()> {
         self.check()?;
         let (next, shrinks, written) = {
             let state = self.state();
-            if state.position == 0 {
+            if state.position == 0 && state.seed == state.kept_seed {
                 return Ok(());
             }
             let mut pieces = state.overlay.pieces();
             let written = pieces.try_for_each(|(offset, bytes)| self.medium.write(self.home + offset, bytes));
             let (generation, len) = (state.generation + 1, state.len);
             let (ring_bytes, wal_bytes) = (self.ring_bytes, self.wal_bytes);
-            let next = Superblock { generation, ring_bytes, len, wal_bytes };
+            let next = Superblock { generation, ring_bytes, len, wal_bytes, seed: state.seed };
             (next, self.medium.len()? > self.home + len, written)
         };
         let superseded = written
@@ -273,6 +300,7 @@ impl Journal {
         state.overlay.clear();
         state.held.clear();
         (state.generation, state.records, state.position) = (next.generation, 0, 0);
+        state.kept_seed = next.seed;
         drop(state);
         if shrinks {
             self.medium.set_len(self.home + next.len).or_else(|error| self.fail(error))

@@ -1,5 +1,6 @@
 //! Finding the last state that was flushed.
 
+use std::cmp::Reverse;
 use std::io;
 
 use redb::StorageBackend;
@@ -36,7 +37,8 @@ pub(super) fn recover_by_records(medium: &dyn StorageBackend) -> io::Result<(Sup
     let newest = newest_superblock(medium)?;
     let (ring_bytes, wal_bytes) =
         newest.map_or((RING_BYTES, WAL_BYTES), |superblock| (superblock.ring_bytes, superblock.wal_bytes));
-    let mut superblock = Superblock { generation: 0, ring_bytes, len: 0, wal_bytes };
+    let seed = newest.map_or(0, |superblock| superblock.seed);
+    let mut superblock = Superblock { generation: 0, ring_bytes, len: 0, wal_bytes, seed };
     superblock.len = medium.len()?.saturating_sub(superblock.home());
     // Each generation begins at the front of the ring.
     let first = Record::read(&read_ring(medium, ring_bytes)?, 0);
@@ -101,7 +103,10 @@ fn newest_superblock(medium: &dyn StorageBackend) -> io::Result<Option<Superbloc
             found.extend(Superblock::decode(&read));
         }
     }
-    Ok(found.into_iter().max_by_key(|superblock| superblock.generation))
+    found.sort_unstable_by_key(|superblock: &Superblock| Reverse(superblock.generation));
+    // The newest one may be of a program that does not keep the seed.
+    let seed = found.iter().map(|superblock| superblock.seed).find(|seed| *seed != 0).unwrap_or_default();
+    Ok(found.first().map(|newest| Superblock { seed, ..*newest }))
 }
 
 /// The records of `generation`, in their order, up to the first that is missing or torn.

@@ -8,7 +8,7 @@ use std::thread;
 
 use redb::StorageBackend;
 
-use super::layout::{RING, Superblock};
+use super::layout::{PAGE, RING, SUPERBLOCK_BYTES, Superblock};
 use super::{Backend, Journal, Sealed};
 use crate::log::tests::Random;
 use crate::log::tests::disk::{Disk, Fault, Survives};
@@ -355,6 +355,73 @@ fn a_record_that_is_dropped_takes_the_journal_with_it_and_leaves_nobody_waiting(
     assert_eq!(found_after(&disk, Survives::Everything, 0).0, b"one..");
 }
 
+/// A journal with nothing in it, and a file that begins with `one..`.
+fn emptied(disk: &Disk) -> (Arc<Journal>, Backend) {
+    let (journal, backend) = new_journal(disk);
+    backend.write(0, b"one..").unwrap();
+    backend.write(SLOT as u64, &vec![1; SLOT]).unwrap();
+    journal.checkpoint().unwrap();
+    (journal, backend)
+}
+
+#[test]
+fn a_seed_is_kept_once_and_for_all_and_in_both_superblocks() {
+    let disk = Disk::default();
+    let (journal, backend) = emptied(&disk);
+    assert_eq!(journal.kept_seed(), None);
+    let generation = journal.state().generation;
+    journal.keep_seed([7; 8]).unwrap();
+    let operations = disk.operations();
+    journal.keep_seed([7; 8]).unwrap();
+    assert_eq!((journal.kept_seed(), disk.operations()), (Some([7; 8]), operations));
+    assert_eq!(journal.state().generation, generation + 1);
+    backend.write(0, b"two..").unwrap();
+    journal.checkpoint().unwrap();
+    let left = disk.after_power_cut(Survives::Nothing).bytes();
+    for torn in [None, Some(0), Some(PAGE as usize)] {
+        let mut bytes = left.clone();
+        if let Some(place) = torn {
+            bytes[place + 41] ^= 1;
+        }
+        let found = Journal::open_remains(Box::new(Disk::holding(bytes))).unwrap();
+        assert_eq!(found.kept_seed(), Some([7; 8]), "{torn:?}");
+    }
+    // A program that does not know it writes superblocks without it.
+    for lost in [&[generation + 2][..], &[generation + 1, generation + 2]] {
+        let mut bytes = left.clone();
+        for generation in lost {
+            let place = (generation % 2 * PAGE) as usize;
+            let mut superblock = [0; SUPERBLOCK_BYTES];
+            superblock.copy_from_slice(&bytes[place..place + SUPERBLOCK_BYTES]);
+            let superblock = Superblock::decode(&superblock).unwrap();
+            assert_eq!(superblock.generation, *generation);
+            let without = Superblock { seed: 0, ..superblock }.encode();
+            bytes[place..place + SUPERBLOCK_BYTES].copy_from_slice(&without);
+        }
+        let found = Journal::open(Box::new(Disk::holding(bytes)), true).unwrap();
+        assert_eq!(found.kept_seed(), (lost.len() == 1).then_some([7; 8]));
+        found.keep_seed([7; 8]).unwrap();
+        assert_eq!(found.kept_seed(), Some([7; 8]));
+    }
+}
+
+#[test]
+fn wherever_the_power_goes_while_a_seed_is_kept_the_file_is_as_before_and_the_seed_right() {
+    for at in 0..4 {
+        let disk = Disk::default();
+        let (journal, _) = emptied(&disk);
+        disk.fail_at(disk.operations() + at, Fault::Dead);
+        let kept = journal.keep_seed([7; 8]).is_ok();
+        // A sync, the superblock, a sync.
+        assert_eq!(kept, at == 3);
+        for survives in [Survives::Nothing, Survives::Everything, Survives::Some(1), Survives::Some(2)] {
+            assert_eq!(found_after(&disk, survives, 1), (b"one..".to_vec(), true), "{at}, {survives:?}");
+            let found = Journal::open(Box::new(disk.after_power_cut(survives)), true).unwrap();
+            assert!(found.kept_seed().map_or(!kept, |seed| seed == [7; 8]), "{at}, {survives:?}");
+        }
+    }
+}
+
 /// Opens `bytes` after a change and says what is wrong with them.
 #[track_caller]
 fn refusal(mut bytes: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -377,7 +444,7 @@ fn a_damaged_medium_is_refused() {
     assert_eq!(refusal(bytes.clone(), |bytes| bytes.truncate(9_000)), "it is cut short");
     assert_eq!(refusal(bytes.clone(), |bytes| bytes.truncate(bytes.len() - 1)), "it is cut short");
     // Without the second superblock, the first would have its own records count, which are gone.
-    let place = Superblock { generation: 2, ring_bytes: 0, len: 0, wal_bytes: 0 }.place() as usize;
+    let place = Superblock { generation: 2, ring_bytes: 0, len: 0, wal_bytes: 0, seed: 0 }.place() as usize;
     let then = refusal(bytes, |bytes| bytes[place + 9] ^= 1);
     assert_eq!(then, "its newest superblock is damaged");
 }

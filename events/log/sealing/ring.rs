@@ -1,13 +1,13 @@
 //! The keys in use: by number to read, by subject to write, and those that are gone.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::file::{Place, SubjectHash};
 use super::{Draw, Key, KeyFile, KeysError};
 use crate::event::Kind;
-use crate::id::Seq;
+use crate::id::{ConversationId, Seq};
 use crate::log::chain::hash;
 use crate::subject::Subject;
 
@@ -176,21 +176,32 @@ impl KeyRing {
         self.destroyed.load(Ordering::Acquire)
     }
 
-    /// The first of these streams that takes no events now of one of these kinds. Others may have a stream of the same name: a
-    /// conversation may be called as a scope is.
-    pub(crate) fn held<'a>(
-        &self,
-        kinds: impl Iterator<Item = Kind>,
-        mut streams: impl Iterator<Item = &'a str>,
-    ) -> Option<&'a str> {
+    /// The stream of the first of these events, each by its kind and its stream, that is not taken now. Others may have a stream
+    /// of the same name: a conversation may be called as a scope or a stream of the server is.
+    pub(crate) fn held<'a>(&self, events: impl IntoIterator<Item = (Kind, &'a str)>) -> Option<&'a str> {
         if !self.holding.load(Ordering::Acquire) {
             return None;
         }
-        let (kinds, state) = (kinds.collect::<BTreeSet<Kind>>(), self.read());
-        let is_held = |kind: &Kind, stream| {
-            Subject::of(*kind, stream).is_some_and(|subject| state.held.contains_key(&subject))
-        };
-        streams.find(|stream| kinds.iter().any(|kind| is_held(kind, stream)))
+        let state = self.read();
+        let mut before = None;
+        for (kind, stream) in events {
+            // Neighbours are mostly of one subject.
+            if before != Some((kind, stream))
+                && Subject::of(kind, stream).is_some_and(|subject| state.held.contains_key(&subject))
+            {
+                return Some(stream);
+            }
+            before = Some((kind, stream));
+        }
+        None
+    }
+
+    /// The conversations of which the log takes no events now.
+    pub(crate) fn held_conversations(&self) -> HashSet<ConversationId> {
+        if !self.holding.load(Ordering::Acquire) {
+            return HashSet::new();
+        }
+        self.read().held.keys().filter_map(Subject::conversation).cloned().collect()
     }
 
     /// Whether one of these keys is gone; `generation` is from before they were used.

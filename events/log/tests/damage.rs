@@ -6,6 +6,8 @@ use redb::ReadableTable as _;
 
 use super::disk::Disk;
 use super::{append, batch, clock, keyed, options, records};
+use crate::log::block::{Block, ENTRY_BYTES, checksum, redact};
+use crate::log::header::Header;
 use crate::log::journal::Journal;
 use crate::log::open::{Opened, open_backend_read_only, rehearse};
 use crate::log::store::{BODIES, HEADERS};
@@ -242,4 +244,61 @@ fn a_log_that_can_be_read_and_not_written_is_told_by_a_rehearsal_that_changes_no
     }
     assert!(refused > 0);
     assert!(rehearse(Box::new(Disk::holding(whole))).is_ok());
+}
+
+/// A log of three blocks of three events. Of each, the second was taken out by the order at #10 and the third by another.
+fn of_three_blocks_with_gaps() -> Disk {
+    let disk = of_three_blocks(&["d", "e", "f"]);
+    below(&disk, |transaction| {
+        let mut headers = transaction.open_table(HEADERS).unwrap();
+        let mut bodies = transaction.open_table(BODIES).unwrap();
+        for first in [1, 4, 7] {
+            let row = headers.get(first).unwrap().unwrap().value().to_vec();
+            let mut body = bodies.get(first).unwrap().unwrap().value().to_vec();
+            let header = Header::decode(Seq(first), &row).unwrap();
+            let block = Block::open(&header, &body).unwrap();
+            let ends = [0, 1, 2].map(|index| 3 * ENTRY_BYTES + block.entry(index).body_end as usize);
+            assert!(redact(&mut body[ends[0]..ends[1]], Seq(10)));
+            assert!(redact(&mut body[ends[1]..ends[2]], Seq(11)));
+            let made = Header { body_checksum: Some(checksum(&body)), ..header }.encode();
+            headers.insert(first, made.as_slice()).unwrap();
+            bodies.insert(first, body.as_slice()).unwrap();
+        }
+    });
+    disk
+}
+
+#[test]
+fn what_is_damaged_counts_as_taken_out_and_hides_nothing_that_was() {
+    type Change = fn(&mut Vec<u8>);
+    type Table = redb::TableDefinition<'static, u64, &'static [u8]>;
+    let block: &[u64] = &[1, 2, 3, 5, 8];
+    let cases: [(Table, Change, &[u64]); 6] = [
+        (BODIES, |_| (), &[2, 5, 8]),
+        (HEADERS, |header| header[30] ^= 1, block),
+        (BODIES, |entries| entries[3] ^= 1, block),
+        (BODIES, |body| body.truncate(9), block),
+        (BODIES, |body| body[3 * ENTRY_BYTES] ^= 1, &[1, 2, 5, 8]),
+        // What is left of the mark does not say whose it is.
+        (BODIES, |body| *body.last_mut().unwrap() ^= 1, &[2, 3, 5, 8]),
+    ];
+    for (table, change, taken) in cases {
+        let disk = of_three_blocks_with_gaps();
+        below(&disk, |transaction| {
+            let mut rows = transaction.open_table(table).unwrap();
+            let mut row = rows.get(1).unwrap().unwrap().value().to_vec();
+            change(&mut row);
+            rows.insert(1, row.as_slice()).unwrap();
+        });
+        let found = open_for_reading(disk.bytes()).unwrap().taken_out(Seq(10)).unwrap();
+        assert_eq!(found.iter().map(|seq| seq.0).collect::<Vec<_>>(), taken, "{table}");
+    }
+    for table in [HEADERS, BODIES] {
+        let disk = of_three_blocks_with_gaps();
+        below(&disk, |transaction| {
+            transaction.open_table(table).unwrap().remove(1).unwrap();
+        });
+        let found = open_for_reading(disk.bytes()).unwrap().taken_out(Seq(10)).unwrap();
+        assert_eq!(found.iter().map(|seq| seq.0).collect::<Vec<_>>(), block, "without a row of {table}");
+    }
 }

@@ -5,11 +5,11 @@ use std::io;
 use redb::{ReadableTable as _, StorageBackend};
 
 use super::damage::{below, written};
-use super::disk::Disk;
+use super::disk::{Disk, Survives};
 use super::salvaging::{STORE, open_backend, open_disk, salvaged, unpackable, whole};
 use super::{append, batch, clock, options};
 use crate::log::header::Header;
-use crate::log::journal::PAGE;
+use crate::log::journal::{PAGE, RING_BYTES};
 use crate::log::open::put_origin;
 use crate::log::origin::{Dropped, Origin};
 use crate::log::pack::ChainEnd;
@@ -224,4 +224,37 @@ fn what_the_write_ahead_log_still_has_is_taken_from_there() {
     bytes[STORE..].fill(0);
     let (records, gaps) = salvaged(&open(bytes), 0, &Filter::default());
     assert_eq!((records, gaps.len()), (truth, 0));
+}
+
+#[test]
+fn a_lost_row_with_the_seed_hides_nothing_of_the_write_ahead_log_and_a_lost_seed_is_told() {
+    let disk = Disk::default();
+    let open_log = || {
+        let with = LogOptions { wal_seed: Some([9; 8]), ..options() };
+        Log::open_on(disk.clone(), with, clock()).unwrap()
+    };
+    // Too large for the write-ahead log; closed, all of it is in the store.
+    let log = open_log();
+    append(&log, batch("s", &[unpackable(0, 20_000).as_str()]));
+    log.close().unwrap();
+    let log = open_log();
+    for text in ["small", "smaller", "smallest"] {
+        append(&log, batch("s", &[text]));
+    }
+    let truth = super::records(&log.reader());
+    let mut bytes = whole(disk.after_power_cut(Survives::Nothing).bytes());
+    let ring = 2 * PAGE as usize;
+    bytes[ring..ring + RING_BYTES as usize].fill(0);
+    for page in bytes[STORE..].chunks_mut(PAGE as usize) {
+        if page.windows(8).any(|window| window == b"wal_seed") {
+            page.fill(0);
+        }
+    }
+    let reader = open(bytes.clone());
+    let (records, gaps) = salvaged(&reader, 0, &Filter::default());
+    assert_eq!((records, gaps.len(), reader.unread_records()), (truth.clone(), 0, 0));
+    bytes[..ring].fill(0);
+    let reader = open(bytes);
+    let (records, gaps) = salvaged(&reader, 0, &Filter::default());
+    assert_eq!((records.as_slice(), gaps.len(), reader.unread_records()), (&truth[..1], 0, 3));
 }

@@ -1,10 +1,11 @@
 //! A log without its oldest events: what is kept is kept as it was, and what cannot be said any more is said so.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::{append, batch, clock, keyed, options, records};
+use super::{append, batch, clock, contents, keyed, options, records};
 use crate::log::origin::{ORIGIN_FILE, SEALED_DIR};
 use crate::log::{
     CopyError, ForkOptions, Log, LogOptions, ProveError, Range, Reach, Reader, TrimError, TrimOptions,
@@ -152,6 +153,72 @@ fn what_was_dropped_is_in_no_file() {
                 assert!(!holds(b"\x022b") && !holds(b"key 2"), "{}", path.display());
             }
         }
+    }
+}
+
+/// A log with a sealed file and something in its own; both files, open, so that they can be looked at when they have no name.
+fn two_files(dir: &Path) -> [File; 2] {
+    let log = apart(dir);
+    append(&log, batch("s", &["in the sealed file"]));
+    let sealed = log.seal().unwrap();
+    append(&log, batch("s", &["in its own file"]));
+    log.close().unwrap();
+    let sealed = dir.join(SEALED_DIR).join(&sealed.origin.sealed[0].file);
+    [sealed, dir.join("events.redb")].map(|path| File::open(path).unwrap())
+}
+
+fn is_zeros(mut file: &File) -> bool {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    assert!(!bytes.is_empty());
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+#[test]
+fn the_files_that_a_log_leaves_are_overwritten_but_for_those_that_have_other_names() {
+    for is_shared in [false, true] {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = two_files(dir.path());
+        if is_shared {
+            let sealed = fs::read_dir(dir.path().join(SEALED_DIR)).unwrap().next().unwrap().unwrap().path();
+            fs::hard_link(&sealed, elsewhere.path().join("sealed")).unwrap();
+            fs::hard_link(dir.path().join("events.redb"), elsewhere.path().join("own")).unwrap();
+        }
+        detach(dir.path(), &mut |_, _| ()).unwrap();
+        assert_eq!(files.each_ref().map(is_zeros), [!is_shared; 2]);
+        assert_eq!(contents(&reader(dir.path())), ["in the sealed file", "in its own file"]);
+        assert_eq!(fs::read_dir(dir.path().join(SEALED_DIR)).unwrap().count(), 0);
+        assert!(!dir.path().join("events.redb.erased").exists());
+    }
+    // What is dropped goes in the same way.
+    let dir = tempfile::tempdir().unwrap();
+    let files = two_files(dir.path());
+    trim(dir.path(), 2).unwrap().unwrap();
+    assert_eq!(files.each_ref().map(is_zeros), [true, false], "its own file has what is kept");
+    assert_eq!(contents(&reader(dir.path())), ["in its own file"]);
+}
+
+#[test]
+fn what_a_detaching_that_was_cut_short_left_is_overwritten_by_the_next_or_by_an_opening() {
+    let again: [fn(&Path); 2] = [|dir| detach(dir, &mut |_, _| ()).unwrap(), |dir| drop(apart(dir))];
+    for again in again {
+        let dir = tempfile::tempdir().unwrap();
+        let [sealed, own] = two_files(dir.path());
+        let old = dir.path().join("events.redb.erased");
+        // As after a crash behind the rename: the old file has its second name, the other one is still there.
+        let name = fs::read_dir(dir.path().join(SEALED_DIR)).unwrap().next().unwrap().unwrap().path();
+        for (path, kept) in [(&dir.path().join("events.redb"), "own"), (&name, "part")] {
+            fs::hard_link(path, dir.path().join(kept)).unwrap();
+        }
+        detach(dir.path(), &mut |_, _| ()).unwrap();
+        fs::rename(dir.path().join("own"), &old).unwrap();
+        fs::rename(dir.path().join("part"), &name).unwrap();
+        assert!(!is_zeros(&sealed) && !is_zeros(&own));
+        again(dir.path());
+        assert!(is_zeros(&sealed) && is_zeros(&own));
+        assert!(!old.exists() && !name.exists());
+        assert_eq!(contents(&reader(dir.path())), ["in the sealed file", "in its own file"]);
     }
 }
 

@@ -1,9 +1,12 @@
 //! The write-ahead log seen from outside: nobody can tell where an event lies, and none is lost between the two places.
 
+use super::damage::below;
 use super::disk::{Disk, Fault, Survives};
 use super::{Random, append, batch, clock, content, contents, keyed, options, records, salvaging};
+use crate::log::journal::Journal;
 use crate::log::open::{FORMAT_ROW, LOG_FILE};
-use crate::log::wal::{self, Seed, WalBlock};
+use crate::log::store::META;
+use crate::log::wal::{self, SEED_ROW, Seed, WalBlock};
 use crate::log::{Batch, Filter, Log, LogOptions, Reader};
 use crate::{Record, Seq};
 
@@ -281,6 +284,23 @@ fn each_file_of_a_log_keeps_the_secret_that_it_was_given_first() {
     check(&log, 5, [0, 0, 1]);
     log.close().unwrap();
     assert_eq!(records(&with(None).reader()).len(), 5);
+}
+
+#[test]
+fn a_seed_stands_in_a_superblock_too_whoever_wrote_it_into_the_tables() {
+    let disk = Disk::default();
+    let kept = || Journal::open(Box::new(Disk::holding(disk.bytes())), false).unwrap().kept_seed();
+    open(&disk).close().unwrap();
+    assert_eq!(kept(), None);
+    below(&disk, |transaction| {
+        transaction.open_table(META).unwrap().insert(SEED_ROW, [3_u8; 8].as_slice()).unwrap();
+    });
+    let log = open(&disk);
+    assert_eq!(kept(), Some([3; 8]));
+    append(&log, event(1));
+    log.close().unwrap();
+    let log = open(&disk);
+    assert_eq!((kept(), contents(&log.reader()).len()), (Some([3; 8]), 1));
 }
 
 /// Batches of many sizes, small ones mostly, so that the records come round many times.

@@ -6,6 +6,7 @@ use caxton_events::{MemoryEvent, MemoryId, Scope, Seq, Subject, SystemEvent, Tim
 use super::{Fixture, Story};
 use crate::graph::{Graph, GraphReader, ReadError};
 use crate::projection::Projection;
+use crate::text::index::HEADERS_SEEN;
 use crate::text::{KeywordQuery, TextHit, TextHitKind};
 
 fn ask(reader: &GraphReader, text: &str) -> Vec<TextHit> {
@@ -382,4 +383,28 @@ fn texts_are_read_again_where_the_graph_began_anew() {
     assert_eq!(reads, 2);
     let reader = fixture.graph.reader();
     assert_eq!(rows(&ask(&reader, "tea")), [note], "once, and not twice");
+}
+
+#[test]
+fn an_entity_of_the_past_is_looked_up_once_however_many_of_its_texts_match() {
+    let mut story = Story::default();
+    let (loom, mill) =
+        (story.entity("global", "loom", "machine"), story.entity("agent:ada", "mill", "machine"));
+    let mut notes: Vec<(MemoryId, MemoryId)> =
+        (0..9).map(|number| (story.note(loom, &format!("weaves cloth {number}")), loom)).collect();
+    notes.push((story.note(mill, "weaves nothing"), mill));
+    let before = Seq(story.records.len() as u64);
+    for number in 0..50 {
+        story.rename(loom, &format!("loom {number}"));
+    }
+    let reader = Fixture::told(&story, 100).graph.reader();
+    ask(&reader, "loads the words");
+    let seen = HEADERS_SEEN.get();
+    let hits = ask(&reader.as_of(before), "weaves");
+    let seen = HEADERS_SEEN.get() - seen;
+    let mut found: Vec<_> = hits.iter().map(|hit| (hit.row, hit.entity)).collect();
+    found.sort_unstable();
+    notes.sort_unstable();
+    assert_eq!(found, notes, "each is of the entity of its scope");
+    assert_eq!(seen, 51 + 1, "all headers that one had, and the only one of the other");
 }

@@ -11,12 +11,13 @@ use caxton_events::{Scope, Subject, Timestamp};
 use super::{
     Ask, Hashing, House, ask, entity, observation, observation_removed, observation_updated, vector_of,
 };
-use crate::embedding::Embedder as _;
 use crate::embedding::store::VectorStore;
+use crate::embedding::{Embedder as _, ModelIdentity, Precision};
 use crate::graph::{Graph, SqliteOptions};
 use crate::projection::Projection;
 use crate::vector::builder::wants_work;
 use crate::vector::shared::IndexFailure;
+use crate::vector::state::load_index;
 use crate::vector::{VectorOptions, VectorReader};
 
 const ROWS: u64 = 10_000;
@@ -186,6 +187,41 @@ fn a_saved_index_is_used_after_a_restart_and_a_damaged_one_is_built_anew() {
     assert_eq!(indexed(&house.reader()), 2_000);
     house.vectors().save().unwrap();
     assert!(file.exists());
+}
+
+#[test]
+fn an_index_is_read_only_with_the_model_that_it_was_built_with() {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..1_000));
+    house.vectors().finish_indexes();
+    house.vectors().save().unwrap();
+    let (dir, settings) = (house.path().join("vectors"), house.options.index_settings());
+    let view = house.vectors().shared.cell(&Scope::Global).unwrap().view();
+    let is_read = |model: &ModelIdentity| {
+        let read = load_index(&dir, &model.vectors_key(), &Scope::Global, &view.slab, settings);
+        read.unwrap().is_some()
+    };
+    let model = house.model.identity.clone();
+    assert!(is_read(&model));
+    assert!(
+        !is_read(&ModelIdentity { precision: Precision::Int8, ..model }),
+        "of the same rows, in the same order"
+    );
+}
+
+#[test]
+fn the_files_of_indexes_go_with_a_reset() {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..1_000));
+    house.vectors().finish_indexes();
+    house.vectors().save().unwrap();
+    let file = index_file(&house).unwrap();
+    // A second name keeps the bytes, so that they can be looked at afterwards.
+    let kept = house.path().join("kept");
+    fs::hard_link(&file, &kept).unwrap();
+    house.vectors().reset().unwrap();
+    assert!(!file.exists());
+    assert!(fs::read(&kept).unwrap().iter().all(|byte| *byte == 0), "nothing of it is left");
 }
 
 #[test]

@@ -134,7 +134,8 @@ impl Journal {
         Ok(())
     }
 
-    fn is_doubtful(&self, key: &Key) -> bool {
+    /// Whether it is not known if something was recorded of the message's turn.
+    pub(super) fn is_doubtful(&self, key: &Key) -> bool {
         self.unfinished().doubtful.contains(key)
     }
 }
@@ -166,7 +167,10 @@ impl TurnLog for std::sync::Arc<Journal> {
                     Err(not_recorded(TooLarge { bytes }.into()))
                 }
                 Err(error) => {
-                    if let TalkError::Log(_) = error {
+                    // Of what is refused because it is being erased nothing was written.
+                    if let TalkError::Log(source) = &error
+                        && !matches!(source, AppendError::BeingErased { .. })
+                    {
                         let unknown = events.iter().filter_map(|event| {
                             if let TurnEvent::Started { agent, message, .. } = event {
                                 return Some((agent.clone(), *message));

@@ -455,6 +455,19 @@ async fn a_log_that_fails_delays_turns_and_loses_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_of_a_conversation_that_is_being_erased_is_not_tried_again_each_second() {
+    let stage = Stage::new(vec![Line::Text("x")]);
+    stage.log.erasing.store(true, std::sync::atomic::Ordering::SeqCst);
+    let started = Instant::now();
+    let show = Show::new(stage, vec![spec("ada")], settings(), vec![told(1, "one")]);
+    sleep(Duration::from_millis(500)).await;
+    show.stage.log.erasing.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(show.letters.done(1).await, [1]);
+    assert_eq!(started.elapsed().as_secs(), ERASURE_WAIT.as_secs());
+    assert!(!show.stage.log.words().contains(&"agent.circuit_changed"), "the agent is not to blame");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_agent_takes_nothing_more_and_its_messages_go_back() {
     let stage = Stage::new(vec![Line::After(Duration::from_secs(1), "x")]);
     let before = vec![told(1, "one"), told(2, "one"), told(3, "one")];

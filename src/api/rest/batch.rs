@@ -319,8 +319,11 @@ pub(super) fn failed(
     status: StatusCode,
 ) -> Map<String, Value> {
     // What a line of its own would be answered with.
-    let unreadable = ["MALFORMED_JSON", "INVALID_UTF8"].contains(&complaint.code);
-    let status = if unreadable { StatusCode::BAD_REQUEST } else { status };
+    let status = match complaint.code {
+        "MALFORMED_JSON" | "INVALID_UTF8" => StatusCode::BAD_REQUEST,
+        "BODY_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => status,
+    };
     item.insert("status".to_owned(), json!("failed"));
     item.insert("http_status".to_owned(), json!(status.as_u16()));
     item.insert("code".to_owned(), json!(complaint.code));

@@ -29,6 +29,10 @@ const MEMORY_READ_QUERY: &[&str] = &["min_seq", "as_of"];
 /// Parameters of every other read.
 pub(super) const READ_QUERY: &[&str] = &["min_seq"];
 
+/// What to do about a body where only parameters and headers say whose memory it is.
+pub(super) const IDENTITY_BESIDE: &str =
+    "leave it out; agent_id, workspace and memory_scope are parameters or headers of this request";
+
 /// A request whose body is here.
 pub(super) struct Call {
     parts: Parts,

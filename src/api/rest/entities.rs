@@ -120,7 +120,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
     let page = Page::take(&api, &call, &mut query);
     let mut filter = EntityFilter {
         scopes: context.scopes.clone(),
-        entity_types: query.texts("entity_types"),
+        entity_types: query.types("entity_types"),
         name_prefix: query.text("name_prefix"),
         valid_at: query.time("valid_at"),
         after: None,

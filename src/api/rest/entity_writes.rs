@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::call::{Call, WriteContext};
+use super::call::{Call, IDENTITY_BESIDE, WriteContext};
 use super::caller::{CALLER, ScopeKind};
 use super::fields::Fields;
 use super::ids::Row;
@@ -398,6 +398,7 @@ fn not_changed(error: SubmitError, call: &Call, in_header: Option<ExpectedVersio
 
 /// `DELETE /memory/entities/{id or name}`: takes it out of the present with its observations and relations.
 pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body(IDENTITY_BESIDE)?;
     let mut query = call.query(WriteContext::QUERY)?;
     let context = WriteContext::take(&api, &call, &mut query, None);
     let expected_version = expected_version(call.headers(), &mut query);
@@ -416,11 +417,12 @@ pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Respons
 
 /// `DELETE /memory/{agent_id}?confirm=true`: takes a whole scope out of the present.
 pub(super) async fn clear(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body(IDENTITY_BESIDE)?;
     let own: &[&str] = &["entity_types", "confirm"];
     let mut query = call.query(&[WriteContext::QUERY[0], WriteContext::QUERY[1], own])?;
     let mut path = Fields::object(json!({"agent_id": call.path("agent_id")}), String::new(), &[CALLER]);
     let context = WriteContext::take(&api, &call, &mut query, Some(&mut path));
-    let entity_types = query.texts("entity_types");
+    let entity_types = query.types("entity_types");
     let confirmed = query.flag("confirm") == Some(true);
     query.absorb(path);
     query.finish()?;

@@ -16,6 +16,9 @@ use super::problem::{Complaint, Problem, nearest, shortened};
 /// More complaints than this help nobody.
 const COMPLAINTS_MAX: usize = 20;
 
+/// Types that one request names at the most: each is compared with every row that is looked at.
+const TYPES_MAX: usize = 100;
+
 /// What clients call some choices elsewhere, with the word for it here: by its letters another one may be nearer, as
 /// `oldest` is to `latest`.
 const MEANT: &[(&str, &str)] = &[
@@ -401,6 +404,22 @@ impl Fields {
                 Vec::new()
             }
         }
+    }
+
+    /// Names of types, as [`texts`](Self::texts) reads them, at most [`TYPES_MAX`].
+    pub(super) fn types(&mut self, name: &str) -> Vec<String> {
+        let count = match self.values.get(name) {
+            Some(Value::Array(items)) => items.len(),
+            Some(Value::String(text)) if self.texts => text.split(',').count(),
+            _ => 0,
+        };
+        if count > TYPES_MAX {
+            self.values.remove(name);
+            let message = format!("has {count} items, the limit is {TYPES_MAX}");
+            self.complain(name, None, &message, "name fewer, and send several requests");
+            return Vec::new();
+        }
+        self.texts(name)
     }
 
     /// A list with at most `items_max` items; a missing one is a complaint when `required`.

@@ -10,7 +10,7 @@ use caxton_projections::view::{View, Wait};
 use serde_json::json;
 
 use super::Api;
-use super::call::{Call, ReadContext, WriteContext};
+use super::call::{Call, IDENTITY_BESIDE, ReadContext, WriteContext};
 use super::caller::CALLER;
 use super::contents::Room;
 use super::entities::{Page, must_be_true, observations};
@@ -120,6 +120,7 @@ pub(super) async fn patch(State(api): State<Api>, call: Call) -> Result<Response
 
 /// `DELETE /memory/observations/{id}`: takes it out of the present.
 pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body(IDENTITY_BESIDE)?;
     let mut query = call.query(WriteContext::QUERY)?;
     let context = WriteContext::take(&api, &call, &mut query, None);
     query.finish()?;

@@ -201,6 +201,7 @@ pub(super) const GRAPH_DAMAGED: &str = "GRAPH_DAMAGED";
 pub(super) fn graph_failed(error: &ReadError) -> Problem {
     match error {
         ReadError::Exhausted { .. } => overloaded("all read connections are busy"),
+        ReadError::Forgotten { .. } => overloaded("the words of the memory are unloaded again and again"),
         ReadError::TooLarge { field, value, max } => {
             let detail = format!("{field} is {value}, the limit is {max}");
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", detail)

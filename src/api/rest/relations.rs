@@ -9,7 +9,7 @@ use caxton_projections::view::{View, Wait};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::call::{Call, ReadContext, WriteContext};
+use super::call::{Call, IDENTITY_BESIDE, ReadContext, WriteContext};
 use super::caller::{CALLER, from_upwards};
 use super::contents::of_relation;
 use super::entities::Page;
@@ -157,7 +157,7 @@ pub(super) async fn list(State(api): State<Api>, call: Call) -> Result<Response,
         direction: direction.unwrap_or_default(),
         filter: RelationFilter {
             scopes: context.scopes.clone(),
-            relation_types: query.texts("relation_types"),
+            relation_types: query.types("relation_types"),
             min_strength: query.number("min_strength", 0.0..=1.0).unwrap_or(0.0),
             valid_at: query.time("valid_at"),
             valid_between: None,
@@ -238,6 +238,7 @@ pub(super) async fn patch(State(api): State<Api>, call: Call) -> Result<Response
 
 /// `DELETE /memory/relations/{id}`: takes it out of the present.
 pub(super) async fn delete(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body(IDENTITY_BESIDE)?;
     let mut query = call.query(WriteContext::QUERY)?;
     let context = WriteContext::take(&api, &call, &mut query, None);
     query.finish()?;

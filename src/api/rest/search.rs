@@ -107,7 +107,7 @@ fn asked(defaults: &SearchDefaults, context: ReadContext, fields: &mut Fields) -
         mode,
         fusion,
         scopes: context.scopes.clone(),
-        entity_types: fields.texts("entity_types"),
+        entity_types: fields.types("entity_types"),
         owner: fields.parsed("owner"),
         valid_at,
         valid_between,

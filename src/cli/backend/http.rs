@@ -1,6 +1,6 @@
 //! A running server, over HTTP.
 
-use std::io::{Cursor, Read as _};
+use std::io::Cursor;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -87,10 +87,12 @@ impl Http {
         told.map(str::to_owned).or_else(|| self.log_of_head()).map_or(Found::Stranger, Found::Log)
     }
 
-    /// The log that the server names with its head.
+    /// The log that the server names with its head. It is asked without a key: nobody knows yet who it is.
     fn log_of_head(&self) -> Option<String> {
-        let answer = self.send(Request::get("/api/v1/log/head")).ok()?;
-        let head: Value = serde_json::from_reader(answer.body.take(HEAD_BYTES_MAX)).ok()?;
+        let ask = self.agent.get(format!("{}/api/v1/log/head", self.base));
+        let mut answer = ask.config().timeout_global(Some(PROBE_TIMEOUT)).build().call().ok()?;
+        let body = answer.body_mut().with_config().limit(HEAD_BYTES_MAX).reader();
+        let head: Value = serde_json::from_reader(body).ok()?;
         let id = head.get("public_key")?.as_str()?.strip_prefix(LOG_NAME)?.get(..32)?;
         Some(id.to_owned())
     }
@@ -174,7 +176,9 @@ mod tests {
                 });
                 let mut body = vec![0_u8; length.unwrap_or(0)];
                 stream.read_exact(&mut body).unwrap();
-                asked.push(head.split(' ').nth(1).unwrap().to_owned());
+                let path = head.split(' ').nth(1).unwrap();
+                let keyed = head.to_ascii_lowercase().contains("\r\nauthorization:");
+                asked.push(if keyed { format!("{path} with a key") } else { path.to_owned() });
                 stream.write_all(answer.as_bytes()).unwrap();
             }
             asked
@@ -185,7 +189,8 @@ mod tests {
     /// Who is found where these answers are given, and to which paths.
     fn found(answers: Vec<String>) -> (Found, Vec<String>) {
         let (url, serving) = serve(answers);
-        let found = Http::new(&url, None).unwrap().who_answers();
+        // Whoever it is gets no key before that is known.
+        let found = Http::new(&url, Some("secret".to_owned())).unwrap().who_answers();
         (found, serving.join().unwrap())
     }
 

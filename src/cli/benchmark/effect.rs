@@ -43,8 +43,11 @@ struct Key {
 
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = |value: &serde_json::Value| {
+            if value.is_null() { "unset".to_owned() } else { value.to_string() }
+        };
         for Key { name, is, set } in &self.keys {
-            writeln!(f, "{name}: {set} instead of {is}")?;
+            writeln!(f, "{name}: {} instead of {}", told(set), told(is))?;
         }
         writeln!(f, "{} runs of `benchmark {}` each, in turns", self.rounds, self.benchmark)?;
         if !self.left_out.is_empty() {

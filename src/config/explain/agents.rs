@@ -15,7 +15,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "agents.hot_reload_timeout",
-        "A changed file that is not judged and in use by then is given up; the old version goes on.",
+        "A check of a changed file that took longer is thrown away: the old version goes on, and the file is judged again when it \
+         changes.",
         "caxton_agent_reload_duration_seconds; `caxton agents list`",
     ),
     entry(
@@ -25,7 +26,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "agents.tool_call_timeout",
-        "No call of a tool takes longer, whatever the agent's file allows; then the call fails.",
+        "Limits of a tool call's time are cut to this, whoever set them, and never made longer; the usual one is \
+         agents.default_limits.tool_call_timeout.",
         "caxton_agent_tool_calls_total{outcome=\"timeout\"}",
     ),
     entry(
@@ -51,7 +53,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "agents.memory_scope",
-        "An agent whose file names no scope remembers for itself, its workspace or everybody.",
+        "An agent whose file names no scope remembers for itself, its workspace or everybody, and so does a request that names none.",
         "memory_scope in GET /api/v1/config-agents/NAME",
     ),
     entry(
@@ -101,8 +103,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "conversation_processing.memory_batch_search",
-        "Memory is searched once for all conversations of a batch, else once for each.",
-        "caxton_memory_search_latency_seconds",
+        "The searches of a batch run at the same time, so that their questions share passes of the model; else each conversation \
+         searches for itself.",
+        "caxton_embedding_texts_total by the count of caxton_embedding_generation_duration_seconds: texts of a pass",
     ),
     entry(
         "conversation_processing.embedding_batch_size",
@@ -116,7 +119,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "conversation_processing.context_cache_ttl",
-        "What memory gave to a question is used again for so long.",
+        "What memory gave to a question is used again for so long, while nothing in memory changes; an agent's file may say otherwise.",
         "caxton_memory_search_latency_seconds: fewer searches",
     ),
     entry(

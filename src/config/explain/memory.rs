@@ -244,7 +244,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "memory_writes.max_pending_writes",
-        "When so many writes wait for the memory writer, further ones get 503 at once.",
+        "When so many requests that write wait for the memory writer, a batch as one, further ones get 503 at once.",
         "caxton_memory_pending_writes",
     ),
     entry(

@@ -142,12 +142,12 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "api_optimization.default_page_size",
-        "A list without limit= gives so many rows.",
+        "A list without limit= gives so many rows; /events, /inbox and searches have defaults of their own.",
         "the rows and next_cursor of GET /api/v1/memory/entities",
     ),
     entry(
         "api_optimization.max_page_size",
-        "A list with a larger limit= gets 422.",
+        "A list with a larger limit= gets 422; /events, /inbox and searches have bounds of their own.",
         "GET /api/v1/memory/entities?limit=1000000",
     ),
     entry(

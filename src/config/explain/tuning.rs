@@ -51,13 +51,14 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "advanced_memory_tuning.vector_similarity.precision_threshold",
-        "Hits by meaning whose scores differ by less are taken as equal and ordered by their id.",
+        "With mode=semantic, cosines are compared in fixed steps of this size; hits in one step are ordered by their id.",
         "the order of hits of GET /api/v1/memory/search?mode=semantic",
     ),
     entry(
         "advanced_memory_tuning.vector_similarity.early_termination",
-        "Large scopes are searched through the approximate index; without it every vector is compared.",
-        "caxton_memory_search_latency_seconds with more than a million vectors; `caxton memory compare-search`",
+        "Scopes of 20,000 vectors and more are searched by sketches, very large ones through the approximate index; false compares \
+         every vector.",
+        "caxton_memory_search_latency_seconds with 20,000 vectors and more; `caxton memory compare-search`",
     ),
     entry(
         "advanced_memory_tuning.vector_similarity.scan_threads",
@@ -103,7 +104,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     entry(
         "runtime.cpu_optimization.tokio_worker_threads",
-        "The asynchronous runtime has so many threads in all, whatever http_server.worker_threads says.",
+        "The asynchronous runtime that handles requests has so many threads, whatever http_server.worker_threads says; agents have \
+         agent_worker_threads beside it.",
         "the threads called caxton-http, as in `ps -T -p PID`",
     ),
 ];

@@ -1,13 +1,15 @@
 //! Conversations that are erased while the router takes messages to them.
 
-use caxton_events::{MemoryId, Seq, Subject};
+use caxton_events::{Clock as _, Kind, MemoryId, Seq, Subject, Timestamp};
 use caxton_projections::driver::catch_up_to;
 use caxton_projections::projection::Projection as _;
 use caxton_projections::talk::TalkStore;
 use crossbeam_channel::bounded;
 
 use super::super::erase::{Order, hold, record_order};
-use super::{Desk, RefusalCode, code, erased, message, name, open, outcome, send, told, upkeep};
+use super::{
+    Desk, Outgoing, RefusalCode, SystemClock, code, erased, message, name, open, outcome, send, told, upkeep,
+};
 
 impl Desk {
     /// Orders to erase a conversation and takes it out of the log.
@@ -111,4 +113,51 @@ fn what_was_recorded_before_an_order_and_is_not_folded_yet_does_not_come_back_be
     let state = desk.talk.read();
     let inbox = state.conversations.inbox(&name("bob")).unwrap();
     assert!(inbox.is_open(sent_y.seq) && !inbox.is_open(sent_z.seq));
+}
+
+#[test]
+fn a_conversation_that_is_called_as_a_stream_of_the_server_is_keeps_nothing_out_of_that() {
+    let mut desk = Desk::new();
+    let (opening, mut opened) = upkeep(open("agents"));
+    desk.router.decide(vec![opening]);
+    desk.fold_all();
+    told(&mut opened).unwrap();
+    desk.held(&["agents"], |desk| {
+        // Both become known, which is recorded among the agents.
+        let (in_y, mut to_y) = send(message("eve", "bob", Some("y")));
+        desk.router.decide(vec![in_y]);
+        desk.fold_all();
+        outcome(&mut to_y).unwrap();
+        let (in_held, mut to_held) = send(message("joe", "bob", Some("agents")));
+        desk.router.decide(vec![in_held]);
+        desk.fold_all();
+        assert_eq!(erased(outcome(&mut to_held)), "agents");
+    });
+    assert!(desk.is_known("eve"));
+    assert_eq!((desk.said("agents"), desk.said("y")), (Some(0), Some(1)));
+}
+
+#[test]
+fn what_time_brings_about_in_a_conversation_that_is_held_is_handed_over_when_it_is_let_go() {
+    const KINDS: [Kind; 3] = [Kind::ReplyOverdue, Kind::MessageExpired, Kind::ConversationClosed];
+    let mut desk = Desk::new();
+    let now = SystemClock.now().unix_micros();
+    let in_seconds = |seconds: u64| Timestamp::from_unix_micros(now + seconds * 1_000_000);
+    let soon = Some(in_seconds(3_600));
+    let (request, mut sent) =
+        send(Outgoing { reply_by: soon, expires_at: soon, ..message("ada", "bob", Some("x")) });
+    desk.router.decide(vec![request]);
+    desk.fold_all();
+    outcome(&mut sent).unwrap();
+    desk.held(&["x", "y"], |desk| {
+        for seconds in [7_200, 7_300] {
+            desk.router.look_at_deadlines(in_seconds(seconds));
+            assert!(desk.fold.groups.is_empty(), "the log would refuse it each time");
+        }
+    });
+    desk.router.look_at_deadlines(in_seconds(7_400));
+    desk.fold_all();
+    let recorded = desk.recorded(&KINDS);
+    // Both are closed, and of the message the answer is late and it has expired.
+    assert!(recorded.len() == 4 && recorded.values().all(|count| *count == 1), "{recorded:?}");
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use caxton_events::log::{Batch, Log, LogOptions};
+use caxton_events::log::{Batch, Log, LogOptions, Reader};
 use caxton_events::memory::Validity;
 use caxton_events::{Draft, Event, MemoryEvent, MemoryId, Seq, Subject, SystemEvent};
 use caxton_projections::driver::catch_up;
 use caxton_projections::embedding::{EmbedError, Embedder, VectorStore};
 use caxton_projections::graph::{Graph, SqliteOptions};
 use caxton_projections::projection::Projection as _;
-use caxton_projections::vector::{VectorOptions, Vectors, stored};
+use caxton_projections::vector::{StateError, VectorOptions, Vectors, stored};
 use caxton_projections::view::{Part, Positions};
 use crossbeam_channel::never;
 use tempfile::TempDir;
@@ -201,6 +201,30 @@ fn at_the_end_vectors_are_saved_unless_they_are() {
         desk.fold.run();
         assert_eq!(inode() != before, moved);
         assert_eq!(stored(&vectors).unwrap().unwrap().checkpoint, head);
+    }
+}
+
+#[test]
+fn saved_vectors_are_good_only_where_the_log_has_the_records_they_are_of() {
+    let mut desk = Desk::new();
+    desk.create("global", "lost");
+    desk.fold.fold_next().unwrap();
+    let (dir, log, model) = (desk.dir.path().join("vectors"), desk.log.reader(), Arc::clone(&desk.model));
+    let store = desk.fold.vectors.store();
+    let checked = |log: &Reader| opened(&dir, store.clone(), &model).check_log(log);
+    desk.fold.save();
+    assert!(matches!(checked(&log), Err(StateError::NoLog)), "as an older program saved them");
+    desk.fold.vectors.follow(&log);
+    desk.fold.save();
+    assert!(checked(&log).is_ok());
+    desk.append("system", SystemEvent::ServerStopped.into());
+    assert!(checked(&log).is_ok(), "it has grown");
+    let mut other = Desk::new();
+    assert!(checked(&other.log.reader()).is_ok(), "that it is shorter is seen by its end");
+    for name in ["other", "more"] {
+        other.create("global", name);
+        let refused = checked(&other.log.reader());
+        assert!(matches!(refused, Err(StateError::OtherLog { checkpoint: Seq(1) })), "{refused:?}");
     }
 }
 

@@ -1,12 +1,15 @@
 //! A log that is written anew: who reads it meanwhile, and what a crash leaves of the file that it was in.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use super::{
     LONG, append, batch, check_nowhere, clock, contents, contents_of, does_not_sync, erase, options, records,
     subject,
 };
+use crate::log::rewrite::SyncFolder;
 use crate::log::tests::disk::{Disk, Fault};
 use crate::log::tests::until_merged;
 use crate::log::{Filter, Log, LogOptions, RewriteError};
@@ -83,6 +86,61 @@ fn what_a_crash_leaves_of_the_old_file_is_zeros_after_the_next_opening() {
         append(&log, batch("agent:bob", &["of bob since"]));
         log.close().unwrap();
     }
+}
+
+/// A file, and its length when the log's new file had got its name.
+static WATCHED: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
+
+fn note(_: &fs::File) -> io::Result<()> {
+    if let Some((path, bytes)) = &mut *WATCHED.lock().unwrap() {
+        *bytes = fs::metadata(path)?.len();
+    }
+    Ok(())
+}
+
+#[test]
+fn no_byte_of_the_old_file_is_cut_off_before_it_is_overwritten() {
+    let ends: [SyncFolder; 2] = [
+        |folder| note(folder).and_then(|()| folder.sync_all()),
+        |folder| note(folder).and_then(|()| does_not_sync(folder)),
+    ];
+    for (end, written) in ends.into_iter().zip([Some(80), None]) {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (log, ada, order) = ordered(dir.path(), options());
+        let kept = elsewhere.path().join("kept");
+        fs::hard_link(dir.path().join("events.redb"), &kept).unwrap();
+        *WATCHED.lock().unwrap() = Some((kept.clone(), 0));
+        assert_eq!(log.redact_with(&ada, order, end).ok(), written);
+        drop(log);
+        open(dir.path()).close().unwrap();
+        let (left, watched) = (fs::read(&kept).unwrap(), WATCHED.lock().unwrap().take());
+        assert_eq!(watched, Some((kept, left.len() as u64)));
+        assert!(left.iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn a_log_that_is_written_anew_does_not_vouch_for_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let unmerged = || LogOptions { merge_blocks: false, wal_group_bytes_max: 0, ..options() };
+    let log = Log::open(dir.path(), unmerged(), clock()).unwrap();
+    append(&log, batch("agent:bob", &["of bob, damaged"]));
+    append(&log, batch("agent:ada", &["of ada"]));
+    log.close().unwrap();
+    let file = dir.path().join("events.redb");
+    let mut bytes = fs::read(&file).unwrap();
+    while let Some(at) = bytes.windows(15).position(|window| window == b"of bob, damaged") {
+        bytes[at] ^= 1;
+    }
+    fs::write(&file, bytes).unwrap();
+    let log = Log::open(dir.path(), unmerged(), clock()).unwrap();
+    let ada = [subject("agent:ada")];
+    let order = erase(&log, &ada);
+    assert_eq!(log.redact(&ada, order).unwrap(), 1);
+    let first = log.reader().scan(Seq::FIRST, &Filter::default()).next().unwrap();
+    assert!(first.unwrap_err().to_string().contains("an event does not match its hash (#1)"));
+    // Nobody can tell whether it was taken out.
+    assert_eq!(log.reader().taken_out(order).unwrap(), [Seq(1), Seq(2)]);
 }
 
 #[test]

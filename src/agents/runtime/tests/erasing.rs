@@ -1,5 +1,6 @@
 //! What is erased while it waits for an agent.
 
+use std::fs;
 use std::sync::Arc;
 
 use caxton_events::conversation::{Content, Performative};
@@ -78,5 +79,26 @@ fn what_was_erased_while_it_waited_is_given_to_nobody_and_kept_nowhere() {
     assert!(mail.is_done(&ada, sent[0].seq), "no attempt is made any more");
     assert!(!mail.is_done(&ada, sent[2].seq));
     assert_eq!(take(9), [sent[2].seq]);
+    engine.stop();
+}
+
+#[test]
+fn of_a_turn_that_is_refused_because_it_is_being_erased_it_is_known_that_nothing_was_recorded() {
+    let dir = TempDir::new().unwrap();
+    let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| ()).unwrap();
+    let ada = name("ada");
+    let register = Upkeep::RegisterAgent { agent: ada.clone(), workspace: "lab".parse().unwrap() };
+    engine.upkeep_blocking(&ada, register).unwrap();
+    let (to, content) = (To::Agents(vec![ada.clone()]), Content::Text("hi".to_owned()));
+    let sent = engine.send_blocking(Outgoing::new(name("bob"), Performative::Request, to, content)).unwrap();
+    // A folder where the new log is to be written: the conversation is held until the next erasure.
+    fs::create_dir(dir.path().join("events.redb.rewrite")).unwrap();
+    let asked = Asked::Conversation(sent.conversation.clone());
+    assert!(engine.erase(&asked, None, (None, "test".to_owned())).is_err());
+    let journal = Arc::new(Journal::new(engine.clone()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let refused = runtime.block_on(journal.record(vec![started(&sent)])).unwrap_err();
+    assert!(refused.is_being_erased() && !refused.is_for_good(), "{refused:?}");
+    assert!(!journal.is_doubtful(&(ada, sent.seq)));
     engine.stop();
 }

@@ -233,6 +233,7 @@ async fn replace(State(api): State<Api>, call: Call) -> Result<Response, Problem
 
 /// `DELETE /config-agents/{id}`.
 async fn remove(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body("leave it out; force is a parameter of this request")?;
     let mut query = call.query(&[&["force"]])?;
     let force = query.flag("force").unwrap_or(false);
     query.finish()?;
@@ -242,6 +243,7 @@ async fn remove(State(api): State<Api>, call: Call) -> Result<Response, Problem>
 
 /// `POST /config-agents/{id}/restart`.
 async fn restart(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body("leave it out")?;
     call.query(&[])?.finish()?;
     let directory = directory(&api)?;
     let agent = directory.restart(named(&call)?).await.map_err(not_granted)?;
@@ -273,6 +275,7 @@ async fn roll_back(State(api): State<Api>, call: Call) -> Result<Response, Probl
 
 /// `POST /config-agents/reload`: looks through the directory now.
 async fn reload(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.no_body("leave it out")?;
     call.query(&[])?.finish()?;
     let roster = directory(&api)?.reload().await.map_err(not_granted)?;
     let agents: Vec<Value> = roster.agents.values().map(|agent| summary(agent)).collect();

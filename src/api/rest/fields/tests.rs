@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{COMPLAINTS_MAX, Fields};
+use super::{COMPLAINTS_MAX, Fields, TYPES_MAX};
 
 /// The first complaint of `read` on the query string, as "field: message; remedy".
 #[track_caller]
@@ -98,6 +98,16 @@ fn of_many_unknown_names_and_wrong_items_only_so_many_are_looked_at_as_are_told_
     fields = Fields::object(json!({ "q": items }), String::new(), known);
     assert_eq!(fields.texts("q").len(), 9_999);
     assert_eq!(fields.complaints.len(), 1);
+
+    // Types are counted before one is looked at.
+    for (given, read, refused) in
+        [(TYPES_MAX, TYPES_MAX, None), (TYPES_MAX + 1, 0, Some("has 101 items, the limit is 100"))]
+    {
+        let mut fields = Fields::object(json!({ "q": vec!["Tool"; given] }), String::new(), known);
+        assert_eq!(fields.types("q").len(), read);
+        let complaint = fields.into_complaint().map(|complaint| complaint.message);
+        assert_eq!(complaint.as_deref(), refused);
+    }
 
     let mut items = vec![json!(1); COMPLAINTS_MAX];
     items.extend(vec![json!("good"); 10_000]);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::CACHE_CONTROL;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -29,6 +29,8 @@ use super::refusals::GRAPH_DAMAGED;
 const IMPORT: &str = "/api/v1/memory/import";
 /// May take long too: a file of the whole graph is made before the first byte of the answer.
 const EXPORT_TABLES: &str = "/api/v1/memory/export/tables";
+/// May take long too, and its answer is the only one with the receipt: the log may be written anew before it.
+const ERASE: &str = "/api/v1/erase";
 /// May take long as well: the model reads up to thousands of texts.
 const EMBEDDINGS: [&str; 2] = ["/v1/embeddings", "/api/v1/embeddings"];
 
@@ -106,19 +108,27 @@ async fn granted(api: &Api, request: Request) -> Result<Request, Problem> {
 
 async fn answered(api: &Api, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let takes_long = [IMPORT, EXPORT_TABLES].contains(&path) || EMBEDDINGS.contains(&path);
+    let takes_long = [IMPORT, EXPORT_TABLES, ERASE].contains(&path) || EMBEDDINGS.contains(&path);
     let limit = if takes_long { api.options.answer_timeout() } else { api.options.request_timeout };
-    let changes = !request.method().is_safe();
+    let remedy = after_time(request.method(), path);
     if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
         return response;
     }
-    let remedy = if changes {
-        "the write may have been recorded: repeat it with the same Idempotency-Key, or read first"
-    } else {
-        "try again, ask for less, or raise http_server.request_timeout"
-    };
     let detail = format!("no answer within {limit:?}");
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "TIMEOUT", detail).remedy(remedy).into_response()
+}
+
+/// What to do about a request whose time is over: a write may have been recorded, and how it is told from another one differs.
+fn after_time(method: &Method, path: &str) -> &'static str {
+    if method.is_safe() {
+        "try again, ask for less, or raise http_server.request_timeout"
+    } else if path.starts_with("/api/v1/memory/") {
+        "the write may have been recorded: repeat it with the same Idempotency-Key, or read first"
+    } else if path.starts_with("/api/v1/messages") {
+        "the message may have been recorded: repeat it with the same message_id, or read first; one without a message_id would be sent again"
+    } else {
+        "it may have been done: read first, and repeat it only if it was not"
+    }
 }
 
 /// Tells the engine of a graph that a write or another request found damaged: what a read finds, it tells itself.
@@ -151,12 +161,14 @@ mod tests {
     use std::convert::Infallible;
     use std::time::Duration;
 
+    use axum::Router;
     use axum::body::Body;
     use axum::http::Request;
+    use axum::routing::post;
     use futures::stream;
     use tower::ServiceExt as _;
 
-    use super::{Api, IMPORT};
+    use super::{Api, ERASE, IMPORT, Method, after_time, answered};
     use crate::api::rest::{RestOptions, routes};
     use crate::engine::{Engine, EngineOptions};
 
@@ -186,5 +198,41 @@ mod tests {
             assert_eq!(response.status().as_u16(), status, "{path}");
         }
         engine.stop();
+    }
+
+    #[test]
+    fn an_erasure_has_time_until_its_receipt_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&EngineOptions::new(dir.path()), &mut |_| {}).unwrap();
+        let api = Api::new(engine.clone(), RestOptions::default(), false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = runtime.unwrap();
+        let slow = || async { tokio::time::sleep(Duration::from_mins(1)).await };
+        let timed = move |request, next| {
+            let api = api.clone();
+            async move { answered(&api, request, next).await }
+        };
+        let routes = Router::new()
+            .route(ERASE, post(slow))
+            .route("/api/v1/memory/undo", post(slow))
+            .layer(axum::middleware::from_fn(timed));
+        for (path, status) in [(ERASE, 200), ("/api/v1/memory/undo", 504)] {
+            let request = Request::builder().method("POST").uri(path).body(Body::empty()).unwrap();
+            let response = runtime.block_on(routes.clone().oneshot(request)).unwrap();
+            assert_eq!(response.status().as_u16(), status, "{path}");
+        }
+        engine.stop();
+    }
+
+    #[test]
+    fn what_to_do_when_time_is_over_is_what_the_request_takes() {
+        for (method, path, told) in [
+            (Method::GET, "/api/v1/memory/search", "ask for less"),
+            (Method::POST, "/api/v1/memory/entities", "the same Idempotency-Key"),
+            (Method::POST, "/api/v1/messages/batch", "the same message_id"),
+            (Method::POST, "/api/v1/conversations", "read first"),
+        ] {
+            assert!(after_time(&method, path).contains(told), "{method} {path}");
+        }
     }
 }

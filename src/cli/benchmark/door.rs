@@ -56,7 +56,11 @@ impl Door {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(ANSWER_TIMEOUT))
+            // By steps: with a time for the whole request, ureq starts a thread for each to look the host's name up.
+            .timeout_send_request(Some(ANSWER_TIMEOUT))
+            .timeout_send_body(Some(ANSWER_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_recv_body(Some(ANSWER_TIMEOUT))
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .proxy(None)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use caxton_events::Timestamp;
 use serde::Deserialize;
 
-use super::results::{Better, FORMAT, Figure, Machine, Results};
+use super::results::{Better, Figure, Results};
 
 /// The baseline that criterion writes in each run.
 pub const LAST_RUN: &str = "new";
@@ -127,17 +127,11 @@ pub fn read_criterion(dir: &Path, baselines: &[&str]) -> Result<Results, Criteri
         Figure::new(name, median, UNIT, Better::Lower).over_rounds(rounds).by_median()
     };
     Ok(Results {
-        format: FORMAT,
-        benchmark: "criterion".to_owned(),
-        settings: Vec::new(),
-        target: None,
         version: "not told by criterion".to_owned(),
-        profile: None,
         started_at: started_at.unwrap_or(Timestamp::EPOCH),
-        machine: Machine::default(),
-        parts: Vec::new(),
         figures: micros.into_iter().map(figure).collect(),
         remarks: vec![format!("criterion in {}, {}", dir.display(), baselines.join(", "))],
+        ..Results::new("criterion")
     })
 }
 

@@ -2,26 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use caxton_events::Timestamp;
-
 use super::super::Part;
 use super::super::Setting;
 use super::{Better, CompareError, Comparison, Figure, Results, Verdict, compare};
 
 fn results(figures: Vec<Figure>) -> Results {
-    Results {
-        format: 1,
-        benchmark: "memory".to_owned(),
-        settings: Vec::new(),
-        target: None,
-        version: "0".to_owned(),
-        profile: None,
-        started_at: Timestamp::EPOCH,
-        machine: super::super::Machine::default(),
-        parts: Vec::new(),
-        figures,
-        remarks: Vec::new(),
-    }
+    Results { figures, ..Results::new("memory") }
 }
 
 /// A figure whose stretches lie around its value by as much as this share.

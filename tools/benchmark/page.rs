@@ -260,9 +260,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use caxton_events::Timestamp;
-
-    use super::super::{Better, Figure, Interval, Machine, Part, Percentiles, Results, Setting, Target};
+    use super::super::{Better, Figure, Interval, Part, Percentiles, Results, Setting, Target};
     use super::{histogram, number, page};
 
     fn part(intervals: usize) -> Part {
@@ -296,22 +294,17 @@ mod tests {
     #[test]
     fn a_page_shows_figures_and_plots_and_nothing_that_was_not_escaped() {
         let results = Results {
-            format: 1,
-            benchmark: "memory".to_owned(),
             settings: [("duration", "3s"), ("keyword-only", "false"), ("find-limits", "true")]
                 .map(|(flag, value)| Setting { flag: flag.to_owned(), value: value.to_owned() })
                 .to_vec(),
             target: Some("http://h/?a=<b>".to_owned()),
-            version: "1".to_owned(),
-            profile: None,
-            started_at: Timestamp::EPOCH,
-            machine: Machine::default(),
             parts: vec![part(3), part(0)],
             figures: vec![
                 Figure::new("search p99", 12.0, "ms", Better::Lower).against(Target::MESSAGE_P99_MS),
                 Figure::new("other", 1.0, "u", Better::Higher),
             ],
             remarks: vec!["a < b".to_owned()],
+            ..Results::new("memory")
         };
         let html = page(&results);
         assert!(results.to_string().starts_with("benchmark memory --duration 3s --find-limits\n"));

@@ -52,6 +52,23 @@ pub struct Results {
 }
 
 impl Results {
+    /// Those of a run of `benchmark` that has found nothing yet, made nobody knows where and when.
+    pub fn new(benchmark: &str) -> Self {
+        Self {
+            format: FORMAT,
+            benchmark: benchmark.to_owned(),
+            settings: Vec::new(),
+            target: None,
+            version: String::new(),
+            profile: None,
+            started_at: Timestamp::EPOCH,
+            machine: Machine::default(),
+            parts: Vec::new(),
+            figures: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
     /// Keeps a figure. One that came to no number is told in a remark instead: JSON has no way to write it, and a file with it
     /// could not be read again.
     pub fn keep(&mut self, mut figure: Figure) {
@@ -445,23 +462,11 @@ pub fn read_results(path: &Path) -> Result<Results, ReadError> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Better, Figure, Interval, Machine, Part, Results, Timestamp, read_results};
+    use super::{Better, Figure, Interval, Part, Results, read_results};
 
     #[test]
     fn a_run_with_a_figure_that_is_no_number_can_be_read_again() {
-        let mut results = Results {
-            format: super::FORMAT,
-            benchmark: "scenario".to_owned(),
-            settings: Vec::new(),
-            target: None,
-            version: "0".to_owned(),
-            profile: None,
-            started_at: Timestamp::EPOCH,
-            machine: Machine::default(),
-            parts: Vec::new(),
-            figures: Vec::new(),
-            remarks: Vec::new(),
-        };
+        let mut results = Results::new("scenario");
         for (name, value) in [("nan", f64::NAN), ("endless", f64::INFINITY), ("number", 1.5)] {
             results.keep(Figure::new(name, value, "×", Better::Lower).over([1.0, f64::NAN, 2.0]));
         }

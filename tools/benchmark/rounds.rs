@@ -34,9 +34,7 @@ pub fn of_rounds(runs: &[Results]) -> Results {
 
 #[cfg(test)]
 mod tests {
-    use caxton_events::Timestamp;
-
-    use super::super::results::{Better, FORMAT, Machine};
+    use super::super::results::Better;
     use super::super::{Verdict, compare};
     use super::{Figure, Results, of_rounds};
 
@@ -45,17 +43,9 @@ mod tests {
         // Stretches that lie close together, wherever the run as a whole does.
         let figure = Figure::new("read p50", latency, "ms", Better::Lower).over([latency; 30]);
         Results {
-            format: FORMAT,
-            benchmark: "storage".to_owned(),
-            settings: Vec::new(),
-            target: None,
-            version: "0".to_owned(),
-            profile: None,
-            started_at: Timestamp::EPOCH,
-            machine: Machine::default(),
-            parts: Vec::new(),
             figures: vec![figure, Figure::new(other, 1.0, "MB", Better::Lower)],
             remarks: vec!["of one run".to_owned()],
+            ..Results::new("storage")
         }
     }
 

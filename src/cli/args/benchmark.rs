@@ -109,6 +109,21 @@ pub(in crate::cli) enum BenchmarkCommand {
     Compare(BenchmarkCompare),
 }
 
+impl BenchmarkCommand {
+    /// The flags that every benchmark has; `None` of what sets others side by side.
+    pub(in crate::cli) const fn place(&self) -> Option<&BenchmarkPlace> {
+        match self {
+            Self::Memory(what) => Some(&what.place),
+            Self::Agents(what) => Some(&what.place),
+            Self::Embeddings(what) => Some(&what.place),
+            Self::Storage(what) => Some(&what.place),
+            Self::System(what) => Some(&what.place),
+            Self::Scenario(what) => Some(&what.place),
+            Self::Effect(_) | Self::Compare(_) => None,
+        }
+    }
+}
+
 /// Flags of every benchmark.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct BenchmarkPlace {

@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::config::AutoHeaderValue;
 use ureq::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use ureq::{Agent, Body};
 
@@ -16,6 +17,8 @@ use crate::failure::chain;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for an answer to begin; imports with `wait=indexed` take long.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(10);
+/// Time for each step of a request among many.
+const LOADED_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time for a server to say that it is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer about the head of a log that is read, in bytes.
@@ -60,6 +63,28 @@ pub(in crate::cli) fn pointed_to(status: StatusCode, headers: &HeaderMap) -> Opt
     let to = headers.get("location").map_or(&b""[..], HeaderValue::as_bytes);
     let to = String::from_utf8_lossy(to).into_owned();
     status.is_redirection().then(|| if to.is_empty() { "another place".to_owned() } else { to })
+}
+
+/// A client that sends many requests to one server and keeps up to `connections` open.
+///
+/// Answers are asked for as they are: to make them smaller takes longer than to send them, where client and server share a machine.
+/// Redirects are answers. Its times are those of steps: with one for a whole request, ureq starts a thread for each to look up
+/// the host's name.
+pub(in crate::cli) fn loading_agent(connections: usize) -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .accept_encoding(AutoHeaderValue::None)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_send_request(Some(LOADED_TIMEOUT))
+        .timeout_send_body(Some(LOADED_TIMEOUT))
+        .timeout_recv_response(Some(LOADED_TIMEOUT))
+        .timeout_recv_body(Some(LOADED_TIMEOUT))
+        .max_idle_connections(connections)
+        .max_idle_connections_per_host(connections)
+        .proxy(None)
+        .build()
+        .into()
 }
 
 impl Http {

@@ -14,7 +14,7 @@ use super::failure::{Exit, Failure};
 use super::setup;
 
 use http::Found;
-pub(super) use http::{Http, is_address, pointed_to};
+pub(super) use http::{Http, is_address, loading_agent, pointed_to};
 pub(super) use local::Local;
 
 /// Name of the file in the data directory that holds the address of the server running on it.

@@ -1,20 +1,14 @@
 //! Requests of a benchmark, on connections that are kept.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use ureq::Agent;
-use ureq::config::AutoHeaderValue;
 
+use crate::cli::backend::loading_agent;
 use crate::cli::failure::{Exit, Failure};
 use crate::failure::chain;
 
 /// Where the API is.
 pub(super) const API: &str = "/api/v1";
-/// Time for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One request.
 #[derive(Debug, Clone, Default)]
@@ -53,24 +47,7 @@ pub(super) struct Door {
 impl Door {
     /// To the server at `url`.
     pub(super) fn new(url: &str, key: Option<String>) -> Self {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            // By steps: with a time for the whole request, ureq starts a thread for each to look the host's name up.
-            .timeout_send_request(Some(ANSWER_TIMEOUT))
-            .timeout_send_body(Some(ANSWER_TIMEOUT))
-            .timeout_recv_response(Some(ANSWER_TIMEOUT))
-            .timeout_recv_body(Some(ANSWER_TIMEOUT))
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            .proxy(None)
-            // What is elsewhere is not what was to be measured.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // To make answers smaller takes longer than to send them, where client and server share the machine.
-            .accept_encoding(AutoHeaderValue::None)
-            .build()
-            .into();
+        let agent = loading_agent(1);
         Self { agent, base: url.trim_end_matches('/').to_owned(), key }
     }
 

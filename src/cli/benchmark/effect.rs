@@ -60,7 +60,7 @@ impl fmt::Display for Effect {
 /// Runs it.
 pub(super) fn run(what: &BenchmarkEffect, outer: &Common, out: &mut Output) -> Result<(), Failure> {
     let (command, common) = inner(&what.of, outer)?;
-    let place = place_of(&command)?;
+    let place = command.place().ok_or_else(nothing_to_run)?;
     place::check(&command, &common)?;
     refuse_files(place)?;
     let with = Common { set: common.set.iter().chain(&what.with).cloned().collect(), ..common.clone() };
@@ -124,19 +124,6 @@ fn nothing_to_run() -> Failure {
     let message = "behind `--` stands a benchmark that measures, as in `-- storage --duration 10s`: memory, agents, embeddings, \
                    storage, system or scenario";
     Failure::new(Exit::Usage, message)
-}
-
-/// The flags that every benchmark has, which runs of it share.
-fn place_of(command: &BenchmarkCommand) -> Result<&BenchmarkPlace, Failure> {
-    match command {
-        BenchmarkCommand::Memory(what) => Ok(&what.place),
-        BenchmarkCommand::Agents(what) => Ok(&what.place),
-        BenchmarkCommand::Embeddings(what) => Ok(&what.place),
-        BenchmarkCommand::Storage(what) => Ok(&what.place),
-        BenchmarkCommand::System(what) => Ok(&what.place),
-        BenchmarkCommand::Scenario(what) => Ok(&what.place),
-        BenchmarkCommand::Effect(_) | BenchmarkCommand::Compare(_) => Err(nothing_to_run()),
-    }
 }
 
 /// Refuses what is of a single run, and a server that nothing can be set of.
@@ -236,7 +223,7 @@ fn row(change: &Change) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-    use caxton_tools::benchmark::{Better, Figure, Machine, results::FORMAT};
+    use caxton_tools::benchmark::{Better, Figure};
 
     use super::*;
     use crate::config::load_text;
@@ -264,7 +251,7 @@ mod tests {
         let refused = |flags: &str| {
             let (what, common) = typed(flags)?;
             let (command, _) = inner(&what.of, &common).map_err(|failure| failure.to_string())?;
-            let place = place_of(&command).map_err(|failure| failure.to_string())?;
+            let place = command.place().ok_or_else(|| nothing_to_run().to_string())?;
             refuse_files(place).map_err(|failure| failure.to_string())
         };
         assert_eq!(refused("a=1 -- storage --dir /d"), Ok(()));
@@ -315,20 +302,11 @@ mod tests {
     fn runs_say_together_what_changed() {
         let (what, _) = typed("a=1 --rounds 3 -- storage").unwrap();
         let results = |latency: f64, rate: f64| Results {
-            format: FORMAT,
-            benchmark: "storage".to_owned(),
-            settings: Vec::new(),
-            target: None,
-            version: "0".to_owned(),
-            profile: None,
-            started_at: caxton_events::Timestamp::EPOCH,
-            machine: Machine::default(),
-            parts: Vec::new(),
             figures: vec![
                 Figure::new("write p50", latency, "ms", Better::Lower),
                 Figure::new("read rate", rate, "1/s", Better::Higher),
             ],
-            remarks: Vec::new(),
+            ..Results::new("storage")
         };
         let base = [results(1.0, 100.0), results(1.1, 101.0), results(0.9, 99.0)];
         let set = [results(2.0, 100.0), results(2.1, 101.0), results(1.9, 99.0)];

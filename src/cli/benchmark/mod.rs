@@ -28,7 +28,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use caxton_tools::benchmark::results::{FORMAT, PROFILE};
+use caxton_tools::benchmark::results::PROFILE;
 use caxton_tools::benchmark::{
     Figure, Grade, Interval, Machine, Part, Percentiles, Results, Setting, compare, page, read_run,
 };
@@ -52,15 +52,11 @@ const TOLD_BYTES: u64 = 100_000_000;
 /// Runs it.
 pub(super) fn run(command: &BenchmarkCommand, common: &Common, out: &mut Output) -> Result<(), Failure> {
     place::check(command, common)?;
-    let place = match command {
-        BenchmarkCommand::Compare(what) => return compared(what, out),
-        BenchmarkCommand::Effect(what) => return effect::run(what, common, out),
-        BenchmarkCommand::Memory(what) => &what.place,
-        BenchmarkCommand::Agents(what) => &what.place,
-        BenchmarkCommand::Embeddings(what) => &what.place,
-        BenchmarkCommand::Storage(what) => &what.place,
-        BenchmarkCommand::System(what) => &what.place,
-        BenchmarkCommand::Scenario(what) => &what.place,
+    let place = match (command, command.place()) {
+        (BenchmarkCommand::Compare(what), _) => return compared(what, out),
+        (BenchmarkCommand::Effect(what), _) => return effect::run(what, common, out),
+        (_, None) => return Ok(()),
+        (_, Some(place)) => place,
     };
     // Found out now, not when the run is over.
     for file in [&place.output, &place.html].into_iter().flatten() {
@@ -97,9 +93,30 @@ fn measured(command: &BenchmarkCommand, place: &BenchmarkPlace, common: &Common)
     Ok(run.results)
 }
 
+/// Bytes that it takes on disk at the most, as far as that is known.
+fn disk_bytes(command: &BenchmarkCommand) -> u64 {
+    match command {
+        BenchmarkCommand::Memory(what) => memory::disk_bytes(what.entities, what.relations),
+        BenchmarkCommand::Agents(what) => {
+            let talked = what.conversations_per_second * what.duration.as_secs_f64();
+            (talked * agents::TURN_DISK_BYTES) as u64
+        }
+        BenchmarkCommand::Storage(what) => {
+            let written = (what.write_ops_per_second * what.duration.as_secs_f64()) as u64;
+            memory::disk_bytes(storage::ENTITIES + written / 3, 0)
+        }
+        BenchmarkCommand::System(what) => system::disk_bytes(what),
+        BenchmarkCommand::Scenario(what) => {
+            let scenario = Scenario::of(what.name, what.duration);
+            scenario.disk_bytes(what.batch, what.place.ramp_up)
+        }
+        BenchmarkCommand::Embeddings(_) | BenchmarkCommand::Effect(_) | BenchmarkCommand::Compare(_) => 0,
+    }
+}
+
 /// Says what a run will take on disk, where that is much.
 fn tell_disk(command: &BenchmarkCommand, place: &BenchmarkPlace) {
-    let (_, _, disk) = plan(command);
+    let disk = disk_bytes(command);
     if disk >= TOLD_BYTES && place.target.is_none() {
         let folder = place.dir.clone().unwrap_or_else(std::env::temp_dir);
         // Nobody may be there to read it.
@@ -112,8 +129,8 @@ fn tell_disk(command: &BenchmarkCommand, place: &BenchmarkPlace) {
     }
 }
 
-/// Its name, its flags for the results, and the bytes that it takes on disk at the most, as far as that is known.
-fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
+/// Its name, and its flags for the results.
+fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>) {
     match command {
         BenchmarkCommand::Memory(what) => {
             let settings = vec![
@@ -122,7 +139,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("search-queries", &what.search_queries),
                 setting("duration", &format_duration(what.duration)),
             ];
-            ("memory", settings, memory::disk_bytes(what.entities, what.relations))
+            ("memory", settings)
         }
         BenchmarkCommand::Agents(what) => {
             let settings = vec![
@@ -131,8 +148,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("duration", &format_duration(what.duration)),
                 setting("response-timeout", &format_duration(what.response_timeout)),
             ];
-            let talked = what.conversations_per_second * what.duration.as_secs_f64();
-            ("agents", settings, (talked * agents::TURN_DISK_BYTES) as u64)
+            ("agents", settings)
         }
         BenchmarkCommand::Embeddings(what) => {
             let mut settings = vec![
@@ -141,7 +157,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("parallel-threads", &what.parallel_threads),
             ];
             settings.extend(what.duration.map(|lasts| setting("duration", &format_duration(lasts))));
-            ("embeddings", settings, 0)
+            ("embeddings", settings)
         }
         BenchmarkCommand::Storage(what) => {
             let settings = vec![
@@ -149,8 +165,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("read-ops-per-second", &what.read_ops_per_second),
                 setting("duration", &format_duration(what.duration)),
             ];
-            let written = (what.write_ops_per_second * what.duration.as_secs_f64()) as u64;
-            ("storage", settings, memory::disk_bytes(storage::ENTITIES + written / 3, 0))
+            ("storage", settings)
         }
         BenchmarkCommand::System(what) => {
             let settings = vec![
@@ -161,7 +176,7 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("duration", &format_duration(what.duration)),
                 setting("rate", &what.rate),
             ];
-            ("system", settings, system::disk_bytes(what))
+            ("system", settings)
         }
         BenchmarkCommand::Scenario(what) => {
             let scenario = Scenario::of(what.name, what.duration);
@@ -170,10 +185,10 @@ fn plan(command: &BenchmarkCommand) -> (&'static str, Vec<Setting>, u64) {
                 setting("duration", &format_duration(scenario.lasts)),
                 setting("batch", &what.batch),
             ];
-            ("scenario", settings, scenario.disk_bytes(what.batch, what.place.ramp_up))
+            ("scenario", settings)
         }
-        BenchmarkCommand::Effect(_) => ("effect", Vec::new(), 0),
-        BenchmarkCommand::Compare(_) => ("compare", Vec::new(), 0),
+        BenchmarkCommand::Effect(_) => ("effect", Vec::new()),
+        BenchmarkCommand::Compare(_) => ("compare", Vec::new()),
     }
 }
 
@@ -182,7 +197,7 @@ type Prepare<'a> = &'a dyn Fn(&Path) -> Result<Option<std::path::PathBuf>, Failu
 
 /// Starts the server, or finds the one that was named.
 fn begin<'a>(
-    (name, mut settings, _): (&str, Vec<Setting>, u64),
+    (name, mut settings): (&str, Vec<Setting>),
     place: &BenchmarkPlace,
     common: &'a Common,
     prepare: Prepare<'_>,
@@ -190,17 +205,12 @@ fn begin<'a>(
     settings.extend(place::settings(place, common));
     let instance = Instance::open(common, place.target.as_deref(), place.dir.as_deref(), prepare)?;
     let results = Results {
-        format: FORMAT,
-        benchmark: name.to_owned(),
         settings,
-        target: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         profile: Some(PROFILE.to_owned()),
         started_at: SystemClock.now(),
         machine: Machine::here(),
-        parts: Vec::new(),
-        figures: Vec::new(),
-        remarks: Vec::new(),
+        ..Results::new(name)
     };
     let own = instance.target().is_none();
     let words = if own { Words::OWN_SERVER } else { Words::drawn()? };
@@ -424,10 +434,8 @@ mod tests {
     use std::path::Path;
 
     use super::{
-        Exit, FORMAT, Figure, Grade, Machine, Part, Results, ended, gigabytes, is_writable, may_write,
-        report, write_whole,
+        Exit, Figure, Grade, Part, Results, ended, gigabytes, is_writable, may_write, report, write_whole,
     };
-    use caxton_events::Timestamp;
     use caxton_tools::benchmark::{Better, Target};
 
     /// A run in which so many operations were done and so many not.
@@ -448,17 +456,9 @@ mod tests {
             histogram: Vec::new(),
         };
         Results {
-            format: FORMAT,
-            benchmark: "scenario".to_owned(),
-            settings: Vec::new(),
-            target: None,
-            version: "0".to_owned(),
-            profile: None,
-            started_at: Timestamp::EPOCH,
-            machine: Machine::default(),
             parts: vec![part],
             figures: vec![slow.against(Target::MESSAGE_P99_MS)],
-            remarks: Vec::new(),
+            ..Results::new("scenario")
         }
     }
 

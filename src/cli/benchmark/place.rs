@@ -13,15 +13,8 @@ use crate::config::format_duration;
 
 /// Refuses flags that would have no effect, files that are not to be replaced, and a server that nobody named to be measured.
 pub(super) fn check(command: &BenchmarkCommand, common: &Common) -> Result<(), Failure> {
-    let (place, has_rate) = match command {
-        BenchmarkCommand::Memory(what) => (&what.place, false),
-        BenchmarkCommand::Embeddings(what) => (&what.place, false),
-        BenchmarkCommand::Agents(what) => (&what.place, true),
-        BenchmarkCommand::Storage(what) => (&what.place, true),
-        BenchmarkCommand::System(what) => (&what.place, true),
-        BenchmarkCommand::Scenario(what) => (&what.place, true),
-        BenchmarkCommand::Effect(_) | BenchmarkCommand::Compare(_) => return Ok(()),
-    };
+    let Some(place) = command.place() else { return Ok(()) };
+    let has_rate = !matches!(command, BenchmarkCommand::Memory(_) | BenchmarkCommand::Embeddings(_));
     if let (Some(target), Some(set)) = (&place.target, common.set.first()) {
         let message = format!(
             "--set {set} has no effect on the server at {target}, which has a configuration of its own; leave --set out"

@@ -12,14 +12,10 @@ use ureq::Agent;
 use super::load::{Load, Report, Server};
 use super::plan::Planner;
 use super::wish::Sent;
-use crate::cli::backend::{is_address, pointed_to};
+use crate::cli::backend::{is_address, loading_agent, pointed_to};
 use crate::cli::failure::{Exit, Failure};
 use crate::failure::chain;
 
-/// Time for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Stack of a thread that sends, in bytes.
 const STACK_BYTES: usize = 512 << 10;
 
@@ -54,16 +50,7 @@ impl Http {
     fn new(target: &Target<'_>) -> Result<Self, Failure> {
         let url = target.url;
         is_address(url, "--target: ")?;
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(ANSWER_TIMEOUT))
-            .max_idle_connections(target.in_flight)
-            .max_idle_connections_per_host(target.in_flight)
-            .proxy(None)
-            .build()
-            .into();
+        let agent = loading_agent(target.in_flight);
         Ok(Self { agent, base: url.trim_end_matches('/').to_owned(), key: target.key.clone() })
     }
 }

@@ -79,6 +79,23 @@ fn index_file(house: &House) -> Option<PathBuf> {
     files.map(|file| file.unwrap().path()).find(|path| path.extension().is_some_and(|it| it == "hnsw"))
 }
 
+/// A house with an index that is saved, and its file.
+fn with_saved_index() -> (House, PathBuf) {
+    let mut house = House::with(options(2_000));
+    house.add(rows(0..1_000));
+    house.vectors().finish_indexes();
+    house.vectors().save().unwrap();
+    let file = index_file(&house).unwrap();
+    (house, file)
+}
+
+/// A second name of a file: its bytes can be looked at when it is gone.
+fn kept_by_another_name(house: &House, file: &Path) -> PathBuf {
+    let kept = house.path().join("kept");
+    fs::hard_link(file, &kept).unwrap();
+    kept
+}
+
 #[test]
 fn a_large_scope_gets_an_index_that_finds_what_a_scan_finds() {
     let mut house = House::with(options(5_000));
@@ -191,10 +208,7 @@ fn a_saved_index_is_used_after_a_restart_and_a_damaged_one_is_built_anew() {
 
 #[test]
 fn an_index_is_read_only_with_the_model_that_it_was_built_with() {
-    let mut house = House::with(options(2_000));
-    house.add(rows(0..1_000));
-    house.vectors().finish_indexes();
-    house.vectors().save().unwrap();
+    let (mut house, _) = with_saved_index();
     let (dir, settings) = (house.path().join("vectors"), house.options.index_settings());
     let view = house.vectors().shared.cell(&Scope::Global).unwrap().view();
     let is_read = |model: &ModelIdentity| {
@@ -211,14 +225,8 @@ fn an_index_is_read_only_with_the_model_that_it_was_built_with() {
 
 #[test]
 fn the_files_of_indexes_go_with_a_reset() {
-    let mut house = House::with(options(2_000));
-    house.add(rows(0..1_000));
-    house.vectors().finish_indexes();
-    house.vectors().save().unwrap();
-    let file = index_file(&house).unwrap();
-    // A second name keeps the bytes, so that they can be looked at afterwards.
-    let kept = house.path().join("kept");
-    fs::hard_link(&file, &kept).unwrap();
+    let (mut house, file) = with_saved_index();
+    let kept = kept_by_another_name(&house, &file);
     house.vectors().reset().unwrap();
     assert!(!file.exists());
     assert!(fs::read(&kept).unwrap().iter().all(|byte| *byte == 0), "nothing of it is left");
@@ -226,11 +234,7 @@ fn the_files_of_indexes_go_with_a_reset() {
 
 #[test]
 fn the_file_of_an_index_goes_with_the_index() {
-    let mut house = House::with(options(2_000));
-    house.add(rows(0..1_000));
-    house.vectors().finish_indexes();
-    house.vectors().save().unwrap();
-    let file = index_file(&house).unwrap();
+    let (mut house, file) = with_saved_index();
     house.open();
     house.vectors().save().unwrap();
     assert!(file.exists(), "perhaps it is not read yet");
@@ -314,14 +318,8 @@ fn an_index_that_was_built_behind_a_save_is_unsaved_until_the_next_one_went_well
 
 #[test]
 fn the_index_of_an_erased_scope_goes_also_when_the_scope_was_written_again() {
-    let mut house = House::with(options(2_000));
-    house.add(rows(0..1_000));
-    house.vectors().finish_indexes();
-    house.vectors().save().unwrap();
-    let file = index_file(&house).unwrap();
-    // A second name keeps the bytes, so that they can be looked at afterwards.
-    let kept = house.path().join("kept");
-    fs::hard_link(&file, &kept).unwrap();
+    let (mut house, file) = with_saved_index();
+    let kept = kept_by_another_name(&house, &file);
     let erased = [Subject::Scope(Scope::Global)];
     house.order(&erased);
     house.add([entity(3_001, "global", "again", "note")]);

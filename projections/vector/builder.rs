@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::vector::VectorOptions;
 use crate::vector::index::{Hnsw, IndexError, IndexSettings};
 use crate::vector::shared::{Cell, IndexFailure, Links, Shared, View};
-use crate::vector::slab::{Filter, Slab};
+use crate::vector::slab::Slab;
 use crate::vector::state::load_index;
 
 /// Rows behind an index that are scanned before it is worth extending.
@@ -206,11 +206,10 @@ fn build(shared: &Shared, cell: &Cell, view: &View, work: Work, stop: &AtomicBoo
 /// `now` without the rows that were removed when `then` was taken. Rows of `then` that were in the present get the
 /// same numbers whatever happened since.
 fn without_removed(now: &Slab, then: &Slab) -> Slab {
-    let all = Filter::default();
     now.compacted(|row| {
         row >= then.rows || {
             let (block, at) = then.locate(row);
-            block.passes(at, &all)
+            block.is_alive(at)
         }
     })
 }

@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use caxton_events::Scope;
 
 use super::Vectors;
-use super::shared::Shared;
+use super::past::Past;
+use super::shared::{Kinds, Shared};
 use super::slab::{Block, RowKey, Spans};
 use crate::difference::{Difference, PartDigest};
 
@@ -28,8 +29,7 @@ fn places(shared: &Shared) -> Vec<Place> {
         for slab in [&view.slab, &view.closed] {
             let alive = (0..slab.rows).map(|row| slab.locate(row)).filter(|(block, at)| block.is_alive(*at));
             places.extend(alive.map(|(block, at)| {
-                let kind = kinds.names.get(block.kinds[at] as usize).map_or("", AsRef::as_ref);
-                let content = content(block, at, kind);
+                let content = content(block, at, &view.past, &kinds);
                 Place { scope: cell.scope.clone(), key: block.keys[at], content }
             }));
         }
@@ -39,14 +39,22 @@ fn places(shared: &Shared) -> Vec<Place> {
 }
 
 /// The hash of all that a row says.
-fn content(block: &Block, at: usize, kind: &str) -> [u8; 32] {
+fn content(block: &Block, at: usize, past: &Past, kinds: &Kinds) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&block.entities[at].0.to_le_bytes());
-    hasher.update(&(kind.len() as u64).to_le_bytes()).update(kind.as_bytes());
-    let Spans { own, entity } = block.spans_of(at);
+    let Spans { own, entity, told } = block.spans_of(at);
     let records = [block.created[at], block.closed.get(at).copied().unwrap_or(u64::MAX)];
-    for number in [own.from, own.to, entity.from, entity.to].into_iter().chain(records) {
+    for number in [own.from, own.to].into_iter().chain(records) {
         hasher.update(&number.to_le_bytes());
+    }
+    let described = std::iter::once((u64::MAX, block.kinds[at], entity));
+    let before = past.of(told).map(|was| (was.until, was.kind, was.span));
+    for (until, kind, span) in described.chain(before) {
+        let kind = kinds.names.get(kind as usize).map_or("", AsRef::as_ref);
+        hasher.update(&(kind.len() as u64).to_le_bytes()).update(kind.as_bytes());
+        for number in [until, span.from, span.to] {
+            hasher.update(&number.to_le_bytes());
+        }
     }
     hasher.update(&block.scales[at].to_le_bytes());
     hasher.update(&block.codes[at].0.map(|step| step as u8));

@@ -81,6 +81,7 @@ impl Vectors {
                         block.kinds[at]
                     }));
                 }
+                used.extend(view.past.iter().map(|was| was.kind));
             }
             self.shared.keep_kinds(&used);
         }

@@ -10,6 +10,7 @@ use caxton_events::{Event, MemoryEvent, MemoryId, Record, Scope, Seq};
 use crate::embedding::store::{Slot, StoreError, Vector, VectorStore};
 use crate::embedding::{EmbedError, Embedder};
 use crate::projection::ApplyError;
+use crate::vector::past::{Past, Told, Was};
 use crate::vector::quantise::{Quantised, quantise};
 use crate::vector::shared::{Cell, Links, Shared, View};
 use crate::vector::slab::{BLOCK_ROWS, Row, RowKey, Slab, Span, Spans};
@@ -196,7 +197,7 @@ impl<'a> Plan<'a> {
     }
 
     fn put(&mut self, row: MemoryId, entity: MemoryId, owner: &EntityRow, own: Span, pieces: Range<usize>) {
-        let spans = Spans { own, entity: owner.span };
+        let spans = Spans { own, entity: owner.span, told: Told::NONE };
         self.step(&owner.cell, Step::Put { row, entity, kind: owner.kind, spans, pieces });
     }
 
@@ -320,9 +321,8 @@ impl Changes {
             let mut links = cell.edit();
             let mut view = View::clone(&cell.view());
             for (seq, step) in steps {
-                let mut rows =
-                    Rows { slab: &mut view.slab, closed: &mut view.closed, links: &mut links, seq: seq.0 };
-                rows.take(step, &self.vectors);
+                let View { slab, closed, past, .. } = &mut view;
+                Rows { slab, closed, past, links: &mut links, seq: seq.0 }.take(step, &self.vectors);
             }
             compact(&mut view, &mut links, index_from);
             cell.publish(&links, view);
@@ -337,6 +337,7 @@ impl Changes {
 struct Rows<'a> {
     slab: &'a mut Slab,
     closed: &'a mut Slab,
+    past: &'a mut Past,
     links: &'a mut Links,
     seq: u64,
 }
@@ -362,17 +363,7 @@ impl Rows<'_> {
                 }
                 self.remove_from(row, chunks);
             }
-            Step::Describe { entity, kind, span } => {
-                let rows: Vec<u32> = self.links.rows_of(entity).collect();
-                for row in rows {
-                    let (block, at) = self.slab.locate(row);
-                    let differs = block.kinds[at] != kind || block.spans_of(at).entity != span;
-                    if block.is_alive(at) && differs {
-                        self.keep(row);
-                        self.slab.set_entity(row, kind, span, self.seq);
-                    }
-                }
-            }
+            Step::Describe { entity, kind, span } => self.describe(entity, kind, span),
             Step::Remove { row } => self.remove_from(row, 0),
             Step::RemoveEntity { entity } => {
                 let rows: Vec<u32> = self.links.rows_of(entity).collect();
@@ -385,6 +376,24 @@ impl Rows<'_> {
                 }
                 self.links.forget_entity(entity);
             }
+        }
+    }
+
+    /// Gives all rows of `entity` this type and time, and keeps once for all of them what it was.
+    fn describe(&mut self, entity: MemoryId, kind: u32, span: Span) {
+        let differs = |&row: &u32| {
+            let (block, at) = self.slab.locate(row);
+            block.is_alive(at) && (block.kinds[at] != kind || block.spans_of(at).entity != span)
+        };
+        let rows: Vec<u32> = self.links.rows_of(entity).filter(differs).collect();
+        let Some(&row) = rows.first() else { return };
+        let (block, at) = self.slab.locate(row);
+        let (was, until) = ((block.kinds[at], block.spans_of(at).entity), self.seq);
+        let told = rows.iter().map(|&row| self.slab.locate(row)).map(|(block, at)| block.spans_of(at).told);
+        let before = told.max().unwrap_or_default();
+        let told = self.past.push(Was { until, kind: was.0, span: was.1, before });
+        for row in rows {
+            self.slab.set_entity(row, kind, span, told);
         }
     }
 
@@ -435,10 +444,10 @@ fn compact(view: &mut View, links: &mut Links, index_from: u32) {
     }
     let slab = &view.slab;
     if view.index.is_none() && slab.dead as usize > BLOCK_ROWS && slab.dead > slab.alive() {
-        let (old, all) = (view.slab.clone(), crate::vector::slab::Filter::default());
+        let old = view.slab.clone();
         view.slab = old.compacted(|row| {
             let (block, at) = old.locate(row);
-            block.passes(at, &all)
+            block.is_alive(at)
         });
         *links = Links::of(&view.slab);
     }

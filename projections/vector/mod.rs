@@ -3,9 +3,10 @@
 //! One vector for each piece of an observation (up to 256 tokens) and one for each entity's header, `name (type)`.
 //! The rows of a scope lie together: 8 bits a number in memory to be scanned, the `f32` vectors in the store beside
 //! the log to be compared exactly. Large scopes get an HNSW index, built in the background. What a row was before it was
-//! changed or removed lies apart, with the records that made and closed it: a search as of an earlier record looks at both.
+//! changed or removed lies apart, with the records that made and closed it, and what an entity was before it was described anew,
+//! once for all its rows: a search as of an earlier record looks at all of them.
 //!
-//! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab` and `column` (rows of a scope),
+//! Reading order: [`Vectors`] (the projection), `fold` (records to rows), `slab`, `column`, `past` and `filter` (rows of a scope),
 //! `quantise` and `kernels` (8-bit similarity and its error), `scan` (the exact search), `sketch`, `lookup`, `pass`, `shares` and `near`
 //! (the search of many rows, on several threads), `search` ([`VectorReader`]), `index` and `builder` (HNSW),
 //! `state` and `files` (disk), `compare` (two folds).
@@ -15,12 +16,14 @@ mod column;
 mod compare;
 mod erase;
 mod files;
+mod filter;
 mod fold;
 mod index;
 mod kernels;
 mod lookup;
 mod near;
 mod pass;
+mod past;
 mod quantise;
 mod scan;
 mod search;
@@ -62,7 +65,7 @@ pub use search::{
 pub use state::{SaveError, Snapshot, StateError, stored};
 
 /// Grows when saved rows must not be read by a newer fold.
-pub const PROJECTION_VERSION: u32 = 2;
+pub const PROJECTION_VERSION: u32 = 3;
 
 /// How vectors are indexed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

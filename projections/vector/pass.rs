@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::embedding::standby::Work;
+use crate::vector::filter::Filter;
 use crate::vector::kernels::Kernel;
 use crate::vector::near::Near;
 use crate::vector::quantise::Query;
@@ -15,7 +16,7 @@ use crate::vector::scan::{Floor, Found, Scan, Seen};
 use crate::vector::shared::View;
 use crate::vector::shares::Shares;
 use crate::vector::sketch::only;
-use crate::vector::slab::{BLOCK_ROWS, Filter, Slab, places};
+use crate::vector::slab::{BLOCK_ROWS, Slab, places};
 
 /// Blocks of a piece: some ten microseconds of sketches.
 const PIECE_BLOCKS: usize = 16;
@@ -260,7 +261,7 @@ impl Pass {
         } else {
             for number in piece.first..piece.first + piece.blocks {
                 let start = (part.from as usize).saturating_sub(number * BLOCK_ROWS);
-                scan.add_block(piece.source, part.slab(), number, start, &self.filter);
+                scan.add_block(piece.source, part.slab(), number, start, part.view.wanted(&self.filter));
             }
         }
         output.found = scan.found();
@@ -278,7 +279,7 @@ impl Pass {
             let block = &slab.blocks[number];
             slab.fetch_after(number, &self.filter);
             let start = (part.from as usize).saturating_sub(number * BLOCK_ROWS);
-            let rows = block.rows_from(start, &self.filter);
+            let rows = block.rows_from(start, part.view.wanted(&self.filter));
             let count: u32 = rows.iter().map(|word| word.count_ones()).sum();
             if count < SKETCHED_ROWS_MIN || block.sketches.is_empty() {
                 let (source, first) = (piece.source, (number * BLOCK_ROWS) as u32);

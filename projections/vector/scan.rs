@@ -4,9 +4,10 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use crate::embedding::store::{StoreView, Vector};
+use crate::vector::filter::Wanted;
 use crate::vector::kernels::Kernel;
 use crate::vector::quantise::{Code, Query, similarity};
-use crate::vector::slab::{BLOCK_ROWS, Block, Filter, Slab};
+use crate::vector::slab::{BLOCK_ROWS, Block, Slab};
 
 /// The rows of a full block.
 pub(crate) const ALL_ROWS: [u8; BLOCK_ROWS] = {
@@ -175,24 +176,24 @@ impl<'a> Scan<'a> {
         self.candidates.extend(found.candidates.iter().filter(|candidate| candidate.reaches(floor)));
     }
 
-    /// Looks at every row of block `number` of `slab` from row `start` of it on that passes `filter`.
+    /// Looks at every row of block `number` of `slab` from row `start` of it on that is wanted.
     pub(crate) fn add_block(
         &mut self,
         source: u32,
         slab: &Slab,
         number: usize,
         start: usize,
-        filter: &Filter,
+        wanted: Wanted<'_>,
     ) {
         let (block, first) = (&*slab.blocks[number], (number * BLOCK_ROWS) as u32);
-        if start == 0 && block.passes_whole(filter) {
+        if start == 0 && block.passes_whole(wanted.filter) {
             if let Some(next) = slab.blocks.get(number + 1) {
                 self.kernel.fetch_first(&next.codes);
             }
             self.add_whole(source, first, block);
         } else {
             let mut rows = [0; BLOCK_ROWS];
-            let count = block.select(start, filter, &mut rows);
+            let count = block.select(start, wanted, &mut rows);
             self.add_rows(source, first, block, &rows[..count]);
         }
     }

@@ -8,12 +8,12 @@ use caxton_events::{MemoryId, Scope, Seq, Timestamp};
 use crate::by_name::numbers_of;
 use crate::embedding::standby::{Called, Work};
 use crate::embedding::{EmbedError, Embedder};
+use crate::vector::filter::Filter;
 use crate::vector::index::Hnsw;
 use crate::vector::pass::{Aim, Part, Pass};
 use crate::vector::quantise::{Query, QueryVectorError};
 use crate::vector::scan::Seen;
 use crate::vector::shared::{Shared, View};
-use crate::vector::slab::Filter;
 
 /// What a search asks for.
 #[derive(Debug, Clone, Copy)]
@@ -236,6 +236,7 @@ impl VectorReader {
                     indexed: index.map_or(0, |index| u64::from(index.rows())),
                     bytes: (view.slab.bytes()
                         + view.closed.bytes()
+                        + view.past.bytes()
                         + index.map_or(0, |index| index.bytes_taken())) as u64,
                 }
             })
@@ -311,7 +312,8 @@ fn rows_then(view: &View, as_of: Option<u64>) -> u32 {
         return view.slab.rows;
     }
     let then = Filter { as_of, ..Filter::default() };
-    view.slab.count(&then, view.slab.rows) + view.closed.count(&then, view.closed.rows)
+    let then = view.wanted(&then);
+    view.slab.count(then, view.slab.rows) + view.closed.count(then, view.closed.rows)
 }
 
 /// The rows that the index finds, and from which row on the slab must still be scanned. `None` when the whole slab
@@ -326,11 +328,12 @@ fn by_index(
 ) -> Option<(Vec<u32>, u32)> {
     let (slab, covered) = (&view.slab, f64::from(index.rows()));
     let filter = &filter.on(slab);
+    let wanted = view.wanted(filter);
     let index_cost = |count: usize| index.expansion(count) as f64 * f64::from(rows_per_candidate);
     if index_cost(limit) >= covered {
         return None;
     }
-    let passing = slab.count(filter, index.rows());
+    let passing = slab.count(wanted, index.rows());
     // The order that bf16 blurs is restored by comparing some more rows with f32.
     let count = limit.saturating_mul(2).max(limit.saturating_add(32)).min(passing as usize);
     // The index walks past what the filter does not want, so it takes longer the less that is.
@@ -340,12 +343,12 @@ fn by_index(
         return None;
     }
     let whole = filter.passes_all() && slab.dead == 0;
-    let wanted = |row: u32| {
+    let passes = |row: u32| {
         row < slab.rows && {
             let (block, at) = slab.locate(row);
-            block.passes(at, filter)
+            block.passes(at, wanted)
         }
     };
-    let rows = index.search(query, count, if whole { None } else { Some(&wanted) })?;
+    let rows = index.search(query, count, if whole { None } else { Some(&passes) })?;
     (rows.len() >= limit.min(passing as usize)).then(|| (rows, index.rows()))
 }

@@ -9,9 +9,11 @@ use caxton_events::{MemoryId, Scope, Seq};
 use crate::embedding::standby::StandBy;
 use crate::embedding::store::VectorStore;
 use crate::vector::VectorOptions;
+use crate::vector::filter::{Filter, Wanted};
 use crate::vector::index::Hnsw;
 use crate::vector::kernels::Kernel;
 use crate::vector::pass::Buffers;
+use crate::vector::past::Past;
 use crate::vector::slab::{RowKey, Slab};
 
 /// Threads that stand by to scan at most: more wait for the same memory.
@@ -24,8 +26,17 @@ pub(crate) struct View {
     /// Rows as they were before they were changed or removed, in the order in which that was: only searches as of an
     /// earlier record look at them.
     pub(crate) closed: Slab,
+    /// What entities were before they were described anew.
+    pub(crate) past: Past,
     /// Covers the slab's first rows; the rest is scanned.
     pub(crate) index: Option<Arc<Hnsw>>,
+}
+
+impl View {
+    /// `filter` on the rows of this scope.
+    pub(crate) const fn wanted<'a>(&'a self, filter: &'a Filter) -> Wanted<'a> {
+        Wanted { filter, past: &self.past }
+    }
 }
 
 /// A scope: what searches see, and what only the one who changes it needs.
@@ -99,9 +110,9 @@ impl Links {
 }
 
 impl Cell {
-    pub(crate) fn new(scope: Scope, slab: Slab, closed: Slab) -> Self {
-        let links = Mutex::new(Links::of(&slab));
-        let view = RwLock::new(Arc::new(View { slab, closed, index: None }));
+    pub(crate) fn new(scope: Scope, view: View) -> Self {
+        let links = Mutex::new(Links::of(&view.slab));
+        let view = RwLock::new(Arc::new(view));
         Self { scope, view, links, index_failure: Mutex::default() }
     }
 
@@ -220,7 +231,7 @@ impl Shared {
         if let Some(cell) = self.cell(scope) {
             return cell;
         }
-        let cell = Arc::new(Cell::new(scope.clone(), Slab::default(), Slab::default()));
+        let cell = Arc::new(Cell::new(scope.clone(), View::default()));
         write(&self.known).cells.insert(scope.clone(), Arc::clone(&cell));
         cell
     }

@@ -8,7 +8,9 @@ use caxton_events::memory::Validity;
 
 use crate::embedding::store::Slot;
 use crate::vector::column::Column;
+use crate::vector::filter::{Filter, Wanted};
 use crate::vector::kernels::{RowBits, equal, fetch};
+use crate::vector::past::Told;
 use crate::vector::quantise::{Code, Quantised};
 use crate::vector::sketch::Sketches;
 
@@ -69,10 +71,12 @@ impl From<Validity> for Span {
 pub(crate) struct Spans {
     pub(crate) own: Span,
     pub(crate) entity: Span,
+    /// What the entity was before it was described as it is here.
+    pub(crate) told: Told,
 }
 
 impl Spans {
-    pub(crate) const ALWAYS: Self = Self { own: Span::ALWAYS, entity: Span::ALWAYS };
+    pub(crate) const ALWAYS: Self = Self { own: Span::ALWAYS, entity: Span::ALWAYS, told: Told::NONE };
 }
 
 /// A row on its way into a slab.
@@ -86,7 +90,7 @@ pub(crate) struct Row {
     /// Where its f32 vector is.
     pub(crate) slot: Slot,
     pub(crate) vector: Quantised,
-    /// The record that made it what it is.
+    /// The record that made it what it is, but for what it says of its entity.
     pub(crate) created: u64,
     /// The record that changed or removed it, once one did.
     pub(crate) closed: Option<u64>,
@@ -105,7 +109,7 @@ pub(crate) struct Block {
     pub(crate) slots: Vec<Slot>,
     /// One bit a row: set while the row is in the present.
     pub(crate) alive: RowBits,
-    /// `None` while every row is always true, as most are.
+    /// `None` while every row is always true, as most are, and its entity was never described anew.
     pub(crate) spans: Option<Vec<Spans>>,
     /// The records that made the rows what they are.
     pub(crate) created: Vec<u64>,
@@ -115,29 +119,6 @@ pub(crate) struct Block {
     pub(crate) closed: Vec<u64>,
     /// The earliest of these.
     first_closed: u64,
-}
-
-/// Which rows a search wants.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Filter {
-    /// Numbers of the types wanted; `None`: all.
-    pub(crate) kinds: Option<Vec<u32>>,
-    /// The moment at which a row must be true; `None`: at any time.
-    pub(crate) valid_at: Option<u64>,
-    /// The record after which a row must have been there; `None`: it is there now.
-    pub(crate) as_of: Option<u64>,
-}
-
-impl Filter {
-    /// Whether every row of the present passes.
-    pub(crate) const fn passes_all(&self) -> bool {
-        self.kinds.is_none() && self.valid_at.is_none() && self.as_of.is_none()
-    }
-
-    /// This filter as far as it tells rows of `slab` apart: where none has a time, each is true at any.
-    pub(crate) fn on(&self, slab: &Slab) -> Self {
-        Self { valid_at: self.valid_at.filter(|_| slab.spanned > 0), ..self.clone() }
-    }
 }
 
 impl Block {
@@ -153,14 +134,14 @@ impl Block {
         self.spans.as_ref().map_or(Spans::ALWAYS, |spans| spans[at])
     }
 
-    /// Whether a search with this filter may answer with row `at`.
-    pub(crate) fn passes(&self, at: usize, filter: &Filter) -> bool {
+    /// Whether a search may answer with row `at`.
+    pub(crate) fn passes(&self, at: usize, wanted: Wanted<'_>) -> bool {
+        let (Wanted { filter, past }, spans) = (wanted, self.spans_of(at));
+        let was = filter.as_of.and_then(|seq| past.as_of(spans.told, seq));
+        let (kind, entity) = was.map_or((self.kinds[at], spans.entity), |was| (was.kind, was.span));
         self.is_alive(at)
-            && filter.kinds.as_ref().is_none_or(|kinds| kinds.contains(&self.kinds[at]))
-            && filter.valid_at.is_none_or(|moment| {
-                let spans = self.spans_of(at);
-                spans.own.contains(moment) && spans.entity.contains(moment)
-            })
+            && filter.wants_kind(kind)
+            && filter.valid_at.is_none_or(|moment| spans.own.contains(moment) && entity.contains(moment))
             && filter.as_of.is_none_or(|seq| {
                 self.created[at] <= seq && self.closed.get(at).is_none_or(|&closed| closed > seq)
             })
@@ -177,56 +158,78 @@ impl Block {
                 .is_none_or(|seq| self.newest <= seq && (self.closed.is_empty() || self.first_closed > seq))
     }
 
-    /// One bit a row, set where it is not before `from` and passes `filter`.
-    pub(crate) fn rows_from(&self, from: usize, filter: &Filter) -> RowBits {
-        if from == 0 && self.passes_whole(filter) {
+    /// One bit a row, set where it is not before `from` and is wanted.
+    pub(crate) fn rows_from(&self, from: usize, wanted: Wanted<'_>) -> RowBits {
+        if from == 0 && self.passes_whole(wanted.filter) {
             return [u64::MAX; BLOCK_ROWS / 64];
         }
-        let mut rows = self.passing(filter);
+        let mut rows = self.passing(wanted);
         for (number, word) in rows.iter_mut().enumerate() {
             *word &= u64::MAX.checked_shl(from.saturating_sub(number * 64) as u32).unwrap_or(0);
         }
         rows
     }
 
-    /// Writes the rows from `from` on that pass `filter` to `rows` and says how many there are.
-    pub(crate) fn select(&self, from: usize, filter: &Filter, rows: &mut [u8; BLOCK_ROWS]) -> usize {
-        places(&self.rows_from(from, filter), rows)
+    /// Writes the rows from `from` on that are wanted to `rows` and says how many there are.
+    pub(crate) fn select(&self, from: usize, wanted: Wanted<'_>, rows: &mut [u8; BLOCK_ROWS]) -> usize {
+        places(&self.rows_from(from, wanted), rows)
     }
 
-    /// How many rows before `end` pass `filter`.
-    pub(crate) fn count(&self, end: usize, filter: &Filter) -> usize {
-        if end >= BLOCK_ROWS && self.passes_whole(filter) {
+    /// How many rows before `end` are wanted.
+    pub(crate) fn count(&self, end: usize, wanted: Wanted<'_>) -> usize {
+        if end >= BLOCK_ROWS && self.passes_whole(wanted.filter) {
             return BLOCK_ROWS;
         }
         let before = |number: usize| match end.saturating_sub(number * 64) {
             rows @ 0..64 => !(u64::MAX << rows),
             _ => u64::MAX,
         };
-        let words = self.passing(filter).into_iter().enumerate();
+        let words = self.passing(wanted).into_iter().enumerate();
         words.map(|(number, word)| (word & before(number)).count_ones() as usize).sum()
     }
 
-    /// One bit a row, set where it passes `filter`.
-    fn passing(&self, filter: &Filter) -> RowBits {
+    /// One bit a row, set where it is wanted.
+    fn passing(&self, wanted: Wanted<'_>) -> RowBits {
+        let filter = wanted.filter;
         let mut rows = self.alive;
         if let Some(kinds) = &filter.kinds {
-            let mut wanted = RowBits::default();
+            let mut those = RowBits::default();
             for kind in kinds {
-                wanted.iter_mut().zip(equal(&self.kinds, *kind)).for_each(|(word, more)| *word |= more);
+                those.iter_mut().zip(equal(&self.kinds, *kind)).for_each(|(word, more)| *word |= more);
             }
-            rows.iter_mut().zip(wanted).for_each(|(word, wanted)| *word &= wanted);
+            rows.iter_mut().zip(those).for_each(|(word, those)| *word &= those);
         }
         if let (Some(moment), Some(spans)) = (filter.valid_at, &self.spans) {
             keep(&mut rows, spans, |spans| spans.own.contains(moment) && spans.entity.contains(moment));
         }
         if let Some(seq) = filter.as_of {
+            if let Some(spans) = self.spans.as_ref().filter(|_| filter.asks_of_entities()) {
+                self.as_entities_were(&mut rows, spans, wanted, seq);
+            }
             keep(&mut rows, &self.created, |&created| created <= seq);
             if !self.closed.is_empty() {
                 keep(&mut rows, &self.closed, |&closed| closed > seq);
             }
         }
         rows
+    }
+
+    /// Decides anew about rows whose entity was described anew behind record `seq`.
+    fn as_entities_were(&self, rows: &mut RowBits, spans: &[Spans], wanted: Wanted<'_>, seq: u64) {
+        let Wanted { filter, past } = wanted;
+        // Rows of an entity often stand together.
+        let mut last = (Told::NONE, None);
+        for (at, spans) in spans.iter().enumerate().filter(|(_, spans)| spans.told > Told::NONE) {
+            if last.0 != spans.told {
+                last = (spans.told, past.as_of(spans.told, seq));
+            }
+            let Some(was) = last.1 else { continue };
+            let in_time = |moment| spans.own.contains(moment) && was.span.contains(moment);
+            let passes =
+                self.is_alive(at) && filter.wants_kind(was.kind) && filter.valid_at.is_none_or(in_time);
+            let (word, bit) = (&mut rows[at / 64], 1 << (at % 64));
+            *word = if passes { *word | bit } else { *word & !bit };
+        }
     }
 
     fn push(&mut self, row: &Row) {
@@ -391,27 +394,27 @@ impl Slab {
         });
     }
 
-    /// Gives `row` its entity's type and time, as the record `seq` says.
-    pub(crate) fn set_entity(&mut self, row: u32, kind: u32, entity: Span, seq: u64) {
+    /// Gives `row` its entity's type and time, and what the entity was before.
+    pub(crate) fn set_entity(&mut self, row: u32, kind: u32, entity: Span, told: Told) {
         self.change(row, |block, at| {
-            let spans = block.spans_of(at);
+            let before = block.spans_of(at);
+            let spans = Spans { own: before.own, entity, told };
             block.kinds[at] = kind;
-            if spans.entity != entity {
-                block.set_spans(at, Spans { entity, ..spans });
+            if spans != before {
+                block.set_spans(at, spans);
             }
-            block.set_created(at, seq);
         });
     }
 
-    /// How many rows below `end` pass `filter`.
-    pub(crate) fn count(&self, filter: &Filter, end: u32) -> u32 {
-        if filter.passes_all() && end == self.rows {
+    /// How many rows below `end` are wanted.
+    pub(crate) fn count(&self, wanted: Wanted<'_>, end: u32) -> u32 {
+        if wanted.filter.passes_all() && end == self.rows {
             return self.alive();
         }
         let mut left = end as usize;
         let mut count = 0;
         for block in &self.blocks {
-            count += block.count(left, filter);
+            count += block.count(left, wanted);
             left = left.saturating_sub(block.len());
         }
         count as u32
@@ -461,8 +464,9 @@ impl Slab {
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK_ROWS, Block, Filter, MemoryId, Row, RowKey, Slab, Slot, Span, Spans};
+    use super::{BLOCK_ROWS, Block, Filter, MemoryId, Row, RowKey, Slab, Slot, Span, Spans, Wanted};
     use crate::embedding::DIMENSIONS;
+    use crate::vector::past::{Past, Told, Was};
     use crate::vector::quantise::{Code, Quantised};
 
     const SPAN: Span = Span { from: 10, to: 20 };
@@ -472,7 +476,7 @@ mod tests {
             key: RowKey::new(MemoryId(at), 0),
             entity: MemoryId(at),
             kind: 0,
-            spans: Spans { own, entity: Span::ALWAYS },
+            spans: Spans { own, ..Spans::ALWAYS },
             slot: Slot(at as u32),
             vector: Quantised { code: Code([1; DIMENSIONS]), scale: 1.0, error: 0.0 },
             created: 0,
@@ -484,17 +488,32 @@ mod tests {
         let mut block = Block::default();
         for at in 0..rows as u64 {
             let chance = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let plain = row(at, if chance % 8 == 0 { SPAN } else { Span::ALWAYS });
+            // Some of those entities that stand together.
+            let told = Told(if at / 5 % 3 == 0 { (at / 5 % 7) as u32 } else { 0 });
             block.push(&Row {
                 kind: (chance >> 3 & 15) as u32 / 5,
                 created: chance >> 7 & 63,
                 closed: closed.then_some(64 + (chance >> 13 & 63)),
-                ..row(at, if chance % 8 == 0 { SPAN } else { Span::ALWAYS })
+                spans: Spans { told, ..plain.spans },
+                ..plain
             });
             if (chance >> 20) % 4 == 0 {
                 block.alive[at as usize / 64] &= !(1 << (at % 64));
             }
         }
         block
+    }
+
+    /// Entities that were one thing after the other, until records 20, 40, …, 120.
+    fn past() -> Past {
+        let mut past = Past::default();
+        for number in 1..=6 {
+            let span = if number % 2 == 0 { SPAN } else { Span { from: 0, to: 12 } };
+            let before = Told(if number == 4 { 0 } else { number - 1 });
+            past.push(Was { until: u64::from(number) * 20, kind: number % 4, span, before });
+        }
+        past
     }
 
     #[test]
@@ -504,17 +523,19 @@ mod tests {
         for at in 0..600 {
             slab.push(&row(at, Span::ALWAYS));
         }
-        slab.set_entity(20, 1, Span::ALWAYS, 700);
+        slab.set_entity(20, 1, Span::ALWAYS, Told::NONE);
         assert!(now.on(&slab).passes_all());
         let of_kind = Filter { kinds: Some(vec![1]), ..now.clone() }.on(&slab);
         assert_eq!((of_kind.kinds, of_kind.valid_at), (Some(vec![1]), None));
         slab.set_own_span(300, SPAN, 701);
         slab.set_own_span(301, SPAN, 702);
         assert_eq!((slab.spanned, now.on(&slab).valid_at), (1, Some(5)));
-        slab.set_entity(10, 1, SPAN, 703);
+        slab.set_entity(10, 1, SPAN, Told::NONE);
         slab.push(&row(600, SPAN));
         assert_eq!(slab.spanned, 3);
         assert_eq!(slab.compacted(|row| row != 10 && row != 600).spanned, 1);
+        slab.set_entity(10, 1, Span::ALWAYS, Told(1));
+        assert_eq!(slab.compacted(|row| row != 600).spanned, 2, "its entity had a time");
     }
 
     #[test]
@@ -527,20 +548,22 @@ mod tests {
                 [None, Some(40), Some(90)].map(|as_of| Filter { kinds: kinds.clone(), valid_at, as_of })
             })
             .collect();
+        let past = past();
         for (rows, closed) in
             [0, 1, 63, 64, 65, 200, BLOCK_ROWS].into_iter().flat_map(|n| [(n, true), (n, false)])
         {
             let block = block(rows, closed);
             for filter in &filters {
+                let wanted = Wanted { filter, past: &past };
                 let passing: Vec<u8> =
-                    (0..rows).filter(|&at| block.passes(at, filter)).map(|at| at as u8).collect();
+                    (0..rows).filter(|&at| block.passes(at, wanted)).map(|at| at as u8).collect();
                 for edge in [0, 1, 63, 64, 100, 192, 255, BLOCK_ROWS, 1_000] {
                     let mut selected = [0; BLOCK_ROWS];
-                    let count = block.select(edge, filter, &mut selected);
+                    let count = block.select(edge, wanted, &mut selected);
                     let behind: Vec<u8> =
                         passing.iter().copied().filter(|&at| usize::from(at) >= edge).collect();
                     assert_eq!(selected[..count], behind, "{rows} rows from {edge}, {filter:?}");
-                    assert_eq!(block.count(edge, filter), passing.len() - behind.len(), "before {edge}");
+                    assert_eq!(block.count(edge, wanted), passing.len() - behind.len(), "before {edge}");
                 }
             }
         }

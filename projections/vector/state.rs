@@ -1,17 +1,17 @@
 //! The projection on disk: rows, entities and checkpoint in one sealed file, an HNSW index a file beside it.
 //!
 //! ```text
-//! vectors.state  version: u32 LE | projection version: u32 | checkpoint: u64 | past from: u64, not before version 3
-//!                | root of the log at the checkpoint: 32 B, not before version 4
+//! vectors.state  version: u32 LE | projection version: u32 | checkpoint: u64 | past from: u64
+//!                | 1 and the root of the log at the checkpoint: 32 B; or 0 where nobody said which log the records are of
 //!                | model: 64 B of hex
 //!                | store length: u64 | digest of the store up to there: 32 B
-//!                | types: u32, each a text | scopes: u32, each a text, rows: u32 and its blocks by column, and the
-//!                same of the rows that were changed or removed
+//!                | types: u32, each a text | scopes: u32, each a text, what its entities were: u32, each until: u64,
+//!                type: u32, from: u64, to: u64, before: u32; rows: u32 and its blocks by column, and the same of the
+//!                rows that were changed or removed
 //!                | entities: u64, each id: u64, scope: u32, type: u32, from: u64, to: u64
 //! *.hnsw         rows: u32 | digest of the model and these rows: 32 B | what usearch wrote
 //! ```
-//! A text is its length as u32 LE and its bytes. Version 2 is read as well: its rows were taken for what they always were. Version 3
-//! is also what is written where nobody said which log the records are of.
+//! A text is its length as u32 LE and its bytes.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -32,17 +32,14 @@ use crate::vector::files::{
 };
 use crate::vector::fold::EntityRow;
 use crate::vector::index::{Hnsw, IndexError, IndexSettings};
+use crate::vector::past::{Past, Told, Was};
 use crate::vector::quantise::Code;
 use crate::vector::shared::{Cell, Kinds, View};
 use crate::vector::slab::{BLOCK_ROWS, Block, RowKey, Slab, Span, Spans};
 
 const STATE_MAGIC: [u8; 8] = *b"CAXVSTA1";
 const INDEX_MAGIC: [u8; 8] = *b"CAXHNSW1";
-const FORMAT: u32 = 4;
-/// The format that does not say which log the rows are of.
-const FORMAT_WITHOUT_LOG: u32 = 3;
-/// The format without the place from which on the past is whole.
-const FORMAT_WITHOUT_PAST: u32 = 2;
+const FORMAT: u32 = 5;
 /// Longest text in the file: a scope or a type.
 const TEXT_BYTES_MAX: usize = 4_096;
 /// Bytes of a row on disk, without its spans.
@@ -159,12 +156,12 @@ impl Snapshot {
         // Taken after the sync: slots of this snapshot are below.
         let store_len = self.store.len();
         let digest = self.store.digest(store_len).unwrap_or_default();
-        let format = if self.root.is_some() { FORMAT } else { FORMAT_WITHOUT_LOG };
         write_sealed(&state_path(&self.dir), STATE_MAGIC, |sink| {
-            sink.write_all(&format.to_le_bytes())?;
+            sink.write_all(&FORMAT.to_le_bytes())?;
             sink.write_all(&PROJECTION_VERSION.to_le_bytes())?;
             sink.write_all(&self.checkpoint.0.to_le_bytes())?;
             sink.write_all(&self.past_from.0.to_le_bytes())?;
+            sink.write_all(&[u8::from(self.root.is_some())])?;
             if let Some(root) = self.root {
                 sink.write_all(&root.0)?;
             }
@@ -196,6 +193,7 @@ impl Snapshot {
         for (number, (scope, view)) in self.views.iter().enumerate() {
             numbers.insert(scope, number as u32);
             put_text(sink, &scope.to_string())?;
+            put_past(sink, &view.past)?;
             for slab in [&view.slab, &view.closed] {
                 sink.write_all(&slab.rows.to_le_bytes())?;
                 for block in &slab.blocks {
@@ -212,8 +210,7 @@ impl Snapshot {
             sink.write_all(&id.0.to_le_bytes())?;
             sink.write_all(&scope.to_le_bytes())?;
             sink.write_all(&entity.kind.to_le_bytes())?;
-            sink.write_all(&entity.span.from.to_le_bytes())?;
-            sink.write_all(&entity.span.to.to_le_bytes())?;
+            put_span(sink, entity.span)?;
         }
         Ok(())
     }
@@ -251,19 +248,56 @@ fn put_block(sink: &mut Sink, block: &Block) -> io::Result<()> {
         sink.write_all(&word.to_le_bytes())?;
     }
     sink.write_all(&[u8::from(block.spans.is_some())])?;
-    for Spans { own, entity } in block.spans.iter().flatten() {
-        for moment in [own.from, own.to, entity.from, entity.to] {
-            sink.write_all(&moment.to_le_bytes())?;
-        }
+    for Spans { own, entity, told } in block.spans.iter().flatten() {
+        put_span(sink, *own)?;
+        put_span(sink, *entity)?;
+        sink.write_all(&told.0.to_le_bytes())?;
     }
     Ok(())
+}
+
+fn put_past(sink: &mut Sink, past: &Past) -> io::Result<()> {
+    sink.write_all(&past.len().to_le_bytes())?;
+    for Was { until, kind, span, before } in past.iter() {
+        sink.write_all(&until.to_le_bytes())?;
+        sink.write_all(&kind.to_le_bytes())?;
+        put_span(sink, *span)?;
+        sink.write_all(&before.0.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+fn put_span(sink: &mut Sink, span: Span) -> io::Result<()> {
+    sink.write_all(&span.from.to_le_bytes())?;
+    sink.write_all(&span.to.to_le_bytes())
 }
 
 fn span_of(source: &mut Content) -> io::Result<Span> {
     Ok(Span { from: u64_of(source)?, to: u64_of(source)? })
 }
 
-fn block_of(source: &mut Content, len: usize, kinds: u32, slots: u64) -> io::Result<Block> {
+fn past_of(source: &mut Content, kinds: u32) -> io::Result<Past> {
+    let mut past = Past::default();
+    for number in 0..u32_of(source)? {
+        let (until, kind, span) = (u64_of(source)?, u32_of(source)?, span_of(source)?);
+        let before = Told(u32_of(source)?);
+        if kind >= kinds || before.0 > number {
+            return Err(nonsense("an entity was what does not exist"));
+        }
+        past.push(Was { until, kind, span, before });
+    }
+    Ok(past)
+}
+
+/// How many types, vectors and entries of the past there are for rows to name.
+#[derive(Clone, Copy)]
+struct Named {
+    kinds: u32,
+    slots: u64,
+    told: u32,
+}
+
+fn block_of(source: &mut Content, len: usize, named: Named) -> io::Result<Block> {
     let mut block = Block::default();
     for _ in 0..len {
         block.codes.push(Code(array::<DIMENSIONS>(source)?.map(|byte| byte as i8)));
@@ -284,23 +318,29 @@ fn block_of(source: &mut Content, len: usize, kinds: u32, slots: u64) -> io::Res
         block.push_records(created, closed);
     }
     block.seal_if_full();
-    if block.kinds.iter().any(|&kind| kind >= kinds) {
+    if block.kinds.iter().any(|&kind| kind >= named.kinds) {
         return Err(nonsense("a row has a type that does not exist"));
     }
-    if block.slots.iter().any(|slot| u64::from(slot.0) >= slots) {
+    if block.slots.iter().any(|slot| u64::from(slot.0) >= named.slots) {
         return Err(nonsense("a row has a vector that does not exist"));
     }
     for word in &mut block.alive {
         *word = u64_of(source)?;
     }
     if array::<1>(source)?[0] == 1 {
-        let spans = (0..len).map(|_| Ok(Spans { own: span_of(source)?, entity: span_of(source)? }));
-        block.spans = Some(spans.collect::<io::Result<_>>()?);
+        let spans = (0..len).map(|_| {
+            Ok(Spans { own: span_of(source)?, entity: span_of(source)?, told: Told(u32_of(source)?) })
+        });
+        let spans: Vec<Spans> = spans.collect::<io::Result<_>>()?;
+        if spans.iter().any(|spans| spans.told.0 > named.told) {
+            return Err(nonsense("a row's entity has a past that does not exist"));
+        }
+        block.spans = Some(spans);
     }
     Ok(block)
 }
 
-fn slab_of(source: &mut Content, file_bytes: u64, kinds: u32, slots: u64) -> io::Result<Slab> {
+fn slab_of(source: &mut Content, file_bytes: u64, named: Named) -> io::Result<Slab> {
     let rows = u32_of(source)?;
     if u64::from(rows) * ROW_BYTES > file_bytes {
         return Err(nonsense("there are more rows than bytes"));
@@ -309,7 +349,7 @@ fn slab_of(source: &mut Content, file_bytes: u64, kinds: u32, slots: u64) -> io:
     let mut left = rows as usize;
     while left > 0 {
         let len = left.min(BLOCK_ROWS);
-        let block = block_of(source, len, kinds, slots)?;
+        let block = block_of(source, len, named)?;
         let alive = (0..BLOCK_ROWS).filter(|&at| block.is_alive(at)).count();
         slab.dead += (len.checked_sub(alive).ok_or(nonsense("more rows live than there are"))?) as u32;
         slab.push_block(block);
@@ -343,12 +383,12 @@ pub(crate) fn load(
     let loaded = read_sealed(&state_path(dir), STATE_MAGIC, |source, file_bytes| {
         let (format, version) = (u32_of(source)?, u32_of(source)?);
         let checkpoint = Seq(u64_of(source)?);
-        if !(FORMAT_WITHOUT_PAST..=FORMAT).contains(&format) || version != PROJECTION_VERSION {
+        if format != FORMAT || version != PROJECTION_VERSION {
             refusal = Some(StateError::Version { format, version });
             return Err(nonsense("another version"));
         }
-        let past_from = if format > FORMAT_WITHOUT_PAST { Seq(u64_of(source)?) } else { Seq::ZERO };
-        let root = if format > FORMAT_WITHOUT_LOG { Some(Hash(array(source)?)) } else { None };
+        let past_from = Seq(u64_of(source)?);
+        let root = if array::<1>(source)?[0] == 1 { Some(Hash(array(source)?)) } else { None };
         let found = text_of(source, TEXT_BYTES_MAX)?;
         let expected = model.vectors_key();
         if found != expected {
@@ -382,8 +422,10 @@ fn content_of(
     for _ in 0..u32_of(source)? {
         let scope = text_of(source, TEXT_BYTES_MAX)?;
         let scope = scope.parse().map_err(|_| nonsense("a scope has no name"))?;
-        let slab = slab_of(source, file_bytes, kinds_len, slots)?;
-        cells.push(Cell::new(scope, slab, slab_of(source, file_bytes, kinds_len, slots)?));
+        let past = past_of(source, kinds_len)?;
+        let named = Named { kinds: kinds_len, slots, told: past.len() };
+        let (slab, closed) = (slab_of(source, file_bytes, named)?, slab_of(source, file_bytes, named)?);
+        cells.push(Cell::new(scope, View { slab, closed, past, index: None }));
     }
     let mut entities = Vec::new();
     for _ in 0..u64_of(source)? {

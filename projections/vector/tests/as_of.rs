@@ -9,6 +9,7 @@ use super::{
     observation_removed, observation_updated, scope,
 };
 use crate::projection::Projection as _;
+use crate::vector::slab::{Row, Spans};
 use crate::vector::{StateError, VectorOptions};
 
 const SCOPES: &[&str] = &["global", "agent:ada", "workspace:lab"];
@@ -190,22 +191,57 @@ fn a_past_that_is_lacking_is_told_of_also_after_a_restart() {
 }
 
 #[test]
-fn state_that_does_not_say_from_where_its_past_is_whole_is_read() {
+fn describing_an_entity_anew_keeps_no_copies_of_its_rows() {
     let mut house = House::new();
-    house.add([entity(1, "global", "Ada", "person"), observation(2, 1, "fact")]);
+    house.add([entity(1, "global", "Ada", "person")]);
+    house.add((0..300).map(|n| observation(n + 2, 1, &format!("fact {n}"))));
+    let bytes = house.reader().stats().scopes[0].bytes;
+    for round in 0..100 {
+        let (kind, other) = (format!("type {}", round % 2), TYPES[round as usize % 2]);
+        house.add([entity_updated(1, "Ada", &kind, between(round, 1_000))]);
+        house.add([entity_updated(1, "Ada", other, Validity::default())]);
+    }
     house.vectors().save().unwrap();
-    let path = house.path().join("vectors").join("vectors.state");
-    let whole = std::fs::read(&path).unwrap();
-    // Behind magic, two versions and the checkpoint; in front of the seal.
-    let mut bytes = [&whole[..24], &whole[32..whole.len() - 32]].concat();
-    bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
-    bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
-    std::fs::write(&path, bytes).unwrap();
     house.open();
-    assert!(house.vectors().opened().refused.is_none(), "{:?}", house.vectors().opened());
-    assert_eq!(as_of(&ask("fact", 1), 2).rows(&house.reader()), [2]);
-    house.vectors().save().unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), whole);
+    let stats = house.reader().stats();
+    // The header says its type, so there is one for each time it changed.
+    assert_eq!((stats.rows, stats.scopes[0].closed), (301, 200));
+    let (header, times) = (size_of::<Row>() as u64 + 100, 301 * size_of::<Spans>() as u64);
+    let grown = stats.scopes[0].bytes - bytes;
+    assert!(grown <= 400 * header + times, "{grown} bytes for 200 changes");
+    let mut facts = |kind: &str, valid_at: u64, seq: u64| {
+        let question = Ask {
+            entity_types: vec![kind.into()],
+            valid_at: Some(Timestamp::from_unix_micros(valid_at)),
+            ..ask("fact 5", 1_000)
+        };
+        as_of(&question, 301 + seq).rows(&house.reader()).len()
+    };
+    assert_eq!([facts("person", 5, 0), facts("type 0", 5, 0)], [301, 0]);
+    assert_eq!([facts("type 0", 0, 1), facts("type 1", 5, 1)], [301, 0]);
+    assert_eq!([facts("type 1", 41, 2 * 41 + 1), facts("type 1", 40, 2 * 41 + 1)], [301, 0]);
+    assert_eq!([facts("machine", 40, 2 * 41 + 2), facts("type 1", 41, 2 * 41 + 2)], [301, 0]);
+    let digest = house.vectors().part();
+    let mut rebuilt = house.rebuilt();
+    assert_eq!(rebuilt.vectors().part(), digest);
+    assert!(rebuilt.vectors().difference(house.vectors()).is_none());
+}
+
+#[test]
+fn another_past_of_an_entity_is_a_difference() {
+    let folded = |kind: &str| {
+        let mut house = House::new();
+        house.add([entity(1, "global", "Ada", "person"), observation(2, 1, "fact")]);
+        house.add([entity_updated(1, "Ada", kind, Validity::default())]);
+        house.add([entity_updated(1, "Ada", "spy", Validity::default())]);
+        house
+    };
+    let (mut one, mut other) = (folded("robot"), folded("machine"));
+    let rows = |house: &mut House| house.reader().stats().rows;
+    assert_eq!(rows(&mut one), rows(&mut other));
+    assert_ne!(one.vectors().part().digest, other.vectors().part().digest);
+    let difference = one.vectors().difference(other.vectors()).unwrap();
+    assert!(difference.first.is_some(), "{difference:?}");
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::indexing::rows;
 use super::{Ask, House, ask, entity, observation};
 use crate::embedding::standby::Work;
+use crate::vector::filter::Filter;
 use crate::vector::kernels::Kernel;
 use crate::vector::pass::{Aim, Buffers, Part, Pass};
 use crate::vector::quantise::Query;
 use crate::vector::scan::Best;
-use crate::vector::slab::Filter;
 use crate::vector::{VectorAnswer, VectorOptions};
 
 const ROWS: u64 = 15_000;

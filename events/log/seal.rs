@@ -126,11 +126,13 @@ impl Writer {
         remove_second_name(&path)
             .map_err(|source| Stop::Refused(SealError::Io { path: old_path(&path), source }))?;
         give_name(&path, &sealed_path).map_err(Stop::Refused)?;
-        fs::rename(dir.join(NEW_FILE), &path).map_err(|source| {
-            // A second name that nothing refers to costs nothing; at the next attempt it is there already.
-            let _ = fs::remove_file(&sealed_path);
-            Stop::Refused(SealError::Io { path: path.clone(), source })
-        })?;
+        if let Err(source) = fs::rename(dir.join(NEW_FILE), &path) {
+            return Err(if take_back_name(&path, &sealed_path) {
+                Stop::Refused(SealError::Io { path, source })
+            } else {
+                self.failure(StoreError::Io(source)).into()
+            });
+        }
         // From here on the new file is the log's: what fails leaves open which one a restart would find.
         sync_dir(&dir).map_err(|source| self.failure(StoreError::Io(source)))?;
         // Not before, when a restart could find it as the log's own. That nobody writes it does not depend on this.
@@ -219,6 +221,17 @@ fn give_name(path: &Path, sealed: &Path) -> Result<(), SealError> {
     named.map_err(|source| io(folder, source))
 }
 
+/// Takes the name among the sealed ones from the log's own file, of which a rename was told to have failed. `false` where it was
+/// done all the same, or nobody can tell: that name may then be the only one that the events have, and it stays.
+fn take_back_name(path: &Path, sealed: &Path) -> bool {
+    let stays = is_same_file(path, sealed).unwrap_or(false);
+    if stays {
+        // A second name that nothing refers to costs nothing; at the next attempt it is there already.
+        let _ = fs::remove_file(sealed);
+    }
+    stays
+}
+
 /// Takes the permission to write to a file.
 fn forbid_writing(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode();
@@ -255,7 +268,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
-    use super::{SEALED_DIR, WRITE_MODE, forbid_writing, give_name, sync_name};
+    use super::{SEALED_DIR, WRITE_MODE, forbid_writing, give_name, sync_name, take_back_name};
 
     fn may_be_written(path: &Path) -> bool {
         fs::metadata(path).unwrap().permissions().mode() & WRITE_MODE != 0
@@ -272,6 +285,23 @@ mod tests {
         fs::remove_file(&own).unwrap();
         forbid_writing(&sealed).unwrap();
         assert!(!may_be_written(&sealed));
+    }
+
+    #[test]
+    fn a_rename_that_failed_and_was_done_takes_no_name_from_what_is_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, new) = (dir.path().join("events.redb"), dir.path().join("events.redb.new"));
+        let sealed = dir.path().join(SEALED_DIR).join("part.redb");
+        fs::write(&own, "events").unwrap();
+        fs::write(&new, "none yet").unwrap();
+        give_name(&own, &sealed).unwrap();
+        assert!(take_back_name(&own, &sealed) && !sealed.exists(), "the log goes on in its file");
+        give_name(&own, &sealed).unwrap();
+        fs::rename(&new, &own).unwrap();
+        assert!(!take_back_name(&own, &sealed));
+        fs::remove_file(&own).unwrap();
+        assert!(!take_back_name(&own, &sealed), "nobody can tell");
+        assert_eq!(fs::read(&sealed).unwrap(), b"events");
     }
 
     #[test]

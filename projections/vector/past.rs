@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::vector::slab::Span;
 
-/// Entries that lie together: a change copies those of one part at most, 10 KB.
+/// Entries that lie together: a change copies those of one part at most, 8 KB.
 const PART: usize = 256;
 
 /// The number of an entry in a [`Past`], from 1; 0: there is none. Later ones are larger.

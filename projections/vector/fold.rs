@@ -390,6 +390,7 @@ impl Rows<'_> {
         let (block, at) = self.slab.locate(row);
         let (was, until) = ((block.kinds[at], block.spans_of(at).entity), self.seq);
         let told = rows.iter().map(|&row| self.slab.locate(row)).map(|(block, at)| block.spans_of(at).told);
+        // Rows that came since it was described last name nothing before them.
         let before = told.max().unwrap_or_default();
         let told = self.past.push(Was { until, kind: was.0, span: was.1, before });
         for row in rows {
